@@ -1,0 +1,6 @@
+"""Runs `batchcall-mcp`."""
+
+
+def main() -> None:
+    """Entry point."""
+    raise SystemExit(2)

@@ -1,0 +1,1 @@
+"""One module a batch-call backend, each a translation between `model` and the vendor's words."""

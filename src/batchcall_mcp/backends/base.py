@@ -1,0 +1,182 @@
+"""What every backend offers and says of itself: the `Backend` protocol, `Capabilities` and `Dials`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Literal, Protocol, TypeAlias
+
+from pydantic import SecretStr
+
+from batchcall_mcp.model import (
+    Account,
+    BatchCall,
+    BatchCallPage,
+    BatchCallRequest,
+    ListQuery,
+    TaskPage,
+    TaskQuery,
+    TaskStatus,
+)
+
+
+class Operation(StrEnum):
+    """What can be asked of a backend."""
+
+    ACCOUNT = "account"
+    CREATE = "create"
+    UPDATE = "update"
+    GET = "get"
+    LIST = "list"
+    START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """The request makes no phone ring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The request makes phones ring as soon as it is sent, or may: unsure means Now."""
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The request makes phones ring at `time` (aware UTC) without anybody asking again."""
+
+    time: datetime
+
+
+Dials: TypeAlias = Never | Now | At
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """A caller's key and secret; both secret, so neither shows in a repr or a log. Equal pairs are one caller."""
+
+    api_key: SecretStr
+    api_secret: SecretStr | None = None
+
+    def __repr__(self) -> str:
+        return "Credentials(**********)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do. Tools, their arguments and their enums are made from this; `docs/backends.md` too."""
+
+    operations: frozenset[Operation]
+    """What it does itself. RETRY is here only if it re-dials exactly the tasks named."""
+    drafts: Literal["full", "start_now_only", "none"]
+    """full: stored drafts can be started or scheduled; start_now_only: started, not scheduled; none: create dials."""
+    max_tasks: int | None = None
+    """Most tasks in one batch call; None = no limit of its own."""
+    task_page_size: int = 100
+    """Most tasks in one read."""
+    outcomes: tuple[TaskStatus, ...]
+    """Task states that it tells apart."""
+    stop: Literal["any_time", "before_start", "pending_only", "never"]
+    """What cancel can take back: everything not dialled at any time, only a batch call that has not started, …"""
+    cancel_effect: str
+    """One sentence: what cancel does to calls in progress, and what it cannot stop."""
+    windows: Literal["full", "one_zone", "utc_same_day", "none"] = "none"
+    """full: as CallingWindow; one_zone: one IANA zone; utc_same_day: UTC and not over midnight."""
+    window_days: bool = True
+    """Whether a window may leave out days of the week."""
+    max_concurrency: int | None = None
+    """Most calls at once that a batch call may ask for; None = the field does not exist."""
+    idempotency: Literal["none", "key", "task_id"] = "none"
+    dynamic_variables: bool = False
+    """Whether tasks carry variables to the agent."""
+    returns_variables: bool = False
+    """Whether reading the tasks gives their variables back; without it a list cannot be rebuilt from the backend."""
+    task_names: bool = False
+    task_timezones: bool = False
+    task_max_retries: bool = False
+    retry_policy: bool = False
+    """Whether a batch call can carry a RetryPolicy."""
+    agent: Literal["per_batch", "caller_number"] = "per_batch"
+    """caller_number: an agent_id is ignored, the agent of from_number speaks."""
+    update_fields: frozenset[str] = frozenset()
+    """Fields of BatchCallRequest that update can change."""
+    needs_secret: bool = True
+    """Whether a caller has an API secret beside the key."""
+    limitations: tuple[str, ...] = ()
+    """One sentence each: what somebody who plans on this backend must know."""
+
+
+class Backend(Protocol):
+    """A batch-call service, seen with one caller's credentials. Cheap to make: one for each tool call.
+
+    An implementation is a class with these class attributes and the constructor
+    `__init__(self, http: BackendHttp, credentials: Credentials)`. Reads raise BackendUnavailable or
+    UnexpectedResponse where a write raises OutcomeUnknown; see `errors`.
+    """
+
+    name: ClassVar[str]
+    default_url: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    async def account(self) -> Account:
+        """Caller numbers and agents. A part that cannot be read is None and a note, not an error."""
+        ...
+
+    async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
+        """Make a batch call; without a word about when, a draft that does not dial."""
+        ...
+
+    async def update(self, current: BatchCall, request: BatchCallRequest) -> BatchCall:
+        """Change only what is given, in one write.
+
+        Raises:
+            InvalidInput: if only a full replacement would do and `current` does not hold what would be replaced.
+        """
+        ...
+
+    async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
+        """One batch call and, if asked for, a page of its tasks (None with a note if only those cannot be read)."""
+        ...
+
+    async def list(self, query: ListQuery) -> BatchCallPage:
+        """One page of batch calls, newest first."""
+        ...
+
+    async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
+        """Launch now (`at` None) or at a moment; also moves one that is scheduled."""
+        ...
+
+    async def pause(self, current: BatchCall) -> BatchCall:
+        """No new dial; calls in progress go on."""
+        ...
+
+    async def resume(self, current: BatchCall) -> BatchCall:
+        """Dial on."""
+        ...
+
+    async def cancel(self, current: BatchCall) -> BatchCall:
+        """Take back what was not dialled; see `Capabilities.cancel_effect`."""
+        ...
+
+    async def retry(
+        self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
+    ) -> BatchCall:
+        """Dial exactly these tasks again, now, in the same batch call."""
+        ...
+
+    async def delete(self, current: BatchCall) -> None:
+        """Remove it for good."""
+        ...
+
+    def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
+        """Would this make a phone ring, given the batch call as it stands? Pure; unsure means Now.
+
+        `start` is asked with a request whose `send_now` or `trigger_at` says when.
+        """
+        ...

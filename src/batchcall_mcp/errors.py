@@ -1,0 +1,121 @@
+"""What can go wrong, as a caller has to tell it apart.
+
+BatchCallError
+├── ConfigurationError    the operator's settings do not work
+├── InvalidInput          the request is wrong; `problems` name the field or the row
+├── AuthenticationFailed  the backend does not know the key (401)
+├── PermissionDenied      the key may not do this (403), or the mode forbids it
+├── NotFound              no such batch call (404)
+├── IllegalTransition     the batch call's state does not allow it (409, or the vendor's 400)
+├── QuotaExceeded         a limit of calls, money or size (402, 413)
+├── RateLimited           too many requests (429); `retry_after` in seconds, where the backend says
+├── BackendUnavailable    the backend could not be asked: refused, time-out, reset or 5xx on a read
+├── OutcomeUnknown        a write was sent and its outcome is not known; it is never repeated
+├── UnexpectedResponse    an answer that the backend's documents do not allow, on a read
+├── NotSupported          the backend cannot do this; nothing was sent
+└── NotConfirmed          nobody confirmed; nothing was sent
+
+Every message says what happened, what did not ("nothing was sent"), and the next step. None holds a secret, a stack
+trace or HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class BatchCallError(Exception):
+    """The root of the tree. `code` is stable and stands in front of the text that the model reads."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigurationError(BatchCallError):
+    """The operator's settings do not work; the text names the variable."""
+
+    code = "configuration_error"
+
+
+class InvalidInput(BatchCallError):
+    """The request is wrong. `problems` are one line each, named by field or row."""
+
+    code = "invalid_input"
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join((message, *(f"- {problem}" for problem in self.problems))))
+
+
+class AuthenticationFailed(BatchCallError):
+    """The backend does not know the key or the secret (401)."""
+
+    code = "authentication_failed"
+
+
+class PermissionDenied(BatchCallError):
+    """The key may not do this (403), or BATCHCALL_MODE forbids it."""
+
+    code = "permission_denied"
+
+
+class NotFound(BatchCallError):
+    """No such batch call in this account (404)."""
+
+    code = "not_found"
+
+
+class IllegalTransition(BatchCallError):
+    """The state of the batch call does not allow it."""
+
+    code = "illegal_transition"
+
+
+class QuotaExceeded(BatchCallError):
+    """A limit of calls, money or size."""
+
+    code = "quota_exceeded"
+
+
+class RateLimited(BatchCallError):
+    """The backend takes no more requests for the moment (429)."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BackendUnavailable(BatchCallError):
+    """The backend could not be asked, or did not answer a read in time."""
+
+    code = "backend_unavailable"
+
+
+class OutcomeUnknown(BatchCallError):
+    """A write was sent; whether it took effect is unknown. Never repeated by us."""
+
+    code = "outcome_unknown"
+
+
+class UnexpectedResponse(BatchCallError):
+    """The backend answered a read with something its documents do not allow."""
+
+    code = "unexpected_response"
+
+
+class NotSupported(BatchCallError):
+    """This backend cannot do it; nothing was sent."""
+
+    code = "not_supported"
+
+
+class NotConfirmed(BatchCallError):
+    """A launch that nobody confirmed; nothing was sent."""
+
+    code = "not_confirmed"

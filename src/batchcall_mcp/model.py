@@ -1,0 +1,241 @@
+"""The words of batch calling, free of any backend, protocol or I/O.
+
+All moments are aware UTC datetimes; ISO 8601 on the wire. `None` always means "not given" or "the backend does not
+say", never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+
+class BatchStatus(StrEnum):
+    """State of a batch call. A backend's word that nobody knows is `unknown`, with the word in `backend_status`."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    RECURRING = "recurring"
+    UNKNOWN = "unknown"
+
+
+FINISHED = frozenset({BatchStatus.COMPLETED, BatchStatus.CANCELLED, BatchStatus.FAILED})
+
+
+class TaskStatus(StrEnum):
+    """State of one task (one recipient of a batch call)."""
+
+    PENDING = "pending"
+    CALLING = "calling"
+    COMPLETED = "completed"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    VOICEMAIL = "voicemail"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    INTERRUPTED = "interrupted"
+    UNKNOWN = "unknown"
+
+
+NOT_REACHED = frozenset(
+    {
+        TaskStatus.NO_ANSWER,
+        TaskStatus.BUSY,
+        TaskStatus.VOICEMAIL,
+        TaskStatus.FAILED,
+        TaskStatus.EXPIRED,
+        TaskStatus.INTERRUPTED,
+    }
+)
+"""Tasks that were tried, or whose time ran out, and whose person was not spoken to."""
+
+Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+RetryOutcome: TypeAlias = Literal["no_answer", "busy", "voicemail", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallingWindow:
+    """When calls may start: local times `HH:MM`, `end` up to `24:00`; an `end` before `start` runs over midnight."""
+
+    start: str
+    end: str
+    days: tuple[Weekday, ...] = WEEKDAYS
+    timezone: Annotated[str, Field(description="recipient = each called person's own zone, or one IANA name")] = (
+        "recipient"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Automatic redials: at most `max_retries` dials after the first, for the outcomes `on`."""
+
+    max_retries: int
+    on: tuple[RetryOutcome, ...] = ("no_answer", "busy")
+    after_minutes: int | None = None
+    at: Annotated[str | None, Field(description="local time HH:MM; instead of after_minutes")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many tasks are where. A count that is left out is one that the backend does not tell."""
+
+    total: Annotated[int | None, Field(description="tasks in the batch call")] = None
+    pending: Annotated[int | None, Field(description="not dialled yet, or waiting for a retry")] = None
+    calling: Annotated[int | None, Field(description="being dialled or talking now")] = None
+    sent: Annotated[int | None, Field(description="dialled at least once")] = None
+    picked_up: Annotated[int | None, Field(description="somebody or something answered")] = None
+    completed: Annotated[int | None, Field(description="answered and ended normally, as the backend defines it")] = None
+    no_answer: Annotated[int | None, Field(description="rang without an answer")] = None
+    busy: Annotated[int | None, Field(description="line busy")] = None
+    voicemail: Annotated[int | None, Field(description="a machine answered")] = None
+    failed: Annotated[int | None, Field(description="the call could not be placed or broke")] = None
+    skipped: Annotated[int | None, Field(description="left out by the backend, never dialled")] = None
+    cancelled: Annotated[int | None, Field(description="taken back before being dialled")] = None
+    not_reached: Annotated[
+        int | None, Field(description="no_answer + busy + voicemail + failed + expired + interrupted")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTask:
+    """One recipient of a batch call: whom to call, and how that went so far."""
+
+    to_number: Annotated[str, Field(description="E.164")]
+    name: str | None = None
+    dynamic_variables: Mapping[str, str] = field(default_factory=dict)
+    max_retries: Annotated[int | None, Field(description="dials after the first")] = None
+    timezone: Annotated[str | None, Field(description="IANA zone of the called person")] = None
+    task_id: str | None = None
+    status: TaskStatus | None = None
+    backend_status: Annotated[str | None, Field(description="the backend's own word, where it says more")] = None
+    attempts: Annotated[int | None, Field(description="dials placed so far")] = None
+    call_id: str | None = None
+    error: str | None = None
+    attempted_at: datetime | None = None
+    completed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCall:
+    """One named list of calls with one agent, caller number and schedule, as the backend tells it."""
+
+    batch_call_id: str
+    status: BatchStatus
+    backend_status: Annotated[str | None, Field(description="the backend's own word, where it says more")] = None
+    name: str | None = None
+    from_number: str | None = None
+    agent_id: str | None = None
+    timezone: str | None = None
+    scheduled_at: datetime | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    last_sent_at: datetime | None = None
+    window: CallingWindow | None = None
+    max_concurrency: Annotated[int | None, Field(description="calls at once")] = None
+    retry: RetryPolicy | None = None
+    retry_of: Annotated[str | None, Field(description="batch call whose unreached people this one calls again")] = None
+    counts: Counts = Counts()
+    organization_id: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCallRequest:
+    """What a write asks of a backend. A field that is None is not given; create needs `from_number` and `tasks`.
+
+    When to dial is three words, as in the seed's PUT: `send_now`, `trigger_at` and `status`. None of them: a draft.
+    """
+
+    from_number: str | None = None
+    tasks: tuple[CallTask, ...] | None = None
+    name: str | None = None
+    agent_id: str | None = None
+    trigger_at: datetime | None = None
+    send_now: bool | None = None
+    status: Literal[BatchStatus.DRAFT, BatchStatus.SCHEDULED] | None = None
+    timezone: str | None = None
+    window: CallingWindow | None = None
+    max_concurrency: int | None = None
+    retry: RetryPolicy | None = None
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks to read: `statuses` None = all; `cursor` as the last page gave it."""
+
+    statuses: frozenset[TaskStatus] | None = None
+    to_number: str | None = None
+    limit: int = 20
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """One page of tasks in the backend's order; `next_cursor` None = the last page."""
+
+    tasks: tuple[CallTask, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which batch calls to list, newest first."""
+
+    status: BatchStatus | None = None
+    agent_id: str | None = None
+    name_contains: str | None = None
+    created_after: datetime | None = None
+    limit: int = 20
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCallPage:
+    """One page of batch calls; `next_cursor` None = the last page."""
+
+    batch_calls: tuple[BatchCall, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerNumber:
+    """A number of the account that can be called from."""
+
+    from_number: str
+    name: str | None = None
+    agent_id: Annotated[str | None, Field(description="the agent that speaks on outbound calls of this number")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """An agent of the account; `variables` None = the backend does not tell which it needs."""
+
+    agent_id: str
+    name: str | None = None
+    variables: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What the account has. None = this backend does not tell; `notes` say what could not be read."""
+
+    numbers: tuple[CallerNumber, ...] | None = None
+    agents: tuple[Agent, ...] | None = None
+    organization_id: str | None = None
+    notes: tuple[str, ...] = ()

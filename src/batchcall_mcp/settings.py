@@ -1,0 +1,114 @@
+"""Every BATCHCALL_* variable, in one class. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from batchcall_mcp.errors import ConfigurationError
+
+PREFIX = "BATCHCALL_"
+Mode: TypeAlias = Literal["full", "draft", "read-only"]
+Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
+
+
+def _documents_folder() -> tuple[Path, ...]:
+    return (Path(platformdirs.user_documents_dir()) / "batchcall",)
+
+
+class Settings(BaseSettings):
+    """The operator's settings. Read with `Settings.load()`, which turns a bad value into a ConfigurationError."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    backend: str | None = None
+    url: str | None = None
+    api_key: SecretStr | None = None
+    api_secret: SecretStr | None = None
+    mode: Mode = "full"
+    confirm: Confirm = "auto"
+    max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
+    max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
+    default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
+    files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
+    do_not_call: Path | None = None
+    calling_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")] = (
+        "08:00-21:00"
+    )
+    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("batchcall-mcp", appauthor=False)))
+    database_url: SecretStr | None = None
+    request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part.strip())
+        return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("do_not_call", "data_dir")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else value
+
+    @field_validator("api_key", "api_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        """A key is never judged by length or format, only by what no vendor can have meant."""
+        if value is None:
+            return None
+        problem = secret_problem(value.get_secret_value())
+        if problem:
+            raise ValueError(problem)
+        return value
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the environment (and the file that BATCHCALL_ENV_FILE names).
+
+        Raises:
+            ConfigurationError: naming each variable, never its value if that may be secret.
+        """
+        env_file = os.environ.get(PREFIX + "ENV_FILE") or None
+        if env_file and not Path(env_file).is_file():
+            raise ConfigurationError(f"BATCHCALL_ENV_FILE names a file that is not there: {env_file}")
+        try:
+            return cls(_env_file=env_file)
+        except ValidationError as error:
+            raise ConfigurationError(_describe(error)) from None
+
+
+def secret_problem(value: str) -> str | None:
+    """Why a key or secret cannot be meant as one, or None. Never repeats the value."""
+    if not value.strip():
+        return "is blank; set it or leave it out"
+    if "${" in value:
+        return "holds an unfilled ${…} placeholder; the MCP client did not replace it"
+    if value != value.strip() or any(character.isspace() for character in value):
+        return "holds white space; copy it again"
+    if not value.isascii() or not value.isprintable():
+        return "holds characters that cannot stand in an HTTP header; copy it again"
+    return None
+
+
+def _describe(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = PREFIX + "_".join(str(part) for part in problem["loc"][:1]).upper()
+        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return "The settings do not work. " + "; ".join(lines) + ". Nothing was sent."

@@ -1,0 +1,13 @@
+"""Fixtures for every test: a clean environment, so that no developer's BATCHCALL_* variable decides a result."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in os.environ:
+        if name.startswith("BATCHCALL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("BATCHCALL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
