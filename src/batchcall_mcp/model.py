@@ -191,6 +191,7 @@ class TaskPage:
 
     tasks: tuple[CallTask, ...]
     next_cursor: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ class BatchCallPage:
 
     batch_calls: tuple[BatchCall, ...]
     next_cursor: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,11 +11,14 @@ from typing import ClassVar, Literal, Protocol, TypeAlias
 from pydantic import SecretStr
 
 from batchcall_mcp.model import (
+    WEEKDAYS,
     Account,
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
+    CallTask,
     ListQuery,
+    RetryOutcome,
     TaskPage,
     TaskQuery,
     TaskStatus,
@@ -102,6 +106,10 @@ class Capabilities:
     task_max_retries: bool = False
     retry_policy: bool = False
     """Whether a batch call can carry a RetryPolicy."""
+    retry_outcomes: tuple[RetryOutcome, ...] = ("no_answer", "busy", "voicemail", "failed")
+    """Outcomes that a RetryPolicy may name."""
+    max_name_length: int | None = None
+    """Most characters in the name of a batch call; None = no limit of its own."""
     agent: Literal["per_batch", "caller_number"] = "per_batch"
     """caller_number: an agent_id is ignored, the agent of from_number speaks."""
     update_fields: frozenset[str] = frozenset()
@@ -180,3 +188,89 @@ class Backend(Protocol):
         `start` is asked with a request whose `send_now` or `trigger_at` says when.
         """
         ...
+
+
+def unsupported(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:
+    """What of a request the backend has no field for, one sentence each; empty if it can hold all of it. Pure."""
+    return [
+        *_unsupported_window(request, capabilities),
+        *_unsupported_settings(request, capabilities),
+        *_unsupported_task_fields(request.tasks or (), capabilities),
+    ]
+
+
+def _unsupported_window(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:
+    window = request.window
+    if window is None:
+        return []
+    if capabilities.windows == "none":
+        return ["window: it has no calling windows"]
+    problems = []
+    if capabilities.windows == "one_zone" and window.timezone == "recipient":
+        problems.append(
+            "window.timezone: it holds one IANA time zone for all tasks, not each person's own; make one batch call a "
+            "time zone and name it"
+        )
+    if capabilities.windows == "utc_same_day":
+        if window.timezone not in {"UTC", "Etc/UTC"}:
+            problems.append("window.timezone: it holds windows in UTC only; give the hours in UTC, with timezone UTC")
+        if window.end <= window.start:
+            problems.append("window: it holds no window over midnight; start must be before end")
+    if not capabilities.window_days and len(set(window.days)) < len(WEEKDAYS):
+        problems.append("window.days: it cannot leave out days of the week")
+    return problems
+
+
+def _unsupported_settings(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:
+    problems = []
+    if request.max_concurrency is not None:
+        if capabilities.max_concurrency is None:
+            problems.append("max_concurrency: it has no such field")
+        elif request.max_concurrency > capabilities.max_concurrency:
+            problems.append(f"max_concurrency: it takes {capabilities.max_concurrency} at most")
+    if request.retry is not None:
+        if not capabilities.retry_policy:
+            problems.append("retry: it does not redial by itself; use retry_batch_call afterwards")
+        else:
+            unknown = [outcome for outcome in request.retry.on if outcome not in capabilities.retry_outcomes]
+            if unknown:
+                problems.append(f"retry.on: it cannot redial after {', '.join(unknown)}")
+    if request.name is not None and capabilities.max_name_length is not None:
+        length = len(request.name)
+        if length > capabilities.max_name_length:
+            problems.append(f"name: it takes {capabilities.max_name_length} characters, this one has {length}")
+    return problems
+
+
+def _unsupported_task_fields(tasks: tuple[CallTask, ...], capabilities: Capabilities) -> list[str]:
+    problems = []
+    if not capabilities.dynamic_variables and any(task.dynamic_variables for task in tasks):
+        problems.append("dynamic_variables: it carries no variables to the agent")
+    if not capabilities.task_names and any(task.name is not None for task in tasks):
+        problems.append("name of a task: it has no such field")
+    if not capabilities.task_timezones and any(task.timezone is not None for task in tasks):
+        problems.append("timezone of a task: it has no such field")
+    if not capabilities.task_max_retries and any(task.max_retries is not None for task in tasks):
+        problems.append("max_retries of a task: it has no such field")
+    return problems
+
+
+_RETRY_OF = re.compile(r" \(retry of (?P<batch_call_id>[^()\s]{1,100})\)$")
+
+
+def name_with_retry_of(name: str | None, retry_of: str, max_length: int | None = None) -> str:
+    """The name of a batch call that calls the unreached of `retry_of` again, where the backend has no field for that.
+
+    The reference is never cut; the name in front of it is.
+    """
+    suffix = f" (retry of {retry_of})"
+    plain = _RETRY_OF.sub("", name or "") or "Batch call"
+    if max_length is not None:
+        plain = plain[: max(max_length - len(suffix), 0)].rstrip()
+    return plain + suffix
+
+
+def retry_of_in_name(name: str | None) -> str | None:
+    """The batch call that a name made by `name_with_retry_of` points to."""
+    found = _RETRY_OF.search(name or "")
+    return found["batch_call_id"] if found else None
