@@ -1,0 +1,176 @@
+"""Who may reach the HTTP server: the Host and Origin of a request, and whose key pair it carries. Pure ASGI.
+
+Pure, because a response here is a stream that may stay open for hours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from batchcall_mcp.backends.base import Credentials
+from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
+from batchcall_mcp.server.credentials import KEY_HEADER, SECRET_HEADER, caller_credentials, caller_id
+from batchcall_mcp.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Authenticate: TypeAlias = Callable[[Credentials], Awaitable[bool]]
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_WILDCARDS = frozenset({"0.0.0.0", "::", ""})
+_DEFAULT_PORTS = frozenset({80, 443})
+
+
+def allowed_hosts(bind_host: str, port: int, named: Sequence[str]) -> frozenset[str]:
+    """The Host values to answer to: loopback and the bind address on the bound port, and what the operator named.
+
+    A named host without a port is allowed on every port, as behind a reverse proxy.
+    """
+    bound = () if bind_host in _WILDCARDS else (f"[{bind_host}]" if ":" in bind_host else bind_host,)
+    local = [f"{name}:{port}" for name in (*_LOOPBACK, *bound)]
+    if port in _DEFAULT_PORTS:
+        local += [*_LOOPBACK, *bound]  # a client leaves a default port out
+    return frozenset(name.lower() for name in (*local, *named))
+
+
+def host_is_allowed(host: str, allowed: Collection[str]) -> bool:
+    """Whether a Host value (or the same part of an Origin) is one of those, with or without its port."""
+    host = host.lower()
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return host in allowed or name in allowed
+
+
+class CheckedHost:
+    """Refuses other Host values with 421 and other Origins with 403, so that no web page reaches a local server."""
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
+        self.app = app
+        self.allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        app = self.app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if not all(host_is_allowed(host, self.allowed) for host in headers.getlist("host") or [""]):
+                app = _refusal(
+                    421,
+                    "This server does not answer to that Host name. Nothing was sent. If the name is yours, add it to "
+                    "BATCHCALL_ALLOWED_HOSTS.",
+                )
+            elif not all(self._origin_is_allowed(origin) for origin in headers.getlist("origin")):
+                app = _refusal(
+                    403,
+                    "This server does not answer to web pages of that Origin. Nothing was sent. If it is yours, add "
+                    "its host to BATCHCALL_ALLOWED_HOSTS.",
+                )
+        await app(scope, receive, send)
+
+    def _origin_is_allowed(self, origin: str) -> bool:
+        parts = urlsplit(origin)
+        return parts.scheme in {"http", "https"} and host_is_allowed(parts.netloc, self.allowed)
+
+
+class KnownCaller:
+    """Lets nobody in without a key pair, and makes the pair the owner of the sessions it opens.
+
+    The SDK compares `scope["user"]` with the user that opened a session (streamable HTTP and SSE alike) and answers
+    404 to anybody else. It learns an opaque name of the pair; nothing of the pair itself is kept.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        *,
+        needs_secret: bool,
+        authenticate: Authenticate | None,
+        open_paths: Collection[str],
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.needs_secret = needs_secret
+        self.authenticate = authenticate
+        self.open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["path"] in self.open_paths:
+            await self.app(scope, receive, send)
+            return
+        try:
+            caller = await self._caller(Headers(scope=scope))
+        except AuthenticationFailed as error:
+            await _refusal(401, str(error), error.code)(scope, receive, send)
+        except BatchCallError as error:
+            logger.warning("A caller could not be checked: %s", error)
+            await _refusal(503, str(error), error.code)(scope, receive, send)
+        else:
+            user = AuthenticatedUser(AccessToken(token=caller, client_id=caller, scopes=[]))
+            await self.app({**scope, "user": user}, receive, send)
+
+    async def _caller(self, headers: Headers) -> str:
+        for name in (KEY_HEADER, SECRET_HEADER):
+            if len(headers.getlist(name)) > 1:
+                raise AuthenticationFailed(f"The request header {name} is there twice. Nothing was sent. Send it once.")
+        credentials = caller_credentials(headers, self.settings, needs_secret=self.needs_secret)
+        if self.authenticate is not None and not await self.authenticate(credentials):
+            raise AuthenticationFailed(
+                f"This server does not know the key and secret in {KEY_HEADER} and {SECRET_HEADER}. Nothing was sent. "
+                "`batchcall-mcp dialer keys create` makes a pair."
+            )
+        return caller_id(credentials)
+
+
+class PostOnly:
+    """Answers 405 where only POST means anything: without sessions the SDK opens a stream on GET that never ends."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self.app = app
+        self.path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] != "POST":
+            refused = _refusal(405, "This server keeps no sessions: only POST is served here.", allow="POST")
+            await refused(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+class BoundedStreams:
+    """Answers 503 while as many SSE connections are open as this server holds."""
+
+    def __init__(self, app: ASGIApp, path: str, most: int) -> None:
+        self.app = app
+        self.path = path
+        self.most = most
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; an SSE connection is one request as long as it lasts."""
+        if scope["type"] != "http" or scope["path"] != self.path:
+            await self.app(scope, receive, send)
+            return
+        if self._open >= self.most:
+            await _refusal(503, f"{self.most} connections are open already. Try again later.")(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._open -= 1
+
+
+def _refusal(status: int, text: str, code: str = "refused", allow: str | None = None) -> JSONResponse:
+    headers = {"allow": allow} if allow else None
+    return JSONResponse({"error": code, "message": text}, status_code=status, headers=headers)

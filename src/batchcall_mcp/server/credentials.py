@@ -1,0 +1,88 @@
+"""Whose call it is: the key pair of one caller, from the request's headers over HTTP, from the settings over stdio."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.request_state import RequestStateSecurity
+from pydantic import SecretStr
+
+from batchcall_mcp.backends.base import Credentials
+from batchcall_mcp.errors import AuthenticationFailed, ConfigurationError
+from batchcall_mcp.settings import Settings, secret_problem
+
+KEY_HEADER = "X-API-KEY"
+SECRET_HEADER = "X-API-SECRET"  # noqa: S105 - a header's name
+
+_PROCESS_KEY = secrets.token_bytes(32)
+
+
+def caller_credentials(
+    headers: Mapping[str, str] | None, settings: Settings, *, needs_secret: bool = True
+) -> Credentials:
+    """The caller's key and secret: of this very request over HTTP, of the environment over stdio (`headers` None).
+
+    A secret is ignored where the backend has none (`Capabilities.needs_secret`).
+
+    Raises:
+        AuthenticationFailed: naming the header that is missing or cannot be meant.
+        ConfigurationError: naming the variable that is missing.
+    """
+    if headers is None:
+        return _from_settings(settings, needs_secret=needs_secret)
+    key = _header(headers, KEY_HEADER)
+    return Credentials(key, _header(headers, SECRET_HEADER) if needs_secret else None)
+
+
+def caller_id(credentials: Credentials) -> str:
+    """An opaque name of a key pair: the same within this process, useless outside it, not to be turned back."""
+    secret = credentials.api_secret.get_secret_value() if credentials.api_secret else ""
+    key = credentials.api_key.get_secret_value()
+    message = f"{len(key)}:{key}:{secret}".encode()
+    return hmac.new(_PROCESS_KEY, message, hashlib.sha256).hexdigest()
+
+
+def request_state_security(
+    settings: Settings, *, needs_secret: bool = True, ttl_seconds: float = 600
+) -> RequestStateSecurity:
+    """Seals what a question carries to its answer, so that only the caller who was asked can answer it."""
+
+    def principal(context: ServerRequestContext[Any, Any]) -> str | None:
+        if context.request is None:
+            return None  # stdio: one process, one caller
+        return caller_id(caller_credentials(context.request.headers, settings, needs_secret=needs_secret))
+
+    return RequestStateSecurity(keys=[secrets.token_bytes(32)], ttl=ttl_seconds, bind_principal=principal)
+
+
+def _header(headers: Mapping[str, str], name: str) -> SecretStr:
+    value = headers.get(name.lower()) or headers.get(name)
+    problem = "is missing" if value is None else secret_problem(value)
+    if value is None or problem:
+        raise AuthenticationFailed(
+            f"The request header {name} {problem}. Nothing was sent. Set it in the MCP client's configuration of this "
+            "server: every request needs it."
+        )
+    return SecretStr(value)
+
+
+def _from_settings(settings: Settings, *, needs_secret: bool) -> Credentials:
+    missing = [
+        name
+        for name, value, needed in (
+            ("BATCHCALL_API_KEY", settings.api_key, True),
+            ("BATCHCALL_API_SECRET", settings.api_secret, needs_secret),
+        )
+        if needed and value is None
+    ]
+    if settings.api_key is None or missing:
+        raise ConfigurationError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set. Nothing was sent. Set "
+            f"{'it' if len(missing) == 1 else 'them'} in the `env` of this server in the MCP client's configuration."
+        )
+    return Credentials(settings.api_key, settings.api_secret if needs_secret else None)

@@ -1,0 +1,77 @@
+"""What is written about a run: one line an event, to stderr (stdout is the protocol's), with nothing private in it.
+
+Phone numbers lose their last two digits, keys and session ids are blanked, and no library may write at DEBUG, where
+the SDK and the HTTP client print whole messages and headers.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from batchcall_mcp.settings import Settings
+
+_HIDDEN = "**********"
+_PHONE = re.compile(
+    r"(?<![\w.])"
+    r"(?:(?:\+|%2B)\d(?:[ ().-]{0,2}\d){6,14}"  # international, with or without separators
+    r"|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"  # national, with separators
+    r"|\d{10,15})"  # digits alone, as files have them
+    r"(?![\w])",
+    re.IGNORECASE,
+)
+_HEADER = re.compile(
+    r"(?P<name>x-api-key|x-api-secret|authorization)(?P<between>['\"]?\s*[:=,]\s*b?['\"]?(?:bearer\s+)?)"
+    r"(?P<value>[^\s'\",)}\]]+)",
+    re.IGNORECASE,
+)
+_SESSION = re.compile(
+    r"(?P<name>session[ _-]?(?:id)?[=: ]+)(?P<value>[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})", re.IGNORECASE
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def mask(text: str, secrets: Iterable[str] = ()) -> str:
+    """Take phone numbers, keys and session ids out of a text, and put it on one line."""
+    for secret in secrets:
+        text = text.replace(secret, _HIDDEN)
+    text = _HEADER.sub(rf"\g<name>\g<between>{_HIDDEN}", text)
+    text = _SESSION.sub(rf"\g<name>{_HIDDEN}", text)
+    text = _PHONE.sub(lambda found: _without_last_digits(found.group()), text)
+    return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\n", " | "))
+
+
+def _without_last_digits(number: str) -> str:
+    kept = list(number)
+    digits = [index for index, character in enumerate(number) if character.isdigit()]
+    for index in digits[-2:]:
+        kept[index] = "•"
+    return "".join(kept)
+
+
+class MaskingFormatter(logging.Formatter):
+    """Formats a record, its traceback included, as one masked line."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._secrets = tuple(secret for secret in secrets if secret)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its line break."""
+        return mask(super().format(record), self._secrets)
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send every logger's lines to stderr (or `stream`) at `settings.log_level`, libraries at INFO or above."""
+    secrets = [secret.get_secret_value() for secret in (settings.api_key, settings.api_secret) if secret]
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(MaskingFormatter(secrets))
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(max(logging.INFO, getattr(logging, settings.log_level)))
+    logging.getLogger("batchcall_mcp").setLevel(settings.log_level)

@@ -1,0 +1,101 @@
+"""MCP over stdin and stdout: one process, one caller, whose credentials are the environment's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import Any
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+from mcp.server import MCPServer
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
+from mcp.shared.message import SessionMessage
+from mcp.types import SERVER_INFO_META_KEY, DiscoverResult, ErrorData, JSONRPCError, JSONRPCRequest, JSONRPCResponse
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+
+
+def run_stdio(server: MCPServer[Any]) -> None:
+    """Serve until stdin ends; what is in flight then is cancelled and the lifespan's cleanup runs.
+
+    Ctrl+C ends the process at once with exit code 130: the SDK would wait for a line that nobody will send.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    try:
+        anyio.run(_serve, server)
+    except* BrokenPipeError:
+        logger.info("The MCP client closed the connection while an answer was being written")
+
+
+async def _serve(server: MCPServer[Any]) -> None:
+    lowlevel = _lowlevel(server)
+    async with stdio_server() as (read, write):
+        requests_in, requests = anyio.create_memory_object_stream[SessionMessage | Exception]()
+        answers, answers_out = anyio.create_memory_object_stream[SessionMessage]()
+
+        async def answer_probes() -> None:
+            async with requests_in:
+                await _forward(lowlevel, read, requests_in, write)
+
+        async def pass_answers() -> None:
+            async for message in answers_out:
+                await write.send(message)
+
+        async with write, answers_out, anyio.create_task_group() as tasks:
+            tasks.start_soon(answer_probes)
+            tasks.start_soon(pass_answers)
+            await lowlevel.run(requests, answers, lowlevel.create_initialization_options())
+            tasks.cancel_scope.cancel()
+
+
+async def _forward(
+    server: Server[Any],
+    read: Any,
+    onward: MemoryObjectSendStream[SessionMessage | Exception],
+    write: Any,
+) -> None:
+    """Hand messages on, but answer `server/discover` here until another request shows which protocol is spoken.
+
+    Clients that probe and then fall back to `initialize` exist (Copilot CLI, Claude Code with negotiation on); the
+    SDK takes the probe for the choice and refuses the handshake after it.
+    """
+    decided = False
+    async for item in read:
+        message = item.message if isinstance(item, SessionMessage) else None
+        if isinstance(message, JSONRPCRequest) and not decided:
+            if message.method == "server/discover":
+                await write.send(SessionMessage(_discovered(server, message)))
+                continue
+            decided = True
+        await onward.send(item)
+
+
+def _discovered(server: Server[Any], request: JSONRPCRequest) -> JSONRPCResponse | JSONRPCError:
+    """What the SDK answers to a probe."""
+    route = classify_inbound_request({"method": request.method, "params": request.params})
+    if isinstance(route, InboundLadderRejection):
+        error = ErrorData(code=route.code, message=route.message, data=route.data)
+        return JSONRPCError(jsonrpc="2.0", id=request.id, error=error)
+    result = DiscoverResult(
+        supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+        capabilities=server.get_capabilities(protocol_version=route.protocol_version),
+        instructions=server.instructions,
+        ttl_ms=0,
+        cache_scope="private",
+    )
+    answer = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    answer["_meta"] = {SERVER_INFO_META_KEY: server.server_info_stamp}
+    return JSONRPCResponse(jsonrpc="2.0", id=request.id, result=answer)
+
+
+def _lowlevel(server: MCPServer[Any]) -> Server[Any]:
+    """The protocol server inside an MCPServer, by the only public way to it."""
+    server.streamable_http_app()
+    return server.session_manager.app
