@@ -1,0 +1,31 @@
+"""Lists of people to call ─► CallTasks: files and inline lists, numbers, who is left out and why."""
+
+from batchcall_mcp.recipients.columns import Columns
+from batchcall_mcp.recipients.do_not_call import load_do_not_call
+from batchcall_mcp.recipients.folder import ListedFile, list_files, resolve_file
+from batchcall_mcp.recipients.listing import (
+    LeftOut,
+    LeftOutKind,
+    ReadOptions,
+    Recipients,
+    read_file,
+    read_inline,
+)
+from batchcall_mcp.recipients.numbers import InvalidNumber, country_of, normalise_number
+
+__all__ = [
+    "Columns",
+    "InvalidNumber",
+    "LeftOut",
+    "LeftOutKind",
+    "ListedFile",
+    "ReadOptions",
+    "Recipients",
+    "country_of",
+    "list_files",
+    "load_do_not_call",
+    "normalise_number",
+    "read_file",
+    "read_inline",
+    "resolve_file",
+]

@@ -1,0 +1,81 @@
+"""The operator's do-not-call list (BATCHCALL_DO_NOT_CALL). One line that cannot be read fails the whole list:
+left out quietly, it would be a person who asked not to be called, and is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from batchcall_mcp.errors import ConfigurationError, InvalidInput
+from batchcall_mcp.recipients.columns import choose_columns
+from batchcall_mcp.recipients.entries import Broken
+from batchcall_mcp.recipients.numbers import InvalidNumber, looks_like_a_number, normalise_number, quoted
+from batchcall_mcp.recipients.readers import kind_of, open_list, open_rows
+
+_MOST_NAMED = 5
+
+
+def load_do_not_call(path: Path, default_region: str | None = None) -> frozenset[str]:
+    """The numbers of a list, in E.164: a table or JSONL with a number column, or bare numbers, one on each line.
+
+    Lines of a text that begin with `#` are comments. A number with its country code that libphonenumber does not know
+    is kept as its digits, so that it still holds if a vendor knows it.
+
+    Raises:
+        ConfigurationError: naming BATCHCALL_DO_NOT_CALL and each line that is no number.
+    """
+    numbers: set[str] = set()
+    problems: list[str] = []
+    try:
+        for line, text in _written_numbers(path):
+            if isinstance(text, Broken):
+                problems.append(f"line {line}: {text.reason}")
+                continue
+            try:
+                numbers.add(normalise_number(text, default_region))
+            except InvalidNumber as error:
+                digits = "".join(character for character in text if character.isascii() and character.isdecimal())
+                if text.strip().startswith("+") and digits and looks_like_a_number(text):
+                    numbers.add(f"+{digits}")
+                else:
+                    problems.append(f"line {line}: {error.message}")
+    except InvalidInput as error:
+        raise ConfigurationError(f"BATCHCALL_DO_NOT_CALL: {error.message}") from None
+    if problems:
+        more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
+        raise ConfigurationError(
+            f"BATCHCALL_DO_NOT_CALL: {quoted(path.name)} holds what is no number: "
+            f"{'; '.join(problems[:_MOST_NAMED])}{more}. Nothing was sent, because somebody on it could be called. "
+            "Repair these lines; numbers without + need BATCHCALL_DEFAULT_REGION."
+        )
+    return frozenset(numbers)
+
+
+def _written_numbers(path: Path) -> Iterator[tuple[int, str | Broken]]:
+    if kind_of(path) == "json_lines":
+        with open_list(path, None) as opened:
+            for entry in opened.entries:
+                yield entry.line, entry if isinstance(entry, Broken) else entry.to_number
+        return
+    with open_rows(path, None) as (rows, _):
+        place: int | None = None
+        for row in rows:
+            cells = [cell.strip() for cell in row.cells]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            if place is None:
+                place = _place_without_header(cells)
+                if place is None:
+                    place = cells.index(choose_columns(cells, None, quoted(path.name)).to_number)
+                    continue
+            yield row.line, cells[place] if place < len(cells) else ""
+
+
+def _place_without_header(cells: list[str]) -> int | None:
+    """Where the numbers stand, if the first row holds one already; a + tells a number from a date or an id."""
+    alike = [at for at, cell in enumerate(cells) if looks_like_a_number(cell)]
+    international = [at for at in alike if cells[at].startswith("+")] or alike
+    if len(international) > 1:
+        raise InvalidInput("several columns hold numbers. Nothing was sent. Put column names on top.")
+    return international[0] if international else None
