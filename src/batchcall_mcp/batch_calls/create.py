@@ -1,0 +1,96 @@
+"""create_batch_call: who is called and how. Where the backend keeps drafts, no phone rings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.batch_calls.outcome import Outcome, ResultWord, waiting
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.source import (
+    ListSource,
+    callable_tasks,
+    fit_fields,
+    left_out_words,
+    read_source,
+)
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import BatchCallRequest, BatchStatus
+from batchcall_mcp.recipients import Recipients, normalise_number
+
+
+async def create(
+    relay: Relay, request: BatchCallRequest, source: ListSource, idempotency_key: str | None = None
+) -> Outcome:
+    """Make a batch call; a draft, unless `request` says when to dial.
+
+    Raises:
+        InvalidInput: naming field and row; nothing was sent.
+        NotSupported: the backend has no field for an argument; nothing was sent.
+        OutcomeUnknown: it may or may not have been made.
+    """
+    relay.require(Operation.CREATE)
+    relay.guard.check_mode(Operation.CREATE, Never())
+    request = replace(request, from_number=caller_number(relay, request.from_number))
+    recipients = await read_source(relay, source, request.from_number)
+    capabilities = relay.backend.capabilities
+    tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
+    tasks, notes = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
+    request = replace(request, tasks=tasks)
+    relay.require_fields(request)
+
+    found, needed = await relay.admit(
+        Operation.CREATE, request, None, tasks, recipients.left_out, recipients.rows_read, notes
+    )
+    if needed:
+        return waiting(needed, found, relay.tool, None, recipients.left_out)
+    made = await relay.backend.create(request, idempotency_key)
+    return Outcome(
+        result=_result(made.status),
+        summary=f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}",
+        next=_next(made.batch_call_id, made.status),
+        batch_call=made,
+        preflight=found,
+        left_out=recipients.left_out,
+        notes=notes,
+    )
+
+
+def caller_number(relay: Relay, from_number: str | None) -> str:
+    """The number to call from, as E.164.
+
+    Raises:
+        InvalidInput: if it is none; nothing was sent.
+    """
+    try:
+        return normalise_number(from_number or "", relay.settings.default_region)
+    except ValueError as error:
+        raise InvalidInput(
+            f"from_number: {error}. Nothing was sent. get_backend lists the account's numbers."
+        ) from None
+
+
+def _of(recipients: Recipients) -> str:
+    number = len(recipients.tasks)
+    return f"{number} of {recipients.rows_read} rows" if recipients.left_out else f"{number} tasks"
+
+
+def _made(status: BatchStatus) -> str:
+    if status is BatchStatus.DRAFT:
+        return "Made the draft"
+    return f"Made the batch call (status {status})"
+
+
+def _result(status: BatchStatus) -> ResultWord:
+    if status is BatchStatus.SCHEDULED:
+        return "scheduled"
+    return "started" if status is BatchStatus.RUNNING else "created"
+
+
+def _next(batch_call_id: str, status: BatchStatus) -> str:
+    if status is BatchStatus.DRAFT:
+        return (
+            "No phone rings yet. Show the person what was made; after a yes, start_batch_call with "
+            f'batch_call_id={batch_call_id} and trigger_timestamp ("now" or a time).'
+        )
+    return f"watch_batch_call or get_batch_call with batch_call_id={batch_call_id}."

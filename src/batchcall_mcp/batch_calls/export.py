@@ -1,0 +1,136 @@
+"""export_batch_call: every task, as CSV or JSON lines, in memory that does not grow with the list."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TextIO, TypeAlias
+
+import anyio.to_thread
+
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import CallTask, TaskStatus
+
+Format: TypeAlias = Literal["csv", "jsonl"]
+_COLUMNS = (
+    "to_number",
+    "name",
+    "status",
+    "backend_status",
+    "attempts",
+    "call_id",
+    "error",
+    "attempted_at",
+    "completed_at",
+)
+_IN_MEMORY = 4 * 1024 * 1024
+# A spreadsheet runs a cell that begins like this; E.164 numbers are written by us and stay as they are.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def export_to_file(
+    relay: Relay, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
+) -> tuple[Path, int]:
+    """Write a new file into the first folder of BATCHCALL_FILES; an existing file is never overwritten.
+
+    Raises:
+        InvalidInput: the folder cannot be written; nothing was changed at the backend.
+    """
+    if not relay.settings.files:
+        raise InvalidInput("BATCHCALL_FILES is empty, so that there is no folder to write to. Nothing was written.")
+    folder = relay.settings.files[0]
+    text, rows = await export_text(relay, batch_call_id, form, statuses)
+    try:
+        path = await anyio.to_thread.run_sync(_store, folder, batch_call_id, form, text)
+    except OSError as error:
+        raise InvalidInput(
+            f"The folder {folder} cannot be written ({error.strerror}). Nothing was written. "
+            "The operator sets the folder with BATCHCALL_FILES."
+        ) from None
+    finally:
+        text.close()
+    return path, rows
+
+
+async def export_text(
+    relay: Relay, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
+) -> tuple[TextIO, int]:
+    """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows."""
+    spool = _spool()
+    names: dict[str, None] = {}
+    rows = 0
+    async for task in relay.every_task(batch_call_id, statuses):
+        names.update(dict.fromkeys(task.dynamic_variables))
+        spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
+        rows += 1
+    spool.seek(0)
+    if form == "jsonl":
+        return spool, rows
+    return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names)), rows
+
+
+def _spool() -> TextIO:
+    return tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", newline="")  # type: ignore[return-value]
+
+
+def _record(task: CallTask) -> dict[str, Any]:
+    record: dict[str, Any] = {name: _cell(getattr(task, name)) for name in _COLUMNS}
+    record["dynamic_variables"] = dict(task.dynamic_variables)
+    return {name: value for name, value in record.items() if value not in (None, "", {})}
+
+
+def _cell(value: object) -> object:
+    isoformat = getattr(value, "isoformat", None)
+    return isoformat() if isoformat else value
+
+
+def _as_csv(spool: TextIO, variables: tuple[str, ...]) -> TextIO:
+    """Two passes, because the columns are known only after the last row."""
+    own = tuple(name for name in variables if name not in _COLUMNS)
+    out = _spool()
+    writer = csv.writer(out)
+    writer.writerow([*_COLUMNS, *map(_harmless, own)])
+    for line in spool:
+        record = json.loads(line)
+        values = record.get("dynamic_variables", {})
+        writer.writerow(
+            [
+                record.get("to_number", ""),
+                *(_harmless(record.get(name, "")) for name in _COLUMNS[1:]),
+                *(_harmless(values.get(name, "")) for name in own),
+            ]
+        )
+    spool.close()
+    out.seek(0)
+    return out
+
+
+def _harmless(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return "'" + value
+    return value
+
+
+def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in _free_names(folder, batch_call_id, form):
+        try:
+            with path.open("x", encoding="utf-8", newline="") as file:
+                while chunk := text.read(io.DEFAULT_BUFFER_SIZE * 16):
+                    file.write(chunk)
+        except FileExistsError:
+            continue
+        return path
+    raise InvalidInput(f"The folder {folder} holds too many exports of {batch_call_id}. Nothing was written.")
+
+
+def _free_names(folder: Path, batch_call_id: str, form: Format) -> Iterator[Path]:
+    # A backend chose the id: only harmless characters of it make a file name.
+    stem = "".join(character if character.isalnum() or character in "-_" else "_" for character in batch_call_id)[:80]
+    yield folder / f"{stem or 'batch_call'}.{form}"
+    yield from (folder / f"{stem or 'batch_call'}-{number}.{form}" for number in range(2, 1000))

@@ -1,0 +1,54 @@
+"""Reading the moments that people and models write. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from batchcall_mcp.calling_hours import check_timezone
+from batchcall_mcp.errors import InvalidInput
+
+_MILLISECONDS_FROM = 100_000_000_000  # as seconds, that is the year 5138
+_EXAMPLE = "2026-11-24T09:00-05:00"
+
+
+def read_moment(value: str | float, timezone: str | None, field: str = "trigger_timestamp") -> datetime:
+    """Read ISO 8601 or an epoch (seconds or milliseconds by magnitude) as aware UTC.
+
+    Args:
+        value: what was given.
+        timezone: IANA name that reads a time without an offset; None refuses such a time.
+        field: the argument's name, for the error.
+
+    Raises:
+        InvalidInput: naming the field; nothing was sent.
+    """
+    if isinstance(value, str) and not value.strip().replace(".", "", 1).lstrip("-").isdigit():
+        try:
+            moment = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidInput(
+                f"{field}: {value[:60]!r} is not a time. Write ISO 8601 with an offset, such as {_EXAMPLE}, or an "
+                "epoch. Nothing was sent."
+            ) from None
+        if moment.tzinfo is None:
+            if timezone is None:
+                raise InvalidInput(
+                    f"{field}: {value[:60]!r} has no offset, so that nobody knows whose time it is. Write it as "
+                    f"{_EXAMPLE}, or name a timezone where the tool takes one. Nothing was sent."
+                )
+            moment = moment.replace(tzinfo=ZoneInfo(check_timezone(timezone)))
+        return moment.astimezone(UTC)
+    number = float(value)
+    try:
+        return datetime.fromtimestamp(number / 1000 if abs(number) >= _MILLISECONDS_FROM else number, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise InvalidInput(f"{field}: {str(value)[:60]} is not a time that exists. Nothing was sent.") from None
+
+
+def read_start(value: str | float, timezone: str | None = None) -> datetime | Literal["now"]:
+    """Read the moment of a launch: `"now"`, or as `read_moment`."""
+    if isinstance(value, str) and value.strip().lower() == "now":
+        return "now"
+    return read_moment(value, timezone)

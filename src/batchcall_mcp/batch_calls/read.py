@@ -1,0 +1,189 @@
+"""get, list, check and the account: what can be known without changing anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.source import ListSource, parts_that_fit, read_source
+from batchcall_mcp.errors import BatchCallError, InvalidInput
+from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.model import (
+    Account,
+    BatchCall,
+    BatchCallPage,
+    BatchCallRequest,
+    CallTask,
+    ListQuery,
+    TaskPage,
+    TaskQuery,
+)
+from batchcall_mcp.recipients import Columns, LeftOut, ListedFile, Recipients, list_files
+
+PAGE_BYTES = 60_000
+_FILES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendFacts:
+    """What a model must know before it plans."""
+
+    account: Account
+    files: tuple[ListedFile, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The preflight alone, with the rows that would be left out and a few that would be called."""
+
+    preflight: Preflight
+    columns: Columns | None
+    sample: tuple[CallTask, ...]
+    left_out: tuple[LeftOut, ...]
+    left_out_total: int
+    next_cursor: str | None
+    parts: tuple[str, ...]
+    batch_call: BatchCall | None = None
+
+
+async def backend_facts(relay: Relay, name_contains: str | None, limit: int) -> BackendFacts:
+    """Caller numbers, agents and files; a part that cannot be read is a note, not an error."""
+    if Operation.ACCOUNT in relay.backend.capabilities.operations:
+        account = await relay.backend.account()
+    else:
+        account = Account(notes=(f"{relay.backend.name} does not tell the account's numbers and agents.",))
+    files: tuple[ListedFile, ...] = ()
+    if relay.local_files:
+        files = await anyio.to_thread.run_sync(list_files, relay.settings.files, _FILES_SHOWN)
+    return BackendFacts(account=_narrow(account, name_contains, limit), files=files, now=relay.clock())
+
+
+def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
+    def matches(*texts: str | None) -> bool:
+        return name_contains is None or any(name_contains.casefold() in (text or "").casefold() for text in texts)
+
+    numbers = account.numbers
+    agents = account.agents
+    notes = list(account.notes)
+    if numbers is not None:
+        found = [one for one in numbers if matches(one.name, one.from_number)]
+        if len(found) > limit:
+            notes.append(f"{len(found)} numbers match; the first {limit} are shown. Narrow name_contains.")
+        numbers = tuple(found[:limit])
+    if agents is not None:
+        named = [one for one in agents if matches(one.name, one.agent_id)]
+        if len(named) > limit:
+            notes.append(f"{len(named)} agents match; the first {limit} are shown. Narrow name_contains.")
+        agents = tuple(named[:limit])
+    return replace(account, numbers=numbers, agents=agents, notes=tuple(notes))
+
+
+async def get(relay: Relay, batch_call_id: str, query: TaskQuery) -> tuple[BatchCall, TaskPage | None]:
+    """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks."""
+    batch_call, page = await relay.backend.get(batch_call_id, query if query.limit else None)
+    if page is not None:
+        fitting = _fitting(page.tasks)
+        if fitting < len(page.tasks):
+            return await relay.backend.get(batch_call_id, replace(query, limit=fitting))
+    return batch_call, page
+
+
+def _fitting(tasks: Sequence[CallTask]) -> int:
+    """How many tasks stay under PAGE_BYTES on the wire; at least one."""
+    size = 0
+    for position, task in enumerate(tasks):
+        size += 200 + len(
+            json.dumps([task.name, dict(task.dynamic_variables), task.error], ensure_ascii=False).encode()
+        )
+        if size > PAGE_BYTES and position:
+            return position
+    return len(tasks)
+
+
+async def list_page(relay: Relay, query: ListQuery) -> BatchCallPage:
+    """One page of batch calls, newest first."""
+    relay.require(Operation.LIST)
+    return await relay.backend.list(query)
+
+
+async def check(
+    relay: Relay,
+    request: BatchCallRequest,
+    source: ListSource,
+    batch_call_id: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Check:
+    """Judge a list, or a batch call that exists, as if it were launched; nothing is sent."""
+    if source.given == (batch_call_id is not None):
+        raise InvalidInput("Give exactly one of tasks, tasks_file and batch_call_id. Nothing was sent.")
+    current: BatchCall | None = None
+    recipients: Recipients | None = None
+    tasks: Sequence[CallTask] | None
+    if batch_call_id is not None:
+        current, _ = await relay.backend.get(batch_call_id)
+        tasks = await relay.tasks_or_none(batch_call_id)
+    else:
+        recipients = await read_source(relay, source, request.from_number)
+        tasks = recipients.tasks
+    launch = request if request.trigger_at else replace(request, send_now=True)
+    found = preflight(
+        request=launch,
+        current=current,
+        tasks=tasks,
+        left_out=recipients.left_out if recipients else (),
+        rows_read=recipients.rows_read if recipients else None,
+        dials=relay.backend.dials(Operation.START, launch, current),
+        capabilities=relay.backend.capabilities,
+        limits=relay.limits,
+        now=relay.clock(),
+        extra_warnings=await _variable_warnings(relay, request.agent_id, tasks or ()),
+    )
+    rows = recipients.left_out if recipients else ()
+    first = _position(cursor)
+    most = relay.backend.capabilities.max_tasks
+    return Check(
+        preflight=found,
+        columns=recipients.columns if recipients else None,
+        sample=tuple((tasks or ())[:3]),
+        left_out=tuple(rows[first : first + limit]),
+        left_out_total=len(rows),
+        next_cursor=str(first + limit) if first + limit < len(rows) else None,
+        parts=tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else (),
+        batch_call=current,
+    )
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal():
+        raise InvalidInput("cursor: pass next_cursor as the last answer gave it, or leave it out. Nothing was sent.")
+    return int(cursor)
+
+
+async def _variable_warnings(relay: Relay, agent_id: str | None, tasks: Sequence[CallTask]) -> list[str]:
+    """Which variables the agent needs and rows lack, where the backend tells; a failed read is a warning."""
+    capabilities = relay.backend.capabilities
+    if agent_id is None or not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
+        return []
+    try:
+        account = await relay.backend.account()
+    except BatchCallError as error:
+        return [f"The agent's variables could not be checked: {error.message}"]
+    agent = next((one for one in account.agents or () if one.agent_id == agent_id), None)
+    if agent is None or agent.variables is None:
+        return []
+    lacking = {
+        name: count
+        for name in agent.variables
+        if (count := sum(not task.dynamic_variables.get(name) for task in tasks))
+    }
+    return [f"{count} tasks lack the agent's variable {name!r}." for name, count in lacking.items()]

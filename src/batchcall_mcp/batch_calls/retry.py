@@ -1,0 +1,217 @@
+"""retry_batch_call: call again exactly those who were not reached, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.batch_calls.outcome import Outcome, waiting
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.source import ListSource, fit_fields, left_out_words, read_source
+from batchcall_mcp.errors import BatchCallError, InvalidInput, NotSupported
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients
+
+DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
+_CHAIN_PAGES = 5
+_BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
+
+
+async def retry(
+    relay: Relay,
+    batch_call_id: str,
+    statuses: frozenset[TaskStatus],
+    source: ListSource,
+    idempotency_key: str | None = None,
+) -> Outcome:
+    """Dial them again where the backend re-dials exactly the tasks named; elsewhere make a new draft of them.
+
+    Raises:
+        InvalidInput: nobody is left to call, or the list is needed again because the backend does not give back
+            its variables; nothing was sent.
+    """
+    relay.guard.check_mode(Operation.RETRY, Never())
+    current, _ = await relay.backend.get(batch_call_id)
+    wanted = [task async for task in relay.every_task(batch_call_id, statuses)]
+    called_later, notes = await _called_later(relay, current)
+    left_out = [
+        LeftOut(
+            line=position,
+            kind=LeftOutKind.DUPLICATE,
+            reason=f"called again since, by {called_later[task.to_number]}",
+            to_number=task.to_number,
+        )
+        for position, task in enumerate(wanted, 1)
+        if task.to_number in called_later
+    ]
+    wanted = [task for task in wanted if task.to_number not in called_later]
+    if not wanted:
+        since = f" {len(left_out)} were called again since." if left_out else ""
+        return Outcome(
+            result="nothing_to_do",
+            summary=f"Nobody of {batch_call_id} is {_words(statuses)} any more.{since} Nothing was sent.",
+            batch_call=current,
+            left_out=left_out,
+            notes=notes,
+        )
+    if Operation.RETRY in relay.backend.capabilities.operations:
+        return await _dial_again(relay, current, wanted, left_out, notes, idempotency_key)
+    return await _draft_of(relay, current, wanted, left_out, notes, source, idempotency_key)
+
+
+async def _dial_again(
+    relay: Relay,
+    current: BatchCall,
+    wanted: Sequence[CallTask],
+    left_out: Sequence[LeftOut],
+    notes: Sequence[str],
+    idempotency_key: str | None,
+) -> Outcome:
+    checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
+    dialled = {task.to_number for task in checked.tasks}
+    ids = tuple(task.task_id for task in wanted if task.task_id and task.to_number in dialled)
+    left_out = [*left_out, *checked.left_out]
+    found, needed = await relay.admit(
+        Operation.RETRY, BatchCallRequest(), current, checked.tasks, left_out, len(wanted), notes
+    )
+    if needed:
+        return waiting(needed, found, relay.tool, current, left_out)
+    retried = await relay.backend.retry(current, ids, idempotency_key)
+    return Outcome(
+        result="retried",
+        summary=f"{len(ids)} tasks of {current.batch_call_id} are dialled again; its status is {retried.status}.",
+        next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
+        batch_call=retried,
+        preflight=found,
+        left_out=left_out,
+        notes=notes,
+    )
+
+
+async def _draft_of(
+    relay: Relay,
+    current: BatchCall,
+    wanted: Sequence[CallTask],
+    left_out: Sequence[LeftOut],
+    notes: Sequence[str],
+    source: ListSource,
+    idempotency_key: str | None,
+) -> Outcome:
+    relay.require(Operation.CREATE)
+    capabilities = relay.backend.capabilities
+    if capabilities.drafts == "none":
+        raise NotSupported(
+            f"{relay.backend.name} keeps no drafts and re-dials whole batch calls only. Nothing was sent. "
+            "create_batch_call with the people concerned makes a new one."
+        )
+    if source.given:
+        recipients = _only(await read_source(relay, source, current.from_number), wanted)
+    elif capabilities.dynamic_variables and not capabilities.returns_variables:
+        raise InvalidInput(
+            f"{relay.backend.name} does not give back the variables of {current.batch_call_id}; without them the agent "
+            "would read blanks. Nothing was sent. Pass the first list again as tasks_file (or tasks): only its rows "
+            f"for the {len(wanted)} unreached numbers are used."
+        )
+    else:
+        plain = tuple(
+            CallTask(
+                to_number=task.to_number,
+                name=task.name,
+                dynamic_variables=task.dynamic_variables,
+                timezone=task.timezone,
+                max_retries=task.max_retries,
+            )
+            for task in wanted
+        )
+        recipients = await read_source(relay, ListSource(tasks=plain), current.from_number)
+    if not recipients.tasks:
+        raise InvalidInput(
+            f"No row of the list is one of the {len(wanted)} unreached numbers of {current.batch_call_id}. "
+            "Nothing was sent. Pass the list that the batch call was made from."
+        )
+    tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=True)
+    left_out = [*left_out, *recipients.left_out]
+    request = BatchCallRequest(
+        from_number=current.from_number,
+        tasks=tasks,
+        name=current.name,
+        agent_id=current.agent_id if capabilities.agent == "per_batch" else None,
+        timezone=current.timezone if capabilities.drafts == "full" else None,
+        window=current.window if capabilities.windows != "none" else None,
+        max_concurrency=current.max_concurrency if capabilities.max_concurrency else None,
+        retry=current.retry if capabilities.retry_policy else None,
+        retry_of=current.batch_call_id,
+    )
+    relay.require_fields(request)
+    found, needed = await relay.admit(Operation.CREATE, request, None, tasks, left_out, len(wanted), notes)
+    if needed:
+        return waiting(needed, found, relay.tool, current, left_out)
+    made = await relay.backend.create(request, idempotency_key)
+    missing = len(wanted) - len(recipients.tasks) - len(recipients.left_out)
+    absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
+    return Outcome(
+        result="created",
+        summary=(
+            f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; "
+            f"nobody else is in it.{left_out_words(recipients)}{absent}"
+        ),
+        next=f"After a yes of the person: start_batch_call with batch_call_id={made.batch_call_id}.",
+        batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
+        preflight=found,
+        left_out=left_out,
+        notes=(*notes, *dropped),
+    )
+
+
+def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
+    numbers = {task.to_number for task in wanted}
+    kept = [index for index, task in enumerate(recipients.tasks) if task.to_number in numbers]
+    return replace(
+        recipients,
+        tasks=tuple(recipients.tasks[index] for index in kept),
+        lines=tuple(recipients.lines[index] for index in kept),
+        left_out=tuple(row for row in recipients.left_out if row.to_number in numbers),
+    )
+
+
+async def _called_later(relay: Relay, first: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Numbers that a later batch call of the same chain has reached or is about to call, with that one's id."""
+    if Operation.LIST not in relay.backend.capabilities.operations:
+        return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
+    chain = {first.batch_call_id}
+    later: dict[str, str] = {}
+    try:
+        members = await _chain(relay, first, chain)
+        for member in members:
+            async for task in relay.every_task(member.batch_call_id):
+                if task.status in _BEING_CALLED:
+                    later[task.to_number] = member.batch_call_id
+    except BatchCallError as error:
+        return later, (f"Later batch calls could not be read, so that they were not counted: {error.message}",)
+    return later, ()
+
+
+async def _chain(relay: Relay, first: BatchCall, chain: set[str]) -> list[BatchCall]:
+    seen: list[BatchCall] = []
+    cursor: str | None = None
+    for _ in range(_CHAIN_PAGES):
+        page = await relay.backend.list(ListQuery(created_after=first.created_at, limit=100, cursor=cursor))
+        seen += page.batch_calls
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    else:
+        raise BatchCallError(f"more than {len(seen)} batch calls were made since")
+    members: list[BatchCall] = []
+    grown = True
+    while grown:  # a retry of a retry belongs to the chain too, in whatever order the backend lists them
+        found = [one for one in seen if one.retry_of in chain and one.batch_call_id not in chain]
+        chain.update(one.batch_call_id for one in found)
+        members += found
+        grown = bool(found)
+    return [one for one in members if one.status is not BatchStatus.CANCELLED or one.counts.total != 0]
+
+
+def _words(statuses: frozenset[TaskStatus]) -> str:
+    return " or ".join(sorted(status.replace("_", " ") for status in statuses))

@@ -1,0 +1,115 @@
+"""update_batch_call: changes only what is given, in one write."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.batch_calls.create import caller_number
+from batchcall_mcp.batch_calls.outcome import Outcome, waiting
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.source import (
+    ListSource,
+    callable_tasks,
+    fit_fields,
+    left_out_words,
+    read_source,
+)
+from batchcall_mcp.errors import InvalidInput, NotSupported
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
+from batchcall_mcp.recipients import Recipients
+
+
+async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, source: ListSource) -> Outcome:
+    """Change a batch call. What its new time fields would launch is confirmed first.
+
+    Raises:
+        InvalidInput: nothing given, or fields that contradict each other; nothing was sent.
+        NotSupported: the backend cannot change one of the fields; nothing was sent.
+    """
+    relay.require(Operation.UPDATE)
+    relay.guard.check_mode(Operation.UPDATE, Never())
+    _check_schedule(request)
+    if request.from_number is not None:
+        request = replace(request, from_number=caller_number(relay, request.from_number))
+    current, _ = await relay.backend.get(batch_call_id)
+    recipients: Recipients | None = None
+    notes: tuple[str, ...] = ()
+    if source.given:
+        recipients = await read_source(relay, source, request.from_number or current.from_number)
+        capabilities = relay.backend.capabilities
+        tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
+        tasks, notes = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
+        request = replace(request, tasks=tasks)
+    given = _given(request)
+    if not given:
+        raise InvalidInput("Nothing to change was given. Nothing was sent. Name at least one field.")
+    fixed = sorted(set(given) - relay.backend.capabilities.update_fields)
+    if fixed:
+        raise NotSupported(
+            f"{relay.backend.name} cannot change {', '.join(fixed)} of a batch call that exists. Nothing was sent. "
+            "Make a new one with create_batch_call and delete or cancel this one."
+        )
+    relay.require_fields(request)
+
+    whole = request.tasks if request.tasks is not None else await _list_if_it_dials(relay, request, current)
+    left_out = recipients.left_out if recipients else ()
+    found, needed = await relay.admit(
+        Operation.UPDATE, request, current, whole, left_out, recipients.rows_read if recipients else None, notes
+    )
+    if needed:
+        return waiting(needed, found, relay.tool, current, left_out)
+    updated = await relay.backend.update(current, request)
+    changed = _changed(given, current, updated)
+    return Outcome(
+        result="updated",
+        summary=_summary(updated, changed) + (left_out_words(recipients) if recipients else ""),
+        next=f"get_batch_call with batch_call_id={batch_call_id}.",
+        batch_call=updated,
+        preflight=found if found.starts else None,
+        left_out=left_out,
+        changed=changed,
+        notes=notes,
+    )
+
+
+def _check_schedule(request: BatchCallRequest) -> None:
+    if request.status is BatchStatus.DRAFT and request.send_now:
+        raise InvalidInput("status=draft and send_now=true contradict each other. Nothing was sent.")
+    if request.status is BatchStatus.DRAFT and request.trigger_at is not None:
+        raise InvalidInput(
+            "status=draft and trigger_timestamp contradict each other: a draft has no time. Nothing was sent."
+        )
+    if request.send_now and request.trigger_at is not None:
+        raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent. Give one.")
+
+
+def _given(request: BatchCallRequest) -> list[str]:
+    return [field.name for field in fields(request) if getattr(request, field.name) is not None]
+
+
+async def _list_if_it_dials(relay: Relay, request: BatchCallRequest, current: BatchCall) -> Any:
+    if isinstance(relay.backend.dials(Operation.UPDATE, request, current), Never):
+        return ()
+    return await relay.tasks_or_none(current.batch_call_id)
+
+
+def _changed(given: list[str], before: BatchCall, after: BatchCall) -> dict[str, tuple[Any, Any]]:
+    """Before and after of each field that was given: after as the backend answered, where it answers it."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in given:
+        if name == "tasks":
+            changed[name] = (before.counts.total, after.counts.total)
+        elif name == "trigger_at":
+            changed["trigger_timestamp"] = (before.scheduled_at, after.scheduled_at)
+        elif name == "send_now":
+            changed.setdefault("status", (before.status, after.status))
+        else:
+            changed[name] = (getattr(before, name, None), getattr(after, name, None))
+    return {name: pair for name, pair in changed.items() if pair[0] != pair[1]}
+
+
+def _summary(updated: BatchCall, changed: dict[str, tuple[Any, Any]]) -> str:
+    what = f"changed {', '.join(changed)}" if changed else "the backend shows no difference"
+    return f"Updated {updated.batch_call_id}: {what}. Its status is {updated.status}."

@@ -1,0 +1,1 @@
+"""The MCP face: tools, results, resources, credentials and transports. Translates, decides nothing."""

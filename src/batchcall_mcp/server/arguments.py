@@ -1,0 +1,131 @@
+"""The arguments that several tools share, each described once. `As in create_batch_call` saves the model's context."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from batchcall_mcp.batch_calls.moments import read_moment
+from batchcall_mcp.batch_calls.source import ListSource
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import NOT_REACHED, CallingWindow, CallTask, RetryPolicy, TaskStatus
+
+AS_CREATE = "As in create_batch_call"
+
+
+class TaskInput(BaseModel):
+    """One person to call, as a model writes it."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
+    name: str | None = None
+    dynamic_variables: Annotated[dict[str, str] | None, Field(description="what the agent may say")] = None
+    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first")] = None
+    timezone: Annotated[str | None, Field(description="IANA zone of the person; default: by prefix")] = None
+
+
+class PlainTaskInput(BaseModel):
+    """One person to call, on a backend whose tasks carry a number and a name only."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
+    name: str | None = None
+
+
+Id = Annotated[str, Field(min_length=1, max_length=200, description="Batch call ID")]
+Tasks = Annotated[
+    list[TaskInput] | list[PlainTaskInput] | None, Field(description="The people to call, in order; or use tasks_file")
+]
+TasksFile = Annotated[
+    str | None,
+    Field(description="CSV, JSONL or XLSX in the folder that get_backend names; other columns become variables"),
+]
+Rows = Annotated[str | None, Field(description='Only these data rows, such as "1-1000" or "1-1000,1500"')]
+NumberColumn = Annotated[str | None, Field(description="Column with the number, if not the one detected")]
+Region = Annotated[str | None, Field(pattern="^[A-Z]{2}$", description='Country of numbers without +, such as "US"')]
+FromNumber = Annotated[str, Field(description="Caller number, E.164; get_backend lists them")]
+Name = Annotated[str | None, Field(max_length=255, description="Name of the batch call")]
+AgentId = Annotated[str | None, Field(max_length=200, description="Agent that speaks; get_backend lists them")]
+Window = Annotated[
+    CallingWindow | None, Field(description='Hours in which calls may start, "HH:MM"; default: the backend\'s')
+]
+Timezone = Annotated[str | None, Field(description="IANA zone; reads a trigger_timestamp that has no offset")]
+Moment = Annotated[str | int | float | None, Field(description="ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch")]
+Start = Annotated[
+    str | int | float,
+    Field(description='"now", or ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
+]
+Concurrency = Annotated[int | None, Field(ge=1, le=1000, description="Most calls at once")]
+Retry = Annotated[RetryPolicy | None, Field(description="Automatic redials; after_minutes or at")]
+IdempotencyKey = Annotated[
+    str | None, Field(min_length=1, max_length=200, description="Same key = same batch call, however often called")
+]
+Code = Annotated[
+    str | None, Field(max_length=40, description="From confirmation_required, only after the person's yes")
+]
+StatusFilter = Annotated[
+    list[TaskStatus | Literal["not_reached"]] | None, Field(min_length=1, description="Only tasks in these states")
+]
+Limit = Annotated[int, Field(ge=1, le=100, description="Most entries in the answer")]
+Cursor = Annotated[str | None, Field(max_length=500, description="next_cursor of the last answer")]
+
+
+def source_of(
+    tasks: list[TaskInput] | list[PlainTaskInput] | None,
+    tasks_file: str | None = None,
+    rows: str | None = None,
+    number_column: str | None = None,
+    default_region: str | None = None,
+) -> ListSource:
+    """The list that a tool call names."""
+    return ListSource(
+        tasks=None if tasks is None else tuple(_task(one) for one in tasks),
+        tasks_file=tasks_file,
+        rows=rows,
+        number_column=number_column,
+        default_region=default_region,
+    )
+
+
+def _task(given: TaskInput | PlainTaskInput) -> CallTask:
+    if isinstance(given, PlainTaskInput):
+        return CallTask(to_number=given.to_number, name=given.name)
+    return CallTask(
+        to_number=given.to_number,
+        name=given.name,
+        dynamic_variables=given.dynamic_variables or {},
+        max_retries=given.max_retries,
+        timezone=given.timezone,
+    )
+
+
+def statuses_of(given: list[TaskStatus | Literal["not_reached"]] | None) -> frozenset[TaskStatus] | None:
+    """The states meant; `not_reached` stands for six of them."""
+    if given is None:
+        return None
+    plain = {TaskStatus(one) for one in given if one != "not_reached"}
+    return frozenset(plain | (NOT_REACHED if "not_reached" in given else set()))
+
+
+def retry_of(given: RetryPolicy | None) -> RetryPolicy | None:
+    """Check what a schema cannot say.
+
+    Raises:
+        InvalidInput: naming the field.
+    """
+    if given is None:
+        return None
+    if not 0 <= given.max_retries <= 10:  # noqa: PLR2004 - as for a task
+        raise InvalidInput("retry.max_retries: must be from 0 to 10. Nothing was sent.")
+    if given.after_minutes is not None and given.at is not None:
+        raise InvalidInput("retry: give after_minutes or at, not both. Nothing was sent.")
+    return given
+
+
+def moment_of(given: str | float | None, timezone: str | None) -> datetime | None:
+    """The moment given, as aware UTC."""
+    return None if given is None else read_moment(given, timezone)

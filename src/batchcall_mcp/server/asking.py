@@ -1,0 +1,104 @@
+"""Putting a question to the person behind an MCP client, in both protocol eras.
+
+A handshake-era client (up to 2025-11-25) is asked while the tool call waits. A 2026-07-28 client gets the question as the call's
+result and repeats the call with the answer; what it has to bring back is sealed by the SDK, but could be sent
+twice, so that every question carries a nonce of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import Any
+
+import anyio
+from mcp.server.mcpserver import Context
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp.types.version import is_version_at_least
+from pydantic import BaseModel, Field
+
+from batchcall_mcp.guard.confirmation import Answer
+
+LONGEST_WAIT_S = 300
+_MODERN = "2026-07-28"
+_KEY = "confirm"
+
+
+class Confirm(BaseModel):
+    """What the person answers."""
+
+    confirm: bool = Field(description="Yes: do exactly this, once", title="Yes, go ahead")
+
+
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"confirm": {"type": "boolean", "title": "Yes, go ahead", "description": "Do exactly this, once"}},
+    "required": ["confirm"],
+}
+
+
+class QuestionPending(Exception):
+    """The call ends here with a question; the client repeats it with the answer."""
+
+    def __init__(self, result: InputRequiredResult) -> None:
+        super().__init__("a question is pending")
+        self.result = result
+
+
+class ClientAsker:
+    """Asks through one tool call's context."""
+
+    def __init__(self, context: Context[Any, Any]) -> None:
+        self._context = context
+
+    async def ask(self, question: str, binding: str) -> Answer:
+        """Ask as the client's protocol era has it.
+
+        Raises:
+            QuestionPending: a 2026-07-28 client has to be asked first, or answered another question.
+        """
+        capabilities = self._context.client_capabilities
+        elicitation = capabilities.elicitation if capabilities else None
+        if elicitation is None or (elicitation.url is not None and elicitation.form is None):
+            return Answer("cannot_ask")
+        version = self._context.protocol_version
+        if version and is_version_at_least(version, _MODERN):
+            return self._answer_brought_along(question, binding)
+        return await self._wait(question)
+
+    def _answer_brought_along(self, question: str, binding: str) -> Answer:
+        state = _read_state(self._context.request_state)
+        given = (self._context.input_responses or {}).get(_KEY)
+        if state is None or state["binding"] != binding or not isinstance(given, ElicitResult):
+            state = {"nonce": secrets.token_urlsafe(16), "binding": binding, "asked": time.time()}
+            form = ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=_FORM))
+            raise QuestionPending(InputRequiredResult(input_requests={_KEY: form}, request_state=json.dumps(state)))
+        said_yes = (given.content or {}).get("confirm") is True
+        return _answer(given.action, time.time() - state["asked"], state["nonce"], said_yes=said_yes)
+
+    async def _wait(self, question: str) -> Answer:
+        began = anyio.current_time()
+        with anyio.move_on_after(LONGEST_WAIT_S):
+            result = await self._context.elicit(question, Confirm)
+            said_yes = result.action == "accept" and result.data.confirm
+            return _answer(result.action, anyio.current_time() - began, None, said_yes=said_yes)
+        return Answer("unanswered", LONGEST_WAIT_S)
+
+
+def _answer(action: str, seconds: float, nonce: str | None, *, said_yes: bool) -> Answer:
+    if action == "accept" and said_yes:
+        return Answer("accepted", seconds, nonce)
+    return Answer("cancelled" if action == "cancel" else "declined", seconds)
+
+
+def _read_state(text: str | None) -> dict[str, Any] | None:
+    """Our own state, already unsealed and checked by the SDK; anything else counts as none."""
+    if text is None:
+        return None
+    try:
+        state = json.loads(text)
+    except ValueError:
+        return None
+    known = isinstance(state, dict) and {"nonce", "binding", "asked"} <= state.keys()
+    return state if known else None

@@ -1,0 +1,98 @@
+"""Resources: what a host may show beside the conversation. Each is read with the reader's own credentials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+
+from batchcall_mcp.batch_calls import read
+from batchcall_mcp.batch_calls.export import Format, export_text
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.errors import BatchCallError, NotFound
+from batchcall_mcp.model import TaskQuery
+from batchcall_mcp.server.read_tools import in_words
+from batchcall_mcp.server.results import BatchCallResult, text_of
+from batchcall_mcp.server.service import Service
+
+
+def add_resources(server: MCPServer[Any], service: Service) -> None:
+    """Register the resource templates."""
+
+    @server.resource(
+        "batchcall://batch-calls/{batch_call_id}",
+        name="batch_call",
+        title="A batch call",
+        description="State and counts of one batch call",
+        mime_type="application/json",
+    )
+    async def batch_call(batch_call_id: str, ctx: Context[Any, Any]) -> str:
+        relay = await service.relay(ctx, "get_batch_call", {}, None)
+        return await _read(_counts(relay, batch_call_id))
+
+    @server.resource(
+        "batchcall://batch-calls/{batch_call_id}/export.csv",
+        name="export_csv",
+        title="All tasks of a batch call, CSV",
+        description="Every task with its result",
+        mime_type="text/csv",
+    )
+    async def export_csv(batch_call_id: str, ctx: Context[Any, Any]) -> str:
+        relay = await service.relay(ctx, "export_batch_call", {}, None)
+        return await _read(_exported(relay, batch_call_id, "csv"))
+
+    @server.resource(
+        "batchcall://batch-calls/{batch_call_id}/export.jsonl",
+        name="export_jsonl",
+        title="All tasks of a batch call, JSON lines",
+        description="Every task with its result",
+        mime_type="application/jsonl",
+    )
+    async def export_jsonl(batch_call_id: str, ctx: Context[Any, Any]) -> str:
+        relay = await service.relay(ctx, "export_batch_call", {}, None)
+        return await _read(_exported(relay, batch_call_id, "jsonl"))
+
+    @server.resource(
+        "batchcall://backend",
+        name="backend",
+        title="The backend",
+        description="What this server's backend can do; the account itself is told by get_backend",
+        mime_type="application/json",
+    )
+    def backend() -> str:
+        capabilities = service.capabilities
+        facts = {
+            "backend": service.backend_type.name,
+            "operations": sorted(capabilities.operations),
+            "drafts": capabilities.drafts,
+            "max_tasks": capabilities.max_tasks,
+            "outcomes_told_apart": list(capabilities.outcomes),
+            "stop": capabilities.cancel_effect,
+            "mode": service.settings.mode,
+            "limitations": list(capabilities.limitations),
+        }
+        return json.dumps(facts, indent=2)
+
+
+async def _counts(relay: Relay, batch_call_id: str) -> str:
+    batch_call, _ = await read.get(relay, batch_call_id, TaskQuery(limit=0))
+    return text_of(BatchCallResult(summary=in_words(batch_call), batch_call=batch_call))
+
+
+async def _exported(relay: Relay, batch_call_id: str, form: Format) -> str:
+    text, _ = await export_text(relay, batch_call_id, form, None)
+    with text:
+        return text.read()
+
+
+async def _read(reading: Awaitable[str]) -> str:
+    try:
+        return await reading
+    except NotFound as error:
+        raise ResourceNotFoundError(f"[{error.code}] {error}") from error
+    except BatchCallError as error:
+        raise ResourceError(f"[{error.code}] {error}") from error

@@ -1,0 +1,145 @@
+"""What one server process holds: the settings, the guard, one HTTP client, and the embedded dialer if it is the backend.
+
+Nothing here belongs to a caller; a caller's credentials live in the `Relay` of one tool call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import httpx2
+from mcp.server.mcpserver import Context
+from pydantic import SecretStr
+
+from batchcall_mcp.backends.base import Backend, Capabilities, Credentials
+from batchcall_mcp.backends.http import BackendHttp, open_client
+from batchcall_mcp.backends.registry import backend_class, base_url, select
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.guard.admission import Guard
+from batchcall_mcp.server.asking import ClientAsker
+from batchcall_mcp.server.credentials import caller_credentials, caller_id
+from batchcall_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from batchcall_mcp.dialer.embedded import EmbeddedDialer
+
+_EMBEDDED = "dialer"
+_HEAD_START_S = 1.0
+
+
+class Service:
+    """One backend, for every caller of the process. Open it with `opened()`; opening is counted, so it may nest."""
+
+    def __init__(self, settings: Settings, *, local: bool) -> None:
+        self.settings = settings
+        self.local = local
+        """Whether callers share this machine's disk (stdio)."""
+        self.guard = Guard.of(settings.mode, settings.confirm, settings.max_calls_per_launch)
+        self.backend_type = backend_class(select(settings))
+        self._url = None if self.embedded else base_url(settings, self.backend_type)
+        self._stack: AsyncExitStack | None = None
+        self._opened = 0
+        self._http: BackendHttp | None = None
+        self._dialer: EmbeddedDialer | None = None
+        self._opening = anyio.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do."""
+        return self.backend_type.capabilities
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the backend is the dialer in this process."""
+        return self.backend_type.name == _EMBEDDED
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Service]:
+        """Hold the service open; the last one to leave closes the client and the dialer."""
+        self._opened += 1
+        try:
+            async with anyio.create_task_group() as group:
+                if self.embedded:
+                    group.start_soon(self._start_soon)
+                yield self
+                group.cancel_scope.cancel()
+        finally:
+            self._opened -= 1
+            if not self._opened and self._stack is not None:
+                stack, self._stack, self._http, self._dialer = self._stack, None, None, None
+                with anyio.CancelScope(shield=True):
+                    await stack.aclose()
+
+    async def _start_soon(self) -> None:
+        """A call that was scheduled yesterday is placed although nobody asks today; the handshake goes first."""
+        await anyio.sleep(_HEAD_START_S)
+        await self.http()
+
+    async def http(self) -> BackendHttp:
+        """The one way to the backend, opened when it is first needed."""
+        async with self._opening:
+            if self._http is None:
+                self._stack = self._stack or AsyncExitStack()
+                client = await self._open_dialer(self._stack) if self.embedded else open_client()
+                await self._stack.enter_async_context(client)
+                self._http = BackendHttp(client, self._url or "http://dialer", self.settings.request_timeout_s)
+            return self._http
+
+    async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
+        """Start the dialer; its imports are heavy, so that they run beside the protocol, not before it."""
+        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.embedded")
+        self._dialer = module.EmbeddedDialer(
+            self.settings.data_dir,
+            simulated_speed=self.settings.simulated_speed,
+            calling_hours=self.settings.calling_hours,
+        )
+        stack.push_async_callback(self._dialer.aclose)
+        await self._dialer.start()
+        return open_client(httpx2.ASGITransport(self._dialer.app))
+
+    async def credentials(self, headers: Mapping[str, str] | None) -> Credentials:
+        """Whose call it is; over stdio without an account, the embedded dialer's own pair.
+
+        Raises:
+            AuthenticationFailed: over HTTP, naming the header.
+            ConfigurationError: over stdio, naming the variable.
+        """
+        if headers is None and self.embedded:
+            await self.http()
+            key, secret = self._dialer.credentials  # type: ignore[union-attr]
+            return Credentials(SecretStr(key), SecretStr(secret))
+        return caller_credentials(headers, self.settings, needs_secret=self.capabilities.needs_secret)
+
+    async def verify(self, credentials: Credentials) -> bool:
+        """Whether the embedded dialer knows this pair."""
+        await self.http()
+        secret = credentials.api_secret
+        if self._dialer is None or secret is None:
+            return False
+        return self._dialer.verify(credentials.api_key.get_secret_value(), secret.get_secret_value()) is not None
+
+    async def backend(self, credentials: Credentials) -> Backend:
+        """The backend, seen with one caller's credentials."""
+        return self.backend_type(await self.http(), credentials)
+
+    async def relay(
+        self, context: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
+    ) -> Relay:
+        """The way of one tool call."""
+        credentials = await self.credentials(context.headers)
+        return Relay(
+            backend=await self.backend(credentials),
+            guard=self.guard,
+            settings=self.settings,
+            caller=caller_id(credentials),
+            asker=ClientAsker(context),
+            tool=tool,
+            arguments=arguments,
+            confirmation_code=code,
+            local_files=self.local,
+        )

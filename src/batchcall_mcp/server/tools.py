@@ -1,0 +1,218 @@
+"""The tool surface, shaped by what the backend can do, what the operator allows and how the caller is connected."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import ToolAnnotations
+
+from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.guard.admission import Guard
+from batchcall_mcp.model import NOT_REACHED, TaskStatus
+from batchcall_mcp.server import read_tools, write_tools
+from batchcall_mcp.server.arguments import PlainTaskInput, StatusFilter, TaskInput
+from batchcall_mcp.server.asking import QuestionPending
+from batchcall_mcp.server.descriptions import DESCRIPTIONS
+from batchcall_mcp.server.service import Service
+from batchcall_mcp.server.strict import strict_tool
+
+Body = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One tool: its body, the operation it needs, and its hints."""
+
+    body: Body
+    operation: Operation
+    title: str
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+
+
+SPECS: tuple[Spec, ...] = (
+    Spec(read_tools.get_backend, Operation.GET, "Backend and account", read_only=True, idempotent=True),
+    Spec(read_tools.check_batch_call, Operation.GET, "Check a list or batch call", read_only=True, idempotent=True),
+    Spec(write_tools.create_batch_call, Operation.CREATE, "Create a batch call"),
+    Spec(write_tools.update_batch_call, Operation.UPDATE, "Update a batch call", destructive=True),
+    Spec(read_tools.get_batch_call, Operation.GET, "Get a batch call", read_only=True, idempotent=True),
+    Spec(read_tools.list_batch_calls, Operation.LIST, "List batch calls", read_only=True, idempotent=True),
+    Spec(write_tools.start_batch_call, Operation.START, "Start a batch call", destructive=True),
+    Spec(write_tools.pause_batch_call, Operation.PAUSE, "Pause a batch call", idempotent=True),
+    Spec(write_tools.resume_batch_call, Operation.RESUME, "Resume a batch call", destructive=True),
+    Spec(write_tools.cancel_batch_call, Operation.CANCEL, "Cancel a batch call", destructive=True, idempotent=True),
+    Spec(write_tools.retry_batch_call, Operation.RETRY, "Retry who was not reached", destructive=True),
+    Spec(write_tools.delete_batch_call, Operation.DELETE, "Delete a batch call", destructive=True, idempotent=True),
+    Spec(read_tools.watch_batch_call, Operation.GET, "Watch a batch call", read_only=True, idempotent=True),
+    Spec(read_tools.export_batch_call, Operation.GET, "Export a batch call"),
+)
+
+
+def build_tools(service: Service) -> list[Tool]:
+    """The tools of one server."""
+    capabilities = service.capabilities
+    return [
+        _tool(spec, service, capabilities)
+        for spec in SPECS
+        if _offered(spec, capabilities) and _allowed(spec, service.guard, capabilities)
+    ]
+
+
+def _offered(spec: Spec, capabilities: Capabilities) -> bool:
+    if spec.operation is Operation.RETRY:  # where the backend cannot, we make a draft of them
+        return Operation.RETRY in capabilities.operations or capabilities.drafts != "none"
+    if spec.operation is Operation.START and capabilities.drafts == "none":
+        return False
+    return spec.operation in capabilities.operations
+
+
+def _allowed(spec: Spec, guard: Guard, capabilities: Capabilities) -> bool:
+    if spec.body is read_tools.export_batch_call:
+        return guard.mode != "read-only"
+    if guard.mode == "draft" and spec.operation is Operation.RETRY:
+        return Operation.RETRY not in capabilities.operations
+    return guard.allows(spec.operation)
+
+
+def _tool(spec: Spec, service: Service, capabilities: Capabilities) -> Tool:
+    name = spec.body.__name__
+    parameters = inspect.signature(spec.body).parameters
+    required = {"trigger_timestamp"} if name == "create_batch_call" and capabilities.drafts == "none" else set()
+    destructive = spec.destructive or (name == "create_batch_call" and capabilities.drafts != "full")
+    return strict_tool(
+        _served(spec.body, service),
+        name=name,
+        title=spec.title,
+        description=DESCRIPTIONS[name](capabilities),
+        annotations=ToolAnnotations(
+            title=spec.title,
+            read_only_hint=spec.read_only,
+            destructive_hint=destructive,
+            idempotent_hint=spec.idempotent,
+            open_world_hint=True,
+        ),
+        drop=_missing(name, capabilities, local_files=service.local) & parameters.keys(),
+        require=required,
+        retype={key: value for key, value in _retyped(name, capabilities).items() if key in parameters},
+    )
+
+
+def _missing(tool: str, capabilities: Capabilities, *, local_files: bool) -> set[str]:
+    """Arguments that this backend, or a caller over HTTP, has no use for."""
+    missing = set()
+    if not local_files:
+        missing |= {"tasks_file", "number_column"}
+    if capabilities.windows == "none":
+        missing.add("window")
+    if capabilities.max_concurrency is None:
+        missing.add("max_concurrency")
+    if not capabilities.retry_policy:
+        missing.add("retry")
+    if not capabilities.returns_variables:
+        missing.add("include_variables")
+    if capabilities.idempotency != "key":
+        missing.add("idempotency_key")
+    if tool == "create_batch_call" and capabilities.drafts == "full":
+        missing |= {"trigger_timestamp", "confirmation_code"}
+    if tool == "retry_batch_call":
+        needs_list = capabilities.dynamic_variables and not capabilities.returns_variables
+        missing |= {"tasks"} if local_files or not needs_list else set()
+        missing |= set() if needs_list else {"tasks_file"}
+        missing |= set() if Operation.RETRY in capabilities.operations else {"confirmation_code"}
+    if tool == "update_batch_call":
+        words = {"trigger_at": "trigger_timestamp"}
+        changeable = {words.get(field, field) for field in capabilities.update_fields}
+        missing |= _UPDATE_FIELDS - changeable
+        if "tasks" not in changeable:
+            missing.add("tasks_file")
+        if "trigger_timestamp" in changeable:
+            missing.discard("timezone")
+    return missing
+
+
+_UPDATE_FIELDS = frozenset(
+    {
+        "from_number",
+        "tasks",
+        "name",
+        "agent_id",
+        "trigger_timestamp",
+        "timezone",
+        "status",
+        "send_now",
+        "window",
+        "max_concurrency",
+        "retry",
+    }
+)
+
+
+def _retyped(tool: str, capabilities: Capabilities) -> dict[str, Any]:
+    """Narrower types, where this backend has less."""
+    task = TaskInput if capabilities.dynamic_variables else PlainTaskInput
+    described = inspect.get_annotations(write_tools.update_batch_call, eval_str=True)["tasks"]
+    told = {TaskStatus.PENDING, TaskStatus.CALLING, *capabilities.outcomes}
+    words = [str(status) for status in TaskStatus if status in told]
+    words += ["not_reached"] if told & NOT_REACHED else []
+    narrowed: dict[str, Any] = {
+        "tasks": Annotated[list[task] | None, *get_args(described)[1:]],  # type: ignore[valid-type]
+        "task_status": Annotated[list[_one_of(words)] | None, *get_args(StatusFilter)[1:]],  # type: ignore[misc]
+    }
+    if tool == "start_batch_call" and capabilities.drafts == "start_now_only":
+        narrowed["trigger_timestamp"] = Literal["now"]
+    return narrowed
+
+
+def _one_of(words: Sequence[str]) -> Any:
+    """A Literal of words that are known only now."""
+    return Literal.__getitem__(tuple(words))
+
+
+def _served(body: Body, service: Service) -> Body:
+    """Give a tool's body its relay (and progress), and a confirmed call the arguments that were confirmed."""
+    signature = inspect.signature(body, eval_str=True)
+    own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
+    own = [one for one in own if one.name not in {"relay", "progress"}]
+    defaults = {one.name: one.default for one in own}
+    name = body.__name__
+
+    async def call(ctx: Context[Any, Any], **arguments: Any) -> Any:
+        code = arguments.get("confirmation_code")
+        given = {
+            key: value
+            for key, value in arguments.items()
+            if value is not None and value != defaults[key] and key != "confirmation_code"
+        }
+        relay = await service.relay(ctx, name, given, code)
+        if code is not None:
+            arguments |= service.guard.confirmations.recall(relay.caller, name, code, given).arguments
+            relay = await service.relay(ctx, name, arguments, code)
+        if "progress" in signature.parameters:
+            arguments["progress"] = _rising(ctx)
+        try:
+            return await body(relay, **arguments)
+        except QuestionPending as pending:
+            return pending.result
+
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context[Any, Any])
+    call.__signature__ = signature.replace(parameters=[context, *own])  # type: ignore[attr-defined]
+    return call
+
+
+def _rising(ctx: Context[Any, Any]) -> Callable[[float, float | None, str], Awaitable[None]]:
+    """Progress as the protocol wants it: each notice greater than the last."""
+    last = -1.0
+
+    async def report(progress: float, total: float | None, message: str) -> None:
+        nonlocal last
+        if progress > last:
+            last = progress
+            await ctx.report_progress(progress, total, message)
+
+    return report
