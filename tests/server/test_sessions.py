@@ -1,0 +1,136 @@
+"""Callers do not cross: a session, a question and a result belong to the key pair that they began with."""
+
+from collections import Counter
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
+
+from batchcall_mcp.server.credentials import caller_credentials, caller_id
+from batchcall_mcp.settings import Settings
+from tests.server.echo import echo_server
+from tests.server.test_access import ACCEPT, INITIALIZE
+from tests.server.transports import Way, client_of, every_http_way, served
+
+ALICE = {"X-API-KEY": "alice", "X-API-SECRET": "a"}
+BOB = {"X-API-KEY": "bob", "X-API-SECRET": "b"}
+STRANGERS = [BOB, {"X-API-KEY": "alice", "X-API-SECRET": "b"}, {"X-API-KEY": "bob", "X-API-SECRET": "a"}]
+
+
+def caller(headers: dict[str, str]) -> str:
+    return caller_id(caller_credentials(headers, Settings.load()))
+
+
+@every_http_way
+async def test_a_thousand_mixed_calls_of_two_callers_never_cross(way: Way) -> None:
+    settings = Settings.load()
+    told: Counter[tuple[str, str, bool]] = Counter()
+
+    async def talk(client: Client, name: str, expected: str, calls: range) -> None:
+        for number in calls:
+            word = f"{name} {number}"
+            answer = (await client.call_tool("who_am_i", {"word": word})).structured_content or {}
+            told[name, answer["caller"], answer["word"] == word] += 1
+            assert answer["caller"] == expected
+
+    with anyio.fail_after(60):
+        async with (
+            served(echo_server(settings), settings, way=way) as url,
+            client_of(url, way, headers=ALICE) as alice,
+            client_of(url, way, headers=BOB) as bob,
+            anyio.create_task_group() as tasks,
+        ):
+            for start in range(0, 500, 125):
+                tasks.start_soon(talk, alice, "alice", caller(ALICE), range(start, start + 125))
+                tasks.start_soon(talk, bob, "bob", caller(BOB), range(start, start + 125))
+    assert told == {("alice", caller(ALICE), True): 500, ("bob", caller(BOB), True): 500}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=["another pair", "another secret", "another key"])
+async def test_a_stranger_cannot_post_into_read_or_end_a_session(stranger: dict[str, str]) -> None:
+    settings = Settings.load()
+    ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    with anyio.fail_after(15):
+        async with (
+            served(echo_server(settings), settings, transport="http") as url,
+            httpx2.AsyncClient(timeout=10, trust_env=False) as http,
+        ):
+            opened = await http.post(url + "/mcp", headers=ACCEPT | ALICE, json=INITIALIZE)
+            session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
+            headers = ACCEPT | stranger | session
+            assert (await http.post(url + "/mcp", headers=headers, json=ping)).status_code == 404
+            assert (await http.get(url + "/mcp", headers=headers)).status_code == 404
+            assert (await http.delete(url + "/mcp", headers=headers)).status_code == 404
+            assert (await http.post(url + "/mcp", headers=ACCEPT | ALICE | session, json=ping)).status_code == 200
+            assert (await http.delete(url + "/mcp", headers=ACCEPT | ALICE | session)).status_code == 200
+            assert (await http.post(url + "/mcp", headers=ACCEPT | ALICE | session, json=ping)).status_code == 404
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=["another pair", "another secret", "another key"])
+async def test_a_stranger_cannot_post_into_an_sse_connection(stranger: dict[str, str]) -> None:
+    settings = Settings.load()
+    with anyio.fail_after(15):
+        async with (
+            served(echo_server(settings), settings, transport="sse") as url,
+            httpx2.AsyncClient(timeout=10, trust_env=False) as http,
+            http.stream("GET", url + "/sse", headers=ALICE) as stream,
+        ):
+            lines = stream.aiter_lines()
+            async for line in lines:
+                if line.startswith("data: "):
+                    break
+            messages = url + line.removeprefix("data: ")
+            assert (await http.post(messages, headers=ACCEPT | stranger, json=INITIALIZE)).status_code == 404
+            assert (await http.post(messages, headers=ACCEPT | ALICE, json=INITIALIZE)).status_code == 202
+            async for line in lines:
+                if line.startswith("data: "):
+                    break
+            assert '"serverInfo"' in line
+
+
+@pytest.mark.parametrize("transport", ["http", "stateless", "sse"])
+async def test_only_the_caller_who_was_asked_can_answer(transport: str) -> None:
+    settings = Settings.load()
+    way = Way(transport, "auto")  # type: ignore[arg-type]
+
+    async def nobody(_context: object, _params: ElicitRequestParams) -> ElicitResult:
+        raise AssertionError
+
+    yes = ElicitResult(action="accept", content={"yes": True})
+    with anyio.fail_after(15):
+        async with (
+            served(echo_server(settings), settings, way=way) as url,
+            client_of(url, way, headers=ALICE, elicitation_callback=nobody) as alice,
+            client_of(url, way, headers=BOB, elicitation_callback=nobody) as bob,
+        ):
+            asked = await alice.session.call_tool("ask", {}, allow_input_required=True)
+            assert isinstance(asked, InputRequiredResult)
+            with pytest.raises(MCPError, match="Invalid or expired requestState"):
+                await bob.session.call_tool(
+                    "ask", {}, input_responses={"go": yes}, request_state=asked.request_state, allow_input_required=True
+                )
+            done = await alice.session.call_tool(
+                "ask", {}, input_responses={"go": yes}, request_state=asked.request_state, allow_input_required=True
+            )
+            assert isinstance(done, CallToolResult)
+            assert (done.structured_content or {})["word"] == "asked"
+
+
+def test_a_caller_id_tells_nothing_and_keeps_key_and_secret_apart() -> None:
+    settings = Settings.load()
+    ids = {
+        caller_id(caller_credentials({"X-API-KEY": key, "X-API-SECRET": secret}, settings))
+        for key, secret in (("ab", "c"), ("a", "bc"), ("a", "b"), ("1:a", "b"))
+    }
+    assert len(ids) == 4
+    assert all(len(one) == 64 for one in ids)
+
+
+def test_a_secret_is_ignored_where_the_backend_has_none() -> None:
+    settings = Settings.load()
+    alone = caller_credentials({"X-API-KEY": "k"}, settings, needs_secret=False)
+    beside = caller_credentials({"X-API-KEY": "k", "X-API-SECRET": "s"}, settings, needs_secret=False)
+    assert alone == beside
