@@ -13,9 +13,10 @@ _MOST_LISTED = 30
 
 # Paragraphs of words, not lists of ninety quoted ones (SIM905).
 # In order of preference: what is surely the number to call, what usually is, what may be.
-_NUMBER_HEADERS = (
+_NUMBER_HEADERS = (  # noqa: SIM905
     "tonumber phonenumber phoneno phonenr phone phonee164 e164 phone1value mobilenumber mobilephonenumber "
-    "mobilephone mobileno mobile cellphonenumber cellphone cellnumber cell telephonenumber telephoneno telephone telnumber telno tel "
+    "mobilephone mobileno mobile cellphonenumber cellphone cellnumber cell telephonenumber "
+    "telephoneno telephone telnumber telno tel "
     "primaryphone primaryphonenumber contactnumber contactphone customerphone customernumber dialnumber callnumber "
     "whatsapp whatsappnumber msisdn homephone workphone businessphone phone1 phones "
     # Spanish, Portuguese, French, German, Dutch, Italian, Nordic, Polish, Turkish, Russian, Japanese, Chinese
@@ -24,11 +25,11 @@ _NUMBER_HEADERS = (
     "telefoonnummer telefoon numeroditelefono cellulare puhelinnumero puhelin numertelefonu komorka telefonnumarasi "
     "номертелефона телефон 電話番号 電話 电话号码 电话 手机 手机号 "
     "number num numero nummer"
-).split()  # noqa: SIM905
-_NAME_HEADERS = (
+).split()
+_NAME_HEADERS = (  # noqa: SIM905
     "name fullname contactname customername recipientname leadname patientname displayname contact customer recipient "
     "nombre nombrecompleto nome nomecompleto nom nomcomplet nomprenom naam imie имя 氏名 名前 姓名"
-).split()  # noqa: SIM905
+).split()
 _TIMEZONE_HEADERS = "timezone tz tzid ianatimezone timezoneid".split()  # noqa: SIM905
 _RETRY_HEADERS = "maxretries maxretry retries".split()  # noqa: SIM905
 

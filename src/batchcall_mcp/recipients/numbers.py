@@ -91,7 +91,8 @@ def _is_valid_as_written(text: str) -> bool:
     trunk = metadata.national_prefix_for_parsing
     if trunk and re.match(trunk, str(number.national_number)):
         return False
-    return phonenumbers.is_valid_number(number)
+    # Asked of the country first: is_valid_number would look through every region of +1 before it does the same.
+    return phonenumbers.is_valid_number_for_region(number, region) or phonenumbers.is_valid_number(number)
 
 
 def _plain_characters(text: str) -> str:

@@ -73,7 +73,9 @@ def checked_lines(file: TextIO, path: Path) -> Iterator[str]:
 
 def _decoded(file: Iterable[str], path: Path) -> Iterator[str]:
     try:
-        yield from file
+        # Not `yield from`: that would close the file with this generator, and the first lines are read twice.
+        for line in file:  # noqa: UP028
+            yield line
     except UnicodeError:
         raise InvalidInput(
             f"{quoted(path.name)} changed while it was read. Nothing was sent. Try again when it is saved."
