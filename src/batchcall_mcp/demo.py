@@ -132,9 +132,8 @@ async def _story(stage: Stage, folder: Path) -> None:
     await stage.call("retry_batch_call", batch_call_id=batch_call_id, task_status=["no_answer", "busy"])
     await stage.watch(batch_call_id, "again  ")
     exported = await stage.call("export_batch_call", batch_call_id=batch_call_id)
-    with Path(exported["file"]).open(encoding="utf-8") as file:
-        for _ in range(3):
-            stage.note(file.readline().rstrip())
+    for line in Path(exported["file"]).read_text(encoding="utf-8").splitlines()[:3]:
+        stage.note(line)
     dials = (folder / "data" / "carrier.jsonl").read_text(encoding="utf-8").count("\n")
     stage.note(f"{dials} dials in the carrier's own record (carrier.jsonl)")
 

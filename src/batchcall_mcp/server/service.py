@@ -1,4 +1,4 @@
-"""What one server process holds: the settings, the guard, one HTTP client, and the embedded dialer if it is the backend.
+"""What one server process holds: settings, guard, one HTTP client, and the embedded dialer if it is the backend.
 
 Nothing here belongs to a caller; a caller's credentials live in the `Relay` of one tool call.
 """

@@ -105,35 +105,28 @@ def _tool(spec: Spec, service: Service, capabilities: Capabilities) -> Tool:
 
 def _missing(tool: str, capabilities: Capabilities, *, local_files: bool) -> set[str]:
     """Arguments that this backend, or a caller over HTTP, has no use for."""
-    missing = set()
-    if not local_files:
-        missing |= {"tasks_file", "number_column"}
-    if capabilities.windows == "none":
-        missing.add("window")
-    if capabilities.max_concurrency is None:
-        missing.add("max_concurrency")
-    if not capabilities.retry_policy:
-        missing.add("retry")
-    if not capabilities.returns_variables:
-        missing.add("include_variables")
-    if capabilities.idempotency != "key":
-        missing.add("idempotency_key")
-    if tool == "create_batch_call" and capabilities.drafts == "full":
-        missing |= {"trigger_timestamp", "confirmation_code"}
+    offered = {
+        "tasks_file": local_files,
+        "number_column": local_files,
+        "window": capabilities.windows != "none",
+        "max_concurrency": capabilities.max_concurrency is not None,
+        "retry": capabilities.retry_policy,
+        "include_variables": capabilities.returns_variables,
+        "idempotency_key": capabilities.idempotency == "key",
+    }
+    if tool == "create_batch_call":
+        offered |= dict.fromkeys(("trigger_timestamp", "confirmation_code"), capabilities.drafts != "full")
     if tool == "retry_batch_call":
-        needs_list = capabilities.dynamic_variables and not capabilities.returns_variables
-        missing |= {"tasks"} if local_files or not needs_list else set()
-        missing |= set() if needs_list else {"tasks_file"}
-        missing |= set() if Operation.RETRY in capabilities.operations else {"confirmation_code"}
+        list_again = capabilities.dynamic_variables and not capabilities.returns_variables
+        offered["tasks_file"] = list_again and local_files
+        offered["tasks"] = list_again and not local_files
+        offered["confirmation_code"] = Operation.RETRY in capabilities.operations
     if tool == "update_batch_call":
-        words = {"trigger_at": "trigger_timestamp"}
-        changeable = {words.get(field, field) for field in capabilities.update_fields}
-        missing |= _UPDATE_FIELDS - changeable
-        if "tasks" not in changeable:
-            missing.add("tasks_file")
-        if "trigger_timestamp" in changeable:
-            missing.discard("timezone")
-    return missing
+        changeable = {"trigger_timestamp" if name == "trigger_at" else name for name in capabilities.update_fields}
+        offered |= {name: name in changeable for name in _UPDATE_FIELDS}
+        offered["tasks_file"] = local_files and "tasks" in changeable
+        offered["timezone"] = bool(changeable & {"timezone", "trigger_timestamp"})
+    return {name for name, so in offered.items() if not so}
 
 
 _UPDATE_FIELDS = frozenset(
