@@ -1,0 +1,115 @@
+"""Reading single values out of a backend's JSON without trusting it: what cannot be meant is None, nothing raises."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+TEXT_LIMIT = 1000
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SECONDS_END = 1e11
+"""Epoch numbers below are seconds (until the year 5138), above milliseconds (from 1973 on)."""
+_MILLISECONDS_END = 1e14
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WHOLE_END = 2**53
+
+
+def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
+    """A string without control characters, cut to `limit`; a number as its digits; else None."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value) if abs(value) < _WHOLE_END else ""
+    if not isinstance(value, str):
+        return None
+    return printable(value[:limit]).strip() or None
+
+
+def printable(value: str) -> str:
+    """Control characters, line breaks, overrides of the writing direction and half characters as spaces."""
+    return _UNPRINTABLE.sub(" ", value)
+
+
+def whole(value: Any) -> int | None:
+    """A count: a whole number from zero on, also as digits or as a float without a fraction."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 <= value < _WHOLE_END or value != int(value):
+        return None
+    return int(value)
+
+
+def moment(value: Any) -> datetime | None:
+    """A moment as aware UTC: ISO 8601 (without an offset: UTC), or epoch seconds or milliseconds by magnitude.
+
+    Zero and negative numbers mean "not set".
+    """
+    if isinstance(value, str):
+        stripped = value.strip()
+        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", stripped):
+            return _iso(stripped)
+        value = float(stripped)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 < value < _MILLISECONDS_END:
+        return None
+    seconds = value if value < _SECONDS_END else value / 1000
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+def _iso(value: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def epoch_ms(value: datetime) -> int:
+    """Epoch milliseconds of an aware datetime."""
+    return (value - _EPOCH) // timedelta(milliseconds=1)
+
+
+def time_of_day(value: Any) -> str | None:
+    """`HH:MM` out of `HH:MM` or `HH:MM:SS`, up to `24:00`."""
+    if not isinstance(value, str):
+        return None
+    found = re.fullmatch(r"(?P<time>([01][0-9]|2[0-3]):[0-5][0-9]|24:00)(:[0-9]{2}(\.[0-9]+)?)?", value.strip())
+    return found["time"] if found else None
+
+
+def variables(value: Any) -> dict[str, str]:
+    """Variables as strings; what is not a string is shown as JSON."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {
+        printable(str(name)): printable(item if isinstance(item, str) else json.dumps(item, default=str))
+        for name, item in value.items()
+        if item is not None
+    }
+
+
+def rows(value: Any) -> tuple[list[Mapping[str, Any]], int]:
+    """The objects of a list, and how many other things were in it."""
+    if not isinstance(value, list):
+        return [], 0
+    found: list[Mapping[str, Any]] = [item for item in value if isinstance(item, dict)]
+    return found, len(value) - len(found)
+
+
+def first(data: Mapping[str, Any], *names: str) -> Any:
+    """The first of these members that is there and not null."""
+    return next((data[name] for name in names if data.get(name) is not None), None)
+
+
+def names(value: Any) -> Iterable[str]:
+    """Names of variables in any of the shapes that a backend may list them in: names, a mapping, or objects."""
+    if isinstance(value, Mapping):
+        return [str(name) for name in value]
+    if not isinstance(value, list):
+        return []
+    found = (text(first(item, "name", "key", "variable") if isinstance(item, dict) else item) for item in value)
+    return [name for name in found if name]

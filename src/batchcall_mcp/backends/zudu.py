@@ -1,0 +1,108 @@
+"""Zudu (https://docs.zudu.ai): the seed dialect without our extensions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.batchcall import BatchCallBackend, path_of
+from batchcall_mcp.errors import IllegalTransition, NotSupported
+from batchcall_mcp.model import BatchCall, BatchStatus, TaskStatus
+
+MAX_TASKS = 1000
+
+
+class ZuduBackend(BatchCallBackend):
+    """Zudu's own service: no pause, no stop once it dials, no idempotency key, one time zone a batch call."""
+
+    name: ClassVar[str] = "zudu"
+    default_url: ClassVar[str] = "https://api.zudu.ai"
+    extended: ClassVar[bool] = False
+    capabilities: ClassVar[Capabilities] = replace(
+        BatchCallBackend.capabilities,
+        operations=frozenset(Operation) - {Operation.PAUSE, Operation.RESUME, Operation.RETRY},
+        max_tasks=MAX_TASKS,
+        outcomes=(TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.FAILED),
+        stop="before_start",
+        cancel_effect=(
+            "A scheduled batch call becomes a draft again. Zudu cannot stop calls once a batch call has started."
+        ),
+        windows="one_zone",
+        window_days=False,
+        max_concurrency=None,
+        idempotency="none",
+        returns_variables=False,
+        task_names=False,
+        task_timezones=False,
+        retry_outcomes=("no_answer", "busy", "voicemail"),
+        update_fields=BatchCallBackend.capabilities.update_fields - {"max_concurrency"},
+        limitations=(
+            "A batch call that has started cannot be paused or stopped.",
+            "Its tasks say completed or failed, not why: no answer, busy and voicemail are not told apart.",
+            "Variables are not given back, so from_number, window and retry change only together with tasks.",
+            "The same request sent twice makes two batch calls.",
+        ),
+    )
+
+    async def pause(self, current: BatchCall) -> BatchCall:
+        """Not there."""
+        raise _no("pause", current)
+
+    async def resume(self, current: BatchCall) -> BatchCall:
+        """Not there."""
+        raise _no("resume", current)
+
+    async def retry(
+        self,
+        current: BatchCall,
+        task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
+        idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
+    ) -> BatchCall:
+        """Not there."""
+        raise _no("retry", current)
+
+    async def cancel(self, current: BatchCall) -> BatchCall:
+        """Back to draft, which is all that the documents offer (update page: `draft` is an accepted status).
+
+        Raises:
+            NotSupported: it has started; nothing changed.
+            IllegalTransition: it is over, or its state is not known.
+        """
+        doing = f"cancel batch call {current.batch_call_id}"
+        if current.status is BatchStatus.DRAFT:
+            return replace(current, notes=(*current.notes, "It is a draft already: nothing was sent."))
+        if current.status is BatchStatus.RUNNING:
+            raise NotSupported(
+                f"Could not {doing}: Zudu cannot stop calls of a batch call that has started. Nothing changed; the "
+                "calls go on. Watch it with get_batch_call, or ask Zudu's support."
+            )
+        if current.status is not BatchStatus.SCHEDULED:
+            raise IllegalTransition(
+                f"Could not {doing}: it is {current.backend_status or current.status}. Nothing was sent."
+            )
+        answer = await self._http.write(doing, "PATCH", path_of(current.batch_call_id), json={"status": "draft"})
+        after = await self._after_write(answer, current)
+        if after.status is BatchStatus.DRAFT:
+            return after
+        note = f"Zudu took the request, but says {after.backend_status or after.status}: its phones may still ring."
+        return replace(after, notes=(*after.notes, note))
+
+    async def delete(self, current: BatchCall) -> None:
+        """DELETE; the documents allow it for drafts and completed ones, and say nothing of failed ones.
+
+        Raises:
+            IllegalTransition: it is scheduled or running; nothing was sent.
+        """
+        if current.status in {BatchStatus.SCHEDULED, BatchStatus.RUNNING}:
+            raise IllegalTransition(
+                f"Could not delete batch call {current.batch_call_id}: it is {current.status}, and Zudu deletes only "
+                "drafts and completed ones. Nothing was sent. A scheduled one becomes a draft with cancel_batch_call."
+            )
+        await super().delete(current)
+
+
+def _no(action: str, current: BatchCall) -> NotSupported:
+    return NotSupported(
+        f"Could not {action} batch call {current.batch_call_id}: Zudu has no {action}. Nothing changed."
+    )
