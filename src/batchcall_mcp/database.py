@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
+_READING = {"batchcall_reading": True}
+
 
 def open_sqlite(path: Path) -> sa.Engine:
-    """Open (and create) a SQLite file.
+    """Open (and create, readable by its owner only) a SQLite file.
 
     Transactions begin with BEGIN IMMEDIATE, so that a read followed by a write cannot fail half-way for a lock, and
-    wait up to 30 s for another process's transaction.
+    wait up to 30 s for another process's transaction. Those of `reading` take no lock at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
@@ -26,6 +31,14 @@ def open_sqlite(path: Path) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads_only = _READING.items() <= connection.get_execution_options().items()
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One consistent look at the database that neither waits for a writer nor makes one wait."""
+    with engine.connect() as connection:
+        yield connection.execution_options(**_READING)

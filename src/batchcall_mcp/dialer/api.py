@@ -1,0 +1,270 @@
+"""The REST face: the seed's endpoints and envelope, and what they lack (pause, resume, cancel, retry, idempotency)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from batchcall_mcp import __version__
+from batchcall_mcp.dialer import envelope
+from batchcall_mcp.dialer.operations import Operations, created_after
+from batchcall_mcp.dialer.rules import Action, State
+from batchcall_mcp.dialer.store import BatchCallQuery, WriteRequest
+from batchcall_mcp.dialer.wire import BatchCallBody, BatchCallPatch, ListBody, RetryBody
+from batchcall_mcp.errors import AuthenticationFailed
+from batchcall_mcp.model import TaskStatus
+
+Verify: TypeAlias = Callable[[str, str], str | None]
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
+
+
+class Envelope(BaseModel):
+    """Every success."""
+
+    message: str
+    status: Literal["success"]
+    error: None
+    data: dict[str, Any] | None
+
+
+class ErrorEnvelope(BaseModel):
+    """Every error; `code` is stable."""
+
+    message: str
+    status: Literal["error"]
+    error: str
+    code: str
+    data: None
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the endpoints stand in front of.
+
+    `verify` gives the organisation of a key pair, or None. `engine_state` is `running` if this process dispatches,
+    else `standby`.
+    """
+
+    operations: Operations
+    verify: Verify
+    engine_state: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    write: WriteRequest
+    body: bytes
+
+
+def _face(request: Request) -> Face:
+    face: Face = request.app.state.face
+    return face
+
+
+def _operations(request: Request) -> Operations:
+    return _face(request).operations
+
+
+_KEY = APIKeyHeader(name="X-API-KEY", scheme_name="ApiKey", auto_error=False)
+_SECRET = APIKeyHeader(name="X-API-SECRET", scheme_name="ApiSecret", auto_error=False)
+
+
+def _caller(
+    request: Request,
+    api_key: Annotated[str | None, Depends(_KEY)],
+    api_secret: Annotated[str | None, Depends(_SECRET)],
+) -> str:
+    organization_id = _face(request).verify(api_key, api_secret) if api_key and api_secret else None
+    if organization_id is None:
+        raise AuthenticationFailed(
+            "X-API-KEY and X-API-SECRET are missing or not known. Nothing was changed; "
+            "make a pair with `batchcall-mcp dialer keys create`."
+        )
+    return organization_id
+
+
+Ops: TypeAlias = Annotated[Operations, Depends(_operations)]
+Caller: TypeAlias = Annotated[str, Depends(_caller)]
+
+
+async def _asked(
+    request: Request,
+    organization_id: Caller,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=255, description="the same request with it takes effect once")
+    ] = None,
+) -> _Asked:
+    body = await envelope.read_body(request)
+    return _Asked(WriteRequest(organization_id, idempotency_key, envelope.fingerprint(request, body)), body)
+
+
+Write: TypeAlias = Annotated[_Asked, Depends(_asked)]
+_ANSWERS: Final[dict[str, Any]] = {"response_model": Envelope, "responses": envelope.problem_responses()}
+_router = APIRouter()
+
+
+def _takes(body: type[BaseModel]) -> dict[str, Any]:
+    """Bodies are read in worker threads, not by FastAPI on the event loop, so their shape is told to it here."""
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
+    """The ASGI app; `lifespan` starts and stops the dialer, for servers that run lifespans."""
+    # The documentation pages load scripts from elsewhere; /openapi.json needs nothing.
+    app = FastAPI(title="batchcall-mcp dialer", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.face = face
+    envelope.install(app)
+    app.include_router(_router)
+    app.openapi = _openapi_of(app)  # type: ignore[method-assign]
+    return app
+
+
+@_router.post("/batch-call", openapi_extra=_takes(BatchCallBody), **_ANSWERS)
+def create_batch_call(asked: Write, operations: Ops) -> JSONResponse:
+    return envelope.success(operations.create(asked.write, asked.body))
+
+
+@_router.get("/batch-call/list", **_ANSWERS)
+def list_batch_calls(
+    operations: Ops,
+    organization_id: Caller,
+    page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    sort_by: SortBy = "updated_at",
+    sort_order: Literal["ascending", "descending"] = "descending",
+    status: Annotated[list[State] | None, Query()] = None,
+    agent_id: Annotated[list[str] | None, Query()] = None,
+    name: Annotated[list[str] | None, Query(description="part of the name")] = None,
+    created_after_: Annotated[str | None, Query(alias="created_after")] = None,
+) -> JSONResponse:
+    query = BatchCallQuery(
+        status=tuple(status or ()),
+        agent_id=tuple(agent_id or ()),
+        name=tuple(name or ()),
+        created_after=created_after(_number_or_text(created_after_)),
+        page=page,
+        limit=limit,
+        sort_by=sort_by,
+        sort_order=sort_order,
+    )
+    return envelope.success(operations.find(organization_id, query))
+
+
+@_router.post("/batch-call/list", openapi_extra=_takes(ListBody), **_ANSWERS)
+def list_batch_calls_filtered(
+    operations: Ops, organization_id: Caller, body: Annotated[bytes, Depends(envelope.read_body)]
+) -> JSONResponse:
+    return envelope.success(operations.find_filtered(organization_id, body))
+
+
+@_router.get("/batch-call/{batch_call_id}", **_ANSWERS)
+def get_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.get(organization_id, batch_call_id))
+
+
+@_router.put("/batch-call/{batch_call_id}", openapi_extra=_takes(BatchCallBody), **_ANSWERS)
+def update_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.replace(asked.write, batch_call_id, asked.body))
+
+
+@_router.patch("/batch-call/{batch_call_id}", openapi_extra=_takes(BatchCallPatch), **_ANSWERS)
+def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.patch(asked.write, batch_call_id, asked.body))
+
+
+@_router.delete("/batch-call/{batch_call_id}", **_ANSWERS)
+def delete_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.delete(asked.write, batch_call_id))
+
+
+@_router.get("/batch-call/{batch_call_id}/tasks", **_ANSWERS)
+def list_tasks(
+    operations: Ops,
+    organization_id: Caller,
+    batch_call_id: str,
+    page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    status: Annotated[list[TaskStatus] | None, Query()] = None,
+    to_number: str | None = None,
+) -> JSONResponse:
+    return envelope.success(
+        operations.find_tasks(
+            organization_id,
+            batch_call_id,
+            statuses=status or [],
+            to_number=to_number,
+            page=page,
+            limit=limit,
+        )
+    )
+
+
+@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=_takes(RetryBody), **_ANSWERS)
+def retry_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.retry(asked.write, batch_call_id, asked.body))
+
+
+@_router.post("/batch-call/{batch_call_id}/execute", **_ANSWERS)
+def execute_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.move(asked.write, batch_call_id, Action.EXECUTE))
+
+
+@_router.post("/batch-call/{batch_call_id}/pause", **_ANSWERS)
+def pause_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.move(asked.write, batch_call_id, Action.PAUSE))
+
+
+@_router.post("/batch-call/{batch_call_id}/resume", **_ANSWERS)
+def resume_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.move(asked.write, batch_call_id, Action.RESUME))
+
+
+@_router.post("/batch-call/{batch_call_id}/cancel", **_ANSWERS)
+def cancel_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.move(asked.write, batch_call_id, Action.CANCEL))
+
+
+@_router.get("/account", **_ANSWERS)
+def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
+    return envelope.success(operations.account(organization_id))
+
+
+@_router.get("/healthz")
+def healthz(request: Request) -> dict[str, str]:
+    return {"status": "ok", "engine": _face(request).engine_state()}
+
+
+def _number_or_text(value: str | None) -> float | str | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value
+
+
+def _openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _, bodies = models_json_schema(
+                [
+                    (model, "validation")
+                    for model in (BatchCallBody, BatchCallPatch, ListBody, RetryBody, ErrorEnvelope)
+                ],
+                ref_template="#/components/schemas/{model}",
+            )
+            document["components"]["schemas"].update(bodies["$defs"])
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    return openapi

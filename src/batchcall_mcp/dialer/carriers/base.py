@@ -1,0 +1,63 @@
+"""What every carrier offers: the engine does not care which one dials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from batchcall_mcp.model import TaskStatus
+
+OutcomeStatus: TypeAlias = Literal[
+    TaskStatus.COMPLETED, TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.VOICEMAIL, TaskStatus.FAILED
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One dial of a task; `n` counts from 1."""
+
+    task_id: str
+    n: int
+    batch_call_id: str
+    from_number: str
+    to_number: str
+    agent_id: str | None = None
+    dynamic_variables: str | None = None
+
+    @property
+    def attempt_id(self) -> str:
+        """The name of this attempt in the API, the carrier's record and the logs."""
+        return f"{self.task_id}:{self.n}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended; `error` says why it failed."""
+
+    status: OutcomeStatus
+    error: str | None = None
+
+
+class Carrier(Protocol):
+    """Places calls."""
+
+    name: str
+    places_real_calls: bool
+    capacity: int
+    """Most calls at once."""
+
+    def place(self, attempt: Attempt) -> None:
+        """Ask for the call and return at once.
+
+        Called from a worker thread, inside the transaction that holds the batch call's state still; so that no dial
+        starts after a pause has answered. It must not wait for the far end.
+        """
+        ...
+
+    async def outcome(self, attempt: Attempt) -> Outcome:
+        """Wait for the end of a call that was placed."""
+        ...
+
+    def hang_up(self, attempt: Attempt) -> None:
+        """End a call that was placed; nobody waits for its outcome any more."""
+        ...

@@ -1,0 +1,81 @@
+"""The carrier that needs nothing and rings no phone. The last digit of the number chooses what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.records import Clock, utc_now
+from batchcall_mcp.model import TaskStatus
+
+RINGING: Final = 2.0
+TALK: Final = 20.0
+SHORT_TALK: Final = 3.0
+NO_ANSWER: Final = 20.0
+VOICEMAIL: Final = 8.0
+BUSY: Final = 0.5
+FAILED: Final = 0.2
+
+
+def simulate(to_number: str, n: int) -> tuple[Outcome, float]:
+    """What attempt `n` at a number comes to, and after how many seconds at speed 1.
+
+    Last digit 0-3: answered. 4: answered, and the far end hangs up early. 5: answered, five times as long. 6: no answer
+    the first time, answered after. 7: busy. 8: voicemail. 9: failed.
+    """
+    if to_number.endswith("6") and n > 1:
+        return _ANSWERED
+    return _BY_DIGIT.get(to_number[-1], _ANSWERED)
+
+
+_ANSWERED: Final = (Outcome(TaskStatus.COMPLETED), RINGING + TALK)
+_BY_DIGIT: Final = {
+    "4": (Outcome(TaskStatus.COMPLETED), RINGING + SHORT_TALK),
+    "5": (Outcome(TaskStatus.COMPLETED), RINGING + 5 * TALK),
+    "6": (Outcome(TaskStatus.NO_ANSWER), NO_ANSWER),
+    "7": (Outcome(TaskStatus.BUSY), BUSY),
+    "8": (Outcome(TaskStatus.VOICEMAIL), VOICEMAIL),
+    "9": (Outcome(TaskStatus.FAILED, "the simulated carrier could not place the call"), FAILED),
+}
+
+
+class SimulatedCarrier:
+    """Deterministic. Every dial is one JSON line in `record`, written with one append when it is placed."""
+
+    name = "simulated"
+    places_real_calls = False
+
+    def __init__(self, record: Path, *, speed: float, capacity: int = 50, clock: Clock = utc_now) -> None:
+        self.capacity = capacity
+        self._speed = speed
+        self._clock = clock
+        self._record = record
+        self._opened: int | None = None
+
+    def place(self, attempt: Attempt) -> None:
+        line = {
+            "at": self._clock().isoformat(),
+            "attempt_id": attempt.attempt_id,
+            "to_number": attempt.to_number,
+        }
+        if self._opened is None:
+            self._opened = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(self._opened, (json.dumps(line) + "\n").encode())
+
+    async def outcome(self, attempt: Attempt) -> Outcome:
+        outcome, seconds = simulate(attempt.to_number, attempt.n)
+        await asyncio.sleep(seconds / self._speed)
+        return outcome
+
+    def hang_up(self, attempt: Attempt) -> None:
+        """Nothing rings, so nothing is left to end."""
+
+    def close(self) -> None:
+        """Close the record."""
+        if self._opened is not None:
+            os.close(self._opened)
+            self._opened = None

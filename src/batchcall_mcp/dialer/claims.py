@@ -1,0 +1,223 @@
+"""Starting the attempts of one batch call, inside the transaction that holds its state still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import calling_hours
+from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp.dialer.store import CHUNK, chunks
+from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, tasks
+from batchcall_mcp.model import CallingWindow, TaskStatus
+
+LOOKED_AT_ONCE: Final = 2_000
+"""Most tasks that one transaction puts off or leaves out, so that it stays short."""
+
+ZONE_UNKNOWN: Final = "time zone of the number is not known; give a timezone"
+DO_NOT_CALL: Final = "the number is on the do-not-call list"
+NEVER_OPEN: Final = "the calling window never opens"
+
+
+@dataclass(frozen=True, slots=True)
+class _PutOff:
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    status: TaskStatus
+    reason: str
+
+
+class _Gate:
+    """May this task be dialled at this moment? One for each batch call and transaction, so that answers are reused."""
+
+    def __init__(self, record: BatchCallRecord, now: datetime, daily_cap: int) -> None:
+        self._window: CallingWindow = record.calling_window()
+        self._timezone = record.timezone
+        self._now = now
+        self._cap = daily_cap
+        self._hours: dict[tuple[str, ...], _PutOff | _LeftOut | None] = {}
+        self.never: set[str] = set()
+        self.dialled: dict[str, list[datetime]] = {}
+
+    def check(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
+        if to_number in self.never:
+            return _LeftOut(TaskStatus.SKIPPED, DO_NOT_CALL)
+        zones = (
+            calling_hours.recipient_zones(to_number, timezone, self._timezone)
+            if self._window.timezone == "recipient"
+            else (self._window.timezone,)
+        )
+        if zones not in self._hours:
+            self._hours[zones] = self._closed(zones)
+        closed = self._hours[zones]
+        if closed:
+            return closed
+        until = rules.capped_until(self.dialled.get(to_number, ()), self._now, self._cap)
+        if until:
+            return _PutOff(until, f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}")
+        return None
+
+    def _closed(self, zones: tuple[str, ...]) -> _PutOff | _LeftOut | None:
+        if not zones:
+            return _LeftOut(TaskStatus.SKIPPED, ZONE_UNKNOWN)
+        if calling_hours.is_open(self._window, zones, self._now):
+            return None
+        opens = calling_hours.next_open(self._window, zones, self._now)
+        if opens is None:
+            return _LeftOut(TaskStatus.EXPIRED, NEVER_OPEN)
+        return _PutOff(opens, f"outside calling hours; next attempt not before {_iso(opens)}")
+
+
+def start_due(
+    tx: sa.Connection, record: BatchCallRecord, share: int, *, now: datetime, daily_cap: int
+) -> list[Attempt]:
+    """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
+
+    So that a task which is due is either started or no longer due, and nothing has to be asked twice.
+    """
+    gate = _Gate(record, now, daily_cap)
+    started: list[Attempt] = []
+    looked, limit = 0, share + 10
+    while len(started) < share and looked < LOOKED_AT_ONCE:
+        candidates = tx.execute(
+            sa.select(tasks)
+            .where(
+                tasks.c.batch_call_id == record.batch_call_id,
+                tasks.c.status == TaskStatus.PENDING,
+                tasks.c.due_at <= to_ms(now),
+            )
+            .order_by(tasks.c.due_at, tasks.c.position)
+            .limit(limit)
+        ).all()
+        _learn(tx, gate, record.organization_id, [row.to_number for row in candidates], now)
+        started += _decide(tx, gate, record, candidates, share - len(started), now)
+        looked += len(candidates)
+        if len(candidates) < limit:
+            break
+        limit = CHUNK
+    if started:
+        mine = batch_calls.c.batch_call_id == record.batch_call_id
+        tx.execute(batch_calls.update().where(mine).values(last_sent_at=to_ms(now)))
+    return started
+
+
+def _learn(tx: sa.Connection, gate: _Gate, organization_id: str, numbers: Iterable[str], now: datetime) -> None:
+    for chunk in chunks(sorted(set(numbers) - gate.dialled.keys()), CHUNK):
+        gate.never.update(
+            tx.execute(sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk))).scalars()
+        )
+        recent = sa.select(attempts.c.to_number, attempts.c.started_at).where(
+            attempts.c.organization_id == organization_id,
+            attempts.c.to_number.in_(chunk),
+            attempts.c.started_at > to_ms(now - rules.DAY),
+        )
+        gate.dialled.update({number: [] for number in chunk})
+        for row in tx.execute(recent):
+            gate.dialled[row.to_number].append(from_ms(row.started_at))
+
+
+def _decide(
+    tx: sa.Connection,
+    gate: _Gate,
+    record: BatchCallRecord,
+    candidates: Sequence[sa.Row[Any]],
+    room: int,
+    now: datetime,
+) -> list[Attempt]:
+    started: list[Attempt] = []
+    put_off: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
+    for row in candidates:
+        if len(started) == room:
+            break
+        verdict = gate.check(row.to_number, row.timezone)
+        match verdict:
+            case _PutOff(until, reason):
+                put_off.append({"id": row.task_id, "due": to_ms(until), "why": reason})
+            case _LeftOut(status, reason):
+                # Who was dialled before keeps the outcome of that dial.
+                ending = row.last_outcome or status
+                left_out.append({"id": row.task_id, "how": ending, "why": reason, "at": to_ms(now)})
+            case None:
+                gate.dialled[row.to_number].append(now)
+                started.append(_attempt(record, row))
+    if put_off:
+        tx.execute(_PUT_OFF, put_off)
+    if left_out:
+        tx.execute(_LEFT_OUT, left_out)
+    if started:
+        _write_attempts(tx, record, started, to_ms(now))
+    return started
+
+
+def _attempt(record: BatchCallRecord, row: Any) -> Attempt:
+    return Attempt(
+        task_id=row.task_id,
+        n=row.attempts + 1,
+        batch_call_id=record.batch_call_id,
+        from_number=record.from_number,
+        to_number=row.to_number,
+        agent_id=record.agent_id,
+        dynamic_variables=row.dynamic_variables,
+    )
+
+
+def _write_attempts(tx: sa.Connection, record: BatchCallRecord, started: Sequence[Attempt], at: int) -> None:
+    tx.execute(
+        attempts.insert(),
+        [
+            {
+                "task_id": attempt.task_id,
+                "n": attempt.n,
+                "batch_call_id": record.batch_call_id,
+                "organization_id": record.organization_id,
+                "to_number": attempt.to_number,
+                "started_at": at,
+            }
+            for attempt in started
+        ],
+    )
+    tx.execute(
+        _STARTED,
+        [{"id": attempt.task_id, "nth": attempt.n, "call": attempt.attempt_id, "at": at} for attempt in started],
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="minutes")
+
+
+_WAITING = (tasks.c.task_id == sa.bindparam("id")) & (tasks.c.status == TaskStatus.PENDING)
+_PUT_OFF = tasks.update().where(_WAITING).values(due_at=sa.bindparam("due"), error_message=sa.bindparam("why"))
+_LEFT_OUT = (
+    tasks.update()
+    .where(_WAITING)
+    .values(
+        status=sa.bindparam("how"),
+        error_message=sa.bindparam("why"),
+        due_at=None,
+        completed_at=sa.bindparam("at"),
+    )
+)
+_STARTED = (
+    tasks.update()
+    .where(_WAITING)
+    .values(
+        status=TaskStatus.CALLING,
+        attempts=sa.bindparam("nth"),
+        call_id=sa.bindparam("call"),
+        attempted_at=sa.bindparam("at"),
+        due_at=None,
+        error_message=None,
+    )
+)

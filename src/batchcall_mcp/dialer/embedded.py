@@ -1,0 +1,180 @@
+"""The whole dialer in one object: REST face, database, and the engine if no other process runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from hmac import compare_digest
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from filelock import FileLock, Timeout
+
+from batchcall_mcp.calling_hours import parse_calling_hours
+from batchcall_mcp.dialer import keys
+from batchcall_mcp.dialer.api import Face, build_app
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
+from batchcall_mcp.dialer.dispatch import Dispatch
+from batchcall_mcp.dialer.do_not_call import DoNotCallFile
+from batchcall_mcp.dialer.engine import POLL_SECONDS, Engine
+from batchcall_mcp.dialer.keys import LOCAL
+from batchcall_mcp.dialer.operations import Operations
+from batchcall_mcp.dialer.records import Clock, utc_now
+from batchcall_mcp.dialer.store import Store
+
+LOG = logging.getLogger(__name__)
+DAILY_CAP: Final = 3
+RETRY_DELAY: Final = timedelta(minutes=5)
+"""Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
+LOCK_RETRY_SECONDS: Final = 1.0
+
+
+class EmbeddedDialer:
+    """Cheap to make; `start` opens the database and dispatches.
+
+    Any number of processes may run one on the same database: all serve, the one that holds the lock dials, and when it
+    ends another goes on.
+
+    Args:
+        data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
+        simulated_speed: how many times faster than life the simulated carrier is.
+        database: the SQLite file; `dialer.db` in data_dir if not given.
+        do_not_call: a file of numbers that are never dialled; read again when it changes.
+        default_region: the country of its numbers without `+`.
+        calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
+        daily_cap: most attempts at a number in 24 hours.
+        clock: the time, aware.
+        poll_seconds: how late another process's write may be noticed.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        simulated_speed: float = 20,
+        database: Path | None = None,
+        do_not_call: Path | None = None,
+        default_region: str | None = None,
+        calling_hours: str = "08:00-21:00",
+        daily_cap: int = DAILY_CAP,
+        clock: Clock = utc_now,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self.credentials: Final = keys.new_pair()
+        self._database = database or data_dir / "dialer.db"
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._daily_cap = daily_cap
+        self._retry_delay = RETRY_DELAY / simulated_speed
+        self._do_not_call = DoNotCallFile(do_not_call, default_region)
+        self._carrier = SimulatedCarrier(data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock)
+        self._store: Store | None = None
+        self._opening = threading.Lock()
+        self._starting = asyncio.Lock()
+        self._closing = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._holder: asyncio.Task[None] | None = None
+        self._engine: Engine | None = None
+        operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
+        self.app: Final[FastAPI] = build_app(Face(operations, self.verify, self._engine_state), self._lifespan)
+
+    def store(self) -> Store:
+        """The database, opened by whoever needs it first. Blocks."""
+        with self._opening:
+            if self._store is None:
+                self._store = Store(self._database, self._clock)
+            return self._store
+
+    def verify(self, api_key: str, api_secret: str) -> str | None:
+        """The organisation of a key pair, or None. Blocks for one look into the database."""
+        mine = (
+            compare_digest(given.encode(), own.encode())
+            for given, own in zip((api_key, api_secret), self.credentials, strict=True)
+        )
+        return LOCAL if all(list(mine)) else keys.organization_of(self.store(), api_key, api_secret)
+
+    async def start(self) -> None:
+        """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
+
+        Raises:
+            ConfigurationError: the do-not-call file cannot be read.
+        """
+        async with self._starting:
+            if self._holder is not None:
+                return
+            store = await asyncio.to_thread(self.store)
+            await asyncio.to_thread(self._do_not_call.load, store)
+            self._closing.clear()
+            self._settled.clear()
+            self._holder = asyncio.get_running_loop().create_task(self._hold(store))
+            await self._settled.wait()
+
+    async def aclose(self) -> None:
+        """Place no further call and let another process take over; calls in progress are `interrupted`."""
+        async with self._starting:
+            holder, self._holder = self._holder, None
+            if holder is not None:
+                self._closing.set()
+                if self._engine is not None:
+                    self._engine.stop()
+                await holder
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            self._carrier.close()
+
+    async def _hold(self, store: Store) -> None:
+        lock = FileLock(f"{self._database}.engine.lock", thread_local=False)
+        while not self._closing.is_set():
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                await self._pause()
+                continue
+            try:
+                await self._dispatch(store)
+            except Exception:
+                LOG.exception("The dialer's engine failed; it starts again")
+                await self._pause()
+            finally:
+                self._engine = None
+                lock.release()
+        self._settled.set()
+
+    async def _dispatch(self, store: Store) -> None:
+        engine = Engine(
+            Dispatch(store, daily_cap=self._daily_cap, retry_delay=self._retry_delay),
+            self._carrier,
+            clock=self._clock,
+            before_claims=lambda: self._do_not_call.refresh(store),
+            poll_seconds=self._poll_seconds,
+        )
+        self._engine = engine
+        self._settled.set()
+        await engine.run()
+
+    async def _pause(self) -> None:
+        self._settled.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), LOCK_RETRY_SECONDS)
+
+    def _written(self) -> None:
+        engine = self._engine
+        if engine is not None:
+            engine.wake()
+
+    def _engine_state(self) -> str:
+        return "running" if self._engine is not None else "standby"
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.aclose()

@@ -1,0 +1,113 @@
+"""What every request and answer of the REST face has in common: keys, body limit, envelope, error codes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from batchcall_mcp.dialer.operations import Answer
+from batchcall_mcp.errors import (
+    AuthenticationFailed,
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    QuotaExceeded,
+)
+
+LOG = logging.getLogger(__name__)
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+
+_STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
+    AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
+    NotFound: HTTPStatus.NOT_FOUND,
+    IllegalTransition: HTTPStatus.CONFLICT,
+    QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+_CODES: Final = {404: NotFound.code, 405: "method_not_allowed", 422: InvalidInput.code}
+
+
+def success(answer: Answer) -> JSONResponse:
+    """The envelope of an answer."""
+    headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
+    content = {"message": answer.message, "status": "success", "error": None, "data": answer.data}
+    return JSONResponse(content, headers=headers)
+
+
+def failure(status: int, code: str, text: str) -> JSONResponse:
+    """The envelope of an error: `code` for programs, `error` for people."""
+    message = HTTPStatus(status).phrase
+    return JSONResponse(
+        {"message": message, "status": "error", "error": text, "code": code, "data": None}, status_code=status
+    )
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        QuotaExceeded: it is larger than MAX_BODY_BYTES; the rest of it is not read.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise QuotaExceeded(
+                f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed; send fewer tasks at once."
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def fingerprint(request: Request, body: bytes) -> str:
+    """What makes two writes the same request."""
+    return hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
+
+
+def install(app: FastAPI) -> None:
+    """Put every error into the envelope."""
+
+    @app.exception_handler(BatchCallError)
+    async def _known(_request: Request, error: BatchCallError) -> JSONResponse:
+        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+        if status is None:
+            raise error
+        return failure(status, error.code, error.message)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = [f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors()]
+        told = InvalidInput("The request is not valid. Nothing was changed.", problems)
+        return failure(HTTPStatus.UNPROCESSABLE_ENTITY, told.code, told.message)
+
+    @app.exception_handler(HTTPException)
+    async def _unrouted(_request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code, "error")
+        answer = failure(error.status_code, code, f"{error.detail}. Nothing was changed.")
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, _error: Exception) -> JSONResponse:
+        text = "The dialer failed; whether anything was changed is not known. Look the batch call up."
+        LOG.error("%s %s failed", request.method, request.url.path)
+        return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", text)
+
+
+def problem_responses() -> dict[int | str, dict[str, Any]]:
+    """The error answers of every endpoint, for the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/ErrorEnvelope"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}}
+        for status in (401, 404, 409, 413, 422)
+    }

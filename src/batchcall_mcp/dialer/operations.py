@@ -1,0 +1,276 @@
+"""What can be asked of the dialer, one function each: read the body, run the transaction, give the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any, Final
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from batchcall_mcp.dialer import rules, store, translation
+from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, to_ms
+from batchcall_mcp.dialer.rules import Action, State
+from batchcall_mcp.dialer.store import BatchCallQuery, Store, WriteRequest
+from batchcall_mcp.dialer.wire import BatchCallBody, BatchCallPatch, ListBody, RetryBody
+from batchcall_mcp.model import CallingWindow, TaskStatus
+
+DEFAULT_CONCURRENCY: Final = 10
+_DONE: Final = {
+    Action.EXECUTE: "Batch call execution started",
+    Action.PAUSE: "Batch call paused",
+    Action.RESUME: "Batch call resumed",
+    Action.CANCEL: "Batch call cancelled",
+}
+_LAUNCHES: Final = {
+    State.DRAFT: Action.DRAFT,
+    State.SCHEDULED: Action.SCHEDULE,
+    State.SENT: Action.EXECUTE,
+}
+_CREATE: Final = TypeAdapter(BatchCallBody)
+_PATCH: Final = TypeAdapter(BatchCallPatch)
+_RETRY: Final = TypeAdapter(RetryBody)
+_LIST: Final = TypeAdapter(ListBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A message and data for the envelope; `replayed` says that an Idempotency-Key gave a recorded one."""
+
+    message: str
+    data: Mapping[str, Any] | None
+    replayed: bool = False
+
+
+class Operations:
+    """The dialer's operations. All block and run in worker threads.
+
+    Args:
+        open_store: gives the open database.
+        carrier: what will dial.
+        default_window: for a batch call that gives no hours.
+        written: called after every write, so that the engine looks for work.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        carrier: Carrier,
+        default_window: CallingWindow,
+        written: Callable[[], None],
+    ) -> None:
+        self._open_store = open_store
+        self._carrier = carrier
+        self._default_window = default_window
+        self._written = written
+
+    def create(self, write: WriteRequest, body: bytes) -> Answer:
+        """Store a new batch call; a draft unless it says when to dial."""
+        asked = translation.parse(_CREATE, body)
+        tasks = translation.new_tasks(asked.tasks, asked.from_number)
+        columns = self._whole(asked)
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            record = store.create(tx, write.organization_id, columns, tasks, self._now())
+            return self._told(tx, "Batch call created successfully", record)
+
+        return self._run(write, effect)
+
+    def replace(self, write: WriteRequest, batch_call_id: str, body: bytes) -> Answer:
+        """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
+        asked = translation.parse(_CREATE, body)
+        tasks = translation.new_tasks(asked.tasks, asked.from_number)
+        columns = self._whole(asked)
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
+            rules.transition(Action.EDIT, before.status)
+            rules.transition(_LAUNCHES[columns["status"]], before.status)
+            record = store.update(tx, before, translation.filled(columns), tasks, self._now())
+            return self._told(tx, "Batch call updated successfully", record)
+
+        return self._run(write, effect)
+
+    def patch(self, write: WriteRequest, batch_call_id: str, body: bytes) -> Answer:
+        """Change what is given. The name may change in any state, everything else only before the start."""
+        asked = translation.parse(_PATCH, body)
+        columns = translation.columns(asked, default_window=None, default_concurrency=None)
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
+            from_number = asked.from_number or before.from_number
+            tasks = translation.new_tasks(asked.tasks, from_number) if asked.tasks else None
+            launch, times = translation.launch_columns(asked, before)
+            changes = columns | times
+            if tasks or changes.keys() - {"name"}:
+                rules.transition(Action.EDIT, before.status)
+            if launch is not None:
+                rules.transition(_LAUNCHES[launch.state], before.status)
+            record = store.update(tx, before, changes, tasks, self._now()) if tasks or changes else before
+            return self._told(tx, "Batch call updated successfully", record)
+
+        return self._run(write, effect)
+
+    def move(self, write: WriteRequest, batch_call_id: str, action: Action) -> Answer:
+        """Execute, pause, resume or cancel."""
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
+            record = store.move(tx, before, action, self._now())
+            extra = {"execution_started_at": translation.iso(record.started_at)} if action is Action.EXECUTE else {}
+            return self._told(tx, _DONE[action], record, extra)
+
+        return self._run(write, effect)
+
+    def retry(self, write: WriteRequest, batch_call_id: str, body: bytes) -> Answer:
+        """Dial exactly the named finished tasks again, in place."""
+        asked = translation.parse(_RETRY, body)
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
+            record, retried = store.retry(
+                tx,
+                before,
+                task_ids=asked.task_ids or (),
+                statuses=[TaskStatus(status) for status in asked.task_status or ()],
+                now=self._now(),
+            )
+            message = f"{retried} tasks will be dialled again" if retried else "No task has one of these statuses"
+            return self._told(tx, message, record, {"retried_count": retried})
+
+        return self._run(write, effect)
+
+    def delete(self, write: WriteRequest, batch_call_id: str) -> Answer:
+        """Remove it for good."""
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            store.delete(tx, store.get(tx, write.organization_id, batch_call_id, lock=True))
+            return {"message": "Batch call deleted successfully", "data": None}
+
+        return self._run(write, effect)
+
+    def get(self, organization_id: str, batch_call_id: str) -> Answer:
+        """One batch call."""
+        with self._open_store().reading() as tx:
+            record = store.get(tx, organization_id, batch_call_id)
+            told = self._told(tx, "Batch call retrieved successfully", record)
+        return Answer(told["message"], told["data"])
+
+    def find(self, organization_id: str, query: BatchCallQuery) -> Answer:
+        """A page of batch calls."""
+        with self._open_store().reading() as tx:
+            records, total = store.find(tx, organization_id, query)
+            counts = store.counts(tx, [record.batch_call_id for record in records])
+        data = {
+            "organization_id": organization_id,
+            "batch_calls": [
+                translation.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self._carrier.name)
+                for record in records
+            ],
+            "pagination": _pagination(query.page, query.limit, total),
+            "returned_count": len(records),
+            "sort_order": query.sort_order,
+            "sort_by": query.sort_by,
+        }
+        return Answer("Batch calls retrieved successfully", data)
+
+    def find_filtered(self, organization_id: str, body: bytes) -> Answer:
+        """A page of batch calls, with the filters in a body."""
+        asked = translation.parse(_LIST, body)
+        wanted = asked.filter_criteria
+        query = BatchCallQuery(
+            status=tuple(wanted.status or ()),
+            agent_id=tuple(wanted.agent_id or ()),
+            name=tuple(wanted.name or ()),
+            created_after=created_after(wanted.created_after),
+            page=asked.pagination.page,
+            limit=asked.pagination.limit,
+            sort_by=asked.sort_by,
+            sort_order=asked.sort_order,
+        )
+        applied = wanted.model_dump(exclude_none=True, mode="json")
+        answer = self.find(organization_id, query)
+        return Answer(
+            "Batch calls retrieved successfully with filters", {**(answer.data or {}), "applied_filters": applied}
+        )
+
+    def find_tasks(
+        self,
+        organization_id: str,
+        batch_call_id: str,
+        *,
+        statuses: list[TaskStatus],
+        to_number: str | None,
+        page: int,
+        limit: int,
+    ) -> Answer:
+        """A page of the tasks of a batch call, in the order of its list."""
+        with self._open_store().reading() as tx:
+            store.get(tx, organization_id, batch_call_id)
+            found, total = store.find_tasks(
+                tx, batch_call_id, statuses=statuses, to_number=to_number, page=page, limit=limit
+            )
+        data = {
+            "tasks": [translation.task_json(task) for task in found],
+            "pagination": _pagination(page, limit, total),
+        }
+        return Answer("Batch call tasks retrieved successfully", data)
+
+    def account(self, organization_id: str) -> Answer:
+        """Whose key this is, and what it can dial with: any caller number, no agents. Days are UTC days."""
+        opened = self._open_store()
+        now = opened.clock().astimezone(UTC)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        with opened.reading() as tx:
+            calls_today = store.attempts_since(tx, organization_id, to_ms(midnight))
+        data: dict[str, Any] = {
+            "organization_id": organization_id,
+            "numbers": None,
+            "agents": [],
+            "carrier": self._carrier.name,
+            "places_real_calls": self._carrier.places_real_calls,
+            "calls_today": calls_today,
+        }
+        return Answer("Account retrieved successfully", data)
+
+    def _whole(self, asked: BatchCallBody) -> dict[str, Any]:
+        columns = translation.columns(
+            asked, default_window=self._default_window, default_concurrency=DEFAULT_CONCURRENCY
+        )
+        _, times = translation.launch_columns(asked, None)
+        return columns | times
+
+    def _told(
+        self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        counts = store.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
+        data = translation.batch_call_json(record, counts, self._carrier.name)
+        return {"message": message, "data": {**data, **(extra or {})}}
+
+    def _run(self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]]) -> Answer:
+        answer, replayed = self._open_store().once(write, effect)
+        self._written()
+        return Answer(answer["message"], answer["data"], replayed)
+
+    def _now(self) -> int:
+        return self._open_store().now()
+
+
+def created_after(value: float | str | None) -> int | None:
+    """The filter as milliseconds."""
+    return None if value is None else to_ms(translation.moment(value, None, "created_after"))
+
+
+def _pagination(page: int, limit: int, total: int) -> dict[str, Any]:
+    pages = -(-total // limit)
+    return {
+        "page": page,
+        "limit": limit,
+        "total_count": total,
+        "total_pages": pages,
+        "has_next_page": page + 1 < pages,
+        "has_previous_page": page > 0,
+    }

@@ -1,0 +1,143 @@
+"""What the dialer's tables hold, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.rules import Redialing, RetryRule, State
+from batchcall_mcp.model import CallingWindow, TaskStatus, Weekday
+
+DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+"""Days as the wire numbers them: 0 = Sunday."""
+
+Clock: TypeAlias = Callable[[], datetime]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, rounded up: what is due at `moment` is never due before it."""
+    return -((_EPOCH - moment) // _MILLISECOND)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The aware UTC moment of `to_ms`."""
+    return _EPOCH + milliseconds * _MILLISECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """A task as it is asked for; `dynamic_variables` is compact JSON."""
+
+    to_number: str
+    name: str | None = None
+    dynamic_variables: str | None = None
+    max_retries: int | None = None
+    timezone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCallRecord:
+    """A row of `batch_calls`, column by column."""
+
+    batch_call_id: str
+    organization_id: str
+    name: str | None
+    from_number: str
+    agent_id: str | None
+    timezone: str | None
+    status: State
+    total_task_count: int
+    max_concurrency: int
+    window: Mapping[str, Any]
+    retry_config: Mapping[str, Any] | None
+    retry_rules: list[Mapping[str, Any]] | None
+    retry_of: str | None
+    scheduled_at: int | None
+    created_at: int
+    updated_at: int
+    started_at: int | None
+    completed_at: int | None
+    last_sent_at: int | None
+
+    @classmethod
+    def of(cls, row: sa.RowMapping) -> BatchCallRecord:
+        """Read a row of `select(batch_calls)`."""
+        return cls(**(dict(row) | {"status": State(row["status"])}))
+
+    def calling_window(self) -> CallingWindow:
+        """The stored window as the rules take it."""
+        return CallingWindow(
+            start=self.window["start"],
+            end=self.window["end"],
+            days=tuple(DAYS[day] for day in self.window["days"]),
+            timezone=self.window["timezone"],
+        )
+
+    def redialing(self) -> Redialing:
+        """The stored retry policy. Rules without a retry_config allow one redial; a disabled config none."""
+        rules = [rule for rule in self.retry_rules or () if rule["enabled"]]
+        if self.retry_config is None:
+            limit = 1 if rules else 0
+        else:
+            limit = self.retry_config["max_attempts"] if self.retry_config["enabled"] else 0
+        return Redialing(
+            max_retries=limit,
+            rules=tuple(
+                RetryRule(
+                    outcome=TaskStatus(rule["condition"]),
+                    after_minutes=rule["retry_timing"].get("duration_minutes"),
+                    at=rule["retry_timing"].get("time"),
+                )
+                for rule in rules
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A row of `tasks`, without what only the engine needs."""
+
+    task_id: str
+    to_number: str
+    name: str | None
+    status: TaskStatus
+    attempts: int
+    max_retries: int | None
+    dynamic_variables: str | None
+    timezone: str | None
+    call_id: str | None
+    error_message: str | None
+    created_at: int
+    due_at: int | None
+    attempted_at: int | None
+    completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCounts:
+    """How many tasks are where, counted from the rows, so that they always add up."""
+
+    by_status: Mapping[TaskStatus, int] = field(default_factory=dict)
+    sent: int = 0
+    picked_up: int = 0
+
+    def of(self, status: TaskStatus) -> int:
+        """Tasks with this status."""
+        return self.by_status.get(status, 0)
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that are being dialled or will be."""
+        return self.of(TaskStatus.PENDING) + self.of(TaskStatus.CALLING)

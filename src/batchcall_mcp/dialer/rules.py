@@ -1,0 +1,214 @@
+"""What the dialer may do, and when: pure functions. Safe defaults, not legal advice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from batchcall_mcp.errors import IllegalTransition, InvalidInput
+from batchcall_mcp.model import TaskStatus
+
+DAY: Final = timedelta(hours=24)
+REDIALED_BY_DEFAULT: Final = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY})
+REDIALABLE: Final = REDIALED_BY_DEFAULT | {TaskStatus.VOICEMAIL, TaskStatus.FAILED, TaskStatus.INTERRUPTED}
+UNFINISHED: Final = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
+ANSWERED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.VOICEMAIL})
+
+
+class State(StrEnum):
+    """State of a batch call in the dialect's words; `sent` is our `running`."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    SENT = "sent"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Action(StrEnum):
+    """What can be asked of a batch call, in the words of an error text."""
+
+    EDIT = "change"
+    DRAFT = "unschedule"
+    SCHEDULE = "schedule"
+    EXECUTE = "execute"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    DELETE = "delete"
+    FINISH = "finish"
+
+
+def _to(target: State, *sources: State) -> Mapping[State, State]:
+    return MappingProxyType(dict.fromkeys(sources, target))
+
+
+TRANSITIONS: Final[Mapping[Action, Mapping[State, State]]] = MappingProxyType(
+    {
+        Action.EDIT: MappingProxyType({State.DRAFT: State.DRAFT, State.SCHEDULED: State.SCHEDULED}),
+        Action.DRAFT: _to(State.DRAFT, State.DRAFT, State.SCHEDULED),
+        Action.SCHEDULE: _to(State.SCHEDULED, State.DRAFT, State.SCHEDULED),
+        Action.EXECUTE: _to(State.SENT, State.DRAFT, State.SCHEDULED),
+        # Asking for the state that is there changes nothing, so that pause, resume and cancel can be repeated.
+        Action.PAUSE: _to(State.PAUSED, State.SCHEDULED, State.SENT, State.PAUSED),
+        Action.RESUME: _to(State.SENT, State.PAUSED, State.SENT),
+        Action.CANCEL: _to(State.CANCELLED, State.SCHEDULED, State.SENT, State.PAUSED, State.CANCELLED),
+        Action.RETRY: _to(State.SENT, State.SENT, State.COMPLETED),
+        Action.DELETE: MappingProxyType(
+            {state: state for state in (State.DRAFT, State.COMPLETED, State.CANCELLED, State.FAILED)}
+        ),
+        Action.FINISH: _to(State.COMPLETED, State.SENT),
+    }
+)
+
+
+def transition(action: Action, state: State) -> State:
+    """The state after an action.
+
+    Raises:
+        IllegalTransition: naming the status and those in which the action is possible.
+    """
+    allowed = TRANSITIONS[action]
+    if state not in allowed:
+        raise IllegalTransition(
+            f"Cannot {action} a batch call with status {state}; that is possible with status "
+            f"{', '.join(allowed)}. Nothing was changed."
+        )
+    return allowed[state]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a batch call stands after a write that says (or does not say) when to dial."""
+
+    state: State
+    scheduled_at: datetime | None
+
+
+def launch(
+    status: State | None, *, send_now: bool | None, trigger_at: datetime | None, stored: datetime | None = None
+) -> Launch:
+    """What `status`, `send_now` and a time mean together. None of them: a draft, unlike the vendor, who dials.
+
+    Args:
+        status: `draft`, `scheduled` or `sent`, as asked for.
+        send_now: dial at once.
+        trigger_at: the time asked for.
+        stored: the time that the batch call already has, for a partial update.
+
+    Raises:
+        InvalidInput: if they contradict each other.
+    """
+    at = trigger_at or stored
+    if status is State.DRAFT:
+        if send_now:
+            raise InvalidInput("send_now: true contradicts status: draft. Nothing was changed.")
+        return Launch(State.DRAFT, at)
+    if send_now or status is State.SENT:
+        return Launch(State.SENT, at)
+    if status is State.SCHEDULED and at is None:
+        raise InvalidInput("status: scheduled needs a trigger_timestamp. Nothing was changed.")
+    if status is State.SCHEDULED or trigger_at is not None:
+        return Launch(State.SCHEDULED, at)
+    return Launch(State.DRAFT, at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRule:
+    """Redial after `outcome`: so many minutes later, or at a local time `HH:MM` of the called person."""
+
+    outcome: TaskStatus
+    after_minutes: float | None = None
+    at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redialing:
+    """The retry policy of a batch call. `rules` empty = no answer and busy, after the dialer's own delay.
+
+    `max_retries` are dials after the first; a task's own number wins over it.
+    """
+
+    max_retries: int = 0
+    rules: tuple[RetryRule, ...] = ()
+
+
+def redial_at(
+    redialing: Redialing,
+    outcome: TaskStatus,
+    *,
+    attempts: int,
+    max_retries: int | None,
+    zone: str,
+    now: datetime,
+    default_delay: timedelta,
+) -> datetime | None:
+    """When a task whose attempt number `attempts` just ended so is due again, or None: that was the last one.
+
+    A crash (`interrupted`) is redialled only by a rule that names it. Window, do-not-call and the daily cap are
+    checked when the time has come, not here.
+    """
+    limit = redialing.max_retries if max_retries is None else max_retries
+    if attempts > limit:
+        return None
+    if not redialing.rules:
+        return now + default_delay if outcome in REDIALED_BY_DEFAULT else None
+    rule = next((rule for rule in redialing.rules if rule.outcome is outcome), None)
+    if rule is None:
+        return None
+    if rule.at is not None:
+        return next_local_time(rule.at, zone, now)
+    return now + timedelta(minutes=rule.after_minutes or 0)
+
+
+def next_local_time(clock: str, zone: str, now: datetime) -> datetime:
+    """The first moment after `now` at which clocks in `zone` show `HH:MM`, in the zone of `now`."""
+    local = now.astimezone(ZoneInfo(zone))
+    for days in range(3):
+        day = local.date() + timedelta(days=days)
+        moment = datetime.combine(day, time.fromisoformat(clock), local.tzinfo).astimezone(now.tzinfo)
+        if moment > now:
+            return moment
+    raise AssertionError("a local time comes round within two days")
+
+
+def capped_until(started: Iterable[datetime], now: datetime, cap: int) -> datetime | None:
+    """When a number that was dialled at `started` may be dialled again, or None: now.
+
+    At most `cap` attempts within any 24 hours.
+    """
+    recent = sorted((moment for moment in started if moment > now - DAY), reverse=True)
+    return recent[cap - 1] + DAY if len(recent) >= cap else None
+
+
+def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
+    """Divide `room` lines among batch calls that could use `wanted` each, so that none starves."""
+    shares = [0] * len(wanted)
+    for place, index in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        shares[index] = min(wanted[index], math.ceil(room / (len(wanted) - place)))
+        room -= shares[index]
+    return shares
+
+
+def open_hours(quiet_start: str, quiet_end: str) -> tuple[str, str]:
+    """The calling window that quiet hours leave, as (start, end).
+
+    Raises:
+        InvalidInput: if they leave the whole day or nothing.
+    """
+    start = "00:00" if quiet_end == "24:00" else quiet_end
+    end = "24:00" if quiet_start == "00:00" else quiet_start
+    if start == end or (start, end) == ("00:00", "24:00"):
+        raise InvalidInput(
+            "quiet_hours: start_time and end_time must differ and leave some hours. Nothing was changed."
+        )
+    return start, end

@@ -1,0 +1,238 @@
+"""Between the wire's words and the records, both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
+
+from batchcall_mcp import calling_hours
+from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.records import DAYS, BatchCallRecord, NewTask, TaskCounts, TaskRecord, from_ms, to_ms
+from batchcall_mcp.dialer.rules import State
+from batchcall_mcp.dialer.wire import PATTERNS, BatchCallPatch, QuietHoursIn, TaskIn, WindowIn
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import CallingWindow, TaskStatus
+
+MAX_VARIABLES_BYTES: Final = 5 * 1024
+SHOWN_PROBLEMS: Final = 20
+# In seconds this is the year 5138, in milliseconds 1973: nobody schedules a call for either.
+_MILLISECONDS_FROM: Final = 100_000_000_000
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_NOTHING: Final = "Nothing was changed."
+
+T = TypeVar("T")
+
+
+def parse(shape: TypeAdapter[T], body: bytes) -> T:
+    """Read a JSON body.
+
+    Raises:
+        InvalidInput: naming each field that is wrong, not known or missing.
+    """
+    try:
+        return shape.validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> InvalidInput:
+    """The problems of a body, each with its field; values are not repeated."""
+    found = error.errors(include_url=False, include_input=False)
+    problems = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {_plain(problem)}"
+        for problem in found[:SHOWN_PROBLEMS]
+    ]
+    if len(found) > SHOWN_PROBLEMS:
+        problems.append(f"… and {len(found) - SHOWN_PROBLEMS} more")
+    return InvalidInput(f"The request is not valid. {_NOTHING}", problems)
+
+
+def _plain(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return "this field is not known"
+        case "string_pattern_mismatch":
+            return PATTERNS.get(problem.get("ctx", {}).get("pattern", ""), problem["msg"])
+        case _:
+            return problem["msg"].removeprefix("Value error, ")
+
+
+def moment(value: float | str, timezone: str | None, field: str = "trigger_timestamp") -> datetime:
+    """A moment as the wire spells it: Unix seconds or milliseconds, or ISO 8601; without an offset in `timezone`.
+
+    Raises:
+        InvalidInput: it is none of those.
+    """
+    try:
+        if isinstance(value, str):
+            read = datetime.fromisoformat(value)
+            if read.tzinfo is None:
+                if timezone is None:
+                    raise InvalidInput(f"{field}: the time has no offset; add one or give a timezone. {_NOTHING}")
+                read = read.replace(tzinfo=ZoneInfo(timezone))
+        else:
+            read = datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
+        in_range = datetime(1970, 1, 1, tzinfo=UTC) <= read <= _LATEST
+        moment = read.astimezone(UTC) if in_range else None
+    except (ValueError, OverflowError, OSError):
+        moment = None
+    if moment is None:
+        raise InvalidInput(f"{field}: is neither Unix time nor ISO 8601 between 1970 and 2200. {_NOTHING}")
+    return moment
+
+
+def columns(
+    body: BatchCallPatch, *, default_window: CallingWindow | None, default_concurrency: int | None
+) -> dict[str, Any]:
+    """The columns of `batch_calls` that a body sets; the defaults fill a whole one (None: leave it out)."""
+    given: dict[str, Any] = {
+        name: getattr(body, name)
+        for name in ("name", "from_number", "agent_id", "timezone", "max_concurrency", "retry_of")
+        if getattr(body, name) is not None
+    }
+    if body.timezone is not None:
+        given["timezone"] = calling_hours.check_timezone(body.timezone)
+    hours = _window(body.window, body.quiet_hours) or default_window
+    if hours is not None:
+        given["window"] = {**asdict(hours), "days": sorted(DAYS.index(day) for day in hours.days)}
+    if default_concurrency is not None:
+        given.setdefault("max_concurrency", default_concurrency)
+    if body.retry_config is not None:
+        given["retry_config"] = body.retry_config.model_dump()
+    if body.retry_rules is not None:
+        given["retry_rules"] = [rule.model_dump() for rule in body.retry_rules]
+    return given
+
+
+def _window(window: WindowIn | None, quiet: QuietHoursIn | None) -> CallingWindow | None:
+    if window is not None:
+        days = range(7) if window.days is None else window.days
+        return calling_hours.check_window(
+            CallingWindow(
+                start=window.start,
+                end=window.end,
+                days=tuple(DAYS[day] for day in days),
+                timezone=window.timezone,
+            )
+        )
+    if quiet is not None and quiet.enabled:
+        start, end = rules.open_hours(quiet.start_time, quiet.end_time)
+        return calling_hours.check_window(CallingWindow(start=start, end=end, timezone=quiet.timezone))
+    return None
+
+
+def new_tasks(tasks: Iterable[TaskIn], from_number: str) -> list[NewTask]:
+    """The tasks of a body, checked as far as their shape does not.
+
+    Raises:
+        InvalidInput: naming each row: it calls from_number itself, its timezone, or too many variables.
+    """
+    made: list[NewTask] = []
+    problems: list[str] = []
+    known_zones: set[str] = set()
+    for row, task in enumerate(tasks):
+        variables = _variables(task)
+        if task.to_number == from_number:
+            problems.append(f"tasks.{row}.to_number: is the from_number")
+        if variables is not None and len(variables.encode()) > MAX_VARIABLES_BYTES:
+            problems.append(f"tasks.{row}.dynamic_variables: more than {MAX_VARIABLES_BYTES} bytes of JSON")
+        if task.timezone is not None and task.timezone not in known_zones:
+            if calling_hours.is_timezone(task.timezone):
+                known_zones.add(task.timezone)
+            else:
+                problems.append(f"tasks.{row}.timezone: is not the IANA name of a time zone")
+        if len(problems) >= SHOWN_PROBLEMS:
+            break
+        made.append(
+            NewTask(
+                to_number=task.to_number,
+                name=task.name,
+                dynamic_variables=variables,
+                max_retries=task.max_retries,
+                timezone=task.timezone,
+            )
+        )
+    if problems:
+        raise InvalidInput(f"The request is not valid. {_NOTHING}", problems)
+    return made
+
+
+def _variables(task: TaskIn) -> str | None:
+    if not task.dynamic_variables:
+        return None
+    return to_json(task.dynamic_variables, inf_nan_mode="null").decode()
+
+
+def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -> dict[str, Any]:
+    """The dialect's batch call object, and beside it what the dialect does not have."""
+    return {
+        "batch_call_id": record.batch_call_id,
+        "name": record.name,
+        "from_number": record.from_number,
+        "scheduled_timestamp": record.scheduled_at,
+        "total_task_count": record.total_task_count,
+        "total": record.total_task_count,
+        "sent": counts.sent,
+        "picked_up": counts.picked_up,
+        "completed": counts.of(TaskStatus.COMPLETED),
+        "agent_id": record.agent_id,
+        "organization_id": record.organization_id,
+        "status": record.status.value,
+        "timezone": record.timezone,
+        "last_sent_timestamp": record.last_sent_at,
+        "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
+        "created_timestamp": record.created_at,
+        "updated_timestamp": record.updated_at,
+        "started_timestamp": record.started_at,
+        "completed_timestamp": record.completed_at,
+        "counts": {status.value: counts.of(status) for status in TaskStatus if status is not TaskStatus.UNKNOWN},
+        "window": record.window,
+        "max_concurrency": record.max_concurrency,
+        "retry_config": record.retry_config,
+        "retry_rules": record.retry_rules,
+        "retry_of": record.retry_of,
+        "carrier": carrier,
+    }
+
+
+def task_json(task: TaskRecord) -> dict[str, Any]:
+    """A task as `/tasks` gives it; `due_at` is when it may be dialled, as far as is known."""
+    return {
+        **asdict(task),
+        "status": task.status.value,
+        "dynamic_variables": json.loads(task.dynamic_variables) if task.dynamic_variables else {},
+        **{name: iso(getattr(task, name)) for name in ("created_at", "due_at", "attempted_at", "completed_at")},
+    }
+
+
+def iso(milliseconds: int | None) -> str | None:
+    """ISO 8601 in UTC, for what the dialect gives as text."""
+    return None if milliseconds is None else from_ms(milliseconds).isoformat(timespec="milliseconds")
+
+
+def launch_columns(body: BatchCallPatch, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:
+    """What a body says about when to dial, and the columns that follow. None: a partial update that does not say."""
+    zone = calling_hours.check_timezone(body.timezone) if body.timezone else before.timezone if before else None
+    trigger = None if body.trigger_timestamp is None else moment(body.trigger_timestamp, zone)
+    says_nothing = body.status is None and not body.send_now and trigger is None
+    if before is not None and says_nothing:
+        return None, {}
+    stored = from_ms(before.scheduled_at) if before is not None and before.scheduled_at is not None else None
+    launch = rules.launch(
+        State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
+    )
+    at = to_ms(launch.scheduled_at) if launch.scheduled_at else None
+    return launch, {"status": launch.state, "scheduled_at": at}
+
+
+def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a whole update: what it does not give is taken back."""
+    emptied = dict.fromkeys(("name", "agent_id", "timezone", "retry_config", "retry_rules", "retry_of"))
+    return {**emptied, **columns}

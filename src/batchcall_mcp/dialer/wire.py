@@ -1,0 +1,195 @@
+"""What the REST face takes, in the dialect's words: strict, so that a field that is not known is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from batchcall_mcp.dialer.rules import State
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
+_CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
+
+_E164: Final = r"^\+[1-9][0-9]{6,14}$"
+PATTERNS: Final = {
+    _CLOCK: "is not a local time like 09:00",
+    _CLOCK_OR_24: "is not a local time like 17:00, up to 24:00",
+    _E164: "is not a number in E.164, like +14155550123",
+}
+"""What is wrong with a text that does not match."""
+
+PhoneNumber: TypeAlias = Annotated[str, Field(pattern=_E164, description="E.164")]
+Moment: TypeAlias = Annotated[
+    int | float | str, Field(description="Unix seconds or milliseconds (told apart by magnitude), or ISO 8601")
+]
+Text: TypeAlias = Annotated[str, Field(max_length=255)]
+
+
+@checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
+class TaskIn:
+    """One person to call."""
+
+    to_number: PhoneNumber
+    name: Text | None = None
+    dynamic_variables: dict[str, Any] | None = None
+    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first")] = None
+    timezone: Annotated[str | None, Field(description="IANA name; wins over the number's own zones")] = None
+
+
+class WindowIn(BaseModel):
+    """When calls may start."""
+
+    model_config = _STRICT
+
+    start: Annotated[str, Field(pattern=_CLOCK)]
+    end: Annotated[str, Field(pattern=_CLOCK_OR_24)]
+    days: Annotated[list[Annotated[int, Field(ge=0, le=6)]] | None, Field(description="0 = Sunday … 6")] = None
+    timezone: Annotated[str, Field(description="IANA name, or recipient: each called person's own")] = "recipient"
+
+
+class QuietHoursIn(BaseModel):
+    """When calls may not start: kept as the window that they leave."""
+
+    model_config = _STRICT
+
+    enabled: bool = True
+    start_time: Annotated[str, Field(pattern=_CLOCK)]
+    end_time: Annotated[str, Field(pattern=_CLOCK_OR_24)]
+    timezone: str = "recipient"
+
+
+class RetryConfigIn(BaseModel):
+    """Automatic redials."""
+
+    model_config = _STRICT
+
+    enabled: bool = True
+    max_attempts: Annotated[int, Field(ge=0, le=10, description="dials after the first: the lower of two readings")]
+
+
+class RetryAt(BaseModel):
+    """Redial at a local time of the called person."""
+
+    model_config = _STRICT
+
+    type: Literal["AT"]
+    time: Annotated[str, Field(pattern=_CLOCK)]
+
+
+class RetryAfter(BaseModel):
+    """Redial so many minutes later."""
+
+    model_config = _STRICT
+
+    type: Literal["AFTER"]
+    duration_minutes: Annotated[int | float, Field(ge=0, le=14 * 24 * 60, allow_inf_nan=False)]
+
+
+class RetryRuleIn(BaseModel):
+    """What to do after one outcome."""
+
+    model_config = _STRICT
+
+    condition: Literal["no_answer", "busy", "voicemail", "failed", "interrupted"]
+    enabled: bool = True
+    retry_timing: Annotated[RetryAt | RetryAfter, Field(discriminator="type")]
+
+
+class BatchCallPatch(BaseModel):
+    """A partial update: what is left out or null stays. `tasks` replaces the whole list."""
+
+    model_config = _STRICT
+
+    name: Text | None = None
+    from_number: PhoneNumber | None = None
+    agent_id: Text | None = None
+    tasks: Annotated[list[TaskIn] | None, Field(min_length=1)] = None
+    trigger_timestamp: Moment | None = None
+    status: Literal["draft", "scheduled", "sent"] | None = None
+    send_now: bool | None = None
+    timezone: Annotated[str | None, Field(description="IANA name")] = None
+    window: WindowIn | None = None
+    quiet_hours: QuietHoursIn | None = None
+    max_concurrency: Annotated[int | None, Field(ge=1, le=1000)] = None
+    retry_config: RetryConfigIn | None = None
+    retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
+    retry_of: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_hours(self) -> Self:
+        if self.window and self.quiet_hours and self.quiet_hours.enabled:
+            raise ValueError("window and quiet_hours say the same thing twice; give one")
+        return self
+
+
+class BatchCallBody(BatchCallPatch):
+    """A whole batch call. Without `send_now`, a `status` and a time it is a draft that dials nobody."""
+
+    from_number: PhoneNumber
+    tasks: Annotated[list[TaskIn], Field(min_length=1)]
+
+
+class RetryBody(BaseModel):
+    """Which finished tasks to dial again: those named, and all with one of these statuses."""
+
+    model_config = _STRICT
+
+    task_ids: list[str] | None = None
+    task_status: (
+        list[
+            Literal[
+                "completed",
+                "no_answer",
+                "busy",
+                "voicemail",
+                "failed",
+                "skipped",
+                "cancelled",
+                "expired",
+                "interrupted",
+            ]
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _names_some(self) -> Self:
+        if not (self.task_ids or self.task_status):
+            raise ValueError("name task_ids or task_status")
+        return self
+
+
+class FilterCriteria(BaseModel):
+    """Which batch calls to list; values of one field are alternatives."""
+
+    model_config = _STRICT
+
+    status: list[State] | None = None
+    agent_id: list[str] | None = None
+    name: Annotated[list[str] | None, Field(description="parts of names, case does not matter")] = None
+    created_after: Moment | None = None
+
+
+class Pagination(BaseModel):
+    """Pages count from 0."""
+
+    model_config = _STRICT
+
+    page: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class ListBody(BaseModel):
+    """The filtered list."""
+
+    model_config = _STRICT
+
+    filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
+    pagination: Pagination = Field(default_factory=Pagination)
+    sort_by: Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"] = (
+        "updated_at"
+    )
+    sort_order: Literal["ascending", "descending"] = "descending"
