@@ -100,12 +100,15 @@ def backend_words(body: Any) -> str:
         return "; ".join(words for words in (backend_words(item) for item in body[:5]) if words)
     if not isinstance(body, dict):
         return ""
-    said: list[str] = []
-    for key in ("code", "message", "msg", "error", "detail", "errors"):
-        words = backend_words(body.get(key))
-        if words and words not in said:
-            said.append(words)
-    return ": ".join(said)
+    detail = backend_words(_first_of(body, "error", "detail", "errors"))
+    if detail:
+        return detail
+    said = (backend_words(body.get(key)) for key in ("code", "message", "msg"))
+    return ": ".join(words for words in said if words)
+
+
+def _first_of(body: Mapping[str, Any], *names: str) -> Any:
+    return next((body[name] for name in names if body.get(name)), None)
 
 
 def quoted(text: str, secrets: tuple[str, ...]) -> str:

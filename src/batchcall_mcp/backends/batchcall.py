@@ -14,7 +14,7 @@ from batchcall_mcp.backends.answers import JsonObject, Refusal, accepted_without
 from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, unsupported
 from batchcall_mcp.backends.batchcall_account import read_account
 from batchcall_mcp.backends.http import BackendHttp, Params
-from batchcall_mcp.backends.paging import RawPage, scan
+from batchcall_mcp.backends.paging import RawPage, offset_of, scan
 from batchcall_mcp.errors import (
     BatchCallError,
     IllegalTransition,
@@ -151,7 +151,7 @@ class BatchCallBackend:
             return batch_call if words.matches(batch_call, query) else None
 
         filtered = query != ListQuery(limit=query.limit, cursor=query.cursor)
-        size = PAGE if filtered else _page_size(query.limit, query.cursor)
+        size = PAGE if filtered else _page_size(query.limit, query.cursor, PAGE)
         scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
         return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
 
@@ -215,7 +215,8 @@ class BatchCallBackend:
         if query.limit <= 0:
             return TaskPage((), query.cursor)
         filtered = query.statuses is not None or query.to_number is not None
-        size = PAGE if filtered else _page_size(query.limit, query.cursor)
+        largest = self.capabilities.task_page_size
+        size = largest if filtered else _page_size(query.limit, query.cursor, largest)
         scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
         return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
 
@@ -276,10 +277,10 @@ def path_of(batch_call_id: str) -> str:
     return f"/batch-call/{quote(batch_call_id, safe='')}"
 
 
-def _page_size(limit: int, cursor: str | None) -> int:
+def _page_size(limit: int, cursor: str | None, largest: int) -> int:
     """A page of exactly what is asked for, where the cursor falls between two such pages."""
-    fits = 0 < limit <= PAGE and (cursor is None or (cursor.isdecimal() and int(cursor) % limit == 0))
-    return limit if fits else PAGE
+    fits = 0 < limit <= largest and offset_of(cursor) % limit == 0
+    return limit if fits else largest
 
 
 def _check_startable(current: BatchCall) -> None:

@@ -1,7 +1,7 @@
 """The seed REST dialect's requests, and which of them make a phone ring. Pure.
 
 Two dialects: `zudu` as its documents have it, and ours (`extended`), in which PATCH also takes from_number, window,
-max_concurrency and the retry fields, and in which a PUT without the extensions' fields leaves those as they are.
+max_concurrency and the retry fields.
 """
 
 from __future__ import annotations
@@ -197,9 +197,17 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         status=status,
         send_now=bool(request.send_now),
     )
+    # What a replacement does not name is taken back, so that what else the batch call holds must be named too.
+    concurrency = request.max_concurrency or current.max_concurrency
+    body |= _settings(
+        request.window or current.window,
+        concurrency if extended else None,
+        request.retry or current.retry,
+        extended=extended,
+    )
     if extended:
-        return body | _settings(request.window, request.max_concurrency, request.retry, extended=True)
-    return body | _settings(request.window or current.window, None, request.retry or current.retry, extended=False)
+        _put_given(body, retry_of=current.retry_of)
+    return body
 
 
 def _put_status(current: BatchCall, request: BatchCallRequest) -> str:

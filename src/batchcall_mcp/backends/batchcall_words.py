@@ -25,6 +25,7 @@ from batchcall_mcp.backends.fields import (
 from batchcall_mcp.backends.paging import RawPage
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import (
+    NOT_REACHED,
     WEEKDAYS,
     Agent,
     BatchCall,
@@ -42,6 +43,8 @@ from batchcall_mcp.model import (
 
 DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 """Days as the wire numbers them: 0 = Sunday."""
+
+SIMULATED_NOTE = "Simulated: no phone rings; the last digit of each number decides how its call goes."
 
 _BATCH_WORDS = {"sent": BatchStatus.RUNNING, "canceled": BatchStatus.CANCELLED}
 _TASK_WORDS = {"canceled": TaskStatus.CANCELLED}
@@ -70,6 +73,8 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None) -> Batch
     status, backend_status = batch_status(data.get("status"))
     name = text(data.get("name"))
     window, notes = _window(data)
+    if data.get("carrier") == "simulated":
+        notes += (SIMULATED_NOTE,)
     return BatchCall(
         batch_call_id=batch_call_id,
         status=status,
@@ -229,9 +234,11 @@ def account_rows(answer: JsonObject, *members: str) -> tuple[list[Mapping[str, A
 def _counts(data: Mapping[str, Any]) -> Counts:
     nested = data.get("counts")
     told: Mapping[str, Any] = {**data, **nested} if isinstance(nested, dict) else data
-    return Counts(
-        total=whole(first(told, "total", "total_task_count")), **{name: whole(told.get(name)) for name in _COUNTED}
-    )
+    numbers = {name: whole(told.get(name)) for name in _COUNTED}
+    if numbers["not_reached"] is None:
+        parts = [whole(told.get(status)) for status in NOT_REACHED]
+        numbers["not_reached"] = None if None in parts else sum(filter(None, parts))
+    return Counts(total=whole(first(told, "total", "total_task_count")), **numbers)
 
 
 def _window(data: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple[str, ...]]:

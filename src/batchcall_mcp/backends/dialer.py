@@ -1,0 +1,43 @@
+"""The dialer in this process: the seed dialect with our extensions, over ASGI instead of a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
+from typing import Any, ClassVar, TypeAlias
+
+import httpx2
+
+from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.batchcall import BatchCallBackend
+from batchcall_mcp.backends.http import open_client
+
+_Message: TypeAlias = MutableMapping[str, Any]
+AsgiApp: TypeAlias = Callable[
+    [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]
+]
+
+
+class DialerBackend(BatchCallBackend):
+    """Our own dialer. Its address is a name only: requests never leave the process."""
+
+    name: ClassVar[str] = "dialer"
+    default_url: ClassVar[str] = "http://dialer"
+    capabilities: ClassVar[Capabilities] = replace(
+        BatchCallBackend.capabilities,
+        task_page_size=1000,
+        limitations=(
+            "Its carrier is simulated: no phone rings, and the last digit of a number decides how its call goes.",
+            "Calls are placed only while a client is connected or `batchcall-mcp dialer` runs.",
+            "It keeps no list of caller numbers or agents: any from_number and agent_id may be given.",
+        ),
+    )
+
+
+def open_dialer_client(app: AsgiApp) -> httpx2.AsyncClient:
+    """A client for the app of a started dialer (the transport runs no lifespan, so somebody else starts it).
+
+    An error in the app comes back as its 500, as over a socket, so that a write that failed inside is an unknown
+    outcome and not an exception from somewhere.
+    """
+    return open_client(httpx2.ASGITransport(app, raise_app_exceptions=False))

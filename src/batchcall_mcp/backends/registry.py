@@ -1,0 +1,97 @@
+"""Which backend a process serves: ours by name, others by the entry-point group `batchcall_mcp.backends`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+import httpx2
+
+from batchcall_mcp.backends.base import Backend, Capabilities
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.settings import Settings
+
+GROUP = "batchcall_mcp.backends"
+EMBEDDED = "dialer"
+
+_BUILT_IN = {
+    "dialer": ("batchcall_mcp.backends.dialer", "DialerBackend"),
+    "batchcall": ("batchcall_mcp.backends.batchcall", "BatchCallBackend"),
+    "zudu": ("batchcall_mcp.backends.zudu", "ZuduBackend"),
+    "magpipe": ("batchcall_mcp.backends.magpipe", "MagpipeBackend"),
+}
+BUILT_IN = tuple(_BUILT_IN)
+"""The names of our own backends; a third party cannot take one of them."""
+
+
+def select(settings: Settings) -> str:
+    """The backend's name: as set; else `batchcall` where a URL or a key is set; else the dialer in this process."""
+    if settings.backend:
+        return settings.backend
+    return "batchcall" if settings.url or settings.api_key else EMBEDDED
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class of a backend, imported when it is asked for.
+
+    Raises:
+        ConfigurationError: unknown, or a third party's that cannot be used; nothing was sent.
+    """
+    if name in _BUILT_IN:
+        module, attribute = _BUILT_IN[name]
+        return cast("type[Backend]", getattr(import_module(module), attribute))
+    others = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in others:
+        known = ", ".join([*_BUILT_IN, *sorted(set(others) - set(_BUILT_IN))])
+        raise ConfigurationError(
+            f"BATCHCALL_BACKEND names an unknown backend: {name!r}. Known are {known}. Nothing was sent."
+        )
+    return _third_party(others[name])
+
+
+def base_url(settings: Settings, backend: type[Backend]) -> str:
+    """The base that an adapter appends its paths to: BATCHCALL_URL, or the backend's own. Plain http is allowed, for
+    servers on one's own network; a key sent over it can be read on the way.
+
+    Raises:
+        ConfigurationError: no http or https URL, or one with a user, a query or a fragment in it; it is not repeated,
+            because it may hold a password.
+    """
+    if settings.url is None:
+        return backend.default_url
+    problem = _url_problem(settings.url)
+    if problem:
+        raise ConfigurationError(f"BATCHCALL_URL {problem}. Nothing was sent. Give for example {backend.default_url}")
+    return settings.url.rstrip("/")
+
+
+def _url_problem(value: str) -> str | None:
+    if value != value.strip() or "${" in value:
+        return "holds white space or an unfilled ${…} placeholder"
+    try:
+        url = httpx2.URL(value)
+    except httpx2.InvalidURL:
+        return "is not a URL"
+    if url.scheme not in {"http", "https"} or not url.host:
+        return "is not an http:// or https:// address"
+    if url.userinfo:
+        return "holds a user or password; credentials belong into BATCHCALL_API_KEY and BATCHCALL_API_SECRET"
+    if url.query or url.fragment or "?" in value or "#" in value:
+        return "holds a query or a fragment; it is a base to which paths are appended"
+    return None
+
+
+def _third_party(entry: EntryPoint) -> type[Backend]:
+    try:
+        found = entry.load()
+    except Exception as error:  # the code of others may fail in any way
+        raise ConfigurationError(
+            f"The backend {entry.name!r} ({entry.value}) cannot be loaded: {type(error).__name__}. Nothing was sent. "
+            "Reinstall the package that brings it."
+        ) from error
+    if not isinstance(getattr(found, "capabilities", None), Capabilities) or not isinstance(found, type):
+        raise ConfigurationError(
+            f"The backend {entry.name!r} ({entry.value}) is not a class with `capabilities`. Nothing was sent."
+        )
+    return cast("type[Backend]", found)
