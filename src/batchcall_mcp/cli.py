@@ -48,10 +48,10 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
     Every request carries its caller's X-API-KEY and X-API-SECRET. Host names other than localhost go into
     BATCHCALL_ALLOWED_HOSTS.
     """
+    settings = _settings()
     from batchcall_mcp.server.app import authenticator, build_server
     from batchcall_mcp.server.http import run_http
 
-    settings = _settings()
     run_http(
         build_server(settings, transport="http"),
         settings,
@@ -70,9 +70,10 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
 def dialer(context: click.Context, host: str, port: int) -> None:
     """Run the dialer that comes with batchcall-mcp as a REST server of its own."""
     if context.invoked_subcommand is None:
+        settings = _settings()
         from batchcall_mcp.dialer.server import serve as serve_dialer
 
-        serve_dialer(_settings(), host=host, port=port)
+        serve_dialer(settings, host=host, port=port)
 
 
 @dialer.group()
@@ -83,9 +84,10 @@ def keys() -> None:
 @keys.command()
 def create() -> None:
     """Make a key and its secret. The secret is shown once and not stored."""
+    settings = _settings()
     from batchcall_mcp.dialer.server import create_key
 
-    key, secret = create_key(_settings())
+    key, secret = create_key(settings)
     click.echo(f"BATCHCALL_API_KEY={key}\nBATCHCALL_API_SECRET={secret}")
 
 
@@ -98,10 +100,11 @@ def demo() -> None:
 
 
 def _stdio() -> None:
+    settings = _settings()
     from batchcall_mcp.server.app import build_server
     from batchcall_mcp.server.stdio import run_stdio
 
-    server = build_server(_settings(), transport="stdio")
+    server = build_server(settings, transport="stdio")
     _collect_garbage_again()
     run_stdio(server)
 

@@ -122,7 +122,7 @@ async def test_host_and_origin_are_checked_on_every_path_whatever_the_bind_addre
 
     async with served(server, settings, host=bind) as url:
         port = url.rpartition(":")[2]
-        answers = {}
+        answers: dict[tuple[str, str], set[int | str]] = {}
         for path in ("/healthz", "/own", "/mcp", "/messages/"):
             for host, origin in (
                 (f"localhost:{port}", None),
@@ -201,10 +201,12 @@ async def test_sessions_and_sse_connections_are_bounded(http: httpx2.AsyncClient
         async with served(echo_server(settings), settings, max_sessions=2) as url:
             statuses = [(await http.post(url + "/mcp", headers=headers, json=INITIALIZE)).status_code for _ in range(3)]
             assert statuses == [200, 200, 503]
-            async with http.stream("GET", url + "/sse", headers=headers) as one:
-                async with http.stream("GET", url + "/sse", headers=headers) as two:
-                    third = await http.get(url + "/sse", headers=headers)
-                    assert (one.status_code, two.status_code, third.status_code) == (200, 200, 503)
+            async with (
+                http.stream("GET", url + "/sse", headers=headers) as one,
+                http.stream("GET", url + "/sse", headers=headers) as two,
+            ):
+                third = await http.get(url + "/sse", headers=headers)
+                assert (one.status_code, two.status_code, third.status_code) == (200, 200, 503)
 
 
 async def test_an_idle_session_ends(http: httpx2.AsyncClient) -> None:

@@ -6,6 +6,7 @@ import anyio
 import httpx2
 import pytest
 from mcp import Client
+from mcp.client import ClientRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
@@ -96,7 +97,7 @@ async def test_only_the_caller_who_was_asked_can_answer(transport: str) -> None:
     settings = Settings.load()
     way = Way(transport, "auto")  # type: ignore[arg-type]
 
-    async def nobody(_context: object, _params: ElicitRequestParams) -> ElicitResult:
+    async def nobody(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         raise AssertionError
 
     yes = ElicitResult(action="accept", content={"yes": True})

@@ -57,11 +57,7 @@ class Way:
         return self != Way("stateless", "legacy")
 
 
-WAYS = tuple(
-    Way(transport, mode)
-    for transport in ("stdio", "http", "stateless", "sse")  # type: ignore[arg-type]
-    for mode in ("auto", "legacy")  # type: ignore[arg-type]
-)
+WAYS = tuple(Way(transport, mode) for transport in ("stdio", "http", "stateless", "sse") for mode in ("auto", "legacy"))
 HTTP_WAYS = tuple(way for way in WAYS if way.transport != "stdio")
 
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
@@ -98,12 +94,7 @@ async def connected(
     }
     with mock.patch.dict(os.environ, kept):
         settings = Settings.load()
-    if build is None:
-        from batchcall_mcp.server.app import authenticator, build_server
-
-        server, known = build_server(settings, transport="http"), authenticator(settings)
-    else:
-        server, known = build(settings), None
+    server, known = _real(settings) if build is None else (build(settings), None)
     async with (
         served(server, settings, way=way, authenticate=known) as url,
         client_of(url, way, headers=headers, elicitation_callback=elicitation_callback) as client,
@@ -169,7 +160,7 @@ async def served(
         task = asyncio.create_task(runner.serve([listening]))
         try:
             with anyio.fail_after(10):
-                while not runner.started and not task.done():
+                while not runner.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.005)
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -195,6 +186,12 @@ async def client_of(
         )
         async with Client(transport, mode=way.mode, elicitation_callback=elicitation_callback) as client:
             yield client
+
+
+def _real(settings: Settings) -> tuple[StrictServer, Authenticate | None]:
+    from batchcall_mcp.server.app import authenticator, build_server
+
+    return build_server(settings, transport="http"), authenticator(settings)
 
 
 class _Uvicorn(uvicorn.Server):

@@ -24,7 +24,7 @@ _PHONE = re.compile(
     re.IGNORECASE,
 )
 _HEADER = re.compile(
-    r"(?P<name>x-api-key|x-api-secret|authorization)(?P<between>['\"]?\s*[:=,]\s*b?['\"]?(?:bearer\s+)?)"
+    r"(?P<name>x-api-key|x-api-secret|authorization)(?P<between>['\"]?\s*[:=,]\s*(?:b?['\"])?(?:bearer\s+)?)"
     r"(?P<value>[^\s'\",)}\]]+)",
     re.IGNORECASE,
 )

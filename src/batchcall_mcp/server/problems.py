@@ -60,7 +60,7 @@ def describe_arguments(error: ValidationError, arguments: Mapping[str, Any], sch
         reasons = problems.setdefault(_written(path), [])
         if reason not in reasons:
             reasons.append(reason)
-    lines = [_sentence(f"{path or 'arguments'}: {' or '.join(reasons)}") for path, reasons in problems.items()]
+    lines = [sentence(f"{path or 'arguments'}: {_alternatives(reasons)}") for path, reasons in problems.items()]
     if len(lines) > _MOST_PROBLEMS:
         lines = [*lines[:_MOST_PROBLEMS], f"And {len(lines) - _MOST_PROBLEMS} more."]
     return f"[invalid_input] {' '.join(lines)} Nothing was sent."
@@ -81,8 +81,13 @@ def quoted(value: Any) -> str:
     return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """With its full stop, unless it asks."""
     return text if text.endswith("?") else text + "."
+
+
+def _alternatives(reasons: Sequence[str]) -> str:
+    return " or ".join([reasons[0], *(reason.removeprefix("must be ") for reason in reasons[1:])])
 
 
 def _reason(problem: ErrorDetails, path: Sequence[str | int], schema: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.server.lifespan import Opener, ProcessLifespan
-from batchcall_mcp.server.problems import describe_arguments, nearest, quoted
+from batchcall_mcp.server.problems import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.server.schemas import ArgumentSchema, open_objects, result_adapter, result_schema
 
 
@@ -174,8 +174,8 @@ class StrictServer(MCPServer[Any]):
         """
         tool = self._tools_by_name.get(name)
         if tool is None:
-            hint = nearest(name, self._tools_by_name)
-            raise ToolError(f"[invalid_input] There is no tool {quoted(name)}{hint}. Nothing was sent.")
+            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
+            raise ToolError(f"[invalid_input] {problem} Nothing was sent.")
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
@@ -253,7 +253,7 @@ def _exact(annotation: Any) -> Any:
     if bool in members:
         return Annotated[annotation, BeforeValidator(_only_true_or_false)] if str not in members else annotation
     if members & {int, float}:
-        return Annotated[annotation, BeforeValidator(_no_boolean)]
+        return Annotated[annotation, BeforeValidator(_no_boolean if float in members else _no_boolean_for_whole)]
     return annotation
 
 
@@ -268,5 +268,11 @@ def _only_true_or_false(value: Any) -> Any:
 
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
-        raise PydanticCustomError("int_type", "must be a number")
+        raise PydanticCustomError("float_type", "must be a number")
+    return value
+
+
+def _no_boolean_for_whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "must be a whole number")
     return value
