@@ -49,17 +49,18 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
     BATCHCALL_ALLOWED_HOSTS.
     """
     settings = _settings()
-    from batchcall_mcp.server.app import authenticator, build_server
+    from batchcall_mcp.server.app import build_server
     from batchcall_mcp.server.http import run_http
 
+    server = build_server(settings, transport="http")
     run_http(
-        build_server(settings, transport="http"),
+        server,
         settings,
         host=host,
         port=port,
         transport=transport,
         stateless=stateless,
-        authenticate=authenticator(settings),
+        authenticate=server.authenticate,
     )
 
 

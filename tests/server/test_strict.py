@@ -173,6 +173,7 @@ def test_a_definition_that_is_used_often_is_said_once_and_a_recursive_one_stays(
 
 
 SENT = "Nothing was sent."
+TO_NUMBER = f"unknown argument; did you mean to_number? {SENT}"
 PERSON = {"to_number": "+14155550100"}
 
 
@@ -186,8 +187,7 @@ PERSON = {"to_number": "+14155550100"}
         ),
         (
             {"people": [{"to_numbr": "1"}]},
-            "[invalid_input] people[0].to_number: is required. people[0].to_numbr: unknown argument; "
-             f"did you mean to_number? {SENT}",
+            f"[invalid_input] people[0].to_number: is required. people[0].to_numbr: {TO_NUMBER}",
         ),
         (
             {"people": [PERSON], "window": {"start": "9", "end": "10", "dayz": 1}},

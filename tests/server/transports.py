@@ -189,9 +189,10 @@ async def client_of(
 
 
 def _real(settings: Settings) -> tuple[StrictServer, Authenticate | None]:
-    from batchcall_mcp.server.app import authenticator, build_server
+    from batchcall_mcp.server.app import build_server
 
-    return build_server(settings, transport="http"), authenticator(settings)
+    server = build_server(settings, transport="http")
+    return server, server.authenticate
 
 
 class _Uvicorn(uvicorn.Server):
