@@ -193,6 +193,7 @@ def _most_dials(
 def _groups(
     tasks: Sequence[CallTask], window: CallingWindow, batch_zone: str | None, start: datetime
 ) -> tuple[ZoneGroup, ...]:
+    start = start.replace(microsecond=0)
     counted = Counter(recipient_zones(task.to_number, task.timezone, batch_zone) for task in tasks)
     return tuple(
         ZoneGroup(timezone=_zone_name(zones), calls=calls, opens=next_open(window, zones, start) if zones else None)

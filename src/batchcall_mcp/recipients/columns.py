@@ -40,9 +40,9 @@ class Columns:
 
     to_number: str
     variables: tuple[str, ...]
-    name: str | None
-    timezone: str | None
-    max_retries: str | None
+    name: str | None = None
+    timezone: str | None = None
+    max_retries: str | None = None
 
 
 def choose_columns(headers: Sequence[str], number_column: str | None, where: str) -> Columns:

@@ -104,11 +104,15 @@ async def check_batch_call(
     found = await read.check(relay, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read
-    counted = "The list could not be read" if calls is None else f"{calls} people can be called"
-    of = f" of {whole} rows; {found.left_out_total} are left out" if whole is not None else ""
+    if calls is None:
+        counted = "The list could not be read"
+    elif whole is None:
+        counted = f"{calls} people would be called"
+    else:
+        counted = f"{calls} of {whole} rows can be called; {found.left_out_total} are left out"
     return render(
         CheckResult(
-            summary=f"{counted}{of}. Nothing was sent.",
+            summary=f"{counted}. Nothing was sent.",
             next="create_batch_call with the same list." if batch_call_id is None else "start_batch_call.",
             preflight=found.preflight,
             columns=found.columns,

@@ -93,14 +93,17 @@ class Service:
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
         """Start the dialer; its imports are heavy, so that they run beside the protocol, not before it."""
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.embedded")
-        self._dialer = module.EmbeddedDialer(
+        dialer: EmbeddedDialer = module.EmbeddedDialer(
             self.settings.data_dir,
             simulated_speed=self.settings.simulated_speed,
+            do_not_call=self.settings.do_not_call,
+            default_region=self.settings.default_region,
             calling_hours=self.settings.calling_hours,
         )
-        stack.push_async_callback(self._dialer.aclose)
-        await self._dialer.start()
-        return open_client(httpx2.ASGITransport(self._dialer.app))
+        stack.push_async_callback(dialer.aclose)
+        await dialer.start()
+        self._dialer = dialer
+        return open_client(httpx2.ASGITransport(dialer.app))
 
     async def credentials(self, headers: Mapping[str, str] | None) -> Credentials:
         """Whose call it is; over stdio without an account, the embedded dialer's own pair.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -85,7 +86,7 @@ def _tool(spec: Spec, service: Service, capabilities: Capabilities) -> Tool:
     parameters = inspect.signature(spec.body).parameters
     required = {"trigger_timestamp"} if name == "create_batch_call" and capabilities.drafts == "none" else set()
     destructive = spec.destructive or (name == "create_batch_call" and capabilities.drafts != "full")
-    return strict_tool(
+    tool = strict_tool(
         _served(spec.body, service),
         name=name,
         title=spec.title,
@@ -100,6 +101,25 @@ def _tool(spec: Spec, service: Service, capabilities: Capabilities) -> Tool:
         drop=_missing(name, capabilities, local_files=service.local) & parameters.keys(),
         require=required,
         retype={key: value for key, value in _retyped(name, capabilities).items() if key in parameters},
+    )
+    if name != "create_batch_call":
+        tool.parameters = _shapes_told_once(tool.parameters)
+    return tool
+
+
+def _shapes_told_once(schema: dict[str, Any]) -> dict[str, Any]:
+    """create_batch_call spells tasks, window and retry out; elsewhere their kind is enough. Validation is the same."""
+    properties = dict(schema["properties"])
+    for name in _SHAPES & properties.keys():
+        kept = {key: properties[name][key] for key in ("type", "description") if key in properties[name]}
+        items = {"items": {"type": "object"}} if kept.get("type") == "array" else {}
+        properties[name] = kept | items
+    used = json.dumps(properties)
+    defs = {name: one for name, one in schema.get("$defs", {}).items() if f"#/$defs/{name}" in used}
+    return (
+        {key: value for key, value in schema.items() if key != "$defs"}
+        | {"properties": properties}
+        | ({"$defs": defs} if defs else {})
     )
 
 
@@ -129,6 +149,7 @@ def _missing(tool: str, capabilities: Capabilities, *, local_files: bool) -> set
     return {name for name, so in offered.items() if not so}
 
 
+_SHAPES = frozenset({"tasks", "window", "retry"})
 _UPDATE_FIELDS = frozenset(
     {
         "from_number",
