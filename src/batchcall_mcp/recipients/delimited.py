@@ -69,7 +69,8 @@ def _fit(sample: list[str], delimiter: str, number_column: str | None) -> _Fit:
     records: list[list[str]] = []
     try:
         for record in csv.reader(sample, delimiter=delimiter):
-            if any(cell.strip() for cell in record):
+            # A row of nothing but separators is empty whichever of them is the delimiter.
+            if any(cell.strip(_DELIMITERS + " ") for cell in record):
                 records.append(record)
             if len(records) == _SAMPLE_RECORDS:
                 break

@@ -13,6 +13,7 @@ from batchcall_mcp.recipients.numbers import quoted
 from batchcall_mcp.recipients.readers import kind_of
 
 _LONGEST_NAME = 4096
+_LONGEST_SHOWN = 300
 _MOST_LISTED = 10
 _MOST_LOOKED_AT = 10_000
 
@@ -41,8 +42,8 @@ def resolve_file(name: str, folders: Sequence[Path]) -> Path:
     path = _real_path(name, folders)
     if path is None or not any(path.is_relative_to(folder.resolve()) for folder in folders):
         raise InvalidInput(
-            f"tasks_file: {quoted(name, 120)} is outside the folders that may be read; nothing was read, nothing was "
-            f"sent. {_what_is_there(folders)}"
+            f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is outside the folders that may be read; "
+            f"nothing was read, nothing was sent. {_what_is_there(folders)}"
         )
     try:
         if path.is_file():
@@ -54,7 +55,8 @@ def resolve_file(name: str, folders: Sequence[Path]) -> Path:
     except OSError as error:
         problem = f"cannot be read ({error.strerror or type(error).__name__})"
     raise InvalidInput(
-        f"tasks_file: {quoted(name, 120)} {problem}; nothing was read, nothing was sent. {_what_is_there(folders)}"
+        f"tasks_file: {quoted(name, _LONGEST_SHOWN)} {problem}; nothing was read, nothing was sent. "
+        f"{_what_is_there(folders)}"
     )
 
 
@@ -112,7 +114,7 @@ def _listed(path: Path, root: Path, *, bare: bool) -> ListedFile | None:
 def _what_is_there(folders: Sequence[Path]) -> str:
     where = ", ".join(str(folder) for folder in folders)
     files = list_files(folders)
-    names = ", ".join(quoted(file.name, 120) for file in files)
+    names = ", ".join(quoted(file.name, _LONGEST_SHOWN) for file in files)
     there = f"Files there: {names}." if files else "There is no list in it yet: put a CSV, JSONL or XLSX file there."
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     create = f" Not there yet: {', '.join(missing)}." if missing else ""

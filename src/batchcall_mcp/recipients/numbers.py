@@ -192,13 +192,13 @@ def _international(written: str) -> str | None:
 
 def _offence(written: str) -> str | None:
     """What is wrong with the characters alone."""
+    if not any(character.isdecimal() for character in written):
+        return "is not a phone number: no digits"
     if _EXTENSION.search(written):
         return "has an extension, which cannot be dialled"
     # 030/1234567 is one number, 030 1234567/68 is two: joined they would be a third.
     if re.search(r"[,;|&]", written) or _SHORT_AFTER_SLASH.search(written):
         return "is not a phone number: it seems to hold more than one number"
-    if not any(character.isdecimal() for character in written):
-        return "is not a phone number: no digits"
     if re.search(r"[^\W\d_]", written):
         return "is not a phone number: it holds letters"
     if "+" in written[1:]:

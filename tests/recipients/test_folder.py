@@ -1,0 +1,158 @@
+"""The folders of BATCHCALL_FILES are the only place from which files are read, and nothing outside is told."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients import ListedFile, list_files, resolve_file
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second, tmp_path / "outside"):
+        folder.mkdir()
+        (folder / "list.csv").write_text("phone\n+14155550100\n")
+    (first / "sub").mkdir()
+    (first / "sub" / "deep.csv").write_text("phone\n+14155550100\n")
+    (tmp_path / "outside" / "secret.csv").write_text("phone\n+14155550100\n")
+    return first, second
+
+
+def refusal(name: str, folders: tuple[Path, ...]) -> str:
+    with pytest.raises(InvalidInput) as refused:
+        resolve_file(name, folders)
+    return refused.value.message
+
+
+def test_a_bare_name_means_the_first_folder(folders: tuple[Path, Path]) -> None:
+    assert resolve_file("list.csv", folders) == (folders[0] / "list.csv").resolve()
+
+
+def test_relative_and_absolute_paths_may_end_in_any_folder(folders: tuple[Path, Path]) -> None:
+    first, second = folders
+    assert resolve_file("sub/deep.csv", folders) == (first / "sub" / "deep.csv").resolve()
+    assert resolve_file("sub/../list.csv", folders) == (first / "list.csv").resolve()
+    assert resolve_file("../second/list.csv", folders) == (second / "list.csv").resolve()
+    assert resolve_file(str(second / "list.csv"), folders) == (second / "list.csv").resolve()
+
+
+def test_a_tilde_is_the_home_folder(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folders[0].parent))
+    assert resolve_file("~/first/list.csv", folders) == (folders[0] / "list.csv").resolve()
+    assert "outside the folders" in refusal("~/outside/list.csv", folders)
+
+
+def test_a_link_to_a_file_inside_is_followed_to_its_real_path(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "link.csv").symlink_to(folders[1] / "list.csv")
+    assert resolve_file("link.csv", folders) == (folders[1] / "list.csv").resolve()
+
+
+def test_outside_is_outside_whatever_is_there(folders: tuple[Path, Path]) -> None:
+    first, outside = folders[0], folders[0].parent / "outside"
+    (first / "link.csv").symlink_to(outside / "secret.csv")
+    (first / "dangling.csv").symlink_to(outside / "gone.csv")
+    (first / "door").symlink_to(outside)
+    (first / "loop.csv").symlink_to(first / "loop.csv")
+    names = [
+        str(outside / "secret.csv"),
+        str(outside / "gone.csv"),
+        str(outside),
+        "../outside/secret.csv",
+        "../outside/gone.csv",
+        "sub/../../outside/secret.csv",
+        "link.csv",
+        "dangling.csv",
+        "door/secret.csv",
+        "door/gone.csv",
+        "/etc/passwd",
+        "/",
+        "..",
+        "list.csv\0.txt",
+        "",
+        " ",
+        "x" * 5000,
+        f"{first}-evil/list.csv",
+    ]
+    said = {refusal(name, folders).partition("is outside")[2] for name in names}
+    assert len(said) == 1
+    (text,) = said
+    assert text.startswith(" the folders that may be read; nothing was read, nothing was sent. BATCHCALL_FILES: ")
+    assert "secret" not in text
+
+
+def test_a_refusal_names_the_folders_and_the_files_there(folders: tuple[Path, Path]) -> None:
+    os.utime(folders[1] / "list.csv", (1, 1))
+    said = refusal("gone.csv", folders)
+    assert said == (
+        'tasks_file: "gone.csv" is not there; nothing was read, nothing was sent. '
+        f"BATCHCALL_FILES: {folders[0]}, {folders[1]}. "
+        f'Files there: "list.csv", "{folders[1] / "list.csv"}".'
+    )
+
+
+def test_a_refusal_lists_ten_files_at_most(folders: tuple[Path, Path]) -> None:
+    for number in range(30):
+        (folders[0] / f"more-{number:02}.csv").touch()
+    assert refusal("gone.csv", folders).count(".csv") == 11
+
+
+def test_what_is_no_ordinary_file_is_refused_without_being_opened(folders: tuple[Path, Path]) -> None:
+    os.mkfifo(folders[0] / "pipe.csv")
+    assert "is no ordinary file" in refusal("pipe.csv", folders)
+    assert "is a folder" in refusal("sub", folders)
+    assert "is a folder" in refusal(".", folders)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "list.csv").chmod(0)
+    assert "access is denied" in refusal("list.csv", folders)
+
+
+def test_a_folder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
+    said = refusal("list.csv", (tmp_path / "new",))
+    assert "There is no list in it yet" in said
+    assert f"Not there yet: {tmp_path / 'new'}" in said
+
+
+def test_without_a_folder_nothing_is_read() -> None:
+    assert "names no folder" in refusal("list.csv", ())
+
+
+def test_files_are_listed_newest_first_with_the_name_that_opens_them(folders: tuple[Path, Path]) -> None:
+    first, second = folders
+    (first / "new.xlsx").write_bytes(b"1234")
+    for name in (".hidden.csv", "~$new.xlsx", "notes.docx"):
+        (first / name).touch()
+    (first / "away.csv").symlink_to(first.parent / "outside" / "secret.csv")
+    for age, path in enumerate((first / "new.xlsx", second / "list.csv", first / "list.csv")):
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+    listed = list_files(folders)
+    assert listed[0] == ListedFile(
+        name="new.xlsx",
+        path=(first / "new.xlsx").resolve(),
+        size_bytes=4,
+        modified=datetime.fromtimestamp(1_000_000, tz=UTC),
+    )
+    assert [file.name for file in listed] == ["new.xlsx", str(second / "list.csv"), "list.csv"]
+    assert [resolve_file(file.name, folders) for file in listed] == [file.path for file in listed]
+    assert [file.name for file in list_files(folders, limit=1)] == ["new.xlsx"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.sampled_from(["..", ".", "first", "second", "outside", "sub", "list.csv", "~", "a\0", ""]), max_size=6)
+)
+def test_no_path_leads_outside(folders: tuple[Path, Path], parts: list[str]) -> None:
+    try:
+        path = resolve_file("/".join(parts), folders)
+    except InvalidInput:
+        return
+    assert any(path.is_relative_to(folder) for folder in folders)
+    assert path.is_file()

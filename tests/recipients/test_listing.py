@@ -1,0 +1,184 @@
+"""Who is called, who is left out and why."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients import LeftOut, LeftOutKind, ReadOptions, Recipients, read_inline
+from batchcall_mcp.recipients.listing import MOST_VARIABLE_BYTES
+from batchcall_mcp.recipients.selection import parse_rows
+
+ONE, TWO, THREE = "+14155550100", "+14155550101", "+14155550102"
+ANY = ReadOptions()
+
+
+def tasks(*numbers: str) -> list[CallTask]:
+    return [CallTask(to_number=number) for number in numbers]
+
+
+def reason_of(task: CallTask, options: ReadOptions = ANY) -> str:
+    read = read_inline([task], options)
+    (left,) = read.left_out
+    assert (left.kind, left.line, read.tasks) == (LeftOutKind.INVALID, 1, ())
+    return left.reason
+
+
+def test_an_inline_list_is_judged_row_by_row_and_keeps_its_order() -> None:
+    given_tasks = [
+        CallTask(to_number="(415) 555-0101", name=" Ann ", dynamic_variables={"a": "b"}, max_retries=0),
+        *tasks("nonsense", ONE, TWO, "+1 415 555 0102", ONE),
+    ]
+    options = ReadOptions(default_region="us", do_not_call=frozenset({THREE}))
+    assert read_inline(given_tasks, options) == Recipients(
+        tasks=(
+            CallTask(to_number=TWO, name="Ann", dynamic_variables={"a": "b"}, max_retries=0),
+            CallTask(to_number=ONE),
+        ),
+        lines=(1, 3),
+        rows_read=6,
+        left_out=(
+            LeftOut(line=2, kind=LeftOutKind.INVALID, reason='"nonsense" is not a phone number: no digits'),
+            LeftOut(
+                line=4,
+                kind=LeftOutKind.DUPLICATE,
+                reason=f"{TWO} is already on line 1",
+                to_number=TWO,
+                of_line=1,
+            ),
+            LeftOut(
+                line=5,
+                kind=LeftOutKind.DO_NOT_CALL,
+                reason=f"{THREE} is on the do-not-call list",
+                to_number=THREE,
+            ),
+            LeftOut(
+                line=6,
+                kind=LeftOutKind.DUPLICATE,
+                reason=f"{ONE} is already on line 3",
+                to_number=ONE,
+                of_line=3,
+            ),
+        ),
+        columns=None,
+    )
+
+
+def test_invalid_comes_before_do_not_call_and_that_before_duplicate() -> None:
+    bad_zone = CallTask(to_number=ONE, timezone="PST")
+    read = read_inline([bad_zone, *tasks(ONE, ONE)], ReadOptions(do_not_call=frozenset({ONE})))
+    assert [left.kind for left in read.left_out] == [
+        LeftOutKind.INVALID,
+        LeftOutKind.DO_NOT_CALL,
+        LeftOutKind.DO_NOT_CALL,
+    ]
+
+
+def test_a_row_that_is_left_out_makes_no_later_one_a_duplicate() -> None:
+    read = read_inline([CallTask(to_number=ONE, max_retries=11), *tasks(ONE)], ANY)
+    assert (read.lines, [left.line for left in read.left_out]) == ((2,), [1])
+
+
+@pytest.mark.parametrize("from_number", [ONE, "+1 (415) 555-0100"])
+def test_the_caller_cannot_be_called(from_number: str) -> None:
+    assert "is from_number itself" in reason_of(CallTask(to_number=ONE), ReadOptions(from_number=from_number))
+
+
+def test_a_from_number_that_is_none_leaves_nobody_out() -> None:
+    assert read_inline(tasks(ONE), ReadOptions(from_number="nonsense")).left_out == ()
+
+
+@pytest.mark.parametrize("retries", [-1, 11, 10**30])
+def test_retries_out_of_range_are_invalid(retries: int) -> None:
+    assert reason_of(CallTask(to_number=ONE, max_retries=retries)).startswith("max_retries: ")
+
+
+@pytest.mark.parametrize("retries", [0, 10, None])
+def test_retries_in_range_are_kept(retries: int | None) -> None:
+    assert read_inline([CallTask(to_number=ONE, max_retries=retries)], ANY).tasks[0].max_retries == retries
+
+
+def test_a_zone_that_is_none_is_invalid_and_says_which_was_meant() -> None:
+    reason = reason_of(CallTask(to_number=ONE, timezone="PST"))
+    assert reason == 'timezone: "PST" is not the IANA name of a time zone; did you mean America/Los_Angeles?'
+
+
+def test_thousands_of_different_wrong_zones_are_still_judged_quickly() -> None:
+    wrong = [CallTask(to_number=ONE, timezone=f"Not a zone {number} {'x' * 30}") for number in range(20_000)]
+    assert len(read_inline(wrong, ANY).left_out) == 20_000
+
+
+def test_variables_may_take_exactly_the_limit() -> None:
+    frame = len('{"a": ""}')
+    fits = CallTask(to_number=ONE, dynamic_variables={"a": "x" * (MOST_VARIABLE_BYTES - frame)})
+    assert read_inline([fits], ANY).tasks == (fits,)
+    over = CallTask(to_number=ONE, dynamic_variables={"a": "x" * (MOST_VARIABLE_BYTES - frame + 1)})
+    assert reason_of(over) == "the variables take 5,121 bytes as JSON; 5,120 are allowed for a task"
+
+
+def test_variables_are_measured_in_bytes_not_characters() -> None:
+    assert "bytes as JSON" in reason_of(CallTask(to_number=ONE, dynamic_variables={"a": "\N{PILE OF POO}" * 1300}))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\0b"])
+def test_text_that_cannot_be_sent_is_invalid(text: str) -> None:
+    assert reason_of(CallTask(to_number=ONE, name=text))
+    assert reason_of(CallTask(to_number=ONE, dynamic_variables={"a": text}))
+    assert reason_of(CallTask(to_number=ONE, dynamic_variables={text: "a"}))
+
+
+def test_rows_are_positions_in_the_list() -> None:
+    read = read_inline(tasks(ONE, TWO, THREE), ReadOptions(rows="2-3"))
+    assert (read.lines, read.rows_read) == ((2, 3), 2)
+    with pytest.raises(InvalidInput, match="row 4 is asked for, but the list has 3 rows"):
+        read_inline(tasks(ONE, TWO, THREE), ReadOptions(rows="1,4"))
+
+
+def test_a_number_column_has_no_meaning_for_a_list() -> None:
+    with pytest.raises(InvalidInput, match="number_column belongs to tasks_file"):
+        read_inline(tasks(ONE), ReadOptions(number_column="phone"))
+
+
+@pytest.mark.parametrize(("region", "says"), [("UK", 'Did you mean "GB"'), ("Germany", "two-letter"), ("", "default")])
+def test_an_unknown_region_is_refused_by_name(region: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^default_region: .*{says}|^default_region"):
+        read_inline(tasks(ONE), ReadOptions(default_region=region))
+
+
+class TestParsingRows:
+    @pytest.mark.parametrize(
+        ("text", "ranges"),
+        [
+            ("1", ((1, 1),)),
+            ("1-1000", ((1, 1000),)),
+            ("1-1000,1500", ((1, 1000), (1500, 1500))),
+            (" 5 - 7 , 1", ((1, 1), (5, 7))),
+            ("1-5,3-9,10", ((1, 10),)),
+            ("1\N{EN DASH}3", ((1, 3),)),
+        ],
+    )
+    def test_ranges_are_sorted_and_joined(self, text: str, ranges: tuple[tuple[int, int], ...]) -> None:
+        assert parse_rows(text).ranges == ranges
+
+    @pytest.mark.parametrize(
+        "text", ["", " ", "0", "0-5", "5-1", "a", "1-", "-1", "1,,2", "1-2-3", "1.5", "9" * 20, "\u0663"]
+    )
+    def test_anything_else_is_refused_with_an_example(self, text: str) -> None:
+        with pytest.raises(InvalidInput, match=r'^rows: .*Nothing was sent.*"1-1000,1500"'):
+            parse_rows(text)
+
+    @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 20)), min_size=1, max_size=8))
+    def test_a_row_is_selected_if_one_range_holds_it(self, ranges: list[tuple[int, int]]) -> None:
+        selection = parse_rows(",".join(f"{first}-{first + more}" for first, more in ranges))
+        expected = {row for first, more in ranges for row in range(first, first + more + 1)}
+        assert {row for row in range(100) if row in selection} == expected
+        assert selection.last == max(expected)
+
+    @given(st.text("0123456789-, \u2013a", max_size=20))
+    def test_any_text_is_a_selection_or_invalid_input(self, text: str) -> None:
+        try:
+            selection = parse_rows(text)
+        except InvalidInput:
+            return
+        assert selection.last in selection
