@@ -67,19 +67,17 @@ def result_schema(model: Any) -> dict[str, Any]:
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """Put each definition where it is used if the schema becomes smaller by it; recursive ones stay."""
     definitions: dict[str, Any] = schema.get("$defs", {})
-    for name in list(definitions):
-        uses = Counter(_references(schema))[name]
-        body = definitions[name]
-        if name in _references(body):
-            continue
-        reference, text = _size({"$ref": _DEFS + name}), _size(body)
-        if uses * text <= uses * reference + text + len(name) + 4:
-            del definitions[name]
-            schema = _replaced(schema, name, body)
-            definitions = schema.get("$defs", {})
     if not definitions:
-        schema.pop("$defs", None)
-    return schema
+        return schema
+    uses = Counter(_references(schema))
+    worth = {
+        name: body
+        for name, body in definitions.items()
+        if (uses[name] == 1 or _is_smaller_inside(name, body, uses[name])) and not _is_recursive(name, definitions)
+    }
+    kept = {name: _replaced(body, worth) for name, body in definitions.items() if name not in worth}
+    whole: dict[str, Any] = _replaced({key: part for key, part in schema.items() if key != "$defs"}, worth)
+    return {"$defs": kept, **whole} if kept else whole
 
 
 def open_objects(schema: Any, path: str = "") -> list[str]:
@@ -125,23 +123,42 @@ def _root_inlined(schema: dict[str, Any]) -> dict[str, Any]:
 def _references(schema: Any) -> list[str]:
     if isinstance(schema, list):
         return [name for part in schema for name in _references(part)]
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, dict):
         return []
+    names = [name for part in schema.values() if isinstance(part, dict | list) for name in _references(part)]
     own = schema.get("$ref")
-    names = [own.removeprefix(_DEFS)] if isinstance(own, str) else []
-    return names + [name for part in schema.values() for name in _references(part)]
+    return [*names, own.removeprefix(_DEFS)] if isinstance(own, str) else names
 
 
-def _replaced(schema: Any, name: str, body: Mapping[str, Any]) -> Any:
+def _is_recursive(name: str, definitions: Mapping[str, Any]) -> bool:
+    seen: set[str] = set()
+    ahead = _references(definitions[name])
+    while ahead:
+        reached = ahead.pop()
+        if reached == name:
+            return True
+        if reached not in seen:
+            seen.add(reached)
+            ahead += _references(definitions[reached])
+    return False
+
+
+def _is_smaller_inside(name: str, body: Any, uses: int) -> bool:
+    reference, text = _size({"$ref": _DEFS + name}), _size(body)
+    return uses * text <= uses * reference + text + len(name) + 4
+
+
+def _replaced(schema: Any, bodies: Mapping[str, Any]) -> Any:
     if isinstance(schema, list):
-        return [_replaced(part, name, body) for part in schema]
-    if not isinstance(schema, Mapping):
+        return [_replaced(part, bodies) for part in schema]
+    if not isinstance(schema, dict):
         return schema
-    rest = {key: _replaced(part, name, body) for key, part in schema.items()}
-    if rest.get("$ref") != _DEFS + name:
+    rest = {key: _replaced(part, bodies) for key, part in schema.items()}
+    name = str(rest.get("$ref", "")).removeprefix(_DEFS)
+    if name not in bodies:
         return rest
     del rest["$ref"]
-    return {**body, **rest}
+    return {**_replaced(bodies[name], bodies), **rest}
 
 
 def _size(schema: Any) -> int:
