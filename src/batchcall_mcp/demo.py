@@ -132,10 +132,14 @@ async def _story(stage: Stage, folder: Path) -> None:
     await stage.call("retry_batch_call", batch_call_id=batch_call_id, task_status=["no_answer", "busy"])
     await stage.watch(batch_call_id, "again  ")
     exported = await stage.call("export_batch_call", batch_call_id=batch_call_id)
-    for line in Path(exported["file"]).read_text(encoding="utf-8").splitlines()[:3]:
+    for line in _lines(exported["file"])[:3]:
         stage.note(line)
-    dials = (folder / "data" / "carrier.jsonl").read_text(encoding="utf-8").count("\n")
+    dials = len(_lines(folder / "data" / "carrier.jsonl"))
     stage.note(f"{dials} dials in the carrier's own record (carrier.jsonl)")
+
+
+def _lines(path: str | Path) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import SecretStr
 
@@ -23,6 +23,9 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
+
+if TYPE_CHECKING:
+    from batchcall_mcp.backends.http import BackendHttp
 
 
 class Operation(StrEnum):
@@ -123,14 +126,17 @@ class Capabilities:
 class Backend(Protocol):
     """A batch-call service, seen with one caller's credentials. Cheap to make: one for each tool call.
 
-    An implementation is a class with these class attributes and the constructor
-    `__init__(self, http: BackendHttp, credentials: Credentials)`. Reads raise BackendUnavailable or
+    Reads raise BackendUnavailable or
     UnexpectedResponse where a write raises OutcomeUnknown; see `errors`.
     """
 
     name: ClassVar[str]
     default_url: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+
+    def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
+        """Use the process's HTTP client with one caller's credentials."""
+        ...
 
     async def account(self) -> Account:
         """Caller numbers and agents. A part that cannot be read is None and a note, not an error."""

@@ -102,7 +102,8 @@ class Guard:
                 launch.preflight.blocks,
             )
         if self.confirm == "off":
-            return _unattended(launch.preflight)
+            _check_unattended(launch.preflight)
+            return None
         bound = binding(
             caller=launch.caller,
             backend=launch.backend,
@@ -141,7 +142,7 @@ class Guard:
         return True
 
 
-def _unattended(preflight: Preflight) -> None:
+def _check_unattended(preflight: Preflight) -> None:
     """Nobody is asked: what a person would have judged blocks."""
     if preflight.warnings:
         raise NotConfirmed(
