@@ -204,6 +204,12 @@ class TestChoosingTheNumberColumn:
         with pytest.raises(InvalidInput, match="no column that looks like"):
             read_file(write("list.csv", f"from_number,name\n{ONE},Ann\n"), ANY)
 
+    @pytest.mark.timeout(20)
+    def test_a_hundred_thousand_columns_are_refused_at_once_with_a_short_text(self, write: Write) -> None:
+        with pytest.raises(InvalidInput, match='"c29" and 99970 more') as refused:
+            read_file(write("list.csv", ",".join(f"c{number}" for number in range(100_000))), ANY)
+        assert len(refused.value.message) < 500
+
 
 class TestJsonLines:
     def test_flat_objects_are_rows(self, write: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def choose_columns(headers: Sequence[str], number_column: str | None, where: str
         InvalidInput: if two columns have one name, if `number_column` is not there, if no column looks like the number.
     """
     named = [header for header in headers if header]
-    repeated = sorted({header for header in named if named.count(header) > 1})
+    repeated = sorted(header for header, times in Counter(named).items() if times > 1)
     if repeated:
         raise InvalidInput(
             f"{where} has more than one column {', '.join(quoted(header) for header in repeated[:5])}, so that it is "
