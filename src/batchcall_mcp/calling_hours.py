@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import zoneinfo
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -222,17 +222,19 @@ def _inside(hours: _Hours, local: datetime) -> bool:
     )
 
 
-def _openings(window: CallingWindow, zones: Sequence[str], start: datetime, limit: datetime) -> Iterator[_Opening]:
+def _openings(window: CallingWindow, zones: Sequence[str], start: datetime, limit: datetime) -> tuple[_Opening, ...]:
     """Maximal openings common to all zones, in order, of which the parts between `start` and `limit` are exact."""
-    hours = _hours(window)
-    deciding = _deciding_zones(window, zones)
-    if not deciding:
-        return iter(())
-    first, last = start.date(), limit.date()
-    common = _zone_openings(hours, deciding[0], first, last)
-    for zone in deciding[1:]:
+    return _common_openings(_hours(window), _deciding_zones(window, zones), start.date(), limit.date())
+
+
+@lru_cache(maxsize=512)
+def _common_openings(hours: _Hours, zones: tuple[str, ...], first: date, last: date) -> tuple[_Opening, ...]:
+    if not zones:
+        return ()
+    common = _zone_openings(hours, zones[0], first, last)
+    for zone in zones[1:]:
         common = _intersection(common, _zone_openings(hours, zone, first, last))
-    return iter(common)
+    return common
 
 
 def _intersection(left: Sequence[_Opening], right: Sequence[_Opening]) -> tuple[_Opening, ...]:
