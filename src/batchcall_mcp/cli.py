@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Literal
 
 import click
 
 import batchcall_mcp
-from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 
 _PORT = click.IntRange(0, 65535)
 
 
-def run() -> None:
-    """Run the command that the arguments name. Settings that do not work are one line on stderr and exit code 2."""
-    try:
-        cli()
-    except ConfigurationError as error:
-        click.echo(f"batchcall-mcp: {error}", err=True)
-        raise SystemExit(2) from None
-
-
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(batchcall_mcp.__version__, prog_name="batchcall-mcp", message="%(prog)s %(version)s")
-@click.pass_context
-def cli(context: click.Context) -> None:
+def cli() -> None:
     """Let AI agents run outbound batch calls. Without a command: MCP over stdin and stdout, as MCP clients start it.
 
     All settings are environment variables that begin with BATCHCALL_.
     """
-    if context.invoked_subcommand is None:
-        _stdio()
-    else:
-        _collect_garbage_again()
+    from batchcall_mcp.server.startup import collect_garbage_again
+
+    collect_garbage_again()
 
 
 @cli.command()
 @click.option("--transport", type=click.Choice(["http", "sse", "both"]), default="http", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="0 picks a free one.")
-@click.option("--stateless", is_flag=True, help="Keep no sessions at /mcp: for several workers behind a balancer.")
+@click.option("--stateless", is_flag=True, help="Keep no sessions at /mcp; clients of 2025 cannot be asked then.")
 def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, stateless: bool) -> None:
     """Serve MCP over HTTP: /mcp (streamable HTTP), /sse, /healthz.
 
@@ -100,24 +87,9 @@ def demo() -> None:
     main()
 
 
-def _stdio() -> None:
-    settings = _settings()
-    from batchcall_mcp.server.app import build_server
-    from batchcall_mcp.server.stdio import run_stdio
-
-    server = build_server(settings, transport="stdio")
-    _collect_garbage_again()
-    run_stdio(server)
-
-
 def _settings() -> Settings:
     from batchcall_mcp.server import log
 
     settings = Settings.load()
     log.configure(settings)
     return settings
-
-
-def _collect_garbage_again() -> None:
-    gc.freeze()
-    gc.enable()

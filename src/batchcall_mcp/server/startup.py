@@ -1,0 +1,49 @@
+"""The short way from a spawned process to its first answer over stdio: MCP clients wait for it at every start."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from batchcall_mcp.server import log
+from batchcall_mcp.settings import Settings
+
+_OPTIONAL = ("rich.console", "uvicorn")
+"""What the SDK imports if it is there (for colours in logs, to watch an HTTP server stop) and stdio never uses."""
+
+
+def serve_stdio() -> None:
+    """Read the settings, make the server and serve it until stdin ends.
+
+    Raises:
+        ConfigurationError: the settings do not work.
+    """
+    settings = Settings.load()
+    log.configure(settings)
+    with _not_imported(_OPTIONAL):
+        from batchcall_mcp.server.app import build_server
+        from batchcall_mcp.server.stdio import run_stdio
+
+        server = build_server(settings, transport="stdio")
+    collect_garbage_again()
+    run_stdio(server)
+
+
+def collect_garbage_again() -> None:
+    """Turn the collector on, and never look through what start-up has made."""
+    gc.freeze()
+    gc.enable()
+
+
+@contextmanager
+def _not_imported(names: tuple[str, ...]) -> Iterator[None]:
+    """Make optional imports fail, as if these modules were not installed; afterwards they can be imported."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None means "cannot be imported"
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
