@@ -35,7 +35,8 @@ async def create(
     recipients = await read_source(relay, source, request.from_number)
     capabilities = relay.backend.capabilities
     tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
-    tasks, notes = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
+    tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
+    notes = (*recipients.notes, *dropped)
     request = replace(request, tasks=tasks)
     relay.require_fields(request)
 

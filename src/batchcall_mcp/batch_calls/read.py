@@ -144,7 +144,10 @@ async def check(
         capabilities=relay.backend.capabilities,
         limits=relay.limits,
         now=relay.clock(),
-        extra_warnings=await _variable_warnings(relay, request.agent_id, tasks or ()),
+        extra_warnings=[
+            *(recipients.notes if recipients else ()),
+            *await _variable_warnings(relay, request.agent_id, tasks or ()),
+        ],
     )
     rows = recipients.left_out if recipients else ()
     first = _position(cursor)

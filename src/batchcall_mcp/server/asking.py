@@ -1,7 +1,7 @@
 """Putting a question to the person behind an MCP client, in both protocol eras.
 
 A handshake-era client (up to 2025-11-25) is asked while the tool call waits. A 2026-07-28 client gets the question as
-the call's result and repeats the call with the answer. What it has to bring back is sealed by the SDK, but it could be sent
+the call's result and repeats the call with the answer. What it brings back is sealed by the SDK, but it could be sent
 twice, so that every question carries a nonce of its own.
 """
 
