@@ -525,6 +525,7 @@ class TestPaging:
             if cursor is None:
                 break
         assert [task.task_id for task in found] == [f"t{n}" for n in range(total)]
+        assert len(vendor.asked) <= 2 * (total // min(limit, largest) + 2) + 2
 
     async def test_a_filter_reads_on_and_loses_nothing(self, vendor: Vendor, zudu: ZuduBackend) -> None:
         vendor.answers[f"GET /batch-call/{ID}/tasks"] = tasks_page(0, "total_count", total=250)

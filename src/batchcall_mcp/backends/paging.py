@@ -78,13 +78,14 @@ async def scan(
             size = page.size
             if offset // size != number:
                 continue
-        begin = 0 if len(page.items) > size else number * size  # more than a page: the server ignores paging
+        everything = len(page.items) > size  # more than was asked for: the server ignores paging
+        begin = 0 if everything else number * size
         taken, unread, used = _take(page.items[max(offset - begin, 0) :], keep, limit - len(found))
         found += taken
         unreadable += unread
         offset += used
         exhausted = offset - begin >= len(page.items)
-        if exhausted and not page.has_more:
+        if exhausted and (everything or not page.has_more):
             return Scanned(tuple(found), None, unreadable)
         if exhausted:
             offset = max(offset, begin + size)
