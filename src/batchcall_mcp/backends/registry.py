@@ -67,7 +67,7 @@ def base_url(settings: Settings, backend: type[Backend]) -> str:
 
 
 def _url_problem(value: str) -> str | None:
-    if value != value.strip() or "${" in value:
+    if any(character.isspace() for character in value) or "${" in value:
         return "holds white space or an unfilled ${…} placeholder"
     try:
         url = httpx2.URL(value)

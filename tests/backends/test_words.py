@@ -1,0 +1,224 @@
+"""No JSON that a backend can send breaks a parser with anything but UnexpectedResponse; what was read can be sent on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcall_mcp.backends import batchcall_words, fields, magpipe_words
+from batchcall_mcp.backends.answers import Answer, Exchange, backend_words, quoted, read_answer
+from batchcall_mcp.backends.base import name_with_retry_of, retry_of_in_name, unsupported
+from batchcall_mcp.backends.batchcall_requests import quiet_hours
+from batchcall_mcp.backends.dialer import DialerBackend
+from batchcall_mcp.backends.magpipe import MagpipeBackend
+from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.errors import BatchCallError, UnexpectedResponse
+from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, RetryPolicy
+
+MEMBERS = st.sampled_from(
+    [
+        *("batch_call_id", "id", "status", "name", "from_number", "caller_id", "agent_id", "timezone", "counts"),
+        *("scheduled_timestamp", "created_timestamp", "created_at", "started_at", "last_sent_timestamp", "window"),
+        *("quiet_hours", "retry_config", "retry_rules", "total", "sent", "completed", "not_reached", "days", "start"),
+        *("end", "start_time", "end_time", "enabled", "max_attempts", "condition", "retry_timing", "time", "type"),
+        *("duration_minutes", "window_start_time", "window_end_time", "window_days", "recipients", "batch", "tasks"),
+        *("to_number", "phone_number", "dynamic_variables", "max_retries", "error", "error_message", "attempted_at"),
+        *("pagination", "limit", "total_count", "has_next_page", "total_pages", "data", "batch_calls", "agents"),
+        *("llm_config", "begin_message_variables", "message", "detail", "code", "carrier", "max_concurrency"),
+    ]
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**9, max_value=10**19)
+    | st.floats()
+    | st.text(st.characters(codec=None), max_size=20)
+    | st.sampled_from(
+        ["09:00", "24:00", "22:00:00", "DRAFT", "sent", "busy", "2025-01-01", "9999-12-31T23:59:59-12:00"]
+    )
+)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(MEMBERS, inner, max_size=8), max_leaves=15
+)
+OBJECTS = st.dictionaries(MEMBERS, JSON, max_size=10)
+
+PARSERS: list[Callable[[dict[str, Any]], Any]] = [
+    batchcall_words.batch_call,
+    batchcall_words.call_task,
+    batchcall_words.agent,
+    batchcall_words.caller_number,
+    batchcall_words.payload,
+    lambda data: batchcall_words.raw_page(data, "tasks", 0, 20),
+    lambda data: batchcall_words.account_rows(data, "agents"),
+    magpipe_words.batch_call,
+    magpipe_words.task,
+    magpipe_words.caller_number,
+    magpipe_words.recipients_of,
+    lambda data: magpipe_words.list_in(data, "tasks"),
+]
+
+
+@given(data=OBJECTS)
+def test_any_object_is_read_or_is_an_unexpected_response(data: dict[str, Any]) -> None:
+    for parse in PARSERS:
+        with contextlib.suppress(UnexpectedResponse):
+            parse(data)
+
+
+@given(data=OBJECTS)
+def test_a_batch_call_that_was_read_can_be_sent_on(data: dict[str, Any]) -> None:
+    for found in (
+        batchcall_words.batch_call(data, "b1"),
+        batchcall_words.call_task(data),
+        magpipe_words.batch_call({"id": "b1", **{name: item for name, item in data.items() if name != "id"}}),
+    ):
+        repr(found).encode()
+        json.dumps(found, default=str, ensure_ascii=False).encode()
+
+
+@given(value=JSON)
+def test_single_values_are_read_or_are_none(value: Any) -> None:
+    text = fields.text(value)
+    assert text is None or text.isprintable() or text.encode()
+    count = fields.whole(value)
+    assert count is None or count >= 0
+    moment = fields.moment(value)
+    assert moment is None or moment.utcoffset() is not None
+    assert all(isinstance(name, str) for name in fields.names(value))
+    assert isinstance(backend_words(value), str)
+
+
+@given(moment=st.datetimes(min_value=datetime(1973, 3, 4), max_value=datetime(5000, 1, 1), timezones=st.just(UTC)))
+def test_a_time_survives_as_milliseconds_as_seconds_and_as_iso(moment: datetime) -> None:
+    whole = moment.replace(microsecond=0)
+    milliseconds = fields.epoch_ms(whole)
+    assert fields.moment(milliseconds) == whole
+    assert fields.moment(milliseconds // 1000) == whole
+    assert fields.moment(str(milliseconds)) == whole
+    assert fields.moment(whole.isoformat()) == whole
+    assert fields.moment(whole.isoformat().replace("+00:00", "Z")) == whole
+
+
+@pytest.mark.parametrize("value", [0, -1, True, float("nan"), float("inf"), 10**15, 10**400, "", "soon", "-5", [], {}])
+def test_what_is_no_time_is_none(value: Any) -> None:
+    assert fields.moment(value) is None
+
+
+TIMES = st.integers(0, 24 * 4 - 1).map(lambda quarter: f"{quarter // 4:02}:{quarter % 4 * 15:02}")
+
+
+@given(start=TIMES, end=TIMES | st.just("24:00"))
+def test_quiet_hours_are_exactly_the_rest_of_the_day(start: str, end: str) -> None:
+    window = CallingWindow(start=start, end=end, timezone="UTC")
+    quiet = quiet_hours(window)
+    read = batchcall_words.batch_call({"quiet_hours": quiet}, "b1").window
+    if not quiet["enabled"]:
+        assert read is None
+        assert start == end or (start, end) == ("00:00", "24:00")
+    else:
+        assert read is not None
+        assert (read.start, read.end.replace("24:00", "00:00")) == (start, end.replace("24:00", "00:00"))
+
+
+@given(
+    name=st.none() | st.text(max_size=300),
+    retry_of=st.from_regex(r"[A-Za-z0-9_-]{1,60}", fullmatch=True),
+    limit=st.none() | st.integers(80, 300),
+)
+def test_the_reference_in_a_name_survives_any_name_and_limit(
+    name: str | None, retry_of: str, limit: int | None
+) -> None:
+    named = name_with_retry_of(name, retry_of, limit)
+    assert retry_of_in_name(named) == retry_of
+    assert limit is None or len(named) <= limit
+    assert retry_of_in_name(name_with_retry_of(named, "other", limit)) == "other"
+
+
+@pytest.mark.parametrize("name", [None, "", "N", "N (retry of )", "N (retry of a b)", "(retry of x) N"])
+def test_other_names_refer_to_nothing(name: str | None) -> None:
+    assert retry_of_in_name(name) is None
+
+
+@given(body=st.binary(max_size=200) | JSON.map(lambda data: json.dumps(data).encode()), status=st.integers(200, 599))
+def test_any_answer_is_an_object_or_an_error_of_ours_without_the_secret(body: bytes, status: int) -> None:
+    exchange = Exchange(doing="do it", writes=status % 2 == 0, secrets=("sk_1234",))
+    said = ""
+    try:
+        assert isinstance(read_answer(exchange, Answer(status, {}, body), datetime(2026, 1, 1, tzinfo=UTC)), dict)
+    except BatchCallError as error:
+        said = error.message
+    assert said.encode() == b"" or "do it" in said
+    assert "sk_1234" not in said
+
+
+SPLITS = st.sampled_from(["", "\x00", "\u200b", "<b>", "</b><i>", "\x1b", "\u202e"])
+
+
+@given(parts=st.lists(SPLITS, min_size=11, max_size=11), around=st.text(max_size=50))
+def test_a_secret_broken_up_by_what_is_taken_out_is_still_not_shown(parts: list[str], around: str) -> None:
+    secret = "s3cr3t_9876"
+    broken = "".join(letter + part for letter, part in zip(secret, parts, strict=True))
+    shown = quoted(around + broken + around, (secret,))
+    assert secret not in shown
+    assert len(shown) < 350
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"message": "Validation error", "error": "Too late"}, "Too late"),
+        ({"data": None, "error": {"code": "no_credit", "message": "Pay"}}, "no_credit: Pay"),
+        ({"detail": [{"loc": ["a"], "msg": "missing"}, {"msg": "bad"}]}, "missing; bad"),
+        ({"detail": {"status": "x", "message": "y"}}, "y"),
+        ({"message": ["a", "b"]}, "a; b"),
+        ({"status": "error"}, ""),
+        ("plain", "plain"),
+        (5, ""),
+    ],
+)
+def test_error_bodies_of_every_vendor_are_understood(body: Any, words: str) -> None:
+    assert backend_words(body) == words
+
+
+FULL = BatchCallRequest(
+    from_number="+1",
+    tasks=(CallTask(to_number="+2", name="A", dynamic_variables={"a": "b"}, max_retries=1, timezone="UTC"),),
+    name="n",
+    agent_id="a",
+    window=CallingWindow(start="22:00", end="06:00", days=("mon",)),
+    max_concurrency=50,
+    retry=RetryPolicy(max_retries=1, on=("failed",)),
+)
+
+
+def test_what_a_backend_has_no_field_for_is_named_argument_by_argument() -> None:
+    def named(backend: Any) -> list[str]:
+        return [problem.partition(":")[0] for problem in unsupported(FULL, backend.capabilities)]
+
+    assert named(DialerBackend) == []
+    assert named(ZuduBackend) == [
+        "window.timezone",
+        "window.days",
+        "max_concurrency",
+        "retry.on",
+        "name of a task",
+        "timezone of a task",
+    ]
+    assert named(MagpipeBackend) == [
+        "window.timezone",
+        "window",
+        "max_concurrency",
+        "retry",
+        "dynamic_variables",
+        "timezone of a task",
+        "max_retries of a task",
+    ]
+    assert unsupported(BatchCallRequest(), MagpipeBackend.capabilities) == []
