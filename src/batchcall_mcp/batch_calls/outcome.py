@@ -41,11 +41,18 @@ class Outcome:
     notes: Sequence[str] = ()
 
 
+_REQUIRED: Mapping[str, str] = {
+    "create_batch_call": "the same from_number",
+    "start_batch_call": "the same batch_call_id and trigger_timestamp",
+}
+"""What a tool's schema asks for beside the code, where that is not batch_call_id alone."""
+
+
 def waiting(
     needed: CodeNeeded, preflight: Preflight, tool: str, batch_call: BatchCall | None, left_out: Sequence[LeftOut] = ()
 ) -> Outcome:
     """Nothing was sent: a person has to see the question first."""
-    repeat = "the same batch_call_id" if batch_call else "the same from_number"
+    repeat = _REQUIRED.get(tool, "the same batch_call_id")
     return Outcome(
         result="confirmation_required",
         summary=f"Nothing was sent yet. Question for the person: {needed.question}",
