@@ -92,12 +92,15 @@ class Engine:
             try:
                 return await self._loop.run_in_executor(self._thread, work, *args)
             except sa.exc.OperationalError as error:
+                if self._stopping:
+                    raise
                 LOG.warning("The dialer's database does not work; nothing is dialled until it does: %s", error.orig)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _turn(self) -> None:
-        ended, self._ended = self._ended, []
+        ended = self._ended.copy()
         claimed = await self._insist(self._claim, ended, self._carrier.capacity - len(self._live))
+        del self._ended[: len(ended)]
         if claimed.started:
             placed: dict[str, Attempt] = {}
             await self._insist(self._place, claimed, placed)

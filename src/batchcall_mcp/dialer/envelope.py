@@ -86,7 +86,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors()]
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'][1:])}: {problem['msg']}" for problem in error.errors()
+        ]
         told = InvalidInput("The request is not valid. Nothing was changed.", problems)
         return failure(HTTPStatus.UNPROCESSABLE_ENTITY, told.code, told.message)
 

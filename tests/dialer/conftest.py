@@ -1,0 +1,160 @@
+"""A dialer of its own for each test, spoken to over its REST face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from batchcall_mcp.dialer.embedded import EmbeddedDialer
+
+ALWAYS = {"start": "00:00", "end": "24:00"}
+CALLER = "+14157774444"
+
+
+class Clock:
+    """A clock that stands still until a test moves it; it starts on a Monday, noon in Los Angeles."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+def numbers(count: int, last_digit: int = 0) -> list[str]:
+    """Valid numbers in Los Angeles that end in `last_digit`."""
+    return [f"+12132{index:05d}{last_digit}" for index in range(count)]
+
+
+def body(to_numbers: list[str], **fields: Any) -> dict[str, Any]:
+    """A batch call that may be dialled at any hour."""
+    return {
+        "from_number": CALLER,
+        "tasks": [{"to_number": to_number} for to_number in to_numbers],
+        "window": ALWAYS,
+        **fields,
+    }
+
+
+def client_of(app: FastAPI, key: str, secret: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=app),
+        base_url="http://dialer",
+        headers={"X-API-KEY": key, "X-API-SECRET": secret},
+    )
+
+
+@dataclass
+class Caller:
+    """A dialer, and one organisation's way to speak to it."""
+
+    dialer: EmbeddedDialer
+    http: httpx2.AsyncClient
+    clock: Clock
+    data_dir: Path
+
+    async def ask(self, method: str, path: str, content: Any = None, status: int = 200, **options: Any) -> Any:
+        """The `data` of a success, the whole envelope of an expected error."""
+        answer = await self.http.request(method, path, json=content, **options)
+        assert answer.status_code == status, answer.text
+        envelope = answer.json()
+        assert envelope["status"] == ("success" if status == 200 else "error")
+        return envelope["data"] if status == 200 else envelope
+
+    async def create(self, to_numbers: list[str], **fields: Any) -> str:
+        data = await self.ask("POST", "/batch-call", body(to_numbers, **fields))
+        return str(data["batch_call_id"])
+
+    async def get(self, batch_call_id: str) -> dict[str, Any]:
+        data: dict[str, Any] = await self.ask("GET", f"/batch-call/{batch_call_id}")
+        assert sum(data["counts"].values()) == data["total"] == data["total_task_count"]
+        assert data["completed"] <= data["picked_up"] <= data["sent"] <= data["total"]
+        return data
+
+    async def tasks(self, batch_call_id: str) -> list[dict[str, Any]]:
+        data = await self.ask("GET", f"/batch-call/{batch_call_id}/tasks?limit=1000")
+        return list(data["tasks"])
+
+    async def until(
+        self, batch_call_id: str, reached: Callable[[Mapping[str, Any]], bool], seconds: float = 20
+    ) -> dict[str, Any]:
+        """The batch call, as soon as it is so."""
+        with anyio.fail_after(seconds):
+            while True:
+                if reached(data := await self.get(batch_call_id)):
+                    return data
+                await anyio.sleep(0.01)
+
+    async def until_status(self, batch_call_id: str, status: str) -> dict[str, Any]:
+        return await self.until(batch_call_id, lambda data: data["status"] == status)
+
+    def dialled(self) -> list[dict[str, str]]:
+        """What the carrier was asked to dial, in order: the judge."""
+        return dialled(self.data_dir)
+
+
+async def eventually(reached: Callable[[], bool]) -> None:
+    """Wait for what another thread or process does."""
+    with anyio.fail_after(20):
+        while True:
+            if reached():
+                return
+            await anyio.sleep(0.002)
+
+
+def dialled(data_dir: Path) -> list[dict[str, str]]:
+    record = data_dir / "carrier.jsonl"
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
+NewCaller: TypeAlias = Callable[..., AbstractAsyncContextManager[Caller]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def new_caller(tmp_path: Path, clock: Clock) -> NewCaller:
+    """Makes dialers; `start=False` is a process that only serves."""
+
+    @asynccontextmanager
+    async def make(*, start: bool = True, **given: Any) -> AsyncIterator[Caller]:
+        options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02, **given}
+        dialer = EmbeddedDialer(tmp_path, **options)
+        if start:
+            await dialer.start()
+        try:
+            async with client_of(dialer.app, *dialer.credentials) as http:
+                yield Caller(dialer, http, clock, tmp_path)
+        finally:
+            await dialer.aclose()
+
+    return make
+
+
+@pytest.fixture
+async def caller(new_caller: NewCaller) -> AsyncIterator[Caller]:
+    async with new_caller() as made:
+        yield made
+
+
+@pytest.fixture
+async def desk(new_caller: NewCaller) -> AsyncIterator[Caller]:
+    """A dialer whose engine is not running: nothing changes unless the test asks for it."""
+    async with new_caller(start=False) as made:
+        yield made

@@ -1,0 +1,497 @@
+"""The dialer dials: when it may, whom it may, as often as it may."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer import engine as engine_module
+from batchcall_mcp.dialer import store as stored
+from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.dispatch import Dispatch, Ended
+from batchcall_mcp.dialer.engine import Engine
+from batchcall_mcp.dialer.records import NewTask
+from batchcall_mcp.dialer.rules import Action, State
+from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.model import TaskStatus
+from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, eventually, numbers
+
+NOW_AND_AGAIN = [{"condition": "no_answer", "retry_timing": {"type": "AFTER", "duration_minutes": 30}}]
+
+
+async def test_every_last_digit_has_its_outcome_and_the_counts_add_up(caller: Caller) -> None:
+    """0-5 answered, 6 no answer, 7 busy, 8 voicemail, 9 failed; answered by a machine is picked up."""
+    batch_call_id = await caller.create([f"+1213200000{digit}" for digit in range(10)], send_now=True)
+    data = await caller.until_status(batch_call_id, "completed")
+    assert {status: count for status, count in data["counts"].items() if count} == {
+        "completed": 6,
+        "no_answer": 1,
+        "busy": 1,
+        "voicemail": 1,
+        "failed": 1,
+    }
+    assert (data["total"], data["sent"], data["picked_up"], data["completed"]) == (10, 10, 7, 6)
+    tasks = await caller.tasks(batch_call_id)
+    assert [task["attempts"] for task in tasks] == [1] * 10
+    assert [line["attempt_id"] for line in caller.dialled()] == [task["call_id"] for task in tasks]
+    assert tasks[9]["error_message"]
+    assert tasks[0]["error_message"] is None
+
+
+async def test_a_batch_call_starts_at_its_time(caller: Caller) -> None:
+    """Not before, and without anybody asking again."""
+    at = caller.clock() + timedelta(hours=1)
+    batch_call_id = await caller.create(numbers(2), trigger_timestamp=at.isoformat())
+    caller.clock.forward(minutes=59, seconds=59)
+    other = await caller.create(numbers(1), send_now=True)
+    await caller.until_status(other, "completed")
+    assert (await caller.get(batch_call_id))["status"] == "scheduled"
+    caller.clock.forward(seconds=1)
+    data = await caller.until_status(batch_call_id, "completed")
+    assert data["started_timestamp"] == data["scheduled_timestamp"]
+
+
+async def test_nobody_is_dialled_outside_the_hours_of_the_place_called(caller: Caller) -> None:
+    """Noon in Los Angeles is 21:00 in Berlin: too late there, and the task says until when it waits."""
+    asked = body([*numbers(1), "+493012345670"], send_now=True)
+    del asked["window"]
+    batch_call_id = (await caller.ask("POST", "/batch-call", asked))["batch_call_id"]
+    await caller.until(batch_call_id, lambda data: data["counts"]["completed"] == 1)
+    [_, berlin] = await caller.tasks(batch_call_id)
+    assert berlin["status"] == "pending"
+    assert berlin["due_at"] == "2026-11-24T07:00:00.000+00:00"
+    assert "outside calling hours" in berlin["error_message"]
+    caller.clock.now = datetime(2026, 11, 24, 7, 0, tzinfo=UTC)
+    await caller.until_status(batch_call_id, "completed")
+    assert [line["to_number"] for line in caller.dialled()] == [*numbers(1), "+493012345670"]
+
+
+async def test_a_toll_free_number_is_dialled_only_while_all_its_zones_are_inside(caller: Caller) -> None:
+    """+1 800 may be anywhere from Hawaii to Newfoundland."""
+    window = {"start": "08:00", "end": "14:00"}
+    await caller.create(["+18002530000"], window=window, send_now=True)
+    seen = await caller.create(numbers(1), window=window, send_now=True)
+    await caller.until_status(seen, "completed")
+    assert [line["to_number"] for line in caller.dialled()] == numbers(1)
+
+
+async def test_a_number_of_no_known_place_is_skipped_unless_a_zone_is_given(caller: Caller) -> None:
+    """+870 is a satellite."""
+    alone = await caller.create(["+870773111630"], send_now=True)
+    await caller.until_status(alone, "completed")
+    [task] = await caller.tasks(alone)
+    assert (task["status"], task["attempts"]) == ("skipped", 0)
+    assert task["error_message"] == "time zone of the number is not known; give a timezone"
+    zoned = await caller.create(["+870773111630"], send_now=True, timezone="America/Los_Angeles")
+    assert (await caller.until_status(zoned, "completed"))["completed"] == 1
+
+
+async def test_a_number_is_dialled_three_times_a_day_over_all_batch_calls(caller: Caller) -> None:
+    """Deleted ones too; the fourth waits until the first is a day old."""
+    for _ in range(3):
+        batch_call_id = await caller.create(numbers(1), send_now=True)
+        await caller.until_status(batch_call_id, "completed")
+        await caller.ask("DELETE", f"/batch-call/{batch_call_id}")
+        caller.clock.forward(hours=1)
+    fourth = await caller.create(numbers(2), send_now=True)
+    await caller.until(fourth, lambda data: data["completed"] == 1)
+    [waiting, done] = await caller.tasks(fourth)
+    assert (waiting["status"], done["status"]) == ("pending", "completed")
+    assert waiting["due_at"] == "2026-11-24T20:00:00.000+00:00"
+    assert "3 times in 24 hours" in waiting["error_message"]
+    caller.clock.forward(hours=21)
+    await caller.until_status(fourth, "completed")
+    assert Counter(line["to_number"] for line in caller.dialled()) == {numbers(2)[0]: 4, numbers(2)[1]: 1}
+
+
+async def test_the_cap_counts_within_one_batch_call_too(caller: Caller) -> None:
+    """A list that names one person five times."""
+    batch_call_id = await caller.create(numbers(1) * 5, send_now=True)
+    await caller.until(batch_call_id, lambda data: data["completed"] == 3 and data["counts"]["calling"] == 0)
+    assert len(caller.dialled()) == 3
+
+
+async def test_a_redial_is_a_new_attempt_after_its_delay(caller: Caller) -> None:
+    """Invariant 3: it waits in the table, and the number is answered the second time."""
+    batch_call_id = await caller.create(
+        numbers(1, last_digit=6), send_now=True, retry_config={"max_attempts": 2}, retry_rules=NOW_AND_AGAIN
+    )
+    await caller.until(batch_call_id, lambda data: data["sent"] == 1 and data["counts"]["pending"] == 1)
+    [task] = await caller.tasks(batch_call_id)
+    assert (task["attempts"], task["due_at"]) == (1, "2026-11-23T20:30:00.000+00:00")
+    caller.clock.forward(minutes=30)
+    data = await caller.until_status(batch_call_id, "completed")
+    assert data["completed"] == 1
+    [task] = await caller.tasks(batch_call_id)
+    assert [line["attempt_id"] for line in caller.dialled()] == [f"{task['task_id']}:1", f"{task['task_id']}:2"]
+
+
+async def test_a_redial_passes_the_do_not_call_list_again(new_caller: NewCaller, tmp_path: Path) -> None:
+    """Invariant 3: who asked not to be called in the meantime is not; the file is read again by itself."""
+    listed = tmp_path / "do-not-call.txt"
+    listed.write_text("+12132999990\n")
+    async with new_caller(do_not_call=listed) as caller:
+        batch_call_id = await caller.create(
+            [*numbers(1, last_digit=6), "+12132999990"],
+            send_now=True,
+            retry_config={"max_attempts": 2},
+            retry_rules=NOW_AND_AGAIN,
+        )
+        await caller.until(batch_call_id, lambda data: data["counts"]["skipped"] == data["sent"] == 1)
+        await caller.until(batch_call_id, lambda data: data["counts"]["pending"] == 1)
+        listed.write_text("+12132999990\n+12132000006\n")
+        caller.clock.forward(minutes=30)
+        await caller.until_status(batch_call_id, "completed")
+        [task, skipped] = await caller.tasks(batch_call_id)
+        assert (task["status"], task["attempts"]) == ("no_answer", 1)
+        assert (skipped["status"], skipped["attempts"]) == ("skipped", 0)
+        assert "do-not-call" in task["error_message"]
+        assert len(caller.dialled()) == 1
+
+
+async def test_out_of_redials_the_last_outcome_is_final(caller: Caller) -> None:
+    """Busy, three times in all."""
+    batch_call_id = await caller.create(
+        numbers(1, last_digit=7),
+        send_now=True,
+        retry_config={"max_attempts": 2},
+        retry_rules=[{"condition": "busy", "retry_timing": {"type": "AFTER", "duration_minutes": 0}}],
+    )
+    data = await caller.until_status(batch_call_id, "completed")
+    assert (data["counts"]["busy"], len(caller.dialled())) == (1, 3)
+
+
+async def test_cancelling_while_a_redial_waits_keeps_the_outcome(caller: Caller) -> None:
+    """That person was dialled and not reached: that is what happened, not `cancelled`."""
+    batch_call_id = await caller.create(
+        numbers(1, last_digit=6), send_now=True, retry_config={"max_attempts": 2}, retry_rules=NOW_AND_AGAIN
+    )
+    await caller.until(batch_call_id, lambda data: data["sent"] == 1 and data["counts"]["pending"] == 1)
+    data = await caller.ask("POST", f"/batch-call/{batch_call_id}/cancel")
+    assert data["counts"]["no_answer"] == 1
+
+
+async def test_retry_dials_exactly_the_named_tasks_again_in_place(caller: Caller) -> None:
+    """Attempts are kept, and the batch call runs and completes again."""
+    batch_call_id = await caller.create(["+12132000000", "+12132000006", "+12132000007", "+12132000009"], send_now=True)
+    await caller.until_status(batch_call_id, "completed")
+    busy = (await caller.tasks(batch_call_id))[2]
+    asked = {"task_status": ["no_answer"], "task_ids": [busy["task_id"]]}
+    data = await caller.ask("POST", f"/batch-call/{batch_call_id}/retry", asked)
+    assert (data["retried_count"], data["status"], data["completed_timestamp"]) == (2, "sent", None)
+    await caller.until_status(batch_call_id, "completed")
+    tasks = await caller.tasks(batch_call_id)
+    assert [(task["status"], task["attempts"]) for task in tasks] == [
+        ("completed", 1),
+        ("completed", 2),
+        ("busy", 2),
+        ("failed", 1),
+    ]
+    assert len(caller.dialled()) == 6
+
+
+async def test_a_retry_that_matches_nobody_changes_nothing(caller: Caller) -> None:
+    """And says so."""
+    batch_call_id = await caller.create(numbers(1), send_now=True)
+    before = await caller.until_status(batch_call_id, "completed")
+    data = await caller.ask("POST", f"/batch-call/{batch_call_id}/retry", {"task_status": ["busy"]})
+    assert data == before | {"retried_count": 0}
+
+
+async def test_a_retry_of_an_unfinished_or_foreign_task_is_refused_as_a_whole(new_caller: NewCaller) -> None:
+    """Nothing of it happens."""
+    async with new_caller(start=False) as desk:
+        batch_call_id = await desk.create(numbers(2), send_now=True)
+        pending = (await desk.tasks(batch_call_id))[0]["task_id"]
+        path = f"/batch-call/{batch_call_id}/retry"
+        assert pending in (await desk.ask("POST", path, {"task_ids": [pending]}, status=409))["error"]
+        assert "task_x" in (await desk.ask("POST", path, {"task_ids": ["task_x"]}, status=422))["error"]
+        await desk.ask("POST", path, {}, status=422)
+        await desk.ask("POST", path, {"task_status": ["pending"]}, status=422)
+        draft = await desk.create(numbers(1))
+        await desk.ask("POST", f"/batch-call/{draft}/retry", {"task_status": ["busy"]}, status=409)
+
+
+async def test_after_pause_nobody_new_is_dialled_and_resume_goes_on(new_caller: NewCaller) -> None:
+    """Calls in progress end as they end."""
+    async with new_caller(simulated_speed=200) as caller:
+        batch_call_id = await caller.create(numbers(60), send_now=True, max_concurrency=5)
+        await caller.until(batch_call_id, lambda data: data["sent"] >= 10)
+        await caller.ask("POST", f"/batch-call/{batch_call_id}/pause")
+        dialled = len(caller.dialled())
+        await caller.until(batch_call_id, lambda data: data["counts"]["calling"] == 0)
+        assert len(caller.dialled()) == dialled < 60
+        await caller.ask("POST", f"/batch-call/{batch_call_id}/resume")
+        await caller.until_status(batch_call_id, "completed")
+        assert len(caller.dialled()) == 60
+
+
+async def test_closing_interrupts_who_is_on_the_line_and_nobody_is_dialled_again(new_caller: NewCaller) -> None:
+    """The next one to hold the lock goes on with the others."""
+    async with new_caller(simulated_speed=1) as caller:
+        batch_call_id = await caller.create(numbers(4), send_now=True, max_concurrency=2)
+        await caller.until(batch_call_id, lambda data: data["counts"]["calling"] == 2)
+    async with new_caller() as caller:
+        data = await caller.until_status(batch_call_id, "completed")
+        assert (data["counts"]["interrupted"], data["counts"]["completed"]) == (2, 2)
+        assert max(Counter(line["to_number"] for line in caller.dialled()).values()) == 1
+
+
+async def test_a_policy_that_names_interrupted_dials_them_again(new_caller: NewCaller) -> None:
+    """Invariant 1's only exception."""
+    rules = [{"condition": "interrupted", "retry_timing": {"type": "AFTER", "duration_minutes": 0}}]
+    async with new_caller(simulated_speed=1) as caller:
+        batch_call_id = await caller.create(numbers(1), send_now=True, retry_rules=rules)
+        await caller.until(batch_call_id, lambda data: data["counts"]["calling"] == 1)
+    async with new_caller() as caller:
+        assert (await caller.until_status(batch_call_id, "completed"))["completed"] == 1
+        assert len(caller.dialled()) == 2
+
+
+async def test_start_and_close_may_be_repeated(new_caller: NewCaller) -> None:
+    """Several at once, too."""
+    async with new_caller(start=False) as caller:
+        await asyncio.gather(*(caller.dialer.start() for _ in range(5)))
+        assert (await caller.http.get("/healthz")).json()["engine"] == "running"
+        await caller.dialer.aclose()
+        await caller.dialer.aclose()
+        assert (await caller.http.get("/healthz")).json()["engine"] == "standby"
+        await caller.dialer.start()
+        batch_call_id = await caller.create(numbers(1), send_now=True)
+        await caller.until_status(batch_call_id, "completed")
+
+
+class WatchedCarrier:
+    """Looks, at each dial, at what other connections see; calls last until released."""
+
+    name = "watched"
+    places_real_calls = False
+
+    def __init__(self, path: Path, capacity: int = 50) -> None:
+        self.capacity = capacity
+        self.path = path
+        self.committed: list[bool] = []
+        self.live: Counter[str] = Counter()
+        self.peak: Counter[str] = Counter()
+        self.placed: list[Attempt] = []
+        self.ends = asyncio.Event()
+
+    def place(self, attempt: Attempt) -> None:
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        row = connection.execute("select 1 from attempts where task_id = ? and n = ?", (attempt.task_id, attempt.n))
+        self.committed.append(row.fetchone() is not None)
+        connection.close()
+        self.placed.append(attempt)
+        for line in (attempt.batch_call_id, "all"):
+            self.live[line] += 1
+            self.peak[line] = max(self.peak[line], self.live[line])
+
+    async def outcome(self, attempt: Attempt) -> Outcome:
+        await self.ends.wait()
+        await asyncio.sleep(0)
+        for line in (attempt.batch_call_id, "all"):
+            self.live[line] -= 1
+        return Outcome(TaskStatus.COMPLETED)
+
+    def hang_up(self, attempt: Attempt) -> None:
+        """Nothing to end."""
+
+
+class Bench:
+    """A store with a running batch call, and an engine without a REST face."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self.clock = clock
+        self.store = Store(path, clock)
+        self.dispatch = Dispatch(self.store, daily_cap=3, retry_delay=timedelta(minutes=5))
+
+    def running(self, count: int, max_concurrency: int = 10) -> str:
+        columns = {
+            "from_number": CALLER,
+            "status": State.SENT,
+            "max_concurrency": max_concurrency,
+            "window": {"start": "00:00", "end": "24:00", "days": list(range(7)), "timezone": "recipient"},
+        }
+        with self.store.writing() as tx:
+            tasks = [NewTask(to_number=number) for number in numbers(count)]
+            return stored.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
+
+    def move(self, batch_call_id: str, action: Action) -> None:
+        with self.store.writing() as tx:
+            stored.move(tx, stored.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
+
+    def statuses(self, batch_call_id: str) -> Counter[str]:
+        with self.store.reading() as tx:
+            counts = stored.counts(tx, [batch_call_id])[batch_call_id]
+        return Counter({status.value: count for status, count in counts.by_status.items()})
+
+    def attempts(self) -> int:
+        with self.store.reading() as tx:
+            return stored.attempts_since(tx, "local", 0)
+
+    @asynccontextmanager
+    async def engine(self, carrier: WatchedCarrier, dispatch: Dispatch | None = None) -> AsyncIterator[Engine]:
+        engine = Engine(
+            dispatch or self.dispatch, carrier, clock=self.clock, before_claims=lambda: None, poll_seconds=0.02
+        )
+        run = asyncio.create_task(engine.run())
+        yield engine
+        engine.stop()
+        await run
+
+
+@pytest.fixture
+def bench(tmp_path: Path, clock: Clock) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "bench.db", clock)
+    yield bench
+    bench.store.close()
+
+
+async def test_an_attempt_is_committed_before_the_carrier_is_asked(bench: Bench) -> None:
+    """Invariant 1: another connection sees it already."""
+    carrier = WatchedCarrier(bench.path)
+    carrier.ends.set()
+    bench.running(30)
+    async with bench.engine(carrier):
+        await eventually(lambda: len(carrier.committed) == 30)
+    assert carrier.committed == [True] * 30
+
+
+async def test_concurrency_is_exact(bench: Bench) -> None:
+    """It is reached, and never exceeded: not a batch call's, nor the carrier's."""
+    carrier = WatchedCarrier(bench.path, capacity=20)
+    first, second = bench.running(100, max_concurrency=7), bench.running(100, max_concurrency=50)
+    async with bench.engine(carrier):
+        await eventually(lambda: carrier.live["all"] == 20)
+        carrier.ends.set()
+        await eventually(lambda: len(carrier.placed) == 200)
+    assert (carrier.peak[first], carrier.peak["all"]) == (7, 20)
+    assert carrier.peak[second] >= 13
+
+
+@pytest.mark.parametrize(("action", "status"), [(Action.PAUSE, "pending"), (Action.CANCEL, "cancelled")])
+def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Action, status: str) -> None:
+    """Invariant 2: pause answered between the two, so that nothing may be dialled any more."""
+    batch_call_id = bench.running(5)
+    started = bench.dispatch.record_and_claim([], [batch_call_id], 3)
+    assert bench.statuses(batch_call_id) == {"calling": 3, "pending": 2}
+    bench.move(batch_call_id, action)
+    with bench.dispatch.placing(started, bench.clock(), lambda: True) as may_dial:
+        assert may_dial == []
+    assert bench.statuses(batch_call_id) == {status: 5}
+    assert bench.attempts() == 0
+
+
+def test_a_paused_batch_call_is_not_claimed_even_if_it_was_seen_due(bench: Bench) -> None:
+    """Invariant 2: the claiming transaction looks again."""
+    batch_call_id = bench.running(5)
+    work = bench.dispatch.look(10)
+    assert work.due == (batch_call_id,)
+    bench.move(batch_call_id, Action.PAUSE)
+    assert bench.dispatch.record_and_claim([], work.due, 10) == []
+
+
+def test_a_claim_that_became_stale_is_checked_again(bench: Bench) -> None:
+    """The machine slept between the two: hours may have closed since."""
+    batch_call_id = bench.running(5)
+    since = bench.clock()
+    started = bench.dispatch.record_and_claim([], [batch_call_id], 3)
+    bench.clock.forward(minutes=5)
+    with bench.dispatch.placing(started, since, lambda: True) as may_dial:
+        assert may_dial == []
+    assert bench.statuses(batch_call_id) == {"pending": 5}
+
+
+def test_what_somebody_else_marked_interrupted_is_not_placed(bench: Bench) -> None:
+    """Another engine took over between the two."""
+    batch_call_id = bench.running(5)
+    started = bench.dispatch.record_and_claim([], [batch_call_id], 3)
+    assert bench.dispatch.interrupt_open_attempts() == 3
+    with bench.dispatch.placing(started, bench.clock(), lambda: True) as may_dial:
+        assert may_dial == []
+    assert bench.statuses(batch_call_id) == {"interrupted": 3, "pending": 2}
+
+
+def test_an_outcome_is_written_once(bench: Bench) -> None:
+    """A second report of the same attempt changes nothing."""
+    batch_call_id = bench.running(1)
+    [attempt] = bench.dispatch.record_and_claim([], [batch_call_id], 1)
+    for status in (TaskStatus.COMPLETED, TaskStatus.BUSY):
+        bench.dispatch.record_and_claim([Ended(attempt.task_id, 1, batch_call_id, status)], [], 0)
+    assert bench.statuses(batch_call_id) == {"completed": 1}
+
+
+def test_a_list_outside_its_hours_is_put_off_a_part_at_a_time(bench: Bench) -> None:
+    """No transaction grows with the list, and what is put off is not looked at again before its time."""
+    batch_call_id = bench.running(5_000)
+    with bench.store.writing() as tx:
+        row = stored.get(tx, "local", batch_call_id)
+        window = {**row.window, "start": "15:00", "end": "16:00"}
+        stored.update(tx, row, {"window": window}, None, bench.store.now())
+    turns = 0
+    while (work := bench.dispatch.look(50)).due:
+        assert bench.dispatch.record_and_claim([], work.due, 50) == []
+        turns += 1
+    assert 2 <= turns <= 5
+    assert work.next_at == datetime(2026, 11, 23, 23, 0, tzinfo=UTC)
+
+
+class FailingDispatch(Dispatch):
+    """A database that fails once after each of its three answers was lost on the way."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, daily_cap=3, retry_delay=timedelta(minutes=5))
+        self.fail = {"claim", "record", "place"}
+
+    def record_and_claim(self, ended: Sequence[Ended], due: Sequence[str], room: int) -> list[Attempt]:
+        kind = "record" if ended else "claim"
+        if kind in self.fail:
+            self.fail.remove(kind)
+            raise sa.exc.OperationalError("database is locked", None, Exception("database is locked"))
+        return super().record_and_claim(ended, due, room)
+
+    @contextmanager
+    def placing(self, started: Sequence[Attempt], since: datetime, may_dial: Callable[[], bool]) -> Any:
+        with super().placing(started, since, may_dial) as placed:
+            yield placed
+        if "place" in self.fail:
+            self.fail.remove("place")
+            raise sa.exc.OperationalError("disk I/O error", None, Exception("disk I/O error"))
+
+
+async def test_a_failing_database_loses_no_outcome_and_dials_nobody_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if a commit fails after the carrier was asked."""
+    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0)
+    carrier, dispatch = WatchedCarrier(bench.path), FailingDispatch(bench.store)
+    carrier.ends.set()
+    batch_call_id = bench.running(8, max_concurrency=4)
+    async with bench.engine(carrier, dispatch):
+        await eventually(lambda: bench.statuses(batch_call_id) == {"completed": 8})
+    assert dispatch.fail == set()
+    assert len({attempt.attempt_id for attempt in carrier.placed}) == len(carrier.placed) == 8
+
+
+class BrokenCarrier(WatchedCarrier):
+    """Loses every call."""
+
+    async def outcome(self, attempt: Attempt) -> Outcome:
+        raise ConnectionError(attempt.attempt_id)
+
+
+async def test_a_carrier_that_loses_calls_makes_them_failed(bench: Bench) -> None:
+    """And the engine goes on."""
+    batch_call_id = bench.running(3)
+    async with bench.engine(BrokenCarrier(bench.path)):
+        await eventually(lambda: bench.statuses(batch_call_id) == {"failed": 3})

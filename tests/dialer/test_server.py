@@ -1,0 +1,141 @@
+"""`batchcall-mcp dialer` and its keys."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from batchcall_mcp.dialer import keys, server
+from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.settings import Settings
+
+SERVE = (
+    "import sys; from batchcall_mcp.dialer import server; from batchcall_mcp.settings import Settings; "
+    "server.serve(Settings.load(), port=int(sys.argv[1]))"
+)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving(port: int) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(port)], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 20
+        while process.poll() is None:
+            try:
+                httpx2.get(f"http://127.0.0.1:{port}/healthz")
+                break
+            except httpx2.ConnectError:
+                assert time.monotonic() < deadline
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def told(port: int, key: str, secret: str) -> int:
+    headers = {"X-API-KEY": key, "X-API-SECRET": secret}
+    return httpx2.get(f"http://127.0.0.1:{port}/batch-call/list", headers=headers).status_code
+
+
+def test_the_first_start_shows_a_pair_once(free_port: int) -> None:
+    """The pair works, also at the second start, which shows none. SIGINT and SIGTERM end both with 0."""
+    with serving(free_port) as process:
+        health = httpx2.get(f"http://127.0.0.1:{free_port}/healthz").json()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (health, process.returncode) == ({"status": "ok", "engine": "running"}, 0)
+    assert "no phone rings" in said
+    assert "Traceback" not in said
+    pair = re.search(r"(sk_\w+)\s+X-API-SECRET: (s3cr3t_\w+)", said)
+    assert pair is not None
+    with serving(free_port) as process:
+        assert told(free_port, *pair.groups()) == 200
+        assert told(free_port, pair[1], pair[1]) == 401
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "sk_" not in said
+
+
+def test_a_pair_from_the_settings_becomes_the_first_one(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not repeated on the terminal."""
+    monkeypatch.setenv("BATCHCALL_API_KEY", "my-own-key")
+    monkeypatch.setenv("BATCHCALL_API_SECRET", "my-own-secret")
+    with serving(free_port) as process:
+        assert told(free_port, "my-own-key", "my-own-secret") == 200
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    assert "my-own" not in said
+
+
+def test_half_a_pair_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """Naming both variables."""
+    settings = Settings(data_dir=tmp_path, api_key=SecretStr("x"))
+    with pytest.raises(ConfigurationError, match="BATCHCALL_API_SECRET"):
+        server.serve(settings)
+
+
+def test_a_port_that_is_taken_ends_it_with_an_error(free_port: int) -> None:
+    """Not with 0."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port))
+        taken.listen()
+        done = subprocess.run(
+            [sys.executable, "-c", SERVE, str(free_port)], capture_output=True, text=True, timeout=20, check=False
+        )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_keys_create_makes_a_pair_that_works(tmp_path: Path) -> None:
+    """For an organisation of its own."""
+    settings = Settings(data_dir=tmp_path)
+    pair = server.create_key(settings, "sales")
+    dialer = EmbeddedDialer(tmp_path)
+    assert dialer.verify(*pair) == "sales"
+    assert dialer.verify(pair.api_key, "s3cr3t_wrong") is None
+    assert dialer.verify("sk_wrong", pair.api_secret) is None
+    assert dialer.verify(*dialer.credentials) == "local"
+    dialer.store().close()
+
+
+def test_only_hashes_are_kept(tmp_path: Path) -> None:
+    """Whoever reads the file cannot call."""
+    pair = keys.new_pair()
+    store = Store(tmp_path / "dialer.db")
+    keys.add(store, pair, "local")
+    store.close()
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert pair.api_key.encode() not in content
+    assert pair.api_secret.encode() not in content
+
+
+def test_there_is_one_first_pair(tmp_path: Path) -> None:
+    """However often the dialer starts."""
+    store = Store(tmp_path / "dialer.db")
+    first = keys.first_pair(store, None)
+    assert first is not None
+    assert keys.first_pair(store, keys.new_pair()) is None
+    assert keys.organization_of(store, *first) == "local"
+    store.close()
