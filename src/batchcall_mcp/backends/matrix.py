@@ -1,0 +1,86 @@
+"""What each of our backends can do, as the table of docs/backends.md: generated, so that it cannot be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from batchcall_mcp.backends.base import Backend, Capabilities, Operation
+from batchcall_mcp.backends.registry import BUILT_IN, backend_class
+from batchcall_mcp.model import TaskStatus
+
+_STOP = {
+    "any_time": "whenever it is not over",
+    "before_start": "only before it starts",
+    "pending_only": "whoever was not dialled yet",
+    "never": "no",
+}
+_WINDOWS = {
+    "full": "each person's own time zone, or one",
+    "one_zone": "one time zone",
+    "utc_same_day": "UTC, not over midnight",
+    "none": "no",
+}
+_DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
+_IDEMPOTENCY = {"none": "no", "key": "`idempotency_key`", "task_id": "by task id"}
+
+_ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
+    ("drafts", lambda can: _DRAFTS[can.drafts]),
+    ("update", lambda can: _updates(can)),
+    ("pause and resume", lambda can: _yes({Operation.PAUSE, Operation.RESUME} <= can.operations)),
+    ("cancel takes back", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
+    ("what cancel does", lambda can: can.cancel_effect),
+    ("redials exactly the tasks named", lambda can: _yes(Operation.RETRY in can.operations)),
+    ("delete", lambda can: _yes(Operation.DELETE in can.operations)),
+    ("tasks in one batch call", lambda can: "no limit" if can.max_tasks is None else f"{can.max_tasks:,}"),
+    ("task states told apart", lambda can: _names(_outcomes(can))),
+    ("calling window", lambda can: _WINDOWS[can.windows]),
+    ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
+    ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
+    ("variables for the agent", lambda can: _yes(can.dynamic_variables)),
+    ("gives variables back", lambda can: _yes(can.returns_variables)),
+    ("name of a task", lambda can: _yes(can.task_names)),
+    ("time zone of a task", lambda can: _yes(can.task_timezones)),
+    ("max_retries of a task", lambda can: _yes(can.task_max_retries)),
+    ("retry after", lambda can: _names(can.retry_outcomes) if can.retry_policy else "no"),
+    ("who speaks", lambda can: "agent_id" if can.agent == "per_batch" else "the agent of from_number"),
+    ("same request sent twice", lambda can: _IDEMPOTENCY[can.idempotency]),
+    ("credentials", lambda can: "key and secret" if can.needs_secret else "key"),
+)
+
+
+def render() -> str:
+    """The table, and under it what to know before planning on each backend."""
+    backends = [backend_class(name) for name in BUILT_IN]
+    lines = [_line(["", *(f"`{name}`" for name in BUILT_IN)]), _line(["---"] * (len(BUILT_IN) + 1))]
+    lines += [_line([title, *(cell(backend.capabilities) for backend in backends)]) for title, cell in _ROWS]
+    for backend in backends:
+        lines += ["", *_limitations(backend)]
+    return "\n".join(lines) + "\n"
+
+
+def _limitations(backend: type[Backend]) -> list[str]:
+    return [f"`{backend.name}`:", "", *(f"- {sentence}" for sentence in backend.capabilities.limitations)]
+
+
+def _updates(can: Capabilities) -> str:
+    """By the names that the tools use."""
+    if Operation.UPDATE not in can.operations:
+        return "no"
+    return _names(sorted("trigger_timestamp" if name == "trigger_at" else name for name in can.update_fields))
+
+
+def _outcomes(can: Capabilities) -> tuple[str, ...]:
+    everything = set(TaskStatus) - {TaskStatus.UNKNOWN}
+    return ("all",) if everything <= set(can.outcomes) else tuple(status.value for status in can.outcomes)
+
+
+def _names(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names)
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - it is the value
+    return "yes" if value else "no"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
