@@ -1,6 +1,7 @@
 """Callers do not cross: a session, a question and a result belong to the key pair that they began with."""
 
 from collections import Counter
+from typing import Literal
 
 import anyio
 import httpx2
@@ -14,7 +15,7 @@ from batchcall_mcp.server.credentials import caller_credentials, caller_id
 from batchcall_mcp.settings import Settings
 from tests.server.echo import echo_server
 from tests.server.test_access import ACCEPT, INITIALIZE
-from tests.server.transports import Way, client_of, every_http_way, served
+from tests.server.transports import MODES, Way, client_of, served
 
 ALICE = {"X-API-KEY": "alice", "X-API-SECRET": "a"}
 BOB = {"X-API-KEY": "bob", "X-API-SECRET": "b"}
@@ -25,29 +26,34 @@ def caller(headers: dict[str, str]) -> str:
     return caller_id(caller_credentials(headers, Settings.load()))
 
 
-@every_http_way
-async def test_a_thousand_mixed_calls_of_two_callers_never_cross(way: Way) -> None:
+@pytest.mark.parametrize("transport", ["http", "stateless", "sse"])
+async def test_a_thousand_mixed_calls_of_two_callers_in_two_eras_never_cross(
+    transport: Literal["http", "stateless", "sse"],
+) -> None:
     settings = Settings.load()
-    told: Counter[tuple[str, str, bool]] = Counter()
+    told: Counter[tuple[str, bool]] = Counter()
 
-    async def talk(client: Client, name: str, expected: str, calls: range) -> None:
-        for number in calls:
-            word = f"{name} {number}"
-            answer = (await client.call_tool("who_am_i", {"word": word})).structured_content or {}
-            told[name, answer["caller"], answer["word"] == word] += 1
-            assert answer["caller"] == expected
+    async def talk(url: str, way: Way, headers: dict[str, str]) -> None:
+        async def call(client: Client, numbers: range) -> None:
+            for number in numbers:
+                word = f"{headers} {way} {number}"
+                answer = (await client.call_tool("who_am_i", {"word": word})).structured_content or {}
+                told[answer["caller"], answer["word"] == word] += 1
+                assert answer["caller"] == caller(headers)
+
+        async with client_of(url, way, headers=headers) as client, anyio.create_task_group() as calls:
+            for start in (0, 125):
+                calls.start_soon(call, client, range(start, start + 125))
 
     with anyio.fail_after(60):
         async with (
-            served(echo_server(settings), settings, way=way) as url,
-            client_of(url, way, headers=ALICE) as alice,
-            client_of(url, way, headers=BOB) as bob,
+            served(echo_server(settings), settings, way=Way(transport, "auto")) as url,
             anyio.create_task_group() as tasks,
         ):
-            for start in range(0, 500, 125):
-                tasks.start_soon(talk, alice, "alice", caller(ALICE), range(start, start + 125))
-                tasks.start_soon(talk, bob, "bob", caller(BOB), range(start, start + 125))
-    assert told == {("alice", caller(ALICE), True): 500, ("bob", caller(BOB), True): 500}
+            for mode in MODES:
+                for headers in (ALICE, BOB):
+                    tasks.start_soon(talk, url, Way(transport, mode), headers)
+    assert told == {(caller(ALICE), True): 500, (caller(BOB), True): 500}
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=["another pair", "another secret", "another key"])
@@ -93,9 +99,9 @@ async def test_a_stranger_cannot_post_into_an_sse_connection(stranger: dict[str,
 
 
 @pytest.mark.parametrize("transport", ["http", "stateless", "sse"])
-async def test_only_the_caller_who_was_asked_can_answer(transport: str) -> None:
+async def test_only_the_caller_who_was_asked_can_answer(transport: Literal["http", "stateless", "sse"]) -> None:
     settings = Settings.load()
-    way = Way(transport, "auto")  # type: ignore[arg-type]
+    way = Way(transport, "auto")
 
     async def nobody(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         raise AssertionError

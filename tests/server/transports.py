@@ -57,7 +57,9 @@ class Way:
         return self != Way("stateless", "legacy")
 
 
-WAYS = tuple(Way(transport, mode) for transport in ("stdio", "http", "stateless", "sse") for mode in ("auto", "legacy"))
+TRANSPORTS: tuple[Literal["stdio", "http", "stateless", "sse"], ...] = ("stdio", "http", "stateless", "sse")
+MODES: tuple[Literal["auto", "legacy"], ...] = ("auto", "legacy")
+WAYS = tuple(Way(transport, mode) for transport in TRANSPORTS for mode in MODES)
 HTTP_WAYS = tuple(way for way in WAYS if way.transport != "stdio")
 
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)

@@ -14,7 +14,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
@@ -148,7 +148,10 @@ class PostOnly:
 
 
 class BoundedStreams:
-    """Answers 503 while as many SSE connections are open as this server holds."""
+    """Answers 503 while as many SSE connections are open as this server holds, and ends each with one response.
+
+    When a stream has ended, mcp 2.3 sends an empty response after it, which uvicorn reports as a crash.
+    """
 
     def __init__(self, app: ASGIApp, path: str, most: int) -> None:
         self.app = app
@@ -164,9 +167,19 @@ class BoundedStreams:
         if self._open >= self.most:
             await _refusal(503, f"{self.most} connections are open already. Try again later.")(scope, receive, send)
             return
+        started = ended = False
+
+        async def send_one_response(message: Message) -> None:
+            nonlocal started, ended
+            if ended or (started and message["type"] == "http.response.start"):
+                return
+            started = True
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
         self._open += 1
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send_one_response)
         finally:
             self._open -= 1
 

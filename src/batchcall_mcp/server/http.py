@@ -142,6 +142,7 @@ def run_http(
             access_log=False,
             ws="none",
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )

@@ -15,6 +15,8 @@ from typing import TextIO
 from batchcall_mcp.settings import Settings
 
 _HIDDEN = "**********"
+_SHORTEST_SECRET = 6
+"""A shorter one would blank out parts of ordinary words."""
 _PHONE = re.compile(
     r"(?<![\w.])"
     r"(?:(?:\+|%2B)\d(?:[ ().-]{0,2}\d){6,14}"  # international, with or without separators
@@ -57,7 +59,7 @@ class MaskingFormatter(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its line break."""
