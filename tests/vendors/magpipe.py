@@ -48,7 +48,7 @@ class Refused(Exception):
 
 
 class Magpipe:
-    """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves its time, `finish` ends calls."""
+    """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC)
@@ -75,9 +75,7 @@ class Magpipe:
     def writes(self) -> list[Recorded]:
         """The requests that change something."""
         return [
-            one
-            for one in self.requests
-            if one.path == "/batch-calls" and (one.json or {}).get("action") not in _READS
+            one for one in self.requests if one.path == "/batch-calls" and (one.json or {}).get("action") not in _READS
         ]
 
     def actions(self, name: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchcall_mcp.server.http import bound_socket
-from tests.server.transports import _Uvicorn
 
 
 @dataclass(frozen=True)
@@ -77,18 +75,17 @@ class BrokenOff(Response):
 
 @asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[str]:
-    """The base URL of an app on a loopback port."""
+    """The base URL of an app on a loopback port. uvicorn without its main loop, which wakes only ten times a second."""
     with bound_socket("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=2)
-        runner = _Uvicorn(config)
-        task = asyncio.create_task(runner.serve([listener]))
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="auto")
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([listener])
         try:
-            with anyio.fail_after(10):
-                while not runner.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
-                    await asyncio.sleep(0.002)
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            runner.should_exit = True
+            server.force_exit = True
             with anyio.fail_after(10, shield=True):
-                await task
+                await server.shutdown([listener])
+                await server.lifespan.shutdown()

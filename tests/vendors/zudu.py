@@ -80,7 +80,7 @@ class Refused(Exception):
 
 
 class Zudu:
-    """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves its time, `finish` ends calls."""
+    """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     def __init__(self, generation: Generation = GENERATED) -> None:
         self.generation = generation

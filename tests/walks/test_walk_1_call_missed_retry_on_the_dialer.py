@@ -60,7 +60,7 @@ async def watched(model: Model, batch_call_id: str) -> str:
 
 
 @every_era
-async def test_the_whole_job(era: Era, files: Path, tmp_path: Path) -> None:
+async def test_the_whole_job(era: Era, files: Path, tmp_path: Path) -> None:  # noqa: PLR0915 - one job, told once
     data, person = tmp_path / "data", Person("yes")
     async with playing(
         era, person, data_dir=data, files=files, do_not_call=tmp_path / "do-not-call.txt", simulated_speed="2000"

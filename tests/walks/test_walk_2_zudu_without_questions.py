@@ -20,7 +20,11 @@ from tests.walks.stage import (
     tomorrow_at,
 )
 
-every_generation = pytest.mark.parametrize("generation", GENERATIONS, ids=str)
+every_generation = pytest.mark.parametrize(
+    ("generation", "era"),
+    [(one, era) for one, era in zip(GENERATIONS, ("legacy", "auto", "legacy"), strict=True)],
+    ids=str,
+)
 PEOPLE = [number(NEW_YORK, 1), number(NEW_YORK, 2), number(CHICAGO, 3)]
 TASKS = [{"to_number": one, "dynamic_variables": {"name": f"P{at}"}} for at, one in enumerate(PEOPLE)]
 WINDOW = {"start": "09:00", "end": "17:00", "timezone": "America/New_York"}
@@ -63,7 +67,6 @@ async def test_what_zudu_cannot_hold_is_refused_with_what_it_can_and_nothing_is_
     assert vendor.writes == []
 
 
-@every_era
 @every_generation
 async def test_a_code_confirms_with_only_the_required_arguments_and_a_scheduled_one_is_taken_back(
     era: Era, generation: Generation
@@ -109,7 +112,6 @@ async def test_a_code_confirms_with_only_the_required_arguments_and_a_scheduled_
         assert vendor.batches == {}
 
 
-@every_era
 @every_generation
 async def test_one_that_dials_cannot_be_stopped_and_the_question_said_so_before(
     era: Era, generation: Generation
@@ -149,9 +151,7 @@ async def test_a_code_is_for_what_was_shown_and_for_nothing_else(era: Era) -> No
     async with vendor.served() as url, playing(era, **account(url)) as model:
         made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
         name = made["batch_call"]["batch_call_id"]
-        asked = await model.call(
-            "start_batch_call", batch_call_id=name, trigger_timestamp=tomorrow_at(10).isoformat()
-        )
+        asked = await model.call("start_batch_call", batch_call_id=name, trigger_timestamp=tomorrow_at(10).isoformat())
         code = asked["confirmation_code"]
         other_time = await model.refused(
             "start_batch_call",

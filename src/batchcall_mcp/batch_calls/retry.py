@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.outcome import Outcome, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, fit_fields, left_out_words, read_source
-from batchcall_mcp.errors import BatchCallError, InvalidInput, NotSupported
+from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound, NotSupported
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskStatus
 from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients
 
 DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
 _CHAIN_PAGES = 5
+_MOST_GENERATIONS = 20
 _BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
@@ -39,7 +41,7 @@ async def retry(
         LeftOut(
             line=position,
             kind=LeftOutKind.DUPLICATE,
-            reason=f"called again since, by {called_later[task.to_number]}",
+            reason=called_later[task.to_number],
             to_number=task.to_number,
         )
         for position, task in enumerate(wanted, 1)
@@ -47,7 +49,7 @@ async def retry(
     ]
     wanted = [task for task in wanted if task.to_number not in called_later]
     if not wanted:
-        since = f" {len(left_out)} were called again since." if left_out else ""
+        since = f" {len(left_out)} were called again since, or wait in a later batch call." if left_out else ""
         return Outcome(
             result="nothing_to_do",
             summary=f"Nobody of {batch_call_id} is {_words(statuses)} any more.{since} Nothing was sent.",
@@ -175,34 +177,27 @@ def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
     )
 
 
-async def _called_later(relay: Relay, first: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Numbers that a later batch call of the same chain has reached or is about to call, with that one's id."""
+async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Numbers that a later batch call of the same chain has reached or is about to call, and which one that is."""
     if Operation.LIST not in relay.backend.capabilities.operations:
         return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
-    chain = {first.batch_call_id}
     later: dict[str, str] = {}
     try:
-        members = await _chain(relay, first, chain)
-        for member in members:
+        for member in await _later_of_chain(relay, current):
             async for task in relay.every_task(member.batch_call_id):
                 if task.status in _BEING_CALLED:
-                    later[task.to_number] = member.batch_call_id
+                    waits = task.status is TaskStatus.PENDING
+                    how = "waits to be called by" if waits else "called again since, by"
+                    later[task.to_number] = f"{how} {member.batch_call_id}"
     except BatchCallError as error:
         return later, (f"Later batch calls could not be read, so that they were not counted: {error.message}",)
     return later, ()
 
 
-async def _chain(relay: Relay, first: BatchCall, chain: set[str]) -> list[BatchCall]:
-    seen: list[BatchCall] = []
-    cursor: str | None = None
-    for _ in range(_CHAIN_PAGES):
-        page = await relay.backend.list(ListQuery(created_after=first.created_at, limit=100, cursor=cursor))
-        seen += page.batch_calls
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    else:
-        raise BatchCallError(f"more than {len(seen)} batch calls were made since")
+async def _later_of_chain(relay: Relay, current: BatchCall) -> list[BatchCall]:
+    """What was made after `current` of the same first list: its own retries, and those of what it is a retry of."""
+    eldest, chain = await _upwards(relay, current)
+    seen = await _made_since(relay, eldest.created_at)
     members: list[BatchCall] = []
     grown = True
     while grown:  # a retry of a retry belongs to the chain too, in whatever order the backend lists them
@@ -210,7 +205,36 @@ async def _chain(relay: Relay, first: BatchCall, chain: set[str]) -> list[BatchC
         chain.update(one.batch_call_id for one in found)
         members += found
         grown = bool(found)
-    return [one for one in members if one.status is not BatchStatus.CANCELLED or one.counts.total != 0]
+    return [
+        one
+        for one in members
+        if (one.status is not BatchStatus.CANCELLED or one.counts.total != 0)
+        and (current.created_at is None or one.created_at is None or one.created_at >= current.created_at)
+    ]
+
+
+async def _upwards(relay: Relay, current: BatchCall) -> tuple[BatchCall, set[str]]:
+    """The first of the chain that can be read, and the ids from `current` up to it."""
+    eldest, ids = current, {current.batch_call_id}
+    while eldest.retry_of is not None and eldest.retry_of not in ids and len(ids) < _MOST_GENERATIONS:
+        ids.add(eldest.retry_of)
+        try:
+            eldest, _ = await relay.backend.get(eldest.retry_of)
+        except NotFound:
+            break  # deleted; its other retries still name it
+    return eldest, ids
+
+
+async def _made_since(relay: Relay, moment: datetime | None) -> list[BatchCall]:
+    seen: list[BatchCall] = []
+    cursor: str | None = None
+    for _ in range(_CHAIN_PAGES):
+        page = await relay.backend.list(ListQuery(created_after=moment, limit=100, cursor=cursor))
+        seen += page.batch_calls
+        cursor = page.next_cursor
+        if cursor is None:
+            return seen
+    raise BatchCallError(f"more than {len(seen)} batch calls were made since")
 
 
 def _words(statuses: frozenset[TaskStatus]) -> str:

@@ -1,0 +1,72 @@
+"""Walk 4: 2,000 rows on a backend that takes 1,000, then a write whose outcome nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.recipients.workbooks import write_workbook
+from tests.vendors import zudu
+from tests.vendors.zudu import Zudu
+from tests.walks.stage import FROM, Era, every_era, numbers, playing
+
+PEOPLE = numbers(2000)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    rows = [["phone", "name"], *([one, f"P{at}"] for at, one in enumerate(PEOPLE))]
+    write_workbook(tmp_path / "leads.xlsx", {"Leads": rows})
+    return tmp_path
+
+
+def account(url: str, files: Path) -> dict[str, Any]:
+    return {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET, "files": files}
+
+
+@every_era
+async def test_the_error_spells_the_calls_out_and_they_work(era: Era, files: Path) -> None:
+    vendor = Zudu()
+    async with vendor.served() as url, playing(era, **account(url, files)) as model:
+        # F27: the parts are told before and after.
+        checked = await model.call("check_batch_call", tasks_file="leads.xlsx")
+        assert checked["parts"] == ["1-1000", "1001-2000"]
+        text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks_file="leads.xlsx")
+        assert 'rows="1-1000"' in text
+        assert 'rows="1001-2000"' in text
+        assert "Nothing was sent" in text
+        assert vendor.writes == []
+        made = [
+            await model.call("create_batch_call", from_number=FROM, tasks_file="leads.xlsx", rows=part)
+            for part in checked["parts"]
+        ]
+        assert [one["batch_call"]["counts"]["total"] for one in made] == [1000, 1000]
+        sent = [task["to_number"] for write in vendor.writes for task in write.json["tasks"]]
+        assert sent == PEOPLE
+        assert vendor.dialled == []
+
+
+@every_era
+async def test_a_create_without_an_answer_is_unknown_and_is_not_sent_again(era: Era, files: Path) -> None:
+    vendor = Zudu()
+    async with vendor.served() as url, playing(era, **account(url, files)) as model:
+        first = await model.call("create_batch_call", from_number=FROM, tasks_file="leads.xlsx", rows="1-1000")
+        vendor.swallow_next_create = True
+        # F29: an error's text is all that half of the clients show.
+        text = await model.refused(
+            "create_batch_call", "outcome_unknown", from_number=FROM, tasks_file="leads.xlsx", rows="1001-2000"
+        )
+        assert "may or may not have taken effect" in text
+        assert "not sent again" in text
+        assert "list_batch_calls" in text
+        assert zudu.KEY not in text
+        assert zudu.SECRET not in text
+        assert len(vendor.writes) == 2
+        # What the text says to do shows what is there.
+        listed = await model.call("list_batch_calls")
+        others = [one for one in listed["batch_calls"] if one["batch_call_id"] != first["batch_call"]["batch_call_id"]]
+        assert [(one["status"], one["counts"]["total"]) for one in others] == [("draft", 1000)]
+        assert len(vendor.writes) == 2
+        assert vendor.dialled == []
