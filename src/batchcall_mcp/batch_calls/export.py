@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -61,17 +62,19 @@ async def export_text(
     relay: Relay, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
 ) -> tuple[TextIO, int]:
     """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows."""
-    spool = _spool()
     names: dict[str, None] = {}
     rows = 0
-    async for task in relay.every_task(batch_call_id, statuses):
-        names.update(dict.fromkeys(task.dynamic_variables))
-        spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
-        rows += 1
-    spool.seek(0)
-    if form == "jsonl":
+    with ExitStack() as until_returned:
+        spool = until_returned.enter_context(_spool())
+        async for task in relay.every_task(batch_call_id, statuses):
+            names.update(dict.fromkeys(task.dynamic_variables))
+            spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
+            rows += 1
+        spool.seek(0)
+        if form == "csv":
+            return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names)), rows
+        until_returned.pop_all()
         return spool, rows
-    return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names)), rows
 
 
 def _spool() -> TextIO:
@@ -105,7 +108,6 @@ def _as_csv(spool: TextIO, variables: tuple[str, ...]) -> TextIO:
                 *(_harmless(values.get(name, "")) for name in own),
             ]
         )
-    spool.close()
     out.seek(0)
     return out
 

@@ -105,6 +105,8 @@ async def cancel(relay: Relay, batch_call_id: str) -> Outcome:
     current = await _current(relay, Operation.CANCEL, batch_call_id)
     if current.status in FINISHED:
         return _nothing(current, f"{batch_call_id} is already {current.status}; there is nothing to take back.")
+    if current.status is BatchStatus.DRAFT and Operation.DELETE in relay.backend.capabilities.operations:
+        return _nothing(current, f"{batch_call_id} is a draft and dials nobody; delete_batch_call removes it.")
     cancelled = await relay.backend.cancel(current)
     return Outcome(
         result="cancelled",
