@@ -1,0 +1,51 @@
+"""What happens over stdio when the account is not, or not rightly, in the environment."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import BlockingPortal
+
+from tests.server.transports import ROOT, Way
+from tests.tools.desk import opened
+
+ZUDU = {"BATCHCALL_BACKEND": "zudu", "BATCHCALL_URL": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"BATCHCALL_API_KEY": "sk_1"}, "BATCHCALL_API_SECRET is not set"),
+        ({"BATCHCALL_API_SECRET": "s3cr3t_1"}, "BATCHCALL_API_KEY is not set"),
+        ({}, "BATCHCALL_API_KEY and BATCHCALL_API_SECRET are not set"),
+    ],
+)
+def test_without_an_account_the_tools_are_there_and_a_call_names_the_variable(
+    portal: BlockingPortal, tmp_path: Path, given: dict[str, str], missing: str
+) -> None:
+    with opened(portal, Way("stdio", "auto"), tmp_path, None, **ZUDU, **given) as desk:
+        assert "create_batch_call" in desk.schemas()
+        text = desk.refused("list_batch_calls")
+        assert text.startswith(f"[configuration_error] {missing}. Nothing was sent.")
+        assert not any(value in text for value in given.values())
+
+
+@pytest.mark.parametrize("value", ["${ZUDU_API_SECRET}", "", "  ", "s3cr3t 1", "s3cr3t_1\n"])
+def test_a_secret_that_cannot_be_meant_ends_the_process_in_one_clear_line(value: str) -> None:
+    environment = dict(os.environ) | ZUDU | {"BATCHCALL_API_KEY": "sk_1", "BATCHCALL_API_SECRET": value}
+    ended = subprocess.run(
+        [sys.executable, "-m", "batchcall_mcp"],
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("batchcall-mcp: The settings do not work. BATCHCALL_API_SECRET: ")
+    assert ended.stderr.count("\n") == 1
+    assert "s3cr3t" not in ended.stderr
