@@ -168,12 +168,20 @@ class Desk:
 
 @contextmanager
 def opened(
-    portal: BlockingPortal, way: Way, home: Path, person: Person | None = None, **settings: str
+    portal: BlockingPortal,
+    way: Way,
+    home: Path,
+    person: Person | None = None,
+    settings: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[Desk]:
-    """A desk with a server, a data folder and a files folder of its own; `settings` are further BATCHCALL_* values."""
+    """A desk with a server, a data folder and a files folder of its own.
+
+    `settings` are further BATCHCALL_* values; `headers` are the caller's over HTTP (default: a new pair of the dialer).
+    """
     (home / "files").mkdir(parents=True, exist_ok=True)
-    environment = environment_of(home) | settings
-    with portal.wrap_async_context_manager(_connected(way, environment, person)) as (client, url):
+    environment = environment_of(home) | dict(settings or {})
+    with portal.wrap_async_context_manager(_connected(way, environment, person, headers)) as (client, url):
         yield Desk(way, portal, client, person, home, url)
 
 
@@ -195,7 +203,7 @@ def text_of(result: CallToolResult) -> str:
 
 @asynccontextmanager
 async def _connected(
-    way: Way, environment: Mapping[str, str], person: Person | None
+    way: Way, environment: Mapping[str, str], person: Person | None, headers: Mapping[str, str] | None
 ) -> AsyncIterator[tuple[Client, str | None]]:
     if way.transport == "stdio":
         command = ("-m", "batchcall_mcp")
@@ -204,7 +212,7 @@ async def _connected(
         return
     settings = settings_of(environment)
     server = build_server(settings, transport="http")
-    headers = _headers(settings)
+    headers = headers or _headers(settings)
     async with (
         served(server, settings, way=way, authenticate=server.authenticate) as url,
         client_of(url, way, headers=headers, elicitation_callback=person) as client,

@@ -25,7 +25,7 @@ ZUDU = {"BATCHCALL_BACKEND": "zudu", "BATCHCALL_URL": "http://127.0.0.1:9"}
 def test_without_an_account_the_tools_are_there_and_a_call_names_the_variable(
     portal: BlockingPortal, tmp_path: Path, given: dict[str, str], missing: str
 ) -> None:
-    with opened(portal, Way("stdio", "auto"), tmp_path, None, **ZUDU, **given) as desk:
+    with opened(portal, Way("stdio", "auto"), tmp_path, None, ZUDU | given) as desk:
         assert "create_batch_call" in desk.schemas()
         text = desk.refused("list_batch_calls")
         assert text.startswith(f"[configuration_error] {missing}. Nothing was sent.")

@@ -17,7 +17,7 @@ SOME_WAYS = [way for way in WAYS if way.transport != "stdio" or way.mode == "aut
 
 @contextmanager
 def in_mode(portal: BlockingPortal, way: Way, home: Path, mode: str) -> Iterator[Desk]:
-    with opened(portal, way, home, Person(), BATCHCALL_MODE=mode) as desk:
+    with opened(portal, way, home, Person(), {"BATCHCALL_MODE": mode}) as desk:
         yield desk
 
 
@@ -48,7 +48,7 @@ def test_draft_mode_makes_drafts_and_lets_nothing_ring(portal: BlockingPortal, w
 
 def test_without_confirmation_a_limit_stops_a_wrong_list(portal: BlockingPortal, tmp_path: Path) -> None:
     limits = {"BATCHCALL_CONFIRM": "off", "BATCHCALL_MAX_CALLS_PER_LAUNCH": "2"}
-    with opened(portal, Way("http", "auto"), tmp_path, None, **limits) as desk:
+    with opened(portal, Way("http", "auto"), tmp_path, None, limits) as desk:
         small, large = desk.draft(desk.people(2)), desk.draft(desk.people(3))
         text = desk.refused("start_batch_call", batch_call_id=large, trigger_timestamp="now")
         assert text.startswith("[invalid_input] ")
@@ -61,7 +61,7 @@ def test_without_confirmation_a_limit_stops_a_wrong_list(portal: BlockingPortal,
 
 
 def test_where_only_a_person_may_confirm_no_code_is_given(portal: BlockingPortal, tmp_path: Path) -> None:
-    with opened(portal, Way("http", "auto"), tmp_path, None, BATCHCALL_CONFIRM="person") as desk:
+    with opened(portal, Way("http", "auto"), tmp_path, None, {"BATCHCALL_CONFIRM": "person"}) as desk:
         text = desk.refused("start_batch_call", batch_call_id=desk.draft(desk.people(1)), trigger_timestamp="now")
         assert text.startswith("[not_confirmed] BATCHCALL_CONFIRM=person")
         assert desk.dialled() == []
@@ -69,6 +69,6 @@ def test_where_only_a_person_may_confirm_no_code_is_given(portal: BlockingPortal
 
 def test_where_codes_are_wanted_nobody_is_asked(portal: BlockingPortal, tmp_path: Path) -> None:
     person = Person()
-    with opened(portal, Way("http", "auto"), tmp_path, person, BATCHCALL_CONFIRM="code") as desk:
+    with opened(portal, Way("http", "auto"), tmp_path, person, {"BATCHCALL_CONFIRM": "code"}) as desk:
         asked = desk.call("start_batch_call", batch_call_id=desk.draft(desk.people(1)), trigger_timestamp="now")
         assert (asked["result"], person.questions) == ("confirmation_required", [])
