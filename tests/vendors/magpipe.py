@@ -226,7 +226,7 @@ class Magpipe:
 
     def _get(self, body: dict[str, Any]) -> dict[str, Any]:
         batch = self._batch(body)
-        runs = [] if batch["status"] in {"recurring", "paused"} else None
+        runs: list[Any] | None = [] if batch["status"] in {"recurring", "paused"} else None
         return {"batch": self._row(batch), "recipients": self.recipients[batch["id"]], "runs": runs}
 
     def _update(self, body: dict[str, Any]) -> dict[str, Any]:

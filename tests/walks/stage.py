@@ -96,9 +96,10 @@ class Model:
         result = await self._called(tool, arguments)
         assert not result.is_error, _text(result)
         assert result.structured_content is not None
-        assert json.loads(_text(result)) == result.structured_content
-        assert result.structured_content["summary"]
-        return result.structured_content
+        structured: dict[str, Any] = result.structured_content
+        assert json.loads(_text(result)) == structured
+        assert structured["summary"]
+        return structured
 
     async def refused(self, tool: str, code: str, **arguments: Any) -> str:
         """A call that fails with this code, as its text."""
@@ -113,9 +114,10 @@ class Model:
 
     async def schema(self, tool: str) -> dict[str, Any]:
         """The input schema's properties."""
-        listed = {one.name: one.input_schema for one in (await self.client.list_tools()).tools}
-        properties: dict[str, Any] = listed[tool]["properties"]
-        return properties
+        listed: dict[str, dict[str, Any]] = {
+            one.name: one.input_schema["properties"] for one in (await self.client.list_tools()).tools
+        }
+        return listed[tool]
 
     async def tools(self) -> set[str]:
         """The names of all tools."""

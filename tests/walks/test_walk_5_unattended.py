@@ -88,8 +88,8 @@ async def test_person_mode_never_gives_the_model_a_code(era: Era, tmp_path: Path
 async def test_off_lets_a_small_launch_through_and_blocks_what_a_person_would_have_judged(
     era: Era, tmp_path: Path
 ) -> None:
-    settings = {"data_dir": tmp_path, "confirm": "off", "max_calls_per_launch": "4", "simulated_speed": "2000"}
-    async with playing(era, **settings) as model:
+    off = {"confirm": "off", "max_calls_per_launch": "4", "simulated_speed": "2000"}
+    async with playing(era, None, data_dir=tmp_path, **off) as model:
         name = await draft(model)
         # F34: last year's date would mean now; nobody is there to say no.
         past = await model.refused(
@@ -125,7 +125,7 @@ async def test_off_blocks_what_cannot_be_stopped(era: Era) -> None:
     vendor = Zudu()
     pair = {"api_key": zudu.KEY, "api_secret": zudu.SECRET}
     off = {"confirm": "off", "max_calls_per_launch": "4"}
-    async with vendor.served() as url, playing(era, backend="zudu", url=url, **pair, **off) as model:
+    async with vendor.served() as url, playing(era, None, backend="zudu", url=url, **pair, **off) as model:
         made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
         text = await model.refused(
             "start_batch_call",
