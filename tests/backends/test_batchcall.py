@@ -446,6 +446,24 @@ class TestRead:
         found, _ = await zudu.get(ID)
         assert (found.status, found.backend_status) == expected
 
+    @pytest.mark.parametrize(
+        ("quiet", "window"),
+        [
+            ({"start_time": "22:00", "end_time": "08:00", "timezone": "Asia/Calcutta"}, ("08:00", "22:00")),
+            ({"start_time": "17:00:00", "end_time": "24:00", "timezone": "UTC"}, ("00:00", "17:00")),
+            ({"start_time": "17:00", "end_time": "08:00"}, ("08:00", "17:00")),
+            ({"start_time": "17", "end_time": "08:00"}, None),
+            ({"enabled": False, "start_time": "17:00", "end_time": "08:00"}, None),
+        ],
+    )
+    async def test_quiet_hours_are_read_as_the_window_that_they_leave(
+        self, vendor: Vendor, zudu: ZuduBackend, quiet: dict[str, Any], window: tuple[str, str] | None
+    ) -> None:
+        vendor.answers[f"GET /batch-call/{ID}"] = envelope({**SEED_DATA, "quiet_hours": quiet})
+        found, _ = await zudu.get(ID)
+        assert (found.window and (found.window.start, found.window.end)) == window
+        assert bool(found.notes) == (window is None and quiet.get("enabled") is None)
+
     async def test_a_name_that_carries_a_reference_gives_retry_of(self, vendor: Vendor, zudu: ZuduBackend) -> None:
         vendor.answers[f"GET /batch-call/{ID}"] = envelope({**SEED_DATA, "name": "N (retry of b_1)"})
         found, _ = await zudu.get(ID)
@@ -526,6 +544,22 @@ class TestPaging:
                 break
         assert [task.task_id for task in found] == [f"t{n}" for n in range(total)]
         assert len(vendor.asked) <= 2 * (total // min(limit, largest) + 2) + 2
+
+    async def test_pages_with_gaps_do_not_stop_the_reading(self, vendor: Vendor, zudu: ZuduBackend) -> None:
+        def reply(asked: Asked) -> Any:
+            page, size = int(asked.query["page"][0]), int(asked.query["limit"][0])
+            rows = [{"task_id": f"t{n}"} for n in range(page * size, (page + 1) * size - 1)]
+            return envelope({"tasks": rows, "pagination": {"has_next_page": page < 2}})
+
+        vendor.answers[f"GET /batch-call/{ID}/tasks"] = reply
+        found: list[str | None] = []
+        cursor: str | None = None
+        for _ in range(2):
+            _, page = await zudu.get(ID, TaskQuery(limit=200, cursor=cursor))
+            assert page is not None
+            found += [task.task_id for task in page.tasks]
+            cursor = page.next_cursor
+        assert (found, cursor) == ([f"t{n}" for n in range(299) if n not in {99, 199}], None)
 
     async def test_a_filter_reads_on_and_loses_nothing(self, vendor: Vendor, zudu: ZuduBackend) -> None:
         vendor.answers[f"GET /batch-call/{ID}/tasks"] = tasks_page(0, "total_count", total=250)

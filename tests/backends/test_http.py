@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import product
@@ -238,6 +241,24 @@ async def test_a_refused_connection_is_tried_again_also_for_a_write_and_says_tha
             with pytest.raises(BackendUnavailable, match="Nothing was sent"):
                 await ask(caller, writes=writes)
     assert len(clock.slept) == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fills a listen queue as Linux counts it")
+async def test_a_connection_that_never_comes_about_is_known_to_have_carried_nothing() -> None:
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        clock = Clock()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with caller_of(url, clock, timeout_s=0.4) as caller:
+            with pytest.raises(BackendUnavailable, match="Nothing was sent"):
+                await ask(caller, writes=True)
+    assert len(clock.slept) == 2
 
 
 async def test_a_read_succeeds_after_an_error_that_passes() -> None:

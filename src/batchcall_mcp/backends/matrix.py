@@ -23,9 +23,21 @@ _WINDOWS = {
 _DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
 _IDEMPOTENCY = {"none": "no", "key": "`idempotency_key`", "task_id": "by task id"}
 
+
+def _names(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names)
+
+
+def _updates(can: Capabilities) -> str:
+    """By the names that the tools use."""
+    if Operation.UPDATE not in can.operations:
+        return "no"
+    return _names(sorted("trigger_timestamp" if name == "trigger_at" else name for name in can.update_fields))
+
+
 _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("drafts", lambda can: _DRAFTS[can.drafts]),
-    ("update", lambda can: _updates(can)),
+    ("update", _updates),
     ("pause and resume", lambda can: _yes({Operation.PAUSE, Operation.RESUME} <= can.operations)),
     ("cancel takes back", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
     ("what cancel does", lambda can: can.cancel_effect),
@@ -62,20 +74,9 @@ def _limitations(backend: type[Backend]) -> list[str]:
     return [f"`{backend.name}`:", "", *(f"- {sentence}" for sentence in backend.capabilities.limitations)]
 
 
-def _updates(can: Capabilities) -> str:
-    """By the names that the tools use."""
-    if Operation.UPDATE not in can.operations:
-        return "no"
-    return _names(sorted("trigger_timestamp" if name == "trigger_at" else name for name in can.update_fields))
-
-
 def _outcomes(can: Capabilities) -> tuple[str, ...]:
     everything = set(TaskStatus) - {TaskStatus.UNKNOWN}
     return ("all",) if everything <= set(can.outcomes) else tuple(status.value for status in can.outcomes)
-
-
-def _names(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names)
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - it is the value
