@@ -158,6 +158,20 @@ async def test_a_redial_passes_the_do_not_call_list_again(new_caller: NewCaller,
         assert len(caller.dialled()) == 1
 
 
+async def test_a_process_without_the_setting_does_not_take_the_list_from_the_others(
+    new_caller: NewCaller, tmp_path: Path
+) -> None:
+    """They share one database, and whose engine dials is chance."""
+    listed = tmp_path / "do-not-call.txt"
+    listed.write_text("+12132999990\n")
+    async with new_caller(do_not_call=listed):
+        pass
+    async with new_caller() as caller:
+        batch_call_id = await caller.create(["+12132999990"], send_now=True)
+        data = await caller.until_status(batch_call_id, "completed")
+        assert (data["counts"]["skipped"], caller.dialled()) == (1, [])
+
+
 async def test_out_of_redials_the_last_outcome_is_final(caller: Caller) -> None:
     """Busy, three times in all."""
     batch_call_id = await caller.create(

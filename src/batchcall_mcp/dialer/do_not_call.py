@@ -14,7 +14,11 @@ LOG = logging.getLogger(__name__)
 
 
 class DoNotCallFile:
-    """Notices when the file changes. Without a path the stored list is empty."""
+    """Notices when the file changes.
+
+    Without a path the stored list stays: several processes share a database, and one that was started without the
+    setting must not take the list from the others. An empty file empties it.
+    """
 
     def __init__(self, path: Path | None, default_region: str | None = None) -> None:
         self._default_region = default_region
@@ -27,8 +31,10 @@ class DoNotCallFile:
         Raises:
             BatchCallError: the file cannot be read; the stored list stays as it was.
         """
+        if self._path is None:
+            return
         seen = self._state()
-        numbers = load_do_not_call(self._path, self._default_region) if self._path else frozenset()
+        numbers = load_do_not_call(self._path, self._default_region)
         with to.writing() as tx:
             store.replace_do_not_call(tx, sorted(numbers), to.now())
         self._seen = seen
