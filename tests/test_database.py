@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.database import open_sqlite, reading
+from batchcall_mcp.errors import ConfigurationError
 
 METADATA = sa.MetaData()
 NUMBERS = sa.Table("numbers", METADATA, sa.Column("n", sa.Integer, primary_key=True))
@@ -100,3 +101,11 @@ def test_processes_may_open_a_new_file_at_the_same_time(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.close()
     assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+
+
+def test_a_folder_that_cannot_be_made_is_the_operators_to_mend(tmp_path: Path) -> None:
+    """The text names the variable, as root too: a file stands where the folder should be."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigurationError, match="BATCHCALL_DATA_DIR"):
+        open_sqlite(tmp_path / "file" / "it.db")

@@ -9,6 +9,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from batchcall_mcp.errors import ConfigurationError
+
 _READING = {"batchcall_reading": True}
 
 
@@ -17,9 +19,18 @@ def open_sqlite(path: Path) -> sa.Engine:
 
     Transactions begin with BEGIN IMMEDIATE, so that a read followed by a write cannot fail half-way for a lock, and
     wait up to 30 s for another process's transaction. Those of `reading` take no lock at all.
+
+    Raises:
+        ConfigurationError: the folder cannot be made or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data folder {path.parent} cannot be used: {error.strerror}. Nothing was sent. "
+            "Make it writable, or name another one with BATCHCALL_DATA_DIR."
+        ) from error
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
 
     @event.listens_for(engine, "connect")

@@ -26,6 +26,7 @@ from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.operations import Operations
 from batchcall_mcp.dialer.records import Clock, utc_now
 from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
@@ -82,6 +83,17 @@ class EmbeddedDialer:
         self._engine: Engine | None = None
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
         self.app: Final[FastAPI] = build_app(Face(operations, self.verify, self._engine_state), self._lifespan)
+
+    @classmethod
+    def of(cls, settings: Settings) -> EmbeddedDialer:
+        """The dialer that the settings describe, not started."""
+        return cls(
+            settings.data_dir,
+            simulated_speed=settings.simulated_speed,
+            do_not_call=settings.do_not_call,
+            default_region=settings.default_region,
+            calling_hours=settings.calling_hours,
+        )
 
     def store(self) -> Store:
         """The database, opened by whoever needs it first. Blocks."""

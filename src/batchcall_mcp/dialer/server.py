@@ -19,17 +19,6 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
 
 
-def dialer_of(settings: Settings) -> EmbeddedDialer:
-    """The dialer that the settings describe, not started."""
-    return EmbeddedDialer(
-        settings.data_dir,
-        simulated_speed=settings.simulated_speed,
-        do_not_call=settings.do_not_call,
-        default_region=settings.default_region,
-        calling_hours=settings.calling_hours,
-    )
-
-
 def serve(settings: Settings, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
     """Serve and dial until SIGINT or SIGTERM. On the first start one key pair is made, or taken from the settings.
 
@@ -37,7 +26,7 @@ def serve(settings: Settings, *, host: str = DEFAULT_HOST, port: int = DEFAULT_P
         SystemExit: after a signal (0), or if the address cannot be had (1).
         ConfigurationError: only one half of the first pair is set.
     """
-    dialer = dialer_of(settings)
+    dialer = EmbeddedDialer.of(settings)
     pair = keys.first_pair(dialer.store(), _given_pair(settings))
     if pair is not None:
         _say_first_pair(pair, given=settings.api_key is not None)
@@ -55,7 +44,7 @@ def serve(settings: Settings, *, host: str = DEFAULT_HOST, port: int = DEFAULT_P
 
 def create_key(settings: Settings, organization_id: str = LOCAL) -> KeyPair:
     """Make a key pair; it is not stored and cannot be shown again."""
-    store = dialer_of(settings).store()
+    store = EmbeddedDialer.of(settings).store()
     pair = keys.new_pair()
     keys.add(store, pair, organization_id)
     store.close()

@@ -6,6 +6,7 @@ Nothing here belongs to a caller; a caller's credentials live in the `Relay` of 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from mcp.server.mcpserver import Context
 from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import Backend, Capabilities, Credentials
+from batchcall_mcp.backends.dialer import open_dialer_client
 from batchcall_mcp.backends.http import BackendHttp, open_client
-from batchcall_mcp.backends.registry import backend_class, base_url, select
+from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
 from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.server.asking import ClientAsker
 from batchcall_mcp.server.credentials import caller_credentials, caller_id
@@ -28,7 +31,8 @@ from batchcall_mcp.settings import Settings
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.embedded import EmbeddedDialer
 
-_EMBEDDED = "dialer"
+logger = logging.getLogger(__name__)
+
 _HEAD_START_S = 1.0
 
 
@@ -41,7 +45,7 @@ class Service:
         """Whether callers share this machine's disk (stdio)."""
         self.guard = Guard.of(settings.mode, settings.confirm, settings.max_calls_per_launch)
         self.backend_type = backend_class(select(settings))
-        self._url = None if self.embedded else base_url(settings, self.backend_type)
+        self._url = self.backend_type.default_url if self.embedded else base_url(settings, self.backend_type)
         self._stack: AsyncExitStack | None = None
         self._opened = 0
         self._http: BackendHttp | None = None
@@ -56,7 +60,7 @@ class Service:
     @property
     def embedded(self) -> bool:
         """Whether the backend is the dialer in this process."""
-        return self.backend_type.name == _EMBEDDED
+        return self.backend_type.name == EMBEDDED
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Service]:
@@ -78,7 +82,10 @@ class Service:
     async def _start_soon(self) -> None:
         """A call that was scheduled yesterday is placed although nobody asks today; the handshake goes first."""
         await anyio.sleep(_HEAD_START_S)
-        await self.http()
+        try:
+            await self.http()
+        except BatchCallError as error:
+            logger.warning("The dialer does not run, and every tool call will say why: %s", error)
 
     async def http(self) -> BackendHttp:
         """The one way to the backend, opened when it is first needed."""
@@ -87,23 +94,17 @@ class Service:
                 self._stack = self._stack or AsyncExitStack()
                 client = await self._open_dialer(self._stack) if self.embedded else open_client()
                 await self._stack.enter_async_context(client)
-                self._http = BackendHttp(client, self._url or "http://dialer", self.settings.request_timeout_s)
+                self._http = BackendHttp(client, self._url, self.settings.request_timeout_s)
             return self._http
 
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
         """Start the dialer; its imports are heavy, so that they run beside the protocol, not before it."""
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.embedded")
-        dialer: EmbeddedDialer = module.EmbeddedDialer(
-            self.settings.data_dir,
-            simulated_speed=self.settings.simulated_speed,
-            do_not_call=self.settings.do_not_call,
-            default_region=self.settings.default_region,
-            calling_hours=self.settings.calling_hours,
-        )
+        dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings)
         stack.push_async_callback(dialer.aclose)
         await dialer.start()
         self._dialer = dialer
-        return open_client(httpx2.ASGITransport(dialer.app))
+        return open_dialer_client(dialer.app)
 
     async def credentials(self, headers: Mapping[str, str] | None) -> Credentials:
         """Whose call it is; over stdio without an account, the embedded dialer's own pair.
