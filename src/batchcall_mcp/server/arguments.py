@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,9 +15,8 @@ from batchcall_mcp.model import NOT_REACHED, CallingWindow, CallTask, RetryPolic
 AS_CREATE = "As in create_batch_call"
 
 
+# The two classes have no docstring, because pydantic would tell it to the model, in every schema.
 class TaskInput(BaseModel):
-    """One person to call, as a model writes it."""
-
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
@@ -28,21 +27,23 @@ class TaskInput(BaseModel):
 
 
 class PlainTaskInput(BaseModel):
-    """One person to call, on a backend whose tasks carry a number and a name only."""
-
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
     name: str | None = None
 
 
-Id = Annotated[str, Field(min_length=1, max_length=200, description="Batch call ID")]
-Tasks = Annotated[
-    list[TaskInput] | list[PlainTaskInput] | None, Field(description="The people to call, in order; or use tasks_file")
-]
+def _lengths_untold(schema: dict[str, Any]) -> None:
+    """Lengths that only stop nonsense are checked, and not told: a dozen times over they cost the model's context."""
+    schema.pop("minLength", None)
+    schema.pop("maxLength", None)
+
+
+Id = Annotated[str, Field(min_length=1, max_length=200, description="Batch call ID", json_schema_extra=_lengths_untold)]
+Tasks = Annotated[list[TaskInput] | list[PlainTaskInput] | None, Field(description="The people to call, in order")]
 TasksFile = Annotated[
     str | None,
-    Field(description="CSV, JSONL or XLSX in the folder that get_backend names; other columns become variables"),
+    Field(description="Instead of tasks: CSV, JSONL or XLSX in get_backend's folder; other columns become variables"),
 ]
 Rows = Annotated[str | None, Field(description='Only these data rows, such as "1-1000" or "1-1000,1500"')]
 NumberColumn = Annotated[str | None, Field(description="Column with the number, if not the one detected")]
@@ -54,9 +55,9 @@ Window = Annotated[
     CallingWindow | None, Field(description='Hours in which calls may start, "HH:MM"; default: the backend\'s')
 ]
 Timezone = Annotated[str | None, Field(description="IANA zone; reads a trigger_timestamp that has no offset")]
-Moment = Annotated[str | int | float | None, Field(description="ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch")]
+Moment = Annotated[str | float | None, Field(description="ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch")]
 Start = Annotated[
-    str | int | float,
+    str | float,
     Field(description='"now", or ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
 ]
 Concurrency = Annotated[int | None, Field(ge=1, le=1000, description="Most calls at once")]
@@ -65,13 +66,21 @@ IdempotencyKey = Annotated[
     str | None, Field(min_length=1, max_length=200, description="Same key = same batch call, however often called")
 ]
 Code = Annotated[
-    str | None, Field(max_length=40, description="From confirmation_required, only after the person's yes")
+    str | None,
+    Field(
+        max_length=40,
+        description="From confirmation_required, only after the person's yes",
+        json_schema_extra=_lengths_untold,
+    ),
 ]
 StatusFilter = Annotated[
     list[TaskStatus | Literal["not_reached"]] | None, Field(min_length=1, description="Only tasks in these states")
 ]
 Limit = Annotated[int, Field(ge=1, le=100, description="Most entries in the answer")]
-Cursor = Annotated[str | None, Field(max_length=500, description="next_cursor of the last answer")]
+Cursor = Annotated[
+    str | None,
+    Field(max_length=500, description="next_cursor of the last answer", json_schema_extra=_lengths_untold),
+]
 
 
 def source_of(

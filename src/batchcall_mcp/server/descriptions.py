@@ -14,8 +14,8 @@ from batchcall_mcp.backends.base import Capabilities, Operation
 def _get_backend(capabilities: Capabilities) -> str:
     del capabilities
     return (
-        "Facts to plan a batch call with: the account's caller numbers and agents, limits, the folder and files that "
-        "tasks_file may name, what this backend cannot do, how launches are confirmed, the time now. Call it first; "
+        "Facts to plan a batch call with: the account's caller numbers and agents, limits, files with lists (where "
+        "a disk is shared), what this backend cannot do, how launches are confirmed, the time now. Call it first; "
         "use list_batch_calls for batch calls that exist."
     )
 
@@ -67,9 +67,10 @@ def _start(capabilities: Capabilities) -> str:
         if capabilities.drafts == "full"
         else "now (this backend cannot schedule a stored draft)"
     )
+    paused = ", for a paused one resume_batch_call" if Operation.RESUME in capabilities.operations else ""
     return (
         f"Launch a batch call: phones ring {when}. Asks for a confirmation first. Use it after the person has seen the "
-        "draft; for one that has ended use retry_batch_call, for a paused one resume_batch_call."
+        f"draft; for one that has ended use retry_batch_call{paused}."
     )
 
 

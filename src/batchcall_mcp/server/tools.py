@@ -16,7 +16,7 @@ from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.model import NOT_REACHED, TaskStatus
 from batchcall_mcp.server import read_tools, write_tools
-from batchcall_mcp.server.arguments import PlainTaskInput, StatusFilter, TaskInput
+from batchcall_mcp.server.arguments import PlainTaskInput, TaskInput
 from batchcall_mcp.server.asking import QuestionPending
 from batchcall_mcp.server.descriptions import DESCRIPTIONS
 from batchcall_mcp.server.service import Service
@@ -100,7 +100,7 @@ def _tool(spec: Spec, service: Service, capabilities: Capabilities) -> Tool:
         ),
         drop=_missing(name, capabilities, local_files=service.local) & parameters.keys(),
         require=required,
-        retype={key: value for key, value in _retyped(name, capabilities).items() if key in parameters},
+        retype=_retyped(spec.body, capabilities),
     )
     if name != "create_batch_call":
         tool.parameters = _shapes_told_once(tool.parameters)
@@ -167,20 +167,17 @@ _UPDATE_FIELDS = frozenset(
 )
 
 
-def _retyped(tool: str, capabilities: Capabilities) -> dict[str, Any]:
-    """Narrower types, where this backend has less."""
+def _retyped(body: Body, capabilities: Capabilities) -> dict[str, Any]:
+    """Narrower types, where this backend has less. What is said of an argument stays the tool's own."""
     task = TaskInput if capabilities.dynamic_variables else PlainTaskInput
-    described = inspect.get_annotations(write_tools.update_batch_call, eval_str=True)["tasks"]
     told = {TaskStatus.PENDING, TaskStatus.CALLING, *capabilities.outcomes}
     words = [str(status) for status in TaskStatus if status in told]
     words += ["not_reached"] if told & NOT_REACHED else []
-    narrowed: dict[str, Any] = {
-        "tasks": Annotated[list[task] | None, *get_args(described)[1:]],  # type: ignore[valid-type]
-        "task_status": Annotated[list[_one_of(words)] | None, *get_args(StatusFilter)[1:]],  # type: ignore[misc]
-    }
-    if tool == "start_batch_call" and capabilities.drafts == "start_now_only":
-        narrowed["trigger_timestamp"] = Literal["now"]
-    return narrowed
+    narrower: dict[str, Any] = {"tasks": list[task] | None, "task_status": list[_one_of(words)] | None}  # type: ignore[valid-type, misc]
+    if body is write_tools.start_batch_call and capabilities.drafts == "start_now_only":
+        narrower["trigger_timestamp"] = Literal["now"]
+    written = inspect.get_annotations(body, eval_str=True)
+    return {name: Annotated[kind, *get_args(written[name])[1:]] for name, kind in narrower.items() if name in written}
 
 
 def _one_of(words: Sequence[str]) -> Any:

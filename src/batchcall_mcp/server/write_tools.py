@@ -29,7 +29,7 @@ async def create_batch_call(
     window: given.Window = None,
     timezone: given.Timezone = None,
     trigger_timestamp: Annotated[
-        str | int | float | None, Field(description='Dial then: "now", ISO 8601 or an epoch; left out: a draft')
+        str | float | None, Field(description='Dial then: "now", ISO 8601 or an epoch; left out: a draft')
     ] = None,
     max_concurrency: given.Concurrency = None,
     retry: given.Retry = None,

@@ -1,0 +1,176 @@
+"""The tool surface is a contract: what a model reads changes only on purpose, stays small and says nothing untrue."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mcp.types import Tool
+
+from tests.server.contract import RENEW, SNAPSHOTS, SURFACES, Surface, told
+from tests.server.tool_table import README, renewed
+
+MOST_BYTES = 13_000
+MOST_TOOLS = 15
+
+every_surface = pytest.mark.parametrize("surface", SURFACES, ids=str)
+OF_OTHERS = {"dynamic_variables", "max_retries", "batch_call"}
+
+
+@every_surface
+def test_what_a_client_is_told_is_what_the_snapshots_hold(surface: Surface) -> None:
+    now = dict(surface.files())
+    kept = {path: path.read_text(encoding="utf-8") for path in (SNAPSHOTS / str(surface)).glob("*")}
+    drift = [
+        line
+        for path in sorted(now.keys() | kept.keys())
+        for line in difflib.unified_diff(
+            kept.get(path, "").splitlines(),
+            now.get(path, "").splitlines(),
+            f"{path.relative_to(SNAPSHOTS)} as agreed",
+            f"{path.relative_to(SNAPSHOTS)} as it is",
+            lineterm="",
+        )
+    ]
+    assert not drift, "\n".join([f"The tools changed. If that is meant: {RENEW}, and read the diff.", *drift])
+
+
+def test_no_snapshot_is_left_of_a_surface_that_is_gone() -> None:
+    assert {folder.name for folder in SNAPSHOTS.iterdir()} == {str(surface) for surface in SURFACES}
+
+
+@every_surface
+def test_the_tools_cost_a_model_little(surface: Surface) -> None:
+    tools = surface.tools()
+    read = [{name: told(tool)[name] for name in ("name", "description", "inputSchema")} for tool in tools]
+    size = sum(len(json.dumps(tool, separators=(",", ":"), ensure_ascii=False).encode()) for tool in read)
+    assert size <= MOST_BYTES
+    assert len(tools) <= MOST_TOOLS
+    assert len((surface.server().instructions or "").encode()) < 1024
+
+
+@every_surface
+def test_every_tool_has_a_title_and_says_what_it_does_to_the_world(surface: Surface) -> None:
+    for tool in surface.tools():
+        hints = tool.annotations
+        assert tool.title, tool.name
+        assert hints is not None
+        given = (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
+        assert None not in given, tool.name
+        assert not (hints.read_only_hint and hints.destructive_hint), tool.name
+
+
+@every_surface
+def test_whatever_can_ring_a_phone_is_marked_destructive(surface: Surface) -> None:
+    tools = {tool.name: tool for tool in surface.tools()}
+    for name, tool in tools.items():
+        if "confirmation_code" in tool.input_schema["properties"] and name != "retry_batch_call":
+            assert tool.annotations is not None
+            assert tool.annotations.destructive_hint, name
+
+
+@every_surface
+def test_arguments_are_closed_described_and_without_noise(surface: Surface) -> None:
+    for tool in surface.tools():
+        schema = tool.input_schema
+        assert schema["additionalProperties"] is False, tool.name
+        assert not {"anyOf", "oneOf", "allOf"} & schema.keys(), tool.name
+        for name, argument in schema["properties"].items():
+            assert argument.get("description"), f"{tool.name}.{name}"
+        for node in nodes(schema):
+            assert "title" not in node, tool.name
+            assert {"type": "null"} not in node.get("anyOf", []), tool.name
+
+
+@every_surface
+def test_an_argument_is_described_as_what_it_is_in_that_tool(surface: Surface) -> None:
+    tools = {tool.name: tool.input_schema["properties"] for tool in surface.tools()}
+    assert tools["create_batch_call"]["tasks"]["description"] == "The people to call, in order"
+    if "tasks" in tools["update_batch_call"]:
+        assert tools["update_batch_call"]["tasks"]["description"] == "Replaces the whole list"
+
+
+@every_surface
+def test_every_result_is_described(surface: Surface) -> None:
+    for tool in surface.tools():
+        assert tool.output_schema is not None, tool.name
+        assert tool.output_schema["type"] == "object", tool.name
+        assert list(tool.output_schema["properties"])[:2] == ["summary", "next"], tool.name
+
+
+@every_surface
+def test_no_text_names_a_tool_or_an_argument_that_is_not_there(surface: Surface) -> None:
+    tools = surface.tools()
+    known = {tool.name for tool in tools} | OF_OTHERS
+    for tool in tools:
+        known |= tool.input_schema["properties"].keys()
+        for schema in (tool.input_schema, tool.output_schema or {}):
+            known |= set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', json.dumps(schema)))
+    for where, text in texts(surface, tools):
+        named = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text))
+        assert named <= known, f"{where} names {named - known}"
+
+
+@pytest.mark.parametrize(
+    ("surface", "absent"),
+    [
+        (Surface("zudu"), {"pause_batch_call", "resume_batch_call"}),
+        (Surface("magpipe"), {"delete_batch_call"}),
+        (Surface("dialer"), set()),
+        (Surface("batchcall"), set()),
+    ],
+    ids=str,
+)
+def test_what_the_backend_cannot_do_is_not_there(surface: Surface, absent: set[str]) -> None:
+    everything = {tool.name for tool in Surface("dialer").tools()}
+    assert everything - {tool.name for tool in surface.tools()} == absent
+
+
+def test_zudu_promises_neither_a_pause_nor_a_retry_that_dials() -> None:
+    tools = {tool.name: tool for tool in Surface("zudu").tools()}
+    assert not [where for where, text in texts(Surface("zudu"), list(tools.values())) if "pause" in text.lower()]
+    assert "NEW draft" in (tools["retry_batch_call"].description or "")
+    assert "cannot stop calls once" in (tools["cancel_batch_call"].description or "")
+    assert not {"idempotency_key", "max_concurrency"} & tools["create_batch_call"].input_schema["properties"].keys()
+
+
+def test_magpipe_starts_at_once_only_and_schedules_when_created() -> None:
+    tools = {tool.name: tool.input_schema["properties"] for tool in Surface("magpipe").tools()}
+    assert tools["start_batch_call"]["trigger_timestamp"].get("const") == "now"
+    assert {"trigger_timestamp", "confirmation_code"} <= tools["create_batch_call"].keys()
+
+
+def test_over_http_no_file_is_an_argument() -> None:
+    for tool in Surface("dialer", "http").tools():
+        assert not {"tasks_file", "number_column"} & tool.input_schema["properties"].keys(), tool.name
+
+
+def texts(surface: Surface, tools: list[Tool]) -> Iterator[tuple[str, str]]:
+    """Everything that is said in words, and where."""
+    yield "instructions", surface.server().instructions or ""
+    for tool in tools:
+        yield tool.name, tool.description or ""
+        for name, argument in tool.input_schema["properties"].items():
+            yield f"{tool.name}.{name}", argument["description"]
+
+
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every schema inside a schema; the names of properties are no keywords."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from nodes(part)
+    elif isinstance(schema, dict):
+        yield schema
+        for key, part in schema.items():
+            for inner in part.values() if key in {"properties", "$defs"} else [part]:
+                if key not in {"enum", "default"}:
+                    yield from nodes(inner)
+
+
+def test_the_table_of_tools_in_the_readme_is_theirs() -> None:
+    readme = README.read_text(encoding="utf-8")
+    assert renewed(readme) == readme, "The tools changed: python -m tests.server.tool_table"
