@@ -158,3 +158,19 @@ async def test_a_key_says_whether_a_job_is_the_same_one_and_the_report_finds_tod
         assert counts["batch_call"]["counts"]["total"] == len(PEOPLE)
         assert "tasks" not in counts
     assert dials(tmp_path) == Counter()
+
+
+@pytest.mark.parametrize("generation", zudu.GENERATIONS, ids=str)
+async def test_a_time_in_the_past_that_a_person_confirmed_means_now(generation: zudu.Generation) -> None:
+    vendor, person = Zudu(generation), Person("yes")
+    pair = {"api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    async with vendor.served() as url, playing("auto", person, backend="zudu", url=url, **pair) as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+        begun = await model.call(
+            "start_batch_call",
+            batch_call_id=made["batch_call"]["batch_call_id"],
+            trigger_timestamp="2025-11-24T09:00-05:00",
+        )
+        assert "lies in the past: this means now" in person.questions[0]
+        assert begun["result"] == "started"
+    assert vendor.dialled == PEOPLE

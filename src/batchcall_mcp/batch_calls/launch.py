@@ -49,7 +49,9 @@ async def start(
     found, needed = await relay.admit(Operation.START, request, current, tasks, warnings=moved, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, relay.tool, current)
-    started = await relay.backend.start(current, at, idempotency_key)
+    # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
+    later = at if at is not None and at > relay.clock() else None
+    started = await relay.backend.start(current, later, idempotency_key)
     scheduled = started.status is BatchStatus.SCHEDULED and started.scheduled_at is not None
     summary = (
         f"{batch_call_id} is scheduled for {started.scheduled_at:%Y-%m-%d %H:%M UTC}."

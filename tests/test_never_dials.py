@@ -1,0 +1,316 @@
+"""No phone rings by accident: every write tool, with every argument that can dial, without anybody's yes.
+
+Two clients give no yes: one that cannot ask questions (it gets a code, which a person was not shown yet), and one that
+answers no. After each call the vendor has received no write, and has dialled nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcp.types import TextContent
+
+from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from tests.vendors import magpipe, zudu
+from tests.vendors.magpipe import Magpipe
+from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.zudu import Zudu
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Era, Model, Person, dials, number, playing, tomorrow_at
+
+Call: TypeAlias = tuple[str, dict[str, Any]]
+PEOPLE = [number(NEW_YORK, line) for line in (0, 1, 7)]  # the last one is busy at the dialer
+STRANGERS = [number(NEW_YORK, line) for line in (50, 51)]
+TASKS = [{"to_number": one} for one in PEOPLE]
+OTHERS = [{"to_number": one} for one in STRANGERS]
+FUTURE = "2100-01-01T00:00Z"
+LATER = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+PAST = "2020-01-01T00:00-05:00"
+WHENEVER: tuple[str | int, ...] = ("now", FUTURE, PAST, LATER, LATER * 1000, 0)
+NEW_YORK_DAY = {"start": "09:00", "end": "17:00", "timezone": "America/New_York"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A backend with batch calls in every state. `dialled` is the judge: what its carrier was asked for, in order.
+
+    `writes` are the requests that change something; None where no request can be seen.
+    """
+
+    variables: dict[str, str | Path]
+    ids: dict[str, str]
+    dialled: Callable[[], Sequence[str]]
+    writes: Callable[[], Sequence[Recorded]] | None
+
+
+@asynccontextmanager
+async def zudu_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
+    vendor = Zudu()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "zudu",
+            "url": url,
+            "api_key": zudu.KEY,
+            "api_secret": zudu.SECRET,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            ids = {state: await made(model) for state in ("draft", "scheduled", "running", "completed")}
+            await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
+            await start(model, ids["running"], "now")
+            await start(model, ids["completed"], "now")
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "FAILED"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes)
+
+
+@asynccontextmanager
+async def magpipe_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
+    vendor = Magpipe()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {"backend": "magpipe", "url": url, "api_key": magpipe.KEY}
+        async with playing("auto", Person("yes"), **variables) as model:
+            ids = {state: await made(model) for state in ("draft", "running", "completed")}
+            await start(model, ids["running"], "now")
+            await start(model, ids["completed"], "now")
+            scheduled = await model.call(
+                "create_batch_call", from_number=FROM, tasks=TASKS, trigger_timestamp=tomorrow_at(9).isoformat()
+            )
+        ids |= {
+            "scheduled": scheduled["batch_call"]["batch_call_id"],
+            "recurring": vendor.series(PEOPLE),
+            "paused": vendor.series(PEOPLE, "paused"),
+        }
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes)
+
+
+@asynccontextmanager
+async def dialect_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """The dialer as a server of its own, spoken to over HTTP."""
+    await seed_dialer({"data_dir": tmp_path, "simulated_speed": "2000"})
+    dialer = EmbeddedDialer(tmp_path, simulated_speed=2000)
+    recording = Recording(dialer.app)
+    key, secret = dialer.credentials
+    async with listening(recording) as url:
+        variables: dict[str, str | Path] = {"backend": "batchcall", "url": url, "api_key": key, "api_secret": secret}
+
+        def writes() -> list[Recorded]:
+            return [one for one in recording.requests if one.method != "GET"]
+
+        yield Scene(variables, await ids_by_state(variables), lambda: list(dials(tmp_path).elements()), writes)
+
+
+@asynccontextmanager
+async def dialer_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    variables: dict[str, str | Path] = {"data_dir": tmp_path, "simulated_speed": "2000"}
+    await seed_dialer(variables)
+    yield Scene(variables, await ids_by_state(variables), lambda: list(dials(tmp_path).elements()), None)
+
+
+async def seed_dialer(variables: dict[str, str | Path]) -> None:
+    async with playing("auto", Person("yes"), **variables) as model:
+        await made(model, name="draft", window=ALWAYS)
+        scheduled = await made(model, name="scheduled", window=ALWAYS)
+        await start(model, scheduled, tomorrow_at(9).isoformat())
+        completed = await made(model, name="completed", window=ALWAYS)
+        await start(model, completed, "now")
+        with anyio.fail_after(20):
+            await model.call("watch_batch_call", batch_call_id=completed, timeout_seconds=15)
+        # Outside its window nothing is dialled, so that it can be paused before its first call.
+        paused = await made(model, name="paused", window={"start": "00:00", "end": "00:01", "timezone": "Etc/GMT+12"})
+        await start(model, paused, "now")
+        await model.call("pause_batch_call", batch_call_id=paused)
+
+
+async def ids_by_state(variables: dict[str, str | Path]) -> dict[str, str]:
+    """Each batch call was named after the state that it is in; checked, so that the table says what it seems to."""
+    async with playing("auto", None, **variables) as model:
+        listed = (await model.call("list_batch_calls"))["batch_calls"]
+    assert {one["name"]: one["status"] for one in listed} == {one["name"]: one["name"] for one in listed}
+    return {one["name"]: one["batch_call_id"] for one in listed}
+
+
+async def made(model: Model, **others: Any) -> str:
+    answer = await model.call("create_batch_call", from_number=FROM, tasks=TASKS, **others)
+    batch_call_id: str = answer["batch_call"]["batch_call_id"]
+    return batch_call_id
+
+
+async def start(model: Model, batch_call_id: str, when: str) -> None:
+    await model.call("start_batch_call", batch_call_id=batch_call_id, trigger_timestamp=when)
+
+
+def calls_of_drafts(ids: dict[str, str]) -> list[Call]:
+    """What dials where a stored draft can be started and scheduled."""
+    found: list[Call] = []
+    for state in ("draft", "scheduled"):
+        found += [("start_batch_call", {"batch_call_id": ids[state], "trigger_timestamp": when}) for when in WHENEVER]
+        timed: list[dict[str, Any]] = [{"trigger_timestamp": when} for when in WHENEVER if when != "now"]
+        timed += [{"status": "scheduled", **one} for one in timed]
+        timed += [{"trigger_timestamp": "2100-01-01T00:00", "timezone": "America/New_York"}]
+        timed += [{"send_now": True}, {"send_now": True, "tasks": OTHERS}, {"status": "scheduled", "send_now": True}]
+        timed += [{"trigger_timestamp": FUTURE, "tasks": OTHERS, "name": "x", "from_number": STRANGERS[0]}]
+        found += [("update_batch_call", {"batch_call_id": ids[state], **one}) for one in timed]
+    moved: list[dict[str, Any]] = [{"tasks": OTHERS}, {"timezone": "America/Chicago"}, {"agent_id": "agent_x"}]
+    moved += [{"tasks": OTHERS, "window": NEW_YORK_DAY}, {"tasks": OTHERS, "from_number": "+14155550111"}]
+    moved += [{"tasks": TASKS, "retry": {"max_retries": 3, "after_minutes": 5}}]
+    found += [("update_batch_call", {"batch_call_id": ids["scheduled"], **one}) for one in moved]
+    found += [("start_batch_call", {"batch_call_id": ids["completed"], "trigger_timestamp": when}) for when in WHENEVER]
+    # Arguments of vendors that a model may remember are no arguments here.
+    remembered: tuple[dict[str, Any], ...] = ({"send_now": True}, {"status": "sent"}, {"trigger_timestamp": FUTURE})
+    found += [("create_batch_call", {"from_number": FROM, "tasks": TASKS, **one}) for one in remembered]
+    return found
+
+
+def zudu_calls(ids: dict[str, str]) -> list[Call]:
+    running: list[dict[str, Any]] = [{"send_now": True}, {"trigger_timestamp": FUTURE}, {"tasks": OTHERS}]
+    return calls_of_drafts(ids) + [
+        ("update_batch_call", {"batch_call_id": ids[state], **one})
+        for state in ("running", "completed")
+        for one in running
+    ]
+
+
+def dialer_calls(ids: dict[str, str]) -> list[Call]:
+    found = calls_of_drafts(ids)
+    alone: list[dict[str, Any]] = [{"window": NEW_YORK_DAY}, {"max_concurrency": 50}, {"from_number": "+14155550111"}]
+    alone += [{"retry": {"max_retries": 3}}]
+    found += [("update_batch_call", {"batch_call_id": ids["scheduled"], **one}) for one in alone]
+    found += [("update_batch_call", {"batch_call_id": ids["paused"], **one}) for one in (*alone, {"send_now": True})]
+    found += [("start_batch_call", {"batch_call_id": ids["paused"], "trigger_timestamp": when}) for when in WHENEVER]
+    found += [("resume_batch_call", {"batch_call_id": ids["paused"]})]
+    statuses = (["busy"], ["not_reached"], ["completed"], ["pending", "completed"])
+    found += [("retry_batch_call", {"batch_call_id": ids["completed"], "task_status": one}) for one in statuses]
+    found += [("retry_batch_call", {"batch_call_id": ids["completed"]})]
+    found += [("retry_batch_call", {"batch_call_id": ids["paused"], "task_status": ["pending"]})]
+    return found
+
+
+def magpipe_calls(ids: dict[str, str]) -> list[Call]:
+    whole = {"from_number": FROM, "tasks": TASKS}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    remembered = ({"send_now": True}, {"status": "running"}, {"recurrence_type": "daily"})
+    found += [("create_batch_call", {**whole, **one}) for one in remembered]
+    for one in ids.values():
+        found += [("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when}) for when in ("now", FUTURE)]
+    found += [("resume_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    window = {"start": "00:00", "end": "24:00", "timezone": "UTC"}
+    series: tuple[dict[str, Any], ...] = ({"window": window}, {"from_number": FROM}, {"agent_id": magpipe.AGENT})
+    found += [("update_batch_call", {"batch_call_id": ids["recurring"], **one}) for one in series]
+    return found
+
+
+DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
+SCENES = {
+    "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
+    "magpipe": (
+        magpipe_scene,
+        magpipe_calls,
+        {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
+    ),
+    "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
+    "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
+}
+"""Where, what is tried there, and which tools must have asked: a table of mere refusals would prove nothing."""
+UNSURE: tuple[Person | None, ...] = (None, Person("no"), Person("dismiss"))
+
+
+@pytest.mark.parametrize("backend", SCENES)
+async def test_without_a_yes_nothing_that_dials_is_sent(backend: str, tmp_path: Path) -> None:
+    scene_of, calls_of, asks = SCENES[backend]
+    eras: tuple[Era, ...] = ("auto", "legacy")
+    async with scene_of(tmp_path) as scene, AsyncExitStack() as stack:
+        before = list(scene.dialled())
+        states = await states_of(scene)
+        sent = len(scene.writes()) if scene.writes else 0
+        for era, person in ((era, person) for era in eras for person in UNSURE):
+            model = await stack.enter_async_context(playing(era, person, **scene.variables))
+            asked: set[str] = set()
+            for tool, arguments in calls_of(scene.ids):
+                told = f"{tool} {arguments} of {era}, {person and person.answer}"
+                asked |= {tool} if await refused_or_waiting(model, tool, arguments, told) else set()
+                if person is None:
+                    await refused_or_waiting(model, tool, arguments | {"confirmation_code": "AAAAAAAA"}, told)
+                if scene.writes:
+                    assert scene.writes()[sent:] == [], told
+                assert list(scene.dialled()) == before, told
+            assert asked == asks
+            await stack.aclose()
+        assert await states_of(scene) == states
+    assert list(scene.dialled()) == before
+
+
+async def refused_or_waiting(model: Model, tool: str, arguments: dict[str, Any], told: str) -> bool:
+    """Whether a yes was all that was missing."""
+    result = await model.client.call_tool(tool, arguments)
+    if result.is_error:
+        text = "".join(block.text for block in result.content if isinstance(block, TextContent))
+        codes = ("not_confirmed", "invalid_input", "illegal_transition", "not_supported")
+        assert text.startswith(tuple(f"[{code}]" for code in codes)), f"{told}: {text}"
+        assert "Nothing was" in text or "Nothing changed" in text, f"{told}: {text}"
+        return text.startswith("[not_confirmed]")
+    assert result.structured_content is not None
+    assert result.structured_content["result"] in {"confirmation_required", "nothing_to_do"}, told
+    return bool(result.structured_content["result"] == "confirmation_required")
+
+
+async def states_of(scene: Scene) -> dict[str, Any]:
+    async with playing("auto", None, **scene.variables) as model:
+        return {
+            one: (await model.call("get_batch_call", batch_call_id=one))["batch_call"] for one in scene.ids.values()
+        }
+
+
+moments = st.one_of(
+    st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat),
+    st.integers(0, 4_000_000_000),
+    st.integers(1_000_000_000_000, 4_000_000_000_000),
+)
+zudu_changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.text(max_size=10),
+        "agent_id": st.just(zudu.AGENT),
+        "timezone": st.sampled_from(["America/New_York", "UTC"]),
+        "status": st.sampled_from(["draft", "scheduled"]),
+        "send_now": st.booleans(),
+        "trigger_timestamp": moments,
+        "tasks": st.lists(st.sampled_from(OTHERS), max_size=2),
+        "from_number": st.just("+14155550111"),
+        "window": st.just(NEW_YORK_DAY),
+        "retry": st.just({"max_retries": 2, "after_minutes": 10}),
+    },
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["draft", "scheduled"]), zudu_changes), min_size=1, max_size=5))
+async def test_no_sequence_of_updates_calls_anybody_whom_nobody_confirmed(
+    changes: list[tuple[str, dict[str, Any]]],
+) -> None:
+    vendor = Zudu()
+    at = tomorrow_at(9)
+    async with vendor.served() as url:
+        account = {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+        async with playing("auto", Person("yes"), **account) as model:
+            ids = {state: await made(model) for state in ("draft", "scheduled")}
+            await start(model, ids["scheduled"], at.isoformat())
+        async with playing("legacy", None, **account) as model:
+            for state, change in changes:
+                await model.client.call_tool("update_batch_call", {"batch_call_id": ids[state], **change})
+                assert vendor.dialled == []
+    vendor.tick(at - timedelta(minutes=1))
+    assert vendor.dialled == []
+    vendor.tick(at + timedelta(days=100_000))
+    # Only the one that was confirmed, to the people that were confirmed; or nobody, where it was taken back.
+    assert vendor.dialled in ([], PEOPLE)
+    assert vendor.batches[ids["draft"]].status == "DRAFT"
