@@ -1,0 +1,43 @@
+"""`batchcall-mcp demo`, as a person runs it."""
+
+import os
+import re
+import subprocess
+import sys
+
+from tests.server.transports import ROOT
+
+STORY = [
+    "get_backend",
+    "check_batch_call",
+    "create_batch_call",
+    "update_batch_call",
+    "start_batch_call",
+    "watch_batch_call",
+    "get_batch_call",
+    "retry_batch_call",
+    "watch_batch_call",
+    "export_batch_call",
+]
+
+
+def test_the_demo_plays_the_whole_story_and_ends_well() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "batchcall_mcp", "demo"],
+        cwd=ROOT,
+        env=dict(os.environ) | {"COLUMNS": "250", "BATCHCALL_CONFIRM": "person", "BATCHCALL_BACKEND": "zudu"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    screen = ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, ""), screen
+    assert re.findall(r"^([a-z]+(?:_[a-z]+)+) \{", screen, re.MULTILINE) == STORY
+    assert "188 of 200 rows can be called; 12 are left out" in screen
+    assert screen.count("Call 188 people from +14155550199 now") == 1
+    assert screen.count("Call 36 people from +14155550199 now") == 1
+    assert screen.count("The demo answers for you: yes") == 2
+    assert "completed, 188 of 188 done" in screen
+    assert "224 dials in the carrier's own record" in screen, "188 people, then 36 of them again, and nobody else"

@@ -1,0 +1,119 @@
+"""Rules of the house that no linter holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+
+from batchcall_mcp.cli import cli
+from batchcall_mcp.settings import PREFIX, Settings
+from tests.server.transports import ROOT
+
+SOURCES = ROOT / "src" / "batchcall_mcp"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+UNREAD = {"max_calls_per_day", "database_url"}
+"""Settings that nothing obeys, so that no user is told of them."""
+
+# The SDK itself brings click, rich and uvicorn, so that they are no business of ours here.
+HEAVY = ("sqlalchemy", "fastapi", "phonenumbers", "python_calamine", "filelock")
+LISTING = """
+import sys
+import anyio
+import batchcall_mcp.cli
+from batchcall_mcp.server.app import build_server
+from batchcall_mcp.server import log, stdio
+from batchcall_mcp.settings import Settings
+
+for backend in ("dialer", "zudu", "magpipe", "batchcall"):
+    anyio.run(build_server(Settings(backend=backend), transport="stdio").list_tools)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_nothing_heavy_is_imported_before_the_tools_are_listed() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", LISTING], capture_output=True, text=True, timeout=30, check=True
+    ).stdout.split()
+    assert "batchcall_mcp" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_stdout_belongs_to_the_protocol() -> None:
+    """The demo prints for a person, through rich; the command line through click."""
+    found = [
+        f"{path.relative_to(SOURCES)}:{node.lineno}"
+        for path in SOURCES.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.stdout")
+    ]
+    assert found == []
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    """The demo hands its own environment on to the server it starts."""
+    found = {
+        path.name
+        for path in SOURCES.rglob("*.py")
+        if re.search(r"\bos\.(environ|getenv)\b", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"settings.py", "demo.py"}
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    lines = {path.relative_to(SOURCES): path.read_text(encoding="utf-8").count("\n") for path in SOURCES.rglob("*.py")}
+    assert {path: number for path, number in lines.items() if number > 400} == {}
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    first = re.search(r"^```.*?\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert first is not None
+    commands = [line.partition("#")[0].strip() for line in first[1].splitlines()]
+    assert commands == ["make demo", "make test"]
+
+
+def test_the_readme_documents_every_command() -> None:
+    missing = [command for command in commands(cli, "") if f"`batchcall-mcp{command}" not in README]
+    missing = [command for command in missing if f"\nbatchcall-mcp{command}" not in README]
+    assert missing == []
+
+
+def commands(group: click.Group, path: str) -> Iterator[str]:
+    """Every command that can be run, as it is written after the program's name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield f"{path} {name}"
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}"
+
+
+def test_the_readme_documents_every_setting_that_does_something_and_no_other() -> None:
+    table = README[README.index("## Settings") :].split("\n## ", 2)[0]
+    names = {PREFIX + name.upper() for name in Settings.model_fields.keys() - UNREAD} | {PREFIX + "ENV_FILE"}
+    assert set(re.findall(r"BATCHCALL_[A-Z_]*[A-Z]", table)) == names
+
+
+def test_every_other_setting_is_read_by_some_module() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py") if path.name != "settings.py")
+    assert {name for name in Settings.model_fields if f"settings.{name}" not in text} == UNREAD
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
+    missing = [link for link in links if not link.startswith("http") and not (ROOT / link).exists()]
+    assert missing == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    import batchcall_mcp
+
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == batchcall_mcp.__version__
