@@ -123,7 +123,7 @@ def test_no_text_names_a_tool_or_an_argument_that_is_not_there(surface: Surface)
         (Surface("dialer"), set()),
         (Surface("batchcall"), set()),
     ],
-    ids=str,
+    ids=["zudu", "magpipe", "dialer", "batchcall"],
 )
 def test_what_the_backend_cannot_do_is_not_there(surface: Surface, absent: set[str]) -> None:
     everything = {tool.name for tool in Surface("dialer").tools()}
