@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import platformdirs
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchcall_mcp.errors import ConfigurationError
 
 PREFIX = "BATCHCALL_"
+_ENV_FILE = PREFIX + "ENV_FILE"
 Mode: TypeAlias = Literal["full", "draft", "read-only"]
 Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
 
@@ -33,7 +37,6 @@ class Settings(BaseSettings):
     mode: Mode = "full"
     confirm: Confirm = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
-    max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
     do_not_call: Path | None = None
@@ -41,7 +44,6 @@ class Settings(BaseSettings):
         "08:00-21:00"
     )
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("batchcall-mcp", appauthor=False)))
-    database_url: SecretStr | None = None
     request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -84,13 +86,26 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: naming each variable, never its value if that may be secret.
         """
-        env_file = os.environ.get(PREFIX + "ENV_FILE") or None
+        env_file = os.environ.get(_ENV_FILE) or None
         if env_file and not Path(env_file).is_file():
-            raise ConfigurationError(f"BATCHCALL_ENV_FILE names a file that is not there: {env_file}")
+            raise ConfigurationError(f"{_ENV_FILE} names a file that is not there: {env_file}")
+        _refuse_unknown([*os.environ, *(dotenv_values(env_file) if env_file else ())])
         try:
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """A limit that is set under a name that nothing reads would be a limit that does not hold."""
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | {_ENV_FILE}
+    unknown = sorted({name.upper() for name in names if name.upper().startswith(PREFIX)} - known)
+    if unknown:
+        hints = [
+            name + "".join(f" (did you mean {close}?)" for close in get_close_matches(name, known, n=1))
+            for name in unknown
+        ]
+        raise ConfigurationError(f"Nothing reads {', '.join(hints)}. Nothing was sent. Correct the name or remove it.")
 
 
 def secret_problem(value: str) -> str | None:

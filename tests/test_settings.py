@@ -1,0 +1,118 @@
+"""Settings that do not work are one clear line that names the variable, and never repeats a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.settings import Settings, secret_problem
+
+
+def test_without_any_variable_the_defaults_hold() -> None:
+    settings = Settings.load()
+
+    assert (settings.backend, settings.api_key, settings.mode, settings.confirm) == (None, None, "full", "auto")
+    assert settings.calling_hours == "08:00-21:00"
+    assert settings.request_timeout_s == 15
+    assert settings.simulated_speed == 20
+    assert [folder.name for folder in settings.files] == ["batchcall"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BATCHCALL_MODE", "readonly", "'full', 'draft' or 'read-only'"),
+        ("BATCHCALL_CONFIRM", "yes", "'auto', 'person', 'code' or 'off'"),
+        ("BATCHCALL_MAX_CALLS_PER_LAUNCH", "0", "greater than or equal to 1"),
+        ("BATCHCALL_DEFAULT_REGION", "usa", "match pattern"),
+        ("BATCHCALL_CALLING_HOURS", "9-17", "match pattern"),
+        ("BATCHCALL_REQUEST_TIMEOUT_S", "soon", "valid number"),
+    ],
+)
+def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match="Nothing was sent") as caught:
+        Settings.load()
+
+    assert name in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["BATCHCALL_API_KEY", "BATCHCALL_API_SECRET"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("   ", "is blank"),
+        ("${MY_SECRET_VARIABLE}", "unfilled"),
+        ("s3cr3t with space", "white space"),
+        ("s3cr3t\u2028", "white space"),
+        ("s3cr3té", "HTTP header"),
+    ],
+)
+def test_a_secret_that_cannot_be_meant_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        Settings.load()
+
+    assert words in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+    assert "MY_SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["x", "mgp_0", "sk_" + "a" * 200, "a=b&c;d"])
+def test_a_key_is_not_judged_by_its_length_or_format(value: str) -> None:
+    assert secret_problem(value) is None
+
+
+def test_secrets_do_not_show_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHCALL_API_KEY", "k-very-secret")
+
+    assert "k-very-secret" not in repr(Settings.load())
+
+
+def test_a_name_that_nothing_reads_is_refused_with_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt limit must not be a limit that does not hold."""
+    monkeypatch.setenv("BATCHCALL_MAX_CALL_PER_LAUNCH", "100")
+
+    with pytest.raises(ConfigurationError, match=r"did you mean BATCHCALL_MAX_CALLS_PER_LAUNCH\?"):
+        Settings.load()
+
+
+def test_an_env_file_is_read_only_if_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BATCHCALL_MODE=draft\nOTHER=1\n")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load().mode == "full"
+
+    monkeypatch.setenv("BATCHCALL_ENV_FILE", str(tmp_path / ".env"))
+    assert Settings.load().mode == "draft"
+
+
+def test_an_env_file_is_held_to_the_same_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BATCHCALL_MOED=draft\n")
+    monkeypatch.setenv("BATCHCALL_ENV_FILE", str(tmp_path / ".env"))
+
+    with pytest.raises(ConfigurationError, match="did you mean BATCHCALL_MODE"):
+        Settings.load()
+
+
+def test_an_env_file_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BATCHCALL_ENV_FILE", str(tmp_path / "gone"))
+
+    with pytest.raises(ConfigurationError, match="BATCHCALL_ENV_FILE"):
+        Settings.load()
+
+
+def test_several_folders_and_hosts_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHCALL_FILES", "/a:~/b:")
+    monkeypatch.setenv("BATCHCALL_ALLOWED_HOSTS", "calls.example.com, calls.example.com:*")
+
+    settings = Settings.load()
+
+    assert settings.files == (Path("/a"), Path("~/b").expanduser())
+    assert settings.allowed_hosts == ("calls.example.com", "calls.example.com:*")
