@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from starlette.routing import Route
 
 from tests.server.transports import Way, every_way
 from tests.tools.desk import Desk, Person, opened
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import listening
 
 HERE = Path(__file__).parent
 PAIR = {"X-API-KEY": "key-of-a-caller", "X-API-SECRET": "secret-of-a-caller"}
@@ -30,31 +31,48 @@ def seed(name: str) -> Any:
     return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
-async def _batch_call(_request: Request) -> JSONResponse:
-    return JSONResponse(seed("update_batch_call.answer"))
+@dataclass(frozen=True)
+class Sent:
+    """One request as it reached the account."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    json: Any
 
 
-async def _batch(_request: Request) -> JSONResponse:
-    return JSONResponse(seed("get_batch.answer"))
+@dataclass
+class Account:
+    """Answers as the seed does, whatever is asked, and keeps every request."""
 
+    requests: list[Sent] = field(default_factory=list)
 
-def _account_of_the_seed() -> Recording:
-    """Answers as the seed does, whatever is asked."""
-    return Recording(
-        Starlette(
+    def app(self) -> Starlette:
+        """The ASGI app."""
+        return Starlette(
             routes=[
-                Route("/batch-call/{batch_call_id}", _batch_call, methods=["GET", "PUT"]),
-                Route("/batch-calls", _batch, methods=["POST"]),
+                Route(
+                    "/batch-call/{batch_call_id}", self._answering("update_batch_call.answer"), methods=["GET", "PUT"]
+                ),
+                Route("/batch-calls", self._answering("get_batch.answer"), methods=["POST"]),
             ]
         )
-    )
+
+    def _answering(self, name: str) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def answer(request: Request) -> JSONResponse:
+            body = await request.body()
+            sent = Sent(request.method, request.url.path, dict(request.headers), json.loads(body) if body else None)
+            self.requests.append(sent)
+            return JSONResponse(seed(name))
+
+        return answer
 
 
 @contextmanager
-def at_work(portal: BlockingPortal, way: Way, home: Path, backend: str) -> Iterator[tuple[Desk, list[Recorded]]]:
+def at_work(portal: BlockingPortal, way: Way, home: Path, backend: str) -> Iterator[tuple[Desk, list[Sent]]]:
     """A client of a server whose backend is an account as the seed shows it, and the requests that reach it."""
-    account = _account_of_the_seed()
-    with portal.wrap_async_context_manager(listening(account)) as url:
+    account = Account()
+    with portal.wrap_async_context_manager(listening(account.app())) as url:
         settings = {
             "BATCHCALL_BACKEND": backend,
             "BATCHCALL_URL": url,

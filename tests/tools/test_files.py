@@ -79,15 +79,6 @@ def test_a_path_error_lists_the_files_that_are_there(local: Desk) -> None:
     assert "people.csv" in local.refused("create_batch_call", tasks_file="persons.csv", from_number=FROM_NUMBER)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_refused(local: Desk) -> None:
-    locked: Path = local.home / "files" / "locked.csv"
-    locked.write_text(LIST)
-    locked.chmod(0)
-    text = local.refused("create_batch_call", tasks_file="locked.csv", from_number=FROM_NUMBER)
-    assert "access is denied" in text
-
-
 def test_tasks_and_a_file_together_are_refused(local: Desk) -> None:
     text = local.refused("create_batch_call", tasks_file="people.csv", tasks=local.people(1), from_number=FROM_NUMBER)
     assert text == "[invalid_input] Give tasks or tasks_file, not both. Nothing was sent."
