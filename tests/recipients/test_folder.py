@@ -1,6 +1,9 @@
 """The folders of BATCHCALL_FILES are the only place from which files are read, and nothing outside is told."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,10 +112,27 @@ def test_what_is_no_ordinary_file_is_refused_without_being_opened(folders: tuple
     assert "is a folder" in refusal(".", folders)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(folders: tuple[Path, Path]) -> None:
-    (folders[0] / "list.csv").chmod(0)
-    assert "access is denied" in refusal("list.csv", folders)
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root may read everything, so that for a moment we are somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_that_may_not_be_read_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others altogether
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "list.csv").touch(0)
+        with nobody():
+            said = refusal("list.csv", (folder,))
+    assert "access is denied" in said
 
 
 def test_a_folder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
