@@ -55,7 +55,7 @@ class Magpipe:
         self.batches: dict[str, dict[str, Any]] = {}
         self.recipients: dict[str, list[dict[str, Any]]] = {}
         self.dialled: list[str] = []
-        self._recording = Recording(
+        self.recording = Recording(
             Starlette(
                 routes=[
                     Route("/batch-calls", self._batch_calls, methods=["POST"]),
@@ -63,20 +63,19 @@ class Magpipe:
                     Route("/list-agents", self._agents, methods=["POST"]),
                 ],
                 exception_handlers={Refused: _answer_refusal},
-            )
+            ),
+            lambda one: one.path == "/batch-calls" and (one.json or {}).get("action") not in _READS,
         )
 
     @property
     def requests(self) -> list[Recorded]:
         """Every request, in order."""
-        return self._recording.requests
+        return self.recording.requests
 
     @property
     def writes(self) -> list[Recorded]:
         """The requests that change something."""
-        return [
-            one for one in self.requests if one.path == "/batch-calls" and (one.json or {}).get("action") not in _READS
-        ]
+        return self.recording.writes
 
     def actions(self, name: str) -> list[dict[str, Any]]:
         """The bodies of one action, in order."""
@@ -85,7 +84,7 @@ class Magpipe:
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
         """Its base URL."""
-        async with listening(self._recording) as url:
+        async with listening(self.recording) as url:
             yield url
 
     def tick(self, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchcall_mcp.server.http import bound_socket
@@ -29,11 +28,21 @@ class Recorded:
 
 
 class Recording:
-    """An ASGI app in front of another one that keeps every request."""
+    """An ASGI app in front of another one that keeps every request.
 
-    def __init__(self, app: ASGIApp) -> None:
+    With `swallow_next_write` the next write takes effect, and its answer breaks off.
+    """
+
+    def __init__(self, app: ASGIApp, is_write: Callable[[Recorded], bool]) -> None:
         self.app = app
+        self.is_write = is_write
         self.requests: list[Recorded] = []
+        self.swallow_next_write = False
+
+    @property
+    def writes(self) -> list[Recorded]:
+        """The requests that change something."""
+        return [one for one in self.requests if self.is_write(one)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Record, then pass on."""
@@ -42,15 +51,14 @@ class Recording:
             return
         request = Request(scope, receive)
         body = await request.body()
-        self.requests.append(
-            Recorded(
-                request.method,
-                request.url.path,
-                dict(request.query_params),
-                dict(request.headers),
-                json.loads(body) if body else None,
-            )
+        recorded = Recorded(
+            request.method,
+            request.url.path,
+            dict(request.query_params),
+            dict(request.headers),
+            json.loads(body) if body else None,
         )
+        self.requests.append(recorded)
         read = False
 
         async def again() -> Message:
@@ -60,17 +68,19 @@ class Recording:
             read = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.app(scope, again, send)
-
-
-class BrokenOff(Response):
-    """A response that promises more than it sends: the connection breaks before the answer is complete."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the first bytes of a success."""
+        if not (self.swallow_next_write and self.is_write(recorded)):
+            await self.app(scope, again, send)
+            return
+        self.swallow_next_write = False
+        await self.app(scope, again, _unheard)
+        # Promises more than it sends: uvicorn closes the connection before the answer is complete.
         headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b'{"message":', "more_body": True})
+
+
+async def _unheard(_message: Message) -> None:
+    """Where a swallowed answer goes."""
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import BrokenOff, Recorded, Recording, listening
+from tests.vendors.serving import Recorded, Recording, listening
 
 KEY, SECRET = "sk_first", "s3cr3t_first"
 OTHER_KEY, OTHER_SECRET = "sk_second", "s3cr3t_second"
@@ -87,9 +87,8 @@ class Zudu:
         self.now = datetime.now(UTC)
         self.batches: dict[str, Batch] = {}
         self.dialled: list[str] = []
-        self.swallow_next_create = False
         one, more = ["GET"], ["GET", "PUT", "PATCH", "DELETE"]
-        self._recording = Recording(
+        self.recording = Recording(
             Starlette(
                 routes=[
                     Route("/batch-call", self._create, methods=["POST"]),
@@ -101,23 +100,24 @@ class Zudu:
                     Route("/api/agents", self._agents, methods=one),
                 ],
                 exception_handlers={Refused: _answer_refusal},
-            )
+            ),
+            lambda one: one.method != "GET" and not one.path.endswith("/list"),
         )
 
     @property
     def requests(self) -> list[Recorded]:
         """Every request, in order."""
-        return self._recording.requests
+        return self.recording.requests
 
     @property
     def writes(self) -> list[Recorded]:
         """The requests that change something."""
-        return [one for one in self.requests if one.method != "GET" and not one.path.endswith("/list")]
+        return self.recording.writes
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
         """Its base URL."""
-        async with listening(self._recording) as url:
+        async with listening(self.recording) as url:
             yield url
 
     def tick(self, now: datetime) -> None:
@@ -170,9 +170,6 @@ class Zudu:
         batch.tasks = self._task_list(body)
         self._decide(batch, body, whole=True)
         self.batches[batch.batch_call_id] = batch
-        if self.swallow_next_create:
-            self.swallow_next_create = False
-            return BrokenOff()
         if self.generation.iso_times:
             told = ("batch_call_id", "name", "status", "total_task_count", "created_at")
             return self._success("Batch call created successfully", self._shown(batch, told))

@@ -159,3 +159,21 @@ async def test_a_retry_that_the_person_declines_calls_nobody(era: Era, files: Pa
         text = await model.refused("retry_batch_call", "not_confirmed", batch_call_id=name)
         assert "Nothing was sent" in text
         assert dials(data) == Counter([number(NEW_YORK, 7), number(NEW_YORK, 1)])
+
+
+@every_era
+async def test_a_code_for_a_retry_stands_for_whom_the_question_named(era: Era, tmp_path: Path) -> None:
+    busy, failed = number(NEW_YORK, BUSY), number(NEW_YORK, FAILED)
+    async with playing(era, None, data_dir=tmp_path, simulated_speed="2000") as model:
+        tasks = [{"to_number": busy}, {"to_number": failed}]
+        made = await model.call("create_batch_call", from_number=FROM, tasks=tasks, window=ALWAYS)
+        name = made["batch_call"]["batch_call_id"]
+        launch = {"batch_call_id": name, "trigger_timestamp": "now"}
+        code = (await model.call("start_batch_call", **launch))["confirmation_code"]
+        await model.call("start_batch_call", **launch, confirmation_code=code)
+        assert await watched(model, name) == "completed"
+        asked = await model.call("retry_batch_call", batch_call_id=name, task_status=["busy"])
+        assert "1 person" in asked["summary"]
+        await model.call("retry_batch_call", batch_call_id=name, confirmation_code=asked["confirmation_code"])
+        assert await watched(model, name) == "completed"
+    assert dials(tmp_path) == Counter({busy: 2, failed: 1})

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.vendors import zudu
+from tests.server.transports import spawned
+from tests.vendors import magpipe, zudu
+from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import GENERATIONS, HAND_WRITTEN, Generation, Zudu
 from tests.walks.stage import (
     CHICAGO,
     FROM,
     NEW_YORK,
     Era,
+    Model,
     every_era,
     number,
     playing,
@@ -174,6 +177,61 @@ async def test_a_code_is_for_what_was_shown_and_for_nothing_else(era: Era) -> No
         assert changed["confirmation_code"] != code
         assert vendor.dialled == []
         assert {batch.status for batch in vendor.batches.values()} == {"DRAFT"}
+
+
+@every_era
+async def test_a_code_stands_for_the_whole_list_so_that_no_row_is_typed_again(era: Era) -> None:
+    vendor = Zudu()
+    async with vendor.served() as url, playing(era, **account(url)) as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+        name = made["batch_call"]["batch_call_id"]
+        at = tomorrow_at(10)
+        change = {"tasks": TASKS[:2], "trigger_timestamp": at.isoformat(), "status": "scheduled"}
+        asked = await model.call("update_batch_call", batch_call_id=name, **change)
+        assert asked["result"] == "confirmation_required"
+        assert "2 people" in asked["summary"]
+        done = await model.call("update_batch_call", batch_call_id=name, confirmation_code=asked["confirmation_code"])
+        assert done["result"] == "updated"
+        body = vendor.writes[-1].json
+        assert body["tasks"] == TASKS[:2]
+        assert body["trigger_timestamp"] == int(at.timestamp() * 1000)
+        vendor.tick(at)
+    assert vendor.dialled == PEOPLE[:2]
+
+
+@every_era
+async def test_the_same_on_a_backend_whose_create_can_dial(era: Era) -> None:
+    vendor = Magpipe()
+    people = [{"to_number": one, "name": f"P{at}"} for at, one in enumerate(PEOPLE)]
+    async with (
+        vendor.served() as url,
+        playing(era, None, backend="magpipe", url=url, api_key=magpipe.KEY) as model,
+    ):
+        at = tomorrow_at(10)
+        asked = await model.call("create_batch_call", from_number=FROM, tasks=people, trigger_timestamp=at.isoformat())
+        assert asked["result"] == "confirmation_required"
+        assert vendor.writes == []
+        done = await model.call("create_batch_call", from_number=FROM, confirmation_code=asked["confirmation_code"])
+        assert done["result"] == "scheduled"
+        vendor.tick(at - timedelta(minutes=1))
+        assert vendor.dialled == []
+        vendor.tick(at)
+    assert vendor.dialled == PEOPLE
+
+
+@every_era
+async def test_the_same_over_the_pipe_of_a_process(era: Era) -> None:
+    vendor = Zudu()
+    async with vendor.served() as url:
+        environment = {f"BATCHCALL_{name.upper()}": value for name, value in account(url).items()}
+        async with spawned(("-m", "batchcall_mcp"), environment, mode=era) as client:
+            model = Model(client)
+            made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+            launch = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+            asked = await model.call("start_batch_call", **launch)
+            assert vendor.dialled == []
+            await model.call("start_batch_call", **launch, confirmation_code=asked["confirmation_code"])
+    assert vendor.dialled == PEOPLE
 
 
 async def test_milliseconds_are_sent_always_so_that_a_reader_of_seconds_lands_in_the_far_future() -> None:

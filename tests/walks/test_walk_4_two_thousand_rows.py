@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.recipients.workbooks import write_workbook
-from tests.vendors import zudu
+from tests.vendors import magpipe, zudu
+from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, Era, every_era, numbers, playing
+from tests.walks.stage import FROM, Era, Person, every_era, numbers, playing
 
 PEOPLE = numbers(2000)
 
@@ -53,7 +54,7 @@ async def test_a_create_without_an_answer_is_unknown_and_is_not_sent_again(era: 
     vendor = Zudu()
     async with vendor.served() as url, playing(era, **account(url, files)) as model:
         first = await model.call("create_batch_call", from_number=FROM, tasks_file="leads.xlsx", rows="1-1000")
-        vendor.swallow_next_create = True
+        vendor.recording.swallow_next_write = True
         # F29: an error's text is all that half of the clients show.
         text = await model.refused(
             "create_batch_call", "outcome_unknown", from_number=FROM, tasks_file="leads.xlsx", rows="1001-2000"
@@ -70,3 +71,45 @@ async def test_a_create_without_an_answer_is_unknown_and_is_not_sent_again(era: 
         assert [(one["status"], one["counts"]["total"]) for one in others] == [("draft", 1000)]
         assert len(vendor.writes) == 2
         assert vendor.dialled == []
+
+
+@every_era
+async def test_a_launch_without_an_answer_is_looked_up_and_a_repeat_calls_nobody_twice(era: Era) -> None:
+    vendor, person, people = Zudu(), Person("yes"), PEOPLE[:3]
+    pair = {"api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    async with vendor.served() as url, playing(era, person, backend="zudu", url=url, **pair) as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": one} for one in people])
+        name = made["batch_call"]["batch_call_id"]
+        vendor.recording.swallow_next_write = True
+        launch = {"batch_call_id": name, "trigger_timestamp": "now"}
+        text = await model.refused("start_batch_call", "outcome_unknown", **launch)
+        assert name in text
+        assert "not sent again" in text
+        assert vendor.dialled == people
+        # A model that repeats it all the same is told what is there.
+        again = await model.call("start_batch_call", **launch)
+        assert again["result"] == "nothing_to_do"
+        assert again["batch_call"]["status"] == "running"
+        assert len(vendor.writes) == 2
+    assert vendor.dialled == people
+
+
+@every_era
+async def test_a_create_that_dials_and_loses_its_answer_is_not_sent_again(era: Era) -> None:
+    vendor, people = Magpipe(), PEOPLE[:3]
+    async with (
+        vendor.served() as url,
+        playing(era, Person("yes"), backend="magpipe", url=url, api_key=magpipe.KEY) as model,
+    ):
+        vendor.recording.swallow_next_write = True
+        text = await model.refused(
+            "create_batch_call",
+            "outcome_unknown",
+            from_number=FROM,
+            tasks=[{"to_number": one} for one in people],
+            trigger_timestamp="now",
+        )
+        assert "not sent again" in text
+        assert magpipe.KEY not in text
+        assert len(vendor.writes) == 1
+    assert vendor.dialled == people

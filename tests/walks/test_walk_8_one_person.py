@@ -29,6 +29,13 @@ async def test_ann_is_found_in_one_call_and_her_variables_are_shown_on_request(e
         assert [(task["to_number"], task["name"]) for task in found["tasks"]] == [(ANN, "Ann")]
         assert "dynamic_variables" not in found["tasks"][0]
         assert "next_cursor" not in found
+        # As a person wrote the number; and somebody who is not in it.
+        written = f"+1 ({ANN[2:5]}) {ANN[5:8]}-{ANN[8:]}"
+        same = await model.call("get_batch_call", batch_call_id=name, to_number=written)
+        assert [task["to_number"] for task in same["tasks"]] == [ANN]
+        nobody = await model.call("get_batch_call", batch_call_id=name, to_number=ME)
+        assert "tasks" not in nobody
+        assert "No task matches" in nobody["summary"]
         whole = await model.call("get_batch_call", batch_call_id=name, to_number=ANN, include_variables=True)
         assert whole["tasks"][0]["dynamic_variables"] == {"plan": "p250"}
 

@@ -24,7 +24,7 @@ from batchcall_mcp.model import (
     TaskPage,
     TaskQuery,
 )
-from batchcall_mcp.recipients import Columns, LeftOut, ListedFile, Recipients, list_files
+from batchcall_mcp.recipients import Columns, LeftOut, ListedFile, Recipients, list_files, normalise_number
 
 PAGE_BYTES = 60_000
 _FILES_SHOWN = 10
@@ -87,12 +87,22 @@ def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
 
 async def get(relay: Relay, batch_call_id: str, query: TaskQuery) -> tuple[BatchCall, TaskPage | None]:
     """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks."""
+    if query.to_number is not None:
+        query = replace(query, to_number=_as_e164(query.to_number, relay.settings.default_region))
     batch_call, page = await relay.backend.get(batch_call_id, query if query.limit else None)
     if page is not None:
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):
             return await relay.backend.get(batch_call_id, replace(query, limit=fitting))
     return batch_call, page
+
+
+def _as_e164(number: str, region: str | None) -> str:
+    """As a list would hold it; what no list of ours could hold, a backend may, so that it is looked for as it is."""
+    try:
+        return normalise_number(number, region)
+    except ValueError:
+        return number.strip()
 
 
 def _fitting(tasks: Sequence[CallTask]) -> int:

@@ -147,8 +147,9 @@ def _batch_call_result(batch_call: BatchCall, page: TaskPage | None, *, include_
         from dataclasses import replace
 
         tasks = [replace(task, dynamic_variables={}) for task in tasks]
+    nobody = " No task matches." if page is not None and not page.tasks and not page.next_cursor else ""
     return BatchCallResult(
-        summary=in_words(batch_call),
+        summary=in_words(batch_call) + nobody,
         next=_next_for(batch_call),
         batch_call=batch_call,
         tasks=tasks,
