@@ -17,9 +17,6 @@ from tests.server.transports import ROOT
 SOURCES = ROOT / "src" / "batchcall_mcp"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-UNREAD = {"max_calls_per_day", "database_url"}
-"""Settings that nothing obeys, so that no user is told of them."""
-
 # The SDK itself brings click, rich and uvicorn, so that they are no business of ours here.
 HEAVY = ("sqlalchemy", "fastapi", "phonenumbers", "python_calamine", "filelock")
 LISTING = """
@@ -95,15 +92,15 @@ def commands(group: click.Group, path: str) -> Iterator[str]:
             yield f"{path} {name}"
 
 
-def test_the_readme_documents_every_setting_that_does_something_and_no_other() -> None:
+def test_the_readme_documents_every_setting_and_no_other() -> None:
     table = README[README.index("## Settings") :].split("\n## ", 2)[0]
-    names = {PREFIX + name.upper() for name in Settings.model_fields.keys() - UNREAD} | {PREFIX + "ENV_FILE"}
+    names = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "ENV_FILE"}
     assert set(re.findall(r"BATCHCALL_[A-Z_]*[A-Z]", table)) == names
 
 
-def test_every_other_setting_is_read_by_some_module() -> None:
+def test_every_setting_is_obeyed_by_some_module() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py") if path.name != "settings.py")
-    assert {name for name in Settings.model_fields if f"settings.{name}" not in text} == UNREAD
+    assert {name for name in Settings.model_fields if f"settings.{name}" not in text} == set()
 
 
 def test_what_the_readme_links_to_is_there() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -131,6 +132,19 @@ class Desk:
         """The state of a batch call."""
         status: str = self.call("get_batch_call", batch_call_id=batch_call_id, limit=0)["batch_call"]["status"]
         return status
+
+    def counts(self, batch_call_id: str) -> dict[str, int]:
+        """The counts of a batch call."""
+        answer = self.call("get_batch_call", batch_call_id=batch_call_id, limit=0)
+        counts: dict[str, int] = answer["batch_call"]["counts"]
+        return counts
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Ask again and again, but not for ever."""
+        began = time.monotonic()
+        while not true():
+            assert time.monotonic() < began + LONGEST_S
+            self.portal.call(anyio.sleep, 0.02)
 
     def finished(self, batch_call_id: str) -> dict[str, Any]:
         """The counts of a batch call, watched to its end."""
