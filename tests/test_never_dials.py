@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mcp.types import TextContent
 
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.model import WEEKDAYS
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
@@ -125,7 +126,8 @@ async def seed_dialer(variables: dict[str, str | Path]) -> None:
         with anyio.fail_after(20):
             await model.call("watch_batch_call", batch_call_id=completed, timeout_seconds=15)
         # Outside its window nothing is dialled, so that it can be paused before its first call.
-        paused = await made(model, name="paused", window={"start": "00:00", "end": "00:01", "timezone": "Etc/GMT+12"})
+        other_day = WEEKDAYS[(datetime.now(UTC) + timedelta(days=3)).weekday()]
+        paused = await made(model, name="paused", window={**ALWAYS, "days": [other_day], "timezone": "UTC"})
         await start(model, paused, "now")
         await model.call("pause_batch_call", batch_call_id=paused)
 
