@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from mcp.types import Tool
@@ -18,6 +18,7 @@ MOST_BYTES = 13_000
 MOST_TOOLS = 15
 
 every_surface = pytest.mark.parametrize("surface", SURFACES, ids=str)
+TRANSPORTS: tuple[Literal["stdio", "http"], ...] = ("stdio", "http")
 OF_OTHERS = {"dynamic_variables", "max_retries", "batch_call"}
 
 
@@ -147,6 +148,15 @@ def test_magpipe_starts_at_once_only_and_schedules_when_created() -> None:
 def test_over_http_no_file_is_an_argument() -> None:
     for tool in Surface("dialer", "http").tools():
         assert not {"tasks_file", "number_column"} & tool.input_schema["properties"].keys(), tool.name
+
+
+def test_an_export_that_is_a_link_promises_no_filter() -> None:
+    exports = {
+        transport: {tool.name: tool for tool in Surface("dialer", transport).tools()}["export_batch_call"]
+        for transport in TRANSPORTS
+    }
+    assert "task_status" in exports["stdio"].input_schema["properties"]
+    assert "task_status" not in exports["http"].input_schema["properties"]
 
 
 def texts(surface: Surface, tools: list[Tool]) -> Iterator[tuple[str, str]]:

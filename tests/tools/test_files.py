@@ -84,6 +84,16 @@ def test_tasks_and_a_file_together_are_refused(local: Desk) -> None:
     assert text == "[invalid_input] Give tasks or tasks_file, not both. Nothing was sent."
 
 
+def test_an_export_may_hold_only_some_states(local: Desk) -> None:
+    tasks = local.people(2) + local.people(1, digit=9)
+    batch_call_id = local.draft(tasks)
+    local.launch("start_batch_call", batch_call_id=batch_call_id, trigger_timestamp="now")
+    local.finished(batch_call_id)
+    told = local.call("export_batch_call", batch_call_id=batch_call_id, task_status=["not_reached"])
+    assert told["rows"] == 1
+    assert tasks[2]["to_number"] in Path(told["file"]).read_text(encoding="utf-8").splitlines()[1]
+
+
 def test_an_export_never_overwrites_a_file(local: Desk) -> None:
     batch_call_id = local.draft(local.people(1))
     first = local.call("export_batch_call", batch_call_id=batch_call_id)

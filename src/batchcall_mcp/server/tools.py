@@ -141,6 +141,8 @@ def _missing(tool: str, capabilities: Capabilities, *, local_files: bool) -> set
         offered["tasks_file"] = list_again and local_files
         offered["tasks"] = list_again and not local_files
         offered["confirmation_code"] = Operation.RETRY in capabilities.operations
+    if tool == "export_batch_call":
+        offered["task_status"] = local_files  # a resource is the whole export
     if tool == "update_batch_call":
         changeable = {"trigger_timestamp" if name == "trigger_at" else name for name in capabilities.update_fields}
         offered |= {name: name in changeable for name in _UPDATE_FIELDS}
