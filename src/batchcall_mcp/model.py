@@ -152,6 +152,8 @@ class BatchCall:
     counts: Counts = Counts()
     organization_id: str | None = None
     notes: tuple[str, ...] = ()
+    replayed: Annotated[bool, Field(exclude=True)] = False
+    """Only after a write: an earlier request with the same idempotency key did it, this one did nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,10 +38,10 @@ def test_every_batch_call_is_on_exactly_one_page_newest_first(either: Desk) -> N
 
 
 @pytest.mark.parametrize("cursor", ["elsewhere", "-1", "20; drop"])
-def test_a_cursor_that_nobody_gave_shows_no_tasks_and_says_so(either: Desk, cursor: str) -> None:
+def test_a_cursor_that_nobody_gave_is_refused(either: Desk, cursor: str) -> None:
     result = either.raw("get_batch_call", {"batch_call_id": either.draft(either.people(1)), "cursor": cursor})
-    assert "tasks" not in (result.structured_content or {})
-    assert "cursor: not one that this tool gave" in text_of(result)
+    assert result.is_error
+    assert text_of(result).startswith("[invalid_input] cursor: not one that this tool gave")
 
 
 def test_a_batch_call_of_5000_answers_as_briefly_as_one_of_100(either: Desk) -> None:

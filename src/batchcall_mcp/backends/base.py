@@ -119,6 +119,8 @@ class Capabilities:
     """Fields of BatchCallRequest that update can change."""
     needs_secret: bool = True
     """Whether a caller has an API secret beside the key."""
+    simulated: bool = False
+    """No real phone rings, whatever is launched."""
     limitations: tuple[str, ...] = ()
     """One sentence each: what somebody who plans on this backend must know."""
 

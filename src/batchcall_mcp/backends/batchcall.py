@@ -18,6 +18,7 @@ from batchcall_mcp.backends.paging import RawPage, offset_of, scan
 from batchcall_mcp.errors import (
     BatchCallError,
     IllegalTransition,
+    InvalidInput,
     NotFound,
     NotSupported,
     UnexpectedResponse,
@@ -131,6 +132,8 @@ class BatchCallBackend:
             return batch_call, None
         try:
             page = await self._tasks(batch_call_id, tasks)
+        except InvalidInput:
+            raise  # the cursor is wrong, not the backend
         except BatchCallError as error:
             note = f"Its tasks could not be read: {error.message}"
             return replace(batch_call, notes=(*batch_call.notes, note)), None
@@ -248,14 +251,15 @@ class BatchCallBackend:
             made = words.completed_by(words.batch_call(data, known.batch_call_id or None), known)
         except UnexpectedResponse:
             raise accepted_without_words("create the batch call") from None
-        if made.status is not BatchStatus.UNKNOWN or made.backend_status is not None:
+        replayed = answer.get("replayed") is True  # then the answer is as old as the first request
+        if not replayed and (made.status is not BatchStatus.UNKNOWN or made.backend_status is not None):
             return made
         try:
             found, _ = await self.get(made.batch_call_id)
         except BatchCallError as error:
             note = f"The write was accepted, but it could not be read back: {error.message}"
-            return replace(made, notes=(*made.notes, note))
-        return words.completed_by(found, known)
+            return replace(made, notes=(*made.notes, note), replayed=replayed)
+        return replace(words.completed_by(found, known), replayed=replayed)
 
     def _check_fields(self, request: BatchCallRequest) -> None:
         problems = unsupported(request, self.capabilities)

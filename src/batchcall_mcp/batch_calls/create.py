@@ -15,7 +15,7 @@ from batchcall_mcp.batch_calls.source import (
     read_source,
 )
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import BatchCallRequest, BatchStatus
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients import Recipients, normalise_number
 
 
@@ -31,7 +31,7 @@ async def create(
     """
     relay.require(Operation.CREATE)
     relay.guard.check_mode(Operation.CREATE, Never())
-    request = replace(request, from_number=caller_number(relay, request.from_number))
+    request = replace(request, from_number=caller_number(relay, request.from_number, source.default_region))
     recipients = await read_source(relay, source, request.from_number)
     capabilities = relay.backend.capabilities
     tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
@@ -48,7 +48,7 @@ async def create(
     made = await relay.backend.create(request, idempotency_key)
     return Outcome(
         result=_result(made.status),
-        summary=f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}",
+        summary=_summary(made, recipients),
         next=_next(made.batch_call_id, made.status),
         batch_call=made,
         preflight=found,
@@ -57,18 +57,26 @@ async def create(
     )
 
 
-def caller_number(relay: Relay, from_number: str | None) -> str:
+def caller_number(relay: Relay, from_number: str | None, default_region: str | None = None) -> str:
     """The number to call from, as E.164.
 
     Raises:
         InvalidInput: if it is none; nothing was sent.
     """
     try:
-        return normalise_number(from_number or "", relay.settings.default_region)
+        return normalise_number(from_number or "", default_region or relay.settings.default_region)
     except ValueError as error:
         raise InvalidInput(
             f"from_number: {error}. Nothing was sent. get_backend lists the account's numbers."
         ) from None
+
+
+def _summary(made: BatchCall, recipients: Recipients) -> str:
+    if made.replayed:
+        return (
+            f"This idempotency_key made {made.batch_call_id} before; nothing new was made. Its status is {made.status}."
+        )
+    return f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}"
 
 
 def _of(recipients: Recipients) -> str:

@@ -146,6 +146,7 @@ async def _draft_of(
         retry_of=current.batch_call_id,
     )
     relay.require_fields(request)
+    notes = (*notes, *dropped, *_lost(relay, current))
     found, needed = await relay.admit(Operation.CREATE, request, None, tasks, left_out, len(wanted), notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
@@ -162,8 +163,26 @@ async def _draft_of(
         batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
         preflight=found,
         left_out=left_out,
-        notes=(*notes, *dropped),
+        notes=notes,
     )
+
+
+def _lost(relay: Relay, current: BatchCall) -> list[str]:
+    """What the first batch call may have had and the new one has not, because the backend does not tell it."""
+    capabilities = relay.backend.capabilities
+    lost = [
+        words
+        for words, held, told in (
+            ("calling hours (window)", capabilities.windows != "none", current.window),
+            ("automatic redials (retry)", capabilities.retry_policy, current.retry),
+        )
+        if held and told is None
+    ]
+    if not lost or capabilities.returns_variables:
+        return []
+    name = relay.backend.name
+    told = f"{name} does not tell the {' and '.join(lost)} of {current.batch_call_id}"
+    return [f"{told}: the new draft has none. update_batch_call sets them."]
 
 
 def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:

@@ -39,7 +39,9 @@ _CODES: Final = {404: NotFound.code, 405: "method_not_allowed", 422: InvalidInpu
 def success(answer: Answer) -> JSONResponse:
     """The envelope of an answer."""
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
-    content = {"message": answer.message, "status": "success", "error": None, "data": answer.data}
+    content: dict[str, Any] = {"message": answer.message, "status": "success", "error": None, "data": answer.data}
+    if answer.replayed:
+        content["replayed"] = True
     return JSONResponse(content, headers=headers)
 
 

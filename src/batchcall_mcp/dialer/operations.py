@@ -229,7 +229,7 @@ class Operations:
         data: dict[str, Any] = {
             "organization_id": organization_id,
             "numbers": None,
-            "agents": [],
+            "agents": None,
             "carrier": self._carrier.name,
             "places_real_calls": self._carrier.places_real_calls,
             "calls_today": calls_today,

@@ -44,6 +44,7 @@ class Preflight:
     countries: Annotated[Mapping[str, int], Field(description="calls by country")] = field(default_factory=dict)
     groups: tuple[ZoneGroup, ...] = ()
     can_stop: Annotated[str | None, Field(description="what can be stopped, and until when")] = None
+    simulated: Annotated[bool | None, Field(description="true: no real phone rings")] = None
     warnings: tuple[str, ...] = ()
     blocks: Annotated[tuple[str, ...], Field(description="reasons why this cannot be launched at all")] = ()
 
@@ -109,6 +110,7 @@ def preflight(
         countries=dict(Counter(country_of(task.to_number) or "unknown" for task in tasks or ()).most_common(10)),
         groups=groups[:20],
         can_stop=None if isinstance(dials, Never) else _STOP_SENTENCES[capabilities.stop],
+        simulated=capabilities.simulated or None,
         warnings=tuple(warnings),
         blocks=tuple(blocks),
     )
@@ -136,6 +138,8 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
         text += f" {warning}"
     if preflight.can_stop and preflight.can_stop not in preflight.warnings:
         text += f" {preflight.can_stop}"
+    if preflight.simulated:
+        text += " The carrier is simulated: no real phone rings."
     return text
 
 

@@ -49,7 +49,7 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         NAME,
         title="Batch calls",
         version=batchcall_mcp.__version__,
-        instructions=instructions(service.capabilities, simulated=service.embedded),
+        instructions=instructions(service.capabilities, simulated=service.capabilities.simulated),
         tools=build_tools(service),
         lifespan=opened,
         needs_secret=needs_secret,

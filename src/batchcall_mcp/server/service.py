@@ -125,7 +125,8 @@ class Service:
         secret = credentials.api_secret
         if self._dialer is None or secret is None:
             return False
-        return self._dialer.verify(credentials.api_key.get_secret_value(), secret.get_secret_value()) is not None
+        pair = credentials.api_key.get_secret_value(), secret.get_secret_value()
+        return await anyio.to_thread.run_sync(self._dialer.verify, *pair) is not None
 
     async def backend(self, credentials: Credentials) -> Backend:
         """The backend, seen with one caller's credentials."""

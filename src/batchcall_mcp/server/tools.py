@@ -6,11 +6,12 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
+from pydantic import Field
 
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.guard.admission import Guard
@@ -151,6 +152,7 @@ def _missing(tool: str, capabilities: Capabilities, *, local_files: bool) -> set
     return {name for name, so in offered.items() if not so}
 
 
+_NOW_ONLY = "now: a stored draft cannot be scheduled here; create_batch_call takes a time"
 _SHAPES = frozenset({"tasks", "window", "retry"})
 _UPDATE_FIELDS = frozenset(
     {
@@ -177,9 +179,13 @@ def _retyped(body: Body, capabilities: Capabilities) -> dict[str, Any]:
     words += ["not_reached"] if told & NOT_REACHED else []
     narrower: dict[str, Any] = {"tasks": list[task] | None, "task_status": list[_one_of(words)] | None}  # type: ignore[valid-type, misc]
     if body is write_tools.start_batch_call and capabilities.drafts == "start_now_only":
-        narrower["trigger_timestamp"] = Literal["now"]
+        narrower["trigger_timestamp"] = Annotated[Literal["now"], Field(description=_NOW_ONLY)]
     written = inspect.get_annotations(body, eval_str=True)
-    return {name: Annotated[kind, *get_args(written[name])[1:]] for name, kind in narrower.items() if name in written}
+    return {
+        name: kind if get_origin(kind) is Annotated else Annotated[kind, *get_args(written[name])[1:]]
+        for name, kind in narrower.items()
+        if name in written
+    }
 
 
 def _one_of(words: Sequence[str]) -> Any:
