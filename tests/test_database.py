@@ -109,3 +109,12 @@ def test_a_folder_that_cannot_be_made_is_the_operators_to_mend(tmp_path: Path) -
 
     with pytest.raises(ConfigurationError, match="BATCHCALL_DATA_DIR"):
         open_sqlite(tmp_path / "file" / "it.db")
+
+
+def test_a_file_that_is_no_database_is_said_with_its_name(path: Path) -> None:
+    """Not a traceback, and not a database in its place."""
+    path.parent.mkdir(parents=True)
+    path.write_text("customers, and not a database at all\n" * 50)
+    with pytest.raises(ConfigurationError, match=r"it\.db cannot be opened: file is not a database"):
+        open_sqlite(path)
+    assert path.read_text().startswith("customers")

@@ -1,4 +1,4 @@
-"""Opening SQLite as the dialer and the ledger need it: write-ahead log, every commit on disk, one writer at a time."""
+"""Opening SQLite as the dialer needs it: write-ahead log, every commit on disk, one writer at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_sqlite(path: Path) -> sa.Engine:
     wait up to 30 s for another process's transaction. Those of `reading` take no lock at all.
 
     Raises:
-        ConfigurationError: the folder cannot be made or written.
+        ConfigurationError: the folder cannot be made or written, or the file is no database.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +45,14 @@ def open_sqlite(path: Path) -> sa.Engine:
         reads_only = _READING.items() <= connection.get_execution_options().items()
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
+    try:
+        engine.connect().close()
+    except sa.exc.DatabaseError as error:
+        engine.dispose()
+        raise ConfigurationError(
+            f"The database {path} cannot be opened: {error.orig}. Nothing was sent. Repair it or move it away, or name "
+            "another folder with BATCHCALL_DATA_DIR."
+        ) from error
     return engine
 
 

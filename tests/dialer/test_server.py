@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -22,10 +23,7 @@ from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 
-SERVE = (
-    "import sys; from batchcall_mcp.dialer import server; from batchcall_mcp.settings import Settings; "
-    "server.serve(Settings.load(), port=int(sys.argv[1]))"
-)
+DIALER = (sys.executable, "-m", "batchcall_mcp", "dialer")
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(port: int) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(port)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*DIALER, "--port", str(port)], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 20
         while process.poll() is None:
@@ -67,7 +65,7 @@ def test_the_first_start_shows_a_pair_once(free_port: int) -> None:
     assert (health, process.returncode) == ({"status": "ok", "engine": "running"}, 0)
     assert "no phone rings" in said
     assert "Traceback" not in said
-    pair = re.search(r"(sk_\w+)\s+X-API-SECRET: (s3cr3t_\w+)", said)
+    pair = re.search(r"BATCHCALL_API_KEY=(sk_\w+)\s+BATCHCALL_API_SECRET=(s3cr3t_\w+)", said)
     assert pair is not None
     with serving(free_port) as process:
         assert told(free_port, *pair.groups()) == 200
@@ -93,19 +91,45 @@ def test_half_a_pair_is_refused_before_anything_starts(tmp_path: Path) -> None:
     """Naming both variables."""
     settings = Settings(data_dir=tmp_path, api_key=SecretStr("x"))
     with pytest.raises(ConfigurationError, match="BATCHCALL_API_SECRET"):
-        server.serve(settings)
+        server.serve(settings, host="127.0.0.1", port=0)
 
 
-def test_a_port_that_is_taken_ends_it_with_an_error(free_port: int) -> None:
-    """Not with 0."""
+def refused(*arguments: str) -> str:
+    """What the dialer says that does not start: one line, and exit code 2."""
+    done = subprocess.run([*DIALER, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    *before, last = done.stderr.splitlines()
+    assert (done.returncode, [line for line in before if not line.startswith(("The first", "BATCHCALL_"))]) == (2, [])
+    return last
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    """And no key pair is made and shown for a server that does not start."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", free_port))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = subprocess.run(
-            [sys.executable, "-c", SERVE, str(free_port)], capture_output=True, text=True, timeout=20, check=False
+        port = taken.getsockname()[1]
+        assert refused("--port", str(port)).startswith(
+            f"batchcall-mcp: 127.0.0.1:{port} cannot be listened on: Address already in use."
         )
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+    assert not list(Path(os.environ["BATCHCALL_DATA_DIR"]).iterdir())
+
+
+def test_a_do_not_call_list_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BATCHCALL_DO_NOT_CALL", str(tmp_path / "gone.txt"))
+    assert 'BATCHCALL_DO_NOT_CALL: "gone.txt" is not there.' in refused("--port", "0")
+
+
+def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first start the settings' pair is not taken, and would be refused in every request."""
+    server.create_key(Settings.load())
+    monkeypatch.setenv("BATCHCALL_API_KEY", "my-own-key")
+    monkeypatch.setenv("BATCHCALL_API_SECRET", "my-own-secret")
+    with serving(free_port) as process:
+        assert told(free_port, "my-own-key", "my-own-secret") == 401
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    assert "no pair that this dialer knows" in said
+    assert "my-own" not in said
 
 
 def test_keys_create_makes_a_pair_that_works(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from batchcall_mcp.listening import bound_socket
 from batchcall_mcp.server.access import Authenticate
-from batchcall_mcp.server.http import MCP_PATH, SSE_PATH, bound_socket, http_app
+from batchcall_mcp.server.http import MCP_PATH, SSE_PATH, http_app
 from batchcall_mcp.server.strict import StrictServer
 from batchcall_mcp.settings import Settings
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal, TypeAlias
@@ -17,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.listening import bound_socket, url_of
 from batchcall_mcp.server.access import (
     Authenticate,
     BoundedStreams,
@@ -37,7 +35,6 @@ SSE_PATH = "/sse"
 HEALTH_PATH = "/healthz"
 
 _LARGEST_BODY_BYTES = 4 * 1024 * 1024
-_BACKLOG = 2048
 _SHUTDOWN_S = 5
 _INTERRUPTED = 130
 _KEEP_ALIVE_S = 75
@@ -146,34 +143,11 @@ def run_http(
             timeout_graceful_shutdown=_SHUTDOWN_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        logger.info("Serving MCP on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        logger.info("Serving MCP on %s", url_of(host, listening))
         try:
             anyio.run(uvicorn.Server(config).serve, [listening])
         except KeyboardInterrupt:
             raise SystemExit(_INTERRUPTED) from None
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A listening socket, bound before anything starts so that a taken port is one clear line.
-
-    Raises:
-        ConfigurationError: naming the address and the system's reason.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay (40 ms an answer over SSE) off only on sockets whose protocol is named.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-        return listening
-    except OSError as error:
-        listening.close()
-        raise ConfigurationError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}. Nothing was started. "
-            "Choose another --host or --port."
-        ) from None
 
 
 async def _healthy(_request: Request) -> JSONResponse:

@@ -1,0 +1,42 @@
+"""A listening socket that is bound before anything else starts, so that a taken port is one clear line."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from batchcall_mcp.errors import ConfigurationError
+
+_BACKLOG = 2048
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Listen on an address; port 0 picks a free one.
+
+    Raises:
+        ConfigurationError: naming the address and the system's reason.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's delay (40 ms an answer over SSE) off only on sockets whose protocol is named.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+        return listening
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(
+            f"{_place(host, port)} cannot be listened on: {error.strerror or error}. Nothing was started. "
+            "Choose another --host or --port."
+        ) from None
+
+
+def url_of(host: str, listening: socket.socket) -> str:
+    """The address that a client uses, with the port that was bound."""
+    return f"http://{_place(host, listening.getsockname()[1])}"
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
