@@ -258,10 +258,11 @@ async def test_cancelling_takes_back_everybody_who_was_not_dialled(desk: Caller)
 
 
 async def test_the_same_key_and_request_take_effect_once(desk: Caller) -> None:
-    """The second answer is the first one, and says so in a header."""
+    """The second answer is the first one, and says so in a header and in its body."""
     headers = {"Idempotency-Key": "one"}
     answers = [await desk.http.post("/batch-call", json=body(numbers(1)), headers=headers) for _ in range(3)]
-    assert [answer.json() for answer in answers] == [answers[0].json()] * 3
+    first = answers[0].json()
+    assert [answer.json() for answer in answers] == [first, *[first | {"replayed": True}] * 2]
     assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true", "true"]
     assert (await desk.ask("GET", "/batch-call/list"))["pagination"]["total_count"] == 1
 
@@ -398,7 +399,7 @@ async def test_the_account_says_what_it_is(desk: Caller) -> None:
     assert await desk.ask("GET", "/account") == {
         "organization_id": "local",
         "numbers": None,
-        "agents": [],
+        "agents": None,
         "carrier": "simulated",
         "places_real_calls": False,
         "calls_today": 0,
