@@ -23,11 +23,11 @@ def test_without_any_variable_the_defaults_hold() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("BATCHCALL_MODE", "readonly", "'full', 'draft' or 'read-only'"),
+        ("BATCHCALL_MODE", "readonly", "must be 'full', 'draft' or 'read-only'"),
         ("BATCHCALL_CONFIRM", "yes", "'auto', 'person', 'code' or 'off'"),
         ("BATCHCALL_MAX_CALLS_PER_LAUNCH", "0", "greater than or equal to 1"),
-        ("BATCHCALL_DEFAULT_REGION", "usa", "match pattern"),
-        ("BATCHCALL_CALLING_HOURS", "9-17", "match pattern"),
+        ("BATCHCALL_DEFAULT_REGION", "usa", 'such as "US"'),
+        ("BATCHCALL_CALLING_HOURS", "9-17", 'such as "08:00-21:00"'),
         ("BATCHCALL_REQUEST_TIMEOUT_S", "soon", "valid number"),
     ],
 )

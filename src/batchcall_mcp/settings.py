@@ -17,6 +17,11 @@ from batchcall_mcp.errors import ConfigurationError
 
 PREFIX = "BATCHCALL_"
 _ENV_FILE = PREFIX + "ENV_FILE"
+_WRITTEN_AS = {
+    "default_region": 'must be a country\'s two letters in capitals, such as "US"',
+    "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
+}
+"""What a pattern means, for people."""
 Mode: TypeAlias = Literal["full", "draft", "read-only"]
 Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
 
@@ -88,7 +93,10 @@ class Settings(BaseSettings):
         """
         env_file = os.environ.get(_ENV_FILE) or None
         if env_file and not Path(env_file).is_file():
-            raise ConfigurationError(f"{_ENV_FILE} names a file that is not there: {env_file}")
+            raise ConfigurationError(
+                f"{_ENV_FILE} names a file that is not there: {env_file}. Nothing was sent. "
+                "Correct the path or remove the variable."
+            )
         _refuse_unknown([*os.environ, *(dotenv_values(env_file) if env_file else ())])
         try:
             return cls(_env_file=env_file)
@@ -124,6 +132,8 @@ def secret_problem(value: str) -> str | None:
 def _describe(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        name = PREFIX + "_".join(str(part) for part in problem["loc"][:1]).upper()
-        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        field = "_".join(str(part) for part in problem["loc"][:1])
+        told = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        reason = _WRITTEN_AS[field] if problem["type"] == "string_pattern_mismatch" else told
+        lines.append(f"{PREFIX}{field.upper()}: {reason}")
     return "The settings do not work. " + "; ".join(lines) + ". Nothing was sent."

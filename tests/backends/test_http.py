@@ -238,8 +238,9 @@ async def test_a_refused_connection_is_tried_again_also_for_a_write_and_says_tha
     clock = Clock()
     async with caller_of(url, clock) as caller:
         for writes in (False, True):
-            with pytest.raises(BackendUnavailable, match="Nothing was sent"):
+            with pytest.raises(BackendUnavailable, match="Nothing was sent") as caught:
                 await ask(caller, writes=writes)
+            assert f"could not be reached at {url}" in caught.value.message
     assert len(clock.slept) == 4
 
 

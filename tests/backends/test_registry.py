@@ -46,6 +46,12 @@ async def test_every_backend_of_ours_is_what_it_says(name: str) -> None:
         assert made.name == name
 
 
+def test_the_dialer_in_this_process_has_no_address() -> None:
+    """Whoever names one means a dialer elsewhere, and would get a simulation here."""
+    with pytest.raises(ConfigurationError, match="BATCHCALL_BACKEND=batchcall"):
+        base_url(Settings(backend="dialer", url="http://dialer.example.com"), backend_class("dialer"))
+
+
 def test_an_unknown_backend_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="BATCHCALL_BACKEND") as caught:
         backend_class("zuud")

@@ -137,7 +137,8 @@ def unavailable(exchange: Exchange, why: str) -> BatchCallError:
 def not_sent(exchange: Exchange, why: str) -> BatchCallError:
     """The error for a request that cannot have reached the backend."""
     return BackendUnavailable(
-        f"Could not {exchange.doing}: {why}. Nothing was sent. Check BATCHCALL_URL and the network, then try again."
+        f"Could not {exchange.doing}: {why}. Nothing was sent. Check BATCHCALL_BACKEND, BATCHCALL_URL and the "
+        "network, then try again."
     )
 
 

@@ -78,8 +78,8 @@ class Failure(Enum):
 
 
 _FAILURES: Mapping[type[Exception], tuple[Failure, str]] = {
-    httpx2.ConnectError: (Failure.NOT_SENT, "the backend could not be reached"),
-    httpx2.ConnectTimeout: (Failure.NOT_SENT, "the backend did not take the connection in time"),
+    httpx2.ConnectError: (Failure.NOT_SENT, "the backend could not be reached at {url}"),
+    httpx2.ConnectTimeout: (Failure.NOT_SENT, "the backend at {url} did not take the connection in time"),
     httpx2.PoolTimeout: (Failure.NOT_SENT, "too many requests are waiting already"),
     httpx2.ProxyError: (Failure.NOT_SENT, "the proxy refused the connection"),
     httpx2.UnsupportedProtocol: (Failure.MISCONFIGURED, "the backend's address is neither http:// nor https://"),
@@ -97,7 +97,7 @@ _FAILURES: Mapping[type[Exception], tuple[Failure, str]] = {
     httpx2.HTTPStatusError: (Failure.UNREADABLE, "it answered with an error"),
     httpx2.HTTPError: (Failure.LOST, "the connection failed"),
 }
-_TIMED_OUT = (Failure.LOST, "the backend did not answer completely within {limit:g} s")
+_TIMED_OUT = (Failure.LOST, "the backend did not answer completely within {limit_s:g} s")
 _TOO_LARGE = (Failure.UNREADABLE, "its answer is larger than 32 MiB")
 
 _ERRORS: Mapping[Failure, Callable[[Exchange, str], BatchCallError]] = {
@@ -110,7 +110,7 @@ _ERRORS: Mapping[Failure, Callable[[Exchange, str], BatchCallError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A try without an answer."""
+    """A try without an answer. `why` may hold `{url}` and `{limit_s}`."""
 
     failure: Failure
     why: str
@@ -192,7 +192,8 @@ class BackendHttp:
                 break
             await self._sleep(pause)
         if isinstance(result, Failed):
-            raise _ERRORS[result.failure](exchange, result.why)
+            why = result.why.format(url=self._base_url, limit_s=self._timeout_s)
+            raise _ERRORS[result.failure](exchange, why)
         return read_answer(exchange, result, _now())
 
     async def _try(self, request: _Request) -> Answer | Failed:
@@ -216,8 +217,7 @@ class BackendHttp:
                     lower = {name.lower(): value for name, value in response.headers.items()}
                     return Answer(response.status_code, lower, bytes(body))
         except TimeoutError:
-            failure, why = _TIMED_OUT
-            return Failed(failure, why.format(limit=self._timeout_s))
+            return Failed(*_TIMED_OUT)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return _failed(error)
 

@@ -56,10 +56,16 @@ def base_url(settings: Settings, backend: type[Backend]) -> str:
 
     Raises:
         ConfigurationError: no http or https URL, or one with a user, a query or a fragment in it; it is not repeated,
-            because it may hold a password.
+            because it may hold a password. Any URL beside the dialer in this process, which has none.
     """
     if settings.url is None:
         return backend.default_url
+    if backend.name == EMBEDDED:
+        raise ConfigurationError(
+            f"BATCHCALL_URL is set, but BATCHCALL_BACKEND={EMBEDDED} is the simulated dialer inside this process: no "
+            "request would go there. Nothing was sent. For a dialer that runs elsewhere set "
+            "BATCHCALL_BACKEND=batchcall; otherwise remove BATCHCALL_URL."
+        )
     problem = _url_problem(settings.url)
     if problem:
         raise ConfigurationError(f"BATCHCALL_URL {problem}. Nothing was sent. Give for example {backend.default_url}")
