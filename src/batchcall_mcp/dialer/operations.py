@@ -220,7 +220,7 @@ class Operations:
         return Answer("Batch call tasks retrieved successfully", data)
 
     def account(self, organization_id: str) -> Answer:
-        """Whose key this is, and what it can dial with: any caller number, no agents. Days are UTC days."""
+        """Whose key this is, and what it can dial with: no list of numbers or agents is kept. Days are UTC days."""
         opened = self._open_store()
         now = opened.clock().astimezone(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
