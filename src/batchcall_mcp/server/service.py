@@ -45,7 +45,7 @@ class Service:
         """Whether callers share this machine's disk (stdio)."""
         self.guard = Guard.of(settings.mode, settings.confirm, settings.max_calls_per_launch)
         self.backend_type = backend_class(select(settings))
-        self._url = self.backend_type.default_url if self.embedded else base_url(settings, self.backend_type)
+        self._url = base_url(settings, self.backend_type)
         self._stack: AsyncExitStack | None = None
         self._opened = 0
         self._http: BackendHttp | None = None
