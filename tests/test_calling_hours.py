@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from batchcall_mcp.calling_hours import (
     check_timezone,
     check_window,
-    closes_at,
     is_open,
     is_timezone,
     next_open,
@@ -179,7 +178,6 @@ class TestOpenAndNextOpen:
     def test_all_zones_must_be_inside(self) -> None:
         zones = ("America/New_York", "America/Los_Angeles")
         assert next_open(window("09:00", "17:00"), zones, utc("2026-06-01T13:00")) == utc("2026-06-01T16:00")
-        assert closes_at(window("09:00", "17:00"), zones, utc("2026-06-01T16:00")) == utc("2026-06-01T21:00")
 
     def test_zones_that_never_share_an_hour_never_open(self) -> None:
         assert next_open(window("09:00", "12:00"), ("America/New_York", "Asia/Tokyo"), utc("2026-06-01T00:00")) is None
@@ -188,7 +186,6 @@ class TestOpenAndNextOpen:
         always = window("00:00", "24:00")
         assert not is_open(always, (), utc("2026-06-01T16:00"))
         assert next_open(always, (), utc("2026-06-01T16:00")) is None
-        assert closes_at(always, (), utc("2026-06-01T16:00")) is None
 
     def test_a_zone_of_its_own_overrules_the_persons(self) -> None:
         tokyo = window("09:00", "17:00", timezone="Asia/Tokyo")
@@ -202,7 +199,7 @@ class TestOpenAndNextOpen:
         assert is_open(friday_night, ("UTC",), saturday_early)
         assert not is_open(friday_night, ("UTC",), friday_early)
         assert next_open(friday_night, ("UTC",), friday_early) == utc("2026-06-05T22:00")
-        assert closes_at(friday_night, ("UTC",), saturday_early) == utc("2026-06-06T06:00")
+        assert not is_open(friday_night, ("UTC",), utc("2026-06-06T06:00"))
 
     def test_days_are_the_called_persons_days(self) -> None:
         monday = window("00:00", "24:00", days=("mon",))
@@ -218,9 +215,9 @@ class TestOpenAndNextOpen:
     def test_a_time_that_the_clock_shows_twice_is_inside_twice(self) -> None:
         early = window("01:30", "02:30")
         assert next_open(early, NEW_YORK, utc("2026-11-01T05:00")) == utc("2026-11-01T05:30")
-        assert closes_at(early, NEW_YORK, utc("2026-11-01T05:30")) == utc("2026-11-01T06:00")
+        assert not is_open(early, NEW_YORK, utc("2026-11-01T06:00"))
         assert next_open(early, NEW_YORK, utc("2026-11-01T06:00")) == utc("2026-11-01T06:30")
-        assert closes_at(early, NEW_YORK, utc("2026-11-01T06:30")) == utc("2026-11-01T07:30")
+        assert not is_open(early, NEW_YORK, utc("2026-11-01T07:30"))
 
     @pytest.mark.parametrize(("zone", "day"), CHANGES)
     def test_midnight_to_midnight_is_always(self, zone: str, day: datetime) -> None:
@@ -229,7 +226,6 @@ class TestOpenAndNextOpen:
             moment = day + timedelta(hours=hours)
             assert is_open(always, (zone,), moment)
             assert next_open(always, (zone,), moment) == moment
-            assert closes_at(always, (zone,), moment) is None
 
     def test_nothing_is_promised_behind_the_horizon(self) -> None:
         sundays = window("09:00", "10:00", days=("sun",))
@@ -256,12 +252,6 @@ class TestOpenAndNextOpen:
             assert found == start + first * MINUTE
         else:
             assert found is None or found >= start + 1500 * MINUTE
-        if wall[0]:
-            closes = closes_at(asked, (zone,), start)
-            if False in wall:
-                assert closes == start + wall.index(False) * MINUTE
-            else:
-                assert closes is None or closes >= start + 1500 * MINUTE
 
     @settings(max_examples=150, deadline=None)
     @given(
@@ -277,10 +267,6 @@ class TestOpenAndNextOpen:
         if found is not None:
             assert is_open(asked, zones, found)
             assert found == moment or not is_open(asked, zones, found - timedelta(microseconds=1))
-            closes = closes_at(asked, zones, found)
-            assert closes is None or (
-                not is_open(asked, zones, closes) and is_open(asked, zones, closes - timedelta(microseconds=1))
-            )
         step = max((end - moment) / 50, MINUTE)
         earlier = moment
         while earlier < end:

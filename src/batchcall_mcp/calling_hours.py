@@ -195,19 +195,6 @@ def next_open(window: CallingWindow, zones: Sequence[str], moment: datetime, hor
     return max(opening.start, start)
 
 
-def closes_at(window: CallingWindow, zones: Sequence[str], moment: datetime, horizon_days: int = 15) -> datetime | None:
-    """When the opening that `moment` (aware) lies in ends, in UTC.
-
-    None if `moment` lies in none, and if it does not end in `horizon_days` (a window of `00:00` to `24:00`).
-    """
-    start = moment.astimezone(UTC)
-    limit = start + horizon_days * _DAY
-    for opening in _openings(window, zones, start, limit):
-        if opening.start <= start < opening.end:
-            return opening.end if opening.end < limit else None
-    return None
-
-
 def _deciding_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(zones)) if window.timezone == RECIPIENT else (window.timezone,)
 

@@ -99,7 +99,8 @@ class Capabilities:
     """Whether a window may leave out days of the week."""
     max_concurrency: int | None = None
     """Most calls at once that a batch call may ask for; None = the field does not exist."""
-    idempotency: Literal["none", "key", "task_id"] = "none"
+    idempotency: Literal["none", "key"] = "none"
+    """key: the same write with the same key takes effect once."""
     dynamic_variables: bool = False
     """Whether tasks carry variables to the agent."""
     returns_variables: bool = False
@@ -128,8 +129,7 @@ class Capabilities:
 class Backend(Protocol):
     """A batch-call service, seen with one caller's credentials. Cheap to make: one for each tool call.
 
-    Reads raise BackendUnavailable or
-    UnexpectedResponse where a write raises OutcomeUnknown; see `errors`.
+    Reads raise BackendUnavailable or UnexpectedResponse where a write raises OutcomeUnknown; see `errors`.
     """
 
     name: ClassVar[str]

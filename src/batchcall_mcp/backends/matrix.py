@@ -21,7 +21,7 @@ _WINDOWS = {
     "none": "no",
 }
 _DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
-_IDEMPOTENCY = {"none": "no", "key": "`idempotency_key`", "task_id": "by task id"}
+_IDEMPOTENCY = {"none": "no", "key": "`idempotency_key`"}
 
 
 def _names(names: tuple[str, ...] | list[str]) -> str:

@@ -187,11 +187,9 @@ def _lost(relay: Relay, current: BatchCall) -> list[str]:
 
 def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
     numbers = {task.to_number for task in wanted}
-    kept = [index for index, task in enumerate(recipients.tasks) if task.to_number in numbers]
     return replace(
         recipients,
-        tasks=tuple(recipients.tasks[index] for index in kept),
-        lines=tuple(recipients.lines[index] for index in kept),
+        tasks=tuple(task for task in recipients.tasks if task.to_number in numbers),
         left_out=tuple(row for row in recipients.left_out if row.to_number in numbers),
     )
 

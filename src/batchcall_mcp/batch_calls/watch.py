@@ -20,10 +20,9 @@ _LONGEST_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """How the wait ended. `reached`: what was waited for is true."""
+    """How the wait ended."""
 
     batch_call: BatchCall
-    reached: bool
     summary: str
     next: str
 
@@ -46,7 +45,7 @@ async def watch(
             return _ended(current, reached=True)
         idle = _why_idle(current, deadline - relay.clock(), relay)
         if idle is not None:
-            return Watched(current, reached=False, summary=idle[0], next=idle[1])
+            return Watched(current, summary=idle[0], next=idle[1])
         await progress(*_progress(current.counts), _progress_words(current))
         left_s = (deadline - relay.clock()).total_seconds()
         if left_s <= 0:
@@ -90,7 +89,7 @@ def _ended(current: BatchCall, *, reached: bool) -> Watched:
     else:
         following = f"watch_batch_call with batch_call_id={name} goes on watching."
     still = "" if reached else "still "
-    return Watched(current, reached=reached, summary=f"{still}{_progress_words(current)}", next=following)
+    return Watched(current, summary=f"{still}{_progress_words(current)}", next=following)
 
 
 def done(counts: Counts) -> int | None:

@@ -26,7 +26,6 @@ class ListedFile:
     path: Path
     size_bytes: int
     modified: datetime
-    rows: int | None = None
 
 
 def resolve_file(name: str, folders: Sequence[Path]) -> Path:

@@ -55,14 +55,13 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipients:
-    """A list as it would be called: `tasks` in order, `lines` beside them, and everybody who is left out.
+    """A list as it would be called: `tasks` in order, and everybody who is left out.
 
     `columns` is None for a list that was passed inline. `notes` are sentences for the person who confirms: what was
     guessed about the file, or not read of it.
     """
 
     tasks: tuple[CallTask, ...]
-    lines: tuple[int, ...]
     rows_read: int
     left_out: tuple[LeftOut, ...]
     columns: Columns | None
@@ -120,7 +119,6 @@ class _Judge:
         self._selection = parse_rows(options.rows) if options.rows is not None else None
         self._rows_read = 0
         self._tasks: list[CallTask] = []
-        self._lines: list[int] = []
         self._left_out: list[LeftOut] = []
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
@@ -139,7 +137,6 @@ class _Judge:
     def recipients(self, columns: Columns | None, notes: Iterable[str]) -> Recipients:
         return Recipients(
             tasks=tuple(self._tasks),
-            lines=tuple(self._lines),
             rows_read=self._rows_read,
             left_out=tuple(self._left_out),
             columns=columns,
@@ -166,7 +163,6 @@ class _Judge:
             self._leave_out(entry.line, LeftOutKind.DUPLICATE, reason, number, of_line=first)
         else:
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
-            self._lines.append(entry.line)
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
