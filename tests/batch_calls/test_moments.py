@@ -46,6 +46,9 @@ def test_an_offset_wins_over_a_timezone() -> None:
         ("2026-13-01T09:00Z", "is not a time"),
         (10**30, "not a time that exists"),
         ("nan", "is not a time"),
+        ("²", "is not a time"),
+        ("--5", "is not a time"),
+        ("٣", "is not a time"),
     ],
 )
 def test_a_bad_one_names_the_field_and_says_that_nothing_was_sent(value: str | float, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -67,6 +68,12 @@ def bound(**changes: object) -> str:
         {"current": replace(CURRENT, status=BatchStatus.SCHEDULED)},
         {"current": replace(CURRENT, counts=Counts(total=3))},
         {"current": replace(CURRENT, batch_call_id="bc_2")},
+        {"current": replace(CURRENT, agent_id="agent_2")},
+        {"current": replace(CURRENT, name="Another")},
+        {"current": replace(CURRENT, timezone="Asia/Tokyo")},
+        {"current": replace(CURRENT, max_concurrency=100)},
+        {"current": replace(CURRENT, window=CallingWindow(start="00:00", end="24:00"))},
+        {"current": replace(CURRENT, retry=RetryPolicy(max_retries=10))},
         {"current": None},
         {"tasks": TASKS[::-1]},
         {"tasks": TASKS[:1]},
@@ -150,11 +157,34 @@ def test_an_answer_is_used_once_as_long_as_it_could_be_sent_again() -> None:
         confirmations.use_nonce("n")
 
 
+def test_of_two_codes_for_one_launch_only_the_last_counts() -> None:
+    confirmations = Confirmations()
+    first = confirmations.issue("a", "start_batch_call", "bound", {})
+    other = confirmations.issue("b", "start_batch_call", "bound", {})
+    last = confirmations.issue("a", "start_batch_call", "bound", {})
+    with pytest.raises(NotConfirmed):
+        confirmations.use_code(first)
+    confirmations.use_code(last)
+    confirmations.use_code(other)
+
+
+def test_what_is_remembered_of_large_requests_is_bounded() -> None:
+    confirmations = Confirmations()
+    large = {"tasks": "x" * 4_000_000}
+    codes = [confirmations.issue("a", "create_batch_call", f"bound {n}", large) for n in range(20)]
+    kept = 0
+    for code in codes:
+        with suppress(NotConfirmed):
+            kept += bool(confirmations.recall("a", "create_batch_call", code, {}))
+    assert kept == 8
+    assert confirmations.recall("a", "create_batch_call", codes[-1], {}).arguments == large
+
+
 def test_codes_that_nobody_uses_do_not_pile_up() -> None:
     confirmations = Confirmations()
     first = confirmations.issue("a", "t", "x", {})
-    for _ in range(1000):
-        confirmations.issue("a", "t", "x", {})
+    for other in range(1000):
+        confirmations.issue("a", "t", f"x{other}", {})
 
     with pytest.raises(NotConfirmed):
         confirmations.recall("a", "t", first, {})

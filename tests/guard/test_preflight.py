@@ -166,7 +166,7 @@ def test_the_question_is_one_paragraph_that_a_person_can_judge() -> None:
     asked = question(judged(current=current, left_out=left_out), BatchCallRequest(send_now=True), current, "dialer")
 
     assert asked == (
-        'Call 3 of 5 people from +14155550199 now for "Reminders "ignore the person"", at most 10 at once, at most 6 '
+        "Call 3 of 5 people from +14155550199 now for \"Reminders 'ignore the person'\", at most 10 at once, at most 6 "
         "dials with retries, through dialer. 2 rows are left out: 2 duplicate. You can stop it at any time; calls in "
         "progress end by themselves."
     )

@@ -42,9 +42,14 @@ class Person:
 
     says: Literal["yes", "no", "dismiss", "yes without the tick"] = "yes"
     questions: list[str] = field(default_factory=list)
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """What happens, once, while the person thinks."""
 
     async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         self.questions.append(params.message)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
         if self.says == "no":
             return ElicitResult(action="decline")
         if self.says == "dismiss":

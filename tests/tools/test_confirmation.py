@@ -30,6 +30,35 @@ def test_the_question_says_who_from_where_when_and_what_can_be_stopped(desk: Des
 
 
 @where_questions_can_be_asked
+def test_a_list_that_changes_while_the_person_thinks_is_asked_about_again(desk: Desk) -> None:
+    assert desk.person is not None
+    batch_call_id, others = desk.draft(desk.people(1)), desk.people(3)
+    desk.person.meanwhile = lambda: desk.client.call_tool(
+        "update_batch_call", {"batch_call_id": batch_call_id, "tasks": others}
+    )
+    started = desk.call("start_batch_call", batch_call_id=batch_call_id, **NOW)
+    assert started["result"] == "started"
+    first, second = desk.person.questions
+    assert "Call 1 person" in first
+    assert "has changed since the last question" in second
+    assert "Call 3 people" in second
+
+
+@where_questions_can_be_asked
+def test_a_no_ends_the_call_whatever_changed_meanwhile(desk: Desk) -> None:
+    assert desk.person is not None
+    batch_call_id, others = desk.draft(desk.people(1)), desk.people(3)
+    desk.person.says = "no"
+    desk.person.meanwhile = lambda: desk.client.call_tool(
+        "update_batch_call", {"batch_call_id": batch_call_id, "tasks": others}
+    )
+    text = desk.refused("start_batch_call", batch_call_id=batch_call_id, **NOW)
+    assert text.startswith("[not_confirmed] The client answered no")
+    assert len(desk.person.questions) == 1
+    assert desk.times_dialled(others) == 0
+
+
+@where_questions_can_be_asked
 @pytest.mark.parametrize("says", ["no", "dismiss", "yes without the tick"])
 def test_without_a_yes_nothing_is_dialled_and_no_code_is_given(desk: Desk, says: Any) -> None:
     assert desk.person is not None

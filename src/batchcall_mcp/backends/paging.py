@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 
 MAX_PAGES = 20
 T = TypeVar("T")
@@ -55,6 +55,14 @@ def offset_of(cursor: str | None) -> int:
     return int(cursor)
 
 
+def endless() -> UnexpectedResponse:
+    """The error for a server that gives one page again and again, and says each time that more follow."""
+    return UnexpectedResponse(
+        "The backend gives the same page again and again, so that its list has no end. Nothing was changed. Check "
+        "BATCHCALL_URL and BATCHCALL_BACKEND."
+    )
+
+
 async def scan(
     fetch: Callable[[int, int], Awaitable[RawPage]],
     keep: Callable[[Raw], T | None],
@@ -71,9 +79,13 @@ async def scan(
     offset = offset_of(cursor)
     found: list[T] = []
     unreadable = 0
+    last: RawPage | None = None
     for _ in range(MAX_PAGES):
         number = offset // size
         page = await fetch(number, size)
+        if last is not None and any(page.items) and page.items == last.items:
+            raise endless()
+        last = page
         if page.size is not None and page.size < size and page.items:
             size = page.size
             if offset // size != number:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,8 +31,9 @@ _COLUMNS = (
     "completed_at",
 )
 _IN_MEMORY = 4 * 1024 * 1024
-# A spreadsheet runs a cell that begins like this; E.164 numbers are written by us and stay as they are.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"\+[0-9]+")
 
 
 async def export_to_file(
@@ -103,8 +105,7 @@ def _as_csv(spool: TextIO, variables: tuple[str, ...]) -> TextIO:
         values = record.get("dynamic_variables", {})
         writer.writerow(
             [
-                record.get("to_number", ""),
-                *(_harmless(record.get(name, "")) for name in _COLUMNS[1:]),
+                *(_harmless(record.get(name, "")) for name in _COLUMNS),
                 *(_harmless(values.get(name, "")) for name in own),
             ]
         )
@@ -113,7 +114,7 @@ def _as_csv(spool: TextIO, variables: tuple[str, ...]) -> TextIO:
 
 
 def _harmless(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value):
         return "'" + value
     return value
 

@@ -11,7 +11,8 @@ from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import IllegalTransition, NotSupported
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 
-_WAITING = frozenset({TaskStatus.PENDING, None})
+# One whose state is in words that nobody knows may be called: it counts.
+_WAITING = frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
 async def start(
@@ -53,7 +54,7 @@ async def start(
     later = at if at is not None and at > relay.clock() else None
     started = await relay.backend.start(current, later, idempotency_key)
     scheduled = started.status is BatchStatus.SCHEDULED and started.scheduled_at is not None
-    summary = (
+    summary = _earlier(started) or (
         f"{batch_call_id} is scheduled for {started.scheduled_at:%Y-%m-%d %H:%M UTC}."
         if scheduled
         else f"The backend took the start of {batch_call_id}; its status is {started.status}."
@@ -131,6 +132,15 @@ async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> Ba
     relay.guard.check_mode(operation, Never())
     current, _ = await relay.backend.get(batch_call_id)
     return current
+
+
+def _earlier(started: BatchCall) -> str | None:
+    if not started.replayed:
+        return None
+    return (
+        f"This idempotency_key started {started.batch_call_id} before; nothing was started now. "
+        f"Its status is {started.status}."
+    )
 
 
 def _to_call(tasks: list[CallTask] | None) -> list[CallTask] | None:

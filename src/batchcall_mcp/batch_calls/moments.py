@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -10,6 +11,7 @@ from batchcall_mcp.calling_hours import check_timezone
 from batchcall_mcp.errors import InvalidInput
 
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds, that is the year 5138
+_EPOCH = re.compile(r"-?[0-9]{1,20}(\.[0-9]{0,20})?")
 _EXAMPLE = "2026-11-24T09:00-05:00"
 
 
@@ -24,7 +26,7 @@ def read_moment(value: str | float, timezone: str | None, field: str = "trigger_
     Raises:
         InvalidInput: naming the field; nothing was sent.
     """
-    if isinstance(value, str) and not value.strip().replace(".", "", 1).lstrip("-").isdigit():
+    if isinstance(value, str) and not _EPOCH.fullmatch(value.strip()):
         try:
             moment = datetime.fromisoformat(value.strip())
         except ValueError:

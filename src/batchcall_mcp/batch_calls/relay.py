@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from batchcall_mcp.backends.base import Backend, Operation, unsupported
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
+from batchcall_mcp.backends.paging import endless
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.errors import BatchCallError, NotSupported
 from batchcall_mcp.guard.admission import CodeNeeded, Guard, Launch
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.preflight import Limits, Preflight, preflight
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, TaskQuery, TaskStatus
-from batchcall_mcp.recipients import LeftOut
+from batchcall_mcp.recipients import LeftOut, load_do_not_call
 from batchcall_mcp.settings import Settings
 
 
@@ -82,10 +85,13 @@ class Relay:
         it that would be called, if not all.
         """
         dials = self.backend.dials(operation, request, current)
+        called = tasks if to_call is None else to_call
+        if called and not isinstance(dials, Never):
+            warnings = [*warnings, *await anyio.to_thread.run_sync(self._never_to_be_called, called)]
         found = preflight(
             request=request,
             current=current,
-            tasks=tasks if to_call is None else to_call,
+            tasks=called,
             left_out=left_out,
             rows_read=rows_read,
             dials=dials,
@@ -109,6 +115,21 @@ class Relay:
         )
         return found, await self.guard.admit(launch, self.asker, self.confirmation_code)
 
+    def do_not_call(self) -> frozenset[str]:
+        """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
+
+        Raises:
+            BatchCallError: it cannot be read.
+        """
+        path = self.settings.do_not_call
+        return frozenset() if path is None else load_do_not_call(path, self.settings.default_region)
+
+    def _never_to_be_called(self, tasks: Sequence[CallTask]) -> list[str]:
+        """A list that the backend keeps was not read against the do-not-call list of today."""
+        never = self.do_not_call()
+        found = sum(task.to_number in never for task in tasks)
+        return [f"Now on the do-not-call list: {found} of them."] if found else []
+
     async def every_task(
         self, batch_call_id: str, statuses: frozenset[TaskStatus] | None = None
     ) -> AsyncIterator[CallTask]:
@@ -118,11 +139,15 @@ class Relay:
             BatchCallError: if a page cannot be read.
         """
         cursor: str | None = None
+        last: Sequence[CallTask] = ()
         while True:
             query = TaskQuery(statuses=statuses, limit=self.backend.capabilities.task_page_size, cursor=cursor)
             batch_call, page = await self.backend.get(batch_call_id, query)
             if page is None:
                 raise BatchCallError(f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}")
+            if page.tasks and page.tasks == last:
+                raise endless()
+            last = page.tasks
             for task in page.tasks:
                 yield task
             cursor = page.next_cursor

@@ -30,9 +30,15 @@ async def retry(
     """Dial them again where the backend re-dials exactly the tasks named; elsewhere make a new draft of them.
 
     Raises:
-        InvalidInput: nobody is left to call, or the list is needed again because the backend does not give back
-            its variables; nothing was sent.
+        InvalidInput: a state of people who were reached or are being called, nobody is left to call, or the list is
+            needed again because the backend does not give back its variables; nothing was sent.
     """
+    reached = statuses & _BEING_CALLED
+    if reached:
+        raise InvalidInput(
+            f"task_status: {_words(reached)} is not a state of people who were not reached, and nobody is called twice "
+            "by a retry. Nothing was sent. create_batch_call with their numbers makes a new batch call."
+        )
     relay.guard.check_mode(Operation.RETRY, Never())
     current, _ = await relay.backend.get(batch_call_id)
     wanted = [task async for task in relay.every_task(batch_call_id, statuses)]
@@ -82,13 +88,22 @@ async def _dial_again(
     retried = await relay.backend.retry(current, ids, idempotency_key)
     return Outcome(
         result="retried",
-        summary=f"{len(ids)} tasks of {current.batch_call_id} are dialled again; its status is {retried.status}.",
+        summary=_dialled(retried, len(ids)),
         next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
         batch_call=retried,
         preflight=found,
         left_out=left_out,
         notes=notes,
     )
+
+
+def _dialled(retried: BatchCall, tasks: int) -> str:
+    if retried.replayed:
+        return (
+            f"This idempotency_key had tasks of {retried.batch_call_id} dialled before; nobody is dialled by this "
+            f"call. Its status is {retried.status}."
+        )
+    return f"{tasks} tasks of {retried.batch_call_id} are dialled again; its status is {retried.status}."
 
 
 async def _draft_of(
@@ -156,7 +171,9 @@ async def _draft_of(
     return Outcome(
         result="created",
         summary=(
-            f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; "
+            f"This idempotency_key made {made.batch_call_id} before; nothing new was made. Its status is {made.status}."
+            if made.replayed
+            else f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; "
             f"nobody else is in it.{left_out_words(recipients)}{absent}"
         ),
         next=f"After a yes of the person: start_batch_call with batch_call_id={made.batch_call_id}.",

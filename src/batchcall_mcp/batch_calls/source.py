@@ -15,12 +15,10 @@ from batchcall_mcp.recipients import (
     LeftOutKind,
     ReadOptions,
     Recipients,
-    load_do_not_call,
     read_file,
     read_inline,
     resolve_file,
 )
-from batchcall_mcp.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ def _read(relay: Relay, source: ListSource, from_number: str | None) -> Recipien
         rows=source.rows,
         number_column=source.number_column,
         default_region=source.default_region or settings.default_region,
-        do_not_call=_do_not_call(settings),
+        do_not_call=relay.do_not_call(),
         from_number=from_number,
     )
     if source.tasks is not None:
@@ -69,13 +67,6 @@ def _read(relay: Relay, source: ListSource, from_number: str | None) -> Recipien
                            "Nothing was sent. Give the people as tasks.")  # fmt: skip
     path: Path = resolve_file(source.tasks_file or "", settings.files)
     return read_file(path, options)
-
-
-def _do_not_call(settings: Settings) -> frozenset[str]:
-    """Read anew for every call, so that a number added a minute ago is not called."""
-    if settings.do_not_call is None:
-        return frozenset()
-    return load_do_not_call(settings.do_not_call, settings.default_region)
 
 
 def callable_tasks(

@@ -24,6 +24,8 @@ from batchcall_mcp.recipients import LeftOut
 
 LIFETIME_S = 600
 _MOST_PENDING = 1000
+_MOST_CHARACTERS = 32 * 1024 * 1024
+"""Of all arguments that are remembered: each may be as large as a request."""
 _CODE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # nothing that a person misreads over the telephone
 
 
@@ -58,10 +60,11 @@ class PendingLaunch:
     binding: str
     arguments: Mapping[str, Any]
     expires: float
+    characters: int
 
 
 class Confirmations:
-    """The codes and nonces of this process. Bounded; the oldest go first."""
+    """The codes and nonces of this process. Bounded; the oldest go first. Of one launch only the last code counts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -69,11 +72,17 @@ class Confirmations:
         self._used: OrderedDict[str, float] = OrderedDict()
 
     def issue(self, caller: str, tool: str, binding: str, arguments: Mapping[str, Any]) -> str:
-        """Make a code for this launch."""
+        """Make a code for this launch; one that was made for it before is worth nothing any more."""
+        now = self._clock()
+        for old, one in list(self._pending.items()):
+            if one.expires < now or (one.caller == caller and one.binding == binding):
+                del self._pending[old]
         code = "".join(secrets.choice(_CODE_ALPHABET) for _ in range(8))
-        self._pending[code] = PendingLaunch(caller, tool, binding, dict(arguments), self._clock() + LIFETIME_S)
-        while len(self._pending) > _MOST_PENDING:
-            self._pending.popitem(last=False)
+        size = len(repr(arguments))
+        self._pending[code] = PendingLaunch(caller, tool, binding, dict(arguments), now + LIFETIME_S, size)
+        held = sum(one.characters for one in self._pending.values())
+        while len(self._pending) > _MOST_PENDING or (held > _MOST_CHARACTERS and len(self._pending) > 1):
+            held -= self._pending.popitem(last=False)[1].characters
         return code
 
     def recall(self, caller: str, tool: str, code: str, given: Mapping[str, Any]) -> PendingLaunch:
@@ -146,6 +155,8 @@ def binding(
         add({name: getattr(request, name) for name in names})
     if current is not None:
         add([current.batch_call_id, current.status, current.scheduled_at, current.from_number, current.counts.total])
+        add([current.name, current.agent_id, current.timezone, current.max_concurrency])
+        add([current.window, current.retry])
     for task in tasks:
         add([task.to_number, task.name, dict(task.dynamic_variables), task.max_retries, task.timezone])
     for row in left_out:

@@ -153,7 +153,8 @@ def _when_words(starts: str | None) -> str:
 
 
 def _cut(text: str, limit: int = 80) -> str:
-    printable = "".join(character if character.isprintable() else " " for character in text)
+    # Without quotes of its own: what follows the closing one is ours, not the text's.
+    printable = "".join(character if character.isprintable() else " " for character in text).replace('"', "'")
     return printable if len(printable) <= limit else printable[: limit - 1] + "…"
 
 

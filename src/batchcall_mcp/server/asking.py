@@ -3,6 +3,8 @@
 A handshake-era client (up to 2025-11-25) is asked while the tool call waits. A 2026-07-28 client gets the question as
 the call's result and repeats the call with the answer. What it brings back is sealed by the SDK, but it could be sent
 twice, so that every question carries a nonce of its own.
+
+In both eras the use case begins anew with the answer: while a person thinks, the list may change.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -23,6 +26,7 @@ from batchcall_mcp.guard.confirmation import Answer
 LONGEST_WAIT_S = 300
 _MODERN = "2026-07-28"
 _KEY = "confirm"
+_CHANGED = "The list or the batch call has changed since the last question. "
 
 
 class Confirm(BaseModel):
@@ -39,11 +43,14 @@ _FORM: dict[str, Any] = {
 
 
 class QuestionPending(Exception):
-    """The call ends here with a question; the client repeats it with the answer."""
+    """The use case ends here, to begin anew with the answer.
 
-    def __init__(self, result: InputRequiredResult) -> None:
+    `put` asks: it gives the result with which the call ends where the client repeats it, and None once it is answered.
+    """
+
+    def __init__(self, put: Callable[[], Awaitable[InputRequiredResult | None]]) -> None:
         super().__init__("a question is pending")
-        self.result = result
+        self.put = put
 
 
 class ClientAsker:
@@ -51,12 +58,13 @@ class ClientAsker:
 
     def __init__(self, context: Context[Any, Any]) -> None:
         self._context = context
+        self._answered: tuple[str, Answer] | None = None
 
     async def ask(self, question: str, binding: str) -> Answer:
         """Ask as the client's protocol era has it.
 
         Raises:
-            QuestionPending: a 2026-07-28 client has to be asked first, or answered another question.
+            QuestionPending: the person has to be asked first, or answered another question.
         """
         capabilities = self._context.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
@@ -65,17 +73,38 @@ class ClientAsker:
         version = self._context.protocol_version
         if version and is_version_at_least(version, _MODERN):
             return self._answer_brought_along(question, binding)
-        return await self._wait(question)
+        return self._answer_waited_for(question, binding)
 
     def _answer_brought_along(self, question: str, binding: str) -> Answer:
         state = _read_state(self._context.request_state)
         given = (self._context.input_responses or {}).get(_KEY)
-        if state is None or state["binding"] != binding or not isinstance(given, ElicitResult):
-            state = {"nonce": secrets.token_urlsafe(16), "binding": binding, "asked": time.time()}
-            form = ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=_FORM))
-            raise QuestionPending(InputRequiredResult(input_requests={_KEY: form}, request_state=json.dumps(state)))
-        said_yes = (given.content or {}).get("confirm") is True
-        return _answer(given.action, time.time() - state["asked"], state["nonce"], said_yes=said_yes)
+        shown = question
+        if state is not None and isinstance(given, ElicitResult):
+            said_yes = (given.content or {}).get("confirm") is True
+            answer = _answer(given.action, time.time() - state["asked"], state["nonce"], said_yes=said_yes)
+            if _counts(answer, state["binding"], binding):
+                return answer
+            shown = _CHANGED + question
+
+        async def put() -> InputRequiredResult:
+            fresh = {"nonce": secrets.token_urlsafe(16), "binding": binding, "asked": time.time()}
+            form = ElicitRequest(params=ElicitRequestFormParams(message=shown, requested_schema=_FORM))
+            return InputRequiredResult(input_requests={_KEY: form}, request_state=json.dumps(fresh))
+
+        raise QuestionPending(put)
+
+    def _answer_waited_for(self, question: str, binding: str) -> Answer:
+        answered, self._answered = self._answered, None
+        shown = question
+        if answered is not None:
+            if _counts(answered[1], answered[0], binding):
+                return answered[1]
+            shown = _CHANGED + question
+
+        async def put() -> None:
+            self._answered = binding, await self._wait(shown)
+
+        raise QuestionPending(put)
 
     async def _wait(self, question: str) -> Answer:
         began = anyio.current_time()
@@ -84,6 +113,11 @@ class ClientAsker:
             said_yes = result.action == "accept" and result.data.confirm
             return _answer(result.action, anyio.current_time() - began, None, said_yes=said_yes)
         return Answer("unanswered", LONGEST_WAIT_S)
+
+
+def _counts(answer: Answer, asked: str, binding: str) -> bool:
+    """A yes is for what was shown; a no is for the whole call."""
+    return answer.outcome != "accepted" or asked == binding
 
 
 def _answer(action: str, seconds: float, nonce: str | None, *, said_yes: bool) -> Answer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
@@ -22,6 +23,8 @@ from batchcall_mcp.recipients import Columns, LeftOut
 LEFT_OUT_SHOWN = 20
 _LONGEST_TEXT = 500
 _LONGEST_SENTENCE = 4000
+_MOST_ENTRIES = 200
+"""Of a list or an object: no page that we cut is longer, so that only what a backend sent can be."""
 _OUR_SENTENCES = frozenset({"summary", "next"})
 
 Summary = Annotated[str, Field(description="what is so, in one or two sentences")]
@@ -174,9 +177,10 @@ def compact(structured: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compacted(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {clean(name, _LONGEST_TEXT): _compacted(inner) for name, inner in value.items() if not _is_empty(inner)}
+        given = islice(((name, inner) for name, inner in value.items() if not _is_empty(inner)), _MOST_ENTRIES)
+        return {clean(name, _LONGEST_TEXT): _compacted(inner) for name, inner in given}
     if isinstance(value, list):
-        return [_compacted(inner) for inner in value]
+        return [_compacted(inner) for inner in value[:_MOST_ENTRIES]]
     return clean(value, _LONGEST_TEXT) if isinstance(value, str) else value
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -51,6 +52,7 @@ class Service:
         self._http: BackendHttp | None = None
         self._dialer: EmbeddedDialer | None = None
         self._opening = anyio.Lock()
+        self._turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -131,6 +133,13 @@ class Service:
     async def backend(self, credentials: Credentials) -> Backend:
         """The backend, seen with one caller's credentials."""
         return self.backend_type(await self.http(), credentials)
+
+    def turn(self, caller: str, batch_call_id: str) -> anyio.Lock:
+        """Held from reading a batch call to launching it: two launches at once would both see it waiting.
+
+        Nothing that stops calls ever waits for it.
+        """
+        return self._turns.setdefault((caller, batch_call_id), anyio.Lock())
 
     async def relay(
         self, context: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -14,6 +15,7 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.model import NOT_REACHED, TaskStatus
 from batchcall_mcp.server import read_tools, write_tools
@@ -24,6 +26,7 @@ from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.strict import strict_tool
 
 Body = Callable[..., Awaitable[Any]]
+_MOST_QUESTIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +217,19 @@ def _served(body: Body, service: Service) -> Body:
             relay = await service.relay(ctx, name, arguments, code)
         if "progress" in signature.parameters:
             arguments["progress"] = _rising(ctx)
-        try:
-            return await body(relay, **arguments)
-        except QuestionPending as pending:
-            return pending.result
+        may_launch = "confirmation_code" in defaults and "batch_call_id" in arguments
+        for _ in range(_MOST_QUESTIONS):
+            try:
+                async with service.turn(relay.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
+                    return await body(relay, **arguments)
+            except QuestionPending as pending:
+                asked = await pending.put()
+                if asked is not None:
+                    return asked
+        raise NotConfirmed(
+            f"What {name} would launch changed during each of {_MOST_QUESTIONS} questions. Nothing was sent. "
+            "Find out who changes it before you ask the person again."
+        )
 
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context[Any, Any])
     call.__signature__ = signature.replace(parameters=[context, *own])  # type: ignore[attr-defined]

@@ -1,0 +1,185 @@
+"""Nobody is called twice, and no result claims more than happened.
+
+Equal calls at once, keys that come again, lists that never end.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from batchcall_mcp.backends.paging import RawPage, scan
+from batchcall_mcp.errors import UnexpectedResponse
+from tests.vendors import magpipe, zudu
+from tests.vendors.magpipe import Magpipe
+from tests.vendors.serving import listening
+from tests.vendors.zudu import Zudu
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Person, number, playing
+
+PEOPLE = [number(NEW_YORK, line) for line in (0, 1)]
+TASKS = [{"to_number": one} for one in PEOPLE]
+BUSY = [{"to_number": number(NEW_YORK, 7)}]
+
+
+async def test_two_equal_starts_at_once_both_confirmed_in_so_many_words_start_it_once() -> None:
+    vendor = Magpipe()
+    async with (
+        vendor.served() as url,
+        playing("legacy", person := Person(), backend="magpipe", url=url, api_key=magpipe.KEY) as model,
+    ):
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+        start = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(lambda: model.call("start_batch_call", **start))
+    assert person.questions
+    assert len(vendor.actions("start")) == 1
+    assert sorted(vendor.dialled) == PEOPLE
+
+
+async def test_two_answers_that_come_at_once_start_it_once() -> None:
+    vendor = Magpipe()
+    async with (
+        vendor.served() as url,
+        playing("auto", Person(), backend="magpipe", url=url, api_key=magpipe.KEY) as model,
+    ):
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+        start = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+        session = model.client.session
+        answers: list[CallToolResult | InputRequiredResult] = []
+
+        async def confirmed(asked: CallToolResult | InputRequiredResult) -> None:
+            assert isinstance(asked, InputRequiredResult)
+            yes: dict[str, Any] = {"confirm": ElicitResult(action="accept", content={"confirm": True})}
+            answers.append(
+                await session.call_tool(
+                    "start_batch_call",
+                    start,
+                    allow_input_required=True,
+                    input_responses=yes,
+                    request_state=asked.request_state,
+                )
+            )
+
+        asked = [await session.call_tool("start_batch_call", start, allow_input_required=True) for _ in range(3)]
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for one in asked:
+                    group.start_soon(confirmed, one)
+    assert len(answers) == len(asked)
+    assert len(vendor.actions("start")) == 1
+
+
+async def test_the_code_of_an_earlier_question_about_the_same_launch_is_worth_nothing() -> None:
+    vendor = Magpipe()
+    async with vendor.served() as url, playing("auto", backend="magpipe", url=url, api_key=magpipe.KEY) as model:
+        launch: dict[str, Any] = {"from_number": FROM, "tasks": TASKS, "trigger_timestamp": "now"}
+        codes = [(await model.call("create_batch_call", **launch))["confirmation_code"] for _ in range(2)]
+        await model.call("create_batch_call", from_number=FROM, confirmation_code=codes[1])
+        await model.refused("create_batch_call", "not_confirmed", from_number=FROM, confirmation_code=codes[0])
+    assert sorted(vendor.dialled) == PEOPLE
+
+
+@pytest.mark.parametrize("status", ["completed", "calling", "pending"])
+async def test_a_retry_calls_nobody_who_was_reached_or_is_being_called(status: str, tmp_path: Path) -> None:
+    async with playing("auto", Person(), data_dir=tmp_path, simulated_speed="2000") as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS, window=ALWAYS)
+        name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **name, trigger_timestamp="now")
+        await model.call("watch_batch_call", **name, timeout_seconds=20)
+        text = await model.refused("retry_batch_call", "invalid_input", **name, task_status=[status, "busy"])
+        assert f"{status} is not a state" in text
+        counts = (await model.call("get_batch_call", **name))["batch_call"]["counts"]
+        assert (counts["sent"], counts["completed"]) == (2, 2)
+
+
+async def test_a_key_that_comes_again_says_that_this_call_did_nothing(tmp_path: Path) -> None:
+    async with playing("auto", Person(), data_dir=tmp_path, simulated_speed="2000") as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=BUSY, window=ALWAYS)
+        name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **name, trigger_timestamp="now")
+        await model.call("watch_batch_call", **name, timeout_seconds=20)
+        first = await model.call("retry_batch_call", **name, idempotency_key="again")
+        assert "1 tasks" in first["summary"]
+        await model.call("watch_batch_call", **name, timeout_seconds=20)
+        second = await model.call("retry_batch_call", **name, idempotency_key="again")
+        assert second["replayed"] is True
+        assert "nobody is dialled by this call" in second["summary"]
+        task = (await model.call("get_batch_call", **name))["tasks"][0]
+        assert task["attempts"] == 2
+
+
+async def test_a_number_that_came_onto_the_list_after_the_draft_is_in_the_question(tmp_path: Path) -> None:
+    never = tmp_path / "never.txt"
+    never.write_text("")
+    vendor = Zudu()
+    async with vendor.served() as url:
+        account = {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+        async with playing("auto", person := Person("no"), **account, do_not_call=never) as model:
+            made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+            never.write_text(f"{PEOPLE[1]}\n")
+            name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+            await model.refused("start_batch_call", "not_confirmed", **name, trigger_timestamp="now")
+    assert "Now on the do-not-call list: 1 of them." in person.questions[0]
+    assert vendor.dialled == []
+
+
+async def test_the_same_page_again_and_again_ends_with_an_error() -> None:
+    async def fetch(page: int, size: int) -> RawPage:
+        return RawPage(tuple({"id": str(n)} for n in range(size)), None, has_more=True)
+
+    with pytest.raises(UnexpectedResponse, match="no end"):
+        await scan(fetch, lambda _raw: None, cursor=None, limit=10, size=10)
+
+
+async def test_a_list_of_tasks_without_an_end_is_not_read_for_ever() -> None:
+    async def tasks(_request: Request) -> JSONResponse:
+        page = [{"task_id": f"t{n}", "to_number": PEOPLE[0], "status": "pending"} for n in range(100)]
+        return JSONResponse({"data": {"tasks": page, "pagination": {"has_next_page": True}}})
+
+    async def batch_call(_request: Request) -> JSONResponse:
+        return JSONResponse({"data": {"batch_call_id": "bc", "status": "draft", "from_number": FROM}})
+
+    app = Starlette(routes=[Route("/batch-call/bc", batch_call), Route("/batch-call/bc/tasks", tasks)])
+    async with listening(app) as url:
+        account = {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+        async with playing("auto", person := Person("no"), **account) as model:
+            with anyio.fail_after(20):
+                await model.refused("start_batch_call", "not_confirmed", batch_call_id="bc", trigger_timestamp="now")
+    assert "could not be read" in person.questions[0]
+
+
+async def test_what_a_backend_says_does_not_flood_the_answer_or_run_in_a_spreadsheet(tmp_path: Path) -> None:
+    formula = "=cmd|' /C calc'!A0"
+    huge = {f"v{n}": "x" * 50 for n in range(20_000)}
+
+    async def tasks(_request: Request) -> JSONResponse:
+        page = [
+            {"task_id": "t", "to_number": formula, "status": "completed", "name": formula, "dynamic_variables": huge},
+            {"task_id": "u", "to_number": PEOPLE[0], "status": "completed"},
+        ]
+        return JSONResponse({"data": {"tasks": page, "pagination": {"has_next_page": False}}})
+
+    async def batch_call(_request: Request) -> JSONResponse:
+        return JSONResponse({"data": {"batch_call_id": "bc", "status": "completed", "from_number": FROM}})
+
+    app = Starlette(routes=[Route("/batch-call/bc", batch_call), Route("/batch-call/bc/tasks", tasks)])
+    async with listening(app) as url:
+        account = {"backend": "batchcall", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+        async with playing("auto", None, **account, files=tmp_path) as model:
+            shown = await model.call("get_batch_call", batch_call_id="bc", include_variables=True)
+            assert len(str(shown)) < 60_000
+            written = await model.call("export_batch_call", batch_call_id="bc")
+    rows = list(csv.reader((await anyio.Path(written["file"]).read_text(encoding="utf-8")).splitlines()))
+    assert rows[1][:2] == [f"'{formula}", f"'{formula}"]
+    assert rows[2][0] == PEOPLE[0]
