@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import WEEKDAYS, CallingWindow
+from batchcall_mcp.wording import quoted
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -114,10 +115,9 @@ def check_timezone(name: str, field: str = "timezone") -> str:
     zone = name.strip()
     if is_timezone(zone):
         return zone
-    shown = "".join(character if character.isprintable() else " " for character in zone[:40])
     meant = _probably_meant(zone)
     raise InvalidInput(
-        f'{field}: "{shown}" is not the IANA name of a time zone'
+        f"{field}: {quoted(zone)} is not the IANA name of a time zone"
         + (f"; did you mean {meant}? Nothing was sent." if meant else ". Nothing was sent. Write America/New_York.")
     )
 

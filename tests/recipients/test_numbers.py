@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients import InvalidNumber, country_of, normalise_number
-from batchcall_mcp.recipients.numbers import looks_like_a_number, quoted
+from batchcall_mcp.recipients.numbers import looks_like_a_number
 
 EXAMPLES = sorted(
     phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
@@ -154,10 +154,3 @@ def test_a_number_of_no_country_has_none(number: str) -> None:
 )
 def test_a_cell_that_holds_a_number_is_told_from_a_header(cell: str, is_one: bool) -> None:
     assert looks_like_a_number(cell) is is_one
-
-
-@given(st.text(), st.integers(2, 50))
-def test_a_quotation_is_one_short_line(text: str, length: int) -> None:
-    shown = quoted(text, length)
-    assert len(shown) <= length + 2
-    assert shown[1:-1].isprintable()

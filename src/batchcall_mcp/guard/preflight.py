@@ -14,6 +14,9 @@ from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
 from batchcall_mcp.calling_hours import next_open, recipient_zones
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallingWindow, CallTask
 from batchcall_mcp.recipients import LeftOut, country_of
+from batchcall_mcp.wording import quoted
+
+_LONGEST_NAME = 80
 
 _STOP_SENTENCES = {
     "any_time": "You can stop it at any time; calls in progress end by themselves.",
@@ -124,7 +127,8 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
     name = request.name or (current.name if current else None)
     parts = [f"Call {who} from {from_number} {_when_words(preflight.starts)}"]
     if name:
-        parts.append(f' for "{_cut(name)}"')
+        # Without quotes of its own: what follows the closing one is ours, not the name's.
+        parts.append(" for " + quoted(name.replace('"', "'"), _LONGEST_NAME))
     concurrency = request.max_concurrency or (current.max_concurrency if current else None)
     if concurrency:
         parts.append(f", at most {concurrency} at once")
@@ -150,12 +154,6 @@ def _people(calls: int, left_out: int) -> str:
 
 def _when_words(starts: str | None) -> str:
     return "now" if starts in (None, "now") else f"at {starts}"
-
-
-def _cut(text: str, limit: int = 80) -> str:
-    # Without quotes of its own: what follows the closing one is ours, not the text's.
-    printable = "".join(character if character.isprintable() else " " for character in text).replace('"', "'")
-    return printable if len(printable) <= limit else printable[: limit - 1] + "…"
 
 
 def _start(dials: Dials, now: datetime) -> datetime | None:

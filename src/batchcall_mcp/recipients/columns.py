@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.numbers import looks_like_a_number, quoted
+from batchcall_mcp.recipients.numbers import looks_like_a_number
+from batchcall_mcp.wording import quoted
 
 _MOST_LISTED = 30
 

@@ -11,9 +11,9 @@ from typing import NamedTuple, TextIO
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.columns import has_number_column
-from batchcall_mcp.recipients.numbers import quoted
 from batchcall_mcp.recipients.tables import Row
 from batchcall_mcp.recipients.text_files import checked_lines
+from batchcall_mcp.wording import quoted
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 200

@@ -10,8 +10,9 @@ from pathlib import Path
 from batchcall_mcp.errors import ConfigurationError, InvalidInput
 from batchcall_mcp.recipients.columns import choose_columns
 from batchcall_mcp.recipients.entries import Broken
-from batchcall_mcp.recipients.numbers import InvalidNumber, looks_like_a_number, normalise_number, quoted
+from batchcall_mcp.recipients.numbers import InvalidNumber, looks_like_a_number, normalise_number
 from batchcall_mcp.recipients.readers import kind_of, open_list, open_rows
+from batchcall_mcp.wording import quoted
 
 _MOST_NAMED = 5
 

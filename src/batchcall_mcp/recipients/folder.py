@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.numbers import quoted
 from batchcall_mcp.recipients.readers import kind_of
+from batchcall_mcp.wording import quoted
 
 _LONGEST_NAME = 4096
 _LONGEST_SHOWN = 300

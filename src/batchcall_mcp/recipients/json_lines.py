@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.columns import Columns, choose_columns
 from batchcall_mcp.recipients.entries import Broken, Candidate, Entry, OpenedList
-from batchcall_mcp.recipients.numbers import quoted
 from batchcall_mcp.recipients.text_files import checked_lines
+from batchcall_mcp.wording import quoted
 
 _VARIABLES = "dynamic_variables"
 _TASK_FIELDS = frozenset({"name", "timezone", "max_retries"})

@@ -13,9 +13,10 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.columns import Columns
 from batchcall_mcp.recipients.entries import Broken, Candidate, Entry
-from batchcall_mcp.recipients.numbers import InvalidNumber, normalise_number, quoted
+from batchcall_mcp.recipients.numbers import InvalidNumber, normalise_number
 from batchcall_mcp.recipients.readers import open_list
 from batchcall_mcp.recipients.selection import parse_rows
+from batchcall_mcp.wording import quoted
 
 MOST_VARIABLE_BYTES = 5 * 1024
 """Of one task's variables as JSON. Zudu's API reference: "max 5 KB per task"."""

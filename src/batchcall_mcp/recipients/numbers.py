@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from batchcall_mcp.calling_hours import phone_number
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.wording import quoted
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _LONGEST = 100
-_QUOTED_LENGTH = 40
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
 _URI = re.compile(r"(tel|callto|phone|whatsapp):(//)?", re.IGNORECASE)
 _URI_PARAMETERS = re.compile(r"(;phone-context=\+?[0-9.-]*)+", re.IGNORECASE)
@@ -65,12 +65,6 @@ def looks_like_a_number(text: str) -> bool:
     written = _plain_characters(text).lstrip("'")
     digits = sum(character.isdecimal() for character in written)
     return bool(_LOOKS_DIALLED.fullmatch(written) or _SCIENTIFIC.fullmatch(written)) and digits >= _FEWEST_DIGITS
-
-
-def quoted(text: str, length: int = _QUOTED_LENGTH) -> str:
-    """Somebody else's text for a message: cut, without control characters, in quotation marks."""
-    shown = "".join(character if character.isprintable() else " " for character in text[: length + 1])
-    return f'"{shown}"' if len(shown) <= length else f'"{shown[: length - 1]}…"'
 
 
 def _is_valid_as_written(text: str) -> bool:

@@ -12,9 +12,9 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients import delimited, workbook
 from batchcall_mcp.recipients.entries import OpenedList
 from batchcall_mcp.recipients.json_lines import open_objects
-from batchcall_mcp.recipients.numbers import quoted
 from batchcall_mcp.recipients.tables import Row, open_table
 from batchcall_mcp.recipients.text_files import encoding_of
+from batchcall_mcp.wording import quoted
 
 _Kind: TypeAlias = Literal["delimited", "json_lines", "workbook"]
 KINDS: dict[str, _Kind] = {

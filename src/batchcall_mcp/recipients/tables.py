@@ -8,7 +8,7 @@ from typing import NamedTuple
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.columns import Columns, choose_columns
 from batchcall_mcp.recipients.entries import Broken, Candidate, Entry, OpenedList
-from batchcall_mcp.recipients.numbers import quoted
+from batchcall_mcp.wording import quoted
 
 
 class Row(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.numbers import quoted
+from batchcall_mcp.wording import quoted
 
 _CHUNK = 1 << 20
 _BOMS = (

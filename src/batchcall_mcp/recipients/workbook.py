@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.numbers import quoted
 from batchcall_mcp.recipients.tables import Row
+from batchcall_mcp.wording import quoted
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet, CalamineWorkbook

@@ -10,6 +10,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from batchcall_mcp.wording import shortened
+
 _MOST_PROBLEMS: Final = 10
 _MOST_CHARACTERS: Final = 60
 _SECRET = re.compile(r"key|secret|token|password|code", re.IGNORECASE)
@@ -77,8 +79,7 @@ def quoted(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else str(value)
     if isinstance(value, bool) or value is None:
         text = {True: "true", False: "false", None: "null"}[value]
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…"
+    return shortened(text, _MOST_CHARACTERS)
 
 
 def sentence(text: str) -> str:

@@ -19,6 +19,7 @@ from batchcall_mcp.batch_calls.outcome import Outcome, ResultWord
 from batchcall_mcp.guard.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
 from batchcall_mcp.recipients import Columns, LeftOut
+from batchcall_mcp.wording import shortened
 
 LEFT_OUT_SHOWN = 20
 _LONGEST_TEXT = 500
@@ -169,7 +170,7 @@ def _as_text(structured: Mapping[str, Any]) -> str:
 def compact(structured: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is empty, clean what comes from elsewhere."""
     return {
-        name: clean(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
+        name: shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
         for name, value in structured.items()
         if not _is_empty(value)
     }
@@ -178,17 +179,11 @@ def compact(structured: Mapping[str, Any]) -> dict[str, Any]:
 def _compacted(value: Any) -> Any:
     if isinstance(value, Mapping):
         given = islice(((name, inner) for name, inner in value.items() if not _is_empty(inner)), _MOST_ENTRIES)
-        return {clean(name, _LONGEST_TEXT): _compacted(inner) for name, inner in given}
+        return {shortened(name, _LONGEST_TEXT): _compacted(inner) for name, inner in given}
     if isinstance(value, list):
         return [_compacted(inner) for inner in value[:_MOST_ENTRIES]]
-    return clean(value, _LONGEST_TEXT) if isinstance(value, str) else value
+    return shortened(value, _LONGEST_TEXT) if isinstance(value, str) else value
 
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, list | dict) and not value)
-
-
-def clean(text: str, longest: int) -> str:
-    """Only what prints, at most `longest` characters."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
