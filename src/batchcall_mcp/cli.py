@@ -51,12 +51,15 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
     )
 
 
-@cli.group(invoke_without_command=True)
+@cli.group(invoke_without_command=True, short_help="Run the dialer as a REST server of its own; make keys for it.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=_PORT, default=8080, show_default=True)
+@click.option("--port", type=_PORT, default=8080, show_default=True, help="0 picks a free one.")
 @click.pass_context
 def dialer(context: click.Context, host: str, port: int) -> None:
-    """Run the dialer that comes with batchcall-mcp as a REST server of its own."""
+    """Run the dialer that comes with batchcall-mcp as a REST server of its own.
+
+    Its first start makes a key pair and shows it once. Its carrier is simulated: no phone rings.
+    """
     if context.invoked_subcommand is None:
         settings = _settings()
         from batchcall_mcp.dialer.server import serve as serve_dialer
@@ -66,7 +69,7 @@ def dialer(context: click.Context, host: str, port: int) -> None:
 
 @dialer.group()
 def keys() -> None:
-    """API keys of the dialer."""
+    """Make API keys of the dialer."""
 
 
 @keys.command()

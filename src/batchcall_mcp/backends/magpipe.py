@@ -90,7 +90,7 @@ class MagpipeBackend:
         """list-phone-numbers and list-agents."""
         return await read_account(self._http)
 
-    async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002
+    async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """Make a batch call: a draft, one for a time, or one that dials now."""
         self._check_fields(request)
         body = words.create_body(request)
@@ -177,7 +177,7 @@ class MagpipeBackend:
         scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=LIST_PAGE)
         return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
 
-    async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002
+    async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """`start`, from draft and scheduled only: from any later state Magpipe calls everybody again.
 
         The state is read once more just before, because what was a draft a minute ago may be finished by now.
@@ -250,8 +250,8 @@ class MagpipeBackend:
     async def retry(
         self,
         current: BatchCall,
-        task_ids: tuple[str, ...],  # noqa: ARG002
-        idempotency_key: str | None = None,  # noqa: ARG002
+        task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
+        idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
     ) -> BatchCall:
         """Not there: Magpipe's restart calls everybody."""
         raise NotSupported(

@@ -126,7 +126,7 @@ def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
     app.state.face = face
     envelope.install(app)
     app.include_router(_router)
-    app.openapi = _openapi_of(app)  # type: ignore[method-assign]
+    app.openapi = _openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
     return app
 
 

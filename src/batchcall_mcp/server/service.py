@@ -117,7 +117,7 @@ class Service:
         """
         if headers is None and self.embedded:
             await self.http()
-            key, secret = self._dialer.credentials  # type: ignore[union-attr]
+            key, secret = self._dialer.credentials  # type: ignore[union-attr]  # http() set it
             return Credentials(SecretStr(key), SecretStr(secret))
         return caller_credentials(headers, self.settings, needs_secret=self.capabilities.needs_secret)
 

@@ -180,7 +180,7 @@ def _retyped(body: Body, capabilities: Capabilities) -> dict[str, Any]:
     told = {TaskStatus.PENDING, TaskStatus.CALLING, *capabilities.outcomes}
     words = [str(status) for status in TaskStatus if status in told]
     words += ["not_reached"] if told & NOT_REACHED else []
-    narrower: dict[str, Any] = {"tasks": list[task] | None, "task_status": list[_one_of(words)] | None}  # type: ignore[valid-type, misc]
+    narrower: dict[str, Any] = {"tasks": list[task] | None, "task_status": list[_one_of(words)] | None}  # type: ignore[valid-type, misc]  # types made at run time
     if body is write_tools.start_batch_call and capabilities.drafts == "start_now_only":
         narrower["trigger_timestamp"] = Annotated[Literal["now"], Field(description=_NOW_ONLY)]
     written = inspect.get_annotations(body, eval_str=True)
@@ -232,7 +232,7 @@ def _served(body: Body, service: Service) -> Body:
         )
 
     context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context[Any, Any])
-    call.__signature__ = signature.replace(parameters=[context, *own])  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(parameters=[context, *own])  # type: ignore[attr-defined]  # what inspect.signature reads
     return call
 
 
