@@ -469,7 +469,7 @@ class TestRead:
         found, _ = await zudu.get(ID)
         assert (found.name, found.retry_of) == ("N (retry of b_1)", "b_1")
 
-    @pytest.mark.parametrize("batch_call_id", ["..", ".", "", " ", "x" * 300])
+    @pytest.mark.parametrize("batch_call_id", ["..", ".", "", " ", "list", "x" * 300])
     async def test_an_id_that_cannot_be_one_asks_nothing(
         self, vendor: Vendor, zudu: ZuduBackend, batch_call_id: str
     ) -> None:

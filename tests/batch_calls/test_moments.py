@@ -46,6 +46,8 @@ def test_an_offset_wins_over_a_timezone() -> None:
         ("2026-13-01T09:00Z", "is not a time"),
         (10**30, "not a time that exists"),
         ("nan", "is not a time"),
+        ("0001-01-01T00:00+14:00", "not a time that exists"),
+        ("9999-12-31T23:59-14:00", "not a time that exists"),
         ("²", "is not a time"),
         ("--5", "is not a time"),
         ("٣", "is not a time"),

@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 class Person:
     """Answers the client's questions and remembers them."""
 
-    says: Literal["yes", "no", "dismiss", "yes without the tick"] = "yes"
+    says: Literal["yes", "no", "dismiss", "yes without the tick", "yes in words", "yes without a form"] = "yes"
     questions: list[str] = field(default_factory=list)
     meanwhile: Callable[[], Awaitable[object]] | None = None
     """What happens, once, while the person thinks."""
@@ -54,7 +54,9 @@ class Person:
             return ElicitResult(action="decline")
         if self.says == "dismiss":
             return ElicitResult(action="cancel")
-        return ElicitResult(action="accept", content={"confirm": self.says == "yes"})
+        if self.says == "yes without a form":
+            return ElicitResult(action="accept")
+        return ElicitResult(action="accept", content={"confirm": "yes" if "words" in self.says else self.says == "yes"})
 
 
 @dataclass

@@ -59,7 +59,7 @@ def test_a_no_ends_the_call_whatever_changed_meanwhile(desk: Desk) -> None:
 
 
 @where_questions_can_be_asked
-@pytest.mark.parametrize("says", ["no", "dismiss", "yes without the tick"])
+@pytest.mark.parametrize("says", ["no", "dismiss", "yes without the tick", "yes in words", "yes without a form"])
 def test_without_a_yes_nothing_is_dialled_and_no_code_is_given(desk: Desk, says: Any) -> None:
     assert desk.person is not None
     desk.person.says = says

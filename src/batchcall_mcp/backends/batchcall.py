@@ -276,7 +276,8 @@ def path_of(batch_call_id: str) -> str:
     Raises:
         NotFound: if no batch call can have this id; nothing was sent.
     """
-    if not batch_call_id.strip(". ") or len(batch_call_id) > 200:  # noqa: PLR2004 - far over any real id
+    impossible = not batch_call_id.strip(". ") or batch_call_id == "list"  # other endpoints
+    if impossible or len(batch_call_id) > 200:  # noqa: PLR2004 - far over any real id
         raise NotFound("No batch call can have this id. Nothing was sent. Look the id up with list_batch_calls.")
     return f"/batch-call/{quote(batch_call_id, safe='')}"
 

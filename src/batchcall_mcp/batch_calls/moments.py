@@ -34,6 +34,7 @@ def read_moment(value: str | float, timezone: str | None, field: str = "trigger_
                 f"{field}: {value[:60]!r} is not a time. Write ISO 8601 with an offset, such as {_EXAMPLE}, or an "
                 "epoch. Nothing was sent."
             ) from None
+        _check_exists(moment, value, field)
         if moment.tzinfo is None:
             if timezone is None:
                 raise InvalidInput(
@@ -47,6 +48,12 @@ def read_moment(value: str | float, timezone: str | None, field: str = "trigger_
         return datetime.fromtimestamp(number / 1000 if abs(number) >= _MILLISECONDS_FROM else number, UTC)
     except (OverflowError, ValueError, OSError):
         raise InvalidInput(f"{field}: {str(value)[:60]} is not a time that exists. Nothing was sent.") from None
+
+
+def _check_exists(moment: datetime, value: str, field: str) -> None:
+    """The first and the last day of the calendar have no room for an offset."""
+    if not datetime.min.date() < moment.date() < datetime.max.date():
+        raise InvalidInput(f"{field}: {value[:60]} is not a time that exists. Nothing was sent.")
 
 
 def read_start(value: str | float, timezone: str | None = None) -> datetime | Literal["now"]:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
 from batchcall_mcp.backends.paging import endless
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.errors import BatchCallError, NotSupported
+from batchcall_mcp.errors import BatchCallError, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.admission import CodeNeeded, Guard, Launch
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.preflight import Limits, Preflight, preflight
@@ -144,7 +144,9 @@ class Relay:
             query = TaskQuery(statuses=statuses, limit=self.backend.capabilities.task_page_size, cursor=cursor)
             batch_call, page = await self.backend.get(batch_call_id, query)
             if page is None:
-                raise BatchCallError(f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}")
+                raise UnexpectedResponse(
+                    f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}"
+                )
             if page.tasks and page.tasks == last:
                 raise endless()
             last = page.tasks

@@ -10,29 +10,26 @@ In both eras the use case begins anew with the answer: while a person thinks, th
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp.types.version import is_version_at_least
-from pydantic import BaseModel, Field
 
 from batchcall_mcp.guard.confirmation import Answer
+
+logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 300
 _MODERN = "2026-07-28"
 _KEY = "confirm"
 _CHANGED = "The list or the batch call has changed since the last question. "
-
-
-class Confirm(BaseModel):
-    """What the person answers."""
-
-    confirm: bool = Field(description="Yes: do exactly this, once", title="Yes, go ahead")
 
 
 _FORM: dict[str, Any] = {
@@ -80,8 +77,7 @@ class ClientAsker:
         given = (self._context.input_responses or {}).get(_KEY)
         shown = question
         if state is not None and isinstance(given, ElicitResult):
-            said_yes = (given.content or {}).get("confirm") is True
-            answer = _answer(given.action, time.time() - state["asked"], state["nonce"], said_yes=said_yes)
+            answer = _answer(given, time.time() - state["asked"], state["nonce"])
             if _counts(answer, state["binding"], binding):
                 return answer
             shown = _CHANGED + question
@@ -109,9 +105,12 @@ class ClientAsker:
     async def _wait(self, question: str) -> Answer:
         began = anyio.current_time()
         with anyio.move_on_after(LONGEST_WAIT_S):
-            result = await self._context.elicit(question, Confirm)
-            said_yes = result.action == "accept" and result.data.confirm
-            return _answer(result.action, anyio.current_time() - began, None, said_yes=said_yes)
+            try:
+                given = await self._context.session.elicit_form(question, _FORM, self._context.request_id)
+            except MCPError as error:
+                logger.warning("The client answered a question with an error, which is no yes: %s", error)
+                return Answer("cancelled", anyio.current_time() - began)
+            return _answer(given, anyio.current_time() - began)
         return Answer("unanswered", LONGEST_WAIT_S)
 
 
@@ -120,10 +119,11 @@ def _counts(answer: Answer, asked: str, binding: str) -> bool:
     return answer.outcome != "accepted" or asked == binding
 
 
-def _answer(action: str, seconds: float, nonce: str | None, *, said_yes: bool) -> Answer:
-    if action == "accept" and said_yes:
+def _answer(given: ElicitResult, seconds: float, nonce: str | None = None) -> Answer:
+    """Only an accepted form whose one box is ticked is a yes, not something like it."""
+    if given.action == "accept" and (given.content or {}).get(_KEY) is True:
         return Answer("accepted", seconds, nonce)
-    return Answer("cancelled" if action == "cancel" else "declined", seconds)
+    return Answer("cancelled" if given.action == "cancel" else "declined", seconds)
 
 
 def _read_state(text: str | None) -> dict[str, Any] | None:
