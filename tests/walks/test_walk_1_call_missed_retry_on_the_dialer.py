@@ -56,6 +56,7 @@ def ending_in(last: int) -> list[str]:
 async def watched(model: Model, batch_call_id: str) -> str:
     with anyio.fail_after(20):
         answer = await model.call("watch_batch_call", batch_call_id=batch_call_id, timeout_seconds=15)
+    assert "so far" not in answer["summary"]  # it is over: nobody else will be reached
     return str(answer["batch_call"]["status"])
 
 

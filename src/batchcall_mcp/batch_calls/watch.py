@@ -107,5 +107,6 @@ def _progress_words(current: BatchCall) -> str:
     counts = current.counts
     finished = done(counts)
     how_far = f", {finished} of {counts.total} done" if finished is not None and counts.total is not None else ""
-    missed = f", {counts.not_reached} not reached so far" if counts.not_reached else ""
+    so_far = "" if current.status in FINISHED else " so far"
+    missed = f", {counts.not_reached} not reached{so_far}" if counts.not_reached else ""
     return f"{current.status}{how_far}{missed} ({current.batch_call_id})."
