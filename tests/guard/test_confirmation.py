@@ -79,6 +79,7 @@ def bound(**changes: object) -> str:
         {"tasks": TASKS[:1]},
         {"tasks": (TASKS[0], replace(TASKS[1], dynamic_variables={"first_name": "Eve"}))},
         {"tasks": (TASKS[0], replace(TASKS[1], max_retries=5))},
+        {"tasks": (TASKS[0], replace(TASKS[1], attempts=2))},
         {"left_out": ()},
         {"left_out": (replace(LEFT_OUT[0], line=8),)},
     ],
