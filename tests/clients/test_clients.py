@@ -1,0 +1,69 @@
+"""Clients that are not ours do a whole job on the real server: Python SDK 1.x, TypeScript SDK 1.x and 2.x."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.node import NODE, ROOT, environment, installed, node_home, repeated
+from tests.clients.real import TRANSPORTS, Transport, address
+
+HERE = Path(__file__).parent
+PYTHON_1 = "mcp>=1.30,<2"
+
+
+def python_1(address: str) -> tuple[Sequence[str], Path]:
+    home = installed(ROOT / ".venv" / "mcp-1", PYTHON_1.encode(), _install_python_1)
+    return [str(_python(home)), str(HERE / "python_1.py"), address], ROOT
+
+
+def typescript_1(address: str) -> tuple[Sequence[str], Path]:
+    return [str(NODE), str(HERE / "typescript.mjs"), address, "sdk-1"], node_home()
+
+
+def typescript_2(address: str) -> tuple[Sequence[str], Path]:
+    return [str(NODE), str(HERE / "typescript.mjs"), address, "client-2"], node_home()
+
+
+def _install_python_1(folder: Path) -> None:
+    repeated([sys.executable, "-m", "venv", str(folder)], folder)
+    repeated([str(_python(folder)), "-m", "pip", "install", "--quiet", PYTHON_1], folder)
+
+
+def _python(home: Path) -> Path:
+    return home / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+@pytest.mark.timeout(400)  # the first time the clients are installed
+@pytest.mark.parametrize(
+    ("client", "protocol"),
+    [(python_1, "2025-11-25"), (typescript_1, "2025-11-25"), (typescript_2, "2026-07-28")],
+    ids=["python-1", "typescript-1", "typescript-2"],
+)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_client_drafts_is_asked_launches_is_refused_and_cancels(
+    client: Callable[[str], tuple[Sequence[str], Path]], protocol: str, transport: Transport, tmp_path: Path
+) -> None:
+    with address(transport, tmp_path) as at:
+        command, folder = client(at.told())
+        ended = subprocess.run(
+            command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=90, check=False
+        )
+    assert ended.returncode == 0, ended.stderr
+    seen: dict[str, Any] = json.loads(ended.stdout)
+    assert seen["protocol"] == protocol
+    assert {"create_batch_call", "start_batch_call", "watch_batch_call"} <= set(seen["tools"])
+
+    assert (seen["yes"]["result"], seen["yes"]["batch_call"]["status"]) == ("started", "running")
+    assert seen["no"]["error"]
+    assert seen["no"]["text"].startswith("[not_confirmed] ")
+    assert len(seen["questions"]) == 2
+    assert all(question.startswith("Call 2 people from +14155550100 now") for question in seen["questions"])
+
+    # A cancelled watch has no result; over streamable HTTP its stream of 2025 has to end with something.
+    assert [came for came in seen["watch"] if came.strip('"') != "Request cancelled"] == []
+    assert seen["afterwards"]["batch_call"]["status"] == "running"

@@ -1,0 +1,71 @@
+"""MCP's Inspector, as a person uses it at a command line, against the real server over every transport."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.node import command, environment
+from tests.clients.real import SERVER, TRANSPORTS, Address, Transport, address
+
+SCRIPT = "clients/launcher/build/index.js"
+TASKS = [{"to_number": "+12125550111"}, {"to_number": "+12125550112"}]
+DRAFT = json.dumps({"from_number": "+14155550100", "tasks": TASKS, "name": "Made by the Inspector"})
+ERAS = ["legacy", "modern"]
+
+
+def inspect(at: Address, era: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    target = SERVER if at.url is None else [at.url, "--transport", at.transport]
+    headers = [part for name, value in (at.headers or {}).items() for part in ("--header", f"{name}: {value}")]
+    return subprocess.run(
+        [
+            *command("@modelcontextprotocol/inspector", SCRIPT),
+            "--cli",
+            *(target if era == "legacy" else [*target, "--protocol-era", era]),
+            *headers,
+            *arguments,
+            "--format",
+            "json",
+            "--quiet",
+        ],
+        env=environment() | dict(at.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def called(at: Address, era: str, tool: str, arguments: str) -> dict[str, Any]:
+    ended = inspect(at, era, "--method", "tools/call", "--tool-name", tool, "--tool-args-json", arguments)
+    assert ended.returncode == 0, ended.stderr
+    structured: dict[str, Any] = json.loads(ended.stdout)["result"]["structuredContent"]
+    return structured
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_inspector_finds_portable_schemas_and_calls_tools(transport: Transport, era: str, tmp_path: Path) -> None:
+    with address(transport, tmp_path) as at:
+        listed = inspect(at, era, "--method", "tools/list", "--strict")
+        assert listed.returncode == 0, listed.stderr
+        assert {"get_backend", "create_batch_call"} <= {
+            tool["name"] for tool in json.loads(listed.stdout)["result"]["tools"]
+        }
+        assert called(at, era, "get_backend", "{}")["backend"] == "dialer"
+        made = called(at, era, "create_batch_call", DRAFT)
+        assert (made["result"], made["batch_call"]["status"]) == ("created", "draft")
+
+
+@pytest.mark.timeout(300)
+def test_a_wrong_argument_reaches_the_person_as_the_servers_own_text(tmp_path: Path) -> None:
+    with address("stdio", tmp_path) as at:
+        ended = inspect(
+            at, "legacy", "--method", "tools/call", "--tool-name", "get_backend", "--tool-args-json", '{"limt": 3}'
+        )
+    assert ended.returncode != 0
+    assert "[invalid_input]" in ended.stdout + ended.stderr
+    assert "limt" in ended.stdout + ended.stderr
