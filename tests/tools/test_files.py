@@ -43,6 +43,18 @@ def test_a_file_becomes_a_draft_with_its_columns_as_variables(local: Desk) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "calls"),
+    [("bare.csv", "phone\n+14155550101\n", 1), ("broken.jsonl", "broken\n", 0)],
+    ids=["numbers alone", "no line that can be read"],
+)
+def test_a_list_without_any_variable_is_judged_like_any_other(local: Desk, name: str, text: str, calls: int) -> None:
+    (local.home / "files" / name).write_text(text)
+    checked = local.call("check_batch_call", tasks_file=name, from_number=FROM_NUMBER)
+    assert checked["preflight"]["calls"] == calls
+    assert "variables" not in checked["columns"]
+
+
 def test_only_the_rows_named_are_read(local: Desk) -> None:
     checked = local.call("check_batch_call", tasks_file="people.csv", rows="2", from_number=FROM_NUMBER)
     assert [task["to_number"] for task in checked["sample"]] == ["+14155550102"]

@@ -41,7 +41,7 @@ class Columns:
     """Which column was taken for what, so that a person can see it. `variables`: all but the number's, in order."""
 
     to_number: str
-    variables: tuple[str, ...]
+    variables: tuple[str, ...] = ()
     name: str | None = None
     timezone: str | None = None
     max_retries: str | None = None
