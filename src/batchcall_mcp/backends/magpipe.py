@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -321,16 +321,16 @@ def _written(answer: JsonObject, doing: str) -> BatchCall:
         raise accepted_without_words(doing) from None
 
 
-def _page(recipients: tuple[Any, ...], query: TaskQuery) -> TaskPage:
+def _page(recipients: Sequence[Mapping[str, Any]], query: TaskQuery) -> TaskPage:
     begin = offset_of(query.cursor)
     wanted = [
-        task
-        for task in recipients
-        if (query.statuses is None or task.status in query.statuses)
-        and (query.to_number is None or task.to_number == query.to_number)
+        row
+        for row in recipients
+        if (query.statuses is None or words.task_status(row) in query.statuses)
+        and (query.to_number is None or words.task(row).to_number == query.to_number)
     ]
     end = begin + max(query.limit, 0)
-    return TaskPage(tuple(wanted[begin:end]), str(end) if end < len(wanted) else None)
+    return TaskPage(tuple(words.task(row) for row in wanted[begin:end]), str(end) if end < len(wanted) else None)
 
 
 def _recognise(refusal: Refusal) -> type[BatchCallError] | None:

@@ -36,6 +36,7 @@ MAX_CONCURRENCY = 5
 
 _DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _TASK_WORDS = {
+    **{str(status): status for status in TaskStatus},
     "initiated": TaskStatus.CALLING,
     "ringing": TaskStatus.CALLING,
     "in_progress": TaskStatus.CALLING,
@@ -107,7 +108,7 @@ def dials(operation: Operation, request: BatchCallRequest | None, current: Batch
     return Now() if operation in launching else Never()
 
 
-def batch_call(answer: Mapping[str, Any], recipients: Sequence[CallTask] | None = None) -> BatchCall:
+def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]] | None = None) -> BatchCall:
     """A batch row. With its recipients the counts are taken from them: the row itself has only two counters.
 
     Raises:
@@ -124,7 +125,7 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[CallTask] | None 
     return BatchCall(
         batch_call_id=batch_call_id,
         status=status,
-        backend_status=raw if lower != status else None,
+        backend_status=raw if raw is not None and raw.lower() != status else None,
         name=name,
         from_number=text(answer.get("caller_id")),
         agent_id=text(answer.get("agent_id")),
@@ -140,17 +141,21 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[CallTask] | None 
     )
 
 
+def task_status(data: Mapping[str, Any]) -> TaskStatus:
+    """The state of a recipient row."""
+    return _TASK_WORDS.get((text(data.get("status"), 100) or "").lower(), TaskStatus.UNKNOWN)
+
+
 def task(data: Mapping[str, Any]) -> CallTask:
     """A recipient row."""
     raw = text(data.get("status"), 100)
-    lower = (raw or "").lower()
-    status = _TASK_WORDS.get(lower) or (TaskStatus(lower) if lower in set(TaskStatus) else TaskStatus.UNKNOWN)
+    status = task_status(data)
     return CallTask(
         to_number=text(data.get("phone_number")) or "",
         name=text(data.get("name")),
         task_id=text(data.get("id")),
         status=status,
-        backend_status=raw if lower != status else None,
+        backend_status=raw if raw is not None and raw.lower() != status else None,
         call_id=text(data.get("call_record_id")),
         error=text(data.get("error_message")),
         attempted_at=moment(data.get("attempted_at")),
@@ -233,8 +238,8 @@ def _row_counts(answer: Mapping[str, Any]) -> Counts:
     )
 
 
-def _counts(recipients: Sequence[CallTask]) -> Counts:
-    by_status = Counter(recipient.status for recipient in recipients)
+def _counts(recipients: Sequence[Mapping[str, Any]]) -> Counts:
+    by_status = Counter(task_status(recipient) for recipient in recipients)
     waiting = by_status[TaskStatus.PENDING] + by_status[TaskStatus.SKIPPED] + by_status[TaskStatus.UNKNOWN]
     return Counts(
         total=len(recipients),
@@ -250,12 +255,14 @@ def _counts(recipients: Sequence[CallTask]) -> Counts:
     )
 
 
-def recipients_of(answer: Mapping[str, Any]) -> tuple[tuple[CallTask, ...] | None, int]:
-    """The recipients in their order and how many entries are none; None if the answer has no such list."""
+def recipients_of(answer: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]] | None, int]:
+    """The recipient rows in their order and how many entries are none; None if the answer has no such list.
+
+    Rows, not tasks: Magpipe sends all of them for every read, and a page shows a few.
+    """
     if not isinstance(answer.get("recipients"), list):
         return None, 0
-    found, unreadable = rows(answer["recipients"])
-    return tuple(task(data) for data in found), unreadable
+    return rows(answer["recipients"])
 
 
 def object_in(answer: JsonObject, member: str) -> Mapping[str, Any]:
