@@ -52,7 +52,8 @@ def address(transport: Transport, home: Path) -> Iterator[Address]:
     """A server that works in this folder; over stdio the client starts it itself. Its calling hours never end."""
     environment = {
         **{name: value for name, value in os.environ.items() if name.startswith(("PATH", "COV"))},
-        "BATCHCALL_DATA_DIR": str(home),
+        "BATCHCALL_DATA_DIR": str(home / "data"),
+        "BATCHCALL_FILES": str(home / "files"),
         "BATCHCALL_CALLING_HOURS": "00:00-24:00",
         "BATCHCALL_SIMULATED_SPEED": "0.01",  # a call that is talked for an hour
     }
