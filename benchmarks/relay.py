@@ -1,7 +1,8 @@
 """A relayed read beside a bare server: latency, 40 calls at once, peak memory, and growth over 10,000 calls.
 
-Run: python benchmarks/relay.py [calls]. Promises: at most 1 ms more in the median, over stdio and over HTTP; 40 calls
-at once on a backend that takes 100 ms in under 0.25 s; at most 1.2 times the bare server's peak memory; no growth.
+Run: python benchmarks/relay.py [calls]. Measured on the wire. Promises: at most 1 ms more in the median, over stdio and
+over HTTP; 40 calls at once on a backend that takes 100 ms in under 0.25 s; at most 1.2 times the bare server's peak
+memory; no growth of memory or handles.
 """
 
 from __future__ import annotations
@@ -9,108 +10,81 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import anyio
-import httpx2
 import parts
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
+from wire import Backend, Http, Pipe
 
 HERE = Path(__file__).parent
-ID = {"batch_call_id": "f1e2d3c4-5678-9012-3456-789012345678"}
+READ = {"name": "get_batch_call", "arguments": {"batch_call_id": "f1e2d3c4-5678-9012-3456-789012345678"}}
 KEY = "mgp_benchmark"
 AT_ONCE = 40
+NAMES = ("bare", "ours")
 
 
 def main() -> None:
     """Measure and print."""
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     with tempfile.TemporaryDirectory() as folder:
-        anyio.run(_measure, calls, folder)
+        for transport in ("stdio", "http"):
+            latency(transport, folder, calls)
+        at_once(folder)
+        growth(folder)
     print(f"Python {platform.python_version()}, mcp {version('mcp')}, {os.cpu_count()} cores, {calls} calls each")
 
 
-async def _measure(calls: int, folder: str) -> None:
-    async with backend(0) as url:
-        for transport in ("stdio", "http"):
-            async with (
-                connected("bare", transport, url, folder) as (bare, bare_pid),
-                connected("ours", transport, url, folder) as (ours, our_pid),
-            ):
-                taken: dict[str, list[float]] = {"bare": [], "ours": []}
-                for _ in range(20):
-                    await call(bare), await call(ours)
-                for _ in range(calls):  # in turns, so that a busy machine slows both
-                    taken["bare"].append(await call(bare))
-                    taken["ours"].append(await call(ours))
-                one, other = (statistics.median(taken[name]) * 1000 for name in ("bare", "ours"))
-                print(f"{transport}: median bare {one:.2f} ms, ours {other:.2f} ms, {other - one:+.2f} ms (promise +1)")
-                peaks = peak_mib(bare_pid), peak_mib(our_pid)
-                print(f"{transport}: peak memory bare {peaks[0]:.0f} MiB, ours {peaks[1]:.0f} MiB, "
-                      f"ratio {peaks[1] / peaks[0]:.2f} (promise 1.2)")  # fmt: skip
-    async with backend(0.1) as url:
-        for name in ("bare", "ours"):
-            async with connected(name, "stdio", url, folder) as (client, _):
-                await at_once(client)
-                print(
-                    f"{AT_ONCE} calls at once on a backend of 100 ms, {name}: {await at_once(client):.3f} s (promise 0.25)"
-                )
-    async with backend(0) as url, connected("ours", "stdio", url, folder) as (client, pid):
-        for _ in range(1000):
-            await call(client)
-        before = now_mib(pid), handles(pid)
-        for _ in range(10_000):
-            await call(client)
-        after = now_mib(pid), handles(pid)
-        print(f"10,000 calls: memory {before[0]:.1f} -> {after[0]:.1f} MiB, handles {before[1]} -> {after[1]}")
+def latency(transport: str, folder: str, calls: int) -> None:
+    """Call both in turns, so that a busy machine slows both."""
+    with ExitStack() as stack:
+        url = stack.enter_context(Backend())
+        both = {name: stack.enter_context(closing(started(name, transport, url, folder))) for name in NAMES}
+        taken: dict[str, list[float]] = {name: [] for name in NAMES}
+        for number in range(calls + 50):
+            for name, connection in both.items():
+                began = time.perf_counter()
+                connection.ask("tools/call", READ)
+                if number >= 50:  # before, caches fill
+                    taken[name].append(time.perf_counter() - began)
+        bare, ours = (statistics.median(taken[name]) * 1000 for name in NAMES)
+        print(
+            f"{transport}: median bare {bare:.2f} ms, ours {ours:.2f} ms: {ours - bare:+.2f} ms (promise: at most +1)"
+        )
+        peaks = [status(connection.pid, "VmHWM") for connection in both.values()]
+        ratio = peaks[1] / peaks[0]
+        print(f"{transport}: peak memory bare {peaks[0]:.0f} MiB, ours {peaks[1]:.0f} MiB: x{ratio:.2f} (at most 1.2)")
 
 
-async def call(client: Client) -> float:
-    """Seconds of one tool call."""
-    began = time.perf_counter()
-    result = await client.call_tool("get_batch_call", ID)
-    took = time.perf_counter() - began
-    if result.is_error:
-        raise RuntimeError(str(result.content))
-    return took
+def at_once(folder: str) -> None:
+    """Seconds until the last of AT_ONCE calls is answered, on a backend that takes 100 ms; the second time counts."""
+    with Backend(0.1) as url:
+        for name in NAMES:
+            with closing(started(name, "stdio", url, folder)) as connection:
+                for _ in range(2):
+                    began = time.perf_counter()
+                    connection.ask_many([("tools/call", READ)] * AT_ONCE)
+                    seconds = time.perf_counter() - began
+                print(f"{AT_ONCE} calls at once on a backend of 100 ms, {name}: {seconds:.3f} s (under 0.25)")
 
 
-async def at_once(client: Client) -> float:
-    """Seconds until the last of AT_ONCE calls is answered."""
-    began = time.perf_counter()
-    async with anyio.create_task_group() as group:
-        for _ in range(AT_ONCE):
-            group.start_soon(call, client)
-    return time.perf_counter() - began
+def growth(folder: str) -> None:
+    """Memory and handles before and after 10,000 calls."""
+    with Backend() as url, closing(started("ours", "stdio", url, folder)) as connection:
+        seen = []
+        for calls in (1000, 10_000):
+            for _ in range(calls):
+                connection.ask("tools/call", READ)
+            handles = len(list(Path(f"/proc/{connection.pid}/fd").iterdir()))
+            seen.append(f"{status(connection.pid, 'VmRSS'):.1f} MiB and {handles} handles")
+        print(f"10,000 calls: {seen[0]} before, {seen[1]} after")
 
 
-@asynccontextmanager
-async def backend(delay_s: float) -> AsyncIterator[str]:
-    """The loopback backend's URL."""
-    command = [sys.executable, str(HERE / "parts.py"), "backend", str(delay_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        if process.stdout is None:
-            raise RuntimeError("no pipe")
-        port = process.stdout.readline().strip()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-
-
-@asynccontextmanager
-async def connected(name: str, transport: str, url: str, folder: str) -> AsyncIterator[tuple[Client, int]]:
-    """A client of the bare or of our server, and the server's process id."""
+def started(name: str, transport: str, url: str, folder: str) -> Pipe | Http:
+    """A connection to the bare server or to ours, relaying to `url`."""
     environment = {
         **os.environ,
         "BATCHCALL_BACKEND": "magpipe",
@@ -118,67 +92,19 @@ async def connected(name: str, transport: str, url: str, folder: str) -> AsyncIt
         "BATCHCALL_DATA_DIR": folder,
         "BATCHCALL_LOG_LEVEL": "WARNING",
     }
-    bare = ["-u", str(HERE / "parts.py"), "bare", transport, url + "/batch-calls"]
+    bare = [sys.executable, str(HERE / "parts.py"), "bare", transport, url + "/batch-calls"]
+    ours = [sys.executable, "-m", "batchcall_mcp"]
     if transport == "stdio":
-        environment["BATCHCALL_API_KEY"] = KEY
-        arguments = bare if name == "bare" else ["-m", "batchcall_mcp"]
-        known = children()
-        server = StdioServerParameters(command=sys.executable, args=arguments, env=environment)
-        with Path(os.devnull).open("w") as silence:
-            async with Client(stdio_client(server, errlog=silence)) as client:
-                yield client, (children() - known).pop()
-        return
+        return Pipe(bare if name == "bare" else ours, environment | {"BATCHCALL_API_KEY": KEY})
     port = parts.free_port()
-    ours = ["-m", "batchcall_mcp", "serve", "--port", str(port)]
-    command = [sys.executable, *([*bare, str(port)] if name == "bare" else ours)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            await until_open(port)
-            async with httpx2.AsyncClient(headers={"X-API-KEY": KEY}, timeout=30) as http:
-                async with Client(streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)) as client:
-                    yield client, process.pid
-        finally:
-            process.kill()
+    command = [*bare, str(port)] if name == "bare" else [*ours, "serve", "--port", str(port)]
+    return Http(command, environment, port, KEY)
 
 
-async def until_open(port: int) -> None:
-    """Wait until somebody listens."""
-    with anyio.fail_after(30):
-        while True:
-            try:
-                stream = await anyio.connect_tcp("127.0.0.1", port)
-            except OSError:
-                await anyio.sleep(0.05)
-                continue
-            await stream.aclose()
-            return
-
-
-def children() -> set[int]:
-    """Process ids of our direct children (Linux)."""
-    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
-    return {int(pid) for pid in text.split()}
-
-
-def peak_mib(pid: int) -> float:
-    """Highest resident memory so far."""
-    return _status(pid, "VmHWM")
-
-
-def now_mib(pid: int) -> float:
-    """Resident memory now."""
-    return _status(pid, "VmRSS")
-
-
-def _status(pid: int, field: str) -> float:
-    lines: list[str] = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    value: Any = next(line for line in lines if line.startswith(field)).split()[1]
-    return int(value) / 1024
-
-
-def handles(pid: int) -> int:
-    """Open file handles."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def status(pid: int, field: str) -> float:
+    """A line of /proc/<pid>/status in MiB: VmHWM is the highest resident memory so far, VmRSS the one now (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 if __name__ == "__main__":
