@@ -79,13 +79,17 @@ def bound(**changes: object) -> str:
         {"tasks": TASKS[:1]},
         {"tasks": (TASKS[0], replace(TASKS[1], dynamic_variables={"first_name": "Eve"}))},
         {"tasks": (TASKS[0], replace(TASKS[1], max_retries=5))},
-        {"tasks": (TASKS[0], replace(TASKS[1], attempts=2))},
         {"left_out": ()},
         {"left_out": (replace(LEFT_OUT[0], line=8),)},
     ],
 )
 def test_whatever_changes_what_would_be_dialled_changes_the_binding(changes: dict[str, object]) -> None:
     assert bound(**changes) != bound()
+
+
+def test_a_retry_that_somebody_else_had_done_meanwhile_is_another_one() -> None:
+    again = (TASKS[0], replace(TASKS[1], attempts=2))
+    assert bound(operation=Operation.RETRY, tasks=again) != bound(operation=Operation.RETRY)
 
 
 @pytest.mark.parametrize(
