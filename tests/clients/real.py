@@ -76,11 +76,13 @@ def address(transport: Transport, home: Path) -> Iterator[Address]:
         assert process.stderr is not None
         try:
             url = _url(process.stderr)
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
+            reader = threading.Thread(target=process.stderr.read, daemon=True)  # a full pipe would stop the server
+            reader.start()
             yield Address(transport, environment, url + {"http": "/mcp", "sse": "/sse"}[transport], headers)
         finally:
             process.terminate()
             process.wait(_LONGEST_START_S)
+        reader.join()  # before its end of the pipe is closed
 
 
 def _url(stderr: IO[str]) -> str:
