@@ -6,6 +6,7 @@ budget that Retry-After counts against; a retry library would hold none of that 
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -45,6 +46,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 
 Params: TypeAlias = Mapping[str, str | int | list[str]]
 """Of a query; a list repeats its name."""
+logger = logging.getLogger(__name__)
+
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
@@ -282,7 +285,12 @@ class CallerHttp:
                 )
             headers["Idempotency-Key"] = idempotency_key
         exchange = self._exchange(doing, writes=True)
-        return await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
+        try:
+            return await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
+        except anyio.get_cancelled_exc_class():
+            # Nobody is left to tell but the operator.
+            logger.warning("The caller went away during a write, so that its outcome is not known: %s", doing)
+            raise
 
     def _exchange(self, doing: str, *, writes: bool) -> Exchange:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)

@@ -1,0 +1,40 @@
+"""A caller that goes away in the middle of a write leaves a line behind: what came of it is not known."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import anyio
+import pytest
+from pydantic import SecretStr
+
+from batchcall_mcp.backends.base import Credentials
+from batchcall_mcp.backends.http import BackendHttp, open_client
+from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.model import BatchCall, BatchStatus
+
+
+async def test_a_write_that_its_caller_abandons_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    arrived = anyio.Event()
+    over = anyio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    pair = Credentials(SecretStr("key-of-the-caller"), SecretStr("secret-of-the-caller"))
+    draft = BatchCall(batch_call_id="batch_1", status=BatchStatus.DRAFT)
+    with anyio.fail_after(20), caplog.at_level(logging.WARNING):
+        async with server, open_client() as client, anyio.create_task_group() as group:
+            group.start_soon(ZuduBackend(BackendHttp(client, url, 15), pair).start, draft, None)
+            await arrived.wait()
+            group.cancel_scope.cancel()
+            over.set()
+
+    assert "its outcome is not known: start batch call batch_1" in caplog.text
+    assert "of-the-caller" not in caplog.text
