@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format clean
+.PHONY: demo test check conformance benchmarks format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
@@ -21,6 +21,14 @@ check: $(VENV)/.installed-dev  ## the fast inner loop: style, types, borders bet
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+conformance: $(VENV)/.installed-dev  ## the official MCP suite; writes docs/conformance.md (make test runs it too)
+	$(BIN)/python -m tests.conformance
+
+benchmarks: $(VENV)/.installed  ## figures beside a bare server; no test
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/relay.py
+	$(BIN)/python benchmarks/large.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
