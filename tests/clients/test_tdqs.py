@@ -10,17 +10,9 @@ from tests.server.contract import Surface, told
 
 COMMAND = (sys.executable, "-m", "tdqs", "lint", "--file", "-", "--format", "json", "--fail-on", "never")
 
-# The linter compares how much two tools ask for, not what they do. start_batch_call must be told which batch call and
-# when (in words or as a number); check_batch_call can be asked with nothing. One makes phones ring, the other cannot.
-EXAMINED = {"start_batch_call": "shadow-candidate"}
 
-
-@pytest.mark.parametrize(
-    ("surface", "examined"),
-    [(Surface("dialer"), EXAMINED), (Surface("zudu"), EXAMINED), (Surface("magpipe"), {})],
-    ids=str,
-)
-def test_the_linter_warns_of_nothing_that_was_not_examined(surface: Surface, examined: dict[str, str]) -> None:
+@pytest.mark.parametrize("surface", [Surface("dialer"), Surface("zudu"), Surface("magpipe")], ids=str)
+def test_the_linter_warns_of_nothing(surface: Surface) -> None:
     tools = json.dumps({"tools": [told(tool) for tool in surface.tools()]})
     ended = subprocess.run(COMMAND, input=tools, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -28,4 +20,4 @@ def test_the_linter_warns_of_nothing_that_was_not_examined(surface: Surface, exa
     assert report["server"]["toolCount"] == len(surface.tools())
     findings = [*report["findings"], *(finding for tool in report["tools"] for finding in tool["findings"])]
     found = {finding["tool"]: finding["rule"] for finding in findings if finding["severity"] in {"error", "warning"}}
-    assert found == examined
+    assert found == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from batchcall_mcp.batch_calls.moments import read_moment
 from batchcall_mcp.batch_calls.source import ListSource
@@ -56,8 +56,16 @@ Window = Annotated[
 ]
 Timezone = Annotated[str | None, Field(description="IANA zone; reads a trigger_timestamp that has no offset")]
 Moment = Annotated[str | float | None, Field(description="ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch")]
+
+
+def _number_as_text(value: object) -> object:
+    """An epoch is taken as a number too; published as text alone, the argument asks less of a model."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Start = Annotated[
-    str | float,
+    str,
+    BeforeValidator(_number_as_text),
     Field(description='"now", or ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
 ]
 Concurrency = Annotated[int | None, Field(ge=1, le=1000, description="Most calls at once")]
