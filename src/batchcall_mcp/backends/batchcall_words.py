@@ -46,8 +46,11 @@ DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 SIMULATED_NOTE = "Simulated: no phone rings; the last digit of each number decides how its call goes."
 
-_BATCH_WORDS = {"sent": BatchStatus.RUNNING, "canceled": BatchStatus.CANCELLED}
-_TASK_WORDS = {"canceled": TaskStatus.CANCELLED}
+_BATCH_WORDS = {status.value: status for status in BatchStatus} | {
+    "sent": BatchStatus.RUNNING,
+    "canceled": BatchStatus.CANCELLED,
+}
+_TASK_WORDS = {status.value: status for status in TaskStatus} | {"canceled": TaskStatus.CANCELLED}
 _RETRY_OUTCOMES: tuple[RetryOutcome, ...] = ("no_answer", "busy", "voicemail", "failed")
 _COUNTED = tuple(field.name for field in fields(Counts) if field.name != "total")
 
@@ -115,7 +118,7 @@ def batch_status(word: Any) -> tuple[BatchStatus, str | None]:
     """The model's status, and the backend's word where it is another."""
     raw = text(word, 100)
     lower = (raw or "").lower()
-    known = _BATCH_WORDS.get(lower) or (BatchStatus(lower) if lower in set(BatchStatus) else BatchStatus.UNKNOWN)
+    known = _BATCH_WORDS.get(lower, BatchStatus.UNKNOWN)
     return known, raw if lower != known else None
 
 
@@ -123,7 +126,7 @@ def task_status(word: Any) -> tuple[TaskStatus, str | None]:
     """The same for a task."""
     raw = text(word, 100)
     lower = (raw or "").lower()
-    known = _TASK_WORDS.get(lower) or (TaskStatus(lower) if lower in set(TaskStatus) else TaskStatus.UNKNOWN)
+    known = _TASK_WORDS.get(lower, TaskStatus.UNKNOWN)
     return known, raw if lower != known else None
 
 

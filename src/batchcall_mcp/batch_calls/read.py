@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import anyio.to_thread
 
@@ -144,7 +145,8 @@ async def check(
         recipients = await read_source(relay, source, request.from_number)
         tasks = recipients.tasks
     launch = request if request.trigger_at else replace(request, send_now=True)
-    found = preflight(
+    judge = partial(
+        preflight,
         request=launch,
         current=current,
         tasks=tasks,
@@ -159,6 +161,7 @@ async def check(
             *await _variable_warnings(relay, request.agent_id, tasks or ()),
         ],
     )
+    found = await anyio.to_thread.run_sync(judge)
     rows = recipients.left_out if recipients else ()
     first = _position(cursor)
     most = relay.backend.capabilities.max_tasks

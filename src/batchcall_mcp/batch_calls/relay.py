@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -88,7 +89,9 @@ class Relay:
         called = tasks if to_call is None else to_call
         if called and not isinstance(dials, Never):
             warnings = [*warnings, *await anyio.to_thread.run_sync(self._never_to_be_called, called)]
-        found = preflight(
+        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
+        judge = partial(
+            preflight,
             request=request,
             current=current,
             tasks=called,
@@ -100,6 +103,7 @@ class Relay:
             now=self.clock(),
             extra_warnings=warnings,
         )
+        found = await anyio.to_thread.run_sync(judge)
         launch = Launch(
             caller=self.caller,
             backend=self.backend.name,
