@@ -1,0 +1,229 @@
+"""Whatever a vendor answers, to whatever it is asked, an adapter reads it or says what is wrong; and its pages end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcall_mcp.backends import batchcall_words, magpipe_words
+from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.backends.batchcall import BatchCallBackend
+from batchcall_mcp.backends.http import BackendHttp, open_client
+from batchcall_mcp.backends.magpipe import MagpipeBackend
+from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.errors import BatchCallError
+from batchcall_mcp.model import (
+    BatchCall,
+    BatchCallRequest,
+    BatchStatus,
+    CallTask,
+    ListQuery,
+    TaskQuery,
+    TaskStatus,
+)
+from tests.backends.recorder import CREDENTIALS
+from tests.backends.test_words import JSON, OBJECTS
+
+ADAPTERS: tuple[type[Backend], ...] = (BatchCallBackend, ZuduBackend, MagpipeBackend)
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+REQUEST = BatchCallRequest(from_number="+14155550199", tasks=(CallTask(to_number="+14155550100"),), name="N")
+SEEN = TaskQuery(statuses=frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN}))
+OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
+    "account": lambda backend, _: backend.account(),
+    "create": lambda backend, _: backend.create(REQUEST, "k1"),
+    "update name": lambda backend, current: backend.update(current, BatchCallRequest(name="other")),
+    "update caller": lambda backend, current: backend.update(current, BatchCallRequest(from_number="+14155550198")),
+    "get": lambda backend, _: backend.get("b1"),
+    "get tasks": lambda backend, _: backend.get("b1", TaskQuery(limit=200)),
+    "get filtered": lambda backend, _: backend.get("b1", SEEN),
+    "list": lambda backend, _: backend.list(ListQuery()),
+    "list filtered": lambda backend, _: backend.list(ListQuery(status=BatchStatus.DRAFT, created_after=AT)),
+    "start": lambda backend, current: backend.start(current, None),
+    "start later": lambda backend, current: backend.start(current, AT),
+    "pause": lambda backend, current: backend.pause(current),
+    "resume": lambda backend, current: backend.resume(replace(current, status=BatchStatus.PAUSED)),
+    "cancel": lambda backend, current: backend.cancel(replace(current, status=BatchStatus.SCHEDULED)),
+    "retry": lambda backend, current: backend.retry(current, ("t1",)),
+    "delete": lambda backend, current: backend.delete(current),
+}
+BODIES = (
+    OBJECTS
+    | st.builds(lambda data: {"status": "success", "data": data}, OBJECTS | st.lists(JSON, max_size=4))
+    | st.builds(lambda member, rows: {member: rows}, st.sampled_from(["batches", "tasks", "numbers"]), JSON)
+    | st.builds(lambda batch, rows: {"batch": batch, "recipients": rows}, OBJECTS, st.lists(OBJECTS, max_size=3))
+    | JSON
+)
+STATUSES = st.sampled_from(list(BatchStatus))
+
+
+def http(reply: Callable[[httpx2.Request], Any]) -> httpx2.AsyncClient:
+    """A client of a vendor that answers 200 with what `reply` gives."""
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=json.dumps(reply(request)).encode())
+
+    return open_client(httpx2.MockTransport(handle))
+
+
+def seen_by(client: httpx2.AsyncClient, adapter: type[Backend]) -> Backend:
+    async def at_once(_seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    return adapter(BackendHttp(client, "http://vendor", 5, sleep=at_once, jitter=lambda: 0.0), CREDENTIALS)
+
+
+def test_every_operation_is_among_those_asked() -> None:
+    asked = {name.partition(" ")[0] for name in OPERATIONS}
+    assert asked == {str(operation) for operation in Operation}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@given(bodies=st.lists(BODIES, min_size=1, max_size=4), status=STATUSES)
+async def test_any_json_is_read_or_is_an_error_of_ours_in_every_operation(
+    adapter: type[Backend], bodies: list[Any], status: BatchStatus
+) -> None:
+    turn = itertools.cycle(bodies)
+    current = BatchCall(batch_call_id="b1", status=status, from_number="+14155550199", name="N")
+    async with http(lambda _request: next(turn)) as client:
+        backend = seen_by(client, adapter)
+        for operation in OPERATIONS.values():
+            with anyio.fail_after(20), contextlib.suppress(BatchCallError):
+                await operation(backend, current)
+
+
+@given(word=st.sampled_from([*BatchStatus, "sent", "canceled"]) | st.text(max_size=30), upper=st.booleans())
+def test_a_status_of_any_case_is_known_or_is_unknown_with_the_vendors_word(word: str, *, upper: bool) -> None:
+    written = word.upper() if upper else word
+    for read in (batchcall_words.batch_status, batchcall_words.task_status):
+        status, theirs = read(written)
+        assert status.value == "unknown" or theirs is None or theirs.lower() != status.value
+        if status.value == "unknown" and written.strip().isprintable() and written.strip().lower() != "unknown":
+            assert theirs == (written.strip() or None)
+
+
+@given(word=st.sampled_from([*TaskStatus, "initiated", "ringing"]) | st.text(max_size=30))
+def test_no_word_of_magpipe_for_a_recipient_breaks_a_read(word: str) -> None:
+    task = magpipe_words.task({"id": "r1", "phone_number": "+14155550100", "status": word})
+    assert task.status in set(TaskStatus)
+    if word.lower() in set(TaskStatus):
+        assert task.status == word.lower()
+    elif task.status is TaskStatus.UNKNOWN:
+        assert task.backend_status == (word.strip() or None) or not word.isprintable()
+
+
+def page_of(rows: list[Any], page: int, size: int, told: str) -> dict[str, Any]:
+    """A page, and what this vendor tells of the rest."""
+    pages = -(-len(rows) // size)
+    tells = {"has_next_page": page + 1 < pages, "total_pages": pages, "total_count": len(rows)}
+    pagination = {"limit": size, told: tells[told]} if told in tells else {}
+    return {"rows": rows[page * size : (page + 1) * size], "pagination": pagination}
+
+
+async def all_of(read: Callable[[str | None], Awaitable[tuple[list[Any], str | None]]], most_pages: int) -> list[Any]:
+    """Everything, page after page, as long as there is a cursor."""
+    found: list[Any] = []
+    cursor: str | None = None
+    for _ in range(most_pages):
+        rows, cursor = await read(cursor)
+        found += rows
+        if cursor is None:
+            return found
+    pytest.fail("the pages do not end")
+
+
+TOLD = st.sampled_from(["has_next_page", "total_pages", "total_count", "nothing"])
+
+
+@pytest.mark.parametrize("adapter", [BatchCallBackend, ZuduBackend], ids=lambda adapter: adapter.name)
+@given(
+    total=st.integers(0, 350), limit=st.integers(1, 200), largest=st.integers(1, 100), told=TOLD, filtered=st.booleans()
+)
+async def test_every_task_comes_once_in_order_whatever_the_page_sizes(
+    adapter: type[Backend], total: int, limit: int, largest: int, told: str, *, filtered: bool
+) -> None:
+    """A server may give smaller pages than asked for; one that tells nothing gives what was asked for."""
+    tasks = [{"task_id": f"t{n}", "to_number": "+1", "status": "failed" if n % 3 else "pending"} for n in range(total)]
+
+    def reply(request: httpx2.Request) -> Any:
+        if not request.url.path.endswith("/tasks"):
+            return {"data": {"batch_call_id": "b1", "status": "draft"}}
+        asked = request.url.params
+        wanted = [task for task in tasks if task["status"] in asked.get_list("status")] if "status" in asked else tasks
+        size = int(asked["limit"]) if told == "nothing" else min(int(asked["limit"]), largest)
+        page = page_of(wanted, int(asked["page"]), size, told)
+        return {"data": {"tasks": page["rows"], "pagination": page["pagination"]}}
+
+    async with http(reply) as client:
+        backend = seen_by(client, adapter)
+        query = TaskQuery(statuses=frozenset({TaskStatus.FAILED}) if filtered else None, limit=limit)
+
+        async def read(cursor: str | None) -> tuple[list[Any], str | None]:
+            _, page = await backend.get("b1", replace(query, cursor=cursor))
+            assert page is not None
+            assert len(page.tasks) <= limit
+            return [task.task_id for task in page.tasks], page.next_cursor
+
+        found = await all_of(read, total + 2)
+    assert found == [f"t{n}" for n in range(total) if not filtered or n % 3]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@given(
+    total=st.integers(0, 250), limit=st.integers(1, 100), largest=st.integers(1, 100), told=TOLD, named=st.booleans()
+)
+async def test_every_batch_call_is_listed_once_whatever_the_page_sizes(
+    adapter: type[Backend], total: int, limit: int, largest: int, told: str, *, named: bool
+) -> None:
+    rows = [{"id": f"b{n}", "name": f"n{n % 3}", "status": "draft"} for n in range(total)]
+
+    def reply(request: httpx2.Request) -> Any:
+        if request.method == "POST":  # Magpipe
+            asked = json.loads(request.content)
+            return {"batches": rows[asked["offset"] : asked["offset"] + asked["limit"]]}
+        params = request.url.params
+        size = int(params["limit"]) if told == "nothing" else min(int(params["limit"]), largest)
+        page = page_of(rows, int(params["page"]), size, told)
+        return {"data": {"batch_calls": page["rows"], "pagination": page["pagination"]}}
+
+    async with http(reply) as client:
+        backend = seen_by(client, adapter)
+
+        async def read(cursor: str | None) -> tuple[list[Any], str | None]:
+            page = await backend.list(ListQuery(limit=limit, cursor=cursor, name_contains="N1" if named else None))
+            assert len(page.batch_calls) <= limit
+            return [one.batch_call_id for one in page.batch_calls], page.next_cursor
+
+        found = await all_of(read, total + 2)
+    assert found == [f"b{n}" for n in range(total) if not named or n % 3 == 1]
+
+
+@given(total=st.integers(0, 500), limit=st.integers(1, 200), filtered=st.booleans())
+async def test_every_recipient_of_magpipe_comes_once_in_order(total: int, limit: int, *, filtered: bool) -> None:
+    """Magpipe gives all recipients at once; the pages are ours."""
+    rows = [
+        {"id": f"r{n}", "phone_number": "+1", "status": "failed" if n % 3 else "pending", "sort_order": n}
+        for n in range(total)
+    ]
+    async with http(lambda _: {"batch": {"id": "b1", "status": "draft"}, "recipients": rows}) as client:
+        backend = seen_by(client, MagpipeBackend)
+        query = TaskQuery(statuses=frozenset({TaskStatus.FAILED}) if filtered else None, limit=limit)
+
+        async def read(cursor: str | None) -> tuple[list[Any], str | None]:
+            _, page = await backend.get("b1", replace(query, cursor=cursor))
+            assert page is not None
+            return [task.task_id for task in page.tasks], page.next_cursor
+
+        found = await all_of(read, total + 2)
+    assert found == [f"r{n}" for n in range(total) if not filtered or n % 3]
