@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.settings import Settings, secret_problem
+from batchcall_mcp.settings import PREFIX, Settings, secret_problem
 
 
 def test_without_any_variable_the_defaults_hold() -> None:
@@ -108,6 +112,14 @@ def test_an_env_file_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, 
         Settings.load()
 
 
+def test_an_env_file_that_is_no_text_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes(b"BATCHCALL_MODE=\xff\xfe")
+    monkeypatch.setenv("BATCHCALL_ENV_FILE", str(tmp_path / "env"))
+
+    with pytest.raises(ConfigurationError, match="cannot be read as UTF-8"):
+        Settings.load()
+
+
 def test_several_folders_and_hosts_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHCALL_FILES", "/a:~/b:")
     monkeypatch.setenv("BATCHCALL_ALLOWED_HOSTS", "calls.example.com, calls.example.com:*")
@@ -116,3 +128,42 @@ def test_several_folders_and_hosts_are_taken_apart(monkeypatch: pytest.MonkeyPat
 
     assert settings.files == (Path("/a"), Path("~/b").expanduser())
     assert settings.allowed_hosts == ("calls.example.com", "calls.example.com:*")
+
+
+NAMES = st.sampled_from(sorted(PREFIX + name.upper() for name in (*Settings.model_fields, "env_file")))
+# Whatever an environment can hold: no NUL, and no half characters but those that stand for undecodable bytes.
+VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | st.sampled_from(
+    ["", "0", "-1", "1e400", "nan", "null", "[]", '{"a": 1}', "~", "~nobody-here/x", "a" * 5000, "/", ".", "\udcff"]
+)
+
+
+@example({"BATCHCALL_FILES": "~nobody-here/x"})
+@example({"BATCHCALL_DATA_DIR": "~nobody-here/x"})
+@example({"BATCHCALL_DO_NOT_CALL": "~nobody-here/x"})
+@example({"BATCHCALL_ENV_FILE": "a" * 5000})
+@given(st.dictionaries(NAMES, VALUES, max_size=4))
+def test_any_text_in_any_variable_is_settings_or_a_clear_refusal(variables: dict[str, str]) -> None:
+    with mock.patch.dict(os.environ, variables):
+        try:
+            Settings.load()
+        except ConfigurationError as error:
+            told = error.message
+        else:
+            return
+    assert told.endswith((".", "variable.", "it."))
+    assert any(name in told for name in variables)
+
+
+@given(
+    st.sampled_from(["BATCHCALL_API_KEY", "BATCHCALL_API_SECRET"]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+    st.sampled_from([{}, {"BATCHCALL_MODE": "none"}, {"BATCHCALL_MAX_CALLS_PER_LAUNCH": "many"}]),
+)
+def test_no_secret_is_repeated_whatever_else_is_wrong(name: str, around: str, other: dict[str, str]) -> None:
+    secret = "s3cr3t_zq9"
+    with mock.patch.dict(os.environ, {name: around + secret + around} | other):
+        try:
+            told = repr(Settings.load())
+        except ConfigurationError as error:
+            told = repr(error) + repr(error.__cause__)
+    assert secret not in told

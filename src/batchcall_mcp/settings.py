@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_folders(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part.strip())
+            return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part.strip())
         return value
 
     @field_validator("allowed_hosts", mode="before")
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     @field_validator("do_not_call", "data_dir")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else value
+        return _expanded(value) if value else value
 
     @field_validator("api_key", "api_secret")
     @classmethod
@@ -92,16 +92,32 @@ class Settings(BaseSettings):
             ConfigurationError: naming each variable, never its value if that may be secret.
         """
         env_file = os.environ.get(_ENV_FILE) or None
-        if env_file and not Path(env_file).is_file():
-            raise ConfigurationError(
-                f"{_ENV_FILE} names a file that is not there: {env_file}. Nothing was sent. "
-                "Correct the path or remove the variable."
-            )
-        _refuse_unknown([*os.environ, *(dotenv_values(env_file) if env_file else ())])
+        _refuse_unknown([*os.environ, *_names_in(env_file)])
         try:
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home folder of a user who is not known; write the whole path") from None
+
+
+def _names_in(env_file: str | None) -> Iterable[str]:
+    if not env_file:
+        return ()
+    shown = env_file[:200]
+    if not os.path.isfile(env_file):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        problem = f"names a file that is not there: {shown}"
+    else:
+        try:
+            return dotenv_values(env_file)
+        except (OSError, UnicodeError):
+            problem = f"names a file that cannot be read as UTF-8 text: {shown}"
+    raise ConfigurationError(f"{_ENV_FILE} {problem}. Nothing was sent. Correct the path or remove the variable.")
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
