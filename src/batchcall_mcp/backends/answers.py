@@ -1,7 +1,7 @@
 """What an HTTP answer means: status, headers and body to a JSON object or to our error tree. Pure.
 
-Whatever a backend says is untrusted. Its words are quoted as its words, cut, without control characters, tags, or the
-caller's key and secret, which some servers echo.
+Whatever a backend says is untrusted. Its words are quoted as its words, cut, without control characters, tags, stack
+traces, or the caller's key and secret, which some servers echo.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ JsonObject: TypeAlias = dict[str, Any]
 
 WORDS_LIMIT = 300
 """Characters of a backend's own words that are passed on."""
+_WORDS_DEPTH = 8
+_STACK_TRACE = re.compile(
+    r"Traceback \(most recent call last\)|\s+File \"[^\"\n]+\", line \d+|\s+at [^\n(]*\([^)\n]*:\d+|\s+at \S*/\S*:\d+"
+    r"|\s#0 \S|goroutine \d+ \["
+)
+"""Where a stack trace begins, as Python, Java, JavaScript, PHP and Go write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +95,24 @@ def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject
     return body
 
 
-def backend_words(body: Any) -> str:
+def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     """The text of an error body, in any of the shapes that backends use, or "".
 
-    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`.
+    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. Nobody's words are deeper
+    in a body than `depth`.
     """
     if isinstance(body, str):
         return body
+    if depth == 0:
+        return ""
     if isinstance(body, list):
-        return "; ".join(words for words in (backend_words(item) for item in body[:5]) if words)
+        return "; ".join(words for words in (backend_words(item, depth - 1) for item in body[:5]) if words)
     if not isinstance(body, dict):
         return ""
-    detail = backend_words(_first_of(body, "error", "detail", "errors"))
+    detail = backend_words(_first_of(body, "error", "detail", "errors"), depth - 1)
     if detail:
         return detail
-    said = (backend_words(body.get(key)) for key in ("code", "message", "msg"))
+    said = (backend_words(body.get(key), depth - 1) for key in ("code", "message", "msg"))
     return ": ".join(words for words in said if words)
 
 
@@ -270,7 +279,7 @@ def _error_body(answer: Answer) -> Any:
 
 def _harmless(text: str, secrets: tuple[str, ...]) -> str:
     # Redacted before and after: taking tags or control characters out may put a broken-up secret together.
-    shown = _redacted(text, secrets)
+    shown = _redacted(_STACK_TRACE.split(text, maxsplit=1)[0], secrets)
     shown = re.sub(r"<[^<>]*>|<(?=[A-Za-z/!?])", " ", shown)
     # Invisible ones go without a trace, so that no secret can hide in between; the rest become spaces.
     shown = "".join(" " if character.isspace() else character for character in shown)

@@ -125,9 +125,19 @@ class BatchCallBackend:
         return await self._after_write(answer, current)
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
-        """GET /batch-call/{id}, and a page of /tasks."""
+        """GET /batch-call/{id}, and a page of /tasks.
+
+        Raises:
+            UnexpectedResponse: a success that tells of no batch call, from which nothing can be known.
+        """
         answer = await self._http.read(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
-        batch_call = words.batch_call(words.payload(answer), batch_call_id)
+        data = words.payload(answer)
+        if not words.has_id(data):
+            raise UnexpectedResponse(
+                f"Could not read batch call {batch_call_id}: the backend answered success without a batch call. "
+                "Nothing was changed. Check BATCHCALL_URL and BATCHCALL_BACKEND, or look it up with list_batch_calls."
+            )
+        batch_call = words.batch_call(data)
         if tasks is None:
             return batch_call, None
         try:
@@ -240,7 +250,8 @@ class BatchCallBackend:
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials."
+                f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
+                "Look at it with get_batch_call."
             ) from None
         return await self._after_write(answer, current)
 

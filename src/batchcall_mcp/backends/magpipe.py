@@ -139,7 +139,10 @@ class MagpipeBackend:
         doing = f"read batch call {batch_call_id}"
         answer = await self._http.read(doing, "POST", PATH, json={"action": "get", "batch_id": batch_call_id})
         recipients, unreadable = words.recipients_of(answer)
-        batch_call = words.batch_call(object_in(answer, "batch"), recipients)
+        try:
+            batch_call = words.batch_call(object_in(answer, "batch"), recipients)
+        except UnexpectedResponse as odd:
+            raise UnexpectedResponse(f"Could not {doing}, and nothing was changed. {odd.message}") from None
         notes = list(batch_call.notes)
         if unreadable:
             notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")

@@ -286,4 +286,6 @@ def list_in(answer: JsonObject, member: str) -> list[Any]:
     found = answer.get(member)
     if isinstance(found, list):
         return found
-    raise UnexpectedResponse(f"Magpipe answered without a list of {member}. Nothing was changed.")
+    raise UnexpectedResponse(
+        f"Magpipe answered without a list of {member}. Nothing was changed. Check BATCHCALL_URL and BATCHCALL_BACKEND."
+    )
