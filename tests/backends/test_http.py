@@ -35,7 +35,7 @@ from batchcall_mcp.errors import (
     RateLimited,
     UnexpectedResponse,
 )
-from tests.backends.raw_server import (
+from tests.faults.server import (
     Answerer,
     answer,
     drip,

@@ -1,0 +1,233 @@
+"""Loopback servers that answer with exact bytes, for what no HTTP framework can be made to do wrong.
+
+`raw_server` answers request after request with one fault after the other. `fronted` stands before a whole vendor (an
+ASGI app): what it is told to aim at goes wrong, everything else is answered as the vendor answers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import httpx2
+from starlette.types import ASGIApp
+
+Answerer: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came over the socket."""
+
+    head: bytes
+    body: bytes
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        return self.head.split(b" ", 2)[0].decode()
+
+    @property
+    def target(self) -> str:
+        """Its path with the query."""
+        return self.head.split(b" ", 2)[1].decode()
+
+    @property
+    def path(self) -> str:
+        """Its path alone."""
+        return self.target.partition("?")[0]
+
+    @property
+    def json(self) -> Any:
+        """Its body; None if it has none."""
+        return json.loads(self.body) if self.body else None
+
+    @property
+    def credentials(self) -> str:
+        """Its key and secret."""
+        names = {b"x-api-key", b"x-api-secret", b"authorization"}
+        return " ".join(value.decode() for name, value in self.headers if name.lower() in names)
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Its header lines."""
+        lines = self.head.strip().split(b"\r\n")[1:]
+        return [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+
+
+@dataclass(frozen=True)
+class Good:
+    """What the vendor would have answered, the caller's credentials, and an origin that is not the vendor's."""
+
+    body: bytes
+    credentials: str
+    elsewhere: str
+
+
+@dataclass
+class RawServer:
+    """Answers request after request with the next answerer; the last one goes on for ever."""
+
+    answerers: Sequence[Answerer]
+    requests: list[bytes] = field(default_factory=list)
+    url: str = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await _asked(reader)
+        self.requests.append(asked.head + asked.body)
+        await self.answerers[min(len(self.requests), len(self.answerers)) - 1](reader, writer)
+
+
+@dataclass
+class Front:
+    """A vendor behind a door. `aim` says which requests go wrong, `fault` how, `done` whether they take effect."""
+
+    app: ASGIApp
+    elsewhere: str
+    aim: Callable[[Asked], bool] = lambda _asked: False
+    fault: Callable[[Good], Answerer] = lambda good: answer(500, good.credentials)
+    done: bool = True
+    hit: int = 0
+    url: str = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await _asked(reader)
+        aimed_at = self.aim(asked)
+        self.hit += aimed_at
+        if aimed_at and not self.done:
+            await self.fault(Good(b"", asked.credentials, self.elsewhere))(reader, writer)
+            return
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://vendor") as vendor:
+            said = await vendor.request(asked.method, asked.target, headers=asked.headers, content=asked.body)
+        right = answer(said.status_code, said.content)
+        wrong = self.fault(Good(said.content, asked.credentials, self.elsewhere)) if aimed_at else right
+        await wrong(reader, writer)
+
+
+@asynccontextmanager
+async def raw_server(*answerers: Answerer) -> AsyncIterator[RawServer]:
+    server = RawServer(answerers)
+    async with _listening(server.serve) as server.url:
+        yield server
+
+
+@asynccontextmanager
+async def fronted(app: ASGIApp, elsewhere: str) -> AsyncIterator[Front]:
+    front = Front(app, elsewhere)
+    async with _listening(front.serve) as front.url:
+        yield front
+
+
+@asynccontextmanager
+async def _listening(serve: Answerer) -> AsyncIterator[str]:
+    running: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the client hung up, as some tests have it, or the test is over
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _asked(reader: asyncio.StreamReader) -> Asked:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    length = next((int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length")), 0)
+    return Asked(head, await reader.readexactly(length))
+
+
+def answer(status: int, body: bytes | str = b"", **headers: str) -> Answerer:
+    """A complete answer; header names with `_` for `-`. A content_length of its own may lie."""
+    content = body.encode() if isinstance(body, str) else body
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    named = {"content-type": "application/json", "content-length": str(len(content)), **given}
+    lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in named.items())]
+    return exactly("\r\n".join([*lines, "connection: close", "", ""]).encode() + content)
+
+
+def exactly(sent: bytes) -> Answerer:
+    """These bytes, and the end of the connection."""
+
+    async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+
+    return send
+
+
+async def never(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """No answer until the client hangs up."""
+    await reader.read()
+
+
+def late(seconds: float, then: Answerer) -> Answerer:
+    """An answer that takes its time."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        await then(reader, writer)
+
+    return send
+
+
+def for_ever(head: bytes, again: bytes) -> Answerer:
+    """A beginning, and then the same as fast as it goes."""
+
+    async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while True:
+            writer.write(again)
+            await writer.drain()
+
+    return send
+
+
+endless = for_ever(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n[", b" " * 262_144)
+endless_headers = for_ever(b"HTTP/1.1 200 OK\r\n", b"x-more: 0123456789abcdef\r\n" * 1000)
+hang_up = exactly(b"")
+garbage = exactly(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A byte now and then, each well within a read time-out."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+def reset_after(sent: bytes) -> Answerer:
+    """These bytes, then a hard reset."""
+
+    async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+        connection: socket.socket = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    return send
+
+
+reset = reset_after(b'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"status": "succ')

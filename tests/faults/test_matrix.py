@@ -1,0 +1,51 @@
+"""No cell of the fault matrix is worse than its promise, and the page tells what is so.
+
+`python -m tests.faults.renew` writes the page's tables anew.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.matrix import FAULTS, STATUSES, WRITES, Fault, status_fault
+from tests.faults.observing import BACKENDS, Observed, observe, sweep
+from tests.faults.page import FAULTS_BEGIN, STATUSES_BEGIN, ranges, row, section
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_a_model_gets_what_is_promised_whatever_goes_wrong(fault: Fault) -> None:
+    cells = await observe(fault)
+    assert worse(fault, cells) == []
+    assert row(fault.name, cells) in section(FAULTS_BEGIN)
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+async def test_a_status_means_the_same_through_every_tool_and_backend(status: int) -> None:
+    fault = status_fault(status)
+    assert worse(fault, await observe(fault)) == []
+
+
+async def test_every_status_from_300_to_599_means_what_the_page_says() -> None:
+    observed = await sweep(range(300, 600))
+    assert [found for status, cells in observed.items() for found in worse(status_fault(status), cells)] == []
+    rows = {status: row(str(status), cells) for status, cells in observed.items()}
+    assert ranges(rows) == section(STATUSES_BEGIN)
+
+
+def test_the_page_has_every_fault_once_and_no_other() -> None:
+    assert [line.split(" | ")[0].removeprefix("| ") for line in section(FAULTS_BEGIN)] == [one.name for one in FAULTS]
+
+
+def test_no_promise_lets_a_write_be_sent_twice_unless_it_cannot_have_arrived() -> None:
+    promised = [fault.expected(backend, tool) for fault in FAULTS for backend in BACKENDS for tool in WRITES]
+    assert {one.requests for one in promised} == {0, 1}
+    assert {status for status, (_, write) in STATUSES.items() if write.requests > 1} == {429}
+
+
+def worse(fault: Fault, cells: list[Observed]) -> list[str]:
+    """The cells that are not what was promised."""
+    return [
+        f"{cell.backend} {cell.tool}: {cell.expected}, promised {fault.expected(cell.backend, cell.tool)}: {cell.text}"
+        for cell in cells
+        if cell.expected != fault.expected(cell.backend, cell.tool)
+    ]
