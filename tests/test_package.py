@@ -52,6 +52,45 @@ def _sources() -> Iterator[Path]:
     yield from (ROOT / "src" / "batchcall_mcp").rglob("*.py")
 
 
+UNTRACED = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "VIRTUAL_ENV"))}
+
+
+@pytest.fixture(scope="module")
+def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of a new environment that holds the wheel and what it asks for, and nothing that only tests need."""
+    folder = tmp_path_factory.mktemp("fresh")
+    python = str(folder / "env" / "bin" / "python")
+    for command in (
+        ["venv", "--quiet", "--python", sys.executable, str(folder / "env")],
+        ["pip", "install", "--quiet", "--python", python, str(wheel)],
+    ):
+        subprocess.run([str(TOOLS / "uv"), *command], env=UNTRACED, cwd=folder, check=True, timeout=200)
+    assert {"pytest", "hypothesis", "mypy"}.isdisjoint(_installed(python))
+    return folder / "env" / "bin"
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_alone_says_its_version(fresh: Path, tmp_path: Path) -> None:
+    command = [fresh / "batchcall-mcp", "--version"]
+    said = subprocess.run(command, env=UNTRACED, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+    assert said.stdout.split()[-1] == batchcall_mcp.__version__
+
+
+@pytest.mark.timeout(300)
+async def test_the_wheel_alone_lists_its_tools(fresh: Path, tmp_path: Path) -> None:
+    environment = UNTRACED | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
+    server = StdioServerParameters(command=str(fresh / "batchcall-mcp"), args=[], env=environment, cwd=tmp_path)
+    with anyio.fail_after(60), (tmp_path / "stderr").open("w") as stderr:
+        async with Client(stdio_client(server, errlog=stderr)) as client:
+            assert "create_batch_call" in [tool.name for tool in (await client.list_tools()).tools]
+
+
+def _installed(python: str) -> set[str]:
+    listing = "from importlib.metadata import distributions as d; print(*{one.name.lower() for one in d()})"
+    found = subprocess.run([python, "-c", listing], capture_output=True, text=True, check=True, timeout=30)
+    return set(found.stdout.split())
+
+
 def test_the_readme_shows_mcp_json_as_it_is() -> None:
     entry = (ROOT / "mcp.json").read_text(encoding="utf-8").strip()
     assert entry in (ROOT / "README.md").read_text(encoding="utf-8")
