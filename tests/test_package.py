@@ -71,7 +71,7 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_the_wheel_alone_says_its_version(fresh: Path, tmp_path: Path) -> None:
-    command = [fresh / "batchcall-mcp", "--version"]
+    command = [str(fresh / "batchcall-mcp"), "--version"]
     said = subprocess.run(command, env=UNTRACED, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
     assert said.stdout.split()[-1] == batchcall_mcp.__version__
 
