@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.faults.matrix import FAULTS, STATUSES, WRITES, Fault, status_fault
 from tests.faults.observing import BACKENDS, Observed, observe, sweep
-from tests.faults.page import FAULTS_BEGIN, STATUSES_BEGIN, ranges, row, section
+from tests.faults.page import FAULTS_BEGIN, PAGE, STATUSES_BEGIN, ranges, row, section
+from tests.server.transports import ROOT
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -34,6 +37,12 @@ async def test_every_status_from_300_to_599_means_what_the_page_says() -> None:
 
 def test_the_page_has_every_fault_once_and_no_other() -> None:
     assert [line.split(" | ")[0].removeprefix("| ") for line in section(FAULTS_BEGIN)] == [one.name for one in FAULTS]
+
+
+def test_the_tests_that_the_page_names_are_there() -> None:
+    named = set(re.findall(r"`(tests/[a-z_0-9/]+\.py)`", PAGE.read_text(encoding="utf-8")))
+    assert len(named) > 10
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 def test_no_promise_lets_a_write_be_sent_twice_unless_it_cannot_have_arrived() -> None:
