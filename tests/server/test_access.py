@@ -191,7 +191,8 @@ async def test_a_body_over_4_mib_is_refused(http: httpx2.AsyncClient, path: str,
     settings = Settings.load()
     async with served(echo_server(settings), settings) as url:
         answer = await http.post(url + path, headers=ACCEPT | PAIR, content=content)
-    assert (answer.status_code, answer.text) == (413, "Request body too large")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, -32600)
+    assert "4 MiB" in answer.json()["error"]["message"]
 
 
 async def test_sessions_and_sse_connections_are_bounded(http: httpx2.AsyncClient) -> None:

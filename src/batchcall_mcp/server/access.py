@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.types import INVALID_REQUEST
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -145,6 +146,36 @@ class PostOnly:
             await refused(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+class TooLargeInWords:
+    """Says what to do about a body that the SDK refuses, as the JSON-RPC error that clients show to the model.
+
+    Of the SDK's own 413, in plain text, mcp 2.3's client tells no more than that there was an error.
+    """
+
+    def __init__(self, app: ASGIApp, largest_bytes: int) -> None:
+        self.app = app
+        self.text = (
+            f"The request is larger than {largest_bytes // 1024**2} MiB, the most that this server takes over HTTP. "
+            "Nothing was sent. Give the people in several batch calls, or use the server over stdio with tasks_file."
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        refused = False
+
+        async def send_in_words(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == 413:  # noqa: PLR2004 - HTTP
+                refused = True
+                error = {"code": INVALID_REQUEST, "message": self.text}
+                answer = JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=413)
+                await answer(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        await self.app(scope, receive, send_in_words)
 
 
 class BoundedStreams:

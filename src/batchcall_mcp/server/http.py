@@ -22,6 +22,7 @@ from batchcall_mcp.server.access import (
     CheckedHost,
     KnownCaller,
     PostOnly,
+    TooLargeInWords,
     allowed_hosts,
 )
 from batchcall_mcp.server.strict import StrictServer
@@ -76,6 +77,7 @@ def http_app(
             authenticate=authenticate,
             open_paths=frozenset({HEALTH_PATH}),
         ),
+        Middleware(TooLargeInWords, largest_bytes=_LARGEST_BODY_BYTES),
     ]
     if transport in {"http", "both"}:
         routes += server.streamable_http_app(
