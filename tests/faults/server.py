@@ -88,7 +88,7 @@ class RawServer:
 class Front:
     """A vendor behind a door. `aim` says which requests go wrong, `fault` how, `done` whether they take effect."""
 
-    app: ASGIApp
+    vendor: httpx2.AsyncClient
     elsewhere: str
     aim: Callable[[Asked], bool] = lambda _asked: False
     fault: Callable[[Good], Answerer] = lambda good: answer(500, good.credentials)
@@ -103,8 +103,7 @@ class Front:
         if aimed_at and not self.done:
             await self.fault(Good(b"", asked.credentials, self.elsewhere))(reader, writer)
             return
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://vendor") as vendor:
-            said = await vendor.request(asked.method, asked.target, headers=asked.headers, content=asked.body)
+        said = await self.vendor.request(asked.method, asked.target, headers=asked.headers, content=asked.body)
         right = answer(said.status_code, said.content)
         wrong = self.fault(Good(said.content, asked.credentials, self.elsewhere)) if aimed_at else right
         await wrong(reader, writer)
@@ -119,9 +118,10 @@ async def raw_server(*answerers: Answerer) -> AsyncIterator[RawServer]:
 
 @asynccontextmanager
 async def fronted(app: ASGIApp, elsewhere: str) -> AsyncIterator[Front]:
-    front = Front(app, elsewhere)
-    async with _listening(front.serve) as front.url:
-        yield front
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://vendor") as vendor:
+        front = Front(vendor, elsewhere)
+        async with _listening(front.serve) as front.url:
+            yield front
 
 
 @asynccontextmanager
