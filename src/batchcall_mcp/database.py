@@ -1,4 +1,4 @@
-"""Opening SQLite as the dialer needs it: write-ahead log, every commit on disk, one writer at a time."""
+"""Opening SQLite and PostgreSQL so that both behave alike: every commit on disk, one writer at a time where asked for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from sqlalchemy import event
 
 from batchcall_mcp.errors import ConfigurationError
 
+_POSTGRESQL = "postgresql"
+_SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+"""So that the server lets go of the locks of a machine that has gone, in seconds instead of hours."""
 _READING = {"batchcall_reading": True}
 
 
@@ -54,6 +57,45 @@ def open_sqlite(path: Path) -> sa.Engine:
             "another folder with BATCHCALL_DATA_DIR."
         ) from error
     return engine
+
+
+def open_postgresql(url: str) -> sa.Engine:
+    """Open a PostgreSQL database that exists.
+
+    Raises:
+        ConfigurationError: the driver is not installed, or nothing answers there. The URL is not repeated, because it may
+            hold a password.
+    """
+    try:
+        address = sa.make_url(url).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(
+            address, pool_pre_ping=True, connect_args={"connect_timeout": 10, "options": _SESSION}
+        )
+        engine.connect().close()
+    except ImportError as error:
+        raise ConfigurationError(
+            "BATCHCALL_DATABASE_URL names PostgreSQL, whose driver is not installed. Nothing was sent. "
+            "Install it: pip install 'batchcall-mcp[postgresql]'."
+        ) from error
+    except (sa.exc.ArgumentError, sa.exc.DBAPIError) as error:
+        raise ConfigurationError(
+            "The database of BATCHCALL_DATABASE_URL cannot be opened "
+            f"({type(getattr(error, 'orig', error)).__name__}). Nothing was sent. Check that the URL is right, that "
+            "the server runs and that the user may use the database."
+        ) from None
+    return engine
+
+
+@contextmanager
+def writing(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
+    """A transaction that no other one of the same `lock` runs beside, in any process.
+
+    SQLite has one writer anyway; on PostgreSQL it is an advisory lock that ends with the transaction.
+    """
+    with engine.begin() as connection:
+        if connection.dialect.name == _POSTGRESQL:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+        yield connection
 
 
 @contextmanager

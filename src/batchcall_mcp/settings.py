@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     mode: Mode = "full"
     confirm: Confirm = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
+    max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
     do_not_call: Path | None = None
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
         "08:00-21:00"
     )
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("batchcall-mcp", appauthor=False)))
+    database_url: SecretStr | None = None
     request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -82,6 +84,14 @@ class Settings(BaseSettings):
         problem = secret_problem(value.get_secret_value())
         if problem:
             raise ValueError(problem)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        """Only PostgreSQL is named by a URL; never repeats the value, which may hold a password."""
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://; leave it out for SQLite in BATCHCALL_DATA_DIR")
         return value
 
     @classmethod

@@ -1,0 +1,117 @@
+"""The ledger's database: opened, brought to today's schema, and the secrets that all its processes share."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import database
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.ledger.tables import secret_keys
+from batchcall_mcp.settings import Settings
+
+HEAD: Final = "0001"
+"""The newest migration; a database that is there needs no look at the others."""
+_LOCK: Final = 0x62617463685F6D63
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+def to_ms(moment: datetime) -> int:
+    """As the tables hold a moment."""
+    return round(moment.timestamp() * 1000)
+
+
+class LedgerDatabase:
+    """One open ledger. Every method may be called from any thread and blocks; none belongs on an event loop."""
+
+    def __init__(self, engine: sa.Engine, data_dir: Path, clock: Callable[[], datetime] = utc_now) -> None:
+        self.engine: Final = engine
+        self.data_dir: Final = data_dir
+        self.clock = clock
+        _migrate(self)
+        self._pepper = self.key("pepper")
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Callable[[], datetime] = utc_now) -> LedgerDatabase:
+        """The database that the settings name.
+
+        Raises:
+            ConfigurationError: it cannot be opened, or a newer version of this program made it.
+        """
+        if settings.database_url is not None:
+            engine = database.open_postgresql(settings.database_url.get_secret_value())
+        else:
+            engine = database.open_sqlite(settings.data_dir / "ledger.db")
+        return cls(engine, settings.data_dir, clock)
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
+
+    @property
+    def shared(self) -> bool:
+        """Whether processes on other machines may use it too."""
+        return self.engine.dialect.name == "postgresql"
+
+    def now(self) -> int:
+        """The time in milliseconds."""
+        return to_ms(self.clock())
+
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that no other writing one runs beside, in any process."""
+        return database.writing(self.engine, _LOCK)
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """One look that waits for nobody."""
+        return database.reading(self.engine)
+
+    def hashed(self, text: str) -> str:
+        """A name for something that the ledger must not hold itself: the same in every process on this database."""
+        return hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest()
+
+    def key(self, name: str) -> bytes:
+        """32 random bytes, made once and shared by every process on this database."""
+        with self.writing() as tx:
+            found: bytes | None = tx.scalar(sa.select(secret_keys.c.value).where(secret_keys.c.name == name))
+            if found is None:
+                found = secrets.token_bytes(32)
+                tx.execute(secret_keys.insert().values(name=name, value=found))
+            return found
+
+
+def _migrate(ledger: LedgerDatabase) -> None:
+    with ledger.writing() as tx:
+        there = tx.scalar(sa.text("SELECT version_num FROM alembic_version")) if _has_version(tx) else None
+        if there == HEAD:
+            return
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util.exc import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = tx
+        try:
+            command.upgrade(config, HEAD)
+        except CommandError as error:
+            raise ConfigurationError(
+                f"The ledger's database is of version {there}, which this version of batchcall-mcp does not know. "
+                "Nothing was sent. Install the newer batchcall-mcp that made it."
+            ) from error
+
+
+def _has_version(tx: sa.Connection) -> bool:
+    return sa.inspect(tx).has_table("alembic_version")
