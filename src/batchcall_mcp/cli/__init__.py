@@ -1,4 +1,8 @@
-"""The command line: `batchcall-mcp` alone speaks MCP over stdio; `serve`, `dialer` and `demo` are for people."""
+"""The command line: `batchcall-mcp` alone speaks MCP over stdio; its commands are for people.
+
+A command that has a module of its own is a plain click command there; the end of this module puts it on the group.
+So no command's module imports this one, and each imports what is heavy only when it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Literal
 import click
 
 import batchcall_mcp
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.cli.environment import load_settings
 
 _PORT = click.IntRange(0, 65535)
 
@@ -35,7 +39,7 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
     Every request carries its caller's X-API-KEY and X-API-SECRET. Host names other than localhost go into
     BATCHCALL_ALLOWED_HOSTS.
     """
-    settings = _settings()
+    settings = load_settings()
     from batchcall_mcp.server.app import build_server
     from batchcall_mcp.server.http import run_http
 
@@ -61,7 +65,7 @@ def dialer(context: click.Context, host: str, port: int) -> None:
     Its first start makes a key pair and shows it once. Its carrier is simulated: no phone rings.
     """
     if context.invoked_subcommand is None:
-        settings = _settings()
+        settings = load_settings()
         from batchcall_mcp.dialer.server import serve as serve_dialer
 
         serve_dialer(settings, host=host, port=port)
@@ -75,7 +79,7 @@ def keys() -> None:
 @keys.command()
 def create() -> None:
     """Make a key and its secret. The secret is shown once and not stored."""
-    settings = _settings()
+    settings = load_settings()
     from batchcall_mcp.dialer.server import create_key
 
     key, secret = create_key(settings)
@@ -88,11 +92,3 @@ def demo() -> None:
     from batchcall_mcp.demo import main
 
     main()
-
-
-def _settings() -> Settings:
-    from batchcall_mcp.server import log
-
-    settings = Settings.load()
-    log.configure(settings)
-    return settings
