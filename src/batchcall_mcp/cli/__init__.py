@@ -11,6 +11,7 @@ from typing import Literal
 import click
 
 import batchcall_mcp
+from batchcall_mcp.cli import audit
 from batchcall_mcp.cli.environment import load_settings
 
 _PORT = click.IntRange(0, 65535)
@@ -92,3 +93,6 @@ def demo() -> None:
     from batchcall_mcp.demo import main
 
     main()
+
+
+cli.add_command(audit.audit)
