@@ -23,7 +23,8 @@ from batchcall_mcp.cli.audit import since
 from batchcall_mcp.guard.audit import COLUMNS, Audit, Event
 from tests.server.transports import ROOT
 
-NOON = datetime(2026, 11, 2, 12, 0, 0, 0, UTC)
+NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+AT = "2026-11-02T12:00:00.000+00:00"
 STARTED = Event(
     event="write",
     caller="0123456789abcdef",
@@ -149,9 +150,8 @@ def test_csv_has_every_column(command: Command, tmp_path: Path) -> None:
     record(tmp_path, event=Event(event="stop", caller="a", tool="stop"))
     assert list(csv.reader(io.StringIO(command("audit", "--format", "csv").stdout))) == [
         list(COLUMNS),
-        ["2026-11-02T12:00:00.000+00:00", "write", "0123456789ab", "start_batch_call", "start", "zudu", "bc_1"]
-        + ["300", "900", "done", "0.5", "7"],
-        ["2026-11-02T12:00:00.000+00:00", "stop", "a", "stop", *[""] * 8],
+        [AT, "write", "0123456789ab", "start_batch_call", "start", "zudu", "bc_1", "300", "900", "done", "0.5", "7"],
+        [AT, "stop", "a", "stop", *[""] * 8],
     ]
 
 
