@@ -1,4 +1,4 @@
-"""Opening SQLite and PostgreSQL so that both behave alike: every commit on disk, one writer at a time where asked for."""
+"""Opening SQLite and PostgreSQL so that both behave alike: every commit on disk, one writer at a time if asked for."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def open_postgresql(url: str) -> sa.Engine:
     """Open a PostgreSQL database that exists.
 
     Raises:
-        ConfigurationError: the driver is not installed, or nothing answers there. The URL is not repeated, because it may
-            hold a password.
+        ConfigurationError: the driver is not installed, or nothing answers there. The URL is not repeated, because it
+            may hold a password.
     """
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")

@@ -98,9 +98,13 @@ class BackendUnavailable(BatchCallError):
 
 
 class OutcomeUnknown(BatchCallError):
-    """A write was sent; whether it took effect is unknown. Never repeated by us."""
+    """A write was sent; whether it took effect is unknown. `happened` says it without a next step."""
 
     code = "outcome_unknown"
+
+    def __init__(self, message: str, happened: str | None = None) -> None:
+        super().__init__(message)
+        self.happened = happened or message
 
 
 class UnexpectedResponse(BatchCallError):

@@ -158,10 +158,14 @@ def misconfigured(exchange: Exchange, why: str) -> BatchCallError:
 
 def outcome_unknown(exchange: Exchange, why: str, words: str = "") -> BatchCallError:
     """The error for a write that was sent and whose effect nobody knows."""
-    return OutcomeUnknown(
+    happened = (
         f"The outcome is unknown: the request to {exchange.doing} was sent, and {why}.{words} It may or may not have "
-        "taken effect. It was not sent again. Look it up with get_batch_call (list_batch_calls for a new one), report "
-        "what is there, and do not repeat it."
+        "taken effect. It was not sent again."
+    )
+    return OutcomeUnknown(
+        f"{happened} Look it up with get_batch_call (list_batch_calls for a new one), report what is there, and do not "
+        "repeat it.",
+        happened,
     )
 
 

@@ -148,7 +148,13 @@ class Backend(Protocol):
         """Make a batch call; without a word about when, a draft that does not dial."""
         ...
 
-    async def update(self, current: BatchCall, request: BatchCallRequest) -> BatchCall:
+    async def keeps_keys(self) -> bool:
+        """Whether this very server is known to let the same write with the same idempotency key take effect once."""
+        ...
+
+    async def update(
+        self, current: BatchCall, request: BatchCallRequest, idempotency_key: str | None = None
+    ) -> BatchCall:
         """Change only what is given, in one write.
 
         Raises:
@@ -172,7 +178,7 @@ class Backend(Protocol):
         """No new dial; calls in progress go on."""
         ...
 
-    async def resume(self, current: BatchCall) -> BatchCall:
+    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:
         """Dial on."""
         ...
 
@@ -276,6 +282,11 @@ def name_with_retry_of(name: str | None, retry_of: str, max_length: int | None =
     if max_length is not None:
         plain = plain[: max(max_length - len(suffix), 0)].rstrip()
     return plain + suffix
+
+
+def name_without_retry_of(name: str | None) -> str | None:
+    """The name that was given, without what `name_with_retry_of` added."""
+    return None if name is None else _RETRY_OF.sub("", name)
 
 
 def retry_of_in_name(name: str | None) -> str | None:

@@ -111,7 +111,19 @@ class BatchCallBackend:
             return replace(made, notes=(*made.notes, note))
         return made
 
-    async def update(self, current: BatchCall, request: BatchCallRequest) -> BatchCall:
+    async def keeps_keys(self) -> bool:
+        """A server that has our `/account` has our other extensions; another one may ignore the header."""
+        if self.capabilities.idempotency != "key":
+            return False
+        try:
+            await self._http.read("read the account", "GET", "/account")
+        except BatchCallError:
+            return False
+        return True
+
+    async def update(
+        self, current: BatchCall, request: BatchCallRequest, idempotency_key: str | None = None
+    ) -> BatchCall:
         """PATCH with what is given, or PUT where only a full replacement can hold it.
 
         Raises:
@@ -121,7 +133,9 @@ class BatchCallBackend:
         self._check_fields(request)
         method, body = requests.update_call(current, request, extended=self.extended)
         doing = f"update batch call {current.batch_call_id}"
-        answer = await self._http.write(doing, method, path_of(current.batch_call_id), json=body)
+        answer = await self._http.write(
+            doing, method, path_of(current.batch_call_id), json=body, idempotency_key=self._key(idempotency_key)
+        )
         return await self._after_write(answer, current)
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
@@ -188,9 +202,9 @@ class BatchCallBackend:
         """POST /pause, an extension."""
         return await self._extension("pause", current)
 
-    async def resume(self, current: BatchCall) -> BatchCall:
+    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:
         """POST /resume, an extension."""
-        return await self._extension("resume", current)
+        return await self._extension("resume", current, None, idempotency_key)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
         """POST /cancel, an extension."""

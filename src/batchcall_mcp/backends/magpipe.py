@@ -107,7 +107,16 @@ class MagpipeBackend:
             return replace(made, notes=(*made.notes, note))
         return made
 
-    async def update(self, current: BatchCall, request: BatchCallRequest) -> BatchCall:
+    async def keeps_keys(self) -> bool:
+        """Magpipe has none."""
+        return False
+
+    async def update(
+        self,
+        current: BatchCall,
+        request: BatchCallRequest,
+        idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
+    ) -> BatchCall:
         """Change name, from_number or window of a draft or of a recurring series.
 
         Raises:
@@ -218,7 +227,7 @@ class MagpipeBackend:
             )
         return await self._series("pause", current, BatchStatus.PAUSED)
 
-    async def resume(self, current: BatchCall) -> BatchCall:
+    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """`resume_series`, of a paused recurring series; `start` would dial the series' own list at once."""
         if current.status is not BatchStatus.PAUSED:
             raise NotSupported(

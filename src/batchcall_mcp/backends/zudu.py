@@ -49,7 +49,7 @@ class ZuduBackend(BatchCallBackend):
         """Not there."""
         raise _no("pause", current)
 
-    async def resume(self, current: BatchCall) -> BatchCall:
+    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """Not there."""
         raise _no("resume", current)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchcall_mcp.backends.base import Never, Operation
-from batchcall_mcp.batch_calls.outcome import Outcome, ResultWord, waiting
+from batchcall_mcp.batch_calls.outcome import Outcome, ResultWord, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import (
     ListSource,
@@ -14,8 +14,9 @@ from batchcall_mcp.batch_calls.source import (
     left_out_words,
     read_source,
 )
+from batchcall_mcp.batch_calls.write import Write
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
+from batchcall_mcp.model import BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients import Recipients, normalise_number
 
 
@@ -40,20 +41,25 @@ async def create(
     request = replace(request, tasks=tasks)
     relay.require_fields(request)
 
-    found, needed = await relay.admit(
-        Operation.CREATE, request, None, tasks, recipients.left_out, recipients.rows_read, notes
-    )
+    write = Write(relay, Operation.CREATE, request, key=idempotency_key)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
+    found, needed = await write.admit(tasks, recipients.left_out, recipients.rows_read, notes)
     if needed:
         return waiting(needed, found, relay.tool, None, recipients.left_out)
-    made = await relay.backend.create(request, idempotency_key)
+    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
+    made = sent.batch_call
+    if sent.replayed:
+        return replayed(sent, _result(made.status), f"made {made.batch_call_id}")
     return Outcome(
         result=_result(made.status),
-        summary=_summary(made, recipients),
+        summary=f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}",
         next=_next(made.batch_call_id, made.status),
         batch_call=made,
         preflight=found,
         left_out=recipients.left_out,
-        notes=notes,
+        notes=(*notes, *noted(sent.note)),
     )
 
 
@@ -69,14 +75,6 @@ def caller_number(relay: Relay, from_number: str | None, default_region: str | N
         raise InvalidInput(
             f"from_number: {error}. Nothing was sent. get_backend lists the account's numbers."
         ) from None
-
-
-def _summary(made: BatchCall, recipients: Recipients) -> str:
-    if made.replayed:
-        return (
-            f"This idempotency_key made {made.batch_call_id} before; nothing new was made. Its status is {made.status}."
-        )
-    return f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}"
 
 
 def _of(recipients: Recipients) -> str:

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Literal
 
 from batchcall_mcp.backends.base import Never, Operation
-from batchcall_mcp.batch_calls.outcome import Outcome, waiting
+from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.write import Write
 from batchcall_mcp.errors import IllegalTransition, NotSupported
+from batchcall_mcp.guard.sending import Ticket
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 
 # One whose state is in words that nobody knows may be called: it counts.
@@ -31,7 +33,13 @@ async def start(
             f'{relay.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
             "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
         )
-    current, _ = await relay.backend.get(batch_call_id)
+    current = await relay.look(batch_call_id)
+    at = None if when == "now" else when
+    request = BatchCallRequest(trigger_at=at, send_now=at is None)
+    write = Write(relay, Operation.START, request, current, key=idempotency_key)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return replayed(earlier, "started" if at is None else "scheduled", f"launched {batch_call_id}")
     if current.status is BatchStatus.RUNNING:
         return _nothing(current, f"{batch_call_id} is already running.")
     if current.status is BatchStatus.PAUSED:
@@ -42,19 +50,20 @@ async def start(
             "retry_batch_call calls only who was not reached."
         )
     tasks = await relay.tasks_or_none(batch_call_id)
-    at = None if when == "now" else when
-    request = BatchCallRequest(trigger_at=at, send_now=at is None)
     moved: tuple[str, ...] = ()
     if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
         moved = (f"It is scheduled for {current.scheduled_at:%Y-%m-%d %H:%M UTC}: this moves it.",)
-    found, needed = await relay.admit(Operation.START, request, current, tasks, warnings=moved, to_call=_to_call(tasks))
+    found, needed = await write.admit(tasks, warnings=moved, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, relay.tool, current)
     # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
     later = at if at is not None and at > relay.clock() else None
-    started = await relay.backend.start(current, later, idempotency_key)
+    sent = await write.send(lambda ticket: relay.backend.start(current, later, ticket.backend_key))
+    started = sent.batch_call
     scheduled = started.status is BatchStatus.SCHEDULED and started.scheduled_at is not None
-    summary = _earlier(started) or (
+    if sent.replayed:
+        return replayed(sent, "scheduled" if scheduled else "started", f"launched {batch_call_id}")
+    summary = (
         f"{batch_call_id} is scheduled for {started.scheduled_at:%Y-%m-%d %H:%M UTC}."
         if scheduled
         else f"The backend took the start of {batch_call_id}; its status is {started.status}."
@@ -65,6 +74,7 @@ async def start(
         next=f"watch_batch_call with batch_call_id={batch_call_id}.",
         batch_call=started,
         preflight=found,
+        notes=noted(sent.note),
     )
 
 
@@ -73,33 +83,46 @@ async def pause(relay: Relay, batch_call_id: str) -> Outcome:
     current = await _current(relay, Operation.PAUSE, batch_call_id)
     if current.status is BatchStatus.PAUSED:
         return _nothing(current, f"{batch_call_id} is already paused.")
-    paused = await relay.backend.pause(current)
+    write = Write(relay, Operation.PAUSE, BatchCallRequest(), current)
+    sent = await write.send(lambda _ticket: relay.backend.pause(current))
+    paused = sent.batch_call
     return Outcome(
         result="paused",
         summary=f"{batch_call_id}: no new call is placed. Its status is {paused.status}.",
         next=f"resume_batch_call or cancel_batch_call with batch_call_id={batch_call_id}.",
         batch_call=paused,
+        notes=noted(sent.note),
     )
 
 
 async def resume(relay: Relay, batch_call_id: str) -> Outcome:
     """Dial on, after a confirmation."""
-    current = await _current(relay, Operation.RESUME, batch_call_id)
+    relay.require(Operation.RESUME)
+    relay.guard.check_mode(Operation.RESUME, Never())
+    current = await relay.look(batch_call_id)
+    write = Write(relay, Operation.RESUME, BatchCallRequest(), current)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return replayed(earlier, "resumed", f"resumed {batch_call_id}")
     if current.status is BatchStatus.RUNNING:
         return _nothing(current, f"{batch_call_id} is running.")
     if current.status is not BatchStatus.PAUSED:
         raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
     tasks = await relay.tasks_or_none(batch_call_id)
-    found, needed = await relay.admit(Operation.RESUME, BatchCallRequest(), current, tasks, to_call=_to_call(tasks))
+    found, needed = await write.admit(tasks, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, relay.tool, current)
-    resumed = await relay.backend.resume(current)
+    sent = await write.send(lambda ticket: relay.backend.resume(current, ticket.backend_key))
+    resumed = sent.batch_call
+    if sent.replayed:
+        return replayed(sent, "resumed", f"resumed {batch_call_id}")
     return Outcome(
         result="resumed",
         summary=f"{batch_call_id} goes on; its status is {resumed.status}.",
         next=f"watch_batch_call with batch_call_id={batch_call_id}.",
         batch_call=resumed,
         preflight=found,
+        notes=noted(sent.note),
     )
 
 
@@ -110,21 +133,29 @@ async def cancel(relay: Relay, batch_call_id: str) -> Outcome:
         return _nothing(current, f"{batch_call_id} is already {current.status}; there is nothing to take back.")
     if current.status is BatchStatus.DRAFT and Operation.DELETE in relay.backend.capabilities.operations:
         return _nothing(current, f"{batch_call_id} is a draft and dials nobody; delete_batch_call removes it.")
-    cancelled = await relay.backend.cancel(current)
+    write = Write(relay, Operation.CANCEL, BatchCallRequest(), current)
+    sent = await write.send(lambda _ticket: relay.backend.cancel(current))
+    cancelled = sent.batch_call
     return Outcome(
         result="cancelled",
         summary=f"Took back what {batch_call_id} had not dialled; its status is {cancelled.status}. "
         + relay.backend.capabilities.cancel_effect,
         next=f"get_batch_call with batch_call_id={batch_call_id} shows who was called before.",
         batch_call=cancelled,
+        notes=noted(sent.note),
     )
 
 
 async def delete(relay: Relay, batch_call_id: str) -> Outcome:
     """Remove a batch call for good."""
     current = await _current(relay, Operation.DELETE, batch_call_id)
-    await relay.backend.delete(current)
-    return Outcome(result="deleted", summary=f"{batch_call_id} is deleted for good.")
+
+    async def remove(_ticket: Ticket) -> BatchCall:
+        await relay.backend.delete(current)
+        return current
+
+    sent = await Write(relay, Operation.DELETE, BatchCallRequest(), current).send(remove)
+    return Outcome(result="deleted", summary=f"{batch_call_id} is deleted for good.", notes=noted(sent.note))
 
 
 async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> BatchCall:
@@ -132,15 +163,6 @@ async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> Ba
     relay.guard.check_mode(operation, Never())
     current, _ = await relay.backend.get(batch_call_id)
     return current
-
-
-def _earlier(started: BatchCall) -> str | None:
-    if not started.replayed:
-        return None
-    return (
-        f"This idempotency_key started {started.batch_call_id} before; nothing was started now. "
-        f"Its status is {started.status}."
-    )
 
 
 def _to_call(tasks: list[CallTask] | None) -> list[CallTask] | None:

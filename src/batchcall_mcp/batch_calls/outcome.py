@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from batchcall_mcp.guard.admission import CodeNeeded
 from batchcall_mcp.guard.preflight import Preflight
+from batchcall_mcp.guard.sending import Delivered
 from batchcall_mcp.model import BatchCall
 from batchcall_mcp.recipients import LeftOut
 
@@ -36,9 +37,29 @@ class Outcome:
     batch_call: BatchCall | None = None
     preflight: Preflight | None = None
     confirmation_code: str | None = None
+    replayed: bool = False
     left_out: Sequence[LeftOut] = ()
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+
+def replayed(earlier: Delivered, result: ResultWord, did: str) -> Outcome:
+    """An equal call did it before; this one sent nothing. `did` completes "an equal call …"."""
+    found = earlier.batch_call
+    return Outcome(
+        result=result,
+        summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {did}. "
+        f"Its status is {found.status}.",
+        next=f"get_batch_call with batch_call_id={found.batch_call_id}. To mean it anew, repeat the call with a new "
+        "idempotency_key, where the tool has one.",
+        batch_call=found,
+        replayed=True,
+    )
+
+
+def noted(*notes: str | None) -> tuple[str, ...]:
+    """Those that there are."""
+    return tuple(note for note in notes if note)
 
 
 _REQUIRED: Mapping[str, str] = {

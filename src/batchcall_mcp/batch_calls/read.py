@@ -13,7 +13,8 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, parts_that_fit, read_source
-from batchcall_mcp.errors import BatchCallError, InvalidInput
+from batchcall_mcp.batch_calls.surroundings import surroundings
+from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.guard.preflight import Preflight, preflight
 from batchcall_mcp.model import (
     Account,
@@ -145,6 +146,15 @@ async def check(
         recipients = await read_source(relay, source, request.from_number)
         tasks = recipients.tasks
     launch = request if request.trigger_at else replace(request, send_now=True)
+    dials = relay.backend.dials(Operation.START, launch, current)
+    around = await surroundings(
+        relay,
+        tasks,
+        dials,
+        current=current,
+        agent_id=request.agent_id or (current.agent_id if current else None),
+        from_number=request.from_number or (current.from_number if current else None),
+    )
     judge = partial(
         preflight,
         request=launch,
@@ -152,14 +162,11 @@ async def check(
         tasks=tasks,
         left_out=recipients.left_out if recipients else (),
         rows_read=recipients.rows_read if recipients else None,
-        dials=relay.backend.dials(Operation.START, launch, current),
+        dials=dials,
         capabilities=relay.backend.capabilities,
         limits=relay.limits,
         now=relay.clock(),
-        extra_warnings=[
-            *(recipients.notes if recipients else ()),
-            *await _variable_warnings(relay, request.agent_id, tasks or ()),
-        ],
+        surroundings=replace(around, unchecked=(*(recipients.notes if recipients else ()), *around.unchecked)),
     )
     found = await anyio.to_thread.run_sync(judge)
     rows = recipients.left_out if recipients else ()
@@ -183,23 +190,3 @@ def _position(cursor: str | None) -> int:
     if not cursor.isdecimal():
         raise InvalidInput("cursor: pass next_cursor as the last answer gave it, or leave it out. Nothing was sent.")
     return int(cursor)
-
-
-async def _variable_warnings(relay: Relay, agent_id: str | None, tasks: Sequence[CallTask]) -> list[str]:
-    """Which variables the agent needs and rows lack, where the backend tells; a failed read is a warning."""
-    capabilities = relay.backend.capabilities
-    if agent_id is None or not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
-        return []
-    try:
-        account = await relay.backend.account()
-    except BatchCallError as error:
-        return [f"The agent's variables could not be checked: {error.message}"]
-    agent = next((one for one in account.agents or () if one.agent_id == agent_id), None)
-    if agent is None or agent.variables is None:
-        return []
-    lacking = {
-        name: count
-        for name in agent.variables
-        if (count := sum(not task.dynamic_variables.get(name) for task in tasks))
-    }
-    return [f"{count} tasks lack the agent's variable {name!r}." for name, count in lacking.items()]

@@ -1,25 +1,29 @@
-"""What every use case works with: one caller's view of the backend, and the guard before it."""
+"""What every use case works with: one caller's view of the backend, with the guard before it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
-from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
+from batchcall_mcp.backends.base import Backend, Operation, unsupported
 from batchcall_mcp.backends.paging import endless
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.errors import BatchCallError, NotSupported, UnexpectedResponse
-from batchcall_mcp.guard.admission import CodeNeeded, Guard, Launch
+from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
-from batchcall_mcp.guard.preflight import Limits, Preflight, preflight
+from batchcall_mcp.guard.preflight import Limits
+from batchcall_mcp.guard.sending import Sender
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, TaskQuery, TaskStatus
-from batchcall_mcp.recipients import LeftOut, load_do_not_call
+from batchcall_mcp.recipients import load_do_not_call
 from batchcall_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+_LONGEST_TRIES_S = 20
+"""How long the tries of one request may go on beside its own time-out (`backends.http.BUDGET_S`)."""
 
 
 def _now() -> datetime:
@@ -28,25 +32,34 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relay:
-    """One tool call's way to the backend. `arguments` are the tool call's own, for a confirmation to remember."""
+    """One tool call's way to the backend. `arguments` are the tool call's own, for a confirmation to remember.
+
+    `caller` names the key pair, the same in every process; it is hashed again before the ledger holds it. `service` is
+    the backend's name and address: the same batch call id means another batch call elsewhere.
+    """
 
     backend: Backend
+    service: str
     guard: Guard
     settings: Settings
     caller: str
     asker: Asker
     tool: str
+    open_ledger: Callable[[], Awaitable[Ledger]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     confirmation_code: str | None = None
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
     clock: Callable[[], datetime] = _now
+    seen: dict[str, int] = field(default_factory=dict)
+    """The newest ledger entry about each batch call at the time when it was read."""
 
     @property
     def limits(self) -> Limits:
         """What the operator allows."""
         return Limits(
             max_calls_per_launch=self.settings.max_calls_per_launch,
+            max_calls_per_day=self.settings.max_calls_per_day,
             calling_hours=parse_calling_hours(self.settings.calling_hours),
         )
 
@@ -69,55 +82,25 @@ class Relay:
         if problems:
             raise NotSupported(f"{self.backend.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
 
-    async def admit(
-        self,
-        operation: Operation,
-        request: BatchCallRequest,
-        current: BatchCall | None,
-        tasks: Sequence[CallTask] | None,
-        left_out: Sequence[LeftOut] = (),
-        rows_read: int | None = None,
-        warnings: Sequence[str] = (),
-        to_call: Sequence[CallTask] | None = None,
-    ) -> tuple[Preflight, CodeNeeded | None]:
-        """Put one write before the guard; when the code is None, send it at once.
+    async def sender(self) -> Sender:
+        """The way of a write.
 
-        `tasks` is the whole list, which the confirmation is bound to (None: it could not be read); `to_call` those of
-        it that would be called, if not all.
+        Raises:
+            ConfigurationError: the ledger cannot be opened; nothing was sent.
         """
-        dials = self.backend.dials(operation, request, current)
-        called = tasks if to_call is None else to_call
-        if called and not isinstance(dials, Never):
-            warnings = [*warnings, *await anyio.to_thread.run_sync(self._never_to_be_called, called)]
-        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
-        judge = partial(
-            preflight,
-            request=request,
-            current=current,
-            tasks=called,
-            left_out=left_out,
-            rows_read=rows_read,
-            dials=dials,
-            capabilities=self.backend.capabilities,
-            limits=self.limits,
-            now=self.clock(),
-            extra_warnings=warnings,
+        return Sender(
+            await self.open_ledger(),
+            self.backend,
+            self.guard.audit,
+            request_timeout_s=self.settings.request_timeout_s,
+            patience_s=_LONGEST_TRIES_S + 2 * self.settings.request_timeout_s,
+            max_calls_per_day=self.settings.max_calls_per_day,
         )
-        found = await anyio.to_thread.run_sync(judge)
-        launch = Launch(
-            caller=self.caller,
-            backend=self.backend.name,
-            tool=self.tool,
-            operation=operation,
-            arguments=self.arguments,
-            request=request,
-            current=current,
-            tasks=tasks,
-            left_out=left_out,
-            dials=dials,
-            preflight=found,
-        )
-        return found, await self.guard.admit(launch, self.asker, self.confirmation_code)
+
+    async def look(self, batch_call_id: str) -> BatchCall:
+        """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""
+        self.seen[batch_call_id] = await (await self.sender()).seen(self.service, batch_call_id)
+        return (await self.backend.get(batch_call_id))[0]
 
     def do_not_call(self) -> frozenset[str]:
         """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
@@ -127,12 +110,6 @@ class Relay:
         """
         path = self.settings.do_not_call
         return frozenset() if path is None else load_do_not_call(path, self.settings.default_region)
-
-    def _never_to_be_called(self, tasks: Sequence[CallTask]) -> list[str]:
-        """A list that the backend keeps was not read against the do-not-call list of today."""
-        never = self.do_not_call()
-        found = sum(task.to_number in never for task in tasks)
-        return [f"Now on the do-not-call list: {found} of them."] if found else []
 
     async def every_task(
         self, batch_call_id: str, statuses: frozenset[TaskStatus] | None = None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from batchcall_mcp.backends.base import Never, Operation
-from batchcall_mcp.batch_calls.outcome import Outcome, waiting
+from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, fit_fields, left_out_words, read_source
+from batchcall_mcp.batch_calls.write import Write
 from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound, NotSupported
+from batchcall_mcp.guard.binding import fingerprint
+from batchcall_mcp.guard.sending import Delivered
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskStatus
 from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients
 
@@ -18,6 +21,14 @@ DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.
 _CHAIN_PAGES = 5
 _MOST_GENERATIONS = 20
 _BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """The caller's own idempotency key, and what it stands for here."""
+
+    given: str | None
+    known_as: str | None
 
 
 async def retry(
@@ -40,7 +51,15 @@ async def retry(
             "by a retry. Nothing was sent. create_batch_call with their numbers makes a new batch call."
         )
     relay.guard.check_mode(Operation.RETRY, Never())
-    current, _ = await relay.backend.get(batch_call_id)
+    current = await relay.look(batch_call_id)
+    operation = Operation.RETRY if Operation.RETRY in relay.backend.capabilities.operations else Operation.CREATE
+    known_as = _known_as(operation, batch_call_id, statuses) if idempotency_key else None
+    if known_as:  # whoever is unreached by now, the same key is the same retry
+        asked = BatchCallRequest(retry_of=batch_call_id)
+        on = current if operation is Operation.RETRY else None
+        earlier = await Write(relay, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
+        if earlier is not None:
+            return _replayed(earlier, batch_call_id, operation)
     wanted = [task async for task in relay.every_task(batch_call_id, statuses)]
     called_later, notes = await _called_later(relay, current)
     left_out = [
@@ -63,9 +82,23 @@ async def retry(
             left_out=left_out,
             notes=notes,
         )
-    if Operation.RETRY in relay.backend.capabilities.operations:
-        return await _dial_again(relay, current, wanted, left_out, notes, idempotency_key)
-    return await _draft_of(relay, current, wanted, left_out, notes, source, idempotency_key)
+    key = _Key(idempotency_key, known_as)
+    if operation is Operation.RETRY:
+        return await _dial_again(relay, current, wanted, left_out, notes, key)
+    return await _draft_of(relay, current, wanted, left_out, notes, source, key)
+
+
+def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
+    asked = BatchCallRequest(retry_of=batch_call_id, name=",".join(sorted(statuses)))
+    return fingerprint(operation, asked, batch_call_id)
+
+
+def _replayed(earlier: Delivered, batch_call_id: str, operation: Operation) -> Outcome:
+    if operation is Operation.RETRY:
+        return replayed(
+            earlier, "retried", f"had tasks of {batch_call_id} dialled again; nobody is dialled by this one"
+        )
+    return replayed(earlier, "created", f"made {earlier.batch_call.batch_call_id}")
 
 
 async def _dial_again(
@@ -74,36 +107,34 @@ async def _dial_again(
     wanted: Sequence[CallTask],
     left_out: Sequence[LeftOut],
     notes: Sequence[str],
-    idempotency_key: str | None,
+    key: _Key,
 ) -> Outcome:
     checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
     dialled = {task.to_number for task in checked.tasks}
     ids = tuple(task.task_id for task in wanted if task.task_id and task.to_number in dialled)
     left_out = [*left_out, *checked.left_out]
-    found, needed = await relay.admit(
-        Operation.RETRY, BatchCallRequest(), current, checked.tasks, left_out, len(wanted), notes
+    write = Write(
+        relay, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
     )
+    earlier = await write.earlier()
+    if earlier is not None:
+        return _replayed(earlier, current.batch_call_id, Operation.RETRY)
+    found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
-    retried = await relay.backend.retry(current, ids, idempotency_key)
+    sent = await write.send(lambda ticket: relay.backend.retry(current, ids, ticket.backend_key))
+    retried = sent.batch_call
+    if sent.replayed:
+        return _replayed(sent, current.batch_call_id, Operation.RETRY)
     return Outcome(
         result="retried",
-        summary=_dialled(retried, len(ids)),
+        summary=f"{len(ids)} tasks of {retried.batch_call_id} are dialled again; its status is {retried.status}.",
         next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
         batch_call=retried,
         preflight=found,
         left_out=left_out,
         notes=notes,
     )
-
-
-def _dialled(retried: BatchCall, tasks: int) -> str:
-    if retried.replayed:
-        return (
-            f"This idempotency_key had tasks of {retried.batch_call_id} dialled before; nobody is dialled by this "
-            f"call. Its status is {retried.status}."
-        )
-    return f"{tasks} tasks of {retried.batch_call_id} are dialled again; its status is {retried.status}."
 
 
 async def _draft_of(
@@ -113,7 +144,7 @@ async def _draft_of(
     left_out: Sequence[LeftOut],
     notes: Sequence[str],
     source: ListSource,
-    idempotency_key: str | None,
+    key: _Key,
 ) -> Outcome:
     relay.require(Operation.CREATE)
     capabilities = relay.backend.capabilities
@@ -162,25 +193,30 @@ async def _draft_of(
     )
     relay.require_fields(request)
     notes = (*notes, *dropped, *_lost(relay, current))
-    found, needed = await relay.admit(Operation.CREATE, request, None, tasks, left_out, len(wanted), notes)
+    write = Write(relay, Operation.CREATE, request, key=key.given, known_as=key.known_as)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return _replayed(earlier, current.batch_call_id, Operation.CREATE)
+    found, needed = await write.admit(tasks, left_out, len(wanted), notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
-    made = await relay.backend.create(request, idempotency_key)
+    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
+    made = sent.batch_call
+    if sent.replayed:
+        return _replayed(sent, current.batch_call_id, Operation.CREATE)
     missing = len(wanted) - len(recipients.tasks) - len(recipients.left_out)
     absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
     return Outcome(
         result="created",
         summary=(
-            f"This idempotency_key made {made.batch_call_id} before; nothing new was made. Its status is {made.status}."
-            if made.replayed
-            else f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; "
-            f"nobody else is in it.{left_out_words(recipients)}{absent}"
+            f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody "
+            f"else is in it.{left_out_words(recipients)}{absent}"
         ),
         next=f"After a yes of the person: start_batch_call with batch_call_id={made.batch_call_id}.",
         batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
         preflight=found,
         left_out=left_out,
-        notes=notes,
+        notes=(*notes, *noted(sent.note)),
     )
 
 

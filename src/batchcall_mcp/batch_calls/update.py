@@ -7,7 +7,7 @@ from typing import Any
 
 from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.create import caller_number
-from batchcall_mcp.batch_calls.outcome import Outcome, waiting
+from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import (
     ListSource,
@@ -16,6 +16,7 @@ from batchcall_mcp.batch_calls.source import (
     left_out_words,
     read_source,
 )
+from batchcall_mcp.batch_calls.write import Write
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients import Recipients
@@ -33,7 +34,7 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     _check_schedule(request)
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(relay, request.from_number))
-    current, _ = await relay.backend.get(batch_call_id)
+    current = await relay.look(batch_call_id)
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
@@ -54,14 +55,17 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
         )
     relay.require_fields(request)
 
+    write = Write(relay, Operation.UPDATE, request, current)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return replayed(earlier, "updated", f"updated {batch_call_id}")
     whole = request.tasks if request.tasks is not None else await _list_if_it_dials(relay, request, current)
     left_out = recipients.left_out if recipients else ()
-    found, needed = await relay.admit(
-        Operation.UPDATE, request, current, whole, left_out, recipients.rows_read if recipients else None, notes
-    )
+    found, needed = await write.admit(whole, left_out, recipients.rows_read if recipients else None, notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
-    updated = await relay.backend.update(current, request)
+    sent = await write.send(lambda ticket: relay.backend.update(current, request, ticket.backend_key))
+    updated = sent.batch_call
     changed = _changed(given, current, updated)
     return Outcome(
         result="updated",
@@ -71,7 +75,8 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
         preflight=found if found.starts else None,
         left_out=left_out,
         changed=changed,
-        notes=notes,
+        replayed=sent.replayed,
+        notes=(*notes, *noted(sent.note)),
     )
 
 

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio.to_thread
 
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.confirmation import LIFETIME_S, Asker, Confirmations, binding
-from batchcall_mcp.guard.preflight import Preflight, question
+from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.guard.binding import binding
+from batchcall_mcp.guard.confirmation import LIFETIME_S, Answer, Asker, QuestionPending, issue, recall, used_already
+from batchcall_mcp.guard.entries import Token
+from batchcall_mcp.guard.preflight import Preflight
+from batchcall_mcp.guard.question import question
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut
 from batchcall_mcp.settings import Confirm, Mode
 
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.codes import Codes
+
 READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.LIST})
 _ALWAYS_DIALS = frozenset({Operation.START, Operation.RESUME})
+_CHANGED = "The list or the batch call has changed since the last question. "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One request, ready to be sent, with what it would do. `tasks`: the whole list; None if it could not be read."""
+    """One request, ready to be sent, with what it would do. `tasks`: the whole list; None if it could not be read.
+
+    `caller` is hashed; `backend` is its name, `service` its name and URL.
+    """
 
     caller: str
     backend: str
+    service: str
     tool: str
     operation: Operation
     arguments: Mapping[str, Any]
@@ -33,6 +47,13 @@ class Launch:
     left_out: Sequence[LeftOut]
     dials: Dials
     preflight: Preflight
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """It may be sent now. `token`: its confirmation, to be used up when it is recorded."""
+
+    token: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +68,13 @@ class CodeNeeded:
 class Guard:
     """The operator's rules, applied to every write of this process."""
 
-    def __init__(self, mode: Mode, confirm: Confirm, confirmations: Confirmations) -> None:
+    def __init__(self, mode: Mode, confirm: Confirm, audit: Audit) -> None:
         self.mode = mode
         self.confirm = confirm
-        self.confirmations = confirmations
+        self.audit = audit
 
     @classmethod
-    def of(cls, mode: Mode, confirm: Confirm, max_calls_per_launch: int | None) -> Guard:
+    def of(cls, mode: Mode, confirm: Confirm, max_calls_per_launch: int | None, audit: Audit) -> Guard:
         """Make the guard of a process.
 
         Raises:
@@ -64,7 +85,7 @@ class Guard:
                 "BATCHCALL_CONFIRM=off needs BATCHCALL_MAX_CALLS_PER_LAUNCH: without a person, a limit has to stop a "
                 "wrong list. Set it, or choose auto, person or code. Nothing was sent."
             )
-        return cls(mode, confirm, Confirmations())
+        return cls(mode, confirm, audit)
 
     def allows(self, operation: Operation) -> bool:
         """Whether the mode lets this kind of operation through at all."""
@@ -85,8 +106,8 @@ class Guard:
                 "Only the operator can change the mode."
             )
 
-    async def admit(self, launch: Launch, asker: Asker, code: str | None) -> CodeNeeded | None:
-        """Let a launch pass (None: send it now, with no wait between) or say which code it waits for.
+    async def admit(self, launch: Launch, asker: Asker, code: str | None, codes: Codes) -> Admitted | CodeNeeded:
+        """Let a launch pass, or say which code it waits for.
 
         Raises:
             InvalidInput: something blocks it, so that no confirmation helps.
@@ -95,71 +116,146 @@ class Guard:
         """
         self.check_mode(launch.operation, launch.dials)
         if isinstance(launch.dials, Never):
-            return None
+            return Admitted()
         if launch.preflight.blocks:
+            self._note("refused", launch, "blocked")
             raise InvalidInput(
                 "This cannot be launched, and a confirmation would not help. Nothing was sent.",
                 launch.preflight.blocks,
             )
         if self.confirm == "off":
-            _check_unattended(launch.preflight)
-            return None
-        bound = binding(
-            caller=launch.caller,
-            backend=launch.backend,
-            operation=launch.operation,
-            request=launch.request,
-            current=launch.current,
-            tasks=launch.tasks or (),
-            left_out=launch.left_out,
-        )
+            self._check_unattended(launch)
+            return Admitted()
+        bound = _bound(launch)
         asked = question(launch.preflight, launch.request, launch.current, launch.backend)
-        if code is not None and self.confirm != "person":
-            pending = self.confirmations.recall(launch.caller, launch.tool, code, {})
-            self.confirmations.use_code(code)
-            if pending.binding == bound:
-                return None
-            asked = "The list or the batch call has changed since the last question. " + asked
-        elif self.confirm != "code" and await self._answered(asker, asked, bound):
-            return None
         if self.confirm == "person":
-            raise NotConfirmed(
-                "BATCHCALL_CONFIRM=person: only a person's own answer launches, and this client cannot show a "
-                "question. Nothing was sent. Use a client that supports elicitation, or ask the operator. The "
-                f"question was: {asked}"
-            )
-        return CodeNeeded(asked, self.confirmations.issue(launch.caller, launch.tool, bound, launch.arguments))
+            return await self._by_a_person(launch, asker, codes, bound, asked)
+        if code is not None:
+            token = await self._token_of(launch, code, codes, bound)
+            if token is not None:
+                return Admitted(token)
+            asked = _CHANGED + asked
+        elif self.confirm != "code":
+            answer = await self._asked(launch, asker, asked, bound)
+            if answer.outcome == "accepted":
+                return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
+            if answer.outcome != "cannot_ask":
+                raise NotConfirmed(f"{_happened(answer)} {_NOBODY_SAW_IT}")
+        new = await issue(
+            codes,
+            caller=launch.caller,
+            tool=launch.tool,
+            binding=bound,
+            kind="code",
+            arguments=launch.arguments,
+            question=asked,
+        )
+        self._note("question", launch, "code")
+        return CodeNeeded(asked, new)
 
-    async def _answered(self, asker: Asker, asked: str, bound: str) -> bool:
-        """Whether the person said yes; False if this client cannot ask."""
-        answer = await asker.ask(asked, bound)
-        if answer.outcome == "cannot_ask":
-            return False
-        if answer.outcome != "accepted":
-            raise NotConfirmed(_refusal(answer.outcome, answer.seconds))
-        if answer.nonce is not None:
-            self.confirmations.use_nonce(answer.nonce)
-        return True
+    async def _token_of(self, launch: Launch, code: str, codes: Codes, bound: str) -> Token | None:
+        """The confirmation that a code is; None if it was given for something else, which makes it worthless."""
+        pending = await recall(codes, launch.caller, launch.tool, code, {})
+        if pending.is_used:
+            raise used_already()
+        if pending.binding == bound:
+            self._note("answer", launch, "code")
+            return pending.token
+        await anyio.to_thread.run_sync(codes.discard, pending.token)
+        return None
 
-
-def _check_unattended(preflight: Preflight) -> None:
-    """Nobody is asked: what a person would have judged blocks."""
-    if preflight.warnings:
+    async def _by_a_person(self, launch: Launch, asker: Asker, codes: Codes, bound: str, asked: str) -> Admitted:
+        """An elicited answer, or an approval in a terminal; no code that a tool would take."""
+        approval = await anyio.to_thread.run_sync(codes.approved, launch.caller, bound)
+        if approval is not None:
+            self._note("answer", launch, "approved")
+            return Admitted(approval)
+        answer = await self._asked(launch, asker, asked, bound)
+        if answer.outcome == "accepted":
+            return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
+        new = await issue(
+            codes,
+            caller=launch.caller,
+            tool=launch.tool,
+            binding=bound,
+            kind="approval",
+            arguments={},
+            question=asked,
+        )
+        self._note("question", launch, "approval")
+        happened = "This client cannot show a question." if answer.outcome == "cannot_ask" else _happened(answer)
         raise NotConfirmed(
-            "BATCHCALL_CONFIRM=off: nobody is asked, so that what a person would have judged blocks: "
-            + " ".join(preflight.warnings)
-            + " Nothing was sent."
+            f"{happened} Nothing was sent. BATCHCALL_CONFIRM=person: only a person's own answer launches. If no person "
+            f"was asked, tell the person to run `batchcall-mcp approve {new}` in a terminal on the server's machine "
+            f"(within {LIFETIME_S // 60} minutes), and only then repeat this same call. The question is: {asked}"
+        )
+
+    async def _asked(self, launch: Launch, asker: Asker, asked: str, bound: str) -> Answer:
+        try:
+            answer = await asker.ask(asked, bound)
+        except QuestionPending:
+            self._note("question", launch, "asked")
+            raise
+        if answer.outcome != "cannot_ask":
+            self._note("answer", launch, answer.outcome, answer.seconds)
+        return answer
+
+    def _check_unattended(self, launch: Launch) -> None:
+        """Nobody is asked: what a person would have judged blocks."""
+        if launch.preflight.warnings:
+            self._note("refused", launch, "warnings")
+            raise NotConfirmed(
+                "BATCHCALL_CONFIRM=off: nobody is asked, so that what a person would have judged blocks: "
+                + " ".join(launch.preflight.warnings)
+                + " Nothing was sent. Change the request, or have a person launch it with another BATCHCALL_CONFIRM."
+            )
+
+    def _note(
+        self,
+        event: Literal["question", "answer", "refused"],
+        launch: Launch,
+        outcome: str,
+        seconds: float | None = None,
+    ) -> None:
+        self.audit.note(
+            Event(
+                event=event,
+                caller=launch.caller,
+                tool=launch.tool,
+                operation=str(launch.operation),
+                backend=launch.backend,
+                batch_call_id=launch.current.batch_call_id if launch.current else None,
+                calls=launch.preflight.calls,
+                max_dials=launch.preflight.max_dials,
+                outcome=outcome,
+                seconds=seconds,
+            )
         )
 
 
-def _refusal(outcome: str, seconds: float | None) -> str:
-    after = "" if seconds is None else f" after {seconds:.1f} s"
-    happened = {
+def _bound(launch: Launch) -> str:
+    return binding(
+        caller=launch.caller,
+        backend=launch.service,
+        tool=launch.tool,
+        operation=launch.operation,
+        request=launch.request,
+        current=launch.current,
+        tasks=launch.tasks or (),
+        left_out=launch.left_out,
+    )
+
+
+def _happened(answer: Answer) -> str:
+    after = "" if answer.seconds is None else f" after {answer.seconds:.1f} s"
+    return {
         "declined": f"The client answered no{after}.",
         "cancelled": f"The question was dismissed{after}.",
         "unanswered": f"Nobody answered the question{after}.",
-    }[outcome]
-    return (
-        f"{happened} Nothing was sent. If no person saw a question, this client cannot show one: "
-        "the operator can set BATCHCALL_CONFIRM=code. Do not try again unless the person asks for it."
-    )
+    }[answer.outcome]
+
+
+_NOBODY_SAW_IT = (
+    "Nothing was sent. If no person saw a question, this client cannot show one: the operator can set "
+    "BATCHCALL_CONFIRM=code, or person and approve in a terminal. Do not try again unless the person asks for it."
+)

@@ -53,7 +53,7 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         tools=build_tools(service),
         lifespan=opened,
         needs_secret=needs_secret,
-        request_state_security=request_state_security(settings, needs_secret=needs_secret),
+        request_state_security=request_state_security(settings, service.shared_key, needs_secret=needs_secret),
         log_level=settings.log_level,
     )
     server.service = service

@@ -22,7 +22,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp.types.version import is_version_at_least
 
-from batchcall_mcp.guard.confirmation import Answer
+from batchcall_mcp.guard.confirmation import Answer, QuestionPending
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,8 @@ _FORM: dict[str, Any] = {
 }
 
 
-class QuestionPending(Exception):
-    """The use case ends here, to begin anew with the answer.
-
-    `put` asks: it gives the result with which the call ends where the client repeats it, and None once it is answered.
-    """
+class QuestionToPut(QuestionPending):
+    """`put` asks: it gives the result with which the call ends where the client repeats it, else None once answered."""
 
     def __init__(self, put: Callable[[], Awaitable[InputRequiredResult | None]]) -> None:
         super().__init__("a question is pending")
@@ -61,7 +58,7 @@ class ClientAsker:
         """Ask as the client's protocol era has it.
 
         Raises:
-            QuestionPending: the person has to be asked first, or answered another question.
+            QuestionToPut: the person has to be asked first, or answered another question.
         """
         capabilities = self._context.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
@@ -87,7 +84,7 @@ class ClientAsker:
             form = ElicitRequest(params=ElicitRequestFormParams(message=shown, requested_schema=_FORM))
             return InputRequiredResult(input_requests={_KEY: form}, request_state=json.dumps(fresh))
 
-        raise QuestionPending(put)
+        raise QuestionToPut(put)
 
     def _answer_waited_for(self, question: str, binding: str) -> Answer:
         answered, self._answered = self._answered, None
@@ -100,7 +97,7 @@ class ClientAsker:
         async def put() -> None:
             self._answered = binding, await self._wait(shown)
 
-        raise QuestionPending(put)
+        raise QuestionToPut(put)
 
     async def _wait(self, question: str) -> Answer:
         began = anyio.current_time()

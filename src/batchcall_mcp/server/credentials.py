@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
-from mcp.server.request_state import RequestStateSecurity
+from mcp.server.request_state import AESGCMRequestStateCodec, InvalidRequestState, RequestStateSecurity
 from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import Credentials
@@ -41,23 +41,65 @@ def caller_credentials(
 
 def caller_id(credentials: Credentials) -> str:
     """An opaque name of a key pair: the same within this process, useless outside it, not to be turned back."""
+    return hmac.new(_PROCESS_KEY, _written(credentials), hashlib.sha256).hexdigest()
+
+
+def caller_identity(credentials: Credentials) -> str:
+    """A name of a key pair that is the same in every process. It is hashed again, with the ledger's key, before it is
+    kept anywhere.
+    """
+    return hashlib.sha256(b"batchcall-mcp caller " + _written(credentials)).hexdigest()
+
+
+def _written(credentials: Credentials) -> bytes:
     secret = credentials.api_secret.get_secret_value() if credentials.api_secret else ""
     key = credentials.api_key.get_secret_value()
-    message = f"{len(key)}:{key}:{secret}".encode()
-    return hmac.new(_PROCESS_KEY, message, hashlib.sha256).hexdigest()
+    return f"{len(key)}:{key}:{secret}".encode()
+
+
+class SharedCodec:
+    """Seals with a key that every process on the same ledger has, so that any of them can take an answer.
+
+    The key is asked for when it is first needed: a server that was not asked to change anything opens no ledger.
+    """
+
+    def __init__(self, key: Callable[[], bytes]) -> None:
+        self._key = key
+        self._codec: AESGCMRequestStateCodec | None = None
+
+    def seal(self, payload: bytes) -> str:
+        """A token that only `unseal` can read."""
+        return self._opened().seal(payload)
+
+    def unseal(self, token: str) -> bytes:
+        """Reverse `seal`.
+
+        Raises:
+            InvalidRequestState: it was made by somebody else, or changed; or the key cannot be had.
+        """
+        try:
+            codec = self._opened()
+        except ConfigurationError as error:
+            raise InvalidRequestState(str(error)) from error
+        return codec.unseal(token)
+
+    def _opened(self) -> AESGCMRequestStateCodec:
+        if self._codec is None:
+            self._codec = AESGCMRequestStateCodec([self._key()])
+        return self._codec
 
 
 def request_state_security(
-    settings: Settings, *, needs_secret: bool = True, ttl_seconds: float = 600
+    settings: Settings, key: Callable[[], bytes], *, needs_secret: bool = True, ttl_seconds: float = 600
 ) -> RequestStateSecurity:
     """Seals what a question carries to its answer, so that only the caller who was asked can answer it."""
 
     def principal(context: ServerRequestContext[Any, Any]) -> str | None:
         if context.request is None:
             return None  # stdio: one process, one caller
-        return caller_id(caller_credentials(context.request.headers, settings, needs_secret=needs_secret))
+        return caller_identity(caller_credentials(context.request.headers, settings, needs_secret=needs_secret))
 
-    return RequestStateSecurity(keys=[secrets.token_bytes(32)], ttl=ttl_seconds, bind_principal=principal)
+    return RequestStateSecurity(codec=SharedCodec(key), ttl=ttl_seconds, bind_principal=principal)
 
 
 def _header(headers: Mapping[str, str], name: str) -> SecretStr:

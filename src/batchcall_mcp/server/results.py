@@ -139,7 +139,7 @@ def write_result(outcome: Outcome) -> CallToolResult:
             batch_call=outcome.batch_call,
             preflight=outcome.preflight,
             confirmation_code=outcome.confirmation_code,
-            replayed=True if outcome.batch_call and outcome.batch_call.replayed else None,
+            replayed=True if outcome.replayed else None,
             left_out=list(outcome.left_out[:LEFT_OUT_SHOWN]),
             changed={name: list(pair) for name, pair in outcome.changed.items()},
             notes=list(outcome.notes),

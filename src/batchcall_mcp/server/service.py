@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,14 @@ from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, s
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.admission import Guard
+from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.server.asking import ClientAsker
-from batchcall_mcp.server.credentials import caller_credentials, caller_id
+from batchcall_mcp.server.credentials import caller_credentials, caller_identity
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.embedded import EmbeddedDialer
+    from batchcall_mcp.guard.ledger.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +47,12 @@ class Service:
         self.settings = settings
         self.local = local
         """Whether callers share this machine's disk (stdio)."""
-        self.guard = Guard.of(settings.mode, settings.confirm, settings.max_calls_per_launch)
+        audit = Audit(settings.data_dir)
+        self.guard = Guard.of(settings.mode, settings.confirm, settings.max_calls_per_launch, audit)
         self.backend_type = backend_class(select(settings))
         self._url = base_url(settings, self.backend_type)
+        self._ledger: Ledger | None = None
+        self._opening_ledger = threading.Lock()
         self._stack: AsyncExitStack | None = None
         self._opened = 0
         self._http: BackendHttp | None = None
@@ -72,6 +78,8 @@ class Service:
             async with anyio.create_task_group() as group:
                 if self.embedded:
                     group.start_soon(self._start_soon)
+                if not self.local:
+                    group.start_soon(self._open_ledger_soon)
                 yield self
                 group.cancel_scope.cancel()
         finally:
@@ -80,6 +88,43 @@ class Service:
                 stack, self._stack, self._http, self._dialer = self._stack, None, None, None
                 with anyio.CancelScope(shield=True):
                     await stack.aclose()
+            if not self._opened and self._ledger is not None:
+                ledger, self._ledger = self._ledger, None
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(ledger.close)
+
+    async def _open_ledger_soon(self) -> None:
+        """Many callers wait for an HTTP server's first write; its operator reads the log when it starts."""
+        try:
+            await self.ledger()
+        except BatchCallError as error:
+            logger.warning("The ledger cannot be used, and every write will say why: %s", error)
+
+    async def ledger(self) -> Ledger:
+        """The record of all writes, opened when it is first needed; its imports are heavy.
+
+        Raises:
+            ConfigurationError: it cannot be opened; nothing was sent.
+        """
+        if self._ledger is not None:
+            return self._ledger
+        return await anyio.to_thread.run_sync(self._opened_ledger)
+
+    def shared_key(self) -> bytes:
+        """What seals questions, the same in every process on the ledger. Blocks.
+
+        Raises:
+            ConfigurationError: the ledger cannot be opened.
+        """
+        return self._opened_ledger().database.key("questions")
+
+    def _opened_ledger(self) -> Ledger:
+        with self._opening_ledger:
+            ledger = self._ledger
+            if ledger is None:
+                module = importlib.import_module("batchcall_mcp.guard.ledger.ledger")
+                ledger = self._ledger = module.Ledger.open(self.settings)
+            return ledger
 
     async def _start_soon(self) -> None:
         """A call that was scheduled yesterday is placed although nobody asks today; the handshake goes first."""
@@ -146,11 +191,14 @@ class Service:
     ) -> Relay:
         """The way of one tool call."""
         credentials = await self.credentials(context.headers)
+        mine = context.headers is None and self.embedded  # that pair is another one in every process
         return Relay(
             backend=await self.backend(credentials),
+            service=f"{self.backend_type.name} {self._url}",
             guard=self.guard,
             settings=self.settings,
-            caller=caller_id(credentials),
+            caller="local" if mine else caller_identity(credentials),
+            open_ledger=self.ledger,
             asker=ClientAsker(context),
             tool=tool,
             arguments=arguments,

@@ -6,21 +6,23 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Guard
+from batchcall_mcp.guard.confirmation import recall
 from batchcall_mcp.model import NOT_REACHED, TaskStatus
 from batchcall_mcp.server import read_tools, write_tools
 from batchcall_mcp.server.arguments import PlainTaskInput, TaskInput
-from batchcall_mcp.server.asking import QuestionPending
+from batchcall_mcp.server.asking import QuestionToPut
 from batchcall_mcp.server.descriptions import DESCRIPTIONS
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.strict import strict_tool
@@ -136,7 +138,6 @@ def _missing(tool: str, capabilities: Capabilities, *, local_files: bool) -> set
         "max_concurrency": capabilities.max_concurrency is not None,
         "retry": capabilities.retry_policy,
         "include_variables": capabilities.returns_variables,
-        "idempotency_key": capabilities.idempotency == "key",
     }
     if tool == "create_batch_call":
         offered |= dict.fromkeys(("trigger_timestamp", "confirmation_code"), capabilities.drafts != "full")
@@ -211,10 +212,16 @@ def _served(body: Body, service: Service) -> Body:
             for key, value in arguments.items()
             if value is not None and value != defaults[key] and key != "confirmation_code"
         }
-        relay = await service.relay(ctx, name, given, code)
-        if code is not None:
-            arguments |= service.guard.confirmations.recall(relay.caller, name, code, given).arguments
-            relay = await service.relay(ctx, name, arguments, code)
+        plain: dict[str, Any] = to_jsonable_python(given)
+        relay = await service.relay(ctx, name, plain, code)
+        if code is not None and service.guard.confirm != "person":
+            ledger = await service.ledger()
+            shown = await recall(ledger.codes, ledger.hashed(relay.caller), name, code, plain)
+            arguments |= {
+                key: TypeAdapter(signature.parameters[key].annotation).validate_python(value)
+                for key, value in shown.arguments.items()
+            }
+            relay = replace(relay, arguments=shown.arguments)
         if "progress" in signature.parameters:
             arguments["progress"] = _rising(ctx)
         may_launch = "confirmation_code" in defaults and "batch_call_id" in arguments
@@ -222,7 +229,7 @@ def _served(body: Body, service: Service) -> Body:
             try:
                 async with service.turn(relay.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
                     return await body(relay, **arguments)
-            except QuestionPending as pending:
+            except QuestionToPut as pending:
                 asked = await pending.put()
                 if asked is not None:
                     return asked

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -70,17 +70,33 @@ class LedgerDatabase:
         """The time in milliseconds."""
         return to_ms(self.clock())
 
-    def writing(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction that no other writing one runs beside, in any process."""
-        return database.writing(self.engine, _LOCK)
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that no other writing one runs beside, in any process.
 
-    def reading(self) -> AbstractContextManager[sa.Connection]:
-        """One look that waits for nobody."""
-        return database.reading(self.engine)
+        Raises:
+            ConfigurationError: the database cannot be reached, or not be written.
+        """
+        with _in_words(), database.writing(self.engine, _LOCK) as tx:
+            yield tx
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One look that waits for nobody.
+
+        Raises:
+            ConfigurationError: the database cannot be reached.
+        """
+        with _in_words(), database.reading(self.engine) as connection:
+            yield connection
 
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself: the same in every process on this database."""
         return hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest()
+
+    def hashed_bytes(self, text: str) -> bytes:
+        """The same, short, for what there are very many of."""
+        return hmac.digest(self._pepper, text.encode(), hashlib.sha256)[:16]
 
     def key(self, name: str) -> bytes:
         """32 random bytes, made once and shared by every process on this database."""
@@ -90,6 +106,19 @@ class LedgerDatabase:
                 found = secrets.token_bytes(32)
                 tx.execute(secret_keys.insert().values(name=name, value=found))
             return found
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        why = type(getattr(error, "orig", None) or error).__name__
+        raise ConfigurationError(
+            f"The ledger, in which every write is recorded before it is sent, cannot be used ({why}). Nothing was "
+            "sent. Check that the disk is not full and, if BATCHCALL_DATABASE_URL is set, that its database runs; then "
+            "try again."
+        ) from error
 
 
 def _migrate(ledger: LedgerDatabase) -> None:

@@ -15,6 +15,7 @@ writes = sa.Table(
     metadata,
     sa.Column("write_id", _ID, primary_key=True, autoincrement=True),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("sent_at", sa.BigInteger, nullable=False),
     sa.Column("caller", sa.String, nullable=False),
     sa.Column("backend", sa.String, nullable=False),
     sa.Column("tool", sa.String, nullable=False),
@@ -24,6 +25,7 @@ writes = sa.Table(
     sa.Column("fingerprint", sa.String, nullable=False),
     sa.Column("dials", sa.Boolean, nullable=False),
     sa.Column("calls", sa.Integer),
+    sa.Column("starts_at", sa.BigInteger),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("owner", sa.String, nullable=False),
     sa.Column("backend_key", sa.String, nullable=False),
@@ -34,7 +36,7 @@ writes = sa.Table(
     sa.Index("writes_equal", "caller", "backend", "operation", "fingerprint"),
     sa.Index("writes_by_key", "caller", "backend", "operation", "key_hash"),
     sa.Index("writes_of_batch_call", "backend", "batch_call_id", "write_id"),
-    sa.Index("writes_of_day", "caller", "at"),
+    sa.Index("writes_of_day", "starts_at"),
     sa.Index("writes_by_state", "state"),
 )
 
@@ -46,6 +48,7 @@ codes = sa.Table(
     sa.Column("tool", sa.String, nullable=False),
     sa.Column("binding", sa.String, nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("issued_at", sa.BigInteger, nullable=False),
     sa.Column("approved_at", sa.BigInteger),
@@ -58,7 +61,7 @@ codes = sa.Table(
 used_answers = sa.Table(
     "used_answers",
     metadata,
-    sa.Column("nonce_hash", sa.String, primary_key=True),
+    sa.Column("answer_hash", sa.String, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 
@@ -76,10 +79,9 @@ dialled = sa.Table(
     sa.Column("number_hash", sa.LargeBinary, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("dials", sa.Integer, nullable=False),
-    sa.Index("dialled_number", "number_hash", "at"),
     sa.Index("dialled_by_age", "at"),
 )
-"""Which numbers a launch may have dialled, and at most how often; kept for two days."""
+"""Which numbers a launch may have dialled, and at most how often; kept for three days."""
 
 stops = sa.Table(
     "stops",

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "writes",
         sa.Column("write_id", _ID, primary_key=True, autoincrement=True),
         sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("sent_at", sa.BigInteger, nullable=False),
         sa.Column("caller", sa.String, nullable=False),
         sa.Column("backend", sa.String, nullable=False),
         sa.Column("tool", sa.String, nullable=False),
@@ -26,6 +27,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.String, nullable=False),
         sa.Column("dials", sa.Boolean, nullable=False),
         sa.Column("calls", sa.Integer),
+        sa.Column("starts_at", sa.BigInteger),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("owner", sa.String, nullable=False),
         sa.Column("backend_key", sa.String, nullable=False),
@@ -37,7 +39,7 @@ def upgrade() -> None:
     op.create_index("writes_equal", "writes", ["caller", "backend", "operation", "fingerprint"])
     op.create_index("writes_by_key", "writes", ["caller", "backend", "operation", "key_hash"])
     op.create_index("writes_of_batch_call", "writes", ["backend", "batch_call_id", "write_id"])
-    op.create_index("writes_of_day", "writes", ["caller", "at"])
+    op.create_index("writes_of_day", "writes", ["starts_at"])
     op.create_index("writes_by_state", "writes", ["state"])
     op.create_table(
         "codes",
@@ -46,6 +48,7 @@ def upgrade() -> None:
         sa.Column("tool", sa.String, nullable=False),
         sa.Column("binding", sa.String, nullable=False),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("size", sa.Integer, nullable=False),
         sa.Column("kind", sa.String, nullable=False),
         sa.Column("issued_at", sa.BigInteger, nullable=False),
         sa.Column("approved_at", sa.BigInteger),
@@ -55,7 +58,7 @@ def upgrade() -> None:
     op.create_index("codes_by_age", "codes", ["issued_at"])
     op.create_table(
         "used_answers",
-        sa.Column("nonce_hash", sa.String, primary_key=True),
+        sa.Column("answer_hash", sa.String, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
     )
     op.create_table(
@@ -70,7 +73,6 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("dials", sa.Integer, nullable=False),
     )
-    op.create_index("dialled_number", "dialled", ["number_hash", "at"])
     op.create_index("dialled_by_age", "dialled", ["at"])
     op.create_table(
         "stops",

@@ -1,0 +1,136 @@
+"""What a preflight has to know beside the request: extra reads, each of which may fail without stopping anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from anyio.to_thread import run_sync
+
+from batchcall_mcp.backends.base import At, Dials, Never, Operation
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.errors import BatchCallError, ConfigurationError
+from batchcall_mcp.guard.preflight import Surroundings
+from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+
+_LIVE = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING})
+_STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
+_MOST_LIST_PAGES = 5
+_MOST_LIVE = 50
+_MOST_TASKS = 20_000
+"""Of other batch calls, read before a launch: a minute of reading, not more."""
+
+
+async def surroundings(
+    relay: Relay,
+    tasks: Sequence[CallTask] | None,
+    dials: Dials,
+    *,
+    current: BatchCall | None,
+    agent_id: str | None,
+    from_number: str | None,
+    beside: str | None = None,
+) -> Surroundings:
+    """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
+
+    `beside`: the batch call whose own earlier launches do not count towards the limit of a day.
+    """
+    if isinstance(dials, Never):
+        return Surroundings()
+    found = _Found(relay, tasks or ())
+    starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
+    around = Surroundings(
+        variables=await found.variables(agent_id, from_number),
+        elsewhere=await found.elsewhere(current),
+        do_not_call=await found.do_not_call(),
+    )
+    try:
+        ledger = await relay.open_ledger()
+        numbers = [task.to_number for task in tasks or ()]
+        around = replace(
+            around,
+            attempts=await run_sync(ledger.writes.attempts, numbers, starts_at),
+            calls_today=await run_sync(ledger.writes.calls_on, starts_at, beside),
+            stopped_since=await run_sync(ledger.stops.since),
+        )
+    except ConfigurationError as error:
+        found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
+    return replace(around, unchecked=tuple(found.unchecked), notes=tuple(found.notes))
+
+
+class _Found:
+    """The reads of one preflight. `unchecked`: sentences about what could not be read."""
+
+    def __init__(self, relay: Relay, tasks: Sequence[CallTask]) -> None:
+        self._relay = relay
+        self._tasks = tasks
+        self.unchecked: list[str] = []
+        self.notes: list[str] = []
+
+    async def do_not_call(self) -> frozenset[str]:
+        """The operator's list of today."""
+        try:
+            return await run_sync(self._relay.do_not_call)
+        except BatchCallError as error:
+            self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
+            return frozenset()
+
+    async def variables(self, agent_id: str | None, from_number: str | None) -> tuple[str, ...] | None:
+        """Which variables the agent needs, where the backend tells."""
+        capabilities = self._relay.backend.capabilities
+        if not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
+            return None
+        try:
+            account = await self._relay.backend.account()
+        except BatchCallError as error:
+            self.unchecked.append(f"The agent's variables could not be checked: {error.message}")
+            return None
+        if agent_id is None:  # then the number's own agent speaks, where it has one
+            number = next((one for one in account.numbers or () if one.from_number == from_number), None)
+            agent_id = number.agent_id if number else None
+        agent = next((one for one in account.agents or () if one.agent_id == agent_id), None)
+        return None if agent is None else agent.variables
+
+    async def elsewhere(self, current: BatchCall | None) -> dict[str, str]:
+        """Which of these people another live batch call of the account will call too."""
+        if not self._tasks or Operation.LIST not in self._relay.backend.capabilities.operations:
+            return {}
+        mine = {task.to_number for task in self._tasks}
+        found: dict[str, str] = {}
+        left = _MOST_TASKS
+        try:
+            live, complete = await _live(self._relay)
+            for one in live:
+                if current is None or one.batch_call_id != current.batch_call_id:
+                    left -= await self._compare(one, mine, found, left)
+        except BatchCallError as error:
+            self.unchecked.append(f"Other live batch calls could not be compared: {error.message}")
+        else:
+            if left <= 0 or not complete:
+                self.notes.append("The account has more live batch calls than could be compared with this list.")
+        return found
+
+    async def _compare(self, other: BatchCall, mine: set[str], found: dict[str, str], most: int) -> int:
+        """Add to `found` whom the other one will call; how many of its tasks were read."""
+        read = 0
+        if most > 0:
+            async for task in self._relay.every_task(other.batch_call_id, _STILL_CALLED):
+                read += 1
+                if task.to_number in mine:
+                    found.setdefault(task.to_number, other.batch_call_id)
+                if read >= most:
+                    break
+        return read
+
+
+async def _live(relay: Relay) -> tuple[list[BatchCall], bool]:
+    """The newest live batch calls, and whether these are all."""
+    live: list[BatchCall] = []
+    cursor: str | None = None
+    for _ in range(_MOST_LIST_PAGES):
+        page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
+        live += [one for one in page.batch_calls if one.status in _LIVE]
+        cursor = page.next_cursor
+        if cursor is None or len(live) > _MOST_LIVE:
+            break
+    return live[:_MOST_LIVE], cursor is None and len(live) <= _MOST_LIVE

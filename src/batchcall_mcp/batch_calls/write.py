@@ -1,0 +1,194 @@
+"""One write of a tool call on its way: is it a repetition, may it be sent, then sent once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
+
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import At, Never, Operation, name_without_retry_of
+from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.surroundings import surroundings
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.admission import CodeNeeded, Launch
+from batchcall_mcp.guard.binding import fingerprint, made_up_name
+from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
+from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
+from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
+from batchcall_mcp.recipients import LeftOut
+
+Judged: TypeAlias = tuple[Preflight, CodeNeeded | None]
+
+
+class Write:
+    """To be asked `earlier`, then `admit`ted, then sent; all of it within one tool call.
+
+    Args:
+        relay: the tool call's.
+        operation: what is asked of the backend.
+        request: exactly what would be sent; of a launch, when.
+        current: the batch call as it was read by `relay.look`; None for a new one.
+        key: the caller's own idempotency key.
+        again: the tasks that a retry dials.
+        known_as: what makes two such writes the same, where that is not all of the request.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        operation: Operation,
+        request: BatchCallRequest,
+        current: BatchCall | None = None,
+        *,
+        key: str | None = None,
+        again: Sequence[CallTask] = (),
+        known_as: str | None = None,
+    ) -> None:
+        self._relay = relay
+        self._operation = operation
+        self._request = request
+        self._current = current
+        self._key = key
+        self._dials = relay.backend.dials(operation, request, current)
+        batch_call_id = current.batch_call_id if current else None
+        self._fingerprint = known_as or fingerprint(operation, request, batch_call_id, again)
+        self._to_call: Sequence[CallTask] = request.tasks or ()
+        self._preflight: Preflight | None = None
+        self._token: Token | None = None
+        self._again: Again | None = None
+
+    async def earlier(self) -> Delivered | None:
+        """What an equal call did before; None if this one is meant anew, or may be sent once more.
+
+        Raises:
+            OutcomeUnknown: nobody knows what became of the earlier one.
+            InvalidInput: its idempotency key stands for another request.
+        """
+        found = await (await self._relay.sender()).earlier(await self._intent(), self._current)
+        if isinstance(found, Again):
+            self._again = found
+            return None
+        return found
+
+    async def admit(
+        self,
+        tasks: Sequence[CallTask] | None,
+        left_out: Sequence[LeftOut] = (),
+        rows_read: int | None = None,
+        warnings: Sequence[str] = (),
+        to_call: Sequence[CallTask] | None = None,
+    ) -> Judged:
+        """Put it before the guard; when no code is needed, send it.
+
+        `tasks` is the whole list, which the confirmation is bound to (None: it could not be read); `to_call` those of
+        it that would be called, if not all.
+        """
+        relay, request, current = self._relay, self._request, self._current
+        called = tasks if to_call is None else to_call
+        around = await surroundings(
+            relay,
+            called,
+            self._dials,
+            current=current,
+            agent_id=request.agent_id or (current.agent_id if current else None),
+            from_number=request.from_number or (current.from_number if current else None),
+            beside=current.batch_call_id if current and self._operation is not Operation.RETRY else None,
+        )
+        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
+        judge = partial(
+            preflight,
+            request=request,
+            current=current,
+            tasks=called,
+            left_out=left_out,
+            rows_read=rows_read,
+            dials=self._dials,
+            capabilities=relay.backend.capabilities,
+            limits=relay.limits,
+            now=relay.clock(),
+            surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+        )
+        found = await anyio.to_thread.run_sync(judge)
+        ledger = await relay.open_ledger()
+        launch = Launch(
+            caller=ledger.hashed(relay.caller),
+            backend=relay.backend.name,
+            service=relay.service,
+            tool=relay.tool,
+            operation=self._operation,
+            arguments=relay.arguments,
+            request=request,
+            current=current,
+            tasks=tasks,
+            left_out=left_out,
+            dials=self._dials,
+            preflight=found,
+        )
+        admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
+        self._preflight, self._to_call = found, called or ()
+        if isinstance(admitted, CodeNeeded):
+            return found, admitted
+        self._token = admitted.token
+        return found, None
+
+    async def send(self, send: Send) -> Delivered:
+        """Record it and send it, once.
+
+        Raises:
+            OutcomeUnknown: nobody knows what came of it.
+            BatchCallError: the guard's or the backend's no; nothing was changed.
+        """
+        try:
+            sender = await self._relay.sender()
+        except ConfigurationError as error:
+            if self._operation not in STOPS:
+                raise
+            return await unrecorded(self._operation, send, error)
+        return await sender.send(await self._intent(), send, token=self._token, again=self._again)
+
+    async def _intent(self) -> Intent:
+        relay, request, current = self._relay, self._request, self._current
+        hashed = (await relay.open_ledger()).hashed
+        from_number = request.from_number or (current.from_number if current else None)
+        trigger_at = request.trigger_at
+        dials = not isinstance(self._dials, Never)
+        starts_at = max(self._dials.time, relay.clock()) if isinstance(self._dials, At) else relay.clock()
+        made_up = made_up_name(self._fingerprint, relay.clock(), self._key)
+        name = (name_without_retry_of(request.name) or made_up) if self._operation is Operation.CREATE else None
+        found = self._preflight
+        real = dials and not relay.backend.capabilities.simulated
+        default = request.retry or (current.retry if current else None)
+        own = default.max_retries if default and relay.backend.capabilities.retry_policy else 0
+        return Intent(
+            caller=hashed(relay.caller),
+            backend=relay.service,
+            tool=relay.tool,
+            operation=self._operation,
+            fingerprint=self._fingerprint,
+            batch_call_id=current.batch_call_id if current else None,
+            key=self._key,
+            seen=relay.seen.get(current.batch_call_id, 0) if current else 0,
+            evidence=Evidence(
+                name=name,
+                retry_of=request.retry_of,
+                from_number=hashed(f"number {from_number}") if from_number else None,
+                total=len(request.tasks) if request.tasks is not None else None,
+                status_before=str(current.status) if current else None,
+                total_before=current.counts.total if current else None,
+                trigger_at=round(trigger_at.timestamp() * 1000) if trigger_at else None,
+                launches=bool(request.send_now),
+            ),
+            dials=dials,
+            starts_at=starts_at if dials else None,
+            calls=found.calls if found and dials else None,
+            max_dials=found.max_dials if found and dials else None,
+            numbers=[
+                (task.to_number, 1 + (own if task.max_retries is None else task.max_retries)) for task in self._to_call
+            ]
+            if real
+            else (),
+        )

@@ -1,0 +1,122 @@
+"""A write as the ledger knows it: what is meant before it is sent, and what is recorded of it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from batchcall_mcp.backends.base import Operation
+
+STOPS = frozenset({Operation.PAUSE, Operation.CANCEL, Operation.DELETE})
+"""What only ever makes fewer phones ring: no lock, limit or broken ledger may hold it up."""
+
+
+class WriteState(StrEnum):
+    """What is known of a write. `unknown`: it was sent, or may have been, and nobody knows what came of it."""
+
+    SENDING = "sending"
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """By what a later look at the backend can tell that a write took effect. Moments are milliseconds since 1970.
+
+    `total` is the number of tasks that were sent. `from_number` is hashed.
+    """
+
+    name: str | None = None
+    retry_of: str | None = None
+    from_number: str | None = None
+    total: int | None = None
+    status_before: str | None = None
+    total_before: int | None = None
+    trigger_at: int | None = None
+    launches: bool = False
+    """Whether it asks for dialling at once."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the database."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """One write, before it is sent. `caller` is hashed; `key` is the caller's own idempotency key.
+
+    `seen` is the newest entry about this batch call when it was read: a newer one means that it was read too early.
+    """
+
+    caller: str
+    backend: str
+    tool: str
+    operation: Operation
+    fingerprint: str
+    batch_call_id: str | None = None
+    key: str | None = None
+    seen: int = 0
+    evidence: Evidence = Evidence()
+    dials: bool = False
+    starts_at: datetime | None = None
+    calls: int | None = None
+    max_dials: int | None = None
+    numbers: Sequence[tuple[str, int]] = ()
+    """Whom it may dial, and how often at most. Empty where no real phone can ring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A confirmation that is used up in the transaction that records the launch, so that it cannot be used twice."""
+
+    kind: Literal["code", "answer"]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row of the ledger. Moments are milliseconds since 1970.
+
+    `at` is when it was first recorded, `sent_at` when it was last sent; `status` is the batch call's after it, as the
+    backend answered; `absent_at` when a complete look at the backend first did not show it.
+    """
+
+    write_id: int
+    at: int
+    sent_at: int
+    caller: str
+    backend: str
+    tool: str
+    operation: Operation
+    batch_call_id: str | None
+    key_hash: str | None
+    fingerprint: str
+    dials: bool
+    calls: int | None
+    starts_at: int | None
+    state: WriteState
+    owner: str
+    backend_key: str
+    evidence: Evidence
+    status: str | None
+    absent_at: int | None
+    settled_at: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody knows yet what came of it."""
+        return self.state in {WriteState.SENDING, WriteState.UNKNOWN}
+
+    def is_equal(self, intent: Intent) -> bool:
+        """Whether it asks for the same."""
+        return (self.caller, self.backend, self.operation, self.fingerprint, self.batch_call_id or "") == (
+            intent.caller,
+            intent.backend,
+            intent.operation,
+            intent.fingerprint,
+            intent.batch_call_id or self.batch_call_id or "",
+        )

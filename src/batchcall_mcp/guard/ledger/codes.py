@@ -1,0 +1,186 @@
+"""Confirmation codes and answers, hashed, each good for one launch.
+
+What a code stands for is sealed with the code itself, so that the database alone gives away neither the code nor whom
+it would call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from batchcall_mcp.guard.entries import Token
+from batchcall_mcp.guard.ledger import tables as t
+from batchcall_mcp.guard.ledger.database import LedgerDatabase
+
+LIFETIME_MS: Final = 600_000
+MOST_CODES: Final = 1000
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of all arguments that wait: each may be as large as a request."""
+_CLOCKS_APART_MS: Final = 60_000
+"""Several machines may share a ledger. A code from further in the future is one of a clock that was set back."""
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_ALPHABET: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # nothing that a person misreads over the telephone
+_NONCE_BYTES: Final = 12
+
+Kind = Literal["code", "approval"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A launch that waits for its code. `arguments` are the tool call's, so that they need not be repeated."""
+
+    caller: str
+    tool: str
+    binding: str
+    kind: Kind
+    arguments: Mapping[str, Any]
+    question: str
+    is_used: bool
+    token: Token
+
+
+class Codes:
+    """All codes of a ledger. Bounded; the oldest go first. Of one launch only the last code counts."""
+
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database = database
+
+    def issue(
+        self, *, caller: str, tool: str, binding: str, kind: Kind, arguments: Mapping[str, Any], question: str
+    ) -> str:
+        """Make a code for this launch; one that was made for it before is worth nothing any more."""
+        code = "".join(secrets.choice(_ALPHABET) for _ in range(8))
+        sealed = self._seal(code, {"arguments": arguments, "question": question})
+        now = self._database.now()
+        with self._database.writing() as tx:
+            of_this = (t.codes.c.caller == caller) & (t.codes.c.binding == binding) & t.codes.c.used_at.is_(None)
+            tx.execute(t.codes.delete().where(of_this | (t.codes.c.issued_at < now - _DAY_MS)))
+            tx.execute(
+                t.codes.insert().values(
+                    code_hash=self._hash(code),
+                    caller=caller,
+                    tool=tool,
+                    binding=binding,
+                    sealed=sealed,
+                    size=len(sealed),
+                    kind=kind,
+                    issued_at=now,
+                )
+            )
+            _keep_bounded(tx)
+        return code
+
+    def find(self, code: str) -> Pending | None:
+        """What a code stands for, used or not; None if there is none, or its ten minutes are over."""
+        code = code.strip().upper()
+        digest = self._hash(code)
+        with self._database.writing() as tx:
+            row = tx.execute(sa.select(t.codes).where(t.codes.c.code_hash == digest)).one_or_none()
+            if row is None:
+                return None
+            if not self._is_valid(row.issued_at):
+                # For good: a clock that is set back must not bring it to life again.
+                tx.execute(t.codes.delete().where(t.codes.c.code_hash == digest))
+                return None
+        held = self._unseal(code, row.sealed)
+        if held is None:
+            return None
+        return Pending(
+            caller=row.caller,
+            tool=row.tool,
+            binding=row.binding,
+            kind=row.kind,
+            arguments=held["arguments"],
+            question=held["question"],
+            is_used=row.used_at is not None,
+            token=Token(kind="code", digest=digest),
+        )
+
+    def approve(self, code: str) -> bool:
+        """Write down that a person approved it; False if it can no longer be used."""
+        with self._database.writing() as tx:
+            mine = (t.codes.c.code_hash == self._hash(code.strip().upper())) & (t.codes.c.kind == "approval")
+            done = tx.execute(
+                t.codes.update().where(mine & t.codes.c.used_at.is_(None)).values(approved_at=self._database.now())
+            )
+            return bool(done.rowcount)
+
+    def approved(self, caller: str, binding: str) -> Token | None:
+        """The approval that a person gave for exactly this launch and that is not used yet."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                sa.select(t.codes.c.code_hash, t.codes.c.issued_at).where(
+                    t.codes.c.caller == caller,
+                    t.codes.c.binding == binding,
+                    t.codes.c.approved_at.is_not(None),
+                    t.codes.c.used_at.is_(None),
+                )
+            ).all()
+        valid = [row.code_hash for row in rows if self._is_valid(row.issued_at)]
+        return Token(kind="code", digest=valid[0]) if valid else None
+
+    def use(self, tx: sa.Connection, token: Token) -> bool:
+        """Use a confirmation up; False if it was used or is too old. To be called in the launch's own transaction."""
+        now = self._database.now()
+        if token.kind == "answer":
+            tx.execute(t.used_answers.delete().where(t.used_answers.c.at < now - _DAY_MS))
+            known = tx.scalar(sa.select(t.used_answers.c.at).where(t.used_answers.c.answer_hash == token.digest))
+            if known is None:
+                tx.execute(t.used_answers.insert().values(answer_hash=token.digest, at=now))
+            return known is None
+        unused = (t.codes.c.code_hash == token.digest) & t.codes.c.used_at.is_(None)
+        issued_at = tx.scalar(sa.select(t.codes.c.issued_at).where(unused))
+        if issued_at is None or not self._is_valid(issued_at):
+            return False
+        tx.execute(t.codes.update().where(unused).values(used_at=now))
+        return True
+
+    def answer(self, nonce: str) -> Token:
+        """The token of an answer to one question."""
+        return Token(kind="answer", digest=self._database.hashed(f"answer {nonce}"))
+
+    def discard(self, token: Token) -> None:
+        """Make a code worthless that was given for something else than what would be sent now."""
+        with self._database.writing() as tx:
+            self.use(tx, token)
+
+    def _is_valid(self, issued_at: int) -> bool:
+        age = self._database.now() - issued_at
+        return -_CLOCKS_APART_MS <= age <= LIFETIME_MS
+
+    def _hash(self, code: str) -> str:
+        return self._database.hashed(f"code {code}")
+
+    def _seal(self, code: str, held: Mapping[str, Any]) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher(code).encrypt(nonce, json.dumps(held).encode(), None)
+
+    def _unseal(self, code: str, sealed: bytes) -> dict[str, Any] | None:
+        try:
+            opened = self._cipher(code).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+        except InvalidTag:
+            return None
+        held: dict[str, Any] = json.loads(opened)
+        return held
+
+    def _cipher(self, code: str) -> AESGCM:
+        return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
+
+
+def _keep_bounded(tx: sa.Connection) -> None:
+    newest_first = sa.select(t.codes.c.code_hash, t.codes.c.size).order_by(t.codes.c.issued_at.desc())
+    kept = size = 0
+    for code_hash, of_this in tx.execute(newest_first).all():
+        kept, size = kept + 1, size + of_this
+        if kept > MOST_CODES or (size > MOST_BYTES and kept > 1):
+            tx.execute(t.codes.delete().where(t.codes.c.code_hash == code_hash))

@@ -1,0 +1,45 @@
+"""One open ledger: the entries, the codes and the emergency stop over one database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from batchcall_mcp.guard.ledger.codes import Codes
+from batchcall_mcp.guard.ledger.database import LedgerDatabase, utc_now
+from batchcall_mcp.guard.ledger.owners import FileOwners, Owners, PostgresOwners
+from batchcall_mcp.guard.ledger.stops import Stops
+from batchcall_mcp.guard.ledger.writes import Writes
+from batchcall_mcp.settings import Settings
+
+
+class Ledger:
+    """Shared by all callers of a process. Every method of it and its parts blocks: none belongs on an event loop."""
+
+    def __init__(self, database: LedgerDatabase) -> None:
+        self.database: Final = database
+        self._owners: Owners = FileOwners(database.data_dir / "owners")
+        if database.shared:
+            self._owners = PostgresOwners(database.engine)
+        self.codes: Final = Codes(database)
+        self.stops: Final = Stops(database)
+        self.writes: Final = Writes(database, self.codes, self.stops, self._owners)
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ledger:
+        """The ledger that the settings name, brought to today's schema.
+
+        Raises:
+            ConfigurationError: it cannot be opened, or a newer version of this program made it.
+        """
+        return cls(LedgerDatabase.open(settings, clock))
+
+    def hashed(self, text: str) -> str:
+        """A name for something that the ledger must not hold itself, such as a caller."""
+        return self.database.hashed(text)
+
+    def close(self) -> None:
+        """Let go of the locks and of every connection."""
+        self._owners.close()
+        self.database.close()

@@ -1,0 +1,127 @@
+"""Which processes are alive, so that a write is given up for `unknown` when its process has died, and not before.
+
+A lock says so, never a process id: the operating system, or PostgreSQL, lets go of it when the process is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import threading
+from pathlib import Path
+from typing import Final, Protocol
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+
+
+class Owners(Protocol):
+    """Locks, one for each process on a ledger. Every method may be called from any thread and blocks."""
+
+    @property
+    def mine(self) -> str:
+        """This process's name."""
+        ...
+
+    def hold(self) -> None:
+        """Make sure that this process counts as alive from now on."""
+        ...
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether a process still runs."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
+
+
+class FileOwners:
+    """For a ledger in a SQLite file, all of whose processes are on this machine: one locked file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mine: Final = secrets.token_hex(12)
+        self._folder = folder
+        self._lock: FileLock | None = None
+        self._holding = threading.Lock()
+
+    def hold(self) -> None:
+        """Lock a file of our own, once."""
+        with self._holding:
+            if self._lock is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self._path(self.mine), thread_local=False)
+                lock.acquire(timeout=0)
+                self._lock = lock
+
+    def is_alive(self, owner: str) -> bool:
+        """Try its lock; whoever gets it clears the file away."""
+        path = self._path(owner)
+        if not path.exists():
+            return False
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        path.unlink(missing_ok=True)
+        return False
+
+    def close(self) -> None:
+        """Let go, and clear our own file away."""
+        with self._holding:
+            if self._lock is not None:
+                self._lock.release()
+                self._path(self.mine).unlink(missing_ok=True)
+                self._lock = None
+
+    def _path(self, owner: str) -> Path:
+        # The name comes back from a database: it must not lead out of the folder.
+        return self._folder / f"{hashlib.sha256(owner.encode()).hexdigest()[:24]}.lock"
+
+
+class PostgresOwners:
+    """For a ledger in PostgreSQL: one connection each, which holds an advisory lock as long as it lives."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.mine: Final = secrets.token_hex(12)
+        self._engine = engine
+        self._connection: sa.Connection | None = None
+        self._holding = threading.Lock()
+
+    def hold(self) -> None:
+        """Take the lock, again if the connection was lost: then others may have given up what was being sent."""
+        with self._holding:
+            if self._connection is not None:
+                try:
+                    self._connection.execute(sa.select(1))
+                    return
+                except sa.exc.DBAPIError:
+                    self._drop()
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_number(self.mine))))
+            self._connection = connection
+
+    def is_alive(self, owner: str) -> bool:
+        """Try its lock, and let go of it at once."""
+        with self._engine.begin() as tx:
+            free = tx.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_number(owner))))
+        return not free
+
+    def close(self) -> None:
+        """End the connection, and with it the lock."""
+        with self._holding:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sa.exc.DBAPIError):  # it is lost already
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = None
+
+
+def _number(owner: str) -> int:
+    return int.from_bytes(hashlib.sha256(owner.encode()).digest()[:8], "big", signed=True)

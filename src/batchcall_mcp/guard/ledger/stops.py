@@ -1,0 +1,52 @@
+"""The emergency stop: a row that every process on the ledger sees, and a file for when the database cannot be asked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp.guard.ledger import tables as t
+from batchcall_mcp.guard.ledger.database import LedgerDatabase
+
+STOP_FILE: Final = "STOP"
+
+
+def stop_file(data_dir: Path) -> Path:
+    """Whoever can write the data directory can stop everything with it."""
+    return data_dir / STOP_FILE
+
+
+class Stops:
+    """Either of the two stops every launch."""
+
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database = database
+
+    def since(self) -> datetime | None:
+        """Since when nothing may be launched; None if nothing is in the way."""
+        with self._database.reading() as connection:
+            return self.since_in(connection)
+
+    def since_in(self, tx: sa.Connection) -> datetime | None:
+        """The same, within a transaction."""
+        at = tx.scalar(sa.select(sa.func.max(t.stops.c.at)).where(t.stops.c.cleared_at.is_(None)))
+        if at is not None:
+            return datetime.fromtimestamp(at / 1000, UTC)
+        try:
+            return datetime.fromtimestamp(stop_file(self._database.data_dir).stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+
+    def stop(self) -> None:
+        """From when this returns no launch is recorded, and so none is sent, by any process on this ledger."""
+        with self._database.writing() as tx:
+            tx.execute(t.stops.insert().values(at=self._database.now()))
+
+    def clear(self) -> None:
+        """Lift it."""
+        with self._database.writing() as tx:
+            tx.execute(t.stops.update().where(t.stops.c.cleared_at.is_(None)).values(cleared_at=self._database.now()))
+        stop_file(self._database.data_dir).unlink(missing_ok=True)

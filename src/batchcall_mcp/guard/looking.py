@@ -1,0 +1,114 @@
+"""Looks at the backend for what became of a write, and records what is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.errors import BatchCallError, NotFound
+from batchcall_mcp.guard.entries import Entry, WriteState
+from batchcall_mcp.guard.settlement import is_made_by, is_older, took_effect
+from batchcall_mcp.model import BatchCall, ListQuery
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+_PAGE = 100
+_MOST_PAGES = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a look found. `words` say it to a person; `may_be_made_again`: only of a draft that is absent for good."""
+
+    entry: Entry
+    words: str
+    batch_call: BatchCall | None = None
+    may_be_made_again: bool = False
+    again_in_s: float = 0
+    """How long until a draft may be believed absent."""
+
+
+class Looker:
+    """Sees with one caller's credentials. `wait_s`: how long after it was sent a draft may be believed absent."""
+
+    def __init__(self, ledger: Ledger, backend: Backend, *, wait_s: float) -> None:
+        self._ledger = ledger
+        self._backend = backend
+        self._wait_s = wait_s
+
+    async def look(self, entry: Entry) -> Looked:
+        """Settle an open entry if the backend shows that it took effect. One that cannot be read shows nothing."""
+        if entry.batch_call_id is None:
+            return await self._for_a_new_one(entry)
+        try:
+            current, _ = await self._backend.get(entry.batch_call_id)
+        except NotFound:
+            if entry.operation is Operation.DELETE:
+                return await self._shown(entry, entry.batch_call_id, None, "it is no longer there.")
+            return Looked(entry=entry, words=f"{entry.batch_call_id} is not there at {_now()}.")
+        except BatchCallError as error:
+            return Looked(entry=entry, words=f"It could not be looked up ({error.code}).")
+        if took_effect(entry, current):
+            return await self._shown(entry, current.batch_call_id, current, f"it is {current.status} at {_now()}.")
+        return Looked(entry=entry, words=f"{entry.batch_call_id} is {current.status} at {_now()}.", batch_call=current)
+
+    async def _for_a_new_one(self, entry: Entry) -> Looked:
+        try:
+            found, complete = await self._candidates(entry)
+        except BatchCallError as error:
+            return Looked(entry=entry, words=f"The backend's list could not be read ({error.code}).")
+        if len(found) == 1:
+            made = found[0]
+            return await self._shown(entry, made.batch_call_id, made, f"it made {made.batch_call_id}.")
+        if found:
+            ids = ", ".join(one.batch_call_id for one in found[:5])
+            return Looked(entry=entry, words=f"Several in the backend's list could be it: {ids}.")
+        if not complete:
+            return Looked(entry=entry, words="The backend's list is too long to be read completely.")
+        words = f"The backend's list, read to its end at {_now()}, does not show it."
+        left = self._wait_s - await anyio.to_thread.run_sync(self._ledger.writes.seconds_since_sent, entry)
+        again = not entry.dials and entry.absent_at is not None and left <= 0
+        entry = await anyio.to_thread.run_sync(self._ledger.writes.note_absent, entry.write_id)
+        return Looked(entry=entry, words=words, may_be_made_again=again, again_in_s=max(left, 0))
+
+    async def _candidates(self, entry: Entry) -> tuple[list[BatchCall], bool]:
+        """Batch calls that nobody else made and that fit; and whether the list was read as far as it matters."""
+        found: list[BatchCall] = []
+        cursor: str | None = None
+        complete = False
+        for _ in range(_MOST_PAGES):
+            page = await self._backend.list(ListQuery(limit=_PAGE, cursor=cursor))
+            found += [one for one in page.batch_calls if is_made_by(entry, one, self._hashed(one.from_number))]
+            cursor = page.next_cursor
+            # Newest first: a whole page of older ones is followed by older ones.
+            complete = cursor is None or (
+                bool(page.batch_calls) and all(is_older(entry, one) for one in page.batch_calls)
+            )
+            if complete:
+                break
+        ids = [one.batch_call_id for one in found]
+        known = await anyio.to_thread.run_sync(self._ledger.writes.known_ids, entry.backend, ids)
+        return [one for one in found if one.batch_call_id not in known], complete
+
+    async def _shown(self, entry: Entry, batch_call_id: str, made: BatchCall | None, words: str) -> Looked:
+        record = partial(
+            self._ledger.writes.finish,
+            entry.write_id,
+            WriteState.DONE,
+            batch_call_id=batch_call_id,
+            status=str(made.status) if made else None,
+        )
+        return Looked(entry=await anyio.to_thread.run_sync(record), words=words, batch_call=made)
+
+    def _hashed(self, from_number: str | None) -> str | None:
+        return None if from_number is None else self._ledger.hashed(f"number {from_number}")
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%H:%M:%S UTC}"

@@ -1,0 +1,359 @@
+"""Sends one caller's writes: each is recorded before it leaves, and none of them leaves twice.
+
+A write whose answer was lost is looked up, now and whenever the same call comes again. It is sent again only where that
+cannot make a phone ring twice: a backend that keeps idempotency keys gets the same key; a draft that a complete look
+at the backend does not show, twice, the second time long after the first request was over, is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.errors import (
+    BatchCallError,
+    ConfigurationError,
+    IllegalTransition,
+    NotFound,
+    OutcomeUnknown,
+)
+from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.guard.entries import STOPS, Entry, Intent, Token, WriteState
+from batchcall_mcp.guard.looking import Looked, Looker
+from batchcall_mcp.guard.settlement import is_as_left
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """With what a request is sent: its idempotency key, and the name that was recorded for a new batch call."""
+
+    backend_key: str
+    name: str | None
+
+    def named(self, request: BatchCallRequest) -> BatchCallRequest:
+        """A request with a name, if it was given none."""
+        return request if request.name else replace(request, name=self.name)
+
+
+Send: TypeAlias = Callable[[Ticket], Awaitable[BatchCall]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What became of a write. `replayed`: an earlier equal call did it, this one sent nothing."""
+
+    batch_call: BatchCall
+    at: datetime
+    replayed: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """An open write that may be sent again without danger."""
+
+    entry: Entry
+    why: str
+
+
+class Sender:
+    """One caller's way to the ledger and the backend.
+
+    Args:
+        ledger: shared with every other caller of the process, and other processes.
+        backend: with the caller's credentials.
+        audit: where outcomes are written down.
+        request_timeout_s: how long one request may take; a draft is not made again before this and 30 s have passed.
+        patience_s: how long to wait for an equal write that is being sent.
+        max_calls_per_day: the operator's limit.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        backend: Backend,
+        audit: Audit,
+        *,
+        request_timeout_s: float,
+        patience_s: float,
+        max_calls_per_day: int | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._backend = backend
+        self._audit = audit
+        self._patience_s = patience_s
+        self._max_calls_per_day = max_calls_per_day
+        self._looker = Looker(ledger, backend, wait_s=request_timeout_s + 30)
+
+    async def seen(self, backend: str, batch_call_id: str) -> int:
+        """The newest entry about a batch call, to be asked for before the batch call is read.
+
+        What is open about it is looked up first, as far as that can be done.
+        """
+        newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, backend, batch_call_id)
+        if newest is not None and newest.is_open and not await self._in_hand(newest):
+            await self._looker.look(newest)
+        return 0 if newest is None else newest.write_id
+
+    async def earlier(self, intent: Intent, current: BatchCall | None) -> Delivered | Again | None:
+        """What an equal call did before this one; waits for one that is being sent.
+
+        Returns:
+            None if this one is meant anew; Again if it may be sent once more in the place of the open one.
+
+        Raises:
+            OutcomeUnknown: nobody knows what became of it, and it is not safe to send it again.
+            InvalidInput: its idempotency key stands for another request.
+        """
+        while True:
+            entry = await anyio.to_thread.run_sync(self._ledger.writes.first, intent)
+            if entry is None:
+                return await self._unchanged_since(intent, current)
+            entry = await self._settled(entry)
+            if entry.state is WriteState.REFUSED:
+                continue
+            if entry.is_open:
+                return await self._again_or_unknown(entry, intent)
+            if not entry.is_equal(intent):
+                raise _changed_meanwhile(entry)
+            replayed = await self._replayed(entry, intent)
+            if replayed is not None:
+                return replayed
+
+    async def send(
+        self, intent: Intent, send: Send, *, token: Token | None = None, again: Again | None = None
+    ) -> Delivered:
+        """Record it, send it, record what came of it.
+
+        Raises:
+            OutcomeUnknown: it was sent, and nobody knows what came of it.
+            IllegalTransition: another call changed the batch call meanwhile; nothing was sent.
+            BatchCallError: the backend's no, or the guard's; nothing was changed.
+        """
+        writes = self._ledger.writes
+        begin = (
+            partial(writes.take_over, again.entry, token)
+            if again
+            else partial(writes.begin, intent, token=token, max_calls_per_day=self._max_calls_per_day)
+        )
+        try:
+            begun = await anyio.to_thread.run_sync(begin)
+        except ConfigurationError as error:
+            if intent.operation not in STOPS:
+                raise
+            return await unrecorded(intent.operation, send, error)
+        if not isinstance(begun, Entry):
+            return await self._after(begun.by, intent)
+        return await self._carry_out(begun, intent, send, again)
+
+    async def _carry_out(self, entry: Entry, intent: Intent, send: Send, again: Again | None) -> Delivered:
+        began = anyio.current_time()
+        try:
+            made = await send(Ticket(entry.backend_key, entry.evidence.name))
+        except OutcomeUnknown as error:
+            entry = await self._finish(entry, WriteState.UNKNOWN)
+            looked = await self._looker.look(entry)
+            if looked.entry.state is WriteState.DONE:
+                self._note(intent, looked.entry, "done", began)
+                note = f"The backend's answer was lost; {looked.words}"
+                gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
+                return Delivered(batch_call=looked.batch_call or gone, at=_moment(entry.sent_at), note=note)
+            self._note(intent, entry, "unknown", began)
+            raise self._unknown(looked, intent, error) from error
+        except BatchCallError as error:
+            await self._finish(entry, WriteState.REFUSED)
+            self._note(intent, entry, error.code, began)
+            raise
+        except BaseException:
+            # Cancelled, or a defect: the request may be under way.
+            with anyio.CancelScope(shield=True):
+                await self._finish(entry, WriteState.UNKNOWN)
+                self._note(intent, entry, "unknown", began)
+            raise
+        with anyio.CancelScope(shield=True):
+            await self._finish(entry, WriteState.DONE, made)
+        self._note(intent, entry, "replayed" if made.replayed else "done", began)
+        why = again.why if again else None
+        return Delivered(batch_call=made, at=_moment(entry.at), replayed=made.replayed, note=why)
+
+    async def _after(self, winner: Entry, intent: Intent) -> Delivered:
+        """Another write was recorded first: its result is the answer, if it asked for the same."""
+        if not winner.is_equal(intent):
+            raise _changed_meanwhile(winner)
+        entry = await self._settled(winner)
+        if entry.is_open:
+            looked = await self._looker.look(entry)
+            raise self._unknown(looked, intent)
+        if entry.state is WriteState.DONE:
+            replayed = await self._replayed(entry, intent)
+            if replayed is not None:
+                return replayed
+        raise _changed_meanwhile(entry)
+
+    async def _settled(self, entry: Entry) -> Entry:
+        """Wait while it is being sent; then look what came of it, if that is not recorded."""
+        pause, until = _FIRST_PAUSE_S, anyio.current_time() + self._patience_s
+        while entry.state is WriteState.SENDING and await self._in_hand(entry):
+            if anyio.current_time() > until:
+                return entry
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            entry = await self._read(entry)
+        if entry.is_open:
+            entry = (await self._looker.look(entry)).entry
+        return entry
+
+    async def _again_or_unknown(self, entry: Entry, intent: Intent) -> Again:
+        looked = await self._looker.look(entry)
+        if entry.is_equal(intent) and looked.entry.state is not WriteState.DONE and not await self._in_hand(entry):
+            if looked.may_be_made_again:
+                return Again(looked.entry, f"An earlier call may not have arrived; {looked.words} It was sent again.")
+            if await self._backend.keeps_keys():
+                why = "An earlier equal call got no answer; it was sent again with the same idempotency key."
+                return Again(looked.entry, why)
+        raise self._unknown(looked, intent)
+
+    async def _replayed(self, entry: Entry, intent: Intent) -> Delivered | None:
+        """What the earlier one made, as it is now; None if it is gone, and so meant anew."""
+        self._note(intent, entry, "replayed")
+        try:
+            current, _ = await self._backend.get(entry.batch_call_id or "")
+        except NotFound:
+            if intent.key is not None or entry.dials:
+                raise NotFound(
+                    f"An equal call made {entry.batch_call_id} at {_minute(entry.at)}, which is no longer there. "
+                    "Nothing was sent. To mean it anew, give a new idempotency_key."
+                ) from None
+            await anyio.to_thread.run_sync(self._ledger.writes.note_gone, entry.write_id)
+            return None
+        return Delivered(batch_call=current, at=_moment(entry.at), replayed=True)
+
+    async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> Delivered | None:
+        """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
+        if current is None or not intent.dials or intent.batch_call_id is None:
+            return None
+        newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, intent.backend, intent.batch_call_id)
+        if (
+            newest is None
+            or newest.state is not WriteState.DONE
+            or not newest.is_equal(intent)
+            or not is_as_left(newest, current)
+            or intent.key is not None
+        ):
+            return None
+        self._note(intent, newest, "replayed")
+        return Delivered(batch_call=current, at=_moment(newest.at), replayed=True)
+
+    async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
+        """Record the outcome. If that fails the write stays open, and is looked up when it matters."""
+        record = partial(
+            self._ledger.writes.finish,
+            entry.write_id,
+            state,
+            batch_call_id=made.batch_call_id if made else None,
+            status=str(made.status) if made else None,
+        )
+        try:
+            return await anyio.to_thread.run_sync(record)
+        except ConfigurationError as error:
+            self._ledger.writes.let_go(entry.write_id)
+            logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
+            return entry
+
+    async def _in_hand(self, entry: Entry) -> bool:
+        return await anyio.to_thread.run_sync(self._ledger.writes.is_in_hand, entry)
+
+    async def _read(self, entry: Entry) -> Entry:
+        return await anyio.to_thread.run_sync(self._ledger.writes.entry, entry.write_id) or entry
+
+    def _unknown(self, looked: Looked, intent: Intent, lost: OutcomeUnknown | None = None) -> OutcomeUnknown:
+        entry = looked.entry
+        of = f" for {entry.batch_call_id}" if entry.batch_call_id else ""
+        begin = (
+            lost.happened
+            if lost is not None
+            else f"The outcome of {entry.tool}{of}, sent at {_minute(entry.sent_at)}, is not known. Nothing was sent "
+            "by this call."
+        )
+        if not entry.is_equal(intent):
+            following = f"Until it is, nothing else launches {entry.batch_call_id}. {_BY_A_PERSON}"
+        elif entry.dials:
+            following = (
+                "It may still take effect, so it is never sent again unless the backend shows that it is safe. Report "
+                f"what is there; repeating this same call looks again. {_BY_A_PERSON}"
+            )
+        elif entry.operation is Operation.CREATE:
+            when = f"in {math.ceil(looked.again_in_s)} s" if looked.again_in_s else "now"
+            following = (
+                f"A draft dials nobody. Repeat this same call {when}: it looks again, and makes the draft only if it "
+                "is still absent. list_batch_calls shows what is there."
+            )
+        else:
+            following = "It dials nobody. Read it with get_batch_call, then repeat this same call if it is needed."
+        text = f"{begin} {looked.words} {following.format(entry=entry.write_id)} (Ledger entry {entry.write_id}.)"
+        return OutcomeUnknown(text)
+
+    def _note(self, intent: Intent, entry: Entry, outcome: str, began: float | None = None) -> None:
+        self._audit.note(
+            Event(
+                event="write",
+                caller=intent.caller,
+                tool=intent.tool,
+                operation=str(intent.operation),
+                backend=self._backend.name,
+                batch_call_id=entry.batch_call_id,
+                calls=intent.calls,
+                max_dials=intent.max_dials,
+                outcome=outcome,
+                seconds=None if began is None else round(anyio.current_time() - began, 3),
+                write_id=entry.write_id,
+            )
+        )
+
+
+async def unrecorded(operation: Operation, send: Send, why: ConfigurationError) -> Delivered:
+    """A phone that must be stopped is not held up by a ledger that cannot be used."""
+    logger.warning("A %s goes on without the ledger: %s", operation, why)
+    made = await send(Ticket(f"{operation}-{secrets.token_hex(16)}", None))
+    note = "The ledger could not be used: this is not recorded in it."
+    return Delivered(batch_call=made, at=datetime.now(UTC), note=note)
+
+
+_BY_A_PERSON = (
+    "A person who sees at the backend itself what happened settles it in a terminal: "
+    "`batchcall-mcp ledger resolve {entry} made` or `not-made`."
+)
+
+
+def _changed_meanwhile(entry: Entry) -> IllegalTransition:
+    return IllegalTransition(
+        f"Another call ({entry.tool}, {_minute(entry.at)}) changed {entry.batch_call_id or 'it'} meanwhile. Nothing "
+        "was sent by this call. Read it with get_batch_call and decide again."
+    )
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _minute(milliseconds: int) -> str:
+    return f"{_moment(milliseconds):%Y-%m-%d %H:%M:%S UTC}"
