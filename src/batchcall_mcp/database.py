@@ -77,7 +77,7 @@ def open_postgresql(url: str) -> sa.Engine:
             "BATCHCALL_DATABASE_URL names PostgreSQL, whose driver is not installed. Nothing was sent. "
             "Install it: pip install 'batchcall-mcp[postgresql]'."
         ) from error
-    except (sa.exc.ArgumentError, sa.exc.DBAPIError) as error:
+    except (ValueError, sa.exc.ArgumentError, sa.exc.DBAPIError) as error:
         raise ConfigurationError(
             "The database of BATCHCALL_DATABASE_URL cannot be opened "
             f"({type(getattr(error, 'orig', error)).__name__}). Nothing was sent. Check that the URL is right, that "

@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 import batchcall_mcp
-from batchcall_mcp.cli import audit
+from batchcall_mcp.cli import approve, audit, ledger, stop
 from batchcall_mcp.cli.environment import load_settings
 
 _PORT = click.IntRange(0, 65535)
@@ -95,4 +95,5 @@ def demo() -> None:
     main()
 
 
-cli.add_command(audit.audit)
+for command in (approve.approve, audit.audit, ledger.ledger, stop.stop):
+    cli.add_command(command)

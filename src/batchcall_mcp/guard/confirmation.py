@@ -49,6 +49,15 @@ class Asker(Protocol):
         ...
 
 
+class Unasked:
+    """Where nobody can be asked."""
+
+    async def ask(self, question: str, binding: str) -> Answer:
+        """Say so."""
+        del question, binding
+        return Answer("cannot_ask")
+
+
 async def issue(
     codes: Codes, *, caller: str, tool: str, binding: str, kind: Kind, arguments: Mapping[str, Any], question: str
 ) -> str:

@@ -27,6 +27,7 @@ from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
+from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.server.asking import ClientAsker
 from batchcall_mcp.server.credentials import caller_credentials, caller_identity
 from batchcall_mcp.settings import Settings
@@ -43,8 +44,10 @@ _HEAD_START_S = 1.0
 class Service:
     """One backend, for every caller of the process. Open it with `opened()`; opening is counted, so it may nest."""
 
-    def __init__(self, settings: Settings, *, local: bool) -> None:
+    def __init__(self, settings: Settings, *, local: bool, dials: bool = True) -> None:
         self.settings = settings
+        self.dials = dials
+        """Whether the embedded dialer places calls here, or is only asked."""
         self.local = local
         """Whether callers share this machine's disk (stdio)."""
         audit = Audit(settings.data_dir)
@@ -76,7 +79,7 @@ class Service:
         self._opened += 1
         try:
             async with anyio.create_task_group() as group:
-                if self.embedded:
+                if self.embedded and self.dials:
                     group.start_soon(self._start_soon)
                 if not self.local:
                     group.start_soon(self._open_ledger_soon)
@@ -149,7 +152,8 @@ class Service:
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.embedded")
         dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings)
         stack.push_async_callback(dialer.aclose)
-        await dialer.start()
+        if self.dials:
+            await dialer.start()
         self._dialer = dialer
         return open_dialer_client(dialer.app)
 
@@ -190,17 +194,33 @@ class Service:
         self, context: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
     ) -> Relay:
         """The way of one tool call."""
-        credentials = await self.credentials(context.headers)
-        mine = context.headers is None and self.embedded  # that pair is another one in every process
+        return await self._relay(context.headers, self.guard, ClientAsker(context), tool, arguments, code)
+
+    async def operator_relay(self, command: str) -> Relay:
+        """The way of one command in a terminal: the operator's mode binds callers, not the operator."""
+        guard = Guard("full", self.settings.confirm, self.guard.audit)
+        return await self._relay(None, guard, Unasked(), command, {}, None)
+
+    async def _relay(
+        self,
+        headers: Mapping[str, str] | None,
+        guard: Guard,
+        asker: Asker,
+        tool: str,
+        arguments: Mapping[str, Any],
+        code: str | None,
+    ) -> Relay:
+        credentials = await self.credentials(headers)
+        mine = headers is None and self.embedded  # that pair is another one in every process
         return Relay(
             backend=await self.backend(credentials),
             service=f"{self.backend_type.name} {self._url}",
-            guard=self.guard,
+            guard=guard,
             settings=self.settings,
             caller="local" if mine else caller_identity(credentials),
-            open_ledger=self.ledger,
-            asker=ClientAsker(context),
+            asker=asker,
             tool=tool,
+            open_ledger=self.ledger,
             arguments=arguments,
             confirmation_code=code,
             local_files=self.local,

@@ -77,7 +77,7 @@ class Codes:
                     issued_at=now,
                 )
             )
-            _keep_bounded(tx)
+            _keep_bounded(tx, newest=self._hash(code))
         return code
 
     def find(self, code: str) -> Pending | None:
@@ -177,8 +177,10 @@ class Codes:
         return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
 
 
-def _keep_bounded(tx: sa.Connection) -> None:
-    newest_first = sa.select(t.codes.c.code_hash, t.codes.c.size).order_by(t.codes.c.issued_at.desc())
+def _keep_bounded(tx: sa.Connection, newest: str) -> None:
+    newest_first = sa.select(t.codes.c.code_hash, t.codes.c.size).order_by(
+        t.codes.c.code_hash != newest, t.codes.c.issued_at.desc()
+    )
     kept = size = 0
     for code_hash, of_this in tx.execute(newest_first).all():
         kept, size = kept + 1, size + of_this

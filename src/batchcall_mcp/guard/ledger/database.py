@@ -55,7 +55,11 @@ class LedgerDatabase:
             engine = database.open_postgresql(settings.database_url.get_secret_value())
         else:
             engine = database.open_sqlite(settings.data_dir / "ledger.db")
-        return cls(engine, settings.data_dir, clock)
+        try:
+            return cls(engine, settings.data_dir, clock)
+        except ConfigurationError:
+            engine.dispose()
+            raise
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -111,15 +111,17 @@ class PostgresOwners:
         return not free
 
     def close(self) -> None:
-        """End the connection, and with it the lock."""
+        """Let go of the lock, and end the connection."""
         with self._holding:
-            self._drop()
+            if self._connection is not None:
+                with contextlib.suppress(sa.exc.DBAPIError):  # a connection that is lost has no lock
+                    self._connection.execute(sa.select(sa.func.pg_advisory_unlock(_number(self.mine))))
+                self._drop()
 
     def _drop(self) -> None:
         if self._connection is not None:
-            with contextlib.suppress(sa.exc.DBAPIError):  # it is lost already
-                self._connection.invalidate()
-                self._connection.close()
+            self._connection.invalidate()
+            self._connection.close()
             self._connection = None
 
 

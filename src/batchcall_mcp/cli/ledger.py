@@ -1,0 +1,83 @@
+"""`batchcall-mcp ledger`: writes whose outcome nobody knows, and a person's word on what became of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.guard.entries import Entry, WriteState
+from batchcall_mcp.wording import shortened
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+_LONGEST_ID = 200
+
+
+@click.group(invoke_without_command=True, short_help="List writes of unknown outcome; settle them.")
+@click.pass_context
+def ledger(context: click.Context) -> None:
+    """List the writes whose outcome nobody knows, oldest first."""
+    if context.invoked_subcommand is not None:
+        return
+    opened = _opened()
+    try:
+        entries = opened.writes.unsettled()
+        click.echo("\n".join(map(_line, entries)) or "The outcome of every write is known.")
+    finally:
+        opened.close()
+
+
+@ledger.command()
+@click.argument("entry", type=click.IntRange(1))
+@click.argument("outcome", type=click.Choice(["made", "not-made"]))
+@click.option("--batch-call-id", help="What a create made, as the backend shows it.")
+def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
+    """Settle ENTRY by what the backend itself shows: it was made, or not.
+
+    After `not-made` the same call may be sent again, with a new confirmation if it dials: be sure.
+    """
+    settings = load_settings()
+    opened = _opened()
+    try:
+        found = opened.writes.entry(entry)
+        if found is None:
+            raise click.ClickException(f"There is no entry {entry}. `batchcall-mcp ledger` lists those to be settled.")
+        if not found.is_open:
+            raise click.ClickException(f"Entry {entry} is settled already: {found.state}.")
+        if opened.writes.is_in_hand(found):
+            raise click.ClickException(f"Entry {entry} is being sent at this moment. Try again in a minute.")
+        if outcome == "made" and not (found.batch_call_id or batch_call_id):
+            raise click.ClickException("Say what it made: --batch-call-id, as the backend's own page shows it.")
+        state = WriteState.DONE if outcome == "made" else WriteState.REFUSED
+        opened.writes.finish(entry, state, batch_call_id=batch_call_id if outcome == "made" else None)
+        told = Event(
+            event="settled",
+            caller="operator",
+            tool=found.tool,
+            operation=str(found.operation),
+            batch_call_id=batch_call_id or found.batch_call_id,
+            outcome=outcome,
+            write_id=entry,
+        )
+        Audit(settings.data_dir).note(told)
+    finally:
+        opened.close()
+    click.echo(f"Entry {entry} is settled: {outcome}.")
+
+
+def _opened() -> Ledger:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+    return Ledger.open(load_settings())
+
+
+def _line(entry: Entry) -> str:
+    at = datetime.fromtimestamp(entry.sent_at / 1000, UTC)
+    what = shortened(entry.batch_call_id, _LONGEST_ID) if entry.batch_call_id else entry.evidence.name or ""
+    calls = f", {entry.calls} calls" if entry.calls else ""
+    return f"{entry.write_id}: {entry.tool} {what}{calls}, sent {at:%Y-%m-%d %H:%M:%S UTC}: {entry.state}"

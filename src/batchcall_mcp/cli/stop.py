@@ -1,0 +1,97 @@
+"""`batchcall-mcp stop`: from now on nothing is launched, and what is live is paused or cancelled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+
+from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.errors import BatchCallError, ConfigurationError
+from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.settings import Settings
+from batchcall_mcp.wording import shortened
+
+if TYPE_CHECKING:
+    from batchcall_mcp.batch_calls.emergency import Stopped
+
+_LONGEST_WORDS = 300
+
+
+@click.command()
+@click.option("--clear", is_flag=True, help="Lift the stop. What it paused stays paused.")
+def stop(*, clear: bool) -> None:
+    """Emergency stop: refuse every launch at once, then pause or cancel what is live.
+
+    Every server on the same ledger refuses from then on, until --clear. Live batch calls are stopped as far as the
+    credentials reach that this command finds in BATCHCALL_API_KEY and BATCHCALL_API_SECRET. Exit code 1: some of it
+    could not be done.
+    """
+    settings = load_settings()
+    if clear:
+        _clear(settings)
+    else:
+        _stop(settings)
+
+
+def _clear(settings: Settings) -> None:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+    ledger = Ledger.open(settings)
+    ledger.stops.clear()
+    ledger.close()
+    Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="cleared"))
+    click.echo("The emergency stop is lifted: launches are possible again. What was paused or cancelled stays so.")
+
+
+def _stop(settings: Settings) -> None:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+    from batchcall_mcp.guard.ledger.stops import stop_file
+
+    complete = True
+    try:  # the file first: it works without a database
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        stop_file(settings.data_dir).touch()
+    except OSError as error:
+        complete = False
+        click.echo(f"The file {stop_file(settings.data_dir)} could not be made: {error.strerror}.", err=True)
+    try:
+        ledger = Ledger.open(settings)
+        ledger.stops.stop()
+        ledger.close()
+    except ConfigurationError as error:
+        complete = False
+        click.echo(f"Other machines on the ledger do not know of the stop: {error}", err=True)
+    Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="stopped"))
+    click.echo("Stopped: nothing is launched from now on. Now what is live:")
+    try:
+        stopped = anyio.run(_stop_live, settings)
+    except BatchCallError as error:
+        complete = False
+        stopped = []
+        click.echo(f"Live batch calls could not be stopped: {shortened(str(error), _LONGEST_WORDS)}", err=True)
+    else:
+        click.echo(_report(stopped))
+    click.echo("Calls in progress end by themselves. `batchcall-mcp stop --clear` lifts the stop.")
+    if not complete or any(one.done == "not stopped" for one in stopped):
+        raise SystemExit(1)
+
+
+async def _stop_live(settings: Settings) -> list[Stopped]:
+    from batchcall_mcp.batch_calls.emergency import stop_live
+    from batchcall_mcp.server.service import Service
+
+    service = Service(settings, local=True, dials=False)
+    async with service.opened():
+        return [one async for one in stop_live(await service.operator_relay("stop"))]
+
+
+def _report(stopped: list[Stopped]) -> str:
+    if not stopped:
+        return "Nothing of this account is live."
+    return "\n".join(f"{one.done}: {one.batch_call_id} (was {one.was}). {_words(one)}".rstrip() for one in stopped)
+
+
+def _words(one: Stopped) -> str:
+    return shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""

@@ -1,0 +1,275 @@
+"""What is recorded before it is sent, and what that stands in the way of."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
+from batchcall_mcp.guard.entries import Entry, Evidence, Intent, WriteState
+from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.ledger.stops import stop_file
+from batchcall_mcp.guard.ledger.writes import Overtaken
+from batchcall_mcp.settings import Settings
+from tests.guard.ledger.conftest import BEGIN, Clock
+
+CREATE = Intent(
+    caller="a",
+    backend="zudu https://api.zudu.ai",
+    tool="create_batch_call",
+    operation=Operation.CREATE,
+    fingerprint="f" * 64,
+    evidence=Evidence(name="Batch call 2026-11-24 ffffff", total=2),
+)
+START = replace(
+    CREATE,
+    tool="start_batch_call",
+    operation=Operation.START,
+    batch_call_id="bc_1",
+    fingerprint="s" * 64,
+    dials=True,
+    starts_at=BEGIN,
+    calls=2,
+    numbers=(("+14155550101", 1), ("+14155550102", 3)),
+)
+
+
+def begun(ledger: Ledger, intent: Intent, **options: Any) -> Entry:
+    entry = ledger.writes.begin(intent, **options)
+    assert isinstance(entry, Entry)
+    return entry
+
+
+def done(ledger: Ledger, intent: Intent, batch_call_id: str = "bc_1") -> Entry:
+    return ledger.writes.finish(
+        begun(ledger, intent).write_id, WriteState.DONE, batch_call_id=batch_call_id, status="draft"
+    )
+
+
+def test_an_equal_create_within_a_day_is_the_same_and_later_a_new_one(ledger: Ledger, clock: Clock) -> None:
+    first = done(ledger, CREATE)
+
+    assert ledger.writes.first(CREATE) == first
+    clock.move(hours=23, minutes=59)
+    assert ledger.writes.begin(CREATE) == Overtaken(first)
+    clock.move(minutes=1)
+    assert ledger.writes.first(CREATE) is None
+
+
+@pytest.mark.parametrize("changed", [{"caller": "b"}, {"backend": "zudu https://b"}, {"fingerprint": "g" * 64}])
+def test_what_is_not_equal_is_meant_anew(ledger: Ledger, changed: dict[str, Any]) -> None:
+    done(ledger, CREATE)
+
+    assert ledger.writes.first(replace(CREATE, **changed)) is None
+
+
+def test_the_same_key_is_the_same_write_for_ever_and_a_new_one_is_meant_anew(ledger: Ledger, clock: Clock) -> None:
+    first = done(ledger, replace(CREATE, key="monday"))
+
+    clock.move(days=400)
+    assert ledger.writes.first(replace(CREATE, key="monday")) == first
+    assert ledger.writes.first(replace(CREATE, key="tuesday")) is None
+    with pytest.raises(InvalidInput, match=r"idempotency_key: .* for bc_1 with another request"):
+        ledger.writes.begin(replace(CREATE, key="monday", fingerprint="g" * 64))
+
+
+def test_a_daily_job_with_a_key_a_day_calls_every_day(ledger: Ledger, clock: Clock) -> None:
+    made = set()
+    for day in range(3):
+        key = f"reminders-{day}"
+        first = done(ledger, replace(CREATE, key=key), f"bc_{day}")
+        assert ledger.writes.begin(replace(CREATE, key=key)) == Overtaken(first)
+        made.add(first.batch_call_id)
+        clock.move(hours=23, minutes=59, seconds=58)  # cron is never quite on time
+    assert made == {"bc_0", "bc_1", "bc_2"}
+
+
+def test_what_was_refused_stands_in_nobodys_way(ledger: Ledger) -> None:
+    entry = begun(ledger, replace(CREATE, key="k"))
+    ledger.writes.finish(entry.write_id, WriteState.REFUSED)
+
+    assert ledger.writes.first(replace(CREATE, key="k")) is None
+    assert ledger.writes.first(CREATE) is None
+
+
+def test_a_draft_that_was_deleted_is_made_anew_by_the_same_call(ledger: Ledger) -> None:
+    done(ledger, CREATE)
+    done(ledger, replace(START, operation=Operation.DELETE, dials=False, numbers=()))
+
+    assert ledger.writes.first(CREATE) is None
+
+
+def test_an_open_launch_stands_in_the_way_of_every_other_launch_of_it(ledger: Ledger) -> None:
+    entry = begun(ledger, START)
+    other = replace(START, caller="b", fingerprint="t" * 64, seen=entry.write_id)
+
+    assert ledger.writes.begin(other) == Overtaken(entry)
+    unknown = ledger.writes.finish(entry.write_id, WriteState.UNKNOWN)
+    assert ledger.writes.begin(other) == Overtaken(unknown)
+    assert isinstance(ledger.writes.begin(replace(other, operation=Operation.PAUSE, dials=False)), Entry), (
+        "nothing holds up a stop"
+    )
+
+
+def test_a_launch_that_was_decided_on_an_older_look_is_overtaken(ledger: Ledger) -> None:
+    seen = done(ledger, CREATE).write_id
+    paused = done(ledger, replace(START, operation=Operation.PAUSE, dials=False))
+
+    assert ledger.writes.begin(replace(START, seen=seen)) == Overtaken(paused)
+    assert isinstance(ledger.writes.begin(replace(START, seen=paused.write_id)), Entry)
+
+
+def test_of_equal_writes_at_once_one_is_recorded(ledger: Ledger, settings: Settings, clock: Clock) -> None:
+    ledgers = [ledger, *(Ledger.open(settings, clock) for _ in range(3))]
+    gate = threading.Barrier(16)
+
+    def race(number: int) -> Entry | Overtaken:
+        gate.wait(20)
+        return ledgers[number % 4].writes.begin(START)
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(race, range(16)))
+    entries = [one for one in results if isinstance(one, Entry)]
+    assert len(entries) == 1
+    assert {one.by for one in results if isinstance(one, Overtaken)} == set(entries)
+    for other in ledgers[1:]:
+        other.close()
+
+
+def test_a_write_is_in_hand_until_its_process_is_gone(ledger: Ledger, settings: Settings, clock: Clock) -> None:
+    other = Ledger.open(settings, clock)
+    entry = begun(other, START)
+
+    assert ledger.writes.is_in_hand(entry)
+    assert other.writes.is_in_hand(entry)
+    other.writes.let_go(entry.write_id)
+    assert not other.writes.is_in_hand(entry)
+    other.close()
+    assert not ledger.writes.is_in_hand(entry)
+    assert not ledger.writes.is_in_hand(entry), "and it stays so"
+
+
+def test_only_one_takes_an_open_write_over(ledger: Ledger, settings: Settings, clock: Clock) -> None:
+    entry = begun(ledger, CREATE)
+    unknown = ledger.writes.finish(entry.write_id, WriteState.UNKNOWN)
+    other = Ledger.open(settings, clock)
+
+    clock.move(minutes=2)
+    taken = other.writes.take_over(unknown)
+    assert isinstance(taken, Entry)
+    assert (taken.state, taken.at, taken.sent_at - taken.at) == (WriteState.SENDING, entry.at, 120_000)
+    assert ledger.writes.take_over(unknown) == Overtaken(taken)
+    other.close()
+
+
+def test_a_confirmation_is_used_up_with_the_record_or_not_at_all(ledger: Ledger) -> None:
+    token = ledger.codes.answer("nonce")
+    first = begun(ledger, START, token=token)
+
+    assert ledger.writes.begin(START, token=ledger.codes.answer("other")) == Overtaken(first)
+    ledger.writes.finish(first.write_id, WriteState.REFUSED)
+    with pytest.raises(NotConfirmed, match="one answer launches once"):
+        ledger.writes.begin(START, token=token)
+    assert isinstance(ledger.writes.begin(START, token=ledger.codes.answer("other")), Entry), "it was not used up"
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["in the database", "as a file"])
+def test_the_emergency_stop_refuses_launches_and_nothing_else(ledger: Ledger, *, by_file: bool) -> None:
+    token = ledger.codes.answer("nonce")
+    if by_file:
+        stop_file(ledger.database.data_dir).touch()
+    else:
+        ledger.stops.stop()
+    with pytest.raises(PermissionDenied, match="emergency stop is on"):
+        ledger.writes.begin(START, token=token)
+    assert isinstance(ledger.writes.begin(CREATE), Entry)
+    assert isinstance(ledger.writes.begin(replace(START, operation=Operation.CANCEL, dials=False)), Entry)
+
+    ledger.stops.clear()
+    newest = ledger.writes.newest_of(START.backend, "bc_1")
+    assert newest is not None
+    assert isinstance(ledger.writes.begin(replace(START, seen=newest.write_id), token=token), Entry)
+
+
+def test_the_limit_of_a_day_counts_each_person_of_a_batch_call_once(ledger: Ledger) -> None:
+    first = done(ledger, START)
+    again = replace(START, operation=Operation.RESUME, seen=first.write_id)
+
+    assert isinstance(ledger.writes.begin(again, max_calls_per_day=2), Entry), "the same people"
+    other = replace(START, batch_call_id="bc_2", caller="b")
+    with pytest.raises(InvalidInput, match=r"2 calls are launched already .* BATCHCALL_MAX_CALLS_PER_DAY=3"):
+        ledger.writes.begin(other, max_calls_per_day=3)
+    assert isinstance(ledger.writes.begin(other, max_calls_per_day=4), Entry)
+    assert ledger.writes.calls_on(BEGIN) == 4
+    assert ledger.writes.calls_on(BEGIN, beside="bc_2") == 2
+    assert ledger.writes.calls_on(BEGIN + timedelta(days=1)) == 0
+
+
+def test_a_retry_calls_them_again_and_counts_again(ledger: Ledger) -> None:
+    first = done(ledger, START)
+    retry = replace(START, operation=Operation.RETRY, seen=first.write_id)
+
+    with pytest.raises(InvalidInput, match="BATCHCALL_MAX_CALLS_PER_DAY=3"):
+        ledger.writes.begin(retry, max_calls_per_day=3)
+    assert isinstance(ledger.writes.begin(retry, max_calls_per_day=4), Entry)
+
+
+def test_a_launch_of_an_unknown_number_of_people_is_over_every_limit(ledger: Ledger) -> None:
+    with pytest.raises(InvalidInput, match="BATCHCALL_MAX_CALLS_PER_DAY=1000000"):
+        ledger.writes.begin(replace(START, calls=None), max_calls_per_day=1_000_000)
+
+
+def test_attempts_of_a_number_add_up_over_batch_calls_and_end_after_a_day(ledger: Ledger, clock: Clock) -> None:
+    numbers = [number for number, _ in START.numbers]
+    assert ledger.writes.attempts(numbers, BEGIN) == {}
+    done(ledger, START)
+    refused = begun(ledger, replace(START, batch_call_id="bc_2"))
+    assert ledger.writes.attempts(numbers, BEGIN) == {numbers[0]: 2, numbers[1]: 6}
+
+    ledger.writes.finish(refused.write_id, WriteState.REFUSED)
+    assert ledger.writes.attempts([*numbers, "+14155550199"], BEGIN) == {numbers[0]: 1, numbers[1]: 3}
+    assert ledger.writes.attempts(numbers, BEGIN + timedelta(hours=24)) == {}
+
+
+def test_the_database_names_nobody(ledger: Ledger) -> None:
+    done(ledger, replace(START, key="Ann's key"))
+    with ledger.database.reading() as connection:
+        held = repr([tuple(row) for name in ("writes", "dialled") for row in connection.exec_driver_sql(
+            f"SELECT * FROM {name}"
+        )])  # fmt: skip
+    assert [text for text in ("4155550101", "Ann") if text in held] == []
+
+
+def test_what_is_settled_stays_settled(ledger: Ledger) -> None:
+    entry = done(ledger, START)
+
+    assert ledger.writes.finish(entry.write_id, WriteState.UNKNOWN).state is WriteState.DONE
+    assert ledger.writes.unsettled() == []
+
+
+def test_how_long_ago_it_was_sent_is_not_a_matter_of_the_wall_clock(ledger: Ledger, clock: Clock) -> None:
+    entry = begun(ledger, CREATE)
+
+    clock.move(hours=1)
+    assert ledger.writes.seconds_since_sent(entry) < 600, "this process sent it, and knows better"
+
+
+def test_only_ids_that_are_settled_are_known(ledger: Ledger) -> None:
+    done(ledger, CREATE, "bc_1")
+    begun(ledger, replace(START, batch_call_id="bc_2"))
+
+    assert ledger.writes.known_ids(CREATE.backend, ["bc_1", "bc_2", "bc_3"]) == {"bc_1"}
+    assert ledger.writes.known_ids("elsewhere", ["bc_1"]) == set()
+
+
+def test_a_moment_of_utc_is_a_day_of_utc(ledger: Ledger) -> None:
+    begun(ledger, replace(START, starts_at=datetime(2026, 11, 24, 23, 59, 59, tzinfo=UTC)))
+
+    assert ledger.writes.calls_on(datetime(2026, 11, 24, 0, 0, tzinfo=UTC)) == 2
+    assert ledger.writes.calls_on(datetime(2026, 11, 25, 0, 0, tzinfo=UTC)) == 0

