@@ -10,7 +10,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from batchcall_mcp.batch_calls import read, relay
+from batchcall_mcp.batch_calls import read, write
 from batchcall_mcp.guard.preflight import Preflight, preflight
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
@@ -18,7 +18,7 @@ from batchcall_mcp.settings import Settings
 PEOPLE = [{"to_number": "+12125550123"}, {"to_number": "+442071838750"}]
 
 
-@pytest.mark.parametrize(("tool", "module"), [("check_batch_call", read), ("create_batch_call", relay)])
+@pytest.mark.parametrize(("tool", "module"), [("check_batch_call", read), ("create_batch_call", write)])
 async def test_a_list_is_judged_beside_the_event_loop(
     monkeypatch: pytest.MonkeyPatch, tool: str, module: ModuleType
 ) -> None:

@@ -86,7 +86,8 @@ def test_a_code_launches_once_with_nothing_but_the_id(mute: Desk) -> None:
     assert started["result"] == "started"
     mute.finished(batch_call_id)
     again = mute.refused("start_batch_call", batch_call_id=batch_call_id, **NOW, **code)
-    assert again.startswith("[not_confirmed] ")
+    assert again.startswith("[illegal_transition] ")
+    assert "Nothing was sent. An equal call did that at " in again
     assert mute.times_dialled(tasks) == 2
 
 

@@ -156,7 +156,7 @@ async def test_a_key_says_whether_a_job_is_the_same_one_and_the_report_finds_tod
             "create_batch_call", from_number=FROM, tasks=TASKS, name="other", idempotency_key="reminders-2026-11-25"
         )
         assert told["replayed"] is True
-        assert "nothing new was made" in told["summary"]
+        assert "Nothing was sent by this call" in told["summary"]
         assert tuesday != monday
         # F35: a report asks for what was made since, so that yesterday's is never taken for today's.
         listed = await model.call("list_batch_calls", name_contains="reminders", created_after=before.isoformat())

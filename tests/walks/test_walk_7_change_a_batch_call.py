@@ -32,7 +32,7 @@ async def test_tasks_replaces_the_whole_list_and_the_answer_shows_the_loss(era: 
     async with playing(era, data_dir=tmp_path) as model:
         people = [{"to_number": one, "dynamic_variables": {"plan": "pro"}} for one in numbers(290)]
         assert len(people) == 290
-        made = await model.call("create_batch_call", from_number=FROM, tasks=people, window=ALWAYS)
+        made = await model.call("create_batch_call", from_number=FROM, tasks=people, window=ALWAYS, name="All")
         name = made["batch_call"]["batch_call_id"]
         described = (await model.schema("update_batch_call"))["tasks"]["description"]
         assert described == "Replaces the whole list"
@@ -42,7 +42,7 @@ async def test_tasks_replaces_the_whole_list_and_the_answer_shows_the_loss(era: 
         assert changed["batch_call"]["status"] == "draft"
         assert changed["batch_call"]["window"]["end"] == "24:00"
         renamed = await model.call("update_batch_call", batch_call_id=name, name="Only Bob")
-        assert renamed["changed"]["name"] == [None, "Only Bob"]
+        assert renamed["changed"]["name"] == ["All", "Only Bob"]
     assert dials(tmp_path) == Counter()
 
 

@@ -47,7 +47,6 @@ async def test_ann_is_found_where_the_backend_has_no_filter_and_shows_no_variabl
     async with vendor.served() as url, playing(era, None, backend="zudu", url=url, **pair) as model:
         # F44: what the backend has no answer to is no argument.
         assert "include_variables" not in await model.schema("get_batch_call")
-        assert "idempotency_key" not in await model.schema("create_batch_call")
         assert "max_concurrency" not in await model.schema("create_batch_call")
         words = (await model.schema("get_batch_call"))["task_status"]["items"]["enum"]
         assert sorted(words) == ["calling", "completed", "failed", "not_reached", "pending"]

@@ -46,8 +46,8 @@ async def start(
         raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call dials on.")
     if current.status in FINISHED:
         raise IllegalTransition(
-            f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent. "
-            "retry_batch_call calls only who was not reached."
+            f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
+            f"{await write.done_before()} retry_batch_call calls only who was not reached."
         )
     tasks = await relay.tasks_or_none(batch_call_id)
     moved: tuple[str, ...] = ()

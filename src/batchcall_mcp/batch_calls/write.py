@@ -74,6 +74,11 @@ class Write:
             return None
         return found
 
+    async def done_before(self) -> str:
+        """A sentence about an equal call that did this before, or nothing."""
+        at = await (await self._relay.sender()).done_at(await self._intent())
+        return "" if at is None else f" An equal call did that at {at:%Y-%m-%d %H:%M:%S UTC}."
+
     async def admit(
         self,
         tasks: Sequence[CallTask] | None,

@@ -139,6 +139,14 @@ class Sender:
             if replayed is not None:
                 return replayed
 
+    async def done_at(self, intent: Intent) -> datetime | None:
+        """When an equal call did this, if nothing was written to the batch call since."""
+        if intent.batch_call_id is None:
+            return None
+        newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, intent.backend, intent.batch_call_id)
+        same = newest is not None and newest.state is WriteState.DONE and newest.is_equal(intent)
+        return _moment(newest.at) if newest is not None and same else None
+
     async def send(
         self, intent: Intent, send: Send, *, token: Token | None = None, again: Again | None = None
     ) -> Delivered:

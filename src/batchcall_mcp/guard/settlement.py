@@ -54,13 +54,11 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
 
 
 def is_as_left(entry: Entry, current: BatchCall) -> bool:
-    """Whether a batch call is as this launch left it, or has gone on from there by itself."""
+    """Whether a batch call is as this launch left it: of one that was scheduled, whose time has come, too."""
     if entry.status == BatchStatus.SCHEDULED == current.status:
         return entry.evidence.trigger_at is None or _is_scheduled(entry, current)
-    goes_on = {BatchStatus.RUNNING, BatchStatus.COMPLETED, BatchStatus.FAILED}
-    return entry.status == current.status or (
-        entry.status in {BatchStatus.SCHEDULED, BatchStatus.RUNNING} and current.status in goes_on
-    )
+    begun = entry.status == BatchStatus.SCHEDULED and current.status is BatchStatus.RUNNING
+    return entry.status == current.status or begun
 
 
 def _is_launched(entry: Entry, current: BatchCall) -> bool:
