@@ -41,7 +41,7 @@ class ZuduBackend(BatchCallBackend):
             "A batch call that has started cannot be paused or stopped.",
             "Its tasks say completed or failed, not why: no answer, busy and voicemail are not told apart.",
             "Variables are not given back, so from_number, window and retry change only together with tasks.",
-            "The same request sent twice makes two batch calls.",
+            "It keeps no idempotency keys: the ledger here knows a repeated request, Zudu does not.",
         ),
     )
 
