@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
@@ -55,6 +56,7 @@ from batchcall_mcp.settings import Settings
 Caller: TypeAlias = Context[Any, Any]
 Asking: TypeAlias = CallToolResult | InputRequiredResult
 
+SEALING_KEY = secrets.token_bytes(32)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 WAV = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA="
 NAME_FORM: dict[str, Any] = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
@@ -127,7 +129,7 @@ def fixture_server(settings: Settings) -> StrictServer:
         version="1",
         log_level="ERROR",  # the suite provokes refusals on purpose
         tools=[*map(_tool, TOOLS), _tool(json_schema_2020_12_tool).model_copy(update={"parameters": WIDE_SCHEMA})],
-        request_state_security=request_state_security(settings),
+        request_state_security=request_state_security(settings, lambda: SEALING_KEY),
     )
     _add_resources(server)
     _add_prompts(server)

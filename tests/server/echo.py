@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from batchcall_mcp.server.strict import StrictServer, strict_tool
 from batchcall_mcp.settings import Settings
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+SEALING_KEY = secrets.token_bytes(32)
 FORM: dict[str, Any] = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
 
 
@@ -105,7 +107,7 @@ def echo_server(settings: Settings, opened: Opened | None = None, *, needs_secre
         ],
         lifespan=lifespan,
         needs_secret=needs_secret,
-        request_state_security=request_state_security(settings, needs_secret=needs_secret),
+        request_state_security=request_state_security(settings, lambda: SEALING_KEY, needs_secret=needs_secret),
     )
 
 
