@@ -195,6 +195,15 @@ def next_open(window: CallingWindow, zones: Sequence[str], moment: datetime, hor
     return max(opening.start, start)
 
 
+def openings(
+    window: CallingWindow, zones: Sequence[str], moment: datetime, until: datetime
+) -> tuple[tuple[datetime, datetime], ...]:
+    """The spans from `moment` to `until` (both aware) in which `is_open`, in order, in UTC, cut at both."""
+    start, limit = moment.astimezone(UTC), until.astimezone(UTC)
+    cut = ((max(one.start, start), min(one.end, limit)) for one in _openings(window, zones, start, limit))
+    return tuple((opens, closes) for opens, closes in cut if opens < closes)
+
+
 def _deciding_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(zones)) if window.timezone == RECIPIENT else (window.timezone,)
 
