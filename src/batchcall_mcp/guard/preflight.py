@@ -1,22 +1,42 @@
-"""What exactly would happen if this request were sent: counts, places, hours, warnings. Pure."""
+"""What exactly would happen if this request were sent: counts, places, hours, warnings. Pure.
+
+What blocks, no confirmation cures. A warning is named in the question, and blocks where nobody is asked. A note is for
+the person to read, and blocks nobody.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import Field
 
 from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
-from batchcall_mcp.calling_hours import next_open, recipient_zones
-from batchcall_mcp.model import BatchCall, BatchCallRequest, CallingWindow, CallTask
+from batchcall_mcp.calling_hours import is_timezone, recipient_zones
+from batchcall_mcp.guard import numbers
+from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.schedule import (
+    Hours,
+    Timetable,
+    hours_notes,
+    hours_warnings,
+    is_readable,
+    last_start,
+    timetable,
+)
+from batchcall_mcp.guard.time_words import about, distance, in_words, minute
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
 from batchcall_mcp.recipients import LeftOut, country_of
 from batchcall_mcp.wording import quoted
 
-_LONGEST_NAME = 80
+_MOST_COUNTRIES = 10
+_MOST_GROUPS = 20
+_NO_COUNTRY = "unknown"
+_STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
+"""Of these, the time that a batch call has is that of its launch; of the others it is history."""
 
 _STOP_SENTENCES = {
     "any_time": "You can stop it at any time; calls in progress end by themselves.",
@@ -41,13 +61,22 @@ class Preflight:
 
     calls: Annotated[int | None, Field(description="people who would be called")] = None
     max_dials: Annotated[int | None, Field(description="most dials, retries included")] = None
+    dials_each: Annotated[int | None, Field(description="most dials of one person")] = None
     starts: Annotated[str | None, Field(description="now, or a moment; left out: no phone rings")] = None
+    first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
+    last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
+    duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
     rows_read: int | None = None
     left_out: Annotated[Mapping[str, int], Field(description="rows left out, by reason")] = field(default_factory=dict)
-    countries: Annotated[Mapping[str, int], Field(description="calls by country")] = field(default_factory=dict)
+    countries: Annotated[Mapping[str, int], Field(description="calls by country, the largest ten")] = field(
+        default_factory=dict
+    )
+    country_count: int | None = None
+    time_zones: Annotated[int | None, Field(description="different time zones, at least")] = None
     groups: tuple[ZoneGroup, ...] = ()
     can_stop: Annotated[str | None, Field(description="what can be stopped, and until when")] = None
     simulated: Annotated[bool | None, Field(description="true: no real phone rings")] = None
+    notes: Annotated[tuple[str, ...], Field(description="worth knowing; block nothing")] = ()
     warnings: tuple[str, ...] = ()
     blocks: Annotated[tuple[str, ...], Field(description="reasons why this cannot be launched at all")] = ()
 
@@ -58,6 +87,33 @@ class Limits:
 
     max_calls_per_launch: int | None
     calling_hours: CallingWindow
+    max_calls_per_day: int | None = None
+    attempts_per_day: int = ATTEMPTS_PER_DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What was found out beside the request itself, for the preflight to judge. A default: not asked, nothing found."""
+
+    variables: tuple[str, ...] | None = None
+    """That the agent needs; None: the backend does not tell."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Number -> id of a live batch call that will call it too."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Number -> dials of the last 24 hours sent through us, at most."""
+    calls_today: int = 0
+    """Calls of other launches on the (UTC) day on which this one starts."""
+    do_not_call: frozenset[str] = frozenset()
+    """The operator's list of today."""
+    stopped_since: datetime | None = None
+    """The emergency stop."""
+    unchecked: tuple[str, ...] = ()
+    """Sentences: what could not be checked. They become warnings."""
+    notes: tuple[str, ...] = ()
+    """Sentences that the person should read, but that block nobody."""
+
+
+_NOTHING_FOUND = Surroundings()
 
 
 def preflight(
@@ -72,110 +128,142 @@ def preflight(
     limits: Limits,
     now: datetime,
     extra_warnings: Sequence[str] = (),
+    surroundings: Surroundings = _NOTHING_FOUND,
 ) -> Preflight:
     """Judge one request. `tasks` are those that would be called; None if the backend's list could not be read."""
-    from_number = request.from_number or (current.from_number if current else None)
+    launched = not isinstance(dials, Never)
+    starts_at = max(dials.time, now) if isinstance(dials, At) else now
     window = request.window or (current.window if current else None)
-    batch_zone = request.timezone or (current.timezone if current else None)
-    starts_at = _start(dials, now)
-    groups = _groups(tasks or (), window or limits.calling_hours, batch_zone, starts_at or now)
-    warnings = [*extra_warnings]
-    blocks = []
+    hours = Hours.of(window, capabilities, limits.calling_hours)
+    lines = _lines(request, current, capabilities)
+    zones = _zones(tasks or (), request.timezone or (current.timezone if current else None))
+    table = timetable(zones.most_common(), hours, starts_at, lines)
+    countries = Counter(country_of(task.to_number) or _NO_COUNTRY for task in tasks or ())
+    most_dials = _most_dials(request, current, capabilities)
+    dialled = Counter(most_dials(task) for task in tasks or ())
 
+    warnings = [*extra_warnings, *surroundings.unchecked]
+    notes = [*surroundings.notes]
     if tasks is None:
         warnings.append("The list of tasks could not be read, so that nothing of it was checked.")
-    elif not tasks:
-        blocks.append("no task is left that could be called")
-    if from_number is not None and not _looks_dialable(from_number):
-        blocks.append(f"from_number {from_number!r} is not an E.164 number")
-    calls = None if tasks is None else len(tasks)
-    if limits.max_calls_per_launch is not None and not isinstance(dials, Never):
-        known = calls if calls is not None else (current.counts.total if current else None)
-        if known is None or known > limits.max_calls_per_launch:
-            blocks.append(
-                f"{known if known is not None else 'an unknown number of'} calls are more than "
-                f"BATCHCALL_MAX_CALLS_PER_LAUNCH={limits.max_calls_per_launch}"
-            )
-    if starts_at is not None:
-        past = _named_time(request, current)
-        if past is not None and past <= now:
-            warnings.append(f"The time {_minute(past)} lies in the past: this means now.")
-        warnings += _hours_warnings(groups, window, capabilities, starts_at, limits.calling_hours)
+    else:
+        warnings += _list_warnings(tasks, request, current, capabilities, surroundings)
+        warnings += numbers.attempts_warning(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
+    if launched:
+        late = _lateness(request, current, now)
+        notes += late.notes
+        warnings += late.warnings
+        if window is not None and not is_readable(window):
+            zone = quoted(window.timezone.replace('"', "'"))
+            warnings.append(f"Its window is on the clock of {zone}, which is no known time zone: it was not checked.")
+        warnings += hours_warnings(table, hours, lines)
+        notes += hours_notes(table, now)
         if capabilities.stop in ("before_start", "never"):
             warnings.append(_STOP_SENTENCES[capabilities.stop])
 
     return Preflight(
-        calls=calls,
-        max_dials=_most_dials(tasks, request, current, capabilities),
+        calls=None if tasks is None else len(tasks),
+        max_dials=None if tasks is None else sum(each * people for each, people in dialled.items()),
+        dials_each=max(dialled, default=None),
         starts=_starts(dials, now),
+        first_start=in_words(table.first, now) if launched and table.first else None,
+        last_start=last_start(table, now) if launched else None,
+        duration=about(table.takes) if launched and table.takes else None,
         rows_read=rows_read,
         left_out=dict(Counter(str(row.kind) for row in left_out)),
-        countries=dict(Counter(country_of(task.to_number) or "unknown" for task in tasks or ()).most_common(10)),
-        groups=groups[:20],
-        can_stop=None if isinstance(dials, Never) else _STOP_SENTENCES[capabilities.stop],
+        countries=dict(countries.most_common(_MOST_COUNTRIES)),
+        country_count=None if tasks is None else len(countries.keys() - {_NO_COUNTRY}),
+        time_zones=None if tasks is None else _different(zones),
+        groups=_shown(table),
+        can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
         simulated=capabilities.simulated or None,
+        notes=tuple(notes),
         warnings=tuple(warnings),
-        blocks=tuple(blocks),
+        blocks=tuple(_blocks(tasks, request, current, limits, surroundings, starts_at if launched else None)),
     )
 
 
-def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None, backend: str) -> str:
-    """The paragraph that a person can judge."""
-    from_number = request.from_number or (current.from_number if current else None) or "the batch call's number"
-    left_out = sum(preflight.left_out.values())
-    who = "an unknown number of people" if preflight.calls is None else _people(preflight.calls, left_out)
-    name = request.name or (current.name if current else None)
-    parts = [f"Call {who} from {from_number} {_when_words(preflight.starts)}"]
-    if name:
-        # Without quotes of its own: what follows the closing one is ours, not the name's.
-        parts.append(" for " + quoted(name.replace('"', "'"), _LONGEST_NAME))
-    concurrency = request.max_concurrency or (current.max_concurrency if current else None)
-    if concurrency:
-        parts.append(f", at most {concurrency} at once")
-    if preflight.max_dials and preflight.calls and preflight.max_dials > preflight.calls:
-        parts.append(f", at most {preflight.max_dials} dials with retries")
-    text = "".join(parts) + f", through {backend}."
-    if left_out:
-        reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in preflight.left_out.items())
-        text += f" {left_out} rows are left out: {reasons}."
-    for warning in preflight.warnings:
-        text += f" {warning}"
-    if preflight.can_stop and preflight.can_stop not in preflight.warnings:
-        text += f" {preflight.can_stop}"
-    if preflight.simulated:
-        text += " The carrier is simulated: no real phone rings."
-    return text
+def _blocks(
+    tasks: Sequence[CallTask] | None,
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    limits: Limits,
+    surroundings: Surroundings,
+    launch: datetime | None,
+) -> list[str]:
+    """What no confirmation cures. `launch`: when it would be; None: no phone rings."""
+    found = []
+    if tasks is not None and not tasks:
+        found.append("no task is left that could be called")
+    from_number = request.from_number or (current.from_number if current else None)
+    if from_number is not None and not _looks_dialable(from_number):
+        found.append(f"from_number {from_number!r} is not an E.164 number")
+    if launch is None:
+        return found
+    if surroundings.stopped_since is not None:
+        found.append(
+            f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator can lift it"
+        )
+    calls = len(tasks) if tasks is not None else current.counts.total if current else None
+    told = "an unknown number of" if calls is None else str(calls)
+    launch_limit, day_limit = limits.max_calls_per_launch, limits.max_calls_per_day
+    if launch_limit is not None and (calls is None or calls > launch_limit):
+        found.append(f"{told} calls are more than BATCHCALL_MAX_CALLS_PER_LAUNCH={launch_limit}")
+    if day_limit is not None and (calls is None or calls + surroundings.calls_today > day_limit):
+        others = f" and {surroundings.calls_today} of other launches" if surroundings.calls_today else ""
+        found.append(
+            f"{told} calls{others} on {launch:%Y-%m-%d} (UTC) are more than BATCHCALL_MAX_CALLS_PER_DAY={day_limit}"
+        )
+    return found
 
 
-def _people(calls: int, left_out: int) -> str:
-    whole = f" of {calls + left_out}" if left_out else ""
-    return f"{calls}{whole} {'person' if calls == 1 and not left_out else 'people'}"
+def _list_warnings(
+    tasks: Sequence[CallTask],
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    capabilities: Capabilities,
+    surroundings: Surroundings,
+) -> Iterable[str]:
+    before = current.counts.total if current else None
+    if request.tasks is not None and before is not None and before > len(request.tasks):
+        yield f"The list shrinks from {before} to {len(request.tasks)}."
+    if capabilities.dynamic_variables:
+        told = request.tasks is not None or current is None or capabilities.returns_variables
+        yield from numbers.variables_warning(tasks, surroundings.variables, told=told)
+    yield from numbers.from_number_warning(tasks, request.from_number or (current.from_number if current else None))
+    yield from numbers.do_not_call_warning(tasks, surroundings.do_not_call)
+    yield from numbers.elsewhere_warning(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
 
 
-def _when_words(starts: str | None) -> str:
-    return "now" if starts in (None, "now") else f"at {starts}"
+@dataclass(frozen=True, slots=True)
+class _Lateness:
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def _start(dials: Dials, now: datetime) -> datetime | None:
-    if isinstance(dials, Never):
-        return None
-    return max(dials.time, now) if isinstance(dials, At) else now
+def _lateness(request: BatchCallRequest, current: BatchCall | None, now: datetime) -> _Lateness:
+    """Whether the time that was asked for is over, and by more than what is only late."""
+    named = request.trigger_at
+    if named is None and current is not None and current.status in _STILL_TO_COME:
+        named = current.scheduled_at
+    if request.send_now or named is None or now - named < timedelta(seconds=1):
+        return _Lateness()
+    if now - named <= LATE_BY:
+        return _Lateness(notes=(f"The time {minute(named)} was {distance(now - named)} ago: this means now.",))
+    return _Lateness(warnings=(f"The time {minute(named)} lies in the past: this means now.",))
 
 
 def _starts(dials: Dials, now: datetime) -> str | None:
     if isinstance(dials, Never):
         return None
-    return _minute(dials.time) if isinstance(dials, At) and dials.time > now else "now"
+    return minute(dials.time) if isinstance(dials, At) and dials.time > now else "now"
 
 
-def _named_time(request: BatchCallRequest, current: BatchCall | None) -> datetime | None:
-    if request.send_now:
+def _lines(request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities) -> int | None:
+    """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is told to be."""
+    if capabilities.simulated:
         return None
-    return request.trigger_at or (current.scheduled_at if current else None)
-
-
-def _minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M UTC")
+    return request.max_concurrency or (current.max_concurrency if current else None)
 
 
 def _looks_dialable(number: str) -> bool:
@@ -184,23 +272,37 @@ def _looks_dialable(number: str) -> bool:
 
 
 def _most_dials(
-    tasks: Sequence[CallTask] | None, request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities
-) -> int | None:
-    if tasks is None:
-        return None
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities
+) -> Callable[[CallTask], int]:
     policy = request.retry or (current.retry if current else None)
     default = policy.max_retries if policy and capabilities.retry_policy else 0
-    return sum(1 + (task.max_retries if task.max_retries is not None else default) for task in tasks)
+    return lambda task: 1 + (default if task.max_retries is None else task.max_retries)
 
 
-def _groups(
-    tasks: Sequence[CallTask], window: CallingWindow, batch_zone: str | None, start: datetime
-) -> tuple[ZoneGroup, ...]:
-    start = start.replace(microsecond=0)
-    counted = Counter(recipient_zones(task.to_number, task.timezone, batch_zone) for task in tasks)
+def _zones(tasks: Sequence[CallTask], batch_zone: str | None) -> Counter[tuple[str, ...]]:
+    """Tasks by the zones that decide for them; a name that no clock has, which a backend may give, is none."""
+    raw = Counter(recipient_zones(task.to_number, task.timezone, batch_zone) for task in tasks)
+    known: Counter[tuple[str, ...]] = Counter()
+    for zones, calls in raw.items():
+        known[tuple(filter(is_timezone, zones))] += calls
+    return known
+
+
+def _different(counted: Iterable[tuple[str, ...]]) -> int:
+    """At least so many zones: a number that fits several adds none if it may be in one that is counted."""
+    seen: set[str] = set()
+    found = 0
+    for zones in sorted(counted, key=lambda zones: (len(zones), zones)):
+        if zones and seen.isdisjoint(zones):
+            seen.update(zones)
+            found += 1
+    return found
+
+
+def _shown(table: Timetable) -> tuple[ZoneGroup, ...]:
     return tuple(
-        ZoneGroup(timezone=_zone_name(zones), calls=calls, opens=next_open(window, zones, start) if zones else None)
-        for zones, calls in counted.most_common()
+        ZoneGroup(timezone=_zone_name(group.zones), calls=group.calls, opens=group.opens)
+        for group in table.groups[:_MOST_GROUPS]
     )
 
 
@@ -208,24 +310,3 @@ def _zone_name(zones: Sequence[str]) -> str:
     most_shown = 3
     shown = "/".join(zones[:most_shown]) if zones else "unknown"
     return shown + ("/…" if len(zones) > most_shown else "")
-
-
-def _hours_warnings(
-    groups: Sequence[ZoneGroup],
-    window: CallingWindow | None,
-    capabilities: Capabilities,
-    start: datetime,
-    hours: CallingWindow,
-) -> list[str]:
-    """Where nobody keeps to a window, say who would be called outside the operator's calling hours."""
-    never = sum(group.calls for group in groups if group.opens is None)
-    enforced = capabilities.windows == "full" or (window is not None and capabilities.windows != "none")
-    found = []
-    if enforced:
-        if never:
-            found.append(f"{never} calls have no known time zone or no open hour: they will not be dialled.")
-        return found
-    late = sum(group.calls for group in groups if group.opens is None or group.opens > start)
-    if late:
-        found.append(f"{late} calls would start outside {hours.start}-{hours.end} of the called person's own time.")
-    return found
