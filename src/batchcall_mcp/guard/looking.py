@@ -42,12 +42,16 @@ class Looker:
         self._backend = backend
         self._wait_s = wait_s
 
-    async def look(self, entry: Entry) -> Looked:
-        """Settle an open entry if the backend shows that it took effect. One that cannot be read shows nothing."""
+    async def look(self, entry: Entry, current: BatchCall | None = None) -> Looked:
+        """Settle an open entry if the backend shows that it took effect. One that cannot be read shows nothing.
+
+        `current` is the batch call if it was read after the write was sent.
+        """
         if entry.batch_call_id is None:
             return await self._for_a_new_one(entry)
         try:
-            current, _ = await self._backend.get(entry.batch_call_id)
+            if current is None:
+                current, _ = await self._backend.get(entry.batch_call_id)
         except NotFound:
             if entry.operation is Operation.DELETE:
                 return await self._shown(entry, entry.batch_call_id, None, "it is no longer there.")

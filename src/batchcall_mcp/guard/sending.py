@@ -105,37 +105,41 @@ class Sender:
         self._looker = Looker(ledger, backend, wait_s=request_timeout_s + 30)
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
-        """The newest entry about a batch call, to be asked for before the batch call is read.
-
-        What is open about it is looked up first, as far as that can be done.
-        """
+        """The newest entry about a batch call, to be asked for before the batch call is read."""
         newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, backend, batch_call_id)
-        if newest is not None and newest.is_open and not await self._in_hand(newest):
-            await self._looker.look(newest)
         return 0 if newest is None else newest.write_id
 
     async def earlier(self, intent: Intent, current: BatchCall | None) -> Delivered | Again | None:
         """What an equal call did before this one; waits for one that is being sent.
+
+        Args:
+            intent: what is meant now.
+            current: the batch call, read after `intent.seen` was.
 
         Returns:
             None if this one is meant anew; Again if it may be sent once more in the place of the open one.
 
         Raises:
             OutcomeUnknown: nobody knows what became of it, and it is not safe to send it again.
+            IllegalTransition: another call changed the batch call since it was read.
             InvalidInput: its idempotency key stands for another request.
         """
         while True:
             entry = await anyio.to_thread.run_sync(self._ledger.writes.first, intent)
             if entry is None:
                 return await self._unchanged_since(intent, current)
-            entry = await self._settled(entry)
-            if entry.state is WriteState.REFUSED:
+            waited = await self._out_of_hand(entry)
+            if waited.state is WriteState.REFUSED:
                 continue
-            if entry.is_open:
-                return await self._again_or_unknown(entry, intent)
-            if not entry.is_equal(intent):
-                raise _changed_meanwhile(entry)
-            replayed = await self._replayed(entry, intent)
+            fresh = current if waited == entry and entry.write_id <= intent.seen else None
+            looked = await self._looker.look(waited, fresh) if waited.is_open else None
+            if looked is not None and looked.entry.is_open:
+                return await self._again_or_unknown(looked, intent)
+            if not waited.is_equal(intent):
+                if fresh is not None:  # it is settled now, and `current` shows what it did
+                    continue
+                raise _changed_meanwhile(waited)
+            replayed = await self._replayed(looked.entry if looked else waited, intent)
             if replayed is not None:
                 return replayed
 
@@ -205,34 +209,32 @@ class Sender:
 
     async def _after(self, winner: Entry, intent: Intent) -> Delivered:
         """Another write was recorded first: its result is the answer, if it asked for the same."""
-        if not winner.is_equal(intent):
-            raise _changed_meanwhile(winner)
-        entry = await self._settled(winner)
-        if entry.is_open:
+        entry = await self._out_of_hand(winner) if winner.is_equal(intent) else winner
+        if entry.is_open and entry.is_equal(intent):
             looked = await self._looker.look(entry)
-            raise self._unknown(looked, intent)
-        if entry.state is WriteState.DONE:
-            replayed = await self._replayed(entry, intent)
-            if replayed is not None:
-                return replayed
-        raise _changed_meanwhile(entry)
+            if looked.entry.is_open:
+                raise self._unknown(looked, intent)
+            entry = looked.entry
+        replayed = await self._replayed(entry, intent) if self._is_done(entry, intent) else None
+        if replayed is None:
+            raise _changed_meanwhile(entry)
+        return replayed
 
-    async def _settled(self, entry: Entry) -> Entry:
-        """Wait while it is being sent; then look what came of it, if that is not recorded."""
+    @staticmethod
+    def _is_done(entry: Entry, intent: Intent) -> bool:
+        return entry.state is WriteState.DONE and entry.is_equal(intent)
+
+    async def _out_of_hand(self, entry: Entry) -> Entry:
+        """The entry, once nobody is sending it any more; or still being sent, when patience is at its end."""
         pause, until = _FIRST_PAUSE_S, anyio.current_time() + self._patience_s
-        while entry.state is WriteState.SENDING and await self._in_hand(entry):
-            if anyio.current_time() > until:
-                return entry
+        while await self._in_hand(entry) and anyio.current_time() < until:
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
             entry = await self._read(entry)
-        if entry.is_open:
-            entry = (await self._looker.look(entry)).entry
         return entry
 
-    async def _again_or_unknown(self, entry: Entry, intent: Intent) -> Again:
-        looked = await self._looker.look(entry)
-        if entry.is_equal(intent) and looked.entry.state is not WriteState.DONE and not await self._in_hand(entry):
+    async def _again_or_unknown(self, looked: Looked, intent: Intent) -> Again:
+        if looked.entry.is_equal(intent) and not await self._in_hand(looked.entry):
             if looked.may_be_made_again:
                 return Again(looked.entry, f"An earlier call may not have arrived; {looked.words} It was sent again.")
             if await self._backend.keeps_keys():

@@ -77,5 +77,6 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(max(logging.INFO, getattr(logging, settings.log_level)))
     logging.getLogger("batchcall_mcp").setLevel(settings.log_level)
-    # A line for every request says nothing that the tool call's own line does not.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # A line for every request says nothing that the tool call's own line does not; nor do those of a new database.
+    for chatty in ("httpx2", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
