@@ -1,0 +1,179 @@
+"""Several servers on one PostgreSQL are one server: one launch, one code, one answer, whichever of them is asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
+
+from tests.postgresql import postgresql_url
+from tests.server.transports import ROOT, Way, client_of
+from tests.vendors import magpipe, zudu
+from tests.vendors.magpipe import Magpipe
+from tests.vendors.zudu import Zudu
+from tests.walks.stage import FROM, NEW_YORK, number
+
+PEOPLE = [number(NEW_YORK, line) for line in (0, 1, 2)]
+TASKS = [{"to_number": one} for one in PEOPLE]
+ZUDU = {"X-API-KEY": zudu.KEY, "X-API-SECRET": zudu.SECRET}
+MAGPIPE = {"X-API-KEY": magpipe.KEY}
+MODERN = Way("stateless", "auto")
+
+
+@asynccontextmanager
+async def serving(folder: Path, **variables: str) -> AsyncIterator[str]:
+    """The URL of a `batchcall-mcp serve` in a process, with a data folder of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BATCHCALL_")}
+    environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
+    process = await anyio.open_process(
+        [sys.executable, "-m", "batchcall_mcp", "serve", "--port", "0", "--stateless"],
+        env=inherited | environment | {"BATCHCALL_DATA_DIR": str(folder)},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+    )
+    async with process:
+        try:
+            assert process.stderr is not None
+            errors = BufferedByteReceiveStream(process.stderr)
+            with anyio.fail_after(30):
+                url = None
+                while url is None:
+                    line = (await errors.receive_until(b"\n", 10_000)).decode()
+                    url = re.search(r"Serving MCP on (http://127\.0\.0\.1:\d+)", line)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_read_on, errors)
+                yield url.group(1)
+                group.cancel_scope.cancel()
+        finally:
+            process.terminate()
+
+
+async def _read_on(errors: BufferedByteReceiveStream) -> None:
+    """So that no full pipe holds the server up."""
+    async for part in errors:
+        sys.stderr.write(part.decode())
+
+
+@asynccontextmanager
+async def two_servers(tmp_path: Path, **variables: str) -> AsyncIterator[tuple[str, str]]:
+    """Two processes that share nothing but the database."""
+    shared = variables | {"database_url": postgresql_url()}
+    async with serving(tmp_path / "one", **shared) as one, serving(tmp_path / "two", **shared) as two:
+        yield one, two
+
+
+async def called(url: str, headers: Mapping[str, str], tool: str, arguments: Mapping[str, Any]) -> CallToolResult:
+    async with client_of(url, MODERN, headers=headers) as client:
+        return await client.call_tool(tool, dict(arguments))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("what", ["a create that dials", "a start", "a draft"])
+async def test_of_a_hundred_equal_calls_at_once_exactly_one_arrives(tmp_path: Path, what: str) -> None:
+    vendor = Magpipe()
+    unattended = {"confirm": "off", "max_calls_per_launch": "10", "calling_hours": "00:00-24:00"}
+    arguments: dict[str, Any] = {"from_number": FROM, "tasks": TASKS}
+    tool = "create_batch_call"
+    if what == "a create that dials":
+        arguments["trigger_timestamp"] = "now"
+    if what == "a start":
+        batch = vendor._stored({"name": "November", "caller_id": FROM}, PEOPLE, "draft")
+        tool, arguments = "start_batch_call", {"batch_call_id": batch["id"], "trigger_timestamp": "now"}
+    answers: list[dict[str, Any]] = []
+
+    async def call(url: str) -> None:
+        result = await called(url, MAGPIPE, tool, arguments)
+        assert not result.is_error, result.content
+        answers.append(result.structured_content or {})
+
+    async with vendor.served() as backend:
+        variables = {"backend": "magpipe", "url": backend, **unattended}
+        async with two_servers(tmp_path, **variables) as urls:
+            with anyio.fail_after(200):
+                async with anyio.create_task_group() as group:
+                    for at in range(100):
+                        group.start_soon(call, urls[at % 2])
+    assert len(vendor.actions("start" if what == "a start" else "create")) == 1
+    assert sorted(vendor.dialled) == ([] if what == "a draft" else PEOPLE)
+    assert len(answers) == 100
+    assert len({one["batch_call"]["batch_call_id"] for one in answers}) == 1
+    assert sum("replayed" not in one for one in answers) == 1
+
+
+async def test_a_code_of_one_server_launches_at_the_other_once(tmp_path: Path) -> None:
+    vendor = Zudu()
+    async with vendor.served() as backend, two_servers(tmp_path, backend="zudu", url=backend) as (one, two):
+        made = await called(one, ZUDU, "create_batch_call", {"from_number": FROM, "tasks": TASKS})
+        name = (made.structured_content or {})["batch_call"]["batch_call_id"]
+        launch = {"batch_call_id": name, "trigger_timestamp": "now"}
+        asked = (await called(one, ZUDU, "start_batch_call", launch)).structured_content or {}
+        code = {"confirmation_code": asked["confirmation_code"]}
+
+        stolen = await called(two, {**ZUDU, "X-API-SECRET": "another"}, "start_batch_call", launch | code)
+        assert stolen.is_error
+        assert vendor.dialled == []
+        started = (await called(two, ZUDU, "start_batch_call", launch | code)).structured_content or {}
+        assert (started["result"], started.get("replayed")) == ("started", None)
+        again = (await called(one, ZUDU, "start_batch_call", launch | code)).structured_content or {}
+        assert again["replayed"] is True
+    assert vendor.dialled == PEOPLE
+
+
+async def test_a_question_of_one_server_is_answered_at_the_other_once(tmp_path: Path) -> None:
+    vendor = Magpipe()
+    launch = {"from_number": FROM, "tasks": TASKS, "trigger_timestamp": "now"}
+
+    async def never(_context: object, _parameters: object) -> ElicitResult:
+        raise AssertionError("the test answers by itself")
+
+    async def send(url: str, **answer: Any) -> CallToolResult | InputRequiredResult:
+        async with client_of(url, MODERN, headers=MAGPIPE, elicitation_callback=never) as client:
+            result: CallToolResult | InputRequiredResult = await client.session.call_tool(
+                "create_batch_call", launch, allow_input_required=True, **answer
+            )
+            return result
+
+    async with vendor.served() as backend, two_servers(tmp_path, backend="magpipe", url=backend) as (one, two):
+        asked = await send(one)
+        assert isinstance(asked, InputRequiredResult)
+        yes = {
+            "input_responses": {"confirm": ElicitResult(action="accept", content={"confirm": True})},
+            "request_state": asked.request_state,
+        }
+        for url, replayed in ((two, False), (one, True)):
+            result = await send(url, **yes)
+            assert isinstance(result, CallToolResult)
+            assert bool((result.structured_content or {}).get("replayed")) is replayed, result.content
+    assert sorted(vendor.dialled) == PEOPLE
+
+
+async def test_the_emergency_stop_of_one_machine_stops_the_other(tmp_path: Path) -> None:
+    vendor = Magpipe()
+    batch = vendor._stored({"name": "November", "caller_id": FROM}, PEOPLE, "draft")
+    launch = {"batch_call_id": batch["id"], "trigger_timestamp": "now"}
+    database = postgresql_url()
+    async with vendor.served() as backend:
+        variables = {"backend": "magpipe", "url": backend, "database_url": database, "confirm": "code"}
+        async with serving(tmp_path / "one", **variables) as url:
+            environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
+            environment |= {"BATCHCALL_DATA_DIR": str(tmp_path / "two"), "BATCHCALL_API_KEY": magpipe.KEY}
+            command = [sys.executable, "-m", "batchcall_mcp", "stop"]
+            stopped = await anyio.run_process(command, env=dict(os.environ) | environment, cwd=ROOT)
+            assert b"nothing is launched from now on" in stopped.stdout
+            refused = await called(url, MAGPIPE, "start_batch_call", launch)
+            assert refused.is_error
+            assert "emergency stop is on since" in str(refused.content)
+            await anyio.run_process([*command, "--clear"], env=dict(os.environ) | environment, cwd=ROOT)
+            asked = await called(url, MAGPIPE, "start_batch_call", launch)
+            assert (asked.structured_content or {})["result"] == "confirmation_required"
+    assert vendor.dialled == []
