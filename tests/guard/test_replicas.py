@@ -14,7 +14,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
-from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
+from mcp.client import ClientRequestContext
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from tests.postgresql import postgresql_url
 from tests.server.transports import ROOT, Way, client_of
@@ -133,7 +134,7 @@ async def test_a_question_of_one_server_is_answered_at_the_other_once(tmp_path: 
     vendor = Magpipe()
     launch = {"from_number": FROM, "tasks": TASKS, "trigger_timestamp": "now"}
 
-    async def never(_context: object, _parameters: object) -> ElicitResult:
+    async def never(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         raise AssertionError("the test answers by itself")
 
     async def send(url: str, **answer: Any) -> CallToolResult | InputRequiredResult:

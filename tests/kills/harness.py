@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from subprocess import PIPE
 from typing import Any
 
@@ -28,7 +28,7 @@ class Told:
     killed: bool
     error: bool = False
     text: str = ""
-    answer: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 0
 
     @property

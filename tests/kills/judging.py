@@ -12,7 +12,6 @@ from typing import Any
 from tests.kills.harness import Told, Zygote
 from tests.kills.scenes import SCENES, TROUBLES, Scene, Trouble
 
-
 NEVER = 10**9
 """A line that no call gets to."""
 

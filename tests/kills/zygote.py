@@ -20,7 +20,8 @@ import anyio
 import httpx2
 import sqlalchemy.engine.base
 from mcp import Client
-from mcp.types import ElicitResult, TextContent
+from mcp.client import ClientRequestContext
+from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
 import batchcall_mcp
 from batchcall_mcp.calling_hours import zones_of
@@ -74,7 +75,7 @@ class Killer:
         return self._line
 
 
-async def yes(_context: object, _parameters: object) -> ElicitResult:
+async def yes(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
     """The person agrees to everything."""
     return ElicitResult(action="accept", content={"confirm": True})
 

@@ -35,9 +35,11 @@ async def surroundings(
 
     `beside`: the batch call whose own earlier launches do not count towards the limit of a day.
     """
-    if isinstance(dials, Never):
-        return Surroundings()
     found = _Found(relay, tasks or ())
+    if isinstance(dials, Never):
+        # Where the tasks do not come back with their variables, nobody can look for a missing one later.
+        kept = relay.backend.capabilities.returns_variables or not tasks
+        return Surroundings() if kept else Surroundings(variables=await found.variables(agent_id, from_number))
     starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
     around = Surroundings(
         variables=await found.variables(agent_id, from_number),

@@ -24,7 +24,7 @@ def from_number_warning(tasks: Sequence[CallTask], from_number: str | None) -> l
 def do_not_call_warning(tasks: Sequence[CallTask], never: frozenset[str]) -> list[str]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
     found = sum(task.to_number in never for task in tasks) if never else 0
-    return [f"Now on the do-not-call list: {found} of them."] if found else []
+    return [f"{_of_the_numbers(found)} now on the do-not-call list."] if found else []
 
 
 def elsewhere_warning(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], own_id: str | None) -> list[str]:

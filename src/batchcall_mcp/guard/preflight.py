@@ -127,7 +127,6 @@ def preflight(
     capabilities: Capabilities,
     limits: Limits,
     now: datetime,
-    extra_warnings: Sequence[str] = (),
     surroundings: Surroundings = _NOTHING_FOUND,
 ) -> Preflight:
     """Judge one request. `tasks` are those that would be called; None if the backend's list could not be read."""
@@ -142,7 +141,7 @@ def preflight(
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
 
-    warnings = [*extra_warnings, *surroundings.unchecked]
+    warnings = [*surroundings.unchecked]
     notes = [*surroundings.notes]
     if tasks is None:
         warnings.append("The list of tasks could not be read, so that nothing of it was checked.")
