@@ -14,7 +14,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, parts_that_fit, read_source
 from batchcall_mcp.batch_calls.surroundings import surroundings
-from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.errors import ConfigurationError, InvalidInput
 from batchcall_mcp.guard.preflight import Preflight, preflight
 from batchcall_mcp.model import (
     Account,
@@ -39,6 +39,8 @@ class BackendFacts:
     account: Account
     files: tuple[ListedFile, ...]
     now: datetime
+    calls_left_today: int | None = None
+    """Of BATCHCALL_MAX_CALLS_PER_DAY, until midnight UTC; None: there is no such limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,25 @@ async def backend_facts(relay: Relay, name_contains: str | None, limit: int) -> 
     files: tuple[ListedFile, ...] = ()
     if relay.local_files:
         files = await anyio.to_thread.run_sync(list_files, relay.settings.files, _FILES_SHOWN)
-    return BackendFacts(account=_narrow(account, name_contains, limit), files=files, now=relay.clock())
+    left, stopped = await _left_today(relay)
+    account = replace(account, notes=(*stopped, *account.notes))
+    narrowed = _narrow(account, name_contains, limit)
+    return BackendFacts(account=narrowed, files=files, now=relay.clock(), calls_left_today=left)
+
+
+async def _left_today(relay: Relay) -> tuple[int | None, tuple[str, ...]]:
+    """What is left of the limit of a day, and what stands in the way of every launch."""
+    most = relay.settings.max_calls_per_day
+    try:
+        ledger = await relay.open_ledger()
+        since = await anyio.to_thread.run_sync(ledger.stops.since)
+        used = 0 if most is None else await anyio.to_thread.run_sync(ledger.writes.calls_on, relay.clock())
+    except ConfigurationError as error:
+        return None, (error.message,)
+    stopped = (
+        () if since is None else (f"The emergency stop is on since {since:%Y-%m-%d %H:%M UTC}: nothing launches.",)
+    )
+    return None if most is None else max(most - used, 0), stopped
 
 
 def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:

@@ -31,7 +31,7 @@ from batchcall_mcp.server.results import (
 
 _CONFIRMATION = {
     "auto": "the person is asked by the client; where it cannot ask, with a one-time code",
-    "person": "only by a person's own answer to the client's question",
+    "person": "only by a person: the client's question, or `batchcall-mcp approve` in a terminal",
     "code": "with a one-time code, after the person's yes",
     "off": "nobody is asked; warnings block",
 }
@@ -59,6 +59,8 @@ async def get_backend(
             max_tasks=capabilities.max_tasks,
             max_concurrency=capabilities.max_concurrency,
             max_calls_per_launch=settings.max_calls_per_launch,
+            max_calls_per_day=settings.max_calls_per_day,
+            calls_left_today=facts.calls_left_today,
             outcomes_told_apart=[str(status) for status in capabilities.outcomes],
             confirmation=_CONFIRMATION[settings.confirm],
             mode=settings.mode,

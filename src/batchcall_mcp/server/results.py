@@ -107,6 +107,8 @@ class BackendResult(BaseModel):
     max_tasks: Annotated[int | None, Field(description="most tasks in one batch call")] = None
     max_concurrency: int | None = None
     max_calls_per_launch: int | None = None
+    max_calls_per_day: int | None = None
+    calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
     outcomes_told_apart: list[str] = []
     confirmation: Annotated[str, Field(description="how launches are confirmed")]
     mode: str
