@@ -201,7 +201,8 @@ def _blocks(
         return found
     if surroundings.stopped_since is not None:
         found.append(
-            f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: `batchcall-mcp stop --clear`"
+            f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: "
+            "`batchcall-mcp stop --clear`"
         )
     calls = len(tasks) if tasks is not None else current.counts.total if current else None
     told = "an unknown number of" if calls is None else str(calls)
