@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ READS = ("get_batch_call", "list_batch_calls")
 WRITES = ("create_batch_call", "start_batch_call", "cancel_batch_call")
 MIB = 1024 * 1024
 ANSWER = "an answer"
+FOUND = "an answer, found by a look"
 UNKNOWN = "outcome_unknown"
 AWAY = "backend_unavailable"
 ODD = "unexpected_response"
@@ -27,7 +28,7 @@ ODD = "unexpected_response"
 
 @dataclass(frozen=True)
 class Expected:
-    """What the model gets: an error's code or an answer; and how many requests the backend sees for it."""
+    """What the model gets: an error's code or an answer; and how many requests of its own the backend sees for it."""
 
     code: str
     requests: int
@@ -37,7 +38,8 @@ class Expected:
 class Fault:
     """One thing that goes wrong. `done`: a write has taken effect all the same. `waits`: only the time limit ends it.
 
-    `reachable` False: nobody listens there. `but` names a tool, or a backend and a tool, for which it is otherwise.
+    `stays`: all that is asked after it goes wrong too. `reachable` False: nobody listens there. `read` and `write` are
+    what an adapter is promised to say; `but` names a tool, or a backend and a tool, for which it is otherwise.
     """
 
     name: str
@@ -46,13 +48,20 @@ class Fault:
     write: Expected
     done: bool = True
     waits: bool = False
+    stays: bool = False
     reachable: bool = True
     but: Mapping[str, Expected] = field(default_factory=dict)
 
-    def expected(self, backend: str, tool: str) -> Expected:
-        """What is promised for one cell."""
+    def said(self, backend: str, tool: str) -> Expected:
+        """What is promised of the adapter for one cell."""
         usual = self.read if tool in READS else self.write
         return self.but.get(f"{backend} {tool}") or self.but.get(tool) or usual
+
+    def expected(self, backend: str, tool: str) -> Expected:
+        """What is promised of the tool: a write of unknown outcome is looked up, and an effect that shows is told."""
+        said = self.said(backend, tool)
+        shows = self.done and not self.stays
+        return replace(said, code=FOUND) if said.code == UNKNOWN and shows else said
 
 
 LOST = (Expected(AWAY, 3), Expected(UNKNOWN, 1))
@@ -150,8 +159,8 @@ STATUSES: dict[int, tuple[Expected, Expected]] = {
 }
 """By status; a round hundred stands for all of it that are not named."""
 
-# Both may answer just "yes": what came of it is read from the batch call itself.
-_LOOKED_UP = {"start_batch_call": Expected(ANSWER, 1), "cancel_batch_call": Expected(ANSWER, 1)}
+# Both may answer just "yes": that is no lost answer, and what came of it is read from the batch call itself.
+_READ_BACK = {"start_batch_call": Expected(ANSWER, 1), "cancel_batch_call": Expected(ANSWER, 1)}
 
 FAULTS: tuple[Fault, ...] = (
     Fault("nobody listens there", lambda _good: server.hang_up, Expected(AWAY, 0), Expected(AWAY, 0), reachable=False),
@@ -160,6 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the answer is late, but in time", lambda good: server.late(0.05, answer(200, good.body)), *FINE),
     Fault("reset before it is carried out", lambda _good: server.reset_after(b""), *LOST, done=False),
     Fault("reset after it was carried out", lambda _good: server.reset_after(b""), *LOST),
+    Fault("carried out, and no answer to anything from then on", lambda _good: server.hang_up, *LOST, stays=True),
     Fault("reset in the middle of the answer", lambda _good: server.reset, *LOST),
     Fault("hung up without an answer", lambda _good: server.hang_up, *LOST),
     Fault("half a header", lambda _good: server.exactly(b"HTTP/1.1 200 OK\r\ncontent-le"), *LOST),
@@ -178,8 +188,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a page instead of JSON", lambda good: answer(200, page(good), content_type="text/html"), *UNREADABLE),
     Fault("the right JSON called text", lambda good: answer(200, good.body, content_type="text/plain"), *FINE),
     Fault("nothing at all, with 200", _as(""), *UNREADABLE),
-    Fault("an object with nothing in it", _as("{}"), *UNREADABLE, but=_LOOKED_UP),
-    Fault("204: success without a content", lambda _good: answer(204), *UNREADABLE, but=_LOOKED_UP),
+    Fault("an object with nothing in it", _as("{}"), *UNREADABLE, but=_READ_BACK),
+    Fault("204: success without a content", lambda _good: answer(204), *UNREADABLE, but=_READ_BACK),
     Fault("half of the JSON", lambda good: answer(200, good.body[: len(good.body) // 2]), *UNREADABLE),
     Fault("a list instead of an object", _as('[{"id": "x"}]'), *UNREADABLE),
     Fault("a text instead of an object", _as('"success"'), *UNREADABLE),

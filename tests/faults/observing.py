@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from unittest import mock
 
@@ -25,8 +27,10 @@ from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.backends.http import BUDGET_S, TRIES, BackendHttp, open_client
 from batchcall_mcp.backends.zudu import ZuduBackend
 from batchcall_mcp.errors import BatchCallError
+from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.model import BatchCallRequest, CallTask
-from tests.faults.matrix import ANSWER, READS, SECRETS, WRITES, Expected, Fault, status_fault
+from batchcall_mcp.settings import Settings
+from tests.faults.matrix import ANSWER, FOUND, READS, SECRETS, WRITES, Expected, Fault, status_fault
 from tests.faults.server import Asked, Front, RawServer, answer, fronted, raw_server
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
@@ -40,8 +44,10 @@ PEOPLE = [number(NEW_YORK, 0), number(NEW_YORK, 1)]
 # Short enough to be waited for, long enough that a busy machine answers what is not aimed at within it.
 SHORT_S, LONG_S = 1.0, 10.0
 LARGEST_ERROR, LARGEST_ANSWER = 2_000, 60_000
+LOST_WORDS = "The backend's answer was lost; "
 NEXT_STEP = re.compile(
     r"[a-z]+_batch_calls?\b|get_backend|BATCHCALL_[A-Z]+|[Tt]ry again|Use a key|Check the account|Send fewer tasks"
+    r"|repeating this same call looks again"
 )
 
 
@@ -57,10 +63,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class Vendor:
-    """A simulator with a draft and a scheduled batch call in it; `dialled` is what it called."""
+    """A simulator with a draft and a scheduled batch call among its `batches`; `dialled` is what it called."""
 
     backend: Backend
     app: ASGIApp
+    batches: Mapping[str, object]
     dialled: Sequence[str]
     request_of: Callable[[str], Callable[[Asked], bool]]
     variables: dict[str, str]
@@ -104,7 +111,7 @@ def vendor_of(backend: Backend) -> Vendor:
     def request_of(tool: str) -> Callable[[Asked], bool]:
         return lambda asked: (asked.method, asked.path) == requests[tool]
 
-    return Vendor(backend, simulator.recording, simulator.dialled, request_of, variables)
+    return Vendor(backend, simulator.recording, simulator.batches, simulator.dialled, request_of, variables)
 
 
 def _magpipe() -> Vendor:
@@ -120,7 +127,7 @@ def _magpipe() -> Vendor:
         return lambda asked: asked.path == "/batch-calls" and asked.json.get("action") == action
 
     variables = {"backend": "magpipe", "api_key": magpipe.KEY}
-    return Vendor("magpipe", simulator.recording, simulator.dialled, request_of, variables)
+    return Vendor("magpipe", simulator.recording, simulator.batches, simulator.dialled, request_of, variables)
 
 
 @dataclass(frozen=True)
@@ -136,26 +143,32 @@ class Stage:
     async def observe(self, fault: Fault, tool: str) -> Observed:
         """Call a tool whose own request (none of those before and after it) goes wrong.
 
-        Fails if the answer comes too late, tells what it must not, or lacks what it must have, or if anything went to
-        the other origin.
+        Fails if the answer comes too late, tells what it must not, or lacks what it must have, if it is about another
+        batch call than the one that was made, if more than one was made, or if anything went to the other origin.
         """
         self.front.aim, self.front.hit = self.vendor.request_of(tool), 0
-        self.front.fault, self.front.done = fault.make, fault.done
+        self.front.fault, self.front.done, self.front.stays = fault.make, fault.done, fault.stays
+        before = set(self.vendor.batches)
         with anyio.fail_after(TRIES * self.limit_s + BUDGET_S):
             result = await self.model.client.call_tool(tool, _arguments(tool))
-        self.front.aim = lambda _asked: False
+        self.front.aim, self.front.stays = lambda _asked: False, False
         text = "".join(block.text for block in result.content if isinstance(block, TextContent))
         _check(text, tool, is_error=bool(result.is_error))
         if not result.is_error:
             assert json.loads(text) == result.structured_content
+        made = set(self.vendor.batches) - before
+        assert len(made) == (tool == "create_batch_call" and fault.done and self.front.hit > 0)
+        assert result.is_error or all(f'"batch_call_id":"{one}"' in text for one in made)
         assert self.elsewhere.requests == [], "credentials went to another origin"
         assert len(self.vendor.dialled) == len(set(self.vendor.dialled)), "somebody was called twice"
-        code = text[1 : text.index("]")] if result.is_error else ANSWER
+        code = text[1 : text.index("]")] if result.is_error else FOUND if LOST_WORDS in text else ANSWER
         return Observed(self.vendor.backend, tool, Expected(code, self.front.hit), text)
 
 
 @asynccontextmanager
-async def staged(backend: Backend, *, limit_s: float = LONG_S, reachable: bool = True) -> AsyncIterator[Stage]:
+async def staged(
+    backend: Backend, *, limit_s: float = LONG_S, reachable: bool = True, **variables: str
+) -> AsyncIterator[Stage]:
     """A server in this process, its backend behind a door, and a person who says yes."""
     vendor = vendor_of(backend)
     async with AsyncExitStack() as stack:
@@ -165,8 +178,8 @@ async def staged(backend: Backend, *, limit_s: float = LONG_S, reachable: bool =
         else:
             async with fronted(vendor.app, elsewhere.url) as front:
                 pass
-        variables = {**vendor.variables, "url": front.url, "request_timeout_s": str(limit_s)}
-        model = await stack.enter_async_context(playing("auto", Person("yes"), **variables))
+        given = {**vendor.variables, "url": front.url, "request_timeout_s": str(limit_s), **variables}
+        model = await stack.enter_async_context(playing("auto", Person("yes"), **given))
         if reachable:
             # What happens once in a process (connecting, first imports) is over before a time limit is waited for.
             await model.call("list_batch_calls")
@@ -182,16 +195,17 @@ def impatient() -> Iterator[None]:
 
 
 async def observe(fault: Fault, tools: Sequence[str] = (*READS, *WRITES)) -> list[Observed]:
-    """All cells of one fault."""
+    """All cells of one fault, with a ledger that has seen nothing else: another backend may get the same port later."""
     cells: list[Observed] = []
 
     async def on(backend: Backend) -> None:
         limit_s = SHORT_S if fault.waits else LONG_S
-        async with staged(backend, limit_s=limit_s, reachable=fault.reachable) as stage:
+        async with staged(backend, limit_s=limit_s, reachable=fault.reachable, data_dir=data_dir) as stage:
             for tool in tools:
                 cells.append(await stage.observe(fault, tool))  # noqa: PERF401 - one after the other
 
-    with impatient():
+    with impatient(), tempfile.TemporaryDirectory() as data_dir:
+        Ledger.open(Settings(data_dir=Path(data_dir))).close()  # before three servers come to it at once
         async with anyio.create_task_group() as group:
             for backend in BACKENDS:
                 group.start_soon(on, backend)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from tests.faults.matrix import ANSWER, READS, WRITES, Expected
+from tests.faults.matrix import ANSWER, FOUND, READS, WRITES, Expected
 from tests.faults.observing import Observed
 from tests.server.transports import ROOT
 
@@ -63,6 +63,6 @@ def _told(cells: Sequence[Observed]) -> str:
 
 
 def _in_words(expected: Expected) -> str:
-    what = "the answer" if expected.code == ANSWER else f"`{expected.code}`"
+    what = {ANSWER: "the answer", FOUND: "the answer after a look"}.get(expected.code, f"`{expected.code}`")
     times = {0: "nothing arrives", 1: "asked once"}.get(expected.requests, f"asked {expected.requests} times")
     return f"{what}, {times}"

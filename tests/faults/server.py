@@ -86,21 +86,26 @@ class RawServer:
 
 @dataclass
 class Front:
-    """A vendor behind a door. `aim` says which requests go wrong, `fault` how, `done` whether they take effect."""
+    """A vendor behind a door. `aim` says which requests go wrong, `fault` how, `done` whether they take effect.
+
+    `stays`: after the first of them so does every other, without an effect. `hit` counts those that were aimed at.
+    """
 
     vendor: httpx2.AsyncClient
     elsewhere: str
     aim: Callable[[Asked], bool] = lambda _asked: False
     fault: Callable[[Good], Answerer] = lambda good: answer(500, good.credentials)
     done: bool = True
+    stays: bool = False
     hit: int = 0
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await _asked(reader)
+        gone = self.stays and self.hit > 0
         aimed_at = self.aim(asked)
         self.hit += aimed_at
-        if aimed_at and not self.done:
+        if gone or (aimed_at and not self.done):
             await self.fault(Good(b"", asked.credentials, self.elsewhere))(reader, writer)
             return
         said = await self.vendor.request(asked.method, asked.target, headers=asked.headers, content=asked.body)
