@@ -394,8 +394,10 @@ class TestBlocks:
         found = judged(surroundings=around(stopped_since=datetime(2026, 11, 23, 17, 30, tzinfo=UTC)))
 
         assert found.blocks == (
-            "the emergency stop is on since 2026-11-23 17:30 UTC; only the operator lifts it: "
-            "`batchcall-mcp stop --clear`",
+            (
+                "the emergency stop is on since 2026-11-23 17:30 UTC; only the operator lifts it: "
+                "`batchcall-mcp stop --clear`"
+            ),
         )
 
     def test_calls_of_the_day_are_added_to_those_of_other_launches(self) -> None:
