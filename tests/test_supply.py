@@ -13,9 +13,14 @@ import pytest
 from tests.server.transports import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-DEPENDENCIES: list[str] = PROJECT["project"]["dependencies"]
-EXTRAS: list[str] = [one for extra in PROJECT["project"]["optional-dependencies"].values() for one in extra]
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+DEPENDENCIES: list[str] = [
+    *PROJECT["project"]["dependencies"],
+    *(one for extra, members in EXTRAS.items() if extra != "dev" for one in members),
+]
 REASONS = (ROOT / "docs/decisions/dependencies.md").read_text(encoding="utf-8")
+REASONS_OF_TESTS = (ROOT / "docs/decisions/development-dependencies.md").read_text(encoding="utf-8")
+EXPLAINED = [(one, REASONS) for one in DEPENDENCIES] + [(one, REASONS_OF_TESTS) for one in EXTRAS["dev"]]
 CALENDAR_VERSIONS = {"tzdata"}
 """Data without an API: the newest is always meant, or summer times are wrong."""
 
@@ -32,27 +37,32 @@ def name_of(requirement: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *EXTRAS])
+@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *EXTRAS["dev"]])
 def test_every_dependency_has_a_lower_and_an_upper_bound(requirement: str) -> None:
     assert ">=" in requirement
     assert ("<" in requirement) != (name_of(requirement) in CALENDAR_VERSIONS)
 
 
-@pytest.mark.parametrize("requirement", DEPENDENCIES)
-def test_every_dependency_has_its_reason(requirement: str) -> None:
-    rows = [line for line in REASONS.splitlines() if line.startswith("|") and f"`{name_of(requirement)}`" in line]
+@pytest.mark.parametrize(("requirement", "page"), EXPLAINED, ids=[one for one, _ in EXPLAINED])
+def test_every_dependency_has_its_reason(requirement: str, page: str) -> None:
+    rows = [line for line in page.splitlines() if line.startswith("|") and f"`{name_of(requirement)}`" in line]
     assert len(rows) == 1
     assert len(rows[0].split("|")[2].strip()) > 20
 
 
-def test_no_reason_is_left_of_a_dependency_that_went() -> None:
+@pytest.mark.parametrize(
+    ("page", "requirements"),
+    [(REASONS, DEPENDENCIES), (REASONS_OF_TESTS, EXTRAS["dev"])],
+    ids=["of the package", "of the tests"],
+)
+def test_no_reason_is_left_of_a_dependency_that_went(page: str, requirements: list[str]) -> None:
     told = {
         name
-        for line in REASONS.splitlines()
+        for line in page.splitlines()
         if line.startswith("| `")
         for name in re.findall(r"`([a-z0-9-]+)`", line.split("|")[1])
     }
-    assert told == {name_of(requirement) for requirement in DEPENDENCIES}
+    assert told - set(EXTRAS) == {name_of(requirement) for requirement in requirements}
 
 
 def committed() -> list[Path]:
