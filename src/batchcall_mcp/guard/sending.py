@@ -8,7 +8,6 @@ at the backend does not show, twice, the second time long after the first reques
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from batchcall_mcp.backends.base import Backend, Operation
 from batchcall_mcp.errors import (
     BatchCallError,
     ConfigurationError,
-    IllegalTransition,
     NotFound,
     OutcomeUnknown,
 )
@@ -31,6 +29,7 @@ from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.entries import STOPS, Entry, Intent, Token, WriteState
 from batchcall_mcp.guard.looking import Looked, Looker
 from batchcall_mcp.guard.settlement import is_as_left
+from batchcall_mcp.guard.telling import changed_meanwhile, in_words, moment, unknown
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class Sender:
             if not waited.is_equal(intent):
                 if fresh is not None:  # it is settled now, and `current` shows what it did
                     continue
-                raise _changed_meanwhile(waited)
+                raise changed_meanwhile(waited)
             replayed = await self._replayed(looked.entry if looked else waited, intent)
             if replayed is not None:
                 return replayed
@@ -149,7 +148,7 @@ class Sender:
             return None
         newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, intent.backend, intent.batch_call_id)
         same = newest is not None and newest.state is WriteState.DONE and newest.is_equal(intent)
-        return _moment(newest.at) if newest is not None and same else None
+        return moment(newest.at) if newest is not None and same else None
 
     async def send(
         self, intent: Intent, send: Send, *, token: Token | None = None, again: Again | None = None
@@ -188,9 +187,9 @@ class Sender:
                 self._note(intent, looked.entry, "done", began)
                 note = f"The backend's answer was lost; {looked.words}"
                 gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
-                return Delivered(batch_call=looked.batch_call or gone, at=_moment(entry.sent_at), note=note)
+                return Delivered(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
             self._note(intent, entry, "unknown", began)
-            raise self._unknown(looked, intent, error) from error
+            raise unknown(looked, intent, error) from error
         except BatchCallError as error:
             await self._finish(entry, WriteState.REFUSED)
             self._note(intent, entry, error.code, began)
@@ -205,7 +204,7 @@ class Sender:
             await self._finish(entry, WriteState.DONE, made)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
-        return Delivered(batch_call=made, at=_moment(entry.at), replayed=made.replayed, note=why)
+        return Delivered(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
 
     async def _after(self, winner: Entry, intent: Intent) -> Delivered:
         """Another write was recorded first: its result is the answer, if it asked for the same."""
@@ -213,11 +212,11 @@ class Sender:
         if entry.is_open and entry.is_equal(intent):
             looked = await self._looker.look(entry)
             if looked.entry.is_open:
-                raise self._unknown(looked, intent)
+                raise unknown(looked, intent)
             entry = looked.entry
         replayed = await self._replayed(entry, intent) if self._is_done(entry, intent) else None
         if replayed is None:
-            raise _changed_meanwhile(entry)
+            raise changed_meanwhile(entry)
         return replayed
 
     @staticmethod
@@ -240,7 +239,7 @@ class Sender:
             if await self._backend.keeps_keys():
                 why = "An earlier equal call got no answer; it was sent again with the same idempotency key."
                 return Again(looked.entry, why)
-        raise self._unknown(looked, intent)
+        raise unknown(looked, intent)
 
     async def _replayed(self, entry: Entry, intent: Intent) -> Delivered | None:
         """What the earlier one made, as it is now; None if it is gone, and so meant anew."""
@@ -250,12 +249,12 @@ class Sender:
         except NotFound:
             if intent.key is not None or entry.dials:
                 raise NotFound(
-                    f"An equal call made {entry.batch_call_id} at {_minute(entry.at)}, which is no longer there. "
+                    f"An equal call made {entry.batch_call_id} at {in_words(entry.at)}, which is no longer there. "
                     "Nothing was sent. To mean it anew, give a new idempotency_key."
                 ) from None
             await anyio.to_thread.run_sync(self._ledger.writes.note_gone, entry.write_id)
             return None
-        return Delivered(batch_call=current, at=_moment(entry.at), replayed=True)
+        return Delivered(batch_call=current, at=moment(entry.at), replayed=True)
 
     async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> Delivered | None:
         """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
@@ -271,7 +270,7 @@ class Sender:
         ):
             return None
         self._note(intent, newest, "replayed")
-        return Delivered(batch_call=current, at=_moment(newest.at), replayed=True)
+        return Delivered(batch_call=current, at=moment(newest.at), replayed=True)
 
     async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
         """Record the outcome. If that fails the write stays open, and is looked up when it matters."""
@@ -294,33 +293,6 @@ class Sender:
 
     async def _read(self, entry: Entry) -> Entry:
         return await anyio.to_thread.run_sync(self._ledger.writes.entry, entry.write_id) or entry
-
-    def _unknown(self, looked: Looked, intent: Intent, lost: OutcomeUnknown | None = None) -> OutcomeUnknown:
-        entry = looked.entry
-        of = f" for {entry.batch_call_id}" if entry.batch_call_id else ""
-        begin = (
-            lost.happened
-            if lost is not None
-            else f"The outcome of {entry.tool}{of}, sent at {_minute(entry.sent_at)}, is not known. Nothing was sent "
-            "by this call."
-        )
-        if not entry.is_equal(intent):
-            following = f"Until it is, nothing else launches {entry.batch_call_id}. {_BY_A_PERSON}"
-        elif entry.dials:
-            following = (
-                "It may still take effect, so it is never sent again unless the backend shows that it is safe. Report "
-                f"what is there; repeating this same call looks again. {_BY_A_PERSON}"
-            )
-        elif entry.operation is Operation.CREATE:
-            when = f"in {math.ceil(looked.again_in_s)} s" if looked.again_in_s else "now"
-            following = (
-                f"A draft dials nobody. Repeat this same call {when}: it looks again, and makes the draft only if it "
-                "is still absent. list_batch_calls shows what is there."
-            )
-        else:
-            following = "It dials nobody. Read it with get_batch_call, then repeat this same call if it is needed."
-        text = f"{begin} {looked.words} {following.format(entry=entry.write_id)} (Ledger entry {entry.write_id}.)"
-        return OutcomeUnknown(text)
 
     def _note(self, intent: Intent, entry: Entry, outcome: str, began: float | None = None) -> None:
         self._audit.note(
@@ -346,24 +318,3 @@ async def unrecorded(operation: Operation, send: Send, why: ConfigurationError) 
     made = await send(Ticket(f"{operation}-{secrets.token_hex(16)}", None))
     note = "The ledger could not be used: this is not recorded in it."
     return Delivered(batch_call=made, at=datetime.now(UTC), note=note)
-
-
-_BY_A_PERSON = (
-    "A person who sees at the backend itself what happened settles it in a terminal: "
-    "`batchcall-mcp ledger resolve {entry} made` or `not-made`."
-)
-
-
-def _changed_meanwhile(entry: Entry) -> IllegalTransition:
-    return IllegalTransition(
-        f"Another call ({entry.tool}, {_minute(entry.at)}) changed {entry.batch_call_id or 'it'} meanwhile. Nothing "
-        "was sent by this call. Read it with get_batch_call and decide again."
-    )
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _minute(milliseconds: int) -> str:
-    return f"{_moment(milliseconds):%Y-%m-%d %H:%M:%S UTC}"
