@@ -85,6 +85,18 @@ async def test_the_wheel_alone_lists_its_tools(fresh: Path, tmp_path: Path) -> N
             assert "create_batch_call" in [tool.name for tool in (await client.list_tools()).tools]
 
 
+@pytest.mark.timeout(300)
+def test_the_wheel_alone_makes_its_ledger(fresh: Path, tmp_path: Path) -> None:
+    """Its migrations and all that they need are in it."""
+    command = [str(fresh / "batchcall-mcp"), "ledger"]
+    environment = UNTRACED | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
+    said = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert said.stdout == "The outcome of every write is known.\n"
+    assert (tmp_path / "data" / "ledger.db").stat().st_mode & 0o777 == 0o600
+
+
 def _installed(python: str) -> set[str]:
     listing = "from importlib.metadata import distributions as d; print(*{one.name.lower() for one in d()})"
     found = subprocess.run([python, "-c", listing], capture_output=True, text=True, check=True, timeout=30)
