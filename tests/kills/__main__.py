@@ -35,7 +35,7 @@ async def judged(count: int, seed: int) -> list[Verdict]:
 def table(verdicts: list[Verdict]) -> list[str]:
     """A row a scene."""
     lines = [
-        "| what was asked | points | died | the same call again told | a person had to say |",
+        "| backend and call | points | died | the same call again answered | settled by a person as not made |",
         "|---|---|---|---|---|",
     ]
     for scene in SCENES:

@@ -12,6 +12,7 @@ import pytest
 from tests.kills.harness import zygote
 from tests.kills.judging import Judge, points
 from tests.kills.scenes import SCENES, TROUBLES
+from tests.server.transports import ROOT
 
 SEED = 20261124
 CHUNKS, CHUNK = 8, 25
@@ -37,3 +38,10 @@ def test_the_points_meet_every_scene_and_every_trouble() -> None:
     assert {one.scene for one in chosen} == set(SCENES)
     assert {one.trouble for one in chosen} == {"none", *TROUBLES}
     assert {(one.mode, one.lags) for one in chosen} == {(m, b) for m in ("auto", "legacy") for b in (True, False)}
+
+
+def test_the_page_tells_of_as_many_points_as_are_tried_here() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    points_told = f"| all | {CHUNKS * CHUNK} | {CHUNKS * CHUNK} | done twice 0, lost without a word 0 |"
+    assert points_told in page
+    assert "`python -m tests.kills`" in page
