@@ -54,8 +54,8 @@ class Player:
         assert not result.isError, result.content[0].text
         return result.structuredContent
 
-    async def draft(self):
-        made = await self.call("create_batch_call", from_number="+14155550100", tasks=TASKS)
+    async def draft(self, key):
+        made = await self.call("create_batch_call", from_number="+14155550100", tasks=TASKS, idempotency_key=key)
         return made["batch_call"]["batch_call_id"]
 
     async def start(self, batch_call_id):
@@ -102,14 +102,15 @@ async def main(at):
                 "protocol": opened.protocolVersion,
                 "tools": [tool.name for tool in (await session.list_tools()).tools],
             }
-            launched = await player.draft()
+            launched = await player.draft("first")
             answer = await player.start(launched)
             assert not answer.isError, answer.content[0].text
             seen["yes"] = answer.structuredContent
             person.yes = False
-            refused = await player.start(await player.draft())
+            refused = await player.start(await player.draft("second"))
             seen["no"] = {"error": refused.isError, "text": refused.content[0].text}
             seen["questions"] = person.questions
+            seen["replay"] = await player.draft("first") == launched
             seen["watch"] = await player.cancelled_watch(launched)
             seen["afterwards"] = await player.call("get_batch_call", batch_call_id=launched)
     print(json.dumps(seen))

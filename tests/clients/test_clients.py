@@ -64,6 +64,8 @@ def test_a_client_drafts_is_asked_launches_is_refused_and_cancels(
     assert len(seen["questions"]) == 2
     assert all(question.startswith("Call 2 people from +14155550100 now") for question in seen["questions"])
 
+    assert seen["replay"] is True
+
     # A cancelled watch has no result; over streamable HTTP its stream of 2025 has to end with something.
     assert [came for came in seen["watch"] if came.strip('"') != "Request cancelled"] == []
     assert seen["afterwards"]["batch_call"]["status"] == "running"

@@ -52,8 +52,8 @@ async function call(client, name, args) {
   return result.structuredContent;
 }
 
-async function draft(client) {
-  const made = await call(client, "create_batch_call", { from_number: "+14155550100", tasks: TASKS });
+async function draft(client, idempotency_key) {
+  const made = await call(client, "create_batch_call", { from_number: "+14155550100", tasks: TASKS, idempotency_key });
   return made.batch_call.batch_call_id;
 }
 
@@ -97,14 +97,15 @@ wire.setProtocolVersion = (version) => {
 };
 await client.connect(wire);
 const seen = { protocol, tools: (await client.listTools()).tools.map((one) => one.name) };
-const launched = await draft(client);
+const launched = await draft(client, "first");
 const answer = await start(client, launched);
 if (answer.isError) throw new Error(answer.content[0].text);
 seen.yes = answer.structuredContent;
 person.yes = false;
-const refused = await start(client, await draft(client));
+const refused = await start(client, await draft(client, "second"));
 seen.no = { error: refused.isError, text: refused.content[0].text };
 seen.questions = person.questions;
+seen.replay = (await draft(client, "first")) === launched;
 seen.watch = await cancelledWatch(client, wire, launched);
 seen.afterwards = await call(client, "get_batch_call", { batch_call_id: launched });
 await client.close();
