@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +155,25 @@ def test_a_write_is_in_hand_until_its_process_is_gone(ledger: Ledger, settings: 
     other.close()
     assert not ledger.writes.is_in_hand(entry)
     assert not ledger.writes.is_in_hand(entry), "and it stays so"
+
+
+def test_files_of_processes_that_died_long_ago_do_not_pile_up(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "owners"
+    folder.mkdir()
+    old, young = folder / "old.lock", folder / "young.lock"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    ledger = Ledger.open(Settings(data_dir=tmp_path), clock)
+    ledger.writes.begin(START)
+    mine = [path for path in folder.iterdir() if path != young]
+    assert (old.exists(), young.exists(), len(mine)) == (False, True, 1)
+    os.utime(mine[0], (0, 0))
+    other = Ledger.open(Settings(data_dir=tmp_path), clock)
+    other.writes.begin(CREATE)
+    assert mine[0].exists(), "a process that has run for days is alive all the same"
+    other.close()
+    ledger.close()
 
 
 def test_only_one_takes_an_open_write_over(ledger: Ledger, settings: Settings, clock: Clock) -> None:

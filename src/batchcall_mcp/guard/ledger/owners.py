@@ -9,11 +9,14 @@ import contextlib
 import hashlib
 import secrets
 import threading
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
+
+_LONG_AGO_S: Final = 24 * 60 * 60
 
 
 class Owners(Protocol):
@@ -54,6 +57,7 @@ class FileOwners:
                 lock = FileLock(self._path(self.mine), thread_local=False)
                 lock.acquire(timeout=0)
                 self._lock = lock
+                self._clear_away()
 
     def is_alive(self, owner: str) -> bool:
         """Try its lock; whoever gets it clears the file away."""
@@ -76,6 +80,14 @@ class FileOwners:
                 self._lock.release()
                 self._path(self.mine).unlink(missing_ok=True)
                 self._lock = None
+
+    def _clear_away(self) -> None:
+        """The files of processes that died long ago; a young one may be about to be locked."""
+        for path in self._folder.glob("*.lock"):
+            with contextlib.suppress(Timeout, OSError):
+                if time.time() - path.stat().st_mtime > _LONG_AGO_S:
+                    with FileLock(path, thread_local=False).acquire(timeout=0):
+                        path.unlink(missing_ok=True)
 
     def _path(self, owner: str) -> Path:
         # The name comes back from a database: it must not lead out of the folder.
