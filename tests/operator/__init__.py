@@ -1,0 +1,1 @@
+# ruff: noqa: A005 - inside of tests it shadows nothing
