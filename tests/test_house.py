@@ -18,7 +18,7 @@ SOURCES = ROOT / "src" / "batchcall_mcp"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # The SDK itself brings click, rich and uvicorn, so that they are no business of ours here.
-HEAVY = ("sqlalchemy", "fastapi", "phonenumbers", "python_calamine", "filelock")
+HEAVY = ("sqlalchemy", "alembic", "psycopg", "fastapi", "phonenumbers", "python_calamine", "filelock")
 LISTING = """
 import sys
 import anyio

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+from filelock import FileLock, Timeout
 from sqlalchemy import event
 
 from batchcall_mcp.errors import ConfigurationError
@@ -15,6 +16,7 @@ _POSTGRESQL = "postgresql"
 _SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 """So that the server lets go of the locks of a machine that has gone, in seconds instead of hours."""
 _READING = {"batchcall_reading": True}
+_OPENING_S = 30
 
 
 def open_sqlite(path: Path) -> sa.Engine:
@@ -49,7 +51,15 @@ def open_sqlite(path: Path) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
     try:
-        engine.connect().close()
+        # One process at a time: on a file that is new, turning the write-ahead log on waits for nobody.
+        with FileLock(f"{path}.opening.lock", timeout=_OPENING_S):
+            engine.connect().close()
+    except Timeout:
+        engine.dispose()
+        raise ConfigurationError(
+            f"The database {path} is being opened by another process, and has been for {_OPENING_S} s. Nothing was "
+            "sent. Try again; if it goes on, end that process."
+        ) from None
     except sa.exc.DatabaseError as error:
         engine.dispose()
         raise ConfigurationError(

@@ -21,7 +21,6 @@ _WINDOWS = {
     "none": "no",
 }
 _DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
-_IDEMPOTENCY = {"none": "no", "key": "`idempotency_key`"}
 
 
 def _names(names: tuple[str, ...] | list[str]) -> str:
@@ -55,7 +54,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("max_retries of a task", lambda can: _yes(can.task_max_retries)),
     ("retry after", lambda can: _names(can.retry_outcomes) if can.retry_policy else "no"),
     ("who speaks", lambda can: "agent_id" if can.agent == "per_batch" else "the agent of from_number"),
-    ("same request sent twice", lambda can: _IDEMPOTENCY[can.idempotency]),
+    ("keeps idempotency keys itself", lambda can: _yes(can.idempotency == "key")),
     ("credentials", lambda can: "key and secret" if can.needs_secret else "key"),
 )
 

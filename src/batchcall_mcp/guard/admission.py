@@ -126,7 +126,7 @@ class Guard:
         if self.confirm == "off":
             self._check_unattended(launch)
             return Admitted()
-        bound = _bound(launch)
+        bound = await anyio.to_thread.run_sync(_bound, launch)
         asked = question(launch.preflight, launch.request, launch.current, launch.backend)
         if self.confirm == "person":
             return await self._by_a_person(launch, asker, codes, bound, asked)

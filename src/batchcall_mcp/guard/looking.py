@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Backend, Operation
@@ -18,6 +19,7 @@ from batchcall_mcp.model import BatchCall, ListQuery
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
+LONGEST_LOOK_S = 10
 _PAGE = 100
 _MOST_PAGES = 50
 
@@ -45,8 +47,14 @@ class Looker:
     async def look(self, entry: Entry, current: BatchCall | None = None) -> Looked:
         """Settle an open entry if the backend shows that it took effect. One that cannot be read shows nothing.
 
-        `current` is the batch call if it was read after the write was sent.
+        `current` is the batch call if it was read after the write was sent. A look has a limit of its own: after a
+        write that ran into its time-out the client's patience is nearly at its end.
         """
+        with anyio.move_on_after(LONGEST_LOOK_S):
+            return await self._look(entry, current)
+        return Looked(entry=entry, words=f"It could not be looked up within {LONGEST_LOOK_S} s.")
+
+    async def _look(self, entry: Entry, current: BatchCall | None) -> Looked:
         if entry.batch_call_id is None:
             return await self._for_a_new_one(entry)
         try:

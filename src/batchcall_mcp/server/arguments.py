@@ -71,7 +71,8 @@ Start = Annotated[
 Concurrency = Annotated[int | None, Field(ge=1, le=1000, description="Most calls at once")]
 Retry = Annotated[RetryPolicy | None, Field(description="Automatic redials; after_minutes or at")]
 IdempotencyKey = Annotated[
-    str | None, Field(min_length=1, max_length=200, description="Same key = same batch call, however often called")
+    str | None,
+    Field(min_length=1, max_length=200, description="Same key = the same request, done once; a new key = anew"),
 ]
 Code = Annotated[
     str | None,

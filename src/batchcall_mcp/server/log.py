@@ -25,6 +25,7 @@ _PHONE = re.compile(
     r"(?![\w])",
     re.IGNORECASE,
 )
+_RUN = re.compile(r"\d{4,}")
 _HEADER = re.compile(
     r"(?P<name>x-api-key|x-api-secret|authorization)(?P<between>['\"]?\s*[:=,]\s*(?:b?['\"])?(?:bearer\s+)?)"
     r"(?P<value>[^\s'\",)}\]]+)",
@@ -49,7 +50,9 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 def _without_last_digits(number: str) -> str:
     kept = list(number)
     digits = [index for index, character in enumerate(number) if character.isdigit()]
-    for index in digits[-2:]:
+    # What follows a number ("12 times") may have been taken for its end, so that every longer run ends in dots too.
+    ends = [index for run in _RUN.finditer(number) for index in (run.end() - 2, run.end() - 1)]
+    for index in {*digits[-2:], *ends}:
         kept[index] = "•"
     return "".join(kept)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ HEAD: Final = "0001"
 """The newest migration; a database that is there needs no look at the others."""
 _LOCK: Final = 0x62617463685F6D63
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_MIGRATING: Final = threading.Lock()
+"""Alembic's context is one for the whole process."""
 
 
 def utc_now() -> datetime:
@@ -126,7 +129,7 @@ def _in_words() -> Iterator[None]:
 
 
 def _migrate(ledger: LedgerDatabase) -> None:
-    with ledger.writing() as tx:
+    with _MIGRATING, ledger.writing() as tx:
         there = tx.scalar(sa.text("SELECT version_num FROM alembic_version")) if _has_version(tx) else None
         if there == HEAD:
             return
