@@ -13,10 +13,22 @@ from sqlalchemy import event
 from batchcall_mcp.errors import ConfigurationError
 
 _POSTGRESQL = "postgresql"
-_SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
-"""So that the server lets go of the locks of a machine that has gone, in seconds instead of hours."""
+_SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c synchronous_commit=on"
+"""So that the server lets go of the locks of a machine that has gone, in seconds instead of hours; and what it has
+confirmed is on its disk, whatever the role's own settings are."""
+_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""So that this side notices within seconds that the server's machine has gone."""
 _READING = {"batchcall_reading": True}
 _OPENING_S = 30
+LONGEST_WAIT_S = 30.0
+"""For another process's transaction."""
 
 
 def open_sqlite(path: Path) -> sa.Engine:
@@ -36,7 +48,7 @@ def open_sqlite(path: Path) -> sa.Engine:
             f"The data folder {path.parent} cannot be used: {error.strerror}. Nothing was sent. "
             "Make it writable, or name another one with BATCHCALL_DATA_DIR."
         ) from error
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": LONGEST_WAIT_S, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
@@ -79,7 +91,10 @@ def open_postgresql(url: str) -> sa.Engine:
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         engine = sa.create_engine(
-            address, pool_pre_ping=True, connect_args={"connect_timeout": 10, "options": _SESSION}
+            address,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",  # whoever waited for a lock sees what its holder has written
+            connect_args=_ALIVE | {"options": _SESSION},
         )
         engine.connect().close()
     except ImportError as error:
@@ -97,15 +112,23 @@ def open_postgresql(url: str) -> sa.Engine:
 
 
 @contextmanager
-def writing(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
-    """A transaction that no other one of the same `lock` runs beside, in any process.
+def writing(engine: sa.Engine, lock: int, wait_s: float = LONGEST_WAIT_S) -> Iterator[sa.Connection]:
+    """A transaction that no other one of the same `lock` runs beside, in any process; waits for it at most so long.
 
     SQLite has one writer anyway; on PostgreSQL it is an advisory lock that ends with the transaction.
     """
-    with engine.begin() as connection:
-        if connection.dialect.name == _POSTGRESQL:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-        yield connection
+    milliseconds = round(wait_s * 1000)
+    with engine.connect() as connection:
+        if connection.dialect.name != _POSTGRESQL:
+            # Below SQLAlchemy, because its first statement begins the transaction, which is what has to wait.
+            cursor = connection.connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            cursor.close()
+        with connection.begin():
+            if connection.dialect.name == _POSTGRESQL:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = {milliseconds}"))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            yield connection
 
 
 @contextmanager

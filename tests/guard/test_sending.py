@@ -18,6 +18,7 @@ from batchcall_mcp.backends.http import BackendHttp, open_client
 from batchcall_mcp.backends.zudu import ZuduBackend
 from batchcall_mcp.errors import OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit
+from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Evidence, Intent
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.sending import Again, Delivered, Sender, Ticket
@@ -73,13 +74,20 @@ class Desk:
 
     @property
     def intent(self) -> Intent:
+        people = PeopleDigest()
+        people.add(task.to_number for task in REQUEST.tasks or ())
         return Intent(
             caller="a",
             backend="zudu",
             tool="create_batch_call",
             operation=Operation.CREATE,
             fingerprint="f" * 64,
-            evidence=Evidence(name=NAME, from_number=self.ledger.hashed("number +14155550100"), total=2),
+            evidence=Evidence(
+                name=NAME,
+                from_number=self.ledger.hashed("number +14155550100"),
+                total=2,
+                people=self.ledger.hashed(people.hex()),
+            ),
         )
 
     async def create(self) -> Delivered:

@@ -55,7 +55,7 @@ SCHEDULED = seen(BatchStatus.SCHEDULED, scheduled_at=LATER)
             Operation.START,
             ENTRY.evidence,
             [seen(BatchStatus.RUNNING), seen(BatchStatus.COMPLETED), seen(BatchStatus.PAUSED)],
-            [seen(BatchStatus.DRAFT), SCHEDULED, seen(BatchStatus.UNKNOWN)],
+            [seen(BatchStatus.DRAFT), SCHEDULED, seen(BatchStatus.UNKNOWN), seen(BatchStatus.CANCELLED)],
         ),
         (
             Operation.START,
@@ -63,7 +63,12 @@ SCHEDULED = seen(BatchStatus.SCHEDULED, scheduled_at=LATER)
             [SCHEDULED, seen(BatchStatus.SCHEDULED, scheduled_at=LATER - timedelta(seconds=59))],
             [seen(BatchStatus.DRAFT), seen(BatchStatus.SCHEDULED, scheduled_at=SENT), seen(BatchStatus.SCHEDULED)],
         ),
-        (Operation.RESUME, Evidence(status_before="paused"), [seen(BatchStatus.RUNNING)], [seen(BatchStatus.PAUSED)]),
+        (
+            Operation.RESUME,
+            Evidence(status_before="paused"),
+            [seen(BatchStatus.RUNNING), seen(BatchStatus.RECURRING)],
+            [seen(BatchStatus.PAUSED), seen(BatchStatus.CANCELLED), seen(BatchStatus.UNKNOWN)],
+        ),
         (Operation.PAUSE, Evidence(status_before="running"), [seen(BatchStatus.PAUSED)], [seen(BatchStatus.RUNNING)]),
         (
             Operation.CANCEL,
@@ -122,7 +127,7 @@ CREATE = replace(
     ENTRY,
     operation=Operation.CREATE,
     batch_call_id=None,
-    evidence=Evidence(name="Batch call 2026-11-24 abcdef", from_number="hash", total=2),
+    evidence=Evidence(name="Batch call 2026-11-24 abcdef", from_number="number +14155550100", total=2),
 )
 
 
@@ -140,21 +145,30 @@ CREATE = replace(
         ({"counts": Counts(total=3)}, False),
         ({"retry_of": "bc_1"}, False),
         ({"name": "Batch call 2026-11-24 abcdef (retry of bc_1)", "retry_of": "bc_1"}, False),
+        ({"name": "Batch call 2026-11-24 abcdef (retry of bc_1)"}, False),
     ],
 )
 def test_what_the_backend_does_not_tell_speaks_neither_for_nor_against_it(
     changes: dict[str, Any], *, fits: bool
 ) -> None:
-    assert is_made_by(CREATE, replace(MADE, **changes), "hash") is fits
-    assert is_made_by(CREATE, replace(MADE, from_number="+1"), "another hash") is False
+    assert is_made_by(CREATE, replace(MADE, **changes), str) is fits
+    assert is_made_by(CREATE, replace(MADE, from_number="+1"), str) is False
+
+
+def test_a_name_that_was_given_is_known_by_its_hash() -> None:
+    given = replace(CREATE, evidence=replace(CREATE.evidence, name=None, given_name="name Ann Smith"))
+
+    assert is_made_by(given, replace(MADE, name="  Ann \n Smith "), str)
+    assert not is_made_by(given, replace(MADE, name="Ann"), str)
+    assert not is_made_by(given, MADE, str)
 
 
 def test_a_retry_is_found_by_its_plain_name_and_what_it_retries() -> None:
     retry = replace(CREATE, evidence=replace(CREATE.evidence, retry_of="bc_1"))
     found = replace(MADE, name="Batch call 2026-11-24 abcdef (retry of bc_1)", retry_of="bc_1")
 
-    assert is_made_by(retry, found, "hash")
-    assert not is_made_by(retry, MADE, "hash")
+    assert is_made_by(retry, found, str)
+    assert not is_made_by(retry, MADE, str)
 
 
 def test_the_list_need_not_be_read_beyond_what_is_too_old() -> None:

@@ -112,14 +112,14 @@ class BatchCallBackend:
         return made
 
     async def keeps_keys(self) -> bool:
-        """A server that has our `/account` has our other extensions; another one may ignore the header."""
+        """A server whose `/account` is ours has our other extensions; another one may ignore the header."""
         if self.capabilities.idempotency != "key":
             return False
         try:
-            await self._http.read("read the account", "GET", "/account")
+            answer = await self._http.read("read the account", "GET", "/account")
         except BatchCallError:
             return False
-        return True
+        return isinstance(words.payload(answer).get("places_real_calls"), bool)
 
     async def update(
         self, current: BatchCall, request: BatchCallRequest, idempotency_key: str | None = None
@@ -207,8 +207,19 @@ class BatchCallBackend:
         return await self._extension("resume", current, None, idempotency_key)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
-        """POST /cancel, an extension."""
-        return await self._extension("cancel", current)
+        """POST /cancel, an extension; a server without it can take a scheduled one back to draft."""
+        try:
+            return await self._extension("cancel", current)
+        except NotSupported:
+            if current.status is not BatchStatus.SCHEDULED:
+                raise
+            return await self._back_to_draft(current)
+
+    async def _back_to_draft(self, current: BatchCall) -> BatchCall:
+        """What the seed's own dialect has: `draft` is an accepted status of its PATCH."""
+        doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
+        answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
+        return await self._after_write(answer, current)
 
     async def retry(
         self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from batchcall_mcp.backends.base import Capabilities, Operation
-from batchcall_mcp.backends.batchcall import BatchCallBackend, path_of
+from batchcall_mcp.backends.batchcall import BatchCallBackend
 from batchcall_mcp.errors import IllegalTransition, NotSupported
 from batchcall_mcp.model import BatchCall, BatchStatus, TaskStatus
 
@@ -81,8 +81,7 @@ class ZuduBackend(BatchCallBackend):
             raise IllegalTransition(
                 f"Could not {doing}: it is {current.backend_status or current.status}. Nothing was sent."
             )
-        answer = await self._http.write(doing, "PATCH", path_of(current.batch_call_id), json={"status": "draft"})
-        after = await self._after_write(answer, current)
+        after = await self._back_to_draft(current)
         if after.status is BatchStatus.DRAFT:
             return after
         note = f"Zudu took the request, but says {after.backend_status or after.status}: its phones may still ring."

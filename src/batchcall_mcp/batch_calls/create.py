@@ -48,6 +48,9 @@ async def create(
     found, needed = await write.admit(tasks, recipients.left_out, recipients.rows_read, notes)
     if needed:
         return waiting(needed, found, relay.tool, None, recipients.left_out)
+    if write.overtaken:
+        earlier = write.overtaken
+        return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
     sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:

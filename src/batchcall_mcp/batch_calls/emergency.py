@@ -9,7 +9,7 @@ from typing import Literal
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import launch
 from batchcall_mcp.batch_calls.relay import Relay
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotSupported
+from batchcall_mcp.errors import BatchCallError, QuotaExceeded
 from batchcall_mcp.model import BatchCall, BatchStatus, ListQuery
 
 DIALLING = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING, BatchStatus.UNKNOWN})
@@ -31,40 +31,47 @@ async def stop_live(relay: Relay) -> AsyncIterator[Stopped]:
     """Stop one after the other; one that cannot be stopped keeps none of the others from it.
 
     Raises:
-        BatchCallError: the batch calls cannot be listed.
+        BatchCallError: not all batch calls could be listed; those that could be were stopped before.
     """
     relay.require(Operation.LIST)
-    live = [one async for one in _live(relay)]
+    live, broken = await _live(relay)
     for one in live:
         yield await _stopped(relay, one)
+    if broken is not None:
+        raise broken
 
 
-async def _live(relay: Relay) -> AsyncIterator[BatchCall]:
+async def _live(relay: Relay) -> tuple[list[BatchCall], BatchCallError | None]:
+    """What is live as far as it can be listed, and why no more of it can."""
+    live: list[BatchCall] = []
     cursor: str | None = None
     for _ in range(_MOST_PAGES):
-        page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
-        for one in page.batch_calls:
-            if one.status in DIALLING:
-                yield one
+        try:
+            page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
+        except BatchCallError as error:
+            return live, error
+        live += [one for one in page.batch_calls if one.status in DIALLING]
         cursor = page.next_cursor
         if cursor is None:
-            return
+            return live, None
+    return live, QuotaExceeded(
+        f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read."
+    )
 
 
 async def _stopped(relay: Relay, one: BatchCall) -> Stopped:
-    """A pause can be taken back, so that it is tried first."""
+    """A pause can be taken back, so that it is tried first; but a series that is paused lets its run dial on."""
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
+    if one.status is BatchStatus.RECURRING:
+        ways.reverse()
     told = f"{relay.backend.name} can neither pause nor cancel."
     for operation, stop in ways:
         if operation not in relay.backend.capabilities.operations:
             continue
         try:
             outcome = await stop(relay, one.batch_call_id)
-        except (NotSupported, IllegalTransition) as error:
-            told = error.message
         except BatchCallError as error:
             told = error.message
-            break
         else:
             done: Literal["paused", "cancelled"] = "paused" if operation is Operation.PAUSE else "cancelled"
             return Stopped(batch_call_id=one.batch_call_id, was=one.status, done=done, told=outcome.summary)

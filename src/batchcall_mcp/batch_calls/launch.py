@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import IllegalTransition, NotSupported
-from batchcall_mcp.guard.sending import Ticket
+from batchcall_mcp.errors import IllegalTransition, NotSupported, OutcomeUnknown
+from batchcall_mcp.guard.sending import Ticket, in_time
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
+from batchcall_mcp.wording import quoted
 
 # One whose state is in words that nobody knows may be called: it counts.
+_DIALS = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING})
 _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
@@ -56,6 +59,8 @@ async def start(
     found, needed = await write.admit(tasks, warnings=moved, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, relay.tool, current)
+    if write.overtaken:
+        return replayed(write.overtaken, "started" if at is None else "scheduled", f"launched {batch_call_id}")
     # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
     later = at if at is not None and at > relay.clock() else None
     sent = await write.send(lambda ticket: relay.backend.start(current, later, ticket.backend_key))
@@ -79,16 +84,25 @@ async def start(
 
 
 async def pause(relay: Relay, batch_call_id: str) -> Outcome:
-    """No new dial; calls in progress go on."""
+    """No new dial; calls in progress go on.
+
+    Raises:
+        IllegalTransition: the backend took the request, and the batch call goes on as it was.
+    """
     current = await _current(relay, Operation.PAUSE, batch_call_id)
     if current.status is BatchStatus.PAUSED:
-        return _nothing(current, f"{batch_call_id} is already paused.")
+        return _nothing(current, f"{batch_call_id} is already paused.{await _may_still_arrive(relay, current)}")
     write = Write(relay, Operation.PAUSE, BatchCallRequest(), current)
     sent = await write.send(lambda _ticket: relay.backend.pause(current))
-    paused = sent.batch_call
+    paused = _stopped(sent.batch_call, Operation.PAUSE)
+    effect = (
+        "no new run of the series starts; one that dials already goes on (cancel_batch_call ends it too)"
+        if current.status is BatchStatus.RECURRING
+        else "no new call is placed"
+    )
     return Outcome(
         result="paused",
-        summary=f"{batch_call_id}: no new call is placed. Its status is {paused.status}.",
+        summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",
         next=f"resume_batch_call or cancel_batch_call with batch_call_id={batch_call_id}.",
         batch_call=paused,
         notes=noted(sent.note),
@@ -112,6 +126,8 @@ async def resume(relay: Relay, batch_call_id: str) -> Outcome:
     found, needed = await write.admit(tasks, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, relay.tool, current)
+    if write.overtaken:
+        return replayed(write.overtaken, "resumed", f"resumed {batch_call_id}")
     sent = await write.send(lambda ticket: relay.backend.resume(current, ticket.backend_key))
     resumed = sent.batch_call
     if sent.replayed:
@@ -132,10 +148,12 @@ async def cancel(relay: Relay, batch_call_id: str) -> Outcome:
     if current.status in FINISHED:
         return _nothing(current, f"{batch_call_id} is already {current.status}; there is nothing to take back.")
     if current.status is BatchStatus.DRAFT and Operation.DELETE in relay.backend.capabilities.operations:
-        return _nothing(current, f"{batch_call_id} is a draft and dials nobody; delete_batch_call removes it.")
+        late = await _may_still_arrive(relay, current)
+        what = f"is a draft.{late}" if late else "is a draft and dials nobody;"
+        return _nothing(current, f"{batch_call_id} {what} delete_batch_call removes it.")
     write = Write(relay, Operation.CANCEL, BatchCallRequest(), current)
     sent = await write.send(lambda _ticket: relay.backend.cancel(current))
-    cancelled = sent.batch_call
+    cancelled = _stopped(sent.batch_call, Operation.CANCEL)
     return Outcome(
         result="cancelled",
         summary=f"Took back what {batch_call_id} had not dialled; its status is {cancelled.status}. "
@@ -163,6 +181,38 @@ async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> Ba
     relay.guard.check_mode(operation, Never())
     current, _ = await relay.backend.get(batch_call_id)
     return current
+
+
+def _stopped(after: BatchCall, operation: Operation) -> BatchCall:
+    """What a stop left: a success in words alone, or one that came too late, stops nobody's phone.
+
+    Raises:
+        IllegalTransition: it dials on.
+        OutcomeUnknown: the backend does not say whether it does.
+    """
+    took = f"The backend took the {operation} of {after.batch_call_id}"
+    if after.status is BatchStatus.UNKNOWN:
+        said = f"says {quoted(after.backend_status)}" if after.backend_status else "does not say what it is now"
+        raise OutcomeUnknown(
+            f"{took} and {said}: its phones may still ring. Read it with get_batch_call; if it dials on, stop it at "
+            "the backend itself."
+        )
+    if after.status in _DIALS:
+        raise IllegalTransition(
+            f"{took}, and it is {after.status}: its phones may still ring. Try again, or stop it at the backend itself."
+        )
+    return after
+
+
+async def _may_still_arrive(relay: Relay, current: BatchCall) -> str:
+    """A sentence about a launch of it that was sent and that the backend does not show, or nothing."""
+    if not await relay.ledger_in_time():
+        return ""
+    ledger = await relay.open_ledger()
+    entry = await in_time(partial(ledger.history.open_launch_of, relay.service, current.batch_call_id))
+    if entry is None:
+        return ""
+    return f" A launch of it (ledger entry {entry.write_id}) got no answer and may still take effect."
 
 
 def _to_call(tasks: list[CallTask] | None) -> list[CallTask] | None:

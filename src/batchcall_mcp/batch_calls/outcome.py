@@ -49,7 +49,7 @@ def replayed(earlier: Delivered, result: ResultWord, did: str) -> Outcome:
     return Outcome(
         result=result,
         summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {did}. "
-        f"Its status is {found.status}.",
+        f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
         next=f"get_batch_call with batch_call_id={found.batch_call_id}. To mean it anew, repeat the call with a new "
         "idempotency_key, where the tool has one.",
         batch_call=found,

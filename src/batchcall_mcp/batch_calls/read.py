@@ -78,7 +78,7 @@ async def _left_today(relay: Relay) -> tuple[int | None, tuple[str, ...]]:
     try:
         ledger = await relay.open_ledger()
         since = await anyio.to_thread.run_sync(ledger.stops.since)
-        used = 0 if most is None else await anyio.to_thread.run_sync(ledger.writes.calls_on, relay.clock())
+        used = 0 if most is None else await anyio.to_thread.run_sync(ledger.history.calls_on, relay.clock())
     except ConfigurationError as error:
         return None, (error.message,)
     stopped = (

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from batchcall_mcp.backends.base import Backend, Operation, unsupported
 from batchcall_mcp.backends.paging import endless
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.errors import BatchCallError, NotSupported, UnexpectedResponse
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
+from batchcall_mcp.guard.entries import STOP_WAITS_S
 from batchcall_mcp.guard.preflight import Limits
 from batchcall_mcp.guard.sending import Sender
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, TaskQuery, TaskStatus
@@ -21,6 +25,8 @@ from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_TRIES_S = 20
 """How long the tries of one request may go on beside its own time-out (`backends.http.BUDGET_S`)."""
@@ -96,6 +102,17 @@ class Relay:
             patience_s=_LONGEST_TRIES_S + 2 * self.settings.request_timeout_s,
             max_calls_per_day=self.settings.max_calls_per_day,
         )
+
+    async def ledger_in_time(self) -> bool:
+        """Whether the ledger is open, or can be opened, soon enough for a stop."""
+        with anyio.move_on_after(STOP_WAITS_S + 1):
+            try:
+                await self.open_ledger()
+            except ConfigurationError as error:
+                logger.warning("A stop goes on without the ledger: %s", error)
+                return False
+            return True
+        return False
 
     async def look(self, batch_call_id: str) -> BatchCall:
         """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import anyio.to_thread
+
 from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, fit_fields, left_out_words, read_source
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound, NotSupported
+from batchcall_mcp.errors import (
+    BatchCallError,
+    ConfigurationError,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.guard.binding import fingerprint
 from batchcall_mcp.guard.sending import Delivered
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskStatus
@@ -111,7 +120,13 @@ async def _dial_again(
 ) -> Outcome:
     checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
     dialled = {task.to_number for task in checked.tasks}
-    ids = tuple(task.task_id for task in wanted if task.task_id and task.to_number in dialled)
+    first_of = {task.to_number: task for task in reversed(wanted) if task.to_number in dialled}
+    ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(task.to_number) is task)
+    if len(ids) < len(dialled):
+        raise UnexpectedResponse(
+            f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
+            "which are meant. Nothing was sent. create_batch_call with their numbers makes a new batch call."
+        )
     left_out = [*left_out, *checked.left_out]
     write = Write(
         relay, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
@@ -122,13 +137,16 @@ async def _dial_again(
     found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
+    if write.overtaken:
+        return _replayed(write.overtaken, current.batch_call_id, Operation.RETRY)
     sent = await write.send(lambda ticket: relay.backend.retry(current, ids, ticket.backend_key))
     retried = sent.batch_call
     if sent.replayed:
         return _replayed(sent, current.batch_call_id, Operation.RETRY)
     return Outcome(
         result="retried",
-        summary=f"{len(ids)} tasks of {retried.batch_call_id} are dialled again; its status is {retried.status}.",
+        summary=f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is "
+        f"{retried.status}.",
         next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
         batch_call=retried,
         preflight=found,
@@ -200,6 +218,8 @@ async def _draft_of(
     found, needed = await write.admit(tasks, left_out, len(wanted), notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
+    if write.overtaken:
+        return _replayed(write.overtaken, current.batch_call_id, Operation.CREATE)
     sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:
@@ -267,7 +287,7 @@ async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str
 async def _later_of_chain(relay: Relay, current: BatchCall) -> list[BatchCall]:
     """What was made after `current` of the same first list: its own retries, and those of what it is a retry of."""
     eldest, chain = await _upwards(relay, current)
-    seen = await _made_since(relay, eldest.created_at)
+    seen = await _with_the_ledgers_word(relay, await _made_since(relay, eldest.created_at))
     members: list[BatchCall] = []
     grown = True
     while grown:  # a retry of a retry belongs to the chain too, in whatever order the backend lists them
@@ -283,13 +303,25 @@ async def _later_of_chain(relay: Relay, current: BatchCall) -> list[BatchCall]:
     ]
 
 
+async def _with_the_ledgers_word(relay: Relay, seen: list[BatchCall]) -> list[BatchCall]:
+    """Where `retry_of` is in the name, and somebody gave another name since, the ledger knows it still."""
+    try:
+        ledger = await relay.open_ledger()
+    except ConfigurationError:
+        return seen
+    ids = [one.batch_call_id for one in seen]
+    known = await anyio.to_thread.run_sync(ledger.history.retried, relay.service, ids)
+    return [replace(one, retry_of=one.retry_of or known.get(one.batch_call_id)) for one in seen]
+
+
 async def _upwards(relay: Relay, current: BatchCall) -> tuple[BatchCall, set[str]]:
     """The first of the chain that can be read, and the ids from `current` up to it."""
-    eldest, ids = current, {current.batch_call_id}
+    (eldest,) = await _with_the_ledgers_word(relay, [current])
+    ids = {current.batch_call_id}
     while eldest.retry_of is not None and eldest.retry_of not in ids and len(ids) < _MOST_GENERATIONS:
         ids.add(eldest.retry_of)
         try:
-            eldest, _ = await relay.backend.get(eldest.retry_of)
+            (eldest,) = await _with_the_ledgers_word(relay, [(await relay.backend.get(eldest.retry_of))[0]])
         except NotFound:
             break  # deleted; its other retries still name it
     return eldest, ids

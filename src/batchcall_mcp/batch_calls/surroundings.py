@@ -15,8 +15,8 @@ from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, ListQuery, Tas
 
 _LIVE = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING})
 _STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
-_MOST_LIST_PAGES = 5
-_MOST_LIVE = 50
+_MOST_LIST_PAGES = 20
+_MOST_LIVE = 200
 _MOST_TASKS = 20_000
 """Of other batch calls, read before a launch: a minute of reading, not more."""
 
@@ -30,10 +30,12 @@ async def surroundings(
     agent_id: str | None,
     from_number: str | None,
     beside: str | None = None,
+    taken_over: int | None = None,
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
-    `beside`: the batch call whose own earlier launches do not count towards the limit of a day.
+    `beside`: the batch call whose own earlier launches do not count towards the limits of a day.
+    `taken_over`: the open ledger entry that this very launch is.
     """
     found = _Found(relay, tasks or ())
     if isinstance(dials, Never):
@@ -51,10 +53,15 @@ async def surroundings(
         numbers = [task.to_number for task in tasks or ()]
         around = replace(
             around,
-            attempts=await run_sync(ledger.writes.attempts, numbers, starts_at),
-            calls_today=await run_sync(ledger.writes.calls_on, starts_at, beside),
+            attempts=await run_sync(ledger.history.attempts, numbers, starts_at, beside),
+            calls_today=await run_sync(ledger.history.calls_on, starts_at, beside),
             stopped_since=await run_sync(ledger.stops.since),
         )
+        for entry, shared in await run_sync(ledger.history.open_launches, relay.service, numbers):
+            of_this = current is not None and entry.batch_call_id == current.batch_call_id
+            if not of_this and entry.write_id != taken_over:
+                which = f"{entry.tool} (ledger entry {entry.write_id})"
+                found.unchecked.append(f"Whether {which} reached {shared} of the numbers is not known.")
     except ConfigurationError as error:
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     return replace(around, unchecked=tuple(found.unchecked), notes=tuple(found.notes))
@@ -101,15 +108,18 @@ class _Found:
         found: dict[str, str] = {}
         left = _MOST_TASKS
         try:
-            live, complete = await _live(self._relay)
-            for one in live:
+            live, listed = await _live(self._relay)
+            compared = live[:_MOST_LIVE]
+            for one in compared:
                 if current is None or one.batch_call_id != current.batch_call_id:
                     left -= await self._compare(one, mine, found, left)
         except BatchCallError as error:
             self.unchecked.append(f"Other live batch calls could not be compared: {error.message}")
         else:
-            if left <= 0 or not complete:
-                self.notes.append("The account has more live batch calls than could be compared with this list.")
+            if left <= 0 or len(compared) < len(live):
+                self.unchecked.append("Not every live batch call of the account could be compared with this list.")
+            if not listed:
+                self.notes.append(f"Only the newest {_MOST_LIST_PAGES * 100} batch calls of the account were compared.")
         return found
 
     async def _compare(self, other: BatchCall, mine: set[str], found: dict[str, str], most: int) -> int:
@@ -126,7 +136,7 @@ class _Found:
 
 
 async def _live(relay: Relay) -> tuple[list[BatchCall], bool]:
-    """The newest live batch calls, and whether these are all."""
+    """The newest live batch calls, and whether the list was read to its end."""
     live: list[BatchCall] = []
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
@@ -135,4 +145,4 @@ async def _live(relay: Relay) -> tuple[list[BatchCall], bool]:
         cursor = page.next_cursor
         if cursor is None or len(live) > _MOST_LIVE:
             break
-    return live[:_MOST_LIVE], cursor is None and len(live) <= _MOST_LIVE
+    return live, cursor is None

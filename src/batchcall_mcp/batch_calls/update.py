@@ -64,6 +64,8 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     found, needed = await write.admit(whole, left_out, recipients.rows_read if recipients else None, notes)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
+    if write.overtaken:
+        return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
     sent = await write.send(lambda ticket: relay.backend.update(current, request, ticket.backend_key))
     updated = sent.batch_call
     changed = _changed(given, current, updated)

@@ -9,15 +9,15 @@ from typing import TypeAlias
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import At, Never, Operation, name_without_retry_of
+from batchcall_mcp.backends.base import At, Never, Operation, retry_of_in_name
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
-from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.admission import CodeNeeded, Launch
-from batchcall_mcp.guard.binding import fingerprint, made_up_name
+from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
-from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.guard.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
+from batchcall_mcp.guard.settlement import plain_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut
 
@@ -60,6 +60,8 @@ class Write:
         self._preflight: Preflight | None = None
         self._token: Token | None = None
         self._again: Again | None = None
+        self.overtaken: Delivered | None = None
+        """What an equal call did while this one was judged."""
 
     async def earlier(self) -> Delivered | None:
         """What an equal call did before; None if this one is meant anew, or may be sent once more.
@@ -102,6 +104,7 @@ class Write:
             agent_id=request.agent_id or (current.agent_id if current else None),
             from_number=request.from_number or (current.from_number if current else None),
             beside=current.batch_call_id if current and self._operation is not Operation.RETRY else None,
+            taken_over=self._again.entry.write_id if self._again else None,
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         judge = partial(
@@ -118,6 +121,10 @@ class Write:
             surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
         )
         found = await anyio.to_thread.run_sync(judge)
+        # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
+        self.overtaken = await self.earlier()
+        if self.overtaken is not None:
+            return found, None
         ledger = await relay.open_ledger()
         launch = Launch(
             caller=ledger.hashed(relay.caller),
@@ -132,6 +139,7 @@ class Write:
             left_out=left_out,
             dials=self._dials,
             preflight=found,
+            concerns=_concerns(called or (), around),
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
         self._preflight, self._to_call = found, called or ()
@@ -147,12 +155,9 @@ class Write:
             OutcomeUnknown: nobody knows what came of it.
             BatchCallError: the guard's or the backend's no; nothing was changed.
         """
-        try:
-            sender = await self._relay.sender()
-        except ConfigurationError as error:
-            if self._operation not in STOPS:
-                raise
-            return await unrecorded(self._operation, send, error)
+        if self._operation in STOPS and not await self._relay.ledger_in_time():
+            return await unrecorded(self._operation, send)
+        sender = await self._relay.sender()
         return await sender.send(await self._intent(), send, token=self._token, again=self._again)
 
     async def _known_as(self) -> str:
@@ -173,7 +178,10 @@ class Write:
         dials = not isinstance(self._dials, Never)
         starts_at = max(self._dials.time, relay.clock()) if isinstance(self._dials, At) else relay.clock()
         made_up = made_up_name(known_as, relay.clock(), self._key)
-        name = (name_without_retry_of(request.name) or made_up) if self._operation is Operation.CREATE else None
+        creates = self._operation is Operation.CREATE
+        given_name = plain_name(request.name)
+        people = PeopleDigest()
+        people.add(task.to_number for task in request.tasks or ())
         found = self._preflight
         real = dials and not relay.backend.capabilities.simulated
         default = request.retry or (current.retry if current else None)
@@ -188,8 +196,10 @@ class Write:
             key=self._key,
             seen=relay.seen.get(current.batch_call_id, 0) if current else 0,
             evidence=Evidence(
-                name=name,
-                retry_of=request.retry_of,
+                name=made_up if creates and not given_name else None,
+                given_name=hashed(f"name {given_name}") if creates and given_name else None,
+                retry_of=request.retry_of or retry_of_in_name(request.name),
+                people=hashed(people.hex()) if creates else None,
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -207,3 +217,9 @@ class Write:
             if real
             else (),
         )
+
+
+def _concerns(tasks: Sequence[CallTask], around: Surroundings) -> list[int]:
+    """How many are now on the do-not-call list, in another live batch call, dialled today; what was not checked."""
+    kinds = (around.do_not_call, around.elsewhere, around.attempts)
+    return [*(sum(task.to_number in kind for task in tasks) for kind in kinds), len(around.unchecked)]

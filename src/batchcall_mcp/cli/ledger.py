@@ -26,7 +26,7 @@ def ledger(context: click.Context) -> None:
         return
     opened = _opened()
     try:
-        entries = opened.writes.unsettled()
+        entries = opened.history.unsettled()
         click.echo("\n".join(map(_line, entries)) or "The outcome of every write is known.")
     finally:
         opened.close()

@@ -10,6 +10,7 @@ import click
 from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.guard.entries import STOP_WAITS_S, Entry
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.wording import shortened
 
@@ -56,40 +57,45 @@ def _stop(settings: Settings) -> None:
     except OSError as error:
         complete = False
         click.echo(f"The file {stop_file(settings.data_dir)} could not be made: {error.strerror}.", err=True)
+    unknown: list[Entry] = []
     try:
         ledger = Ledger.open(settings)
-        ledger.stops.stop()
+        ledger.stops.stop(wait_s=STOP_WAITS_S)
+        unknown = [entry for entry in ledger.history.unsettled() if entry.dials]
         ledger.close()
     except ConfigurationError as error:
         complete = False
         click.echo(f"Other machines on the ledger do not know of the stop: {error}", err=True)
     Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="stopped"))
     click.echo("Stopped: nothing is launched from now on. Now what is live:")
+    stopped: list[Stopped] = []
     try:
-        stopped = anyio.run(_stop_live, settings)
+        anyio.run(_stop_live, settings, stopped)
     except BatchCallError as error:
         complete = False
-        stopped = []
-        click.echo(f"Live batch calls could not be stopped: {shortened(str(error), _LONGEST_WORDS)}", err=True)
-    else:
-        click.echo(_report(stopped))
+        click.echo(f"Not every live batch call could be stopped: {shortened(str(error), _LONGEST_WORDS)}", err=True)
+    click.echo(_report(stopped))
+    for entry in unknown:
+        what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name} (ledger entry {entry.write_id})"
+        click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
     click.echo("Calls in progress end by themselves. `batchcall-mcp stop --clear` lifts the stop.")
-    if not complete or any(one.done == "not stopped" for one in stopped):
+    if not complete or unknown or any(one.done == "not stopped" for one in stopped):
         raise SystemExit(1)
 
 
-async def _stop_live(settings: Settings) -> list[Stopped]:
+async def _stop_live(settings: Settings, stopped: list[Stopped]) -> None:
     from batchcall_mcp.batch_calls.emergency import stop_live
     from batchcall_mcp.server.service import Service
 
     service = Service(settings, local=True, dials=False)
     async with service.opened():
-        return [one async for one in stop_live(await service.operator_relay("stop"))]
+        async for one in stop_live(await service.operator_relay("stop")):
+            stopped.append(one)  # noqa: PERF401 - what was stopped before an error is told too
 
 
 def _report(stopped: list[Stopped]) -> str:
     if not stopped:
-        return "Nothing of this account is live."
+        return "Nothing that could be seen is live."
     return "\n".join(f"{one.done}: {one.batch_call_id} (was {one.was}). {_words(one)}".rstrip() for one in stopped)
 
 

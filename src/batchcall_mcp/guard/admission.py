@@ -11,7 +11,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.binding import binding
+from batchcall_mcp.guard.binding import binding, covers, with_concerns
 from batchcall_mcp.guard.confirmation import LIFETIME_S, Answer, Asker, QuestionPending, issue, recall, used_already
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.preflight import Preflight
@@ -47,6 +47,8 @@ class Launch:
     left_out: Sequence[LeftOut]
     dials: Dials
     preflight: Preflight
+    concerns: Sequence[int] = ()
+    """How many people of each kind the question warns of: a yes is none to more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Guard:
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
             raise used_already()
-        if pending.binding == bound:
+        if covers(pending.binding, bound):
             self._note("answer", launch, "code")
             return pending.token
         await anyio.to_thread.run_sync(codes.discard, pending.token)
@@ -234,7 +236,7 @@ class Guard:
 
 
 def _bound(launch: Launch) -> str:
-    return binding(
+    digest = binding(
         caller=launch.caller,
         backend=launch.service,
         tool=launch.tool,
@@ -244,6 +246,7 @@ def _bound(launch: Launch) -> str:
         tasks=launch.tasks or (),
         left_out=launch.left_out,
     )
+    return with_concerns(digest, launch.concerns)
 
 
 def _happened(answer: Answer) -> str:

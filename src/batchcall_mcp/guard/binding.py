@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from batchcall_mcp.backends.base import Operation
@@ -45,6 +45,29 @@ def binding(
     return digest.hex()
 
 
+def with_concerns(digest: str, concerns: Sequence[int]) -> str:
+    """A binding that knows what the question warned of: how many people of each kind of concern."""
+    return " ".join([digest, *map(str, concerns)])
+
+
+def digest_of(bound: str) -> str:
+    """Of a binding, without its concerns."""
+    return bound.partition(" ")[0]
+
+
+def covers(shown: str, now: str) -> bool:
+    """Whether a yes to what was shown is a yes to what would be done now: the same launch, and no new concern.
+
+    Concerns that have gone (a call of another batch call was placed meanwhile) need no new question.
+    """
+    (digest, *warned), (latest, *found) = shown.split(" "), now.split(" ")
+    return (
+        digest == latest
+        and len(warned) == len(found)
+        and all(int(then) >= int(this) for then, this in zip(warned, found, strict=True))
+    )
+
+
 def fingerprint(
     operation: Operation, request: BatchCallRequest, batch_call_id: str | None = None, again: Iterable[CallTask] = ()
 ) -> str:
@@ -62,6 +85,24 @@ def made_up_name(of: str, made_on: datetime, key: str | None = None) -> str:
     """A name for a batch call that was given none: by its last digits it is found again when an answer is lost."""
     digits = hashlib.sha256(f"{of} {key or ''}".encode()).hexdigest() if key else of
     return f"Batch call {made_on:%Y-%m-%d} {digits[:_NAME_DIGITS]}"
+
+
+class PeopleDigest:
+    """Of a list of numbers, whatever their order: backends give tasks back in one of their own."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self._count = 0
+
+    def add(self, numbers: Iterable[str]) -> None:
+        """Numbers as E.164."""
+        for number in numbers:
+            self._count += 1
+            self._sum = (self._sum + int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")) % 2**256
+
+    def hex(self) -> str:
+        """The digest of all that were added."""
+        return f"{self._count} {self._sum:064x}"
 
 
 class _Digest:

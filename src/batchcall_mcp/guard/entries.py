@@ -14,6 +14,12 @@ STOPS = frozenset({Operation.PAUSE, Operation.CANCEL, Operation.DELETE})
 """What only ever makes fewer phones ring: no lock, limit or broken ledger may hold it up."""
 
 
+LONGEST_WAIT_S = 30.0
+"""For a place in the ledger."""
+STOP_WAITS_S = 2.0
+"""How long a stop waits for its place in the ledger; then it goes on without."""
+
+
 class WriteState(StrEnum):
     """What is known of a write. `unknown`: it was sent, or may have been, and nobody knows what came of it."""
 
@@ -27,13 +33,17 @@ class WriteState(StrEnum):
 class Evidence:
     """By what a later look at the backend can tell that a write took effect. Moments are milliseconds since 1970.
 
-    `total` is the number of tasks that were sent. `from_number` is hashed.
+    `total` is the number of tasks that were sent. `name` is one that we made up; one that was given is hashed, as is
+    `from_number`.
     """
 
     name: str | None = None
+    given_name: str | None = None
     retry_of: str | None = None
     from_number: str | None = None
     total: int | None = None
+    people: str | None = None
+    """A digest of the numbers, in whatever order they come."""
     status_before: str | None = None
     total_before: int | None = None
     trigger_at: int | None = None

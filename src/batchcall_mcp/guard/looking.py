@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,13 +14,16 @@ import anyio
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Backend, Operation
-from batchcall_mcp.errors import BatchCallError, NotFound
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound, UnexpectedResponse
+from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Entry, WriteState
 from batchcall_mcp.guard.settlement import is_made_by, is_older, took_effect
-from batchcall_mcp.model import BatchCall, ListQuery
+from batchcall_mcp.model import BatchCall, CallTask, ListQuery, TaskQuery
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
 
 LONGEST_LOOK_S = 10
 _PAGE = 100
@@ -73,21 +79,41 @@ class Looker:
     async def _for_a_new_one(self, entry: Entry) -> Looked:
         try:
             found, complete = await self._candidates(entry)
+            theirs = [one for one in found if await self._has_its_people(entry, one)]
         except BatchCallError as error:
             return Looked(entry=entry, words=f"The backend's list could not be read ({error.code}).")
-        if len(found) == 1:
-            made = found[0]
+        if len(theirs) == 1:
+            made = theirs[0]
             return await self._shown(entry, made.batch_call_id, made, f"it made {made.batch_call_id}.")
         if found:
-            ids = ", ".join(one.batch_call_id for one in found[:5])
-            return Looked(entry=entry, words=f"Several in the backend's list could be it: {ids}.")
+            # Perhaps it is not stored completely yet, or the numbers are written in another way there.
+            ids = ", ".join(one.batch_call_id for one in (theirs or found)[:5])
+            how = "have its name and people" if theirs else "have its name and size, but not its people"
+            return Looked(entry=entry, words=f"Could be it: {ids}, which {how}.")
         if not complete:
             return Looked(entry=entry, words="The backend's list is too long to be read completely.")
         words = f"The backend's list, read to its end at {_now()}, does not show it."
         left = self._wait_s - await anyio.to_thread.run_sync(self._ledger.writes.seconds_since_sent, entry)
         again = not entry.dials and entry.absent_at is not None and left <= 0
-        entry = await anyio.to_thread.run_sync(self._ledger.writes.note_absent, entry.write_id)
+        with suppress(ConfigurationError):  # then a later look is the first one
+            entry = await anyio.to_thread.run_sync(self._ledger.writes.note_absent, entry.write_id)
         return Looked(entry=entry, words=words, may_be_made_again=again, again_in_s=max(left, 0))
+
+    async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
+        """Whether a batch call of the right name and size is for these very people: a name may be given twice."""
+        digest = PeopleDigest()
+        last: Sequence[CallTask] = ()
+        cursor: str | None = None
+        while True:
+            query = TaskQuery(limit=self._backend.capabilities.task_page_size, cursor=cursor)
+            batch_call, page = await self._backend.get(found.batch_call_id, query)
+            if page is None:
+                raise UnexpectedResponse(" ".join(batch_call.notes))
+            digest.add(task.to_number for task in page.tasks)
+            cursor = page.next_cursor if page.tasks != last else None
+            last = page.tasks
+            if cursor is None:
+                return self._ledger.hashed(digest.hex()) == entry.evidence.people
 
     async def _candidates(self, entry: Entry) -> tuple[list[BatchCall], bool]:
         """Batch calls that nobody else made and that fit; and whether the list was read as far as it matters."""
@@ -96,7 +122,7 @@ class Looker:
         complete = False
         for _ in range(_MOST_PAGES):
             page = await self._backend.list(ListQuery(limit=_PAGE, cursor=cursor))
-            found += [one for one in page.batch_calls if is_made_by(entry, one, self._hashed(one.from_number))]
+            found += [one for one in page.batch_calls if is_made_by(entry, one, self._ledger.hashed)]
             cursor = page.next_cursor
             # Newest first: a whole page of older ones is followed by older ones.
             complete = cursor is None or (
@@ -105,21 +131,21 @@ class Looker:
             if complete:
                 break
         ids = [one.batch_call_id for one in found]
-        known = await anyio.to_thread.run_sync(self._ledger.writes.known_ids, entry.backend, ids)
+        known = await anyio.to_thread.run_sync(self._ledger.history.known_ids, entry.backend, ids)
         return [one for one in found if one.batch_call_id not in known], complete
 
     async def _shown(self, entry: Entry, batch_call_id: str, made: BatchCall | None, words: str) -> Looked:
+        status = str(made.status) if made else None
         record = partial(
-            self._ledger.writes.finish,
-            entry.write_id,
-            WriteState.DONE,
-            batch_call_id=batch_call_id,
-            status=str(made.status) if made else None,
+            self._ledger.writes.finish, entry.write_id, WriteState.DONE, batch_call_id=batch_call_id, status=status
         )
-        return Looked(entry=await anyio.to_thread.run_sync(record), words=words, batch_call=made)
-
-    def _hashed(self, from_number: str | None) -> str | None:
-        return None if from_number is None else self._ledger.hashed(f"number {from_number}")
+        try:
+            with anyio.CancelScope(shield=True):
+                entry = await anyio.to_thread.run_sync(record)
+        except ConfigurationError as error:  # what is shown is shown; it will be looked up again
+            logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
+            entry = replace(entry, state=WriteState.DONE, batch_call_id=batch_call_id, status=status)
+        return Looked(entry=entry, words=words, batch_call=made)
 
 
 def _now() -> str:

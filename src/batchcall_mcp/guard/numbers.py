@@ -21,6 +21,12 @@ def from_number_warning(tasks: Sequence[CallTask], from_number: str | None) -> l
     return [f"{_of_the_numbers(found)} from_number itself."] if found else []
 
 
+def repeated_warning(tasks: Sequence[CallTask]) -> list[str]:
+    """A list that was made elsewhere may hold somebody twice; one that was read here does not."""
+    found = len(tasks) - len({task.to_number for task in tasks})
+    return [f"{found} of the calls go to a number that is in the list more than once."] if found else []
+
+
 def do_not_call_warning(tasks: Sequence[CallTask], never: frozenset[str]) -> list[str]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
     found = sum(task.to_number in never for task in tasks) if never else 0

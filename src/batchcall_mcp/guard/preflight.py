@@ -231,6 +231,7 @@ def _list_warnings(
         told = request.tasks is not None or current is None or capabilities.returns_variables
         yield from numbers.variables_warning(tasks, surroundings.variables, told=told)
     yield from numbers.from_number_warning(tasks, request.from_number or (current.from_number if current else None))
+    yield from numbers.repeated_warning(tasks)
     yield from numbers.do_not_call_warning(tasks, surroundings.do_not_call)
     yield from numbers.elsewhere_warning(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -26,7 +26,7 @@ from batchcall_mcp.errors import (
     OutcomeUnknown,
 )
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.entries import STOPS, Entry, Intent, Token, WriteState
+from batchcall_mcp.guard.entries import LONGEST_WAIT_S, STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
 from batchcall_mcp.guard.looking import Looked, Looker
 from batchcall_mcp.guard.settlement import is_as_left
 from batchcall_mcp.guard.telling import changed_meanwhile, in_words, moment, unknown
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+_STOP_THREADS = anyio.CapacityLimiter(20)
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 
@@ -50,7 +52,7 @@ class Ticket:
 
     def named(self, request: BatchCallRequest) -> BatchCallRequest:
         """A request with a name, if it was given none."""
-        return request if request.name else replace(request, name=self.name)
+        return request if self.name is None else replace(request, name=self.name)
 
 
 Send: TypeAlias = Callable[[Ticket], Awaitable[BatchCall]]
@@ -105,7 +107,7 @@ class Sender:
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
         """The newest entry about a batch call, to be asked for before the batch call is read."""
-        newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, backend, batch_call_id)
+        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, backend, batch_call_id)
         return 0 if newest is None else newest.write_id
 
     async def earlier(self, intent: Intent, current: BatchCall | None) -> Delivered | Again | None:
@@ -146,7 +148,7 @@ class Sender:
         """When an equal call did this, if nothing was written to the batch call since."""
         if intent.batch_call_id is None:
             return None
-        newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, intent.backend, intent.batch_call_id)
+        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, intent.backend, intent.batch_call_id)
         same = newest is not None and newest.state is WriteState.DONE and newest.is_equal(intent)
         return moment(newest.at) if newest is not None and same else None
 
@@ -162,16 +164,16 @@ class Sender:
         """
         writes = self._ledger.writes
         begin = (
-            partial(writes.take_over, again.entry, token)
+            partial(writes.take_over, again.entry, intent, token=token, max_calls_per_day=self._max_calls_per_day)
             if again
             else partial(writes.begin, intent, token=token, max_calls_per_day=self._max_calls_per_day)
         )
-        try:
+        if intent.operation in STOPS:
+            begun = await in_time(begin)
+            if begun is None:
+                return await unrecorded(intent.operation, send)
+        else:
             begun = await anyio.to_thread.run_sync(begin)
-        except ConfigurationError as error:
-            if intent.operation not in STOPS:
-                raise
-            return await unrecorded(intent.operation, send, error)
         if not isinstance(begun, Entry):
             return await self._after(begun.by, intent)
         return await self._carry_out(begun, intent, send, again)
@@ -182,29 +184,31 @@ class Sender:
             made = await send(Ticket(entry.backend_key, entry.evidence.name))
         except OutcomeUnknown as error:
             entry = await self._finish(entry, WriteState.UNKNOWN)
-            looked = await self._looker.look(entry)
-            if looked.entry.state is WriteState.DONE:
-                self._note(intent, looked.entry, "done", began)
-                note = f"The backend's answer was lost; {looked.words}"
-                gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
-                return Delivered(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
-            self._note(intent, entry, "unknown", began)
-            raise unknown(looked, intent, error) from error
+            return await self._found(entry, intent, error, began)
         except BatchCallError as error:
-            await self._finish(entry, WriteState.REFUSED)
+            # A no to the second request is no word about the first, which may still be under way.
+            await self._finish(entry, WriteState.UNKNOWN if again else WriteState.REFUSED)
             self._note(intent, entry, error.code, began)
             raise
         except BaseException:
             # Cancelled, or a defect: the request may be under way.
-            with anyio.CancelScope(shield=True):
-                await self._finish(entry, WriteState.UNKNOWN)
-                self._note(intent, entry, "unknown", began)
+            await self._finish(entry, WriteState.UNKNOWN)
+            self._note(intent, entry, "unknown", began)
             raise
-        with anyio.CancelScope(shield=True):
-            await self._finish(entry, WriteState.DONE, made)
+        await self._finish(entry, WriteState.DONE, made)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
         return Delivered(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
+
+    async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> Delivered:
+        """What the backend shows of a write whose answer was lost a moment ago."""
+        looked = await self._looker.look(entry)
+        self._note(intent, entry, "unknown" if looked.entry.is_open else "done", began)
+        if looked.entry.is_open:
+            raise unknown(looked, intent, lost) from lost
+        gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
+        note = f"The backend's answer was lost; {looked.words}"
+        return Delivered(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
 
     async def _after(self, winner: Entry, intent: Intent) -> Delivered:
         """Another write was recorded first: its result is the answer, if it asked for the same."""
@@ -254,13 +258,15 @@ class Sender:
                 ) from None
             await anyio.to_thread.run_sync(self._ledger.writes.note_gone, entry.write_id)
             return None
-        return Delivered(batch_call=current, at=moment(entry.at), replayed=True)
+        changed = await anyio.to_thread.run_sync(self._ledger.history.changed_since, entry)
+        note = None if changed is None else f"It was changed since, at {in_words(changed.at)}: look who is in it now."
+        return Delivered(batch_call=current, at=moment(entry.at), replayed=True, note=note)
 
     async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> Delivered | None:
         """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
         if current is None or not intent.dials or intent.batch_call_id is None:
             return None
-        newest = await anyio.to_thread.run_sync(self._ledger.writes.newest_of, intent.backend, intent.batch_call_id)
+        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, intent.backend, intent.batch_call_id)
         if (
             newest is None
             or newest.state is not WriteState.DONE
@@ -273,20 +279,26 @@ class Sender:
         return Delivered(batch_call=current, at=moment(newest.at), replayed=True)
 
     async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
-        """Record the outcome. If that fails the write stays open, and is looked up when it matters."""
+        """Record the outcome, whoever cancels meanwhile. If that fails it stays open, and is looked up later."""
         record = partial(
             self._ledger.writes.finish,
             entry.write_id,
             state,
             batch_call_id=made.batch_call_id if made else None,
             status=str(made.status) if made else None,
+            wait_s=STOP_WAITS_S if entry.operation in STOPS else LONGEST_WAIT_S,
         )
         try:
-            return await anyio.to_thread.run_sync(record)
+            with anyio.CancelScope(shield=True):
+                if entry.operation in STOPS:
+                    entry = await in_time(record) or entry
+                else:
+                    entry = await anyio.to_thread.run_sync(record)
         except ConfigurationError as error:
-            self._ledger.writes.let_go(entry.write_id)
             logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
-            return entry
+        finally:
+            self._ledger.writes.let_go(entry.write_id)
+        return entry
 
     async def _in_hand(self, entry: Entry) -> bool:
         return await anyio.to_thread.run_sync(self._ledger.writes.is_in_hand, entry)
@@ -312,9 +324,21 @@ class Sender:
         )
 
 
-async def unrecorded(operation: Operation, send: Send, why: ConfigurationError) -> Delivered:
+async def in_time(work: Callable[[], _T]) -> _T | None:
+    """What a stop asks of the ledger; None if the ledger cannot be used, or not soon: phones ring meanwhile."""
+    with anyio.move_on_after(STOP_WAITS_S + 1):
+        try:
+            # In threads of its own: those of launches may all be waiting for the same database.
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_STOP_THREADS)
+        except ConfigurationError as error:
+            logger.warning("A stop goes on without the ledger: %s", error)
+            return None
+    logger.warning("A stop goes on without the ledger, which did not answer in time")
+    return None
+
+
+async def unrecorded(operation: Operation, send: Send) -> Delivered:
     """A phone that must be stopped is not held up by a ledger that cannot be used."""
-    logger.warning("A %s goes on without the ledger: %s", operation, why)
     made = await send(Ticket(f"{operation}-{secrets.token_hex(16)}", None))
     note = "The ledger could not be used: this is not recorded in it."
     return Delivered(batch_call=made, at=datetime.now(UTC), note=note)

@@ -5,33 +5,49 @@ Showing is proof, absence is not: a request may still be under way, or a list ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from batchcall_mcp.backends.base import Operation, name_without_retry_of
+from batchcall_mcp.backends.base import Operation, name_without_retry_of, retry_of_in_name
 from batchcall_mcp.guard.entries import Entry
 from batchcall_mcp.model import BatchCall, BatchStatus
+from batchcall_mcp.wording import printable
 
 CLOCKS_APART = timedelta(minutes=10)
 """How far a backend's clock may be from ours."""
 _SAME_TIME = timedelta(minutes=1)
 """Backends that keep minutes cut the seconds off."""
-_NOT_LAUNCHED = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED, BatchStatus.RECURRING, BatchStatus.UNKNOWN})
+_NOT_LAUNCHED = frozenset(
+    {
+        BatchStatus.DRAFT,
+        BatchStatus.SCHEDULED,
+        BatchStatus.RECURRING,
+        BatchStatus.CANCELLED,  # which may be all that ever happened to it
+        BatchStatus.UNKNOWN,
+    }
+)
 
 
-def is_made_by(entry: Entry, found: BatchCall, from_number_hash: str | None) -> bool:
+def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> bool:
     """Whether a batch call that the backend lists can be the one that this create made.
 
     What the backend does not tell speaks neither for nor against it.
     """
     evidence = entry.evidence
+    name = plain_name(found.name) or ""
     made_since = datetime.fromtimestamp(entry.at / 1000, UTC) - CLOCKS_APART
     return (
-        name_without_retry_of(found.name) == evidence.name
-        and found.retry_of == evidence.retry_of
-        and (found.from_number is None or from_number_hash == evidence.from_number)
+        (name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name)
+        and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
+        and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
         and (found.counts.total is None or found.counts.total == evidence.total)
         and (found.created_at is None or found.created_at >= made_since)
     )
+
+
+def plain_name(name: str | None) -> str | None:
+    """As names are compared: backends trim them, and lose what does not print."""
+    return None if name is None else " ".join(printable(name_without_retry_of(name) or "").split())
 
 
 def is_older(entry: Entry, found: BatchCall) -> bool:
@@ -87,7 +103,7 @@ def _is_updated(entry: Entry, current: BatchCall) -> bool:
 
 
 def _is_resumed(_entry: Entry, current: BatchCall) -> bool:
-    return current.status not in {BatchStatus.PAUSED, BatchStatus.UNKNOWN}
+    return current.status not in {BatchStatus.PAUSED, BatchStatus.CANCELLED, BatchStatus.UNKNOWN}
 
 
 def _is_dialled_again(entry: Entry, current: BatchCall) -> bool:

@@ -49,7 +49,7 @@ def _next_step(looked: Looked, intent: Intent) -> str:
         f"`batchcall-mcp ledger resolve {entry.write_id} made` or `not-made`."
     )
     if not entry.is_equal(intent):
-        return f"Until it is, nothing else launches {entry.batch_call_id}; it can be stopped. {by_a_person}"
+        return f"Until that is known nothing else launches {entry.batch_call_id}; it can be stopped. {by_a_person}"
     if entry.dials:
         return (
             "It may still take effect, so it is not sent again. Report what is there; repeating this same call looks "
@@ -60,5 +60,9 @@ def _next_step(looked: Looked, intent: Intent) -> str:
         return (
             f"A draft dials nobody. Repeat this same call {when}: it looks again, and makes the draft only if it is "
             "still absent. list_batch_calls shows what is there."
+        )
+    if entry.operation in {Operation.PAUSE, Operation.CANCEL}:
+        return (
+            "Its phones may still ring. Read it with get_batch_call, and try again, or stop it at the backend itself."
         )
     return "It dials nobody. Read it with get_batch_call, then repeat this same call if it is needed."

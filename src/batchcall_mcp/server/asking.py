@@ -22,6 +22,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp.types.version import is_version_at_least
 
+from batchcall_mcp.guard.binding import covers
 from batchcall_mcp.guard.confirmation import Answer, QuestionPending
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class ClientAsker:
 
 def _counts(answer: Answer, asked: str, binding: str) -> bool:
     """A yes is for what was shown; a no is for the whole call."""
-    return answer.outcome != "accepted" or asked == binding
+    return answer.outcome != "accepted" or covers(asked, binding)
 
 
 def _answer(given: ElicitResult, seconds: float, nonce: str | None = None) -> Answer:

@@ -111,7 +111,7 @@ class Service:
         """
         if self._ledger is not None:
             return self._ledger
-        return await anyio.to_thread.run_sync(self._opened_ledger)
+        return await anyio.to_thread.run_sync(self._opened_ledger, abandon_on_cancel=True)
 
     def shared_key(self) -> bytes:
         """What seals questions, the same in every process on the ledger. Blocks.

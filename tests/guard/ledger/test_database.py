@@ -29,7 +29,7 @@ def _is_alembics_own(difference: object) -> bool:
 
 def test_opening_it_again_keeps_what_is_in_it(ledger: Ledger, settings: Settings) -> None:
     pepper = ledger.hashed("a")
-    ledger.stops.stop()
+    ledger.stops.stop(1)
 
     again = Ledger.open(settings)
     assert again.hashed("a") == pepper
@@ -79,5 +79,5 @@ def test_a_database_that_cannot_be_written_any_more_is_refused_in_words(tmp_path
     connection.close()
 
     with pytest.raises(ConfigurationError, match="recorded before it is sent, cannot be used"):
-        ledger.stops.stop()
+        ledger.stops.stop(1)
     ledger.close()

@@ -182,10 +182,10 @@ def test_only_one_takes_an_open_write_over(ledger: Ledger, settings: Settings, c
     other = Ledger.open(settings, clock)
 
     clock.move(minutes=2)
-    taken = other.writes.take_over(unknown)
+    taken = other.writes.take_over(unknown, CREATE)
     assert isinstance(taken, Entry)
     assert (taken.state, taken.at, taken.sent_at - taken.at) == (WriteState.SENDING, entry.at, 120_000)
-    assert ledger.writes.take_over(unknown) == Overtaken(taken)
+    assert ledger.writes.take_over(unknown, CREATE) == Overtaken(taken)
     other.close()
 
 
@@ -206,14 +206,14 @@ def test_the_emergency_stop_refuses_launches_and_nothing_else(ledger: Ledger, *,
     if by_file:
         stop_file(ledger.database.data_dir).touch()
     else:
-        ledger.stops.stop()
+        ledger.stops.stop(1)
     with pytest.raises(PermissionDenied, match="emergency stop is on"):
         ledger.writes.begin(START, token=token)
     assert isinstance(ledger.writes.begin(CREATE), Entry)
     assert isinstance(ledger.writes.begin(replace(START, operation=Operation.CANCEL, dials=False)), Entry)
 
     ledger.stops.clear()
-    newest = ledger.writes.newest_of(START.backend, "bc_1")
+    newest = ledger.history.newest_of(START.backend, "bc_1")
     assert newest is not None
     assert isinstance(ledger.writes.begin(replace(START, seen=newest.write_id), token=token), Entry)
 
@@ -227,9 +227,9 @@ def test_the_limit_of_a_day_counts_each_person_of_a_batch_call_once(ledger: Ledg
     with pytest.raises(InvalidInput, match=r"2 calls are launched already .* BATCHCALL_MAX_CALLS_PER_DAY=3"):
         ledger.writes.begin(other, max_calls_per_day=3)
     assert isinstance(ledger.writes.begin(other, max_calls_per_day=4), Entry)
-    assert ledger.writes.calls_on(BEGIN) == 4
-    assert ledger.writes.calls_on(BEGIN, beside="bc_2") == 2
-    assert ledger.writes.calls_on(BEGIN + timedelta(days=1)) == 0
+    assert ledger.history.calls_on(BEGIN) == 4
+    assert ledger.history.calls_on(BEGIN, beside="bc_2") == 2
+    assert ledger.history.calls_on(BEGIN + timedelta(days=1)) == 0
 
 
 def test_a_retry_calls_them_again_and_counts_again(ledger: Ledger) -> None:
@@ -248,14 +248,14 @@ def test_a_launch_of_an_unknown_number_of_people_is_over_every_limit(ledger: Led
 
 def test_attempts_of_a_number_add_up_over_batch_calls_and_end_after_a_day(ledger: Ledger, clock: Clock) -> None:
     numbers = [number for number, _ in START.numbers]
-    assert ledger.writes.attempts(numbers, BEGIN) == {}
+    assert ledger.history.attempts(numbers, BEGIN) == {}
     done(ledger, START)
     refused = begun(ledger, replace(START, batch_call_id="bc_2"))
-    assert ledger.writes.attempts(numbers, BEGIN) == {numbers[0]: 2, numbers[1]: 6}
+    assert ledger.history.attempts(numbers, BEGIN) == {numbers[0]: 2, numbers[1]: 6}
 
     ledger.writes.finish(refused.write_id, WriteState.REFUSED)
-    assert ledger.writes.attempts([*numbers, "+14155550199"], BEGIN) == {numbers[0]: 1, numbers[1]: 3}
-    assert ledger.writes.attempts(numbers, BEGIN + timedelta(hours=24)) == {}
+    assert ledger.history.attempts([*numbers, "+14155550199"], BEGIN) == {numbers[0]: 1, numbers[1]: 3}
+    assert ledger.history.attempts(numbers, BEGIN + timedelta(hours=24)) == {}
 
 
 def test_the_database_names_nobody(ledger: Ledger) -> None:
@@ -271,7 +271,7 @@ def test_what_is_settled_stays_settled(ledger: Ledger) -> None:
     entry = done(ledger, START)
 
     assert ledger.writes.finish(entry.write_id, WriteState.UNKNOWN).state is WriteState.DONE
-    assert ledger.writes.unsettled() == []
+    assert ledger.history.unsettled() == []
 
 
 def test_how_long_ago_it_was_sent_is_not_a_matter_of_the_wall_clock(ledger: Ledger, clock: Clock) -> None:
@@ -285,12 +285,12 @@ def test_only_ids_that_are_settled_are_known(ledger: Ledger) -> None:
     done(ledger, CREATE, "bc_1")
     begun(ledger, replace(START, batch_call_id="bc_2"))
 
-    assert ledger.writes.known_ids(CREATE.backend, ["bc_1", "bc_2", "bc_3"]) == {"bc_1"}
-    assert ledger.writes.known_ids("elsewhere", ["bc_1"]) == set()
+    assert ledger.history.known_ids(CREATE.backend, ["bc_1", "bc_2", "bc_3"]) == {"bc_1"}
+    assert ledger.history.known_ids("elsewhere", ["bc_1"]) == set()
 
 
 def test_a_moment_of_utc_is_a_day_of_utc(ledger: Ledger) -> None:
     begun(ledger, replace(START, starts_at=datetime(2026, 11, 24, 23, 59, 59, tzinfo=UTC)))
 
-    assert ledger.writes.calls_on(datetime(2026, 11, 24, 0, 0, tzinfo=UTC)) == 2
-    assert ledger.writes.calls_on(datetime(2026, 11, 25, 0, 0, tzinfo=UTC)) == 0
+    assert ledger.history.calls_on(datetime(2026, 11, 24, 0, 0, tzinfo=UTC)) == 2
+    assert ledger.history.calls_on(datetime(2026, 11, 25, 0, 0, tzinfo=UTC)) == 0

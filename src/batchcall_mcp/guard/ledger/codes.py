@@ -1,7 +1,7 @@
 """Confirmation codes and answers, hashed, each good for one launch.
 
-What a code stands for is sealed with the code itself, so that the database alone gives away neither the code nor whom
-it would call.
+What a code stands for is sealed with the code itself, so that nobody reads in passing whom it would call; and it is
+gone ten minutes later, because whoever has the whole database has the time to guess.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from batchcall_mcp.guard.binding import covers, digest_of
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
@@ -55,6 +56,11 @@ class Codes:
     def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
 
+    def forget_old(self) -> None:
+        """What has expired is kept no longer than until the ledger is opened again, or the next code is made."""
+        with self._database.writing(wait_s=1) as tx:
+            tx.execute(t.codes.delete().where(t.codes.c.issued_at < self._database.now() - LIFETIME_MS))
+
     def issue(
         self, *, caller: str, tool: str, binding: str, kind: Kind, arguments: Mapping[str, Any], question: str
     ) -> str:
@@ -63,8 +69,8 @@ class Codes:
         sealed = self._seal(code, {"arguments": arguments, "question": question})
         now = self._database.now()
         with self._database.writing() as tx:
-            of_this = (t.codes.c.caller == caller) & (t.codes.c.binding == binding) & t.codes.c.used_at.is_(None)
-            tx.execute(t.codes.delete().where(of_this | (t.codes.c.issued_at < now - _DAY_MS)))
+            of_this = (t.codes.c.caller == caller) & _of_launch(binding) & t.codes.c.used_at.is_(None)
+            tx.execute(t.codes.delete().where(of_this | (t.codes.c.issued_at < now - LIFETIME_MS)))
             tx.execute(
                 t.codes.insert().values(
                     code_hash=self._hash(code),
@@ -119,14 +125,14 @@ class Codes:
         """The approval that a person gave for exactly this launch and that is not used yet."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                sa.select(t.codes.c.code_hash, t.codes.c.issued_at).where(
+                sa.select(t.codes.c.code_hash, t.codes.c.issued_at, t.codes.c.binding).where(
                     t.codes.c.caller == caller,
-                    t.codes.c.binding == binding,
+                    _of_launch(binding),
                     t.codes.c.approved_at.is_not(None),
                     t.codes.c.used_at.is_(None),
                 )
             ).all()
-        valid = [row.code_hash for row in rows if self._is_valid(row.issued_at)]
+        valid = [row.code_hash for row in rows if self._is_valid(row.issued_at) and covers(row.binding, binding)]
         return Token(kind="code", digest=valid[0]) if valid else None
 
     def use(self, tx: sa.Connection, token: Token) -> bool:
@@ -175,6 +181,10 @@ class Codes:
 
     def _cipher(self, code: str) -> AESGCM:
         return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
+
+
+def _of_launch(binding: str) -> sa.ColumnElement[bool]:
+    return t.codes.c.binding.startswith(digest_of(binding), autoescape=True)
 
 
 def _keep_bounded(tx: sa.Connection, newest: str) -> None:

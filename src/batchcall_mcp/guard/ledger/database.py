@@ -78,13 +78,13 @@ class LedgerDatabase:
         return to_ms(self.clock())
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that no other writing one runs beside, in any process.
+    def writing(self, wait_s: float = database.LONGEST_WAIT_S) -> Iterator[sa.Connection]:
+        """A transaction that no other writing one runs beside, in any process; waits for it at most so long.
 
         Raises:
             ConfigurationError: the database cannot be reached, or not be written.
         """
-        with _in_words(), database.writing(self.engine, _LOCK) as tx:
+        with in_words(), database.writing(self.engine, _LOCK, wait_s) as tx:
             yield tx
 
     @contextmanager
@@ -94,7 +94,7 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: the database cannot be reached.
         """
-        with _in_words(), database.reading(self.engine) as connection:
+        with in_words(), database.reading(self.engine) as connection:
             yield connection
 
     def hashed(self, text: str) -> str:
@@ -107,8 +107,13 @@ class LedgerDatabase:
 
     def key(self, name: str) -> bytes:
         """32 random bytes, made once and shared by every process on this database."""
+        query = sa.select(secret_keys.c.value).where(secret_keys.c.name == name)
+        with self.reading() as connection:
+            found: bytes | None = connection.scalar(query)
+        if found is not None:
+            return found
         with self.writing() as tx:
-            found: bytes | None = tx.scalar(sa.select(secret_keys.c.value).where(secret_keys.c.name == name))
+            found = tx.scalar(query)
             if found is None:
                 found = secrets.token_bytes(32)
                 tx.execute(secret_keys.insert().values(name=name, value=found))
@@ -116,10 +121,15 @@ class LedgerDatabase:
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def in_words() -> Iterator[None]:
+    """What goes wrong with the database or its folder, as an error of ours.
+
+    Raises:
+        ConfigurationError: without the database's own words, which may hold what was to be written.
+    """
     try:
         yield
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, OSError) as error:
         why = type(getattr(error, "orig", None) or error).__name__
         raise ConfigurationError(
             f"The ledger, in which every write is recorded before it is sent, cannot be used ({why}). Nothing was "
@@ -129,8 +139,11 @@ def _in_words() -> Iterator[None]:
 
 
 def _migrate(ledger: LedgerDatabase) -> None:
+    with ledger.reading() as connection:
+        if _version(connection) == HEAD:
+            return
     with _MIGRATING, ledger.writing() as tx:
-        there = tx.scalar(sa.text("SELECT version_num FROM alembic_version")) if _has_version(tx) else None
+        there = _version(tx)
         if there == HEAD:
             return
         from alembic import command
@@ -149,5 +162,8 @@ def _migrate(ledger: LedgerDatabase) -> None:
             ) from error
 
 
-def _has_version(tx: sa.Connection) -> bool:
-    return sa.inspect(tx).has_table("alembic_version")
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return version

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
+from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, utc_now
+from batchcall_mcp.guard.ledger.history import History
 from batchcall_mcp.guard.ledger.owners import FileOwners, Owners, PostgresOwners
 from batchcall_mcp.guard.ledger.stops import Stops
 from batchcall_mcp.guard.ledger.writes import Writes
@@ -24,6 +27,7 @@ class Ledger:
             self._owners = PostgresOwners(database.engine)
         self.codes: Final = Codes(database)
         self.stops: Final = Stops(database)
+        self.history: Final = History(database)
         self.writes: Final = Writes(database, self.codes, self.stops, self._owners)
 
     @classmethod
@@ -33,7 +37,10 @@ class Ledger:
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        return cls(LedgerDatabase.open(settings, clock))
+        opened = cls(LedgerDatabase.open(settings, clock))
+        with suppress(ConfigurationError):  # the database is busy; the next code does it too
+            opened.codes.forget_old()
+        return opened
 
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself, such as a caller."""

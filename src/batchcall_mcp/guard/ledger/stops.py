@@ -40,9 +40,13 @@ class Stops:
         except FileNotFoundError:
             return None
 
-    def stop(self) -> None:
-        """From when this returns no launch is recorded, and so none is sent, by any process on this ledger."""
-        with self._database.writing() as tx:
+    def stop(self, wait_s: float) -> None:
+        """From when this returns no launch is recorded, and so none is sent, by any process on this ledger.
+
+        Raises:
+            ConfigurationError: it could not be written in this time.
+        """
+        with self._database.writing(wait_s) as tx:
             tx.execute(t.stops.insert().values(at=self._database.now()))
 
     def clear(self) -> None:

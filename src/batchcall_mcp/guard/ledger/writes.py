@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -15,23 +14,21 @@ import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.entries import Entry, Evidence, Intent, Token, WriteState
+from batchcall_mcp.guard.entries import LONGEST_WAIT_S, STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
-from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
+from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
 from batchcall_mcp.guard.ledger.owners import Owners
+from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, calls_on, entry_of, newest_of, read
 from batchcall_mcp.guard.ledger.stops import Stops
 
 EQUAL_FOR_MS: Final = 24 * 60 * 60 * 1000
 """How long an equal create without a key counts as the same one."""
-_DAY: Final = timedelta(days=1)
 _NUMBERS_KEPT_MS: Final = 3 * 24 * 60 * 60 * 1000
 _ROWS_AT_ONCE: Final = 10_000
 _SENT_KEPT: Final = 1000
 _GONE: Final = "gone"
 """In place of a batch call's status."""
-_NOT_REFUSED = t.writes.c.state != WriteState.REFUSED
-_OPEN = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +59,10 @@ class Writes:
             NotConfirmed: its confirmation was used a moment ago, or is too old.
             InvalidInput: more calls than a day may have.
         """
-        self._owners.hold()
-        with self._database.writing() as tx:
+        wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
+        with in_words():
+            self._owners.hold()
+        with self._database.writing(wait_s) as tx:
             first = self._first(tx, intent)
             if first is not None:
                 return Overtaken(first)
@@ -89,30 +88,48 @@ class Writes:
             }
             write_id = tx.execute(t.writes.insert().values(**values).returning(t.writes.c.write_id)).scalar_one()
             self._remember_numbers(tx, write_id, intent, now)
-            entry = _entry(tx, write_id)
+            entry = entry_of(tx, write_id)
         return self._taken_in_hand(entry)
 
-    def take_over(self, entry: Entry, token: Token | None = None) -> Entry | Overtaken:
+    def take_over(
+        self, entry: Entry, intent: Intent, *, token: Token | None = None, max_calls_per_day: int | None = None
+    ) -> Entry | Overtaken:
         """Send an open write again, where that is known to be safe; its confirmation, if it needs one, is used up.
+
+        From now on it counts as what would be sent now: it dials today, not on the day of the first try.
 
         Raises:
             As `begin`.
         """
-        self._owners.hold()
+        with in_words():
+            self._owners.hold()
         with self._database.writing() as tx:
-            latest = _entry(tx, entry.write_id)
+            latest = entry_of(tx, entry.write_id)
             if latest != entry:
                 return Overtaken(latest)
-            if entry.dials:
-                self._check_stop(tx)
-            self._use(tx, token)
-            values = {"state": WriteState.SENDING, "owner": self._owners.mine, "sent_at": self._database.now()}
+            self._check(tx, intent, token, max_calls_per_day, beside=entry.write_id)
+            now = self._database.now()
+            values = {
+                "state": WriteState.SENDING,
+                "owner": self._owners.mine,
+                "sent_at": now,
+                "calls": intent.calls,
+                "starts_at": None if intent.starts_at is None else to_ms(intent.starts_at),
+            }
             tx.execute(t.writes.update().where(t.writes.c.write_id == entry.write_id).values(**values))
-            entry = _entry(tx, entry.write_id)
+            tx.execute(t.dialled.delete().where(t.dialled.c.write_id == entry.write_id))
+            self._remember_numbers(tx, entry.write_id, intent, now)
+            entry = entry_of(tx, entry.write_id)
         return self._taken_in_hand(entry)
 
     def finish(
-        self, write_id: int, state: WriteState, *, batch_call_id: str | None = None, status: str | None = None
+        self,
+        write_id: int,
+        state: WriteState,
+        *,
+        batch_call_id: str | None = None,
+        status: str | None = None,
+        wait_s: float = LONGEST_WAIT_S,
     ) -> Entry:
         """Record what came of it. A settled one stays as it is."""
         self._in_hand.discard(write_id)
@@ -123,11 +140,11 @@ class Writes:
             values["batch_call_id"] = batch_call_id
         if status is not None:
             values["status"] = status
-        with self._database.writing() as tx:
-            tx.execute(t.writes.update().where((t.writes.c.write_id == write_id) & _OPEN).values(**values))
+        with self._database.writing(wait_s) as tx:
+            tx.execute(t.writes.update().where((t.writes.c.write_id == write_id) & OPEN).values(**values))
             if state is WriteState.REFUSED:  # then nobody of it was dialled
                 tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
-            return _entry(tx, write_id)
+            return entry_of(tx, write_id)
 
     def let_go(self, write_id: int) -> None:
         """This process does nothing more about it, although it could not be recorded what came of it."""
@@ -142,7 +159,7 @@ class Writes:
                 .where((t.writes.c.write_id == write_id) & first)
                 .values(absent_at=self._database.now())
             )
-            return _entry(tx, write_id)
+            return entry_of(tx, write_id)
 
     def note_gone(self, write_id: int) -> None:
         """What it made is no longer there: an equal one is meant anew."""
@@ -161,13 +178,14 @@ class Writes:
             return False
         if entry.owner == self._owners.mine:
             return entry.write_id in self._in_hand
-        return self._owners.is_alive(entry.owner)
+        with in_words():
+            return self._owners.is_alive(entry.owner)
 
     def entry(self, write_id: int) -> Entry | None:
         """One entry."""
         with self._database.reading() as connection:
             row = connection.execute(sa.select(t.writes).where(t.writes.c.write_id == write_id)).one_or_none()
-        return None if row is None else _read(row)
+        return None if row is None else read(row)
 
     def first(self, intent: Intent) -> Entry | None:
         """The entry that stands against sending this: an equal one, or an open launch of the same batch call.
@@ -177,48 +195,6 @@ class Writes:
         """
         with self._database.reading() as connection:
             return self._first(connection, intent)
-
-    def newest_of(self, backend: str, batch_call_id: str) -> Entry | None:
-        """The last write to a batch call that was not refused."""
-        with self._database.reading() as connection:
-            return _newest_of(connection, backend, batch_call_id)
-
-    def unsettled(self) -> list[Entry]:
-        """All that nobody knows the outcome of, oldest first."""
-        query = sa.select(t.writes).where(_OPEN).order_by(t.writes.c.write_id)
-        with self._database.reading() as connection:
-            return [_read(row) for row in connection.execute(query)]
-
-    def known_ids(self, backend: str, ids: Collection[str]) -> set[str]:
-        """Those batch calls that some write of this ledger made or changed."""
-        query = sa.select(t.writes.c.batch_call_id).where(
-            t.writes.c.backend == backend, t.writes.c.batch_call_id.in_(list(ids)), ~_OPEN
-        )
-        with self._database.reading() as connection:
-            return set(connection.scalars(query))
-
-    def calls_on(self, day: datetime, beside: str | None = None) -> int:
-        """People whom launches may call that start on this UTC day, by all callers, those of one batch call aside.
-
-        A retry calls again; a launch that was moved, or paused and resumed, does not.
-        """
-        with self._database.reading() as connection:
-            return _calls_on(connection, day, beside)
-
-    def attempts(self, numbers: Iterable[str], moment: datetime) -> dict[str, int]:
-        """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment."""
-        around = to_ms(moment)
-        query = (
-            sa.select(t.dialled.c.number_hash, sa.func.sum(t.dialled.c.dials))
-            .where(t.dialled.c.at > around - EQUAL_FOR_MS, t.dialled.c.at < around + EQUAL_FOR_MS)
-            .group_by(t.dialled.c.number_hash)
-        )
-        with self._database.reading() as connection:
-            known = {bytes(digest): int(dials) for digest, dials in connection.execute(query)}
-        if not known:
-            return {}
-        hashed = ((number, self._database.hashed_bytes(number)) for number in numbers)
-        return {number: known[digest] for number, digest in hashed if digest in known}
 
     def _taken_in_hand(self, entry: Entry) -> Entry:
         self._in_hand.add(entry.write_id)
@@ -232,23 +208,23 @@ class Writes:
             t.writes.c.caller == intent.caller,
             t.writes.c.backend == intent.backend,
             t.writes.c.operation == intent.operation,
-            _NOT_REFUSED,
+            NOT_REFUSED,
         )
         newest = t.writes.c.write_id.desc()
         if intent.key is not None:
             row = tx.execute(mine.where(t.writes.c.key_hash == self._key_hash(intent.key)).order_by(newest)).first()
             if row is not None:
-                found = _read(row)
+                found = read(row)
                 _check_same_request(found, intent)
                 return found
         elif intent.operation is Operation.CREATE:
             equal = mine.where(
                 t.writes.c.fingerprint == intent.fingerprint,
-                _OPEN | (t.writes.c.at > self._database.now() - EQUAL_FOR_MS),
+                OPEN | (t.writes.c.at > self._database.now() - EQUAL_FOR_MS),
             )
             row = tx.execute(equal.order_by(newest)).first()
-            if row is not None and not _was_deleted(tx, _read(row)):
-                return _read(row)
+            if row is not None and not _was_deleted(tx, read(row)):
+                return read(row)
         return self._in_the_way(tx, intent)
 
     def _in_the_way(self, tx: sa.Connection, intent: Intent) -> Entry | None:
@@ -258,19 +234,21 @@ class Writes:
         of_it = sa.select(t.writes).where(
             t.writes.c.backend == intent.backend, t.writes.c.batch_call_id == intent.batch_call_id
         )
-        row = tx.execute(of_it.where(_OPEN, t.writes.c.dials).order_by(t.writes.c.write_id)).first()
+        row = tx.execute(of_it.where(OPEN, t.writes.c.dials).order_by(t.writes.c.write_id)).first()
         if row is None:
             row = tx.execute(
-                of_it.where(_NOT_REFUSED, t.writes.c.write_id > intent.seen).order_by(t.writes.c.write_id.desc())
+                of_it.where(NOT_REFUSED, t.writes.c.write_id > intent.seen).order_by(t.writes.c.write_id.desc())
             ).first()
-        return None if row is None else _read(row)
+        return None if row is None else read(row)
 
-    def _check(self, tx: sa.Connection, intent: Intent, token: Token | None, most: int | None) -> None:
+    def _check(
+        self, tx: sa.Connection, intent: Intent, token: Token | None, most: int | None, beside: int | None = None
+    ) -> None:
         if intent.dials:
             self._check_stop(tx)
             if most is not None and intent.starts_at is not None:
                 again = intent.operation is Operation.RETRY
-                already = _calls_on(tx, intent.starts_at, None if again else intent.batch_call_id)
+                already = calls_on(tx, intent.starts_at, None if again else intent.batch_call_id, beside)
                 if intent.calls is None or already + intent.calls > most:
                     raise InvalidInput(
                         f"{already} calls are launched already for that day (UTC), and these would be more than "
@@ -297,7 +275,9 @@ class Writes:
     def _remember_numbers(self, tx: sa.Connection, write_id: int, intent: Intent, now: int) -> None:
         if not intent.numbers or intent.starts_at is None:
             return
-        tx.execute(t.dialled.delete().where(t.dialled.c.at < now - _NUMBERS_KEPT_MS))
+        still_open = sa.select(t.writes.c.write_id).where(OPEN)
+        old = (t.dialled.c.at < now - _NUMBERS_KEPT_MS) & t.dialled.c.write_id.not_in(still_open)
+        tx.execute(t.dialled.delete().where(old))
         at = to_ms(intent.starts_at)
         merged: dict[bytes, int] = {}
         for number, dials in intent.numbers:
@@ -314,18 +294,12 @@ class Writes:
         return None if key is None else self._database.hashed(f"key {key}")
 
 
-def _newest_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
-    of_it = (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id) & _NOT_REFUSED
-    row = tx.execute(sa.select(t.writes).where(of_it).order_by(t.writes.c.write_id.desc()).limit(1)).first()
-    return None if row is None else _read(row)
-
-
 def _was_deleted(tx: sa.Connection, entry: Entry) -> bool:
     if entry.batch_call_id is None:
         return False
     if entry.status == _GONE:
         return True
-    newest = _newest_of(tx, entry.backend, entry.batch_call_id)
+    newest = newest_of(tx, entry.backend, entry.batch_call_id)
     return newest is not None and newest.operation is Operation.DELETE and newest.state is WriteState.DONE
 
 
@@ -340,42 +314,9 @@ def _check_same_request(found: Entry, intent: Intent) -> None:
     )
 
 
-def _calls_on(tx: sa.Connection, day: datetime, beside: str | None = None) -> int:
-    midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    query = sa.select(t.writes.c.write_id, t.writes.c.batch_call_id, t.writes.c.operation, t.writes.c.calls).where(
-        t.writes.c.starts_at >= to_ms(midnight), t.writes.c.starts_at < to_ms(midnight + _DAY), _NOT_REFUSED
-    )
-    most: dict[str, int] = {}
-    again = 0
-    for write_id, batch_call_id, operation, calls in tx.execute(query):
-        if operation == Operation.RETRY:
-            again += calls or 0
-        else:
-            name = batch_call_id or f"entry {write_id}"
-            most[name] = max(most.get(name, 0), calls or 0)
-    most.pop(beside or "", None)
-    return again + sum(most.values())
-
-
 def _backend_key(intent: Intent) -> str:
     """The key for a backend that keeps such keys: from the caller's own, or one that nobody else has."""
     if intent.key is None:
         return f"{intent.operation}-{secrets.token_hex(16)}"
     said = f"{intent.operation} {intent.batch_call_id or ''} {intent.key}"
     return f"{intent.operation}-{hashlib.sha256(said.encode()).hexdigest()[:40]}"
-
-
-def _entry(tx: sa.Connection, write_id: int) -> Entry:
-    return _read(tx.execute(sa.select(t.writes).where(t.writes.c.write_id == write_id)).one())
-
-
-def _read(row: sa.Row[Any]) -> Entry:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns by name
-    return Entry(
-        **values
-        | {
-            "operation": Operation(values["operation"]),
-            "state": WriteState(values["state"]),
-            "evidence": Evidence(**values["evidence"]),
-        }
-    )

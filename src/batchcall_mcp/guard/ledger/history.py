@@ -1,0 +1,131 @@
+"""What the ledger knows of the past: for preflights, for looking at the backend, for the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.guard.entries import Entry, WriteState
+from batchcall_mcp.guard.ledger import rows
+from batchcall_mcp.guard.ledger import tables as t
+from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
+from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, read
+
+_AROUND_MS: Final = 24 * 60 * 60 * 1000
+"""A day before and a day after: attempts are counted in any 24 hours."""
+
+
+class History:
+    """Reads only. Every method may be called from any thread and blocks."""
+
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database = database
+
+    def newest_of(self, backend: str, batch_call_id: str) -> Entry | None:
+        """The last write to a batch call that was not refused."""
+        with self._database.reading() as connection:
+            return rows.newest_of(connection, backend, batch_call_id)
+
+    def unsettled(self) -> list[Entry]:
+        """All that nobody knows the outcome of, oldest first."""
+        query = sa.select(t.writes).where(OPEN).order_by(t.writes.c.write_id)
+        with self._database.reading() as connection:
+            return [read(row) for row in connection.execute(query)]
+
+    def known_ids(self, backend: str, ids: Collection[str]) -> set[str]:
+        """Those batch calls that some write of this ledger made or changed."""
+        query = sa.select(t.writes.c.batch_call_id).where(
+            t.writes.c.backend == backend, t.writes.c.batch_call_id.in_(list(ids)), ~OPEN
+        )
+        with self._database.reading() as connection:
+            return set(connection.scalars(query))
+
+    def calls_on(self, day: datetime, beside: str | None = None) -> int:
+        """People whom launches may call that start on this UTC day, by all callers, those of one batch call aside.
+
+        A retry calls again; a launch that was moved, or paused and resumed, does not.
+        """
+        with self._database.reading() as connection:
+            return rows.calls_on(connection, day, beside)
+
+    def attempts(self, numbers: Iterable[str], moment: datetime, beside: str | None = None) -> dict[str, int]:
+        """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment.
+
+        A launch of one batch call that was moved, or paused and resumed, dials nobody twice; a retry does. Those of the
+        batch call `beside` are left out.
+        """
+        around = to_ms(moment)
+        once = sa.case(
+            (t.writes.c.operation == Operation.RETRY, sa.cast(t.writes.c.write_id, sa.String)),
+            else_=sa.func.coalesce(t.writes.c.batch_call_id, sa.cast(t.writes.c.write_id, sa.String)),
+        ).label("once")
+        each = (
+            sa.select(t.dialled.c.number_hash, sa.func.max(t.dialled.c.dials).label("dials"))
+            .join(t.writes, t.writes.c.write_id == t.dialled.c.write_id)
+            .where(
+                t.dialled.c.at > around - _AROUND_MS,
+                t.dialled.c.at < around + _AROUND_MS,
+                sa.func.coalesce(t.writes.c.batch_call_id, "") != (beside or " "),
+            )
+            .group_by(t.dialled.c.number_hash, t.writes.c.backend, once)
+            .subquery()
+        )
+        query = sa.select(each.c.number_hash, sa.func.sum(each.c.dials)).group_by(each.c.number_hash)
+        with self._database.reading() as connection:
+            known = {bytes(digest): int(dials) for digest, dials in connection.execute(query)}
+        if not known:
+            return {}
+        hashed = ((number, self._database.hashed_bytes(number)) for number in numbers)
+        return {number: known[digest] for number, digest in hashed if digest in known}
+
+    def open_launches(self, backend: str, numbers: Iterable[str]) -> list[tuple[Entry, int]]:
+        """Launches whose outcome nobody knows, and how many of those numbers each may call."""
+        query = sa.select(t.writes).where(t.writes.c.backend == backend, OPEN, t.writes.c.dials)
+        with self._database.reading() as connection:
+            entries = [read(row) for row in connection.execute(query.order_by(t.writes.c.write_id))]
+            if not entries:
+                return []
+            mine = {self._database.hashed_bytes(number) for number in numbers}
+            found = []
+            for entry in entries:
+                of_it = sa.select(t.dialled.c.number_hash).where(t.dialled.c.write_id == entry.write_id)
+                found.append((entry, sum(bytes(digest) in mine for digest in connection.scalars(of_it))))
+        return [(entry, shared) for entry, shared in found if shared]
+
+    def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
+        """A launch of this batch call whose outcome nobody knows."""
+        of_it = sa.select(t.writes).where(
+            t.writes.c.backend == backend, t.writes.c.batch_call_id == batch_call_id, OPEN, t.writes.c.dials
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(of_it.order_by(t.writes.c.write_id)).first()
+        return None if row is None else read(row)
+
+    def changed_since(self, made: Entry) -> Entry | None:
+        """The last change to the batch call that a create made, of whatever was given there."""
+        later = sa.select(t.writes).where(
+            t.writes.c.backend == made.backend,
+            t.writes.c.batch_call_id == made.batch_call_id,
+            t.writes.c.operation == Operation.UPDATE,
+            t.writes.c.write_id > made.write_id,
+            NOT_REFUSED,
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(later.order_by(t.writes.c.write_id.desc())).first()
+        return None if row is None else read(row)
+
+    def retried(self, backend: str, ids: Collection[str]) -> dict[str, str]:
+        """Which of these batch calls were made here to call again whom another one did not reach, and which one."""
+        query = sa.select(t.writes.c.batch_call_id, t.writes.c.evidence).where(
+            t.writes.c.backend == backend,
+            t.writes.c.operation == Operation.CREATE,
+            t.writes.c.state == WriteState.DONE,
+            t.writes.c.batch_call_id.in_(list(ids)),
+        )
+        with self._database.reading() as connection:
+            found = connection.execute(query).all()
+        return {name: evidence["retry_of"] for name, evidence in found if evidence.get("retry_of")}
