@@ -7,6 +7,7 @@ nobody.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mcp.types import TextContent
 
@@ -35,6 +36,7 @@ TASKS = [{"to_number": one} for one in PEOPLE]
 OTHERS = [{"to_number": one} for one in STRANGERS]
 FUTURE = "2100-01-01T00:00Z"
 LATER = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+END_OF_DAYS = datetime(2300, 1, 1, 12, tzinfo=UTC)
 PAST = "2020-01-01T00:00-05:00"
 WHENEVER: tuple[str | int, ...] = ("now", FUTURE, PAST, LATER, LATER * 1000, 0)
 NEW_YORK_DAY = {"start": "09:00", "end": "17:00", "timezone": "America/New_York"}
@@ -44,17 +46,19 @@ NEW_YORK_DAY = {"start": "09:00", "end": "17:00", "timezone": "America/New_York"
 class Scene:
     """A backend with batch calls in every state. `dialled` is the judge: what its carrier was asked for, in order.
 
-    `writes` are the requests that change something; None where no request can be seen.
+    `writes` are the requests that change something; None where no request can be seen. `later` moves the backend's time
+    beyond every schedule, where it can be moved.
     """
 
     variables: dict[str, str | Path]
     ids: dict[str, str]
     dialled: Callable[[], Sequence[str]]
     writes: Callable[[], Sequence[Recorded]] | None
+    later: Callable[[], None] = lambda: None
 
 
 @asynccontextmanager
-async def zudu_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
+async def zudu_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     vendor = Zudu()
     async with vendor.served() as url:
         variables: dict[str, str | Path] = {
@@ -62,6 +66,7 @@ async def zudu_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
             "url": url,
             "api_key": zudu.KEY,
             "api_secret": zudu.SECRET,
+            "data_dir": tmp_path,
         }
         async with playing("auto", Person("yes"), **variables) as model:
             ids = {state: await made(model, name=state) for state in ("draft", "scheduled", "running", "completed")}
@@ -70,14 +75,19 @@ async def zudu_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
             await start(model, ids["completed"], "now")
         vendor.finish(ids["completed"], {PEOPLE[-1]: "FAILED"})
         vendor.requests.clear()
-        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes)
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
 @asynccontextmanager
-async def magpipe_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
+async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     vendor = Magpipe()
     async with vendor.served() as url:
-        variables: dict[str, str | Path] = {"backend": "magpipe", "url": url, "api_key": magpipe.KEY}
+        variables: dict[str, str | Path] = {
+            "backend": "magpipe",
+            "url": url,
+            "api_key": magpipe.KEY,
+            "data_dir": tmp_path,
+        }
         async with playing("auto", Person("yes"), **variables) as model:
             ids = {state: await made(model, name=state) for state in ("draft", "running", "completed")}
             await start(model, ids["running"], "now")
@@ -92,7 +102,7 @@ async def magpipe_scene(_tmp_path: Path) -> AsyncIterator[Scene]:
         }
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
         vendor.requests.clear()
-        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes)
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
 @asynccontextmanager
@@ -271,47 +281,171 @@ async def states_of(scene: Scene) -> dict[str, Any]:
         }
 
 
-moments = st.one_of(
+MOMENTS = st.one_of(
     st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat),
     st.integers(0, 4_000_000_000),
     st.integers(1_000_000_000_000, 4_000_000_000_000),
 )
-zudu_changes = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": st.text(max_size=10),
-        "agent_id": st.just(zudu.AGENT),
-        "timezone": st.sampled_from(["America/New_York", "UTC"]),
-        "status": st.sampled_from(["draft", "scheduled"]),
-        "send_now": st.booleans(),
-        "trigger_timestamp": moments,
-        "tasks": st.lists(st.sampled_from(OTHERS), max_size=2),
-        "from_number": st.just("+14155550111"),
-        "window": st.just(NEW_YORK_DAY),
-        "retry": st.just({"max_retries": 2, "after_minutes": 10}),
-    },
-)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
+    "default_region": st.sampled_from(["US", "DE"]),
+    "from_number": st.sampled_from([FROM, "+14155550111"]),
+    "idempotency_key": st.sampled_from(["one", "two"]),
+    "max_concurrency": st.integers(1, 50),
+    "name": st.text(min_size=1, max_size=10),
+    "number_column": st.just("phone"),
+    "retry": st.sampled_from([{"max_retries": 2, "after_minutes": 10}, {"max_retries": 0}]),
+    "rows": st.sampled_from(["1", "2", "1-2"]),
+    "send_now": st.booleans(),
+    "status": st.sampled_from(["draft", "scheduled"]),
+    "task_status": st.lists(st.sampled_from(["busy", "failed", "not_reached", "pending", "completed"]), min_size=1),
+    "tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
+    "tasks_file": st.just("others.csv"),
+    "timezone": st.sampled_from(["America/New_York", "UTC"]),
+    "trigger_timestamp": st.one_of(st.just("now"), MOMENTS),
+    "window": st.sampled_from([NEW_YORK_DAY, {**NEW_YORK_DAY, "timezone": "UTC"}, {"start": "00:00", "end": "24:00"}]),
+}
+LAUNCHING = {
+    "create_batch_call": {"from_number", "tasks"},
+    "start_batch_call": {"trigger_timestamp"},
+    "update_batch_call": set[str](),
+    "resume_batch_call": set[str](),
+    "retry_batch_call": set[str](),
+}
+"""Every tool that can launch, and which arguments its calls always have here."""
+CLIENTS: dict[str, tuple[Era, Person | None]] = {
+    "cannot ask": ("auto", None),
+    "declines": ("auto", Person("no")),
+    "dismisses": ("legacy", Person("dismiss")),
+    "has a wrong code": ("auto", None),
+}
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["draft", "scheduled"]), zudu_changes), min_size=1, max_size=5))
-async def test_no_sequence_of_updates_calls_anybody_whom_nobody_confirmed(
-    changes: list[tuple[str, dict[str, Any]]],
-) -> None:
-    vendor = Zudu()
-    at = tomorrow_at(9)
-    async with vendor.served() as url:
-        account = {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
-        async with playing("auto", Person("yes"), **account) as model:
-            ids = {state: await made(model, name=state) for state in ("draft", "scheduled")}
-            await start(model, ids["scheduled"], at.isoformat())
-        async with playing("legacy", None, **account) as model:
-            for state, change in changes:
-                await model.client.call_tool("update_batch_call", {"batch_call_id": ids[state], **change})
-                assert vendor.dialled == []
-    vendor.tick(at - timedelta(minutes=1))
-    assert vendor.dialled == []
-    vendor.tick(at + timedelta(days=100_000))
-    # Only the one that was confirmed, to the people that were confirmed; or nobody, where it was taken back.
-    assert vendor.dialled in ([], PEOPLE)
-    assert vendor.batches[ids["draft"]].status == "DRAFT"
+@dataclass(frozen=True)
+class Try:
+    """One call without a yes. `which` picks one of the scene's batch calls."""
+
+    client: str
+    tool: str
+    which: int
+    arguments: dict[str, Any]
+
+
+@st.composite
+def tries(draw: st.DrawFn, offered: dict[str, set[str]]) -> Try:
+    """A tool that the backend has, with some of the arguments that it takes there; few of them are creates, which make
+    drafts, and many are updates, which can do most.
+    """
+    often = [tool for tool in sorted(offered) if tool != "create_batch_call"]
+    tool = draw(st.sampled_from([*sorted(offered), *often, "update_batch_call", "update_batch_call"]))
+    always = LAUNCHING[tool]
+    others = sorted(offered[tool] - always)
+    more = draw(st.sets(st.sampled_from(others), min_size=not always, max_size=3)) if others else set()
+    arguments = {name: draw(VALUES[name]) for name in sorted(always | more)}
+    return Try(draw(st.sampled_from(sorted(CLIENTS))), tool, draw(st.integers(0, 5)), arguments)
+
+
+async def offered_by(backend: str) -> dict[str, set[str]]:
+    """The launching tools of a backend, and what of them is combined."""
+    account = {"url": "http://127.0.0.1:9", "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    async with playing("auto", None, backend=backend, **account) as model:
+        tools = (await model.client.list_tools()).tools
+    return {
+        one.name: one.input_schema["properties"].keys() - {"batch_call_id", "confirmation_code"}
+        for one in tools
+        if one.name in LAUNCHING
+    }
+
+
+def asks_to_dial(one: Recorded) -> bool:
+    """Whether a request has words in it that a backend's documents call a launch, now or later."""
+    said = one.json or {}
+    if one.path == "/batch-calls":
+        draft = said["action"] == "create" and (said["status"], said["send_now"]) == ("draft", False)
+        changed = said["action"] == "update" and not {"status", "send_now", "scheduled_at"} & said.keys()
+        return not draft and not changed
+    if one.path.endswith(("/execute", "/resume", "/retry")) or said.get("send_now"):
+        return True
+    if said.get("status") == "draft":
+        return False
+    return one.method in {"POST", "PUT"} or bool({"status", "trigger_timestamp"} & said.keys())
+
+
+async def launched(scene: Scene, model: Model) -> dict[str, Any]:
+    """All that is not a draft, as far as it says whom it calls and when."""
+    listed = (await model.call("list_batch_calls", limit=100))["batch_calls"]
+    others = [one["batch_call_id"] for one in listed if one["status"] != "draft"]
+    shown = [await model.call("get_batch_call", batch_call_id=one) for one in {*others, *scene.ids.values()}]
+    found = {}
+    for one in shown:
+        said = one["batch_call"]
+        told = {
+            name: said.get(name) for name in ("status", "scheduled_at", "from_number", "window", "retry", "agent_id")
+        }
+        told["tasks"] = [(task["to_number"], task.get("status")) for task in one["tasks"]]
+        if said["status"] != "draft":
+            found[said["batch_call_id"]] = told
+    return found
+
+
+@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("batchcall", 3)])
+def test_no_combination_of_arguments_dials_without_a_yes(backend: str, examples: int, tmp_path: Path) -> None:
+    """Drafts may be made and changed, and anything may be made a draft; what is launched stays as it was."""
+    (tmp_path / "others.csv").write_text("phone\n" + "".join(f"{one}\n" for one in STRANGERS))
+    needed_a_yes: set[str] = set()
+    offered = anyio.run(offered_by, backend)
+
+    # Not shrunk: each example takes a second, and says itself which call it was.
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    )
+    @given(st.lists(tries(offered), min_size=25, max_size=25))
+    def combinations(chosen: list[Try]) -> None:
+        anyio.run(tried, chosen)
+
+    async def tried(chosen: list[Try]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            needed_a_yes.update(await _tried(backend, chosen, Path(folder), tmp_path))
+
+    combinations()
+    assert needed_a_yes, "mere refusals would prove nothing"
+
+
+async def _tried(backend: str, chosen: list[Try], folder: Path, files: Path) -> set[str]:
+    """Which tools would have launched something, had anybody said yes."""
+    needed_a_yes: set[str] = set()
+    async with SCENES[backend][0](folder) as scene, AsyncExitStack() as stack:
+        assert scene.writes is not None
+        account = scene.variables | {"data_dir": folder, "files": files}
+        models = {
+            name: await stack.enter_async_context(playing(era, person, **account))
+            for name, (era, person) in CLIENTS.items()
+        }
+        mute = models["cannot ask"]
+        ids = [scene.ids[state] for state in sorted(scene.ids)]
+        before, dialled, sent = await launched(scene, mute), list(scene.dialled()), len(scene.writes())
+        codes: list[tuple[str, str | None, str]] = []
+        for one in chosen:
+            target = None if one.tool == "create_batch_call" else ids[one.which % len(ids)]
+            arguments = one.arguments | ({"batch_call_id": target} if target else {})
+            if one.client == "has a wrong code":
+                others = [code for tool, batch_call_id, code in codes if (tool, batch_call_id) != (one.tool, target)]
+                arguments["confirmation_code"] = others[-1] if others else "AAAAAAAA"
+            told = f"{one.client}: {one.tool} {arguments}"
+            result = await models[one.client].client.call_tool(one.tool, arguments)
+            answer = result.structured_content or {}
+            if "confirmation_code" in answer:
+                codes.append((one.tool, target, answer["confirmation_code"]))
+            if "confirmation_code" in answer or "[not_confirmed]" in str(result.content):
+                needed_a_yes.add(one.tool)
+            assert [write for write in scene.writes()[sent:] if asks_to_dial(write)] == [], told
+            assert list(scene.dialled()) == dialled, told
+        after = await launched(scene, mute)
+        scene.later()
+        # Only the one that was confirmed, to the people that were confirmed; or nobody, where it was taken back.
+        assert scene.dialled()[len(dialled) :] in ([], PEOPLE)
+    assert after.items() <= before.items(), "what is gone became a draft"
+    return needed_a_yes

@@ -740,7 +740,17 @@ class TestActions:
     ) -> None:
         vendor.answers[f"POST /batch-call/{ID}/{action}"] = Status(status, {"detail": "Not Found"})
         with pytest.raises(NotSupported, match=f"this server has no {action}. Nothing changed"):
-            await getattr(ours, action)(SEED)
+            await getattr(ours, action)(replace(SEED, status=BatchStatus.RUNNING))
+
+    @pytest.mark.parametrize("status", [404, 405])
+    async def test_what_is_scheduled_goes_back_to_draft_on_a_server_without_cancel(
+        self, vendor: Vendor, ours: BatchCallBackend, status: int
+    ) -> None:
+        vendor.answers[f"POST /batch-call/{ID}/cancel"] = Status(status, {"detail": "Not Found"})
+        vendor.answers[f"PATCH /batch-call/{ID}"] = envelope({**SEED_DATA, "status": "draft"})
+
+        assert (await ours.cancel(replace(SEED, status=BatchStatus.SCHEDULED))).status is BatchStatus.DRAFT
+        assert (vendor.asked[-1].method, vendor.asked[-1].body) == ("PATCH", {"status": "draft"})
 
     async def test_a_batch_call_that_is_not_there_is_not_a_missing_extension(
         self, vendor: Vendor, ours: BatchCallBackend

@@ -187,7 +187,7 @@ def test_the_list_need_not_be_read_beyond_what_is_too_old() -> None:
         ("scheduled", seen(BatchStatus.SCHEDULED, scheduled_at=SENT), False),
         ("scheduled", seen(BatchStatus.RUNNING), True),
         ("scheduled", seen(BatchStatus.DRAFT), False),
-        (None, seen(BatchStatus.RUNNING), False),
+        (None, seen(BatchStatus.DRAFT), True),
     ],
 )
 def test_a_launch_is_repeated_only_while_it_is_as_the_first_one_left_it(

@@ -97,7 +97,7 @@ async def call(job: dict[str, Any], killer: Killer) -> dict[str, Any]:
 def settle(outcome: str) -> dict[str, Any]:
     """What a person does with `batchcall-mcp ledger resolve`, for the only entry that is open."""
     ledger = Ledger.open(Settings.load())
-    (entry,) = ledger.writes.unsettled()
+    (entry,) = ledger.history.unsettled()
     assert not ledger.writes.is_in_hand(entry)
     ledger.writes.finish(entry.write_id, WriteState.DONE if outcome == "made" else WriteState.REFUSED)
     ledger.close()

@@ -204,7 +204,6 @@ async def code_of_person(there: dict[str, str], launch: dict[str, Any]) -> str:
         return await code_of(model, "start_batch_call", **launch)
 
 
-@pytest.mark.xfail(reason="the command says Approved although the ledger knew the code no more", strict=True)
 async def test_a_code_that_is_replaced_while_the_person_reads_is_not_said_to_be_approved(tmp_path: Path) -> None:
     """The model repeats its call a moment too early, and so gets a new code in the place of this one."""
     vendor = Zudu()

@@ -46,7 +46,7 @@ async def test_a_running_server_refuses_launches_at_once(left: str, tmp_path: Pa
             stopped = await command(there, "stop")
             assert (stopped.code, stopped.err) == (0, "")
             assert STOPPED in stopped.out
-            assert "Nothing of this account is live." in stopped.out
+            assert "Nothing that could be seen is live." in stopped.out
             if left == "the row":
                 (tmp_path / "STOP").unlink()
             else:
@@ -111,7 +111,6 @@ class Slow(Person):
         return await super().__call__(context, params)
 
 
-@pytest.mark.xfail(reason="a launch that is recorded and on its way is neither waited for nor told", strict=True)
 async def test_a_launch_that_is_on_its_way_is_waited_for_or_told(tmp_path: Path) -> None:
     """It was recorded before the stop, and reaches the vendor after it."""
     vendor = Zudu()
@@ -238,7 +237,7 @@ async def test_zudu_takes_back_what_is_scheduled_and_is_said_not_to_stop_what_ru
     assert vendor.dialled == PEOPLE
 
 
-async def test_magpipe_cancels_what_is_live_and_pauses_a_series(tmp_path: Path) -> None:
+async def test_magpipe_cancels_what_is_live_and_a_series_with_its_runs(tmp_path: Path) -> None:
     vendor = Magpipe()
     async with vendor.served() as url:
         there = of_magpipe(url, tmp_path, mode="read-only")
@@ -253,7 +252,7 @@ async def test_magpipe_cancels_what_is_live_and_pauses_a_series(tmp_path: Path) 
         [
             f"cancelled: {ids['scheduled']} (was scheduled).",
             f"cancelled: {ids['running']} (was running).",
-            f"paused: {ids['recurring']} (was recurring).",
+            f"cancelled: {ids['recurring']} (was recurring).",
         ]
     )
     assert {status: vendor.batches[one]["status"] for status, one in ids.items()} == {
@@ -261,7 +260,7 @@ async def test_magpipe_cancels_what_is_live_and_pauses_a_series(tmp_path: Path) 
         "scheduled": "cancelled",
         "running": "cancelled",
         "completed": "completed",
-        "recurring": "paused",
+        "recurring": "cancelled",
     }
     vendor.tick(tomorrow_at(10))
     assert vendor.dialled == []
@@ -311,13 +310,12 @@ async def test_a_broken_ledger_stops_every_launch_and_no_stop(tmp_path: Path) ->
     assert vendor.dialled == []
 
 
-@pytest.mark.xfail(reason="ends with a traceback: the error comes out of a task group as a group", strict=True)
 async def test_a_backend_that_cannot_be_asked_is_said_and_launches_stop_all_the_same(tmp_path: Path) -> None:
     async with Zudu().served() as url:
         stopped = await command(of_zudu(url, tmp_path, api_secret="another"), "stop")
     assert stopped.code == 1
     assert STOPPED in stopped.out
     assert (tmp_path / "STOP").exists()
-    assert stopped.err.startswith("Live batch calls could not be stopped: ")
+    assert stopped.err.startswith("Not every live batch call could be stopped: ")
     assert "another" not in stopped.out + stopped.err
     assert stopped.out.endswith("`batchcall-mcp stop --clear` lifts the stop.\n")

@@ -40,14 +40,16 @@ def approve(code: str) -> None:
             )
         click.echo(shortened(pending.question, _LONGEST_QUESTION))
         yes = click.confirm("Approve exactly this, once?", default=False)
-        if not yes or not ledger.codes.approve(code):
+        approved = yes and ledger.codes.approve(code)
+        if not approved:
             ledger.codes.discard(pending.token)
-        outcome = "approved" if yes else "declined"
+        outcome = "approved" if approved else "too_late" if yes else "declined"
         event = Event(event="approved", caller=pending.caller, tool=pending.tool, outcome=outcome)
         Audit(settings.data_dir).note(event)
     finally:
         ledger.close()
-    if not yes:
-        click.echo("Not approved. The code is worth nothing any more; nothing was sent.")
+    if not approved:
+        why = "This code was replaced or has expired meanwhile: there is a later question." if yes else "Not approved."
+        click.echo(f"{why} The code is worth nothing any more; nothing was sent.")
         raise SystemExit(1)
     click.echo(f"Approved. The same call launches now, if it comes within {LIFETIME_S // 60} minutes of the question.")

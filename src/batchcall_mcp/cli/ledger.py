@@ -51,6 +51,8 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
             raise click.ClickException(f"Entry {entry} is settled already: {found.state}.")
         if opened.writes.is_in_hand(found):
             raise click.ClickException(f"Entry {entry} is being sent at this moment. Try again in a minute.")
+        if batch_call_id and (outcome != "made" or found.batch_call_id):
+            raise click.ClickException("--batch-call-id says what a create made, and nothing else. Leave it out here.")
         if outcome == "made" and not (found.batch_call_id or batch_call_id):
             raise click.ClickException("Say what it made: --batch-call-id, as the backend's own page shows it.")
         state = WriteState.DONE if outcome == "made" else WriteState.REFUSED
@@ -78,6 +80,7 @@ def _opened() -> Ledger:
 
 def _line(entry: Entry) -> str:
     at = datetime.fromtimestamp(entry.sent_at / 1000, UTC)
-    what = shortened(entry.batch_call_id, _LONGEST_ID) if entry.batch_call_id else entry.evidence.name or ""
+    new = entry.evidence.name or f"a batch call of {entry.evidence.total} people"
+    what = shortened(entry.batch_call_id, _LONGEST_ID) if entry.batch_call_id else new
     calls = f", {entry.calls} calls" if entry.calls else ""
     return f"{entry.write_id}: {entry.tool} {what}{calls}, sent {at:%Y-%m-%d %H:%M:%S UTC}: {entry.state}"

@@ -69,28 +69,35 @@ def _stop(settings: Settings) -> None:
     Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="stopped"))
     click.echo("Stopped: nothing is launched from now on. Now what is live:")
     stopped: list[Stopped] = []
-    try:
-        anyio.run(_stop_live, settings, stopped)
-    except BatchCallError as error:
+    broken = anyio.run(_stop_live, settings, stopped)
+    if broken is not None:
         complete = False
-        click.echo(f"Not every live batch call could be stopped: {shortened(str(error), _LONGEST_WORDS)}", err=True)
+        click.echo(f"Not every live batch call could be stopped: {shortened(str(broken), _LONGEST_WORDS)}", err=True)
     click.echo(_report(stopped))
     for entry in unknown:
-        what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name} (ledger entry {entry.write_id})"
+        what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name or ''} (ledger entry {entry.write_id})"
         click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
     click.echo("Calls in progress end by themselves. `batchcall-mcp stop --clear` lifts the stop.")
     if not complete or unknown or any(one.done == "not stopped" for one in stopped):
         raise SystemExit(1)
 
 
-async def _stop_live(settings: Settings, stopped: list[Stopped]) -> None:
+async def _stop_live(settings: Settings, stopped: list[Stopped]) -> BatchCallError | None:
+    """Fills `stopped`; what was stopped before something broke counts too."""
     from batchcall_mcp.batch_calls.emergency import stop_live
     from batchcall_mcp.server.service import Service
 
-    service = Service(settings, local=True, dials=False)
+    try:
+        service = Service(settings, local=True, dials=False)
+    except ConfigurationError as error:
+        return error
     async with service.opened():
-        async for one in stop_live(await service.operator_relay("stop")):
-            stopped.append(one)  # noqa: PERF401 - what was stopped before an error is told too
+        try:
+            async for one in stop_live(await service.operator_relay("stop")):
+                stopped.append(one)  # noqa: PERF401 - see above
+        except BatchCallError as error:
+            return error
+    return None
 
 
 def _report(stopped: list[Stopped]) -> str:

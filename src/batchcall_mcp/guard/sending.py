@@ -196,6 +196,7 @@ class Sender:
             self._note(intent, entry, "unknown", began)
             raise
         await self._finish(entry, WriteState.DONE, made)
+        entry = replace(entry, batch_call_id=made.batch_call_id)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
         return Delivered(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
@@ -203,7 +204,7 @@ class Sender:
     async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> Delivered:
         """What the backend shows of a write whose answer was lost a moment ago."""
         looked = await self._looker.look(entry)
-        self._note(intent, entry, "unknown" if looked.entry.is_open else "done", began)
+        self._note(intent, looked.entry, "unknown" if looked.entry.is_open else "done", began)
         if looked.entry.is_open:
             raise unknown(looked, intent, lost) from lost
         gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)

@@ -71,6 +71,8 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
 
 def is_as_left(entry: Entry, current: BatchCall) -> bool:
     """Whether a batch call is as this launch left it: of one that was scheduled, whose time has come, too."""
+    if entry.status is None:
+        return True  # a person's word, which the backend's own may lag behind
     if entry.status == BatchStatus.SCHEDULED == current.status:
         return entry.evidence.trigger_at is None or _is_scheduled(entry, current)
     begun = entry.status == BatchStatus.SCHEDULED and current.status is BatchStatus.RUNNING

@@ -34,11 +34,14 @@ _HEADER = re.compile(
 _SESSION = re.compile(
     r"(?P<name>session[ _-]?(?:id)?[=: ]+)(?P<value>[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})", re.IGNORECASE
 )
+_FAILED_TOOL = re.compile(r"(?P<begin>Tool '\w+' failed: )['\"](?P<code>\[\w+\]).*", re.DOTALL)
+"""The SDK logs what the model reads of a failed call, which may quote a cell of somebody's list."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """Take phone numbers, keys and session ids out of a text, and put it on one line."""
+    text = _FAILED_TOOL.sub(r"\g<begin>\g<code>", text)
     for secret in secrets:
         text = text.replace(secret, _HIDDEN)
     text = _HEADER.sub(rf"\g<name>\g<between>{_HIDDEN}", text)
