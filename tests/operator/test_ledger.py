@@ -127,10 +127,8 @@ async def test_what_a_create_made_has_to_be_named(tmp_path: Path) -> None:
         async with serving(there) as model:
             front.trouble = "never carried out"
             await model.refused("create_batch_call", "outcome_unknown", **asked)
-            assert re.fullmatch(
-                rf"1: create_batch_call a batch call of 2 people, {SENT}: unknown\n",
-                (await command(there, "ledger")).out,
-            )
+            listed = (await command(there, "ledger")).out
+            assert re.fullmatch(rf"1: create_batch_call a batch call of 3 people, {SENT}: unknown\n", listed)
             unnamed = await command(there, "ledger", "resolve", "1", "made")
             assert (unnamed.code, unnamed.out) == (1, "")
             assert "--batch-call-id" in unnamed.err
