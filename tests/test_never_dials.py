@@ -7,6 +7,9 @@ nobody.
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,12 +20,17 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mcp.types import TextContent
+from mcp import MCPError
+from mcp.client import ClientRequestContext
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
 
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
+from batchcall_mcp.server import asking
+from tests.server.transports import ROOT, Way, connected
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
@@ -449,3 +457,155 @@ async def _tried(backend: str, chosen: list[Try], folder: Path, files: Path) -> 
         assert scene.dialled()[len(dialled) :] in ([], PEOPLE)
     assert after.items() <= before.items(), "what is gone became a draft"
     return needed_a_yes
+
+
+class Silent(Person):
+    """Sees the question, and never answers."""
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        self.questions.append(params.message)
+        await anyio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+@asynccontextmanager
+async def a_stored_draft(tmp_path: Path) -> AsyncIterator[tuple[Zudu, dict[str, Any], dict[str, str | Path]]]:
+    """A vendor with a draft, the arguments that start it, and the variables of a server on it."""
+    vendor = Zudu()
+    tasks = [zudu.Task(f"task_{at}", one, {}) for at, one in enumerate(PEOPLE)]
+    vendor.batches["bc_1"] = zudu.Batch("bc_1", "org_first", vendor.now, {"from_number": FROM}, "DRAFT", None, tasks)
+    async with vendor.served() as url:
+        account: dict[str, str | Path] = {"backend": "zudu", "url": url, "data_dir": tmp_path}
+        account |= {"api_key": zudu.KEY, "api_secret": zudu.SECRET}
+        yield vendor, {"batch_call_id": "bc_1", "trigger_timestamp": "now"}, account
+    assert vendor.writes == []
+    assert vendor.dialled == []
+
+
+async def test_a_client_that_waits_and_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "LONGEST_WAIT_S", 0.01)
+    async with (
+        a_stored_draft(tmp_path) as (_, launch, account),
+        playing("legacy", person := Silent(), **account) as model,
+    ):
+        with anyio.fail_after(20):
+            text = await model.refused("start_batch_call", "not_confirmed", **launch)
+    assert len(person.questions) == 1
+    assert "Nobody answered the question after 0.0 s. Nothing was sent." in text
+    assert "If no person saw a question, this client cannot show one" in text
+    assert "confirmation_code" not in text
+
+
+async def test_a_client_that_gets_a_question_as_its_result_and_never_comes_back(tmp_path: Path) -> None:
+    """Nothing waits for it: whoever calls next is asked like the first one."""
+    async with a_stored_draft(tmp_path) as (_, launch, account), playing("auto", Silent(), **account) as model:
+        asked = [await sent(model, launch) for _ in range(2)]
+    for one in asked:
+        assert isinstance(one, InputRequiredResult)
+        assert f"Call 3 people from {FROM} now" in str(one.input_requests)
+
+
+@pytest.mark.xfail(reason="a no leaves the question open: a yes to the same one launches", strict=True)
+async def test_a_client_that_answers_no_and_then_yes_to_the_same_question(tmp_path: Path) -> None:
+    async with a_stored_draft(tmp_path) as (_, launch, account), playing("auto", Silent(), **account) as model:
+        asked = await sent(model, launch)
+        for action in ("decline", "accept"):
+            answered = await sent(model, launch, asked, action)
+            assert isinstance(answered, CallToolResult)
+            assert answered.is_error, answered
+            assert "[not_confirmed]" in str(answered.content)
+
+
+async def test_a_client_that_brings_an_answer_to_a_question_of_another_server(tmp_path: Path) -> None:
+    """Of one whose ledger is another: what seals its questions is another key."""
+    async with a_stored_draft(tmp_path) as (_, launch, account), AsyncExitStack() as stack:
+        models = [
+            await stack.enter_async_context(playing("auto", Silent(), **account | {"data_dir": tmp_path / folder}))
+            for folder in ("one", "two")
+        ]
+        asked = await sent(models[0], launch)
+        with pytest.raises(MCPError, match="requestState"):
+            await sent(models[1], launch, asked, "accept")
+
+
+async def sent(
+    model: Model, launch: dict[str, Any], asked: CallToolResult | InputRequiredResult | None = None, action: Any = None
+) -> CallToolResult | InputRequiredResult:
+    """A start in the test's own hands: alone, or with an answer to an earlier question."""
+    answer: dict[str, Any] = {}
+    if asked is not None:
+        assert isinstance(asked, InputRequiredResult)
+        given = ElicitResult(action=action, content={"confirm": True} if action == "accept" else None)
+        answer = {"input_responses": {"confirm": given}, "request_state": asked.request_state}
+    result: CallToolResult | InputRequiredResult = await model.client.session.call_tool(
+        "start_batch_call", launch, allow_input_required=True, **answer
+    )
+    return result
+
+
+async def test_a_client_that_sends_two_answers_to_a_question_that_is_waited_for(tmp_path: Path) -> None:
+    """A no, and a yes at its heels, over the wire: the first one counts."""
+    async with a_stored_draft(tmp_path) as (_, launch, account):
+        environment = {f"BATCHCALL_{name.upper()}": str(value) for name, value in account.items()}
+        with anyio.fail_after(30):
+            async with await anyio.open_process(
+                [sys.executable, "-m", "batchcall_mcp"], env=dict(os.environ) | environment, cwd=ROOT, stderr=None
+            ) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                lines = BufferedByteReceiveStream(process.stdout)
+
+                async def say(*messages: dict[str, Any]) -> None:
+                    text = "".join(json.dumps({"jsonrpc": "2.0", **one}) + "\n" for one in messages)
+                    await process.stdin.send(text.encode())  # type: ignore[union-attr]  # see above
+
+                async def hear() -> dict[str, Any]:
+                    heard: dict[str, Any] = json.loads(await lines.receive_until(b"\n", 1_000_000))
+                    return heard
+
+                able = {"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}}
+                client = {"clientInfo": {"name": "test", "version": "1"}}
+                await say({"id": 1, "method": "initialize", "params": able | client})
+                assert (await hear())["id"] == 1
+                call = {"name": "start_batch_call", "arguments": launch}
+                await say({"method": "notifications/initialized"}, {"id": 2, "method": "tools/call", "params": call})
+                asked = await hear()
+                assert asked["method"] == "elicitation/create"
+                await say(
+                    {"id": asked["id"], "result": {"action": "decline"}},
+                    {"id": asked["id"], "result": {"action": "accept", "content": {"confirm": True}}},
+                )
+                told = await hear()
+                assert told["id"] == 2
+                assert told["result"]["isError"] is True
+                assert "[not_confirmed] The client answered no" in str(told["result"]["content"])
+                await say({"id": 3, "method": "ping"})
+                assert await hear() == {"jsonrpc": "2.0", "id": 3, "result": {}}
+                await process.stdin.aclose()
+
+
+@pytest.mark.parametrize("confirm", ["auto", "person"])
+async def test_a_handshake_era_client_on_stateless_http_cannot_be_asked_and_is_told_how(
+    confirm: str, tmp_path: Path
+) -> None:
+    """It says that it can show questions; there is no way to put one to it."""
+    person = Person("yes")
+    async with a_stored_draft(tmp_path) as (_, launch, account):
+        environment = {f"BATCHCALL_{name.upper()}": str(value) for name, value in account.items()}
+        environment["BATCHCALL_CONFIRM"] = confirm
+        headers = {"X-API-KEY": zudu.KEY, "X-API-SECRET": zudu.SECRET}
+        async with connected(
+            Way("stateless", "legacy"), environment, headers=headers, elicitation_callback=person
+        ) as client:
+            result = await client.call_tool("start_batch_call", launch)
+    assert person.questions == []
+    told = str(result.content)
+    assert f"Call 3 people from {FROM} now" in told
+    if confirm == "auto":
+        answer = result.structured_content or {}
+        assert answer["result"] == "confirmation_required"
+        assert answer["next"].startswith("Show the question to the person. Only after a yes, call start_batch_call")
+    else:
+        assert result.is_error
+        assert "[not_confirmed] This client cannot show a question. Nothing was sent." in told
+        assert "tell the person to run `batchcall-mcp approve " in told
