@@ -182,9 +182,7 @@ async def test_a_list_that_waits_for_a_code_or_an_approval_is_sealed(
 @pytest.mark.parametrize(
     "tasks",
     [
-        pytest.param(
-            [{"to_number": NAMES[0]}],
-        ),
+        [{"to_number": NAMES[0]}],
         [{"to_number": PEOPLE[0], "dynamic_variables": NAMES[0]}],
         [{"to_number": PEOPLE[0], "nickname": NAMES[0]}],
         NAMES[0],
