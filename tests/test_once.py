@@ -6,12 +6,14 @@ Equal calls at once, keys that come again, lists that never end.
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
+from mcp.client import ClientRequestContext
+from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -23,7 +25,7 @@ from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Person, number, playing
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Era, Person, every_era, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in (0, 1)]
 TASKS = [{"to_number": one} for one in PEOPLE]
@@ -183,3 +185,94 @@ async def test_what_a_backend_says_does_not_flood_the_answer_or_run_in_a_spreads
     rows = list(csv.reader((await anyio.Path(written["file"]).read_text(encoding="utf-8")).splitlines()))
     assert rows[1][:2] == [f"'{formula}", f"'{formula}"]
     assert rows[2][0] == PEOPLE[0]
+
+
+LIST = "phone,name\n" + "".join(f"{one},{name}\n" for one, name in zip(PEOPLE, ("Ann", "Bob"), strict=True))
+EDITS = {
+    "one more person": LIST + f"{number(NEW_YORK, 50)},Cyd\n",
+    "one person less": LIST.replace(f"{PEOPLE[1]},Bob\n", ""),
+    "another person in the place of one": LIST.replace(PEOPLE[1], number(NEW_YORK, 50)),
+    "another name": LIST.replace("Bob", "Rob"),
+    "another order": "phone,name\n" + "".join(f"{line}\n" for line in LIST.splitlines()[:0:-1]),
+    "a row that is left out": LIST + "12,Cyd\n",
+}
+
+
+def on_magpipe(tmp_path: Path) -> dict[str, Any]:
+    return {"backend": "magpipe", "api_key": magpipe.KEY, "data_dir": tmp_path, "files": tmp_path}
+
+
+def in_file(text: str) -> list[str]:
+    return [row["phone"] for row in csv.DictReader(text.splitlines()) if row["phone"] != "12"]
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+async def test_a_file_that_is_edited_after_the_code_was_given_is_asked_about_again(edit: str, tmp_path: Path) -> None:
+    """Where the list goes out with the call that dials."""
+    vendor, file = Magpipe(), tmp_path / "people.csv"
+    file.write_text(LIST)
+    account = on_magpipe(tmp_path)
+    async with vendor.served() as url, playing("auto", url=url, **account) as model:
+        asked = await model.call(
+            "create_batch_call", from_number=FROM, tasks_file="people.csv", trigger_timestamp="now"
+        )
+        file.write_text(edit)
+        code = {"from_number": FROM, "confirmation_code": asked["confirmation_code"]}
+        again = await model.call("create_batch_call", **code)
+        assert again["result"] == "confirmation_required"
+        assert "The list or the batch call has changed since the last question." in again["summary"]
+        assert again["preflight"]["calls"] == len(in_file(edit))
+        assert "used already" in await model.refused("create_batch_call", "not_confirmed", **code)
+        assert vendor.writes == []
+        await model.call("create_batch_call", from_number=FROM, confirmation_code=again["confirmation_code"])
+    assert vendor.dialled == in_file(edit)
+
+
+@pytest.mark.parametrize("edit", [EDITS["one more person"], EDITS["another name"]], ids=["a person", "a name"])
+@every_era
+async def test_a_file_that_is_edited_while_the_person_thinks_is_asked_about_again(
+    era: Era, edit: str, tmp_path: Path
+) -> None:
+    vendor, file = Magpipe(), tmp_path / "people.csv"
+    file.write_text(LIST)
+    account = on_magpipe(tmp_path)
+    person = Editing(lambda: file.write_text(edit))
+    async with vendor.served() as url, playing(era, person, url=url, **account) as model:
+        await model.refused(
+            "create_batch_call", "not_confirmed", from_number=FROM, tasks_file="people.csv", trigger_timestamp="now"
+        )
+    first, second = person.questions
+    assert first.startswith("Call 2 people ")
+    assert second.startswith("The list or the batch call has changed since the last question. Call ")
+    assert vendor.writes == []
+    assert vendor.dialled == []
+
+
+class Editing(Person):
+    """Says yes to the first question, after somebody has edited the file; and no to what is asked then."""
+
+    def __init__(self, edit: Callable[[], object]) -> None:
+        super().__init__()
+        self._edit = edit
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        self.answer = "no" if self.questions else "yes"
+        self._edit()
+        return await super().__call__(context, params)
+
+
+async def test_a_file_that_is_gone_when_the_code_comes_sends_nothing(tmp_path: Path) -> None:
+    vendor, file = Magpipe(), tmp_path / "people.csv"
+    file.write_text(LIST)
+    account = on_magpipe(tmp_path)
+    async with vendor.served() as url, playing("auto", url=url, **account) as model:
+        launch = {"from_number": FROM, "tasks_file": "people.csv", "trigger_timestamp": "now"}
+        code = (await model.call("create_batch_call", **launch))["confirmation_code"]
+        file.unlink()
+        text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, confirmation_code=code)
+        assert "is not there" in text
+        assert vendor.writes == []
+        # Put back as it was, it is what was shown.
+        file.write_text(LIST)
+        await model.call("create_batch_call", from_number=FROM, confirmation_code=code)
+    assert vendor.dialled == PEOPLE
