@@ -133,8 +133,8 @@ def _as(body: bytes | str, **headers: str) -> Callable[[Good], Answerer]:
 def status_fault(status: int) -> Fault:
     """An answer with this status, in words that no model should see as they are. What is promised is in `STATUSES`."""
     read, write = STATUSES.get(status) or STATUSES[status // 100 * 100]
-    # A server without one of our extensions knows the batch call, but not the path.
-    but = {"batchcall cancel_batch_call": Expected("not_supported", 1)} if status in {404, 410} else {}
+    # A server without one of our extensions knows the batch call, but not the path; it can take a scheduled one back.
+    but = {"batchcall cancel_batch_call": Expected(ANSWER, 1)} if status in {404, 405, 410} else {}
     return Fault(str(status), lambda good: answer(status, words(good)), read, write, done=status >= 500, but=but)
 
 

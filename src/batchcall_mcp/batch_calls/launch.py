@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -10,7 +11,7 @@ from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import IllegalTransition, NotSupported, OutcomeUnknown
+from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotSupported, OutcomeUnknown
 from batchcall_mcp.guard.sending import Ticket, in_time
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 from batchcall_mcp.wording import quoted
@@ -94,7 +95,7 @@ async def pause(relay: Relay, batch_call_id: str) -> Outcome:
         return _nothing(current, f"{batch_call_id} is already paused.{await _may_still_arrive(relay, current)}")
     write = Write(relay, Operation.PAUSE, BatchCallRequest(), current)
     sent = await write.send(lambda _ticket: relay.backend.pause(current))
-    paused = _stopped(sent.batch_call, Operation.PAUSE)
+    paused = await _stopped(relay, sent.batch_call, Operation.PAUSE)
     effect = (
         "no new run of the series starts; one that dials already goes on (cancel_batch_call ends it too)"
         if current.status is BatchStatus.RECURRING
@@ -153,7 +154,7 @@ async def cancel(relay: Relay, batch_call_id: str) -> Outcome:
         return _nothing(current, f"{batch_call_id} {what} delete_batch_call removes it.")
     write = Write(relay, Operation.CANCEL, BatchCallRequest(), current)
     sent = await write.send(lambda _ticket: relay.backend.cancel(current))
-    cancelled = _stopped(sent.batch_call, Operation.CANCEL)
+    cancelled = await _stopped(relay, sent.batch_call, Operation.CANCEL)
     return Outcome(
         result="cancelled",
         summary=f"Took back what {batch_call_id} had not dialled; its status is {cancelled.status}. "
@@ -183,13 +184,18 @@ async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> Ba
     return current
 
 
-def _stopped(after: BatchCall, operation: Operation) -> BatchCall:
+async def _stopped(relay: Relay, after: BatchCall, operation: Operation) -> BatchCall:
     """What a stop left: a success in words alone, or one that came too late, stops nobody's phone.
+
+    An answer that does not say how the batch call is now is no word on it: then it is read.
 
     Raises:
         IllegalTransition: it dials on.
         OutcomeUnknown: the backend does not say whether it does.
     """
+    if after.status is BatchStatus.UNKNOWN:
+        with suppress(BatchCallError):
+            after = (await relay.backend.get(after.batch_call_id))[0]
     took = f"The backend took the {operation} of {after.batch_call_id}"
     if after.status is BatchStatus.UNKNOWN:
         said = f"says {quoted(after.backend_status)}" if after.backend_status else "does not say what it is now"
