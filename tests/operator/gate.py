@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import anyio
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Gate:
@@ -17,10 +18,18 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] == "http" and self._keeps(scope["method"], scope["path"]):
-            self.arrived.set()
-            await self.opened.wait()
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or not self._keeps(scope["method"], scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        body = await Request(scope, receive).body()
+        self.arrived.set()
+        await self.opened.wait()
+
+        async def as_it_came() -> Message:
+            """Whole, although whoever sent it may be gone."""
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, as_it_came, send)
 
 
 def starts(method: str, path: str) -> bool:

@@ -51,7 +51,7 @@ def holds_nothing_private(folder: Path, *, at_work: bool = False) -> None:
 
 
 async def draft(model: Model, name: str, tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    made = await model.call("create_batch_call", from_number=FROM, tasks=tasks, name=name)
+    made = await model.call("create_batch_call", from_number=FROM, tasks=tasks, name=f"Quetzals, {name}")
     return {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
 
 
