@@ -505,7 +505,6 @@ async def test_a_client_that_gets_a_question_as_its_result_and_never_comes_back(
         assert f"Call 3 people from {FROM} now" in str(one.input_requests)
 
 
-@pytest.mark.xfail(reason="a no leaves the question open: a yes to the same one launches", strict=True)
 async def test_a_client_that_answers_no_and_then_yes_to_the_same_question(tmp_path: Path) -> None:
     async with a_stored_draft(tmp_path) as (_, launch, account), playing("auto", Silent(), **account) as model:
         asked = await sent(model, launch)

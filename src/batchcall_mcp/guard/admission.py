@@ -138,7 +138,7 @@ class Guard:
                 return Admitted(token)
             asked = _CHANGED + asked
         elif self.confirm != "code":
-            answer = await self._asked(launch, asker, asked, bound)
+            answer = await self._asked(launch, asker, codes, asked, bound)
             if answer.outcome == "accepted":
                 return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
             if answer.outcome != "cannot_ask":
@@ -172,7 +172,7 @@ class Guard:
         if approval is not None:
             self._note("answer", launch, "approved")
             return Admitted(approval)
-        answer = await self._asked(launch, asker, asked, bound)
+        answer = await self._asked(launch, asker, codes, asked, bound)
         if answer.outcome == "accepted":
             return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
         new = await issue(
@@ -192,7 +192,7 @@ class Guard:
             f"(within {LIFETIME_S // 60} minutes), and only then repeat this same call. The question is: {asked}"
         )
 
-    async def _asked(self, launch: Launch, asker: Asker, asked: str, bound: str) -> Answer:
+    async def _asked(self, launch: Launch, asker: Asker, codes: Codes, asked: str, bound: str) -> Answer:
         try:
             answer = await asker.ask(asked, bound)
         except QuestionPending:
@@ -200,6 +200,9 @@ class Guard:
             raise
         if answer.outcome != "cannot_ask":
             self._note("answer", launch, answer.outcome, answer.seconds)
+        if answer.outcome != "accepted" and answer.nonce is not None:
+            # A no ends the question: the same one cannot be answered again with a yes.
+            await anyio.to_thread.run_sync(codes.discard, codes.answer(answer.nonce))
         return answer
 
     def _check_unattended(self, launch: Launch) -> None:

@@ -121,7 +121,7 @@ def _answer(given: ElicitResult, seconds: float, nonce: str | None = None) -> An
     """Only an accepted form whose one box is ticked is a yes, not something like it."""
     if given.action == "accept" and (given.content or {}).get(_KEY) is True:
         return Answer("accepted", seconds, nonce)
-    return Answer("cancelled" if given.action == "cancel" else "declined", seconds)
+    return Answer("cancelled" if given.action == "cancel" else "declined", seconds, nonce)
 
 
 def _read_state(text: str | None) -> dict[str, Any] | None:
