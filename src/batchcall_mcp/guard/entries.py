@@ -14,8 +14,6 @@ STOPS = frozenset({Operation.PAUSE, Operation.CANCEL, Operation.DELETE})
 """What only ever makes fewer phones ring: no lock, limit or broken ledger may hold it up."""
 
 
-LONGEST_WAIT_S = 30.0
-"""For a place in the ledger."""
 STOP_WAITS_S = 2.0
 """How long a stop waits for its place in the ledger; then it goes on without."""
 

@@ -26,7 +26,7 @@ from batchcall_mcp.errors import (
     OutcomeUnknown,
 )
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.entries import LONGEST_WAIT_S, STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
+from batchcall_mcp.guard.entries import STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
 from batchcall_mcp.guard.looking import Looked, Looker
 from batchcall_mcp.guard.settlement import is_as_left
 from batchcall_mcp.guard.telling import changed_meanwhile, in_words, moment, unknown
@@ -287,12 +287,11 @@ class Sender:
             state,
             batch_call_id=made.batch_call_id if made else None,
             status=str(made.status) if made else None,
-            wait_s=STOP_WAITS_S if entry.operation in STOPS else LONGEST_WAIT_S,
         )
         try:
             with anyio.CancelScope(shield=True):
                 if entry.operation in STOPS:
-                    entry = await in_time(record) or entry
+                    entry = await in_time(partial(record, wait_s=STOP_WAITS_S)) or entry
                 else:
                     entry = await anyio.to_thread.run_sync(record)
         except ConfigurationError as error:

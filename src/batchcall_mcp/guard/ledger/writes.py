@@ -13,8 +13,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.database import LONGEST_WAIT_S
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.entries import LONGEST_WAIT_S, STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
+from batchcall_mcp.guard.entries import STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
