@@ -23,6 +23,7 @@ HEAD: Final = "0001"
 """The newest migration; a database that is there needs no look at the others."""
 _LOCK: Final = 0x62617463685F6D63
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_CLOSING_WAITS_S: Final = 5
 _MIGRATING: Final = threading.Lock()
 """Alembic's context is one for the whole process."""
 
@@ -44,6 +45,8 @@ class LedgerDatabase:
         self.engine: Final = engine
         self.data_dir: Final = data_dir
         self.clock = clock
+        self._idle: Final = threading.Condition()
+        self._at_work = 0
         _migrate(self)
         self._pepper = self.key("pepper")
 
@@ -65,8 +68,21 @@ class LedgerDatabase:
             raise
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Let go of every connection; what a stop did not wait for has some seconds to end."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._at_work, timeout=_CLOSING_WAITS_S)
         self.engine.dispose()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._idle:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._at_work -= 1
+                self._idle.notify_all()
 
     @property
     def shared(self) -> bool:
@@ -84,7 +100,7 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: the database cannot be reached, or not be written.
         """
-        with in_words(), database.writing(self.engine, _LOCK, wait_s) as tx:
+        with self._counted(), in_words(), database.writing(self.engine, _LOCK, wait_s) as tx:
             yield tx
 
     @contextmanager
@@ -94,7 +110,7 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: the database cannot be reached.
         """
-        with in_words(), database.reading(self.engine) as connection:
+        with self._counted(), in_words(), database.reading(self.engine) as connection:
             yield connection
 
     def hashed(self, text: str) -> str:
