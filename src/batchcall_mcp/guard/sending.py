@@ -146,11 +146,8 @@ class Sender:
 
     async def done_at(self, intent: Intent) -> datetime | None:
         """When an equal call did this, if nothing was written to the batch call since."""
-        if intent.batch_call_id is None:
-            return None
-        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, intent.backend, intent.batch_call_id)
-        same = newest is not None and newest.state is WriteState.DONE and newest.is_equal(intent)
-        return moment(newest.at) if newest is not None and same else None
+        newest = await self._newest_if_equal(intent)
+        return None if newest is None else moment(newest.at)
 
     async def send(
         self, intent: Intent, send: Send, *, token: Token | None = None, again: Again | None = None
@@ -265,19 +262,20 @@ class Sender:
 
     async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> Delivered | None:
         """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
-        if current is None or not intent.dials or intent.batch_call_id is None:
+        if current is None or not intent.dials or intent.key is not None:
             return None
-        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, intent.backend, intent.batch_call_id)
-        if (
-            newest is None
-            or newest.state is not WriteState.DONE
-            or not newest.is_equal(intent)
-            or not is_as_left(newest, current)
-            or intent.key is not None
-        ):
+        newest = await self._newest_if_equal(intent)
+        if newest is None or not is_as_left(newest, current):
             return None
         self._note(intent, newest, "replayed")
         return Delivered(batch_call=current, at=moment(newest.at), replayed=True)
+
+    async def _newest_if_equal(self, intent: Intent) -> Entry | None:
+        """The last write to the batch call, if it asked for the same and was done."""
+        if intent.batch_call_id is None:
+            return None
+        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, intent.backend, intent.batch_call_id)
+        return newest if newest is not None and self._is_done(newest, intent) else None
 
     async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
         """Record the outcome, whoever cancels meanwhile. If that fails it stays open, and is looked up later."""

@@ -69,7 +69,7 @@ class History:
             .where(
                 t.dialled.c.at > around - _AROUND_MS,
                 t.dialled.c.at < around + _AROUND_MS,
-                sa.func.coalesce(t.writes.c.batch_call_id, "") != (beside or " "),
+                t.writes.c.batch_call_id.is_distinct_from(beside) | t.writes.c.batch_call_id.is_(None),
             )
             .group_by(t.dialled.c.number_hash, t.writes.c.backend, once)
             .subquery()
@@ -98,12 +98,8 @@ class History:
 
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """A launch of this batch call whose outcome nobody knows."""
-        of_it = sa.select(t.writes).where(
-            t.writes.c.backend == backend, t.writes.c.batch_call_id == batch_call_id, OPEN, t.writes.c.dials
-        )
         with self._database.reading() as connection:
-            row = connection.execute(of_it.order_by(t.writes.c.write_id)).first()
-        return None if row is None else read(row)
+            return rows.open_launch_of(connection, backend, batch_call_id)
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of whatever was given there."""

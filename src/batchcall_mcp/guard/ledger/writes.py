@@ -20,7 +20,7 @@ from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
 from batchcall_mcp.guard.ledger.owners import Owners
-from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, calls_on, entry_of, newest_of, read
+from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, calls_on, entry_of, newest_of, open_launch_of, read
 from batchcall_mcp.guard.ledger.stops import Stops
 
 EQUAL_FOR_MS: Final = 24 * 60 * 60 * 1000
@@ -232,15 +232,9 @@ class Writes:
         """A launch of the same batch call whose outcome is open, or any newer write than the caller has seen."""
         if intent.batch_call_id is None or not intent.dials:
             return None
-        of_it = sa.select(t.writes).where(
-            t.writes.c.backend == intent.backend, t.writes.c.batch_call_id == intent.batch_call_id
-        )
-        row = tx.execute(of_it.where(OPEN, t.writes.c.dials).order_by(t.writes.c.write_id)).first()
-        if row is None:
-            row = tx.execute(
-                of_it.where(NOT_REFUSED, t.writes.c.write_id > intent.seen).order_by(t.writes.c.write_id.desc())
-            ).first()
-        return None if row is None else read(row)
+        newest = newest_of(tx, intent.backend, intent.batch_call_id)
+        newer = newest if newest is not None and newest.write_id > intent.seen else None
+        return open_launch_of(tx, intent.backend, intent.batch_call_id) or newer
 
     def _check(
         self, tx: sa.Connection, intent: Intent, token: Token | None, most: int | None, beside: int | None = None
