@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,8 +56,10 @@ def test_one_of_many_equal_launches_is_recorded_whatever_isolation_the_database_
         Ledger.open(Settings.model_validate({"data_dir": tmp_path / str(at), "database_url": url})) for at in range(2)
     ]
 
+    together = threading.Barrier(16)
+
     def begin(at: int) -> Any:
-        time.sleep(0.001 * (at % 3))
+        together.wait()
         try:
             return ledgers[at % 2].writes.begin(LAUNCH)
         except Exception as error:  # noqa: BLE001 - nothing is sent then
