@@ -118,7 +118,7 @@ class _Found:
         else:
             if left <= 0 or len(compared) < len(live):
                 self.unchecked.append("Not every live batch call of the account could be compared with this list.")
-            if not listed:
+            if not listed and len(live) <= _MOST_LIVE:
                 self.notes.append(f"Only the newest {_MOST_LIST_PAGES * 100} batch calls of the account were compared.")
         return found
 
