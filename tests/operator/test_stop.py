@@ -319,3 +319,18 @@ async def test_a_backend_that_cannot_be_asked_is_said_and_launches_stop_all_the_
     assert stopped.err.startswith("Not every live batch call could be stopped: ")
     assert "another" not in stopped.out + stopped.err
     assert stopped.out.endswith("`batchcall-mcp stop --clear` lifts the stop.\n")
+
+
+async def test_what_is_written_nowhere_is_not_called_a_stop(tmp_path: Path) -> None:
+    """The place of the data folder is taken by a file. What is live is stopped all the same."""
+    (taken := tmp_path / "data").write_text("")
+    vendor = Magpipe()
+    scheduled = vendor._stored({"name": "November", "caller_id": FROM}, PEOPLE, "scheduled")
+    async with vendor.served() as url:
+        stopped = await command(of_magpipe(url, taken), "stop")
+    assert stopped.code == 1
+    assert STOPPED not in stopped.out
+    assert stopped.out.startswith("NOT STOPPED: launches are still possible.")
+    assert f"cancelled: {scheduled['id']} (was scheduled).\n" in stopped.out
+    assert "--clear" not in stopped.out
+    assert f"The file {taken / 'STOP'} could not be made: " in stopped.err

@@ -50,34 +50,39 @@ def _stop(settings: Settings) -> None:
     from batchcall_mcp.guard.ledger.ledger import Ledger
     from batchcall_mcp.guard.ledger.stops import stop_file
 
-    complete = True
+    file_made = row_made = False
     try:  # the file first: it works without a database
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         stop_file(settings.data_dir).touch()
+        file_made = True
     except OSError as error:
-        complete = False
         click.echo(f"The file {stop_file(settings.data_dir)} could not be made: {error.strerror}.", err=True)
     unknown: list[Entry] = []
     try:
         ledger = Ledger.open(settings)
         ledger.stops.stop(wait_s=STOP_WAITS_S)
+        row_made = True
         unknown = [entry for entry in ledger.history.unsettled() if entry.dials]
         ledger.close()
     except ConfigurationError as error:
-        complete = False
         click.echo(f"Other machines on the ledger do not know of the stop: {error}", err=True)
-    Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="stopped"))
-    click.echo("Stopped: nothing is launched from now on. Now what is live:")
+    on = file_made or row_made
+    outcome = "stopped" if on else "not_stopped"
+    Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
+    if on:
+        click.echo("Stopped: nothing is launched from now on. Now what is live:")
+    else:
+        click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
     stopped: list[Stopped] = []
     broken = anyio.run(_stop_live, settings, stopped)
     if broken is not None:
-        complete = False
         click.echo(f"Not every live batch call could be stopped: {shortened(str(broken), _LONGEST_WORDS)}", err=True)
     click.echo(_report(stopped))
     for entry in unknown:
         what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name or ''} (ledger entry {entry.write_id})"
         click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
-    click.echo("Calls in progress end by themselves. `batchcall-mcp stop --clear` lifts the stop.")
+    click.echo("Calls in progress end by themselves." + (" `batchcall-mcp stop --clear` lifts the stop." if on else ""))
+    complete = file_made and row_made and broken is None
     if not complete or unknown or any(one.done == "not stopped" for one in stopped):
         raise SystemExit(1)
 
