@@ -94,7 +94,7 @@ def test_processes_may_open_a_new_file_at_the_same_time(tmp_path: Path) -> None:
         "import sys, pathlib\n"
         "from batchcall_mcp.dialer.store import Store\n"
         "sys.stdin.read()\n"
-        "Store(pathlib.Path(sys.argv[1])).close()\n"
+        "Store.open(pathlib.Path(sys.argv[1])).close()\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE) for _ in range(4)]
     for process in processes:

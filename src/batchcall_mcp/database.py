@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
@@ -27,6 +29,8 @@ _ALIVE = {
 """So that this side notices within seconds that the server's machine has gone."""
 _READING = {"batchcall_reading": True}
 _OPENING_S = 30
+_MIGRATING: Final = threading.Lock()
+"""Alembic's context is one for the whole process."""
 LONGEST_WAIT_S = 30.0
 """For another process's transaction."""
 
@@ -85,8 +89,7 @@ def open_postgresql(url: str) -> sa.Engine:
     """Open a PostgreSQL database that exists.
 
     Raises:
-        ConfigurationError: the driver is not installed, or nothing answers there. The URL is not repeated, because it
-            may hold a password.
+        ConfigurationError: nothing answers there. The URL is not repeated, because it may hold a password.
     """
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
@@ -97,14 +100,9 @@ def open_postgresql(url: str) -> sa.Engine:
             connect_args=_ALIVE | {"options": _SESSION},
         )
         engine.connect().close()
-    except ImportError as error:
-        raise ConfigurationError(
-            "BATCHCALL_DATABASE_URL names PostgreSQL, whose driver is not installed. Nothing was sent. "
-            "Install it: pip install 'batchcall-mcp[postgresql]'."
-        ) from error
     except (ValueError, sa.exc.ArgumentError, sa.exc.DBAPIError) as error:
         raise ConfigurationError(
-            "The database of BATCHCALL_DATABASE_URL cannot be opened "
+            "The PostgreSQL database (BATCHCALL_DATABASE_URL, or --database-url) cannot be opened "
             f"({type(getattr(error, 'orig', error)).__name__}). Nothing was sent. Check that the URL is right, that "
             "the server runs and that the user may use the database."
         ) from None
@@ -135,4 +133,49 @@ def writing(engine: sa.Engine, lock: int, wait_s: float = LONGEST_WAIT_S) -> Ite
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One consistent look at the database that neither waits for a writer nor makes one wait."""
     with engine.connect() as connection:
+        if connection.dialect.name == _POSTGRESQL:
+            connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection.execution_options(**_READING)
+
+
+def migrate(tx: sa.Connection, scripts: Path, head: str, versions: str, unversioned: tuple[str, str] | None) -> None:
+    """Bring the tables to `head`, in this transaction, which has to hold off every other one that migrates.
+
+    Args:
+        tx: the transaction.
+        scripts: the folder of the migrations.
+        head: the newest of them.
+        versions: the table that holds the version.
+        unversioned: (table, version): a database without a version that has this table is of this version.
+
+    Raises:
+        ConfigurationError: a newer version of this program made the database.
+    """
+    there = version(tx, versions)
+    if there == head:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.attributes.update(connection=tx, versions=versions)
+    with _MIGRATING:
+        try:
+            if there is None and unversioned is not None and sa.inspect(tx).has_table(unversioned[0]):
+                command.stamp(config, unversioned[1])
+            command.upgrade(config, head)
+        except CommandError as error:
+            raise ConfigurationError(
+                f"The database is of version {there}, which this version of batchcall-mcp does not know. "
+                "Nothing was sent. Install the newer batchcall-mcp that made it."
+            ) from error
+
+
+def version(connection: sa.Connection, versions: str) -> str | None:
+    """The version that the table `versions` names, or None: no migration ever ran."""
+    if not sa.inspect(connection).has_table(versions):
+        return None
+    found: str | None = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(versions)))
+    return found

@@ -327,7 +327,7 @@ class Bench:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self.clock = clock
-        self.store = Store(path, clock)
+        self.store = Store.open(path, clock)
         self.dispatch = Dispatch(self.store, daily_cap=3, retry_delay=timedelta(minutes=5))
 
     def running(self, count: int, max_concurrency: int = 10) -> str:

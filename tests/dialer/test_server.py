@@ -147,7 +147,7 @@ def test_keys_create_makes_a_pair_that_works(tmp_path: Path) -> None:
 def test_only_hashes_are_kept(tmp_path: Path) -> None:
     """Whoever reads the file cannot call."""
     pair = keys.new_pair()
-    store = Store(tmp_path / "dialer.db")
+    store = Store.open(tmp_path / "dialer.db")
     keys.add(store, pair, "local")
     store.close()
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -157,7 +157,7 @@ def test_only_hashes_are_kept(tmp_path: Path) -> None:
 
 def test_there_is_one_first_pair(tmp_path: Path) -> None:
     """However often the dialer starts."""
-    store = Store(tmp_path / "dialer.db")
+    store = Store.open(tmp_path / "dialer.db")
     first = keys.first_pair(store, None)
     assert first is not None
     assert keys.first_pair(store, keys.new_pair()) is None

@@ -44,7 +44,7 @@ class EmbeddedDialer:
     Args:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
         simulated_speed: how many times faster than life the simulated carrier is.
-        database: the SQLite file; `dialer.db` in data_dir if not given.
+        database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
         do_not_call: a file of numbers that are never dialled; read again when it changes.
         default_region: the country of its numbers without `+`.
         calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
@@ -58,7 +58,7 @@ class EmbeddedDialer:
         data_dir: Path,
         *,
         simulated_speed: float = 20,
-        database: Path | None = None,
+        database: Path | str | None = None,
         do_not_call: Path | None = None,
         default_region: str | None = None,
         calling_hours: str = "08:00-21:00",
@@ -99,7 +99,7 @@ class EmbeddedDialer:
         """The database, opened by whoever needs it first. Blocks."""
         with self._opening:
             if self._store is None:
-                self._store = Store(self._database, self._clock)
+                self._store = Store.open(self._database, self._clock)
             return self._store
 
     def verify(self, api_key: str, api_secret: str) -> str | None:

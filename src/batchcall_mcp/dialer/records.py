@@ -60,11 +60,13 @@ class BatchCallRecord:
     status: State
     total_task_count: int
     max_concurrency: int
+    calls_per_second: float | None
     window: Mapping[str, Any]
     retry_config: Mapping[str, Any] | None
     retry_rules: list[Mapping[str, Any]] | None
     retry_of: str | None
     scheduled_at: int | None
+    expires_at: int | None
     created_at: int
     updated_at: int
     started_at: int | None

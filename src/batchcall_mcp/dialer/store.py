@@ -6,6 +6,7 @@ transactions are in `dispatch`.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,12 +22,17 @@ from batchcall_mcp import database
 from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.records import BatchCallRecord, Clock, NewTask, TaskCounts, TaskRecord, to_ms, utc_now
 from batchcall_mcp.dialer.rules import Action, State
-from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, metadata, recorded_answers, tasks
-from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
+from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, recorded_answers, tasks
+from batchcall_mcp.errors import ConfigurationError, IllegalTransition, InvalidInput, NotFound
 from batchcall_mcp.model import TaskStatus
 
 T = TypeVar("T")
 
+HEAD: Final = "0002"
+"""The newest migration."""
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_VERSIONS: Final = "dialer_version"
+_MIGRATING: Final = 0x62617463685F6469
 CHUNK: Final = 500
 """Most values in one IN (...): SQLite and PostgreSQL both limit the parameters of a statement."""
 INSERTED_AT_ONCE: Final = 5_000
@@ -75,11 +81,33 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
 class Store:
     """The open database. Every method may be called from any thread; none may be called on an event loop."""
 
-    def __init__(self, path: Path, clock: Clock = utc_now) -> None:
-        self.engine = database.open_sqlite(path)
+    def __init__(self, engine: sa.Engine, clock: Clock = utc_now) -> None:
+        self.engine: Final = engine
         self.clock = clock
-        with self.engine.begin() as tx:
-            metadata.create_all(tx)
+
+    @classmethod
+    def open(cls, where: Path | str, clock: Clock = utc_now) -> Store:
+        """Open a SQLite file (made if it is not there) or the PostgreSQL database of a URL; bring it to today's tables.
+
+        Raises:
+            ConfigurationError: it cannot be opened, or a newer version of this program made it.
+        """
+        engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
+        try:
+            with database.reading(engine) as tx:
+                current = database.version(tx, _VERSIONS) == HEAD
+            if not current:
+                with database.writing(engine, _MIGRATING) as tx:
+                    database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=("batch_calls", "0001"))
+        except ConfigurationError:
+            engine.dispose()
+            raise
+        return cls(engine, clock)
+
+    @property
+    def shared(self) -> bool:
+        """Whether any number of processes may dial from it: PostgreSQL. A SQLite file has one engine."""
+        return self.engine.dialect.name == "postgresql"
 
     def close(self) -> None:
         self.engine.dispose()
@@ -107,6 +135,9 @@ class Store:
         with self.writing() as tx:
             if write.key is None:
                 return effect(tx), False
+            if self.shared:
+                # Of two equal requests at once the second waits here, and finds the answer of the first.
+                tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_number(f"{write.organization_id}\n{write.key}"))))
             now = self.now()
             tx.execute(recorded_answers.delete().where(recorded_answers.c.created_at < now - _ms(ANSWERS_KEPT)))
             mine = (recorded_answers.c.organization_id == write.organization_id) & (
@@ -380,6 +411,9 @@ def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:
 
 def replace_do_not_call(tx: sa.Connection, numbers: Iterable[str], now: int) -> None:
     """Make these the numbers that are never dialled."""
+    if tx.dialect.name == "postgresql":
+        # Two processes may load it at once; readers go on with the list as it was.
+        tx.execute(sa.text("LOCK TABLE do_not_call IN SHARE ROW EXCLUSIVE MODE"))
     tx.execute(do_not_call.delete())
     for chunk in chunks(dict.fromkeys(numbers), INSERTED_AT_ONCE):
         tx.execute(do_not_call.insert(), [{"to_number": number, "added_at": now} for number in chunk])
@@ -387,3 +421,8 @@ def replace_do_not_call(tx: sa.Connection, numbers: Iterable[str], now: int) -> 
 
 def _ms(span: timedelta) -> int:
     return span // timedelta(milliseconds=1)
+
+
+def _number(text: str) -> int:
+    """64 bits of a text, as PostgreSQL takes the name of an advisory lock."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], signed=True)

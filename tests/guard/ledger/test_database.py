@@ -58,7 +58,7 @@ def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
 def test_a_postgresql_that_is_not_there_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
     settings = Settings.model_validate({"data_dir": tmp_path, "database_url": url})
 
-    with pytest.raises(ConfigurationError, match="BATCHCALL_DATABASE_URL cannot be opened") as caught:
+    with pytest.raises(ConfigurationError, match=r"BATCHCALL_DATABASE_URL.* cannot be opened") as caught:
         Ledger.open(settings)
     assert "hunter2" not in str(caught.value)
 

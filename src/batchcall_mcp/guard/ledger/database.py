@@ -24,8 +24,7 @@ HEAD: Final = "0001"
 _LOCK: Final = 0x62617463685F6D63
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _CLOSING_WAITS_S: Final = 5
-_MIGRATING: Final = threading.Lock()
-"""Alembic's context is one for the whole process."""
+_VERSIONS: Final = "alembic_version"
 
 
 def utc_now() -> datetime:
@@ -156,30 +155,7 @@ def in_words() -> Iterator[None]:
 
 def _migrate(ledger: LedgerDatabase) -> None:
     with ledger.reading() as connection:
-        if _version(connection) == HEAD:
+        if database.version(connection, _VERSIONS) == HEAD:
             return
-    with _MIGRATING, ledger.writing() as tx:
-        there = _version(tx)
-        if there == HEAD:
-            return
-        from alembic import command
-        from alembic.config import Config
-        from alembic.util.exc import CommandError
-
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        config.attributes["connection"] = tx
-        try:
-            command.upgrade(config, HEAD)
-        except CommandError as error:
-            raise ConfigurationError(
-                f"The ledger's database is of version {there}, which this version of batchcall-mcp does not know. "
-                "Nothing was sent. Install the newer batchcall-mcp that made it."
-            ) from error
-
-
-def _version(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    version: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return version
+    with ledger.writing() as tx:
+        database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=None)

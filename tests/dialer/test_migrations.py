@@ -1,0 +1,105 @@
+"""A database keeps its batch calls when the program becomes newer.
+
+`first_version.sql` and `first_version.carrier.jsonl` were written by the first dialer (commit e0dc447), which was killed
+while it dialled: a draft, a finished, a paused and a scheduled batch call, and one that is half done.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from batchcall_mcp.dialer.records import utc_now
+from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.tables import metadata
+from batchcall_mcp.errors import ConfigurationError
+from tests.dialer.conftest import NewCaller
+from tests.postgresql import postgresql_url
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The data folder of a first dialer."""
+    with sqlite3.connect(tmp_path / "dialer.db") as connection:
+        connection.executescript((HERE / "first_version.sql").read_text(encoding="utf-8"))
+    connection.close()
+    shutil.copy(HERE / "first_version.carrier.jsonl", tmp_path / "carrier.jsonl")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["new", "old", "postgresql"])
+def test_the_migrations_make_the_tables_that_the_code_uses(kind: str, request: pytest.FixtureRequest) -> None:
+    where: Path | str = postgresql_url() if kind == "postgresql" else request.getfixturevalue("tmp_path") / "dialer.db"
+    if kind == "old":
+        request.getfixturevalue("old")
+    store = Store.open(where)
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": "dialer_version"})
+        assert compare_metadata(context, metadata) == []
+    store.close()
+
+
+def test_no_row_is_lost(old: Path) -> None:
+    def rows(tx: sa.Connection) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            table: [tuple(row) for row in tx.exec_driver_sql(f"SELECT {columns} FROM {table} ORDER BY 1, 2")]
+            for table, columns in columns_of.items()
+        }
+
+    plain = sa.create_engine(f"sqlite:///{old / 'dialer.db'}")
+    with plain.connect() as tx:
+        columns_of = {
+            table: ", ".join(f'"{column["name"]}"' for column in sa.inspect(tx).get_columns(table))
+            for table in sa.inspect(tx).get_table_names()
+        }
+        before = rows(tx)
+    plain.dispose()
+    assert len(before["tasks"]) == 49
+    store = Store.open(old / "dialer.db")
+    with store.reading() as tx:
+        assert rows(tx) == before
+    store.close()
+
+
+async def test_what_the_first_version_began_is_finished(old: Path, new_caller: NewCaller) -> None:
+    """Nobody is dialled again who was on the line; everybody else is dialled; the others are as they were."""
+    with sqlite3.connect(old / "dialer.db") as connection:
+        ids = dict(connection.execute("SELECT name, batch_call_id FROM batch_calls"))
+    connection.close()
+    async with new_caller(clock=utc_now) as caller:
+        done = await caller.until_status(ids["half done"], "completed")
+        assert {name: (await caller.get(batch_call_id))["status"] for name, batch_call_id in ids.items()} == {
+            "a draft": "draft",
+            "finished": "completed",
+            "paused": "paused",
+            "scheduled": "scheduled",
+            "half done": "completed",
+        }
+        assert done["counts"]["interrupted"] == 8
+        assert (done["counts"]["completed"], done["counts"]["busy"]) == (27, 5)
+        await caller.ask("POST", f"/batch-call/{ids['paused']}/resume")
+        await caller.ask("POST", f"/batch-call/{ids['a draft']}/execute")
+        for name in ("paused", "a draft"):
+            assert (await caller.until_status(ids[name], "completed"))["counts"]["completed"] == len(
+                await caller.tasks(ids[name])
+            )
+        dialled = Counter(line["attempt_id"] for line in caller.dialled())
+    assert max(dialled.values()) == 1
+
+
+def test_a_database_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "dialer.db")
+    with store.writing() as tx:
+        tx.execute(sa.text("UPDATE dialer_version SET version_num = '9999'"))
+    store.close()
+    with pytest.raises(ConfigurationError, match="9999, which this version of batchcall-mcp does not know"):
+        Store.open(tmp_path / "dialer.db")
