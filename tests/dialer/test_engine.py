@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import engine as engine_module
-from batchcall_mcp.dialer import store as stored
+from batchcall_mcp.dialer import queries, writes
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.dispatch import Dispatch, Ended
 from batchcall_mcp.dialer.engine import Engine
@@ -339,20 +339,20 @@ class Bench:
         }
         with self.store.writing() as tx:
             tasks = [NewTask(to_number=number) for number in numbers(count)]
-            return stored.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
+            return writes.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
 
     def move(self, batch_call_id: str, action: Action) -> None:
         with self.store.writing() as tx:
-            stored.move(tx, stored.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
+            writes.move(tx, queries.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
 
     def statuses(self, batch_call_id: str) -> Counter[str]:
         with self.store.reading() as tx:
-            counts = stored.counts(tx, [batch_call_id])[batch_call_id]
+            counts = queries.counts(tx, [batch_call_id])[batch_call_id]
         return Counter({status.value: count for status, count in counts.by_status.items()})
 
     def attempts(self) -> int:
         with self.store.reading() as tx:
-            return stored.attempts_since(tx, "local", 0)
+            return queries.attempts_since(tx, "local", 0)
 
     @asynccontextmanager
     async def engine(self, carrier: WatchedCarrier, dispatch: Dispatch | None = None) -> AsyncIterator[Engine]:
@@ -453,9 +453,9 @@ def test_a_list_outside_its_hours_is_put_off_a_part_at_a_time(bench: Bench) -> N
     """No transaction grows with the list, and what is put off is not looked at again before its time."""
     batch_call_id = bench.running(5_000)
     with bench.store.writing() as tx:
-        row = stored.get(tx, "local", batch_call_id)
+        row = queries.get(tx, "local", batch_call_id)
         window = {**row.window, "start": "15:00", "end": "16:00"}
-        stored.update(tx, row, {"window": window}, None, bench.store.now())
+        writes.update(tx, row, {"window": window}, None, bench.store.now())
     turns = 0
     while (work := bench.dispatch.look(50)).due:
         assert bench.dispatch.record_and_claim([], work.due, 50) == []

@@ -1,7 +1,7 @@
 """A database keeps its batch calls when the program becomes newer.
 
-`first_version.sql` and `first_version.carrier.jsonl` were written by the first dialer (commit e0dc447), which was killed
-while it dialled: a draft, a finished, a paused and a scheduled batch call, and one that is half done.
+`first_version.sql` and `first_version.carrier.jsonl` were written by the first dialer (commit e0dc447), which was
+killed while it dialled: a draft, a finished, a paused and a scheduled batch call, and one that is half done.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from pydantic.json_schema import models_json_schema
 from batchcall_mcp import __version__
 from batchcall_mcp.dialer import envelope
 from batchcall_mcp.dialer.operations import Operations, created_after
+from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.rules import Action, State
-from batchcall_mcp.dialer.store import BatchCallQuery, WriteRequest
+from batchcall_mcp.dialer.store import WriteRequest
 from batchcall_mcp.dialer.wire import BatchCallBody, BatchCallPatch, ListBody, RetryBody
 from batchcall_mcp.errors import AuthenticationFailed
 from batchcall_mcp.model import TaskStatus

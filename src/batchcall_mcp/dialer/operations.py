@@ -10,11 +10,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer import rules, store, translation
+from batchcall_mcp.dialer import queries, rules, translation, writes
 from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, to_ms
 from batchcall_mcp.dialer.rules import Action, State
-from batchcall_mcp.dialer.store import BatchCallQuery, Store, WriteRequest
+from batchcall_mcp.dialer.store import Store, WriteRequest
 from batchcall_mcp.dialer.wire import BatchCallBody, BatchCallPatch, ListBody, RetryBody
 from batchcall_mcp.model import CallingWindow, TaskStatus
 
@@ -74,7 +75,7 @@ class Operations:
         columns = self._whole(asked)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            record = store.create(tx, write.organization_id, columns, tasks, self._now())
+            record = writes.create(tx, write.organization_id, columns, tasks, self._now())
             return self._told(tx, "Batch call created successfully", record)
 
         return self._run(write, effect)
@@ -86,10 +87,10 @@ class Operations:
         columns = self._whole(asked)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
+            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
             rules.transition(Action.EDIT, before.status)
             rules.transition(_LAUNCHES[columns["status"]], before.status)
-            record = store.update(tx, before, translation.filled(columns), tasks, self._now())
+            record = writes.update(tx, before, translation.filled(columns), tasks, self._now())
             return self._told(tx, "Batch call updated successfully", record)
 
         return self._run(write, effect)
@@ -100,7 +101,7 @@ class Operations:
         columns = translation.columns(asked, default_window=None, default_concurrency=None)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
+            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
             from_number = asked.from_number or before.from_number
             tasks = translation.new_tasks(asked.tasks, from_number) if asked.tasks else None
             launch, times = translation.launch_columns(asked, before)
@@ -109,7 +110,7 @@ class Operations:
                 rules.transition(Action.EDIT, before.status)
             if launch is not None:
                 rules.transition(_LAUNCHES[launch.state], before.status)
-            record = store.update(tx, before, changes, tasks, self._now()) if tasks or changes else before
+            record = writes.update(tx, before, changes, tasks, self._now()) if tasks or changes else before
             return self._told(tx, "Batch call updated successfully", record)
 
         return self._run(write, effect)
@@ -118,8 +119,8 @@ class Operations:
         """Execute, pause, resume or cancel."""
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
-            record = store.move(tx, before, action, self._now())
+            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+            record = writes.move(tx, before, action, self._now())
             extra = {"execution_started_at": translation.iso(record.started_at)} if action is Action.EXECUTE else {}
             return self._told(tx, _DONE[action], record, extra)
 
@@ -130,8 +131,8 @@ class Operations:
         asked = translation.parse(_RETRY, body)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = store.get(tx, write.organization_id, batch_call_id, lock=True)
-            record, retried = store.retry(
+            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+            record, retried = writes.retry(
                 tx,
                 before,
                 task_ids=asked.task_ids or (),
@@ -147,7 +148,7 @@ class Operations:
         """Remove it for good."""
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            store.delete(tx, store.get(tx, write.organization_id, batch_call_id, lock=True))
+            writes.delete(tx, queries.get(tx, write.organization_id, batch_call_id, lock=True))
             return {"message": "Batch call deleted successfully", "data": None}
 
         return self._run(write, effect)
@@ -155,15 +156,15 @@ class Operations:
     def get(self, organization_id: str, batch_call_id: str) -> Answer:
         """One batch call."""
         with self._open_store().reading() as tx:
-            record = store.get(tx, organization_id, batch_call_id)
+            record = queries.get(tx, organization_id, batch_call_id)
             told = self._told(tx, "Batch call retrieved successfully", record)
         return Answer(told["message"], told["data"])
 
     def find(self, organization_id: str, query: BatchCallQuery) -> Answer:
         """A page of batch calls."""
         with self._open_store().reading() as tx:
-            records, total = store.find(tx, organization_id, query)
-            counts = store.counts(tx, [record.batch_call_id for record in records])
+            records, total = queries.find(tx, organization_id, query)
+            counts = queries.counts(tx, [record.batch_call_id for record in records])
         data = {
             "organization_id": organization_id,
             "batch_calls": [
@@ -209,8 +210,8 @@ class Operations:
     ) -> Answer:
         """A page of the tasks of a batch call, in the order of its list."""
         with self._open_store().reading() as tx:
-            store.get(tx, organization_id, batch_call_id)
-            found, total = store.find_tasks(
+            queries.get(tx, organization_id, batch_call_id)
+            found, total = queries.find_tasks(
                 tx, batch_call_id, statuses=statuses, to_number=to_number, page=page, limit=limit
             )
         data = {
@@ -225,7 +226,7 @@ class Operations:
         now = opened.clock().astimezone(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with opened.reading() as tx:
-            calls_today = store.attempts_since(tx, organization_id, to_ms(midnight))
+            calls_today = queries.attempts_since(tx, organization_id, to_ms(midnight))
         data: dict[str, Any] = {
             "organization_id": organization_id,
             "numbers": None,
@@ -246,7 +247,7 @@ class Operations:
     def _told(
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        counts = store.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
+        counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
         data = translation.batch_call_json(record, counts, self._carrier.name)
         return {"message": message, "data": {**data, **(extra or {})}}
 

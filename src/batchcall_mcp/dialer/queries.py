@@ -1,0 +1,122 @@
+"""What is asked of the dialer's database.
+
+Functions take the open transaction first; what belongs to another organisation is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, TaskRecord
+from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.errors import NotFound
+from batchcall_mcp.model import TaskStatus
+
+_TASK_COLUMNS = [tasks.c[field.name] for field in fields(TaskRecord)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCallQuery:
+    """A page of batch calls; `page` counts from 0, moments are milliseconds."""
+
+    status: tuple[str, ...] = ()
+    agent_id: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    created_after: int | None = None
+    page: int = 0
+    limit: int = 20
+    sort_by: Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"] = (
+        "updated_at"
+    )
+    sort_order: Literal["ascending", "descending"] = "descending"
+
+
+def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bool = False) -> BatchCallRecord:
+    """One batch call; `lock` holds its state still until the transaction ends.
+
+    Raises:
+        NotFound: there is none with this id in this organisation.
+    """
+    query = sa.select(batch_calls).where(
+        batch_calls.c.batch_call_id == batch_call_id, batch_calls.c.organization_id == organization_id
+    )
+    row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"There is no batch call {batch_call_id!r} in this organization. Nothing was changed.")
+    return BatchCallRecord.of(row)
+
+
+def counts(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, TaskCounts]:
+    """Counts of several batch calls, from one pass over an index."""
+    query = (
+        sa.select(
+            tasks.c.batch_call_id,
+            tasks.c.status,
+            sa.func.count().label("total"),
+            sa.func.count(sa.case((tasks.c.attempts > 0, 1))).label("sent"),
+            sa.func.count(sa.case((tasks.c.answered, 1))).label("picked_up"),
+        )
+        .where(tasks.c.batch_call_id.in_(list(batch_call_ids)))
+        .group_by(tasks.c.batch_call_id, tasks.c.status)
+    )
+    rows: dict[str, list[sa.Row[Any]]] = {}
+    for row in tx.execute(query):
+        rows.setdefault(row.batch_call_id, []).append(row)
+    return {
+        batch_call_id: TaskCounts(
+            by_status={TaskStatus(row.status): row.total for row in group},
+            sent=sum(row.sent for row in group),
+            picked_up=sum(row.picked_up for row in group),
+        )
+        for batch_call_id, group in rows.items()
+    }
+
+
+def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tuple[list[BatchCallRecord], int]:
+    """A page of batch calls, and how many there are in all."""
+    column = batch_calls.c["scheduled_at" if query.sort_by == "scheduled_timestamp" else query.sort_by]
+    conditions = [batch_calls.c.organization_id == organization_id]
+    if query.status:
+        conditions.append(batch_calls.c.status.in_(query.status))
+    if query.agent_id:
+        conditions.append(batch_calls.c.agent_id.in_(query.agent_id))
+    if query.name:
+        conditions.append(sa.or_(*(batch_calls.c.name.icontains(part, autoescape=True) for part in query.name)))
+    if query.created_after is not None:
+        conditions.append(batch_calls.c.created_at > query.created_after)
+    total = tx.execute(sa.select(sa.func.count()).select_from(batch_calls).where(*conditions)).scalar_one()
+    # Of two made in the same millisecond the order must be the same on every page.
+    order: list[sa.ColumnElement[Any]] = [column, batch_calls.c.created_at, batch_calls.c.batch_call_id]
+    if query.sort_order == "descending":
+        order = [part.desc() for part in order]
+    page = sa.select(batch_calls).where(*conditions).order_by(*order)
+    rows = tx.execute(page.limit(query.limit).offset(query.page * query.limit)).mappings()
+    return [BatchCallRecord.of(row) for row in rows], total
+
+
+def find_tasks(
+    tx: sa.Connection, batch_call_id: str, *, statuses: Sequence[str], to_number: str | None, page: int, limit: int
+) -> tuple[list[TaskRecord], int]:
+    """A page of tasks in the order of the list, and how many there are in all."""
+    conditions = [tasks.c.batch_call_id == batch_call_id]
+    if statuses:
+        conditions.append(tasks.c.status.in_(statuses))
+    if to_number is not None:
+        conditions.append(tasks.c.to_number == to_number)
+    total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
+    rows = tx.execute(
+        sa.select(*_TASK_COLUMNS).where(*conditions).order_by(tasks.c.position).limit(limit).offset(page * limit)
+    ).mappings()
+    return [TaskRecord(**(dict(row) | {"status": TaskStatus(row["status"])})) for row in rows], total
+
+
+def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:
+    """Dials that the organisation has placed since a moment."""
+    query = sa.select(sa.func.count()).where(
+        attempts.c.organization_id == organization_id, attempts.c.started_at >= since
+    )
+    return tx.execute(query).scalar_one()

@@ -1,0 +1,175 @@
+"""What the REST face changes in the dialer's database, each inside the transaction that it is given."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.queries import get
+from batchcall_mcp.dialer.records import BatchCallRecord, NewTask
+from batchcall_mcp.dialer.rules import Action, State
+from batchcall_mcp.dialer.store import CHUNK, INSERTED_AT_ONCE, chunks
+from batchcall_mcp.dialer.tables import batch_calls, tasks
+from batchcall_mcp.errors import IllegalTransition, InvalidInput
+from batchcall_mcp.model import TaskStatus
+
+
+def create(
+    tx: sa.Connection, organization_id: str, columns: Mapping[str, Any], new_tasks: Sequence[NewTask], now: int
+) -> BatchCallRecord:
+    """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides."""
+    batch_call_id = f"batch_call_{secrets.token_hex(16)}"
+    tx.execute(
+        batch_calls.insert().values(
+            **columns,
+            batch_call_id=batch_call_id,
+            organization_id=organization_id,
+            total_task_count=len(new_tasks),
+            created_at=now,
+            updated_at=now,
+            started_at=now if columns["status"] is State.SENT else None,
+        )
+    )
+    _insert_tasks(tx, batch_call_id, new_tasks, now)
+    return get(tx, organization_id, batch_call_id)
+
+
+def update(
+    tx: sa.Connection,
+    before: BatchCallRecord,
+    columns: Mapping[str, Any],
+    new_tasks: Sequence[NewTask] | None,
+    now: int,
+) -> BatchCallRecord:
+    """Change the columns given and, if given, replace the whole task list."""
+    values: dict[str, Any] = {**columns, "updated_at": now}
+    mine = batch_calls.c.batch_call_id == before.batch_call_id
+    if new_tasks is not None:
+        tx.execute(tasks.delete().where(tasks.c.batch_call_id == before.batch_call_id))
+        _insert_tasks(tx, before.batch_call_id, new_tasks, now)
+        values["total_task_count"] = len(new_tasks)
+    elif "from_number" in values:
+        calls_itself = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.to_number == values["from_number"])
+        if tx.execute(sa.select(tasks.c.task_id).where(calls_itself).limit(1)).first():
+            raise InvalidInput("from_number: is also the to_number of a task. Nothing was changed.")
+    if values.get("status") is State.SENT and before.started_at is None:
+        values["started_at"] = now
+    tx.execute(batch_calls.update().where(mine).values(values))
+    return get(tx, before.organization_id, before.batch_call_id)
+
+
+def _insert_tasks(tx: sa.Connection, batch_call_id: str, new_tasks: Iterable[NewTask], now: int) -> None:
+    for chunk in chunks(enumerate(new_tasks), INSERTED_AT_ONCE):
+        tx.execute(
+            tasks.insert(),
+            [
+                {
+                    "task_id": f"task_{secrets.token_hex(16)}",
+                    "batch_call_id": batch_call_id,
+                    "position": position,
+                    "to_number": task.to_number,
+                    "name": task.name,
+                    "dynamic_variables": task.dynamic_variables,
+                    "max_retries": task.max_retries,
+                    "timezone": task.timezone,
+                    "status": TaskStatus.PENDING,
+                    "attempts": 0,
+                    "answered": False,
+                    "due_at": now,
+                    "created_at": now,
+                }
+                for position, task in chunk
+            ],
+        )
+
+
+def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -> BatchCallRecord:
+    """Execute, pause, resume or cancel: the new state, and for `cancel` the end of what was not dialled.
+
+    Raises:
+        IllegalTransition: the state does not allow it.
+    """
+    state = rules.transition(action, before.status)
+    if action is Action.RESUME and before.started_at is None and (before.scheduled_at or 0) > now:
+        # It was paused before its time; going on means waiting for that time, not dialling now.
+        state = State.SCHEDULED
+    if state is before.status:
+        return before
+    values: dict[str, Any] = {"status": state, "updated_at": now}
+    if state is State.SENT and before.started_at is None:
+        values["started_at"] = now
+    if action is Action.CANCEL:
+        values["completed_at"] = now
+        waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+        # Who was dialled already and waited for a redial keeps the outcome of the last dial.
+        tx.execute(
+            tasks.update()
+            .where(waiting)
+            .values(
+                status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED),
+                due_at=None,
+                error_message=None,
+                completed_at=now,
+            )
+        )
+    tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
+    return get(tx, before.organization_id, before.batch_call_id)
+
+
+def retry(
+    tx: sa.Connection,
+    before: BatchCallRecord,
+    *,
+    task_ids: Sequence[str],
+    statuses: Sequence[TaskStatus],
+    now: int,
+) -> tuple[BatchCallRecord, int]:
+    """Make exactly these finished tasks due now, attempts kept; also how many they are.
+
+    Raises:
+        IllegalTransition: the batch call's state, or a task that is not finished.
+        InvalidInput: a task id that is not of this batch call.
+    """
+    state = rules.transition(Action.RETRY, before.status)
+    again = {"status": TaskStatus.PENDING, "due_at": now, "error_message": None, "completed_at": None}
+    mine = tasks.c.batch_call_id == before.batch_call_id
+    retried = 0
+    for chunk in chunks(dict.fromkeys(task_ids), CHUNK):
+        found = tx.execute(sa.select(tasks.c.task_id, tasks.c.status).where(mine, tasks.c.task_id.in_(chunk))).all()
+        unknown = set(chunk) - {row.task_id for row in found}
+        if unknown:
+            raise InvalidInput(
+                "task_ids: not all are tasks of this batch call. Nothing was changed.", sorted(unknown)[:20]
+            )
+        unfinished = [row.task_id for row in found if row.status in rules.UNFINISHED]
+        if unfinished:
+            raise IllegalTransition(
+                f"Cannot retry tasks that are not finished: {', '.join(unfinished[:20])}. Nothing was changed."
+            )
+        retried += tx.execute(tasks.update().where(mine, tasks.c.task_id.in_(chunk)).values(again)).rowcount
+    if statuses:
+        retried += tx.execute(tasks.update().where(mine, tasks.c.status.in_(statuses)).values(again)).rowcount
+    if retried:
+        values = {"status": state, "updated_at": now, "completed_at": None}
+        tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
+    return get(tx, before.organization_id, before.batch_call_id), retried
+
+
+def delete(tx: sa.Connection, before: BatchCallRecord) -> None:
+    """Remove a batch call and its tasks; its attempts stay and count for the daily cap.
+
+    Raises:
+        IllegalTransition: it may still dial, or calls are in progress.
+    """
+    rules.transition(Action.DELETE, before.status)
+    mine = tasks.c.batch_call_id == before.batch_call_id
+    if tx.execute(sa.select(tasks.c.task_id).where(mine, tasks.c.status == TaskStatus.CALLING).limit(1)).first():
+        raise IllegalTransition(
+            f"Cannot delete a batch call with status {before.status} while calls are in progress. "
+            "Nothing was changed; try again when they have ended."
+        )
+    tx.execute(batch_calls.delete().where(batch_calls.c.batch_call_id == before.batch_call_id))
