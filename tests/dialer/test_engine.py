@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import engine as engine_module
-from batchcall_mcp.dialer import queries, writes
+from batchcall_mcp.dialer import feeding, queries, writes
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
-from batchcall_mcp.dialer.dispatch import Dispatch, Ended
-from batchcall_mcp.dialer.engine import Engine
+from batchcall_mcp.dialer.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.host import EngineHost
+from batchcall_mcp.dialer.outcomes import Ended
 from batchcall_mcp.dialer.records import NewTask
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import Store
@@ -297,7 +299,7 @@ class WatchedCarrier:
         self.live: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
         self.placed: list[Attempt] = []
-        self.ends = asyncio.Event()
+        self.ends = threading.Event()
 
     def place(self, attempt: Attempt) -> None:
         connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
@@ -310,7 +312,7 @@ class WatchedCarrier:
             self.peak[line] = max(self.peak[line], self.live[line])
 
     async def outcome(self, attempt: Attempt) -> Outcome:
-        await self.ends.wait()
+        await eventually(self.ends.is_set)  # the test's event loop is another one
         # They end one by one, so that lines fall free while others are in use.
         await asyncio.sleep(int(attempt.to_number[-3:]) % 7 / 1000)
         for line in (attempt.batch_call_id, "all"):
@@ -328,7 +330,7 @@ class Bench:
         self.path = path
         self.clock = clock
         self.store = Store.open(path, clock)
-        self.dispatch = Dispatch(self.store, daily_cap=3, retry_delay=timedelta(minutes=5))
+        self.dispatch = Dispatch(self.store, "bench", daily_cap=3, retry_delay=timedelta(minutes=5))
 
     def running(self, count: int, max_concurrency: int = 10) -> str:
         columns = {
@@ -350,18 +352,40 @@ class Bench:
             counts = queries.counts(tx, [batch_call_id])[batch_call_id]
         return Counter({status.value: count for status, count in counts.by_status.items()})
 
+    def claim(self, batch_call_id: str, count: int) -> list[Attempt]:
+        return self.dispatch.record_and_claim([], {batch_call_id: count}).started
+
+    def place(self, started: list[Attempt], since: datetime | None = None) -> list[Attempt]:
+        placed: list[Attempt] = []
+
+        def dial(attempt: Attempt) -> bool:
+            placed.append(attempt)
+            return True
+
+        self.dispatch.place(started, since or self.clock(), lambda: True, dial)
+        return placed
+
     def attempts(self) -> int:
         with self.store.reading() as tx:
             return queries.attempts_since(tx, "local", 0)
 
     @asynccontextmanager
-    async def engine(self, carrier: WatchedCarrier, dispatch: Dispatch | None = None) -> AsyncIterator[Engine]:
-        engine = Engine(
-            dispatch or self.dispatch, carrier, clock=self.clock, before_claims=lambda: None, poll_seconds=0.02
+    async def engine(self, carrier: WatchedCarrier, dispatch: type[Dispatch] = Dispatch) -> AsyncIterator[EngineHost]:
+        host = EngineHost(
+            self.store,
+            carrier,
+            daily_cap=3,
+            retry_delay=timedelta(minutes=5),
+            before_claims=lambda: None,
+            poll_seconds=0.02,
+            drain_seconds=0,
+            dispatch=dispatch,
         )
-        run = asyncio.create_task(engine.run())
-        yield engine
-        engine.stop()
+        closing, launched = asyncio.Event(), asyncio.Event()
+        run = asyncio.create_task(host.run(closing, launched.set))
+        await launched.wait()
+        yield host
+        closing.set()
         await run
 
 
@@ -401,11 +425,10 @@ async def test_concurrency_is_exact(bench: Bench, capacity: int, peaks: tuple[in
 def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Action, status: str) -> None:
     """Invariant 2: pause answered between the two, so that nothing may be dialled any more."""
     batch_call_id = bench.running(5)
-    started = bench.dispatch.record_and_claim([], [batch_call_id], 3)
+    started = bench.claim(batch_call_id, 3)
     assert bench.statuses(batch_call_id) == {"calling": 3, "pending": 2}
     bench.move(batch_call_id, action)
-    with bench.dispatch.placing(started, bench.clock(), lambda: True) as may_dial:
-        assert may_dial == []
+    assert bench.place(started) == []
     assert bench.statuses(batch_call_id) == {status: 5}
     assert bench.attempts() == 0
 
@@ -413,39 +436,37 @@ def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Act
 def test_a_paused_batch_call_is_not_claimed_even_if_it_was_seen_due(bench: Bench) -> None:
     """Invariant 2: the claiming transaction looks again."""
     batch_call_id = bench.running(5)
-    work = bench.dispatch.look(10)
-    assert work.due == (batch_call_id,)
+    [seen] = feeding.look(bench.store, 10).open
+    assert seen.batch_call_id == batch_call_id
     bench.move(batch_call_id, Action.PAUSE)
-    assert bench.dispatch.record_and_claim([], work.due, 10) == []
+    assert bench.claim(batch_call_id, 10) == []
 
 
 def test_a_claim_that_became_stale_is_checked_again(bench: Bench) -> None:
     """The machine slept between the two: hours may have closed since."""
     batch_call_id = bench.running(5)
     since = bench.clock()
-    started = bench.dispatch.record_and_claim([], [batch_call_id], 3)
+    started = bench.claim(batch_call_id, 3)
     bench.clock.forward(minutes=5)
-    with bench.dispatch.placing(started, since, lambda: True) as may_dial:
-        assert may_dial == []
+    assert bench.place(started, since) == []
     assert bench.statuses(batch_call_id) == {"pending": 5}
 
 
 def test_what_somebody_else_marked_interrupted_is_not_placed(bench: Bench) -> None:
     """Another engine took over between the two."""
     batch_call_id = bench.running(5)
-    started = bench.dispatch.record_and_claim([], [batch_call_id], 3)
-    assert bench.dispatch.interrupt_open_attempts() == 3
-    with bench.dispatch.placing(started, bench.clock(), lambda: True) as may_dial:
-        assert may_dial == []
+    started = bench.claim(batch_call_id, 3)
+    assert Dispatch(bench.store, "another", daily_cap=3, retry_delay=timedelta(0)).interrupt() == 3
+    assert bench.place(started) == []
     assert bench.statuses(batch_call_id) == {"interrupted": 3, "pending": 2}
 
 
 def test_an_outcome_is_written_once(bench: Bench) -> None:
     """A second report of the same attempt changes nothing."""
     batch_call_id = bench.running(1)
-    [attempt] = bench.dispatch.record_and_claim([], [batch_call_id], 1)
+    [attempt] = bench.claim(batch_call_id, 1)
     for status in (TaskStatus.COMPLETED, TaskStatus.BUSY):
-        bench.dispatch.record_and_claim([Ended(attempt.task_id, 1, batch_call_id, status)], [], 0)
+        bench.dispatch.record_and_claim([Ended(attempt.task_id, 1, batch_call_id, status)], {})
     assert bench.statuses(batch_call_id) == {"completed": 1}
 
 
@@ -457,9 +478,11 @@ def test_a_list_outside_its_hours_is_put_off_a_part_at_a_time(bench: Bench) -> N
         window = {**row.window, "start": "15:00", "end": "16:00"}
         writes.update(tx, row, {"window": window}, None, bench.store.now())
     turns = 0
-    while (work := bench.dispatch.look(50)).due:
-        assert bench.dispatch.record_and_claim([], work.due, 50) == []
+    while (work := feeding.look(bench.store, 50)).open:
+        turn = bench.dispatch.record_and_claim([], {batch_call_id: 50})
         turns += 1
+        assert turn.started == []
+        assert turn.unfinished == ({batch_call_id} if bench.statuses(batch_call_id)["pending"] and turns < 3 else set())
     assert 2 <= turns <= 5
     assert work.next_at == datetime(2026, 11, 23, 23, 0, tzinfo=UTC)
 
@@ -467,21 +490,17 @@ def test_a_list_outside_its_hours_is_put_off_a_part_at_a_time(bench: Bench) -> N
 class FailingDispatch(Dispatch):
     """A database that fails once after each of its three answers was lost on the way."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, daily_cap=3, retry_delay=timedelta(minutes=5))
-        self.fail = {"claim", "record", "place"}
+    fail: ClassVar[set[str]] = set()
 
-    def record_and_claim(self, ended: Sequence[Ended], due: Sequence[str], room: int) -> list[Attempt]:
+    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         kind = "record" if ended else "claim"
         if kind in self.fail:
             self.fail.remove(kind)
             raise sa.exc.OperationalError("database is locked", None, Exception("database is locked"))
-        return super().record_and_claim(ended, due, room)
+        return super().record_and_claim(ended, wanted)
 
-    @contextmanager
-    def placing(self, started: Sequence[Attempt], since: datetime, may_dial: Callable[[], bool]) -> Any:
-        with super().placing(started, since, may_dial) as placed:
-            yield placed
+    def place(self, started: Sequence[Attempt], since: datetime, may_dial: Any, dial: Any) -> None:
+        super().place(started, since, may_dial, dial)
         if "place" in self.fail:
             self.fail.remove("place")
             raise sa.exc.OperationalError("disk I/O error", None, Exception("disk I/O error"))
@@ -492,12 +511,13 @@ async def test_a_failing_database_loses_no_outcome_and_dials_nobody_twice(
 ) -> None:
     """Even if a commit fails after the carrier was asked."""
     monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0)
-    carrier, dispatch = WatchedCarrier(bench.path), FailingDispatch(bench.store)
+    monkeypatch.setattr(FailingDispatch, "fail", {"claim", "record", "place"})
+    carrier = WatchedCarrier(bench.path)
     carrier.ends.set()
     batch_call_id = bench.running(8, max_concurrency=4)
-    async with bench.engine(carrier, dispatch):
+    async with bench.engine(carrier, FailingDispatch):
         await eventually(lambda: bench.statuses(batch_call_id) == {"completed": 8})
-    assert dispatch.fail == set()
+    assert FailingDispatch.fail == set()
     assert len({attempt.attempt_id for attempt in carrier.placed}) == len(carrier.placed) == 8
 
 

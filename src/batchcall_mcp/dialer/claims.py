@@ -13,6 +13,7 @@ from batchcall_mcp import calling_hours
 from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, chunks
 from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, tasks
 from batchcall_mcp.model import CallingWindow, TaskStatus
@@ -23,6 +24,8 @@ LOOKED_AT_ONCE: Final = 2_000
 ZONE_UNKNOWN: Final = "time zone of the number is not known; give a timezone"
 DO_NOT_CALL: Final = "the number is on the do-not-call list"
 NEVER_OPEN: Final = "the calling window never opens"
+EXPIRED: Final = "the batch call expired before this task could be dialled"
+_MAY_EXPIRE: Final = frozenset({State.SENT, State.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,18 @@ class _Gate:
         self._timezone = record.timezone
         self._now = now
         self._cap = daily_cap
+        self._expires = record.expires()
         self._hours: dict[tuple[str, ...], _PutOff | _LeftOut | None] = {}
         self.never: set[str] = set()
         self.dialled: dict[str, list[datetime]] = {}
 
     def check(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
+        verdict = self._judge(to_number, timezone)
+        if isinstance(verdict, _PutOff) and rules.closes_before(self._expires, verdict.until):
+            return _LeftOut(TaskStatus.EXPIRED, EXPIRED)
+        return verdict
+
+    def _judge(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
         if to_number in self.never:
             return _LeftOut(TaskStatus.SKIPPED, DO_NOT_CALL)
         zones = (
@@ -78,13 +88,23 @@ class _Gate:
         return _PutOff(opens, f"outside calling hours; next attempt not before {_iso(opens)}")
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The attempts that a transaction started; `more`: due tasks are left that it has not looked at."""
+
+    started: list[Attempt]
+    more: bool
+
+
 def start_due(
-    tx: sa.Connection, record: BatchCallRecord, share: int, *, now: datetime, daily_cap: int
-) -> list[Attempt]:
+    tx: sa.Connection, record: BatchCallRecord, share: int, *, now: datetime, daily_cap: int, worker_id: str
+) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 
     So that a task which is due is either started or no longer due, and nothing has to be asked twice.
     """
+    if rules.expired(record.expires(), now):
+        return Claim([], more=False)
     gate = _Gate(record, now, daily_cap)
     started: list[Attempt] = []
     looked, limit = 0, share + 10
@@ -100,7 +120,7 @@ def start_due(
             .limit(limit)
         ).all()
         _learn(tx, gate, record.organization_id, [row.to_number for row in candidates], now)
-        started += _decide(tx, gate, record, candidates, share - len(started), now)
+        started += _decide(tx, gate, record, candidates, share - len(started), now, worker_id)
         looked += len(candidates)
         if len(candidates) < limit:
             break
@@ -108,7 +128,28 @@ def start_due(
     if started:
         mine = batch_calls.c.batch_call_id == record.batch_call_id
         tx.execute(batch_calls.update().where(mine).values(last_sent_at=to_ms(now)))
-    return started
+    return Claim(started, more=looked >= LOOKED_AT_ONCE and len(started) < share)
+
+
+def expire(tx: sa.Connection, record: BatchCallRecord, now: int) -> None:
+    """End what waits in a batch call whose time is over, a part at a time. Who was dialled keeps the last outcome."""
+    if record.expires_at is None or record.expires_at > now or record.status not in _MAY_EXPIRE:
+        return
+    waiting = (
+        sa.select(tasks.c.task_id)
+        .where(tasks.c.batch_call_id == record.batch_call_id, tasks.c.status == TaskStatus.PENDING)
+        .limit(LOOKED_AT_ONCE)
+    )
+    tx.execute(
+        tasks.update()
+        .where(tasks.c.task_id.in_(waiting))
+        .values(
+            status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.EXPIRED),
+            due_at=None,
+            error_message=EXPIRED,
+            completed_at=now,
+        )
+    )
 
 
 def _learn(tx: sa.Connection, gate: _Gate, organization_id: str, numbers: Iterable[str], now: datetime) -> None:
@@ -133,6 +174,7 @@ def _decide(
     candidates: Sequence[sa.Row[Any]],
     room: int,
     now: datetime,
+    worker_id: str,
 ) -> list[Attempt]:
     started: list[Attempt] = []
     put_off: list[dict[str, Any]] = []
@@ -156,7 +198,7 @@ def _decide(
     if left_out:
         tx.execute(_LEFT_OUT, left_out)
     if started:
-        _write_attempts(tx, record, started, to_ms(now))
+        _write_attempts(tx, record, started, to_ms(now), worker_id)
     return started
 
 
@@ -172,7 +214,9 @@ def _attempt(record: BatchCallRecord, row: Any) -> Attempt:
     )
 
 
-def _write_attempts(tx: sa.Connection, record: BatchCallRecord, started: Sequence[Attempt], at: int) -> None:
+def _write_attempts(
+    tx: sa.Connection, record: BatchCallRecord, started: Sequence[Attempt], at: int, worker_id: str
+) -> None:
     tx.execute(
         attempts.insert(),
         [
@@ -182,6 +226,7 @@ def _write_attempts(tx: sa.Connection, record: BatchCallRecord, started: Sequenc
                 "batch_call_id": record.batch_call_id,
                 "organization_id": record.organization_id,
                 "to_number": attempt.to_number,
+                "worker_id": worker_id,
                 "started_at": at,
             }
             for attempt in started

@@ -19,9 +19,9 @@ from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.api import Face, build_app
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
-from batchcall_mcp.dialer.engine import POLL_SECONDS, Engine
+from batchcall_mcp.dialer.engine import POLL_SECONDS
+from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.operations import Operations
 from batchcall_mcp.dialer.records import Clock, utc_now
@@ -30,6 +30,7 @@ from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
+CAPACITY: Final = 50
 RETRY_DELAY: Final = timedelta(minutes=5)
 """Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
 LOCK_RETRY_SECONDS: Final = 1.0
@@ -38,8 +39,8 @@ LOCK_RETRY_SECONDS: Final = 1.0
 class EmbeddedDialer:
     """Cheap to make; `start` opens the database and dispatches.
 
-    Any number of processes may run one on the same database: all serve, the one that holds the lock dials, and when it
-    ends another goes on.
+    Any number of processes may run one on the same database, and all of them serve. On PostgreSQL all of them dial; on
+    a SQLite file the one that holds its lock does, and when it ends another goes on.
 
     Args:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
@@ -51,6 +52,8 @@ class EmbeddedDialer:
         daily_cap: most attempts at a number in 24 hours.
         clock: the time, aware.
         poll_seconds: how late another process's write may be noticed.
+        drain_seconds: how long calls in progress may go on when it closes.
+        capacity: most calls at once in this process.
     """
 
     def __init__(
@@ -65,22 +68,27 @@ class EmbeddedDialer:
         daily_cap: int = DAILY_CAP,
         clock: Clock = utc_now,
         poll_seconds: float = POLL_SECONDS,
+        drain_seconds: float = 0,
+        capacity: int = CAPACITY,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._clock = clock
         self._poll_seconds = poll_seconds
+        self._drain_seconds = drain_seconds
         self._daily_cap = daily_cap
         self._retry_delay = RETRY_DELAY / simulated_speed
         self._do_not_call = DoNotCallFile(do_not_call, default_region)
-        self._carrier = SimulatedCarrier(data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock)
+        self._carrier = SimulatedCarrier(
+            data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
+        )
         self._store: Store | None = None
         self._opening = threading.Lock()
         self._starting = asyncio.Lock()
         self._closing = asyncio.Event()
         self._settled = asyncio.Event()
         self._holder: asyncio.Task[None] | None = None
-        self._engine: Engine | None = None
+        self._host: EngineHost | None = None
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
         self.app: Final[FastAPI] = build_app(Face(operations, self.verify, self._engine_state), self._lifespan)
 
@@ -132,8 +140,6 @@ class EmbeddedDialer:
             holder, self._holder = self._holder, None
             if holder is not None:
                 self._closing.set()
-                if self._engine is not None:
-                    self._engine.stop()
                 await holder
             if self._store is not None:
                 self._store.close()
@@ -141,10 +147,11 @@ class EmbeddedDialer:
             self._carrier.close()
 
     async def _hold(self, store: Store) -> None:
-        lock = FileLock(f"{self._database}.engine.lock", thread_local=False)
+        lock = None if store.shared else FileLock(f"{self._database}.engine.lock", thread_local=False)
         while not self._closing.is_set():
             try:
-                lock.acquire(timeout=0)
+                if lock is not None:
+                    lock.acquire(timeout=0)
             except Timeout:
                 await self._pause()
                 continue
@@ -154,21 +161,27 @@ class EmbeddedDialer:
                 LOG.exception("The dialer's engine failed; it starts again")
                 await self._pause()
             finally:
-                self._engine = None
-                lock.release()
+                self._host = None
+                if lock is not None:
+                    lock.release()
         self._settled.set()
 
     async def _dispatch(self, store: Store) -> None:
-        engine = Engine(
-            Dispatch(store, daily_cap=self._daily_cap, retry_delay=self._retry_delay),
+        host = EngineHost(
+            store,
             self._carrier,
-            clock=self._clock,
+            daily_cap=self._daily_cap,
+            retry_delay=self._retry_delay,
             before_claims=lambda: self._do_not_call.refresh(store),
             poll_seconds=self._poll_seconds,
+            drain_seconds=self._drain_seconds,
         )
-        self._engine = engine
-        self._settled.set()
-        await engine.run()
+
+        def launched() -> None:
+            self._host = host
+            self._settled.set()
+
+        await host.run(self._closing, launched)
 
     async def _pause(self) -> None:
         self._settled.set()
@@ -176,12 +189,12 @@ class EmbeddedDialer:
             await asyncio.wait_for(self._closing.wait(), LOCK_RETRY_SECONDS)
 
     def _written(self) -> None:
-        engine = self._engine
-        if engine is not None:
-            engine.wake()
+        host = self._host
+        if host is not None:
+            host.engine.wake()
 
     def _engine_state(self) -> str:
-        return "running" if self._engine is not None else "standby"
+        return "running" if self._host is not None else "standby"
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

@@ -1,37 +1,65 @@
-"""The dispatcher: one for each database, run by whoever holds its lock. It sleeps until something is due."""
+"""The engine of one process: what its lanes ask for, done for many at a time, in one thread.
+
+A lane says what came of its last call and asks for the next one. Whatever has been asked by then goes into one
+transaction that records and claims, and a second one in which the carrier is asked to dial; so that a hundred lanes
+cost little more than one. Nothing here decides whom to call: `dispatch` does, in SQL.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, TypeVar
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import ceil
+from time import monotonic
+from typing import Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.carriers.base import Attempt, Carrier
-from batchcall_mcp.dialer.dispatch import INTERRUPTED, Dispatch, Ended
-from batchcall_mcp.dialer.records import Clock
+from batchcall_mcp.dialer import feeding
+from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
+from batchcall_mcp.dialer.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.model import TaskStatus
 
 LOG = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.5
 """How late another process's write may be noticed; a write in this process wakes the engine at once."""
 RETRY_SECONDS: Final = 1.0
+FREED_SECONDS: Final = 0.05
+"""How soon to look for other work when lanes have ended."""
+JUMP: Final = timedelta(seconds=30)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    started: list[Attempt]
-    since: datetime
-    idle: bool
-    next_at: datetime | None
+class OpensLanes(Protocol):
+    """Where lanes come from."""
+
+    def open(self, wanted: Mapping[str, int]) -> None:
+        """Open so many for each batch call."""
+        ...
+
+    def waiting(self) -> Mapping[str, int]:
+        """Those that are open and not taken up yet."""
+        ...
+
+
+class EngineStopped(Exception):
+    """The engine failed while a lane waited for it."""
+
+
+@dataclass(eq=False)
+class _Asked:
+    batch_call_id: str
+    ended: Ended | None
+    answer: Future[Attempt | None] = field(default_factory=Future)
 
 
 class Engine:
@@ -39,122 +67,269 @@ class Engine:
 
     Args:
         dispatch: the transactions.
+        store: the database.
         carrier: what dials.
-        clock: the same one as the store's.
-        before_claims: called in the worker thread before anything is claimed.
+        before_claims: called in the engine's thread before anything is claimed.
         poll_seconds: see POLL_SECONDS.
     """
 
     def __init__(
         self,
         dispatch: Dispatch,
+        store: Store,
         carrier: Carrier,
         *,
-        clock: Clock,
         before_claims: Callable[[], None],
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._dispatch = dispatch
+        self._store = store
         self._carrier = carrier
-        self._clock = clock
         self._before_claims = before_claims
         self._poll_seconds = poll_seconds
-        self._live: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
-        self._ended: list[Ended] = []
-        self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._asked: list[_Asked] = []
+        self._lanes: Counter[str] = Counter()
+        self._live: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]] = {}
+        self._woken = True
         self._stopping = False
-        self._thread = ThreadPoolExecutor(1, "batchcall-dialer")
+        self._cutting = False
+        self._failed = False
+        # What follows belongs to the engine's thread.
+        self._parked: dict[str, tuple[datetime, list[_Asked]]] = {}
+        self._too_many: Counter[str] = Counter()
+        self._look_at = 0.0
+        self._next_at: datetime | None = None
+        self._offset: float | None = None
 
     def wake(self) -> None:
         """Look for work now. May be called from any thread."""
-        self._loop.call_soon_threadsafe(self._wake.set)
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def stop(self) -> None:
-        """Place no further call; `run` then ends."""
-        self._stopping = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Dispatch until `stop`; what a dead engine left without an outcome is first marked `interrupted`."""
-        try:
-            await self._insist(self._dispatch.interrupt_open_attempts)
-            while not self._stopping:
-                self._wake.clear()
-                await self._turn()
-        finally:
+        """Place no further call; `run` ends when those in progress have."""
+        with self._changed:
             self._stopping = True
-            await self._hang_up()
+            self._changed.notify_all()
 
-    async def _insist(self, work: Callable[..., T], *args: object) -> T:
-        """Run `work` in the thread until the database takes it: an outcome that is known must not be lost."""
-        while True:
-            try:
-                return await self._loop.run_in_executor(self._thread, work, *args)
-            except sa.exc.OperationalError as error:
-                if self._stopping:
-                    raise
-                LOG.warning("The dialer's database does not work; nothing is dialled until it does: %s", error.orig)
-                await asyncio.sleep(RETRY_SECONDS)
+    def cut(self) -> None:
+        """Hang up whoever is still on the line, which says so as `interrupted`."""
+        with self._changed:
+            self._stopping = self._cutting = True
+            live = list(self._live.values())
+            self._changed.notify_all()
+        for loop, call in live:
+            loop.call_soon_threadsafe(call.cancel)
 
-    async def _turn(self) -> None:
-        ended = self._ended.copy()
-        claimed = await self._insist(self._claim, ended, self._carrier.capacity - len(self._live))
-        del self._ended[: len(ended)]
-        if claimed.started:
-            placed: dict[str, Attempt] = {}
-            await self._insist(self._place, claimed, placed)
-            for attempt in placed.values():
-                self._live[attempt.attempt_id] = attempt, self._loop.create_task(self._follow(attempt))
-        elif claimed.idle and not (self._ended or self._stopping):
-            await self._sleep(claimed.next_at)
-
-    def _claim(self, ended: list[Ended], room: int) -> _Claimed:
-        self._before_claims()
-        work = self._dispatch.look(room)
-        since = self._clock()
-        due = tuple(dict.fromkeys((*work.due, *(end.batch_call_id for end in ended))))
-        started = self._dispatch.record_and_claim(ended, due, room) if due else []
-        return _Claimed(started, since, idle=not due, next_at=work.next_at)
-
-    def _place(self, claimed: _Claimed, placed: dict[str, Attempt]) -> None:
-        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again."""
-        waiting = [attempt for attempt in claimed.started if attempt.attempt_id not in placed]
-        with self._dispatch.placing(waiting, claimed.since, lambda: not self._stopping) as may_dial:
-            for attempt in may_dial:
-                placed[attempt.attempt_id] = attempt
-                self._carrier.place(attempt)
-
-    async def _follow(self, attempt: Attempt) -> None:
+    async def lane(self, batch_call_id: str) -> None:
+        """Place one call after the other, as long as there is one for this lane."""
+        with self._changed:
+            self._lanes[batch_call_id] += 1
+        ended: Ended | None = None
         try:
-            outcome = await self._carrier.outcome(attempt)
-            status, error = outcome.status, outcome.error
+            while (attempt := await self._next(batch_call_id, ended)) is not None:
+                ended = await self._call(attempt)
+        except EngineStopped:
+            LOG.debug("a lane ended with its engine; what it placed is marked by whoever goes on")
+        finally:
+            with self._changed:
+                self._lanes[batch_call_id] -= 1
+                self._lanes += Counter()
+                self._changed.notify_all()
+
+    async def _next(self, batch_call_id: str, ended: Ended | None) -> Attempt | None:
+        asked = _Asked(batch_call_id, ended)
+        with self._changed:
+            if self._failed:
+                raise EngineStopped
+            self._asked.append(asked)
+            self._changed.notify_all()
+        return await asyncio.wrap_future(asked.answer)
+
+    async def _call(self, attempt: Attempt) -> Ended:
+        loop = asyncio.get_running_loop()
+        call = loop.create_task(self._carrier.outcome(attempt))
+        with self._changed:
+            self._live[attempt.attempt_id] = loop, call
+            cutting = self._cutting
+        if cutting:
+            call.cancel()
+        error: str | None
+        try:
+            outcome = await call
+            status: TaskStatus = outcome.status
+            error = outcome.error
+        except asyncio.CancelledError:
+            self._carrier.hang_up(attempt)
+            status, error = TaskStatus.INTERRUPTED, INTERRUPTED
         except Exception:
             LOG.exception("The carrier lost attempt %s", attempt.attempt_id)
             status, error = TaskStatus.FAILED, "the carrier lost the call"
-        del self._live[attempt.attempt_id]
-        self._ended.append(Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error))
-        self._wake.set()
-
-    async def _sleep(self, until: datetime | None) -> None:
-        seconds = self._poll_seconds
-        if until is not None:
-            seconds = min(seconds, max(0.0, (until - self._clock()).total_seconds()))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-
-    async def _hang_up(self) -> None:
-        """Write down what is known; whoever is still on the line is cut off, and says so as `interrupted`."""
-        for attempt, follower in self._live.values():
-            follower.cancel()
-            self._carrier.hang_up(attempt)
-            self._ended.append(
-                Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, INTERRUPTED)
-            )
-        self._live.clear()
-        try:
-            if self._ended:
-                await self._loop.run_in_executor(self._thread, self._dispatch.record_and_claim, self._ended, (), 0)
         finally:
-            # The lock goes to somebody else after this: no transaction of ours may still be under way.
-            self._thread.shutdown()
+            with self._changed:
+                del self._live[attempt.attempt_id]
+        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error)
+
+    def run(self, lanes: OpensLanes) -> None:
+        """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
+        try:
+            while (asked := self._take()) is not None:
+                if asked:
+                    self._turn(asked)
+                if not self._stopping and self._time_to_look():
+                    self._feed(lanes)
+        finally:
+            with self._changed:
+                self._failed = self._stopping = True
+                left = self._asked + [one for _, parked in self._parked.values() for one in parked]
+            for one in left:
+                if not one.answer.done():
+                    one.answer.set_exception(EngineStopped())
+            self.cut()
+
+    def _take(self) -> list[_Asked] | None:
+        """What lanes have asked for, perhaps nothing; None when it is over."""
+        with self._changed:
+            if not (self._asked or self._woken or self._stopping):
+                self._changed.wait(self._rest())
+            asked, self._asked = self._asked, []
+            now = self._store.clock()
+            for key in [key for key, (at, _) in self._parked.items() if at <= now or self._stopping]:
+                asked += self._parked.pop(key)[1]
+            if self._stopping and not asked:
+                if not self._lanes:
+                    return None
+                self._changed.wait(self._poll_seconds)
+        return asked
+
+    def _time_to_look(self) -> bool:
+        arrived = self._next_at is not None and self._next_at <= self._store.clock()
+        return self._woken or arrived or monotonic() >= self._look_at
+
+    def _rest(self) -> float:
+        """Seconds until something has to be done without being asked."""
+        rest = self._look_at - monotonic()
+        moments = [at for at, _ in self._parked.values()]
+        if self._next_at is not None:
+            moments.append(self._next_at)
+        now = self._store.clock()
+        return max(0.0, min([rest, *((at - now).total_seconds() for at in moments)]))
+
+    def _turn(self, asked: list[_Asked]) -> None:
+        ended = [one.ended for one in asked if one.ended is not None]
+        since = self._store.clock()
+        turn = self._insist(self._claim, ended, self._wanted(asked))
+        placed: dict[str, Attempt] = {}
+        if turn.started:
+            self._insist(self._place, turn.started, since, placed)
+        self._answer(asked, turn, placed)
+
+    def _wanted(self, asked: list[_Asked]) -> Counter[str]:
+        if self._stopping:
+            return Counter()
+        wanted = Counter(one.batch_call_id for one in asked)
+        for key in wanted.keys() & self._too_many.keys():
+            gone = min(wanted[key], self._too_many[key])
+            wanted[key] -= gone
+            self._too_many[key] -= gone
+        return +wanted
+
+    def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
+        if wanted:
+            self._before_claims()
+        return self._dispatch.record_and_claim(ended, wanted)
+
+    def _place(self, started: list[Attempt], since: datetime, placed: dict[str, Attempt]) -> None:
+        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again."""
+
+        def dial(attempt: Attempt) -> bool:
+            placed[attempt.attempt_id] = attempt
+            try:
+                self._carrier.place(attempt)
+            except CarrierUnavailable as error:
+                del placed[attempt.attempt_id]
+                LOG.warning("The carrier does not take calls, %s; they are tried again", error)
+                return False
+            return True
+
+        waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
+        self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
+
+    def _answer(self, asked: list[_Asked], turn: Turn, placed: Mapping[str, Attempt]) -> None:
+        """Give each lane its attempt, let it wait for its moment, or end it."""
+        given: defaultdict[str, deque[Attempt]] = defaultdict(deque)
+        for attempt in placed.values():
+            given[attempt.batch_call_id].append(attempt)
+        again: list[_Asked] = []
+        for one in asked:
+            one.ended = None
+            if given[one.batch_call_id]:
+                one.answer.set_result(given[one.batch_call_id].popleft())
+            elif one.batch_call_id in turn.unfinished and not self._stopping:
+                again.append(one)
+            elif not self._park(one, turn):
+                one.answer.set_result(None)
+                self._look_at = min(self._look_at, monotonic() + FREED_SECONDS)
+        if again:
+            with self._changed:
+                self._asked += again
+
+    def _park(self, one: _Asked, turn: Turn) -> bool:
+        """Let a lane wait whose batch call may dial again in a moment; as many as that moment can use."""
+        if one.batch_call_id not in turn.paced or self._stopping:
+            return False
+        at, calls_per_second = turn.paced[one.batch_call_id]
+        _, parked = self._parked.setdefault(one.batch_call_id, (at, []))
+        if len(parked) >= ceil(calls_per_second):
+            return False
+        parked.append(one)
+        return True
+
+    def _feed(self, lanes: OpensLanes) -> None:
+        """Look for work, and open lanes for it."""
+        with self._changed:
+            self._woken = False
+            mine = dict(self._lanes)
+        self._notice_jumps()
+        work = self._insist(feeding.look, self._store, self._carrier.capacity)
+        if work.moves:
+            self._insist(self._dispatch.start_arrived, work.moves)
+            self.wake()
+        waiting = self._insist(lanes.waiting) if work.open else {}
+        plan = feeding.plan(work.open, mine, waiting=waiting, capacity=self._carrier.capacity)
+        self._too_many = Counter(plan.ended)
+        if plan.opened:
+            self._insist(lanes.open, plan.opened)
+        self._next_at = work.next_at
+        self._look_at = monotonic() + self._poll_seconds
+
+    def _notice_jumps(self) -> None:
+        offset = self._store.clock().timestamp() - monotonic()
+        if self._offset is not None and abs(offset - self._offset) > JUMP.total_seconds():
+            LOG.warning(
+                "The clock was set %s by %.0f s. Calls go on by the new time; check the machine's clock.",
+                "forward" if offset > self._offset else "back",
+                abs(offset - self._offset),
+            )
+        self._offset = offset
+
+    def _insist(self, work: Callable[..., T], *args: object) -> T:
+        """Do it until the database takes it: an outcome that is known must not be lost."""
+        failed = False
+        while True:
+            try:
+                done = work(*args)
+            except sa.exc.DBAPIError as error:
+                if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or self._cutting:
+                    raise
+                if not failed:
+                    LOG.warning("The dialer's database does not work; nothing is dialled until it does: %s", error.orig)
+                failed = True
+                with self._changed:
+                    self._changed.wait_for(lambda: self._cutting, RETRY_SECONDS)
+            else:
+                if failed:
+                    LOG.warning("The dialer's database works again; dialling goes on.")
+                return done

@@ -78,6 +78,10 @@ class BatchCallRecord:
         """Read a row of `select(batch_calls)`."""
         return cls(**(dict(row) | {"status": State(row["status"])}))
 
+    def expires(self) -> datetime | None:
+        """The moment from which nobody is dialled any more."""
+        return None if self.expires_at is None else from_ms(self.expires_at)
+
     def calling_window(self) -> CallingWindow:
         """The stored window as the rules take it."""
         return CallingWindow(

@@ -38,6 +38,10 @@ class Outcome:
     error: str | None = None
 
 
+class CarrierUnavailable(Exception):
+    """The call was not placed, and may be tried again later; the text says why, without a number."""
+
+
 class Carrier(Protocol):
     """Places calls."""
 
@@ -51,6 +55,9 @@ class Carrier(Protocol):
 
         Called from a worker thread, inside the transaction that holds the batch call's state still; so that no dial
         starts after a pause has answered. It must not wait for the far end.
+
+        Raises:
+            CarrierUnavailable: nobody is called. Anything else means that somebody may be.
         """
         ...
 

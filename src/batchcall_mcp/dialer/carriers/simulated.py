@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable, Outcome
 from batchcall_mcp.dialer.records import Clock, utc_now
 from batchcall_mcp.model import TaskStatus
 
@@ -55,6 +55,7 @@ class SimulatedCarrier:
         self._clock = clock
         self._record = record
         self._opened: int | None = None
+        self._cut_short = False
 
     def place(self, attempt: Attempt) -> None:
         line = {
@@ -62,9 +63,18 @@ class SimulatedCarrier:
             "attempt_id": attempt.attempt_id,
             "to_number": attempt.to_number,
         }
-        if self._opened is None:
-            self._opened = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(self._opened, (json.dumps(line) + "\n").encode())
+        try:
+            if self._opened is None:
+                self._record.parent.mkdir(parents=True, exist_ok=True)
+                self._opened = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            # A line that was cut short by a full disk is no dial; the next one begins anew.
+            start = "\n" if self._cut_short else ""
+            written = f"{start}{json.dumps(line)}\n".encode()
+            self._cut_short = os.write(self._opened, written) < len(written)
+        except OSError as error:
+            raise CarrierUnavailable(f"its record cannot be written ({error.strerror})") from error
+        if self._cut_short:
+            raise CarrierUnavailable("its record cannot be written (the disk is full)")
 
     async def outcome(self, attempt: Attempt) -> Outcome:
         outcome, seconds = simulate(attempt.to_number, attempt.n)

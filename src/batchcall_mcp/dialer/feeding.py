@@ -1,0 +1,154 @@
+"""What there is to dial, and how many lanes that is worth: one look without a lock, and a pure decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.records import from_ms
+from batchcall_mcp.dialer.rules import State
+from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.tables import batch_calls, tasks
+from batchcall_mcp.model import TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A running batch call with tasks that are due: how many calls it could place, and is placing.
+
+    `due` is counted no further than the carrier's capacity; `calling` is over all processes.
+    """
+
+    batch_call_id: str
+    due: int
+    calling: int
+    max_concurrency: int
+    calls_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one look found.
+
+    `moves` are batch calls whose state has to change: their time has come, or has run out, or all is done. `next_at`
+    is when there will be something that now is not.
+    """
+
+    open: tuple[Open, ...]
+    moves: tuple[str, ...]
+    next_at: datetime | None
+
+
+def look(store: Store, capacity: int) -> Work:
+    """What there is to do, from indexes alone."""
+    now = store.now()
+    of_it = tasks.c.batch_call_id == batch_calls.c.batch_call_id
+    waiting = tasks.c.status == TaskStatus.PENDING
+    first = sa.select(sa.func.min(tasks.c.due_at)).where(of_it, waiting)
+    calling = sa.select(sa.func.count()).where(of_it, tasks.c.status == TaskStatus.CALLING)
+    query = sa.select(
+        batch_calls.c.batch_call_id,
+        batch_calls.c.status,
+        batch_calls.c.scheduled_at,
+        batch_calls.c.expires_at,
+        batch_calls.c.max_concurrency,
+        batch_calls.c.calls_per_second,
+        first.scalar_subquery().label("due_at"),
+        calling.scalar_subquery().label("calling"),
+    ).where(
+        sa.or_(
+            batch_calls.c.status.in_((State.SENT, State.SCHEDULED)),
+            sa.and_(batch_calls.c.status == State.PAUSED, batch_calls.c.expires_at.is_not(None)),
+        )
+    )
+    with store.reading() as tx:
+        rows = tx.execute(query).all()
+        due_rows = [row for row in rows if _dials(row, now)]
+        due = {row.batch_call_id: _due(tx, row.batch_call_id, now, capacity) for row in due_rows}
+    moments = [moment for row in rows for moment in _moments(row) if moment > now]
+    return Work(
+        open=tuple(
+            Open(row.batch_call_id, due[row.batch_call_id], row.calling, row.max_concurrency, row.calls_per_second)
+            for row in due_rows
+        ),
+        moves=tuple(row.batch_call_id for row in rows if _moves(row, now)),
+        next_at=from_ms(min(moments)) if moments else None,
+    )
+
+
+def _dials(row: sa.Row, now: int) -> bool:  # type: ignore[type-arg]  # its columns are those of the query above
+    over = row.expires_at is not None and row.expires_at <= now
+    return row.status == State.SENT and row.due_at is not None and row.due_at <= now and not over
+
+
+def _moves(row: sa.Row, now: int) -> bool:  # type: ignore[type-arg]  # as above
+    if row.status == State.SCHEDULED:
+        return bool(row.scheduled_at <= now)
+    if row.expires_at is not None and row.expires_at <= now and row.due_at is not None:
+        return True
+    return row.status == State.SENT and row.due_at is None and row.calling == 0
+
+
+def _moments(row: sa.Row) -> list[int]:  # type: ignore[type-arg]  # as above
+    if row.status == State.SCHEDULED:
+        return [row.scheduled_at]
+    if row.due_at is None:
+        return []
+    ends = [] if row.expires_at is None else [row.expires_at]
+    return [row.due_at, *ends] if row.status == State.SENT else ends
+
+
+def _due(tx: sa.Connection, batch_call_id: str, now: int, limit: int) -> int:
+    some = (
+        sa.select(sa.literal(1))
+        .where(tasks.c.batch_call_id == batch_call_id, tasks.c.status == TaskStatus.PENDING, tasks.c.due_at <= now)
+        .limit(limit)
+        .subquery()
+    )
+    return tx.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Lanes to open, and lanes to end after the call they are on, so that others get theirs."""
+
+    opened: Mapping[str, int]
+    ended: Mapping[str, int]
+
+
+def plan(work: Sequence[Open], lanes: Mapping[str, int], *, waiting: Mapping[str, int], capacity: int) -> Plan:
+    """Divide this process's lanes among the batch calls that have something to dial; none of them starves.
+
+    Args:
+        work: batch calls with due tasks.
+        lanes: this process's lanes, by batch call.
+        waiting: lanes that were opened and that no process has taken up yet.
+        capacity: most calls at once in this process.
+    """
+    could = {one.batch_call_id: _could(one, lanes.get(one.batch_call_id, 0)) for one in work}
+    shares = dict(zip(could, rules.fair_shares(list(could.values()), capacity), strict=True))
+    room = capacity - sum(lanes.values()) - sum(waiting.values())
+    opened: dict[str, int] = {}
+    ended: dict[str, int] = {}
+    for batch_call_id, share in shares.items():
+        has = lanes.get(batch_call_id, 0) + waiting.get(batch_call_id, 0)
+        if share > has and room > 0:
+            opened[batch_call_id] = min(share - has, room)
+            room -= opened[batch_call_id]
+        elif share < has:
+            ended[batch_call_id] = has - share
+    return Plan(opened, ended)
+
+
+def _could(one: Open, lanes: int) -> int:
+    """Lanes that this process could use for it: those it has, and those that its limits leave room for."""
+    more = min(one.due, one.max_concurrency - one.calling)
+    if one.calls_per_second is not None:
+        # Those that wait for their moment are no use in larger numbers.
+        more = min(more, ceil(one.calls_per_second))
+    return lanes + max(0, more)

@@ -1,0 +1,144 @@
+"""Runs one engine with its lanes, from launch to hand-over, and takes over the work of processes that died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer import workers
+from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.dispatch import Dispatch
+from batchcall_mcp.dialer.engine import Engine
+from batchcall_mcp.dialer.store import Store
+
+if TYPE_CHECKING:
+    from batchcall_mcp.dialer.lanes import Lanes
+
+LOG = logging.getLogger(__name__)
+_TIDY_EVERY_S: Final = 600.0
+
+
+class EngineHost:
+    """One engine in this process, which dials until it is told to stop.
+
+    Args:
+        store: the database. On a SQLite file the caller holds the engine's lock; on PostgreSQL there may be any number.
+        carrier: what dials.
+        daily_cap: see Dispatch.
+        retry_delay: see Dispatch.
+        before_claims: see Engine.
+        poll_seconds: see Engine.
+        drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
+        dispatch: the transactions.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        carrier: Carrier,
+        *,
+        daily_cap: int,
+        retry_delay: timedelta,
+        before_claims: Callable[[], None],
+        poll_seconds: float,
+        drain_seconds: float,
+        dispatch: type[Dispatch] = Dispatch,
+    ) -> None:
+        self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
+        self._store = store
+        self._carrier = carrier
+        self._poll_seconds = poll_seconds
+        self._drain_seconds = drain_seconds
+        self._dispatch = dispatch(store, self.worker_id, daily_cap=daily_cap, retry_delay=retry_delay)
+        self.engine: Final = Engine(
+            self._dispatch, store, carrier, before_claims=before_claims, poll_seconds=poll_seconds
+        )
+        self._watch = workers.Watch()
+
+    async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
+        """Dial until `closing`. `launched` is called when it does."""
+        lanes = await asyncio.to_thread(self._launch)
+        loop = asyncio.get_running_loop()
+        # A thread of its own: the default pool may be full of requests that wait for the engine's transactions.
+        thread = ThreadPoolExecutor(1, "batchcall-dialer")
+        engine: asyncio.Future[None] = loop.run_in_executor(thread, self.engine.run, lanes)
+        beating = loop.create_task(self._beat(lanes))
+        closed = loop.create_task(closing.wait())
+        launched()
+        try:
+            either: set[asyncio.Future[Any]] = {engine, closed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            self.engine.stop()
+            await asyncio.wait({engine}, timeout=self._drain_seconds)
+            self.engine.cut()
+            await engine
+        finally:
+            for task in (beating, closed):
+                task.cancel()
+            await asyncio.gather(beating, closed, return_exceptions=True)
+            await asyncio.to_thread(self._hand_over, lanes)
+            thread.shutdown()
+
+    def _launch(self) -> Lanes:
+        # DBOS takes half a second to import: only a process that dials needs it.
+        from batchcall_mcp.dialer.lanes import Lanes
+
+        alone = not self._store.shared
+        living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
+        if alone:
+            # Whoever holds the file's lock is alone: all others are gone, whatever they left.
+            self._dispatch.interrupt()
+            workers.forget(self._store, list(living))
+        lanes = Lanes(
+            self._store,
+            self.worker_id,
+            capacity=self._carrier.capacity,
+            poll_seconds=self._poll_seconds,
+            run_lane=self.engine.lane,
+        )
+        lanes.take_over([] if alone else living)
+        return lanes
+
+    async def _beat(self, lanes: Lanes) -> None:
+        tidied = monotonic()
+        while True:
+            await asyncio.sleep(workers.BEAT_SECONDS)
+            try:
+                if self._store.shared:
+                    await asyncio.to_thread(self._look_after_the_others, lanes)
+                if monotonic() - tidied > _TIDY_EVERY_S:
+                    tidied = monotonic()
+                    await asyncio.to_thread(lanes.tidy)
+            except sa.exc.DBAPIError as error:
+                LOG.debug("no sign of life could be given, nor seen: %s", type(error.orig).__name__)
+
+    def _look_after_the_others(self, lanes: Lanes) -> None:
+        beats = workers.beat(self._store, self.worker_id, self._carrier.capacity)
+        dead = self._watch.dead(beats)
+        if dead:
+            interrupted = self._dispatch.interrupt(dead)
+            resumed = lanes.take_over(beats.keys() - set(dead))
+            workers.forget(self._store, dead)
+            LOG.warning(
+                "%d dialling process(es) died; %d calls in progress are marked interrupted, %d lanes taken over.",
+                len(dead),
+                interrupted,
+                resumed,
+            )
+            self.engine.wake()
+
+    def _hand_over(self, lanes: Lanes) -> None:
+        """Leave nothing behind that is not known to be over."""
+        with contextlib.suppress(sa.exc.DBAPIError):  # whoever goes on finds it by itself
+            self._dispatch.interrupt([self.worker_id])
+            workers.forget(self._store, [self.worker_id])
+        lanes.close()

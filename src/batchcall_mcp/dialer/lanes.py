@@ -1,0 +1,148 @@
+"""The edge to DBOS: lanes are durable workflows on one queue, taken up by whichever process has a line free.
+
+A lane places one call after the other for one batch call. What it may dial, it is told by the engine, whose SQL holds
+the truth: a lane carries no state of its own, so that one that is run again, by its own process or by another one
+after a crash, can do no harm (docs/decisions/dialer-engine.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient
+
+from batchcall_mcp.dialer.store import CHUNK, Store, chunks
+
+LOG = logging.getLogger(__name__)
+_QUEUE: Final = "batchcall-lanes"
+_WORKFLOW: Final = "batchcall-lane"
+# Pinned: DBOS would take a hash of the code, and leave the lanes of an older release lying.
+_VERSION: Final = "1"
+_KEPT: Final = timedelta(hours=1)
+"""How long ended lanes can be looked at before their rows are removed."""
+_OPEN_CONNECTIONS: Final = 10
+
+RunLane: TypeAlias = Callable[[str], Awaitable[None]]
+_taken: Final = threading.Lock()
+_run_lane: RunLane | None = None
+
+
+@DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=None)
+async def _lane(batch_call_id: str) -> None:
+    if _run_lane is not None:
+        await _run_lane(batch_call_id)
+
+
+class Lanes:
+    """DBOS, launched. There is one in a process, because DBOS is one for a process. Blocks; for worker threads.
+
+    Args:
+        store: the dialer's database, in which DBOS keeps its own tables too.
+        worker_id: this process's name as an executor.
+        capacity: most lanes at once in this process.
+        poll_seconds: how late a lane that was opened may be taken up.
+        run_lane: what a lane does; runs on DBOS's own event loop.
+    """
+
+    def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
+        global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so that what they belong to is the module's
+        if not _taken.acquire(blocking=False):
+            raise RuntimeError("another dialer of this process runs its engine already")
+        try:
+            # DBOS tells each step of its own start on stderr.
+            logging.getLogger("dbos").setLevel(logging.CRITICAL)
+            self._store = store
+            self._worker_id = worker_id
+            url = store.engine.url.set(drivername=store.engine.url.get_backend_name())
+            where = url.render_as_string(hide_password=False)
+            DBOS.migrate(where)
+            self._client = DBOSClient(system_database_url=where, system_database_pool_size=2)
+            # Before the launch, which looks for queues at once, and then only every second.
+            self._client.register_queue(_QUEUE, worker_concurrency=capacity, polling_interval_sec=poll_seconds)
+            DBOS(
+                config={
+                    "name": "batchcall-dialer",
+                    "system_database_url": where,
+                    "sys_db_pool_size": _OPEN_CONNECTIONS,
+                    "application_version": _VERSION,
+                    "executor_id": worker_id,
+                    "log_level": "CRITICAL",  # the engine says in its own words when the database is away
+                    "use_listen_notify": False,
+                    "notification_listener_polling_interval_sec": min(1.0, poll_seconds),
+                    "run_migrations": False,
+                }
+            )
+            _run_lane = run_lane
+            DBOS.launch()
+        except BaseException:
+            _taken.release()
+            raise
+
+    def open(self, wanted: Mapping[str, int]) -> None:
+        """Open so many lanes for each of these batch calls, all or none."""
+        with self._store.writing() as tx:
+            for batch_call_id, count in wanted.items():
+                for _ in range(count):
+                    self._client.enqueue_in_transaction(
+                        tx,
+                        {
+                            "queue_name": _QUEUE,
+                            "workflow_name": _WORKFLOW,
+                            "workflow_id": f"{batch_call_id}:{secrets.token_hex(8)}",
+                            "app_version": _VERSION,
+                        },
+                        batch_call_id,
+                    )
+
+    def waiting(self) -> Mapping[str, int]:
+        """Lanes that are open and that no process has taken up, by batch call."""
+        found = self._client.list_workflows(
+            queue_name=_QUEUE, status="ENQUEUED", load_input=False, load_output=False, limit=1_000
+        )
+        return Counter(one.workflow_id.partition(":")[0] for one in found)
+
+    def take_over(self, living: Collection[str]) -> int:
+        """Let whoever has a line free run the lanes that other processes left: all but those of the living."""
+        found = self._client.list_workflows(queue_name=_QUEUE, status="PENDING", load_input=False, load_output=False)
+        orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
+        for chunk in chunks(orphans, CHUNK):
+            self._client.resume_workflows(chunk, queue_name=_QUEUE)
+        return len(orphans)
+
+    def tidy(self) -> None:
+        """Remove the rows of lanes that ended some time ago."""
+        before = (datetime.now(UTC) - _KEPT).isoformat()
+        while True:
+            found = self._client.list_workflows(
+                name=_WORKFLOW,
+                status=["SUCCESS", "ERROR", "CANCELLED"],
+                completed_before=before,
+                load_input=False,
+                load_output=False,
+                limit=CHUNK,
+            )
+            if not found:
+                return
+            self._client.delete_workflows([one.workflow_id for one in found])
+
+    def close(self) -> None:
+        """Stop DBOS. Lanes that nobody has taken up are dropped: whoever goes on opens as many as it needs."""
+        global _run_lane  # noqa: PLW0603 - as above
+        try:
+            found = self._client.list_workflows(
+                queue_name=_QUEUE, status="ENQUEUED", load_input=False, load_output=False, limit=CHUNK
+            )
+            self._client.delete_workflows([one.workflow_id for one in found])
+        except sa.exc.DBAPIError as error:
+            LOG.debug("waiting lanes were not dropped: %s", type(error.orig).__name__)
+        DBOS.destroy()
+        self._client.destroy()
+        _run_lane = None
+        _taken.release()

@@ -1,0 +1,173 @@
+"""What came of attempts, written down: outcomes, redials, batch calls that are finished, and dials that never were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import calling_hours
+from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.records import BatchCallRecord, to_ms
+from batchcall_mcp.dialer.rules import State
+from batchcall_mcp.dialer.store import CHUNK, chunks
+from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.model import TaskStatus
+
+INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over, with what came of it."""
+
+    task_id: str
+    n: int
+    batch_call_id: str
+    status: TaskStatus
+    error: str | None = None
+
+
+def locked(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, BatchCallRecord]:
+    """These batch calls, their state held still until the transaction ends.
+
+    Always in the same order, so that two transactions never wait for each other.
+    """
+    records: dict[str, BatchCallRecord] = {}
+    for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
+        query = (
+            sa.select(batch_calls)
+            .where(batch_calls.c.batch_call_id.in_(chunk))
+            .order_by(batch_calls.c.batch_call_id)
+            .with_for_update()
+        )
+        records |= {row["batch_call_id"]: BatchCallRecord.of(row) for row in tx.execute(query).mappings()}
+    return records
+
+
+def record(
+    tx: sa.Connection,
+    ended: Sequence[Ended],
+    records: dict[str, BatchCallRecord],
+    *,
+    now: datetime,
+    retry_delay: timedelta,
+) -> None:
+    """Write outcomes, each once: what somebody else has ended (a takeover) stays as it is.
+
+    Args:
+        tx: the transaction.
+        ended: the attempts.
+        records: their batch calls, locked.
+        now: the time.
+        retry_delay: how long to wait before a redial that no retry rule times.
+    """
+    if not ended:
+        return
+    rows = {
+        row.task_id: row
+        for chunk in chunks(ended, CHUNK)
+        for row in tx.execute(sa.select(tasks).where(tasks.c.task_id.in_([end.task_id for end in chunk])))
+    }
+    tx.execute(
+        _ATTEMPT_ENDED,
+        [{"id": end.task_id, "nth": end.n, "at": to_ms(now), "how": end.status, "why": end.error} for end in ended],
+    )
+    values = [
+        _ended(end, rows[end.task_id], records[end.batch_call_id], now, retry_delay)
+        for end in ended
+        if end.task_id in rows and end.batch_call_id in records
+    ]
+    if values:
+        tx.execute(_TASK_ENDED, values)
+
+
+def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, retry_delay: timedelta) -> dict[str, Any]:
+    zones = calling_hours.recipient_zones(row.to_number, row.timezone, batch_call.timezone)
+    again = rules.redial_at(
+        batch_call.redialing(),
+        end.status,
+        attempts=end.n,
+        max_retries=row.max_retries,
+        zone=zones[0] if zones else "UTC",
+        now=now,
+        default_delay=retry_delay,
+    )
+    if batch_call.status is State.CANCELLED:
+        again = None
+    return {
+        "id": end.task_id,
+        "nth": end.n,
+        "now_is": TaskStatus.PENDING if again else end.status,
+        "outcome": end.status,
+        "due": to_ms(again) if again else None,
+        "picked_up": row.answered or end.status in rules.ANSWERED,
+        "why": end.error,
+        "at": None if again else to_ms(now),
+    }
+
+
+def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
+    """Complete those of these batch calls that have nothing left to do."""
+    unfinished = sa.exists().where(
+        tasks.c.batch_call_id == batch_calls.c.batch_call_id, tasks.c.status.in_(sorted(rules.UNFINISHED))
+    )
+    for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
+        running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
+        values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
+        tx.execute(batch_calls.update().where(running, ~unfinished).values(values))
+
+
+def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, due_at: int | None = None) -> None:
+    """Undo attempts that no carrier has dialled, as if they had never been started; due again at `due_at`, or now."""
+    cancelled = (
+        sa.select(batch_calls.c.batch_call_id)
+        .where(batch_calls.c.batch_call_id == tasks.c.batch_call_id, batch_calls.c.status == State.CANCELLED)
+        .exists()
+    )
+    at = sa.literal(now, sa.BigInteger)
+    for attempt in withdrawn:
+        tx.execute(attempts.delete().where(attempts.c.task_id == attempt.task_id, attempts.c.n == attempt.n))
+        ended = sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED)
+        earlier = sa.select(sa.func.max(attempts.c.started_at)).where(attempts.c.task_id == attempt.task_id)
+        tx.execute(
+            tasks.update()
+            .where(tasks.c.task_id == attempt.task_id)
+            .values(
+                status=sa.case((cancelled, ended), else_=TaskStatus.PENDING),
+                due_at=sa.case(
+                    (cancelled, sa.null()), else_=at if due_at is None else sa.literal(due_at, sa.BigInteger)
+                ),
+                completed_at=sa.case((cancelled, at), else_=sa.null()),
+                attempts=attempt.n - 1,
+                call_id=f"{attempt.task_id}:{attempt.n - 1}" if attempt.n > 1 else None,
+                attempted_at=earlier.scalar_subquery(),
+            )
+        )
+
+
+_ATTEMPT_ENDED = (
+    attempts.update()
+    .where(attempts.c.task_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("nth"), attempts.c.outcome.is_(None))
+    .values(ended_at=sa.bindparam("at"), outcome=sa.bindparam("how"), error_message=sa.bindparam("why"))
+)
+_TASK_ENDED = (
+    tasks.update()
+    .where(
+        tasks.c.task_id == sa.bindparam("id"),
+        tasks.c.attempts == sa.bindparam("nth"),
+        tasks.c.status == TaskStatus.CALLING,
+    )
+    .values(
+        status=sa.bindparam("now_is"),
+        last_outcome=sa.bindparam("outcome"),
+        due_at=sa.bindparam("due"),
+        answered=sa.bindparam("picked_up"),
+        error_message=sa.bindparam("why"),
+        completed_at=sa.bindparam("at"),
+    )
+)
