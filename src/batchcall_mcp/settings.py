@@ -94,6 +94,17 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://; leave it out for SQLite in BATCHCALL_DATA_DIR")
         return value
 
+    def with_database(self, url: str) -> Settings:
+        """These settings, with another database.
+
+        Raises:
+            ConfigurationError: it is not the URL of a PostgreSQL database.
+        """
+        try:
+            return self.model_validate(self.model_dump() | {"database_url": url})
+        except ValidationError as error:
+            raise ConfigurationError(_describe(error).replace("BATCHCALL_DATABASE_URL", "--database-url")) from None
+
     @classmethod
     def load(cls) -> Settings:
         """Read the environment (and the file that BATCHCALL_ENV_FILE names).

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer import embedded, feeding, queries, writes
 from batchcall_mcp.dialer import engine as engine_module
-from batchcall_mcp.dialer import feeding, queries, writes
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.outcomes import Ended
@@ -533,3 +534,27 @@ async def test_a_carrier_that_loses_calls_makes_them_failed(bench: Bench) -> Non
     batch_call_id = bench.running(3)
     async with bench.engine(BrokenCarrier(bench.path)):
         await eventually(lambda: bench.statuses(batch_call_id) == {"failed": 3})
+
+
+async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(
+    new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A carrier with a bug, once: who was claimed then is `interrupted`, because nobody knows."""
+    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0)
+    real, broken = SimulatedCarrier.place, ["once"]
+
+    def place(self: SimulatedCarrier, attempt: Attempt) -> None:
+        real(self, attempt)
+        if broken:
+            broken.clear()
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(SimulatedCarrier, "place", place)
+    async with new_caller() as caller:
+        batch_call_id = await caller.create(numbers(30), send_now=True, max_concurrency=5)
+        data = await caller.until_status(batch_call_id, "completed")
+        lost = data["counts"]["interrupted"]
+        assert 1 <= lost <= 5
+        assert data["counts"]["completed"] == 30 - lost
+        # The one whose placing failed may have been dialled; what was claimed beside it was not.
+        assert len({line["attempt_id"] for line in caller.dialled()}) == len(caller.dialled()) == 30 - lost + 1

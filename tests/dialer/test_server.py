@@ -91,7 +91,7 @@ def test_half_a_pair_is_refused_before_anything_starts(tmp_path: Path) -> None:
     """Naming both variables."""
     settings = Settings(data_dir=tmp_path, api_key=SecretStr("x"))
     with pytest.raises(ConfigurationError, match="BATCHCALL_API_SECRET"):
-        server.serve(settings, host="127.0.0.1", port=0)
+        server.serve(settings, lambda _settings: None, host="127.0.0.1", port=0)
 
 
 def refused(*arguments: str) -> str:

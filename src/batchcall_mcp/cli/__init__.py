@@ -13,6 +13,7 @@ import click
 import batchcall_mcp
 from batchcall_mcp.cli import approve, audit, ledger, stop
 from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.settings import Settings
 
 _PORT = click.IntRange(0, 65535)
 
@@ -59,17 +60,33 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
 @cli.group(invoke_without_command=True, short_help="Run the dialer as a REST server of its own; make keys for it.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=_PORT, default=8080, show_default=True, help="0 picks a free one.")
+@click.option("--database-url", metavar="URL", help="postgresql://… instead of BATCHCALL_DATABASE_URL, or of SQLite.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; with PostgreSQL.")
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 3600),
+    default=60,
+    show_default=True,
+    help="How long calls in progress may go on when it is stopped; a second signal cuts them off.",
+)
 @click.pass_context
-def dialer(context: click.Context, host: str, port: int) -> None:
+def dialer(
+    context: click.Context, host: str, port: int, database_url: str | None, workers: int, drain_seconds: float
+) -> None:
     """Run the dialer that comes with batchcall-mcp as a REST server of its own.
 
-    Its first start makes a key pair and shows it once. Its carrier is simulated: no phone rings.
+    Its first start makes a key pair and shows it once. Its carrier is simulated: no phone rings. Any number of
+    processes, on any number of machines, may dial from one PostgreSQL database.
     """
+    settings = load_settings()
+    if database_url is not None:
+        settings = settings.with_database(database_url)
+    context.obj = settings
     if context.invoked_subcommand is None:
-        settings = load_settings()
         from batchcall_mcp.dialer.server import serve as serve_dialer
+        from batchcall_mcp.server import log
 
-        serve_dialer(settings, host=host, port=port)
+        serve_dialer(settings, log.configure, host=host, port=port, workers=workers, drain_seconds=drain_seconds)
 
 
 @dialer.group()
@@ -78,9 +95,9 @@ def keys() -> None:
 
 
 @keys.command()
-def create() -> None:
+@click.pass_obj
+def create(settings: Settings) -> None:
     """Make a key and its secret. The secret is shown once and not stored."""
-    settings = load_settings()
     from batchcall_mcp.dialer.server import create_key
 
     key, secret = create_key(settings)

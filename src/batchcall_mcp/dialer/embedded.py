@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from fastapi import FastAPI
@@ -93,10 +95,12 @@ class EmbeddedDialer:
         self.app: Final[FastAPI] = build_app(Face(operations, self.verify, self._engine_state), self._lifespan)
 
     @classmethod
-    def of(cls, settings: Settings) -> EmbeddedDialer:
+    def of(cls, settings: Settings, *, drain_seconds: float = 0) -> EmbeddedDialer:
         """The dialer that the settings describe, not started."""
         return cls(
             settings.data_dir,
+            database=settings.database_url.get_secret_value() if settings.database_url else None,
+            drain_seconds=drain_seconds,
             simulated_speed=settings.simulated_speed,
             do_not_call=settings.do_not_call,
             default_region=settings.default_region,
@@ -118,6 +122,14 @@ class EmbeddedDialer:
         )
         return LOCAL if all(list(mine)) else keys.organization_of(self.store(), api_key, api_secret)
 
+    def load_do_not_call(self, store: Store) -> None:
+        """Make the numbers of the do-not-call file the stored ones. Blocks.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        self._do_not_call.load(store)
+
     async def start(self) -> None:
         """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
 
@@ -128,7 +140,7 @@ class EmbeddedDialer:
             if self._holder is not None:
                 return
             store = await asyncio.to_thread(self.store)
-            await asyncio.to_thread(self._do_not_call.load, store)
+            await asyncio.to_thread(self.load_do_not_call, store)
             self._closing.clear()
             self._settled.clear()
             self._holder = asyncio.get_running_loop().create_task(self._hold(store))
@@ -202,4 +214,23 @@ class EmbeddedDialer:
         try:
             yield
         finally:
-            await self.aclose()
+            with self._hurried_by_a_signal():
+                await self.aclose()
+
+    @contextlib.contextmanager
+    def _hurried_by_a_signal(self) -> Iterator[None]:
+        """Whoever asks a second time to end does not wait for the calls in progress."""
+        host = self._host
+        if host is None or not self._drain_seconds or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def hurry(_number: int, _frame: FrameType | None) -> None:
+            host.engine.cut()
+
+        before = {number: signal.signal(number, hurry) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -102,6 +102,11 @@ class Engine:
         self._next_at: datetime | None = None
         self._offset: float | None = None
 
+    @property
+    def calls(self) -> int:
+        """Calls in progress."""
+        return len(self._live)
+
     def wake(self) -> None:
         """Look for work now. May be called from any thread."""
         with self._changed:

@@ -78,6 +78,12 @@ class EngineHost:
             either: set[asyncio.Future[Any]] = {engine, closed}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             self.engine.stop()
+            if self._drain_seconds and self.engine.calls:
+                LOG.warning(
+                    "Ending: no further call is placed; %d in progress may go on for up to %g s.",
+                    self.engine.calls,
+                    self._drain_seconds,
+                )
             await asyncio.wait({engine}, timeout=self._drain_seconds)
             self.engine.cut()
             await engine

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.process
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import anyio
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
@@ -21,26 +28,84 @@ from batchcall_mcp.settings import Settings
 _NOT_STARTED = 3
 
 
-def serve(settings: Settings, *, host: str, port: int) -> None:
+def serve(
+    settings: Settings,
+    prepare: Callable[[Settings], None],
+    *,
+    host: str,
+    port: int,
+    workers: int = 1,
+    drain_seconds: float = 0,
+) -> None:
     """Serve and dial until SIGINT or SIGTERM. On the first start one key pair is made, or taken from the settings.
+
+    Args:
+        settings: the operator's.
+        prepare: what every further process does first; it is sent there, so that it has to be a module's function.
+        host: where to listen.
+        port: where to listen; 0 picks a free one.
+        workers: processes that serve and dial, all on one PostgreSQL.
+        drain_seconds: how long calls in progress may go on after the signal; a second signal cuts them off.
 
     Raises:
         SystemExit: after a signal (0).
-        ConfigurationError: the address cannot be had, the data folder or the do-not-call list cannot be used, or only
-            one half of the first pair is set.
+        ConfigurationError: the address cannot be had, the data folder, the database or the do-not-call list cannot be
+            used, several workers are asked for on SQLite, or only one half of the first pair is set.
     """
     given = _given_pair(settings)
+    if workers > 1 and settings.database_url is None:
+        raise ConfigurationError(
+            f"--workers {workers} needs PostgreSQL, because one process alone dials from a SQLite file. Nothing was "
+            "started. Name a database with --database-url postgresql://…, or leave --workers out."
+        )
     with bound_socket(host, port) as listening:
-        dialer = EmbeddedDialer.of(settings)
-        _say_pair(dialer.store(), given)
-        anyio.run(_serve, dialer, listening, url_of(host, listening))
+        dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds)
+        store = dialer.store()
+        _say_pair(store, given)
+        if workers == 1:
+            anyio.run(_serve, dialer, listening, url_of(host, listening))
+            return
+        # What cannot work is said here, once, and not by every worker.
+        dialer.load_do_not_call(store)
+        store.close()
+        _say_hello(url_of(host, listening), workers)
+        app = partial(worker_app, settings, drain_seconds, prepare)
+        Multiprocess(_config(app, factory=True, workers=workers), [listening]).run()
+
+
+def worker_app(settings: Settings, drain_seconds: float, prepare: Callable[[Settings], None]) -> FastAPI:
+    """The app of one of several workers, made in its own process; it ends with the process that started it."""
+    prepare(settings)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True, name="batchcall-parent").start()
+    return EmbeddedDialer.of(settings, drain_seconds=drain_seconds).app
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """Nobody could stop a worker that went on dialling without the command that started it."""
+    parent.join()
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _config(app: Callable[..., object], *, factory: bool = False, workers: int = 1) -> uvicorn.Config:
+    # The process's own log, whose lines are masked; no access log: a URL may hold a phone number.
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
 
 
 async def _serve(dialer: EmbeddedDialer, listening: socket.socket, url: str) -> None:
     # Not left to uvicorn, which would print a traceback of a setting that does not work.
     await dialer.start()
     try:
-        _say(f"Dialling through the simulated carrier: no phone rings. {url}")
+        _say_hello(url, 1)
 
         def _leave(_number: int, _frame: FrameType | None) -> None:
             raise SystemExit(0)
@@ -48,16 +113,17 @@ async def _serve(dialer: EmbeddedDialer, listening: socket.socket, url: str) -> 
         # uvicorn stops by itself on these, then raises them again for whoever was listening before.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
-        # The process's own log, whose lines are masked; no access log: a URL may hold a phone number.
-        config = uvicorn.Config(
-            dialer.app, log_config=None, access_log=False, log_level="warning", timeout_graceful_shutdown=5
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(_config(dialer.app))
         await server.serve([listening])
         if not server.started:
             raise SystemExit(_NOT_STARTED)
     finally:
         await dialer.aclose()
+
+
+def _say_hello(url: str, workers: int) -> None:
+    by = "" if workers == 1 else f", by {workers} processes"
+    _say(f"Dialling through the simulated carrier{by}: no phone rings. {url}")
 
 
 def create_key(settings: Settings, organization_id: str = LOCAL) -> KeyPair:
