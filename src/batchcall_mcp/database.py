@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,6 +159,7 @@ def migrate(tx: sa.Connection, scripts: Path, head: str, versions: str, unversio
     from alembic.config import Config
     from alembic.util.exc import CommandError
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plugin and step
     config = Config()
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     config.attributes.update(connection=tx, versions=versions)

@@ -154,6 +154,8 @@ class BatchCall:
     notes: tuple[str, ...] = ()
     replayed: Annotated[bool, Field(exclude=True)] = False
     """Only after a write: an earlier request with the same idempotency key did it, this one did nothing."""
+    simulated: Annotated[bool, Field(exclude=True)] = False
+    """The backend says that no phone rings; a note tells the reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,8 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None) -> Batch
     status, backend_status = batch_status(data.get("status"))
     name = text(data.get("name"))
     window, notes = _window(data)
-    if data.get("carrier") == "simulated":
+    simulated = data.get("carrier") == "simulated"
+    if simulated:
         notes += (SIMULATED_NOTE,)
     return BatchCall(
         batch_call_id=batch_call_id,
@@ -98,6 +99,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None) -> Batch
         counts=_counts(data),
         organization_id=text(data.get("organization_id")),
         notes=notes,
+        simulated=simulated,
     )
 
 

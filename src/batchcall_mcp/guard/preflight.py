@@ -175,7 +175,7 @@ def preflight(
         time_zones=None if tasks is None else _different(zones),
         groups=_shown(table),
         can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
-        simulated=capabilities.simulated or None,
+        simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
         warnings=tuple(warnings),
         blocks=tuple(_blocks(tasks, request, current, limits, surroundings, starts_at if launched else None)),
@@ -262,9 +262,13 @@ def _starts(dials: Dials, now: datetime) -> str | None:
 
 def _lines(request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities) -> int | None:
     """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is told to be."""
-    if capabilities.simulated:
+    if _simulated(current, capabilities):
         return None
     return request.max_concurrency or (current.max_concurrency if current else None)
+
+
+def _simulated(current: BatchCall | None, capabilities: Capabilities) -> bool:
+    return capabilities.simulated or (current is not None and current.simulated)
 
 
 def _looks_dialable(number: str) -> bool:
