@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -15,6 +15,8 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
 DAY: Final = timedelta(hours=24)
+_SKEW: Final = timedelta(seconds=1)
+"""How far two machines' clocks may be apart for both to be believed."""
 REDIALED_BY_DEFAULT: Final = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY})
 REDIALABLE: Final = REDIALED_BY_DEFAULT | {TaskStatus.VOICEMAIL, TaskStatus.FAILED, TaskStatus.INTERRUPTED}
 UNFINISHED: Final = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
@@ -171,23 +173,66 @@ def redial_at(
 
 
 def next_local_time(clock: str, zone: str, now: datetime) -> datetime:
-    """The first moment after `now` at which clocks in `zone` show `HH:MM`, in the zone of `now`."""
-    local = now.astimezone(ZoneInfo(zone))
-    for days in range(3):
-        day = local.date() + timedelta(days=days)
-        moment = datetime.combine(day, time.fromisoformat(clock), local.tzinfo).astimezone(now.tzinfo)
-        if moment > now:
-            return moment
-    raise AssertionError("a local time comes round within two days")
+    """The first moment after `now` at which clocks in `zone` come to show `HH:MM`, in the zone of `now`.
+
+    As with calling hours, a time that the clock skips in spring is not shown on that day, and one that it shows twice
+    in autumn comes twice.
+    """
+    there, shown = ZoneInfo(zone), time.fromisoformat(clock)
+    today = now.astimezone(there).date()
+    # From yesterday on: where the clock goes back over midnight, yesterday comes again.
+    moments = (
+        datetime.combine(today + timedelta(days=days), shown.replace(fold=fold), there).astimezone(UTC)
+        for days in range(-1, 5)
+        for fold in (0, 1)
+    )
+    later = (moment for moment in moments if moment > now and _shows(moment.astimezone(there), shown))
+    return min(later).astimezone(now.tzinfo)
+
+
+def _shows(local: datetime, shown: time) -> bool:
+    return (local.hour, local.minute) == (shown.hour, shown.minute)
 
 
 def capped_until(started: Iterable[datetime], now: datetime, cap: int) -> datetime | None:
     """When a number that was dialled at `started` may be dialled again, or None: now.
 
-    At most `cap` attempts within any 24 hours.
+    At most `cap` attempts within any 24 hours. A dial in the future of `now` counts too: the clock has jumped back, and
+    that person's phone has rung all the same.
     """
     recent = sorted((moment for moment in started if moment > now - DAY), reverse=True)
     return recent[cap - 1] + DAY if len(recent) >= cap else None
+
+
+def expired(expires_at: datetime | None, now: datetime) -> bool:
+    """Whether a batch call's time is over: from `expires_at` on no call may start. None: it never is."""
+    return expires_at is not None and now >= expires_at
+
+
+def closes_before(expires_at: datetime | None, opens: datetime | None) -> bool:
+    """Whether it is in vain to wait until `opens`, the next moment at which a call may start (None: there is none)."""
+    return opens is None or expired(expires_at, opens)
+
+
+def paced(placed: Sequence[datetime], now: datetime, calls_per_second: float) -> tuple[int, datetime | None]:
+    """How many more calls may be placed at `now`, and, if none, when the next one may be.
+
+    No second, wherever it begins, holds more than the whole calls of `calls_per_second`; below 1, two calls are at
+    least `1 / calls_per_second` seconds apart.
+
+    Args:
+        placed: when calls were placed, in any order; those of the last `1 / calls_per_second` seconds, at least those
+            of the last second, have to be there.
+        now: any moment. Calls up to a second later count (another machine's clock); what lies further in the future
+            does not, because the clock has jumped back, and would else stop dialling for as long.
+        calls_per_second: more than 0.
+    """
+    most = max(1, math.floor(calls_per_second))
+    span = timedelta(microseconds=max(1_000_000, math.ceil(1_000_000 / calls_per_second)))
+    recent = sorted((moment for moment in placed if now - span < moment <= now + _SKEW), reverse=True)
+    if len(recent) < most:
+        return most - len(recent), None
+    return 0, recent[most - 1] + span
 
 
 def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
