@@ -96,6 +96,11 @@ class Store:
     def writing(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
 
+    def is_current(self) -> bool:
+        """Whether the tables are still those that this version of the program knows."""
+        with self.reading() as tx:
+            return database.version(tx, _VERSIONS) == HEAD
+
     def now(self) -> int:
         return to_ms(self.clock())
 
