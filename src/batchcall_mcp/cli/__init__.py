@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 import batchcall_mcp
-from batchcall_mcp.cli import approve, audit, ledger, stop
+from batchcall_mcp.cli import approve, audit, keys, ledger, stop
 from batchcall_mcp.cli.environment import load_settings
 
 _PORT = click.IntRange(0, 65535)
@@ -72,21 +72,6 @@ def dialer(context: click.Context, host: str, port: int) -> None:
         serve_dialer(settings, host=host, port=port)
 
 
-@dialer.group()
-def keys() -> None:
-    """Make API keys of the dialer."""
-
-
-@keys.command()
-def create() -> None:
-    """Make a key and its secret. The secret is shown once and not stored."""
-    settings = load_settings()
-    from batchcall_mcp.dialer.server import create_key
-
-    key, secret = create_key(settings)
-    click.echo(f"BATCHCALL_API_KEY={key}\nBATCHCALL_API_SECRET={secret}")
-
-
 @cli.command()
 def demo() -> None:
     """Watch a simulated batch call from draft to report; no phone rings."""
@@ -95,5 +80,6 @@ def demo() -> None:
     main()
 
 
+dialer.add_command(keys.keys)
 for command in (approve.approve, audit.audit, ledger.ledger, stop.stop):
     cli.add_command(command)

@@ -15,6 +15,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from batchcall_mcp.errors import RateLimited
+from batchcall_mcp.settings import Settings
 
 _WRONG: Final = 10
 """Unknown pairs that are answered per address and window."""
@@ -35,6 +36,11 @@ class Limiter:
         self._wrong: Final = RateLimitItemPerSecond(min(requests, _WRONG), window_s, namespace="wrong")
         self._storage: Final = MemoryStorage()
         self._windows: Final = MovingWindowRateLimiter(self._storage)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limiter:
+        """As the settings have it: for a server, whose callers are many."""
+        return cls(settings.rate_limit)
 
     def known(self, api_key: str) -> None:
         """Count a request with a pair that is known.
