@@ -12,6 +12,7 @@ from limits.storage import memory
 from batchcall_mcp.dialer import keys, limiter
 from batchcall_mcp.dialer.limiter import Limiter
 from batchcall_mcp.errors import RateLimited
+from batchcall_mcp.settings import Settings
 from tests.dialer.conftest import Caller, client_of
 
 HOUR = 3600
@@ -120,3 +121,10 @@ async def test_wrong_pairs_use_up_nobody_s_allowance(desk: Caller) -> None:
 async def test_the_user_s_own_process_is_not_limited(desk: Caller) -> None:
     """The in-process dialer has one caller: whoever started it."""
     assert desk.dialer.app.state.face.limiter is None
+
+
+def test_the_operator_sets_how_many(forward: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 a second, if nothing else is said."""
+    assert passed(Limiter.of(Settings.load()).known, "key", 150) == 100
+    monkeypatch.setenv("BATCHCALL_RATE_LIMIT", "7")
+    assert passed(Limiter.of(Settings.load()).known, "key", 150) == 7
