@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
+    rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
 
     @field_validator("files", mode="before")
     @classmethod
@@ -95,15 +96,8 @@ class Settings(BaseSettings):
         return value
 
     def with_database(self, url: str) -> Settings:
-        """These settings, with another database.
-
-        Raises:
-            ConfigurationError: it is not the URL of a PostgreSQL database.
-        """
-        try:
-            return self.model_validate(self.model_dump() | {"database_url": url})
-        except ValidationError as error:
-            raise ConfigurationError(_describe(error).replace("BATCHCALL_DATABASE_URL", "--database-url")) from None
+        """These settings, with another PostgreSQL database."""
+        return self.model_copy(update={"database_url": SecretStr(url)})
 
     @classmethod
     def load(cls) -> Settings:

@@ -11,9 +11,8 @@ from typing import Literal
 import click
 
 import batchcall_mcp
-from batchcall_mcp.cli import approve, audit, ledger, stop
+from batchcall_mcp.cli import approve, audit, keys, ledger, stop
 from batchcall_mcp.cli.environment import load_settings
-from batchcall_mcp.settings import Settings
 
 _PORT = click.IntRange(0, 65535)
 
@@ -60,7 +59,7 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
 @cli.group(invoke_without_command=True, short_help="Run the dialer as a REST server of its own; make keys for it.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=_PORT, default=8080, show_default=True, help="0 picks a free one.")
-@click.option("--database-url", metavar="URL", help="postgresql://… instead of BATCHCALL_DATABASE_URL, or of SQLite.")
+@keys.database_url
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; with PostgreSQL.")
 @click.option(
     "--drain-seconds",
@@ -78,30 +77,14 @@ def dialer(
     Its first start makes a key pair and shows it once. Its carrier is simulated: no phone rings. Any number of
     processes, on any number of machines, may dial from one PostgreSQL database.
     """
-    settings = load_settings()
-    if database_url is not None:
-        settings = settings.with_database(database_url)
-    context.obj = settings
     if context.invoked_subcommand is None:
+        settings = load_settings()
+        if database_url is not None:
+            settings = settings.with_database(database_url)
         from batchcall_mcp.dialer.server import serve as serve_dialer
         from batchcall_mcp.server import log
 
         serve_dialer(settings, log.configure, host=host, port=port, workers=workers, drain_seconds=drain_seconds)
-
-
-@dialer.group()
-def keys() -> None:
-    """Make API keys of the dialer."""
-
-
-@keys.command()
-@click.pass_obj
-def create(settings: Settings) -> None:
-    """Make a key and its secret. The secret is shown once and not stored."""
-    from batchcall_mcp.dialer.server import create_key
-
-    key, secret = create_key(settings)
-    click.echo(f"BATCHCALL_API_KEY={key}\nBATCHCALL_API_SECRET={secret}")
 
 
 @cli.command()
@@ -112,5 +95,6 @@ def demo() -> None:
     main()
 
 
+dialer.add_command(keys.keys)
 for command in (approve.approve, audit.audit, ledger.ledger, stop.stop):
     cli.add_command(command)

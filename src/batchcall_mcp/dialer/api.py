@@ -9,13 +9,15 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from batchcall_mcp import __version__
-from batchcall_mcp.dialer import envelope
+from batchcall_mcp.dialer import envelope, health
+from batchcall_mcp.dialer.limiter import Limiter
+from batchcall_mcp.dialer.metrics import CONTENT_TYPE as METRICS_TYPE
 from batchcall_mcp.dialer.operations import Operations, created_after
 from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.rules import Action, State
@@ -53,12 +55,13 @@ class Face:
     """What the endpoints stand in front of.
 
     `verify` gives the organisation of a key pair, or None. `engine_state` is `running` if this process dispatches,
-    else `standby`.
+    else `standby`. `limiter` is None where the only caller is the user of this process.
     """
 
     operations: Operations
     verify: Verify
     engine_state: Callable[[], str]
+    limiter: Limiter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,13 @@ def _caller(
     api_key: Annotated[str | None, Depends(_KEY)],
     api_secret: Annotated[str | None, Depends(_SECRET)],
 ) -> str:
-    organization_id = _face(request).verify(api_key, api_secret) if api_key and api_secret else None
+    face = _face(request)
+    organization_id = face.verify(api_key, api_secret) if api_key and api_secret else None
+    if face.limiter is not None:
+        if api_key and organization_id is not None:
+            face.limiter.known(api_key)
+        else:
+            face.limiter.unknown(request.client.host if request.client else "")
     if organization_id is None:
         raise AuthenticationFailed(
             "X-API-KEY and X-API-SECRET are missing or not known. Nothing was changed; "
@@ -127,6 +136,7 @@ def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
     app.state.face = face
     envelope.install(app)
     app.include_router(_router)
+    health.install(app, face.operations.open_store, face.engine_state)
     app.openapi = _openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
     return app
 
@@ -241,9 +251,13 @@ def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
     return envelope.success(operations.account(organization_id))
 
 
-@_router.get("/healthz")
-def healthz(request: Request) -> dict[str, str]:
-    return {"status": "ok", "engine": _face(request).engine_state()}
+@_router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {METRICS_TYPE: {}}}, **envelope.problem_responses()},
+)
+def get_metrics(operations: Ops, organization_id: Caller) -> Response:
+    return Response(operations.metrics(organization_id), media_type=METRICS_TYPE)
 
 
 def _number_or_text(value: str | None) -> float | str | None:

@@ -27,7 +27,7 @@ from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.operations import Operations
 from batchcall_mcp.dialer.records import Clock, utc_now
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class EmbeddedDialer:
         """The dialer that the settings describe, not started."""
         return cls(
             settings.data_dir,
-            database=settings.database_url.get_secret_value() if settings.database_url else None,
+            database=place_of(settings),
             drain_seconds=drain_seconds,
             simulated_speed=settings.simulated_speed,
             do_not_call=settings.do_not_call,

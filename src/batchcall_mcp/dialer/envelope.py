@@ -21,6 +21,7 @@ from batchcall_mcp.errors import (
     InvalidInput,
     NotFound,
     QuotaExceeded,
+    RateLimited,
 )
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
     IllegalTransition: HTTPStatus.CONFLICT,
     QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
 }
 _CODES: Final = {404: NotFound.code, 405: "method_not_allowed", 422: InvalidInput.code}
 
@@ -84,7 +86,10 @@ def install(app: FastAPI) -> None:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
         if status is None:
             raise error
-        return failure(status, error.code, error.message)
+        answer = failure(status, error.code, error.message)
+        if isinstance(error, RateLimited) and error.retry_after is not None:
+            answer.headers["Retry-After"] = f"{error.retry_after:.0f}"
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -113,5 +118,5 @@ def problem_responses() -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/ErrorEnvelope"}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}}
-        for status in (401, 404, 409, 413, 422)
+        for status in (401, 404, 409, 413, 422, 429)
     }

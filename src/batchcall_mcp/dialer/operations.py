@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer import queries, rules, translation, writes
+from batchcall_mcp.dialer import metrics, queries, rules, translation, writes
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, to_ms
@@ -236,6 +236,14 @@ class Operations:
             "calls_today": calls_today,
         }
         return Answer("Account retrieved successfully", data)
+
+    def metrics(self, organization_id: str) -> bytes:
+        """The organisation's figures in Prometheus's text format."""
+        return metrics.exposition(self._open_store(), organization_id)
+
+    def open_store(self) -> Store:
+        """The database, opened if it is not."""
+        return self._open_store()
 
     def _whole(self, asked: BatchCallBody) -> dict[str, Any]:
         columns = translation.columns(

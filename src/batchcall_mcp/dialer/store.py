@@ -20,6 +20,7 @@ from batchcall_mcp import database
 from batchcall_mcp.dialer.records import Clock, to_ms, utc_now
 from batchcall_mcp.dialer.tables import do_not_call, recorded_answers
 from batchcall_mcp.errors import ConfigurationError, IllegalTransition
+from batchcall_mcp.settings import Settings
 
 T = TypeVar("T")
 
@@ -54,6 +55,13 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(values)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def place_of(settings: Settings) -> Path | str:
+    """Where the dialer's database is, as `Store.open` takes it."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return settings.data_dir / "dialer.db"
 
 
 class Store:
@@ -95,6 +103,11 @@ class Store:
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
+
+    def is_current(self) -> bool:
+        """Whether the tables are still those that this version of the program knows."""
+        with self.reading() as tx:
+            return database.version(tx, _VERSIONS) == HEAD
 
     def now(self) -> int:
         return to_ms(self.clock())

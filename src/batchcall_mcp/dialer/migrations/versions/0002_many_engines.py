@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("attempts", sa.Column("worker_id", sa.String))
     op.add_column("attempts", sa.Column("placed_at", sa.BigInteger))
     op.create_index("attempts_of_batch_call", "attempts", ["batch_call_id", "placed_at"])
+    op.create_index("attempts_by_outcome", "attempts", ["organization_id", "outcome", "ended_at"])
     op.create_index(
         "attempts_open",
         "attempts",
@@ -24,6 +25,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("outcome IS NULL"),
     )
     op.add_column("api_keys", sa.Column("hint", sa.String))
+    op.add_column("api_keys", sa.Column("revoked_at", sa.BigInteger))
     op.create_table(
         "workers",
         sa.Column("worker_id", sa.String, primary_key=True),

@@ -1,0 +1,74 @@
+"""Whether this process lives (`/healthz`) and can serve (`/readyz`), for whoever starts, stops and balances it.
+
+Neither asks for keys, so neither tells where the database is or why it fails; the log does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import anyio.to_thread
+import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.errors import ConfigurationError
+
+LOG = logging.getLogger(__name__)
+LIMIT_S: Final = 2.0
+"""How long the database may take to answer."""
+
+
+class Unready(NamedTuple):
+    """Why not: `code` for programs, `error` for people."""
+
+    code: str
+    error: str
+
+
+_SLOW: Final = Unready("database_timeout", f"The database has not answered within {LIMIT_S:g} s.")
+_AWAY: Final = Unready("database_unavailable", "The database cannot be asked. The log says why.")
+_OTHER: Final = Unready(
+    "database_version", "The database's tables are not of this version. Restart this process on the newest version."
+)
+
+
+def install(
+    app: FastAPI, open_store: Callable[[], Store], engine_state: Callable[[], str], limit_s: float = LIMIT_S
+) -> None:
+    """Add both endpoints. `engine_state` is `running` if this process dials, else `standby`."""
+    # One look at a time: while the database hangs, however often it is asked, one thread waits for it.
+    looking: asyncio.Task[Unready | None] | None = None
+
+    async def ready() -> Unready | None:
+        nonlocal looking
+        if looking is None or looking.done():
+            looking = asyncio.create_task(anyio.to_thread.run_sync(_look, open_store, abandon_on_cancel=True))
+        done, _ = await asyncio.wait({looking}, timeout=limit_s)
+        return looking.result() if done else _SLOW
+
+    # Both run on the event loop, so that they answer also when every worker thread waits for the database.
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "engine": engine_state()}
+
+    @app.get("/readyz", responses={503: {"description": "Not ready; `code` says why"}})
+    async def readyz() -> JSONResponse:
+        problem = await ready()
+        told: dict[str, Any] = {"status": "ok", "engine": engine_state()}
+        if problem is None:
+            return JSONResponse(told)
+        return JSONResponse(told | {"status": "error"} | problem._asdict(), HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _look(open_store: Callable[[], Store]) -> Unready | None:
+    try:
+        return None if open_store().is_current() else _OTHER
+    except (ConfigurationError, sa.exc.SQLAlchemyError) as error:
+        LOG.warning("Not ready: %s", getattr(error, "orig", error))
+        return _AWAY
