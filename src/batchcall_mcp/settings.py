@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
+    webhooks_to_private_addresses: bool = False
 
     @field_validator("files", mode="before")
     @classmethod
