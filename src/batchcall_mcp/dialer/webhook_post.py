@@ -80,7 +80,8 @@ class Post:
             return Result(f"the try failed ({type(error).__name__})")
 
     async def _send(self, to: Destination, message: Message, now: datetime) -> Result:
-        signature = Webhook(message.secret).sign(message.message_id, now, message.payload)
+        # It takes a moment's hour and minute for those of UTC, whatever its zone.
+        signature = Webhook(message.secret).sign(message.message_id, now.astimezone(UTC), message.payload)
         headers = {
             "host": to.url.netloc.decode("ascii"),
             "content-type": "application/json",
