@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    webhooks_to_private_addresses: bool = False
 
     @field_validator("files", mode="before")
     @classmethod

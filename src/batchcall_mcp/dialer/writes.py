@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer import outbox, rules
 from batchcall_mcp.dialer.queries import get
 from batchcall_mcp.dialer.records import BatchCallRecord, NewTask
 from batchcall_mcp.dialer.rules import Action, State
@@ -35,7 +35,9 @@ def create(
         )
     )
     _insert_tasks(tx, batch_call_id, new_tasks, now)
-    return get(tx, organization_id, batch_call_id)
+    record = get(tx, organization_id, batch_call_id)
+    _tell(tx, None, record, now)
+    return record
 
 
 def update(
@@ -59,7 +61,27 @@ def update(
     if values.get("status") is State.SENT and before.started_at is None:
         values["started_at"] = now
     tx.execute(batch_calls.update().where(mine).values(values))
-    return get(tx, before.organization_id, before.batch_call_id)
+    after = get(tx, before.organization_id, before.batch_call_id)
+    if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
+        _tell(tx, before, after, now)
+    return after
+
+
+def _tell(tx: sa.Connection, before: BatchCallRecord | None, after: BatchCallRecord, now: int) -> None:
+    """Write the webhook message of a change of state."""
+    event = _EVENTS.get(after.status)
+    if before is not None and before.status is State.PAUSED and after.status in {State.SENT, State.SCHEDULED}:
+        event = "batch_call.resumed"
+    if event is not None:
+        outbox.batch_call_events(tx, [(after.batch_call_id, event)], now)
+
+
+_EVENTS: Final[Mapping[State, outbox.Event]] = {
+    State.SCHEDULED: "batch_call.scheduled",
+    State.SENT: "batch_call.started",
+    State.PAUSED: "batch_call.paused",
+    State.CANCELLED: "batch_call.cancelled",
+}
 
 
 def _insert_tasks(tx: sa.Connection, batch_call_id: str, new_tasks: Iterable[NewTask], now: int) -> None:
@@ -106,7 +128,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
         values["completed_at"] = now
         waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
         # Who was dialled already and waited for a redial keeps the outcome of the last dial.
-        tx.execute(
+        ended = tx.execute(
             tasks.update()
             .where(waiting)
             .values(
@@ -115,9 +137,14 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
                 error_message=None,
                 completed_at=now,
             )
+            .returning(tasks.c.task_id, tasks.c.last_outcome)
         )
+        # Of who was never dialled the batch call's own message tells: a stop does not wait for 100,000 others.
+        outbox.task_events(tx, [row.task_id for row in ended if row.last_outcome is not None], now)
     tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
-    return get(tx, before.organization_id, before.batch_call_id)
+    after = get(tx, before.organization_id, before.batch_call_id)
+    _tell(tx, before, after, now)
+    return after
 
 
 def retry(
@@ -156,7 +183,10 @@ def retry(
     if retried:
         values = {"status": state, "updated_at": now, "completed_at": None}
         tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
-    return get(tx, before.organization_id, before.batch_call_id), retried
+    after = get(tx, before.organization_id, before.batch_call_id)
+    if after.status is not before.status:
+        _tell(tx, before, after, now)
+    return after, retried
 
 
 def delete(tx: sa.Connection, before: BatchCallRecord) -> None:

@@ -57,5 +57,11 @@ def upgrade() -> None:
         sa.Column("delivered_at", sa.BigInteger),
         sa.Column("last_error", sa.String),
     )
-    op.create_index("webhook_outbox_due", "webhook_outbox", ["due_at"])
+    op.create_index(
+        "webhook_outbox_due",
+        "webhook_outbox",
+        ["webhook_id", "due_at"],
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
     op.create_index("webhook_outbox_of_webhook", "webhook_outbox", ["webhook_id", "created_at"])

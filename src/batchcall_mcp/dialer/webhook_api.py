@@ -1,0 +1,63 @@
+"""The webhooks of the REST face: same keys, envelope, errors and Idempotency-Key as everything else there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+
+from batchcall_mcp.dialer import envelope
+from batchcall_mcp.dialer.api import Caller, Envelope, Write
+from batchcall_mcp.dialer.webhooks import WebhookBody, WebhookOperations
+
+_ANSWERS: Final[dict[str, Any]] = {"response_model": Envelope, "responses": envelope.problem_responses()}
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": WebhookBody.model_json_schema()}}}
+}
+_router = APIRouter()
+
+
+def install(app: FastAPI, operations: WebhookOperations) -> None:
+    """Add the endpoints to the app that `api.build_app` made."""
+    app.state.webhooks = operations
+    app.include_router(_router)
+
+
+def _operations(request: Request) -> WebhookOperations:
+    operations: WebhookOperations = request.app.state.webhooks
+    return operations
+
+
+Ops: TypeAlias = Annotated[WebhookOperations, Depends(_operations)]
+
+
+@_router.post("/webhooks", openapi_extra=_BODY, **_ANSWERS)
+def create_webhook(asked: Write, operations: Ops) -> JSONResponse:
+    return envelope.success(operations.create(asked.write, asked.body))
+
+
+@_router.get("/webhooks", **_ANSWERS)
+def list_webhooks(operations: Ops, organization_id: Caller) -> JSONResponse:
+    return envelope.success(operations.find(organization_id))
+
+
+@_router.delete("/webhooks/{webhook_id}", **_ANSWERS)
+def delete_webhook(asked: Write, operations: Ops, webhook_id: str) -> JSONResponse:
+    return envelope.success(operations.delete(asked.write, webhook_id))
+
+
+@_router.get("/webhooks/{webhook_id}/deliveries", **_ANSWERS)
+def list_deliveries(
+    operations: Ops,
+    organization_id: Caller,
+    webhook_id: str,
+    page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> JSONResponse:
+    return envelope.success(operations.find_deliveries(organization_id, webhook_id, page=page, limit=limit))
+
+
+@_router.post("/webhooks/{webhook_id}/deliveries/{message_id}/resend", **_ANSWERS)
+def resend_delivery(asked: Write, operations: Ops, webhook_id: str, message_id: str) -> JSONResponse:
+    return envelope.success(operations.resend(asked.write, webhook_id, message_id))
