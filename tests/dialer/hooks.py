@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import keys, webhook_api
+from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.deliveries import Deliveries
 from batchcall_mcp.dialer.keys import KeyPair
 from batchcall_mcp.dialer.records import Clock
@@ -92,7 +92,7 @@ async def turn(deliveries: Deliveries) -> None:
 
 def with_webhooks(caller: Caller, addresses: WebhookAddresses) -> Caller:
     """The REST face with these rules of where webhooks may go."""
-    webhook_api.install(caller.dialer.app, WebhookOperations(caller.dialer.store, addresses))
+    caller.dialer.app.state.webhooks = WebhookOperations(caller.dialer.store, addresses)
     return caller
 
 

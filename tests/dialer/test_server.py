@@ -121,7 +121,7 @@ def test_a_do_not_call_list_that_is_not_there_is_one_line(monkeypatch: pytest.Mo
 
 def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first start the settings' pair is not taken, and would be refused in every request."""
-    server.create_key(Settings.load())
+    added(Settings.load().data_dir, keys.LOCAL)
     monkeypatch.setenv("BATCHCALL_API_KEY", "my-own-key")
     monkeypatch.setenv("BATCHCALL_API_SECRET", "my-own-secret")
     with serving(free_port) as process:
@@ -132,10 +132,15 @@ def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monk
     assert "my-own" not in said
 
 
-def test_keys_create_makes_a_pair_that_works(tmp_path: Path) -> None:
-    """For an organisation of its own."""
-    settings = Settings(data_dir=tmp_path)
-    pair = server.create_key(settings, "sales")
+def added(data_dir: Path, organization_id: str) -> keys.KeyPair:
+    store = Store.open(data_dir / "dialer.db")
+    keys.add(store, pair := keys.new_pair(), organization_id)
+    store.close()
+    return pair
+
+
+def test_a_pair_works_for_its_organisation_whole(tmp_path: Path) -> None:
+    pair = added(tmp_path, "sales")
     dialer = EmbeddedDialer(tmp_path)
     assert dialer.verify(*pair) == "sales"
     assert dialer.verify(pair.api_key, "s3cr3t_wrong") is None

@@ -24,7 +24,8 @@ from mcp import Client
 from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextContent
 
-from batchcall_mcp.dialer.server import create_key
+from batchcall_mcp.dialer import keys
+from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from tests.server.transports import Way, client_of, served, spawned
@@ -242,7 +243,9 @@ async def _connected(
 
 
 def _headers(settings: Settings) -> dict[str, str]:
-    pair = create_key(settings)
+    store = Store.open(place_of(settings))
+    keys.add(store, pair := keys.new_pair(), keys.LOCAL)
+    store.close()
     return {"X-API-KEY": pair.api_key, "X-API-SECRET": pair.api_secret}
 
 

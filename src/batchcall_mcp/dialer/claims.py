@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer import outbox, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State
@@ -140,16 +140,18 @@ def expire(tx: sa.Connection, record: BatchCallRecord, now: int) -> None:
         .where(tasks.c.batch_call_id == record.batch_call_id, tasks.c.status == TaskStatus.PENDING)
         .limit(LOOKED_AT_ONCE)
     )
-    tx.execute(
-        tasks.update()
-        .where(tasks.c.task_id.in_(waiting))
-        .values(
-            status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.EXPIRED),
-            due_at=None,
-            error_message=EXPIRED,
-            completed_at=now,
+    for chunk in chunks(list(tx.execute(waiting).scalars()), CHUNK):
+        tx.execute(
+            tasks.update()
+            .where(tasks.c.task_id.in_(chunk))
+            .values(
+                status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.EXPIRED),
+                due_at=None,
+                error_message=EXPIRED,
+                completed_at=now,
+            )
         )
-    )
+        outbox.task_events(tx, chunk, now)
 
 
 def _learn(tx: sa.Connection, gate: _Gate, organization_id: str, numbers: Iterable[str], now: datetime) -> None:
@@ -197,6 +199,7 @@ def _decide(
         tx.execute(_PUT_OFF, put_off)
     if left_out:
         tx.execute(_LEFT_OUT, left_out)
+        outbox.task_events(tx, [one["id"] for one in left_out], to_ms(now))
     if started:
         _write_attempts(tx, record, started, to_ms(now), worker_id)
     return started

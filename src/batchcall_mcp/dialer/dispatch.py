@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, outcomes, pacing
+from batchcall_mcp.dialer import claims, outbox, outcomes, pacing
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import to_ms
@@ -147,7 +147,9 @@ class Dispatch:
                     & (batch_calls.c.status == State.SCHEDULED)
                     & (batch_calls.c.scheduled_at <= at)
                 )
-                tx.execute(batch_calls.update().where(arrived).values(status=State.SENT, started_at=at, updated_at=at))
+                start = batch_calls.update().where(arrived).values(status=State.SENT, started_at=at, updated_at=at)
+                begun = list(tx.execute(start.returning(batch_calls.c.batch_call_id)).scalars())
+                outbox.batch_call_events(tx, [(key, "batch_call.started") for key in begun], at)
             for record in records.values():
                 claims.expire(tx, record, at)
             outcomes.finish(tx, records, at)

@@ -18,16 +18,20 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.dialer import keys
+from batchcall_mcp.dialer import keys, webhook_api
 from batchcall_mcp.dialer.api import Face, build_app
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
+from batchcall_mcp.dialer.deliveries import Deliveries
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
 from batchcall_mcp.dialer.engine import POLL_SECONDS
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
+from batchcall_mcp.dialer.limiter import Limiter
 from batchcall_mcp.dialer.operations import Operations
 from batchcall_mcp.dialer.records import Clock, utc_now
 from batchcall_mcp.dialer.store import Store, place_of
+from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
+from batchcall_mcp.dialer.webhooks import WebhookOperations
 from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +60,8 @@ class EmbeddedDialer:
         poll_seconds: how late another process's write may be noticed.
         drain_seconds: how long calls in progress may go on when it closes.
         capacity: most calls at once in this process.
+        webhook_addresses: where webhooks may be sent to.
+        limiter: how many requests are taken; none if the only caller is this process.
     """
 
     def __init__(
@@ -72,12 +78,15 @@ class EmbeddedDialer:
         poll_seconds: float = POLL_SECONDS,
         drain_seconds: float = 0,
         capacity: int = CAPACITY,
+        webhook_addresses: WebhookAddresses | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
+        self._webhook_addresses = webhook_addresses or WebhookAddresses()
         self._daily_cap = daily_cap
         self._retry_delay = RETRY_DELAY / simulated_speed
         self._do_not_call = DoNotCallFile(do_not_call, default_region)
@@ -92,15 +101,19 @@ class EmbeddedDialer:
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
-        self.app: Final[FastAPI] = build_app(Face(operations, self.verify, self._engine_state), self._lifespan)
+        face = Face(operations, self.verify, self._engine_state, limiter)
+        self.app: Final[FastAPI] = build_app(face, self._lifespan)
+        webhook_api.install(self.app, WebhookOperations(self.store, self._webhook_addresses))
 
     @classmethod
-    def of(cls, settings: Settings, *, drain_seconds: float = 0) -> EmbeddedDialer:
+    def of(cls, settings: Settings, *, drain_seconds: float = 0, limiter: Limiter | None = None) -> EmbeddedDialer:
         """The dialer that the settings describe, not started."""
         return cls(
             settings.data_dir,
             database=place_of(settings),
             drain_seconds=drain_seconds,
+            webhook_addresses=WebhookAddresses.of(settings),
+            limiter=limiter,
             simulated_speed=settings.simulated_speed,
             do_not_call=settings.do_not_call,
             default_region=settings.default_region,
@@ -193,7 +206,13 @@ class EmbeddedDialer:
             self._host = host
             self._settled.set()
 
-        await host.run(self._closing, launched)
+        deliveries = Deliveries(store, self._webhook_addresses)
+        sending = asyncio.get_running_loop().create_task(deliveries.run())
+        try:
+            await host.run(self._closing, launched)
+        finally:
+            deliveries.stop()
+            await sending
 
     async def _pause(self) -> None:
         self._settled.set()

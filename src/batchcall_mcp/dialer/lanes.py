@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
 from typing import Final, TypeAlias
 
 import sqlalchemy as sa
@@ -27,6 +28,8 @@ _WORKFLOW: Final = "batchcall-lane"
 _VERSION: Final = "1"
 _KEPT: Final = timedelta(hours=1)
 """How long ended lanes can be looked at before their rows are removed."""
+_CLOSING_S: Final = 2.0
+_CLOSING_POLL_S: Final = 0.01
 _OPEN_CONNECTIONS: Final = 10
 
 RunLane: TypeAlias = Callable[[str], Awaitable[None]]
@@ -116,6 +119,19 @@ class Lanes:
             self._client.resume_workflows(chunk, queue_name=_QUEUE)
         return len(orphans)
 
+    def _wait_for_the_last(self) -> None:
+        """DBOS writes down the end of a lane after the lane has ended, and `destroy` does not wait for it."""
+        deadline = monotonic() + _CLOSING_S
+        while monotonic() < deadline and self._client.list_workflows(
+            queue_name=_QUEUE,
+            status="PENDING",
+            executor_id=self._worker_id,
+            load_input=False,
+            load_output=False,
+            limit=1,
+        ):
+            sleep(_CLOSING_POLL_S)
+
     def tidy(self) -> None:
         """Remove the rows of lanes that ended some time ago."""
         before = (datetime.now(UTC) - _KEPT).isoformat()
@@ -140,6 +156,7 @@ class Lanes:
                 queue_name=_QUEUE, status="ENQUEUED", load_input=False, load_output=False, limit=CHUNK
             )
             self._client.delete_workflows([one.workflow_id for one in found])
+            self._wait_for_the_last()
         except sa.exc.DBAPIError as error:
             LOG.debug("waiting lanes were not dropped: %s", type(error.orig).__name__)
         DBOS.destroy()

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer import outbox, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, to_ms
 from batchcall_mcp.dialer.rules import State
@@ -78,12 +78,17 @@ def record(
         [{"id": end.task_id, "nth": end.n, "at": to_ms(now), "how": end.status, "why": end.error} for end in ended],
     )
     values = [
-        _ended(end, rows[end.task_id], records[end.batch_call_id], now, retry_delay)
+        _ended(end, row, records[end.batch_call_id], now, retry_delay)
         for end in ended
-        if end.task_id in rows and end.batch_call_id in records
+        if (row := rows.get(end.task_id)) is not None and _open(row, end) and end.batch_call_id in records
     ]
     if values:
         tx.execute(_TASK_ENDED, values)
+        outbox.task_events(tx, [value["id"] for value in values], to_ms(now))
+
+
+def _open(row: Any, end: Ended) -> bool:
+    return bool(row.status == TaskStatus.CALLING and row.attempts == end.n)
 
 
 def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, retry_delay: timedelta) -> dict[str, Any]:
@@ -119,7 +124,9 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
     for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
         running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
         values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
-        tx.execute(batch_calls.update().where(running, ~unfinished).values(values))
+        done = batch_calls.update().where(running, ~unfinished).values(values).returning(batch_calls.c.batch_call_id)
+        completed = list(tx.execute(done).scalars())
+        outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
 
 
 def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, due_at: int | None = None) -> None:
@@ -148,6 +155,8 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, due_a
                 attempted_at=earlier.scalar_subquery(),
             )
         )
+    # Of who was dialled before; the end of the others is told by the cancelling of the batch call.
+    outbox.task_events(tx, [attempt.task_id for attempt in withdrawn if attempt.n > 1], now)
 
 
 _ATTEMPT_ENDED = (

@@ -19,7 +19,8 @@ from uvicorn.supervisors import Multiprocess
 
 from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.keys import LOCAL, KeyPair
+from batchcall_mcp.dialer.keys import KeyPair
+from batchcall_mcp.dialer.limiter import Limiter
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.listening import bound_socket, url_of
@@ -59,7 +60,7 @@ def serve(
             "started. Name a database with --database-url postgresql://…, or leave --workers out."
         )
     with bound_socket(host, port) as listening:
-        dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds)
+        dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings))
         store = dialer.store()
         _say_pair(store, given)
         if workers == 1:
@@ -79,7 +80,7 @@ def worker_app(settings: Settings, drain_seconds: float, prepare: Callable[[Sett
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True, name="batchcall-parent").start()
-    return EmbeddedDialer.of(settings, drain_seconds=drain_seconds).app
+    return EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings)).app
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -124,15 +125,6 @@ async def _serve(dialer: EmbeddedDialer, listening: socket.socket, url: str) -> 
 def _say_hello(url: str, workers: int) -> None:
     by = "" if workers == 1 else f", by {workers} processes"
     _say(f"Dialling through the simulated carrier{by}: no phone rings. {url}")
-
-
-def create_key(settings: Settings, organization_id: str = LOCAL) -> KeyPair:
-    """Make a key pair; it is not stored and cannot be shown again."""
-    store = EmbeddedDialer.of(settings).store()
-    pair = keys.new_pair()
-    keys.add(store, pair, organization_id)
-    store.close()
-    return pair
 
 
 def _given_pair(settings: Settings) -> KeyPair | None:
