@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import IO, Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.openapi.utils import get_openapi
@@ -64,7 +64,15 @@ class Face:
 @dataclass(frozen=True, slots=True)
 class _Asked:
     write: WriteRequest
-    body: bytes
+    received: envelope.Received
+
+    @property
+    def file(self) -> IO[bytes]:
+        return self.received.file
+
+    @property
+    def body(self) -> bytes:
+        return self.received.read()
 
 
 def _face(request: Request) -> Face:
@@ -98,15 +106,23 @@ Ops: TypeAlias = Annotated[Operations, Depends(_operations)]
 Caller: TypeAlias = Annotated[str, Depends(_caller)]
 
 
-async def _asked(
-    request: Request,
+async def _received(request: Request, _caller: Caller) -> AsyncIterator[envelope.Received]:
+    """Whose request it is comes first: nothing of a stranger's is kept."""
+    async for received in envelope.receive(request):
+        yield received
+
+
+Received: TypeAlias = Annotated[envelope.Received, Depends(_received)]
+
+
+def _asked(
+    received: Received,
     organization_id: Caller,
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="the same request with it takes effect once")
     ] = None,
 ) -> _Asked:
-    body = await envelope.read_body(request)
-    return _Asked(WriteRequest(organization_id, idempotency_key, envelope.fingerprint(request, body)), body)
+    return _Asked(WriteRequest(organization_id, idempotency_key, received.fingerprint), received)
 
 
 Write: TypeAlias = Annotated[_Asked, Depends(_asked)]
@@ -133,7 +149,7 @@ def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
 
 @_router.post("/batch-call", openapi_extra=_takes(BatchCallBody), **_ANSWERS)
 def create_batch_call(asked: Write, operations: Ops) -> JSONResponse:
-    return envelope.success(operations.create(asked.write, asked.body))
+    return envelope.success(operations.create(asked.write, asked.file))
 
 
 @_router.get("/batch-call/list", **_ANSWERS)
@@ -163,10 +179,8 @@ def list_batch_calls(
 
 
 @_router.post("/batch-call/list", openapi_extra=_takes(ListBody), **_ANSWERS)
-def list_batch_calls_filtered(
-    operations: Ops, organization_id: Caller, body: Annotated[bytes, Depends(envelope.read_body)]
-) -> JSONResponse:
-    return envelope.success(operations.find_filtered(organization_id, body))
+def list_batch_calls_filtered(operations: Ops, organization_id: Caller, received: Received) -> JSONResponse:
+    return envelope.success(operations.find_filtered(organization_id, received.read()))
 
 
 @_router.get("/batch-call/{batch_call_id}", **_ANSWERS)
@@ -176,12 +190,12 @@ def get_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str)
 
 @_router.put("/batch-call/{batch_call_id}", openapi_extra=_takes(BatchCallBody), **_ANSWERS)
 def update_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.replace(asked.write, batch_call_id, asked.body))
+    return envelope.success(operations.replace(asked.write, batch_call_id, asked.file))
 
 
 @_router.patch("/batch-call/{batch_call_id}", openapi_extra=_takes(BatchCallPatch), **_ANSWERS)
 def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.patch(asked.write, batch_call_id, asked.body))
+    return envelope.success(operations.patch(asked.write, batch_call_id, asked.file))
 
 
 @_router.delete("/batch-call/{batch_call_id}", **_ANSWERS)

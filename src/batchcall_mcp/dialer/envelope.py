@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +27,7 @@ from batchcall_mcp.errors import (
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+_IN_MEMORY: Final = 1024 * 1024
 
 _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
     AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
@@ -53,27 +56,38 @@ def failure(status: int, code: str, text: str) -> JSONResponse:
     )
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body.
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole body, in a file that is on disk if it is large; `fingerprint` makes two writes the same request."""
+
+    file: IO[bytes]
+    fingerprint: str
+
+    def read(self) -> bytes:
+        """All of it, where it is known to be small."""
+        self.file.seek(0)
+        return self.file.read()
+
+
+async def receive(request: Request) -> AsyncIterator[Received]:
+    """The body, until the request has been answered: a dependency.
 
     Raises:
         QuotaExceeded: it is larger than MAX_BODY_BYTES; the rest of it is not read.
     """
-    parts: list[bytes] = []
+    hashed = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), b"")))
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise QuotaExceeded(
-                f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed; send fewer tasks at once."
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-def fingerprint(request: Request, body: bytes) -> str:
-    """What makes two writes the same request."""
-    return hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
+    # A write of one network read goes to the page cache in microseconds; a thread for each would cost more.
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                raise QuotaExceeded(
+                    f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed; send fewer tasks at once."
+                )
+            hashed.update(part)
+            file.write(part)
+        yield Received(cast("IO[bytes]", file), hashed.hexdigest())
 
 
 def install(app: FastAPI) -> None:

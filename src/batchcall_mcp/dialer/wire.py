@@ -14,7 +14,11 @@ _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 _CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
 
 _E164: Final = r"^\+[1-9][0-9]{6,14}$"
+MOST_ALTERNATIVES: Final = 100
+"""Values of one filter."""
+_NO_NUL: Final = r"^[^\x00]*$"
 PATTERNS: Final = {
+    _NO_NUL: "holds a NUL character",
     _CLOCK: "is not a local time like 09:00",
     _CLOCK_OR_24: "is not a local time like 17:00, up to 24:00",
     _E164: "is not a number in E.164, like +14155550123",
@@ -25,7 +29,8 @@ PhoneNumber: TypeAlias = Annotated[str, Field(pattern=_E164, description="E.164"
 Moment: TypeAlias = Annotated[
     int | float | str, Field(description="Unix seconds or milliseconds (told apart by magnitude), or ISO 8601")
 ]
-Text: TypeAlias = Annotated[str, Field(max_length=255)]
+Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
+"""PostgreSQL keeps no NUL."""
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,12 @@ class BatchCallPatch(BaseModel):
     window: WindowIn | None = None
     quiet_hours: QuietHoursIn | None = None
     max_concurrency: Annotated[int | None, Field(ge=1, le=1000)] = None
+    calls_per_second: Annotated[
+        int | float | None, Field(gt=0, le=1000, description="calls started per second; unlimited if not given")
+    ] = None
+    expires_timestamp: Annotated[
+        Moment | None, Field(description="nothing is dialled from then on; a moment like trigger_timestamp")
+    ] = None
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
@@ -132,12 +143,20 @@ class BatchCallBody(BatchCallPatch):
     tasks: Annotated[list[TaskIn], Field(min_length=1)]
 
 
+class AppendBody(BaseModel):
+    """Tasks to add after those that are there."""
+
+    model_config = _STRICT
+
+    tasks: Annotated[list[TaskIn], Field(min_length=1)]
+
+
 class RetryBody(BaseModel):
     """Which finished tasks to dial again: those named, and all with one of these statuses."""
 
     model_config = _STRICT
 
-    task_ids: list[str] | None = None
+    task_ids: list[Text] | None = None
     task_status: (
         list[
             Literal[
@@ -167,9 +186,11 @@ class FilterCriteria(BaseModel):
 
     model_config = _STRICT
 
-    status: list[State] | None = None
-    agent_id: list[str] | None = None
-    name: Annotated[list[str] | None, Field(description="parts of names, case does not matter")] = None
+    status: Annotated[list[State] | None, Field(max_length=MOST_ALTERNATIVES)] = None
+    agent_id: Annotated[list[Text] | None, Field(max_length=MOST_ALTERNATIVES)] = None
+    name: Annotated[
+        list[Text] | None, Field(max_length=MOST_ALTERNATIVES, description="parts of names, case does not matter")
+    ] = None
     created_after: Moment | None = None
 
 
