@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from batchcall_mcp.dialer.openapi import allowed
 from batchcall_mcp.dialer.operations import Answer
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -109,10 +110,12 @@ def install(app: FastAPI) -> None:
         return failure(HTTPStatus.UNPROCESSABLE_ENTITY, told.code, told.message)
 
     @app.exception_handler(HTTPException)
-    async def _unrouted(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "error")
         answer = failure(error.status_code, code, f"{error.detail}. Nothing was changed.")
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = allowed(request.app.openapi(), request.url.path)
         return answer
 
     @app.exception_handler(Exception)
@@ -120,12 +123,3 @@ def install(app: FastAPI) -> None:
         text = "The dialer failed; whether anything was changed is not known. Look the batch call up."
         LOG.error("%s %s failed", request.method, request.url.path)
         return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", text)
-
-
-def problem_responses() -> dict[int | str, dict[str, Any]]:
-    """The error answers of every endpoint, for the OpenAPI document."""
-    schema = {"$ref": "#/components/schemas/ErrorEnvelope"}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}}
-        for status in (401, 404, 409, 413, 422)
-    }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
+from itertools import chain
 from typing import IO, Any, Final
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer import queries, rules, translation, writes
+from batchcall_mcp.dialer import export, queries, rules, translation, writes
 from batchcall_mcp.dialer.bodies import BodyReader
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.queries import BatchCallQuery
@@ -242,6 +243,19 @@ class Operations:
             "pagination": _pagination(page, limit, total),
         }
         return Answer("Batch call tasks retrieved successfully", data)
+
+    def find_attempts(self, organization_id: str, batch_call_id: str, task_id: str) -> Answer:
+        """Every attempt of a task."""
+        with self._open_store().reading() as tx:
+            queries.get(tx, organization_id, batch_call_id)
+            found = queries.attempts_of(tx, batch_call_id, task_id)
+        data = {"task_id": task_id, "attempts": [translation.attempt_json(row) for row in found]}
+        return Answer("Attempts retrieved successfully", data)
+
+    def export(self, organization_id: str, batch_call_id: str) -> Iterator[str]:
+        """Every task as CSV, piece by piece; whether there is such a batch call is known when this returns."""
+        pieces = export.lines(self._open_store, organization_id, batch_call_id)
+        return chain([next(pieces)], pieces)
 
     def account(self, organization_id: str) -> Answer:
         """Whose key this is, and what it can dial with: no list of numbers or agents is kept. Days are UTC days."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
+import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
@@ -238,6 +239,19 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
         "status": task.status.value,
         "dynamic_variables": json.loads(task.dynamic_variables) if task.dynamic_variables else {},
         **{name: iso(getattr(task, name)) for name in ("created_at", "due_at", "attempted_at", "completed_at")},
+    }
+
+
+def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
+    """A row of `attempts`; without an outcome it is in progress."""
+    return {
+        "n": row["n"],
+        "attempt_id": f"{row['task_id']}:{row['n']}",
+        "to_number": row["to_number"],
+        "started_at": iso(row["started_at"]),
+        "ended_at": iso(row["ended_at"]),
+        "outcome": row["outcome"],
+        "error_message": row["error_message"],
     }
 
 

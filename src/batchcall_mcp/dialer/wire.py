@@ -33,6 +33,10 @@ Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
 """PostgreSQL keeps no NUL."""
 
 
+SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
+SortOrder: TypeAlias = Literal["ascending", "descending"]
+
+
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
 class TaskIn:
     """One person to call."""
@@ -210,7 +214,5 @@ class ListBody(BaseModel):
 
     filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
     pagination: Pagination = Field(default_factory=Pagination)
-    sort_by: Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"] = (
-        "updated_at"
-    )
-    sort_order: Literal["ascending", "descending"] = "descending"
+    sort_by: SortBy = "updated_at"
+    sort_order: SortOrder = "descending"
