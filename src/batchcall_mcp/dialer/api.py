@@ -10,6 +10,7 @@ from typing import IO, Annotated, TypeAlias
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
+from pydantic import WithJsonSchema
 
 from batchcall_mcp import __version__
 from batchcall_mcp.dialer import envelope
@@ -42,6 +43,7 @@ from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import WriteRequest
 from batchcall_mcp.dialer.wire import (
+    MOMENT_SCHEMA,
     MOST_ALTERNATIVES,
     AppendBody,
     BatchCallBody,
@@ -168,7 +170,9 @@ def list_batch_calls(
     status: Annotated[list[State] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
     agent_id: Annotated[list[Text] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
     name: Annotated[list[Text] | None, Query(max_length=MOST_ALTERNATIVES, description="part of the name")] = None,
-    created_after_: Annotated[str | None, Query(alias="created_after")] = None,
+    created_after_: Annotated[
+        Annotated[str, WithJsonSchema(MOMENT_SCHEMA)] | None, Query(alias="created_after")
+    ] = None,
 ) -> JSONResponse:
     query = BatchCallQuery(
         status=tuple(status or ()),

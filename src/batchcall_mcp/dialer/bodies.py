@@ -119,9 +119,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
                     self._keep(value, count, later)
                 count += size
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            reason = _REASON.search(str(error))
-            told = reason[0].strip() if reason else "it is not UTF-8"
-            raise InvalidInput(NOT_VALID, [f"body: is not JSON: {told}"]) from None
+            raise InvalidInput(NOT_VALID, [f"body: {_reason(str(error))}"]) from None
         problems = Problems()
         first: list[NewTask] = []
         try:
@@ -142,6 +140,14 @@ class BodyReader(AbstractContextManager["BodyReader"]):
             problems.of(error, first_row)
         else:
             self._rows.write(to_json([_ROW(task) for task in checked]) + b"\n")
+
+
+def _reason(error: str) -> str:
+    """The parser's words without the piece of the body that it quotes."""
+    if "overflow" in error:
+        return "holds a number that does not fit in 64 bits"
+    found = _REASON.search(error)
+    return f"is not JSON: {found[0].strip() if found else 'it is not UTF-8'}"
 
 
 def _pieces(file: IO[bytes]) -> Iterator[tuple[str, Any, int]]:
