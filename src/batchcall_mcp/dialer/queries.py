@@ -118,7 +118,10 @@ def find_tasks(
 def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:
     """The next tasks of the list, with their positions."""
     query = sa.select(*_TASK_COLUMNS, tasks.c.position).where(
-        tasks.c.batch_call_id == batch_call_id, tasks.c.position > position
+        # Bounded above too (positions have no gaps): after a large upload PostgreSQL would sort all that come after.
+        tasks.c.batch_call_id == batch_call_id,
+        tasks.c.position > position,
+        tasks.c.position <= position + limit,
     )
     return tx.execute(query.order_by(tasks.c.position).limit(limit)).mappings().all()
 
