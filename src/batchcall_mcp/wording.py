@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 _QUOTED_LENGTH = 40
+# A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"\+[0-9]+")
+
+
+def harmless_cell(value: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value):
+        return "'" + value
+    return value
 
 
 def printable(text: str) -> str:

@@ -7,15 +7,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
 import httpx2
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.tables import metadata
+from tests.postgresql import postgresql_url
 
 ALWAYS = {"start": "00:00", "end": "24:00"}
 CALLER = "+14157774444"
@@ -153,8 +158,26 @@ async def caller(new_caller: NewCaller) -> AsyncIterator[Caller]:
         yield made
 
 
-@pytest.fixture
-async def desk(new_caller: NewCaller) -> AsyncIterator[Caller]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def desk(new_caller: NewCaller, request: pytest.FixtureRequest) -> AsyncIterator[Caller]:
     """A dialer whose engine is not running: nothing changes unless the test asks for it."""
-    async with new_caller(start=False) as made:
+    database = emptied_postgresql() if request.param == "postgresql" else None
+    async with new_caller(start=False, database=database) as made:
         yield made
+
+
+@cache
+def _postgresql() -> str:
+    url = postgresql_url()
+    Store.open(url).close()
+    return url
+
+
+def emptied_postgresql() -> str:
+    """One database for all tests of this process, empty: making one for each would take longer than the tests."""
+    url = _postgresql()
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as tx:
+        tx.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)} CASCADE"))
+    engine.dispose()
+    return url

@@ -24,6 +24,7 @@ ZONES = st.sampled_from(["America/Los_Angeles", "Europe/Berlin", "Asia/Kolkata",
 D, SCH, SENT, P, COM, CAN, F = State
 ALLOWED = {
     Action.EDIT: {D: D, SCH: SCH},
+    Action.APPEND: {D: D, SCH: SCH, SENT: SENT, P: P},
     Action.DRAFT: {D: D, SCH: D},
     Action.SCHEDULE: {D: SCH, SCH: SCH},
     Action.EXECUTE: {D: SENT, SCH: SENT},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ import anyio.to_thread
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask, TaskStatus
+from batchcall_mcp.wording import harmless_cell
 
 Format: TypeAlias = Literal["csv", "jsonl"]
 _COLUMNS = (
@@ -31,9 +31,6 @@ _COLUMNS = (
     "completed_at",
 )
 _IN_MEMORY = 4 * 1024 * 1024
-# A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-_NUMBER = re.compile(r"\+[0-9]+")
 
 
 async def export_to_file(
@@ -99,24 +96,18 @@ def _as_csv(spool: TextIO, variables: tuple[str, ...]) -> TextIO:
     own = tuple(name for name in variables if name not in _COLUMNS)
     out = _spool()
     writer = csv.writer(out)
-    writer.writerow([*_COLUMNS, *map(_harmless, own)])
+    writer.writerow([*_COLUMNS, *map(harmless_cell, own)])
     for line in spool:
         record = json.loads(line)
         values = record.get("dynamic_variables", {})
         writer.writerow(
             [
-                *(_harmless(record.get(name, "")) for name in _COLUMNS),
-                *(_harmless(values.get(name, "")) for name in own),
+                *(harmless_cell(record.get(name, "")) for name in _COLUMNS),
+                *(harmless_cell(values.get(name, "")) for name in own),
             ]
         )
     out.seek(0)
     return out
-
-
-def _harmless(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(value):
-        return "'" + value
-    return value
 
 
 def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path:

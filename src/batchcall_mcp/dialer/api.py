@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import IO, Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import APIKeyHeader
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import WithJsonSchema
 
 from batchcall_mcp import __version__
 from batchcall_mcp.dialer import envelope, health
+from batchcall_mcp.dialer.answers import (
+    Account,
+    Appended,
+    Attempts,
+    BatchCall,
+    BatchCalls,
+    Executed,
+    FilteredBatchCalls,
+    Retried,
+    Tasks,
+)
 from batchcall_mcp.dialer.limiter import Limiter
 from batchcall_mcp.dialer.metrics import CONTENT_TYPE as METRICS_TYPE
+from batchcall_mcp.dialer.openapi import (
+    CREATED,
+    FILTERED,
+    FOUND,
+    LISTED,
+    READ,
+    WRITTEN,
+    answers,
+    exported,
+    openapi_of,
+    problems,
+    takes,
+)
 from batchcall_mcp.dialer.operations import Operations, created_after
 from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import WriteRequest
-from batchcall_mcp.dialer.wire import BatchCallBody, BatchCallPatch, ListBody, RetryBody
+from batchcall_mcp.dialer.wire import (
+    MOMENT_SCHEMA,
+    MOST_ALTERNATIVES,
+    AppendBody,
+    BatchCallBody,
+    BatchCallPatch,
+    ListBody,
+    RetryBody,
+    SortBy,
+    SortOrder,
+    Text,
+)
 from batchcall_mcp.errors import AuthenticationFailed
 from batchcall_mcp.model import TaskStatus
 
 Verify: TypeAlias = Callable[[str, str], str | None]
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
-
-
-class Envelope(BaseModel):
-    """Every success."""
-
-    message: str
-    status: Literal["success"]
-    error: None
-    data: dict[str, Any] | None
-
-
-class ErrorEnvelope(BaseModel):
-    """Every error; `code` is stable."""
-
-    message: str
-    status: Literal["error"]
-    error: str
-    code: str
-    data: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,15 @@ class Face:
 @dataclass(frozen=True, slots=True)
 class _Asked:
     write: WriteRequest
-    body: bytes
+    received: envelope.Received
+
+    @property
+    def file(self) -> IO[bytes]:
+        return self.received.file
+
+    @property
+    def body(self) -> bytes:
+        return self.received.read()
 
 
 def _face(request: Request) -> Face:
@@ -107,26 +128,28 @@ Ops: TypeAlias = Annotated[Operations, Depends(_operations)]
 Caller: TypeAlias = Annotated[str, Depends(_caller)]
 
 
-async def _asked(
-    request: Request,
+async def _received(request: Request, _caller: Caller) -> AsyncIterator[envelope.Received]:
+    """Whose request it is comes first: nothing of a stranger's is kept."""
+    async for received in envelope.receive(request):
+        yield received
+
+
+Received: TypeAlias = Annotated[envelope.Received, Depends(_received)]
+
+
+def _asked(
+    received: Received,
     organization_id: Caller,
     idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=255, description="the same request with it takes effect once")
+        str | None,
+        Header(pattern=r"^[\x20-\x7e]{1,255}$", description="the same request with it takes effect once"),
     ] = None,
 ) -> _Asked:
-    body = await envelope.read_body(request)
-    return _Asked(WriteRequest(organization_id, idempotency_key, envelope.fingerprint(request, body)), body)
+    return _Asked(WriteRequest(organization_id, idempotency_key, received.fingerprint), received)
 
 
 Write: TypeAlias = Annotated[_Asked, Depends(_asked)]
-_ANSWERS: Final[dict[str, Any]] = {"response_model": Envelope, "responses": envelope.problem_responses()}
 _router = APIRouter()
-
-
-def _takes(body: type[BaseModel]) -> dict[str, Any]:
-    """Bodies are read in worker threads, not by FastAPI on the event loop, so their shape is told to it here."""
-    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
@@ -137,27 +160,29 @@ def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
     envelope.install(app)
     app.include_router(_router)
     health.install(app, face.operations.open_store, face.engine_state)
-    app.openapi = _openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
+    app.openapi = openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
     return app
 
 
-@_router.post("/batch-call", openapi_extra=_takes(BatchCallBody), **_ANSWERS)
+@_router.post("/batch-call", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CREATED))
 def create_batch_call(asked: Write, operations: Ops) -> JSONResponse:
-    return envelope.success(operations.create(asked.write, asked.body))
+    return envelope.success(operations.create(asked.write, asked.file))
 
 
-@_router.get("/batch-call/list", **_ANSWERS)
+@_router.get("/batch-call/list", **answers(BatchCalls, *FOUND))
 def list_batch_calls(
     operations: Ops,
     organization_id: Caller,
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     sort_by: SortBy = "updated_at",
-    sort_order: Literal["ascending", "descending"] = "descending",
-    status: Annotated[list[State] | None, Query()] = None,
-    agent_id: Annotated[list[str] | None, Query()] = None,
-    name: Annotated[list[str] | None, Query(description="part of the name")] = None,
-    created_after_: Annotated[str | None, Query(alias="created_after")] = None,
+    sort_order: SortOrder = "descending",
+    status: Annotated[list[State] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
+    agent_id: Annotated[list[Text] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
+    name: Annotated[list[Text] | None, Query(max_length=MOST_ALTERNATIVES, description="part of the name")] = None,
+    created_after_: Annotated[
+        Annotated[str, WithJsonSchema(MOMENT_SCHEMA)] | None, Query(alias="created_after")
+    ] = None,
 ) -> JSONResponse:
     query = BatchCallQuery(
         status=tuple(status or ()),
@@ -172,42 +197,40 @@ def list_batch_calls(
     return envelope.success(operations.find(organization_id, query))
 
 
-@_router.post("/batch-call/list", openapi_extra=_takes(ListBody), **_ANSWERS)
-def list_batch_calls_filtered(
-    operations: Ops, organization_id: Caller, body: Annotated[bytes, Depends(envelope.read_body)]
-) -> JSONResponse:
-    return envelope.success(operations.find_filtered(organization_id, body))
+@_router.post("/batch-call/list", openapi_extra=takes(ListBody), **answers(FilteredBatchCalls, *FILTERED))
+def list_batch_calls_filtered(operations: Ops, organization_id: Caller, received: Received) -> JSONResponse:
+    return envelope.success(operations.find_filtered(organization_id, received.read()))
 
 
-@_router.get("/batch-call/{batch_call_id}", **_ANSWERS)
+@_router.get("/batch-call/{batch_call_id}", **answers(BatchCall, *READ))
 def get_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.get(organization_id, batch_call_id))
 
 
-@_router.put("/batch-call/{batch_call_id}", openapi_extra=_takes(BatchCallBody), **_ANSWERS)
+@_router.put("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *WRITTEN))
 def update_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.replace(asked.write, batch_call_id, asked.body))
+    return envelope.success(operations.replace(asked.write, batch_call_id, asked.file))
 
 
-@_router.patch("/batch-call/{batch_call_id}", openapi_extra=_takes(BatchCallPatch), **_ANSWERS)
+@_router.patch("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallPatch), **answers(BatchCall, *WRITTEN))
 def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.patch(asked.write, batch_call_id, asked.body))
+    return envelope.success(operations.patch(asked.write, batch_call_id, asked.file))
 
 
-@_router.delete("/batch-call/{batch_call_id}", **_ANSWERS)
+@_router.delete("/batch-call/{batch_call_id}", **answers(None, *WRITTEN))
 def delete_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.delete(asked.write, batch_call_id))
 
 
-@_router.get("/batch-call/{batch_call_id}/tasks", **_ANSWERS)
+@_router.get("/batch-call/{batch_call_id}/tasks", **answers(Tasks, *LISTED))
 def list_tasks(
     operations: Ops,
     organization_id: Caller,
     batch_call_id: str,
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    status: Annotated[list[TaskStatus] | None, Query()] = None,
-    to_number: str | None = None,
+    status: Annotated[list[TaskStatus] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
+    to_number: Text | None = None,
 ) -> JSONResponse:
     return envelope.success(
         operations.find_tasks(
@@ -221,32 +244,50 @@ def list_tasks(
     )
 
 
-@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=_takes(RetryBody), **_ANSWERS)
+@_router.post("/batch-call/{batch_call_id}/tasks", openapi_extra=takes(AppendBody), **answers(Appended, *WRITTEN))
+def append_tasks(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return envelope.success(operations.append(asked.write, batch_call_id, asked.file))
+
+
+@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(Attempts, *READ))
+def list_attempts(operations: Ops, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
+    return envelope.success(operations.find_attempts(organization_id, batch_call_id, task_id))
+
+
+@_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
+def export_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
+    pieces = operations.export(organization_id, batch_call_id)
+    # It is there, so that its id is one that the dialer made: harmless as a file name.
+    named = {"Content-Disposition": f'attachment; filename="{batch_call_id}.csv"'}
+    return StreamingResponse(pieces, media_type="text/csv", headers=named)
+
+
+@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=takes(RetryBody), **answers(Retried, *WRITTEN))
 def retry_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.retry(asked.write, batch_call_id, asked.body))
 
 
-@_router.post("/batch-call/{batch_call_id}/execute", **_ANSWERS)
+@_router.post("/batch-call/{batch_call_id}/execute", **answers(Executed, *WRITTEN))
 def execute_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.move(asked.write, batch_call_id, Action.EXECUTE))
 
 
-@_router.post("/batch-call/{batch_call_id}/pause", **_ANSWERS)
+@_router.post("/batch-call/{batch_call_id}/pause", **answers(BatchCall, *WRITTEN))
 def pause_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.move(asked.write, batch_call_id, Action.PAUSE))
 
 
-@_router.post("/batch-call/{batch_call_id}/resume", **_ANSWERS)
+@_router.post("/batch-call/{batch_call_id}/resume", **answers(BatchCall, *WRITTEN))
 def resume_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.move(asked.write, batch_call_id, Action.RESUME))
 
 
-@_router.post("/batch-call/{batch_call_id}/cancel", **_ANSWERS)
+@_router.post("/batch-call/{batch_call_id}/cancel", **answers(BatchCall, *WRITTEN))
 def cancel_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.move(asked.write, batch_call_id, Action.CANCEL))
 
 
-@_router.get("/account", **_ANSWERS)
+@_router.get("/account", **answers(Account, 401))
 def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
     return envelope.success(operations.account(organization_id))
 
@@ -254,7 +295,7 @@ def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
 @_router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {METRICS_TYPE: {}}}, **envelope.problem_responses()},
+    responses={200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}, **problems(401)},
 )
 def get_metrics(operations: Ops, organization_id: Caller) -> Response:
     return Response(operations.metrics(organization_id), media_type=METRICS_TYPE)
@@ -265,21 +306,3 @@ def _number_or_text(value: str | None) -> float | str | None:
         return None if value is None else float(value)
     except ValueError:
         return value
-
-
-def _openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, bodies = models_json_schema(
-                [
-                    (model, "validation")
-                    for model in (BatchCallBody, BatchCallPatch, ListBody, RetryBody, ErrorEnvelope)
-                ],
-                ref_template="#/components/schemas/{model}",
-            )
-            document["components"]["schemas"].update(bodies["$defs"])
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    return openapi

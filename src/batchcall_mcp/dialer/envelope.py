@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from batchcall_mcp.dialer.openapi import allowed
 from batchcall_mcp.dialer.operations import Answer
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -26,6 +29,7 @@ from batchcall_mcp.errors import (
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+_IN_MEMORY: Final = 1024 * 1024
 
 _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
     AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
@@ -55,27 +59,38 @@ def failure(status: int, code: str, text: str) -> JSONResponse:
     )
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body.
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole body, in a file that is on disk if it is large; `fingerprint` makes two writes the same request."""
+
+    file: IO[bytes]
+    fingerprint: str
+
+    def read(self) -> bytes:
+        """All of it, where it is known to be small."""
+        self.file.seek(0)
+        return self.file.read()
+
+
+async def receive(request: Request) -> AsyncIterator[Received]:
+    """The body, until the request has been answered: a dependency.
 
     Raises:
         QuotaExceeded: it is larger than MAX_BODY_BYTES; the rest of it is not read.
     """
-    parts: list[bytes] = []
+    hashed = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), b"")))
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise QuotaExceeded(
-                f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed; send fewer tasks at once."
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-def fingerprint(request: Request, body: bytes) -> str:
-    """What makes two writes the same request."""
-    return hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
+    # A write of one network read goes to the page cache in microseconds; a thread for each would cost more.
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                raise QuotaExceeded(
+                    f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed; send fewer tasks at once."
+                )
+            hashed.update(part)
+            file.write(part)
+        yield Received(cast("IO[bytes]", file), hashed.hexdigest())
 
 
 def install(app: FastAPI) -> None:
@@ -100,10 +115,12 @@ def install(app: FastAPI) -> None:
         return failure(HTTPStatus.UNPROCESSABLE_ENTITY, told.code, told.message)
 
     @app.exception_handler(HTTPException)
-    async def _unrouted(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "error")
         answer = failure(error.status_code, code, f"{error.detail}. Nothing was changed.")
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = allowed(request.app.openapi(), request.url.path)
         return answer
 
     @app.exception_handler(Exception)
@@ -111,12 +128,3 @@ def install(app: FastAPI) -> None:
         text = "The dialer failed; whether anything was changed is not known. Look the batch call up."
         LOG.error("%s %s failed", request.method, request.url.path)
         return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", text)
-
-
-def problem_responses() -> dict[int | str, dict[str, Any]]:
-    """The error answers of every endpoint, for the OpenAPI document."""
-    schema = {"$ref": "#/components/schemas/ErrorEnvelope"}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}}
-        for status in (401, 404, 409, 413, 422, 429)
-    }

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
+from batchcall_mcp.dialer import answers
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.errors import ConfigurationError
 
@@ -53,11 +54,11 @@ def install(
         return looking.result() if done else _SLOW
 
     # Both run on the event loop, so that they answer also when every worker thread waits for the database.
-    @app.get("/healthz")
+    @app.get("/healthz", response_model=answers.Health)
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "engine": engine_state()}
 
-    @app.get("/readyz", responses={503: {"description": "Not ready; `code` says why"}})
+    @app.get("/readyz", response_model=answers.Health, responses={503: {"model": answers.Unready}})
     async def readyz() -> JSONResponse:
         problem = await ready()
         told: dict[str, Any] = {"status": "ok", "engine": engine_state()}

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Final
+from itertools import chain
+from typing import IO, Any, Final
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer import metrics, queries, rules, translation, writes
+from batchcall_mcp.dialer import export, metrics, queries, rules, translation, writes
+from batchcall_mcp.dialer.bodies import BodyReader
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, to_ms
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import Store, WriteRequest
-from batchcall_mcp.dialer.wire import BatchCallBody, BatchCallPatch, ListBody, RetryBody
+from batchcall_mcp.dialer.wire import AppendBody, BatchCallBody, BatchCallPatch, ListBody, RetryBody
 from batchcall_mcp.model import CallingWindow, TaskStatus
 
 DEFAULT_CONCURRENCY: Final = 10
@@ -33,6 +35,7 @@ _LAUNCHES: Final = {
 }
 _CREATE: Final = TypeAdapter(BatchCallBody)
 _PATCH: Final = TypeAdapter(BatchCallPatch)
+_APPEND: Final = TypeAdapter(AppendBody)
 _RETRY: Final = TypeAdapter(RetryBody)
 _LIST: Final = TypeAdapter(ListBody)
 
@@ -68,52 +71,73 @@ class Operations:
         self._default_window = default_window
         self._written = written
 
-    def create(self, write: WriteRequest, body: bytes) -> Answer:
+    def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
         """Store a new batch call; a draft unless it says when to dial."""
-        asked = translation.parse(_CREATE, body)
-        tasks = translation.new_tasks(asked.tasks, asked.from_number)
-        columns = self._whole(asked)
+        with BodyReader() as reader:
+            read = reader.read(_CREATE, body)
+            columns = self._whole(read.asked)
 
-        def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            record = writes.create(tx, write.organization_id, columns, tasks, self._now())
-            return self._told(tx, "Batch call created successfully", record)
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                tasks = read.tasks(read.asked.from_number)
+                record = writes.create(tx, write.organization_id, columns, tasks, self._now())
+                return self._told(tx, "Batch call created successfully", record)
 
-        return self._run(write, effect)
+            return self._run(write, effect)
 
-    def replace(self, write: WriteRequest, batch_call_id: str, body: bytes) -> Answer:
+    def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes]) -> Answer:
         """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
-        asked = translation.parse(_CREATE, body)
-        tasks = translation.new_tasks(asked.tasks, asked.from_number)
-        columns = self._whole(asked)
+        with BodyReader() as reader:
+            read = reader.read(_CREATE, body)
+            columns = self._whole(read.asked)
 
-        def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
-            rules.transition(Action.EDIT, before.status)
-            rules.transition(_LAUNCHES[columns["status"]], before.status)
-            record = writes.update(tx, before, translation.filled(columns), tasks, self._now())
-            return self._told(tx, "Batch call updated successfully", record)
-
-        return self._run(write, effect)
-
-    def patch(self, write: WriteRequest, batch_call_id: str, body: bytes) -> Answer:
-        """Change what is given. The name may change in any state, everything else only before the start."""
-        asked = translation.parse(_PATCH, body)
-        columns = translation.columns(asked, default_window=None, default_concurrency=None)
-
-        def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
-            from_number = asked.from_number or before.from_number
-            tasks = translation.new_tasks(asked.tasks, from_number) if asked.tasks else None
-            launch, times = translation.launch_columns(asked, before)
-            changes = columns | times
-            if tasks or changes.keys() - {"name"}:
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
                 rules.transition(Action.EDIT, before.status)
-            if launch is not None:
-                rules.transition(_LAUNCHES[launch.state], before.status)
-            record = writes.update(tx, before, changes, tasks, self._now()) if tasks or changes else before
-            return self._told(tx, "Batch call updated successfully", record)
+                rules.transition(_LAUNCHES[columns["status"]], before.status)
+                tasks = read.tasks(read.asked.from_number)
+                record = writes.update(tx, before, translation.filled(columns), tasks, self._now())
+                return self._told(tx, "Batch call updated successfully", record)
 
-        return self._run(write, effect)
+            return self._run(write, effect)
+
+    def patch(self, write: WriteRequest, batch_call_id: str, body: IO[bytes]) -> Answer:
+        """Change what is given. The name may change in any state, everything else only before the start."""
+        with BodyReader() as reader:
+            read = reader.read(_PATCH, body)
+            asked = read.asked
+            columns = translation.columns(asked, default_window=None, default_concurrency=None)
+
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+                launch, times = translation.launch_columns(asked, before)
+                changes = columns | times
+                if read.task_count or changes.keys() - {"name"}:
+                    rules.transition(Action.EDIT, before.status)
+                if launch is not None:
+                    rules.transition(_LAUNCHES[launch.state], before.status)
+                if times:
+                    expires_at = times.get("expires_at", before.expires_at)
+                    state, at = times.get("status", before.status), times.get("scheduled_at", before.scheduled_at)
+                    rules.check_expiry(state, scheduled_at=at, expires_at=expires_at, now=self._now())
+                tasks = read.tasks(asked.from_number or before.from_number) if read.task_count else None
+                if tasks or changes:
+                    before = writes.update(tx, before, changes, tasks, self._now())
+                return self._told(tx, "Batch call updated successfully", before)
+
+            return self._run(write, effect)
+
+    def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes]) -> Answer:
+        """Add tasks after the last one, as long as it is not over."""
+        with BodyReader() as reader:
+            read = reader.read(_APPEND, body)
+
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+                tasks = read.tasks(before.from_number)
+                record = writes.append(tx, before, tasks, self._now())
+                return self._told(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
+
+            return self._run(write, effect)
 
     def move(self, write: WriteRequest, batch_call_id: str, action: Action) -> Answer:
         """Execute, pause, resume or cancel."""
@@ -220,6 +244,19 @@ class Operations:
         }
         return Answer("Batch call tasks retrieved successfully", data)
 
+    def find_attempts(self, organization_id: str, batch_call_id: str, task_id: str) -> Answer:
+        """Every attempt of a task."""
+        with self._open_store().reading() as tx:
+            queries.get(tx, organization_id, batch_call_id)
+            found = queries.attempts_of(tx, batch_call_id, task_id)
+        data = {"task_id": task_id, "attempts": [translation.attempt_json(row) for row in found]}
+        return Answer("Attempts retrieved successfully", data)
+
+    def export(self, organization_id: str, batch_call_id: str) -> Iterator[str]:
+        """Every task as CSV, piece by piece; whether there is such a batch call is known when this returns."""
+        pieces = export.lines(self._open_store, organization_id, batch_call_id)
+        return chain([next(pieces)], pieces)
+
     def account(self, organization_id: str) -> Answer:
         """Whose key this is, and what it can dial with: no list of numbers or agents is kept. Days are UTC days."""
         opened = self._open_store()
@@ -250,6 +287,9 @@ class Operations:
             asked, default_window=self._default_window, default_concurrency=DEFAULT_CONCURRENCY
         )
         _, times = translation.launch_columns(asked, None)
+        rules.check_expiry(
+            times["status"], scheduled_at=times["scheduled_at"], expires_at=times.get("expires_at"), now=self._now()
+        )
         return columns | times
 
     def _told(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.dialer.wire import SortBy, SortOrder
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus
 
@@ -29,10 +30,8 @@ class BatchCallQuery:
     created_after: int | None = None
     page: int = 0
     limit: int = 20
-    sort_by: Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"] = (
-        "updated_at"
-    )
-    sort_order: Literal["ascending", "descending"] = "descending"
+    sort_by: SortBy = "updated_at"
+    sort_order: SortOrder = "descending"
 
 
 def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bool = False) -> BatchCallRecord:
@@ -44,7 +43,9 @@ def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bo
     query = sa.select(batch_calls).where(
         batch_calls.c.batch_call_id == batch_call_id, batch_calls.c.organization_id == organization_id
     )
-    row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    # PostgreSQL takes no NUL, not even to look for.
+    found = None if "\0" in batch_call_id else tx.execute(query.with_for_update() if lock else query)
+    row = None if found is None else found.mappings().one_or_none()
     if row is None:
         raise NotFound(f"There is no batch call {batch_call_id!r} in this organization. Nothing was changed.")
     return BatchCallRecord.of(row)
@@ -112,6 +113,30 @@ def find_tasks(
         sa.select(*_TASK_COLUMNS).where(*conditions).order_by(tasks.c.position).limit(limit).offset(page * limit)
     ).mappings()
     return [TaskRecord(**(dict(row) | {"status": TaskStatus(row["status"])})) for row in rows], total
+
+
+def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:
+    """The next tasks of the list, with their positions."""
+    query = sa.select(*_TASK_COLUMNS, tasks.c.position).where(
+        # Bounded above too (positions have no gaps): after a large upload PostgreSQL would sort all that come after.
+        tasks.c.batch_call_id == batch_call_id,
+        tasks.c.position > position,
+        tasks.c.position <= position + limit,
+    )
+    return tx.execute(query.order_by(tasks.c.position).limit(limit)).mappings().all()
+
+
+def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence[sa.RowMapping]:
+    """The attempts of a task, oldest first.
+
+    Raises:
+        NotFound: it is no task of this batch call.
+    """
+    known = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == batch_call_id, tasks.c.task_id == task_id)
+    if "\0" in task_id or tx.execute(known).one_or_none() is None:
+        raise NotFound(f"There is no task {task_id!r} in this batch call. Nothing was changed.")
+    query = sa.select(attempts).where(attempts.c.batch_call_id == batch_call_id, attempts.c.task_id == task_id)
+    return tx.execute(query.order_by(attempts.c.n)).mappings().all()
 
 
 def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:

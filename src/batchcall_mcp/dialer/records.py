@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
@@ -45,6 +45,14 @@ class NewTask:
     dynamic_variables: str | None = None
     max_retries: int | None = None
     timezone: str | None = None
+
+
+class NewTasks(Protocol):
+    """A task list that need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NewTask]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

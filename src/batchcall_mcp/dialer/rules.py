@@ -39,6 +39,7 @@ class Action(StrEnum):
     """What can be asked of a batch call, in the words of an error text."""
 
     EDIT = "change"
+    APPEND = "add tasks to"
     DRAFT = "unschedule"
     SCHEDULE = "schedule"
     EXECUTE = "execute"
@@ -57,6 +58,9 @@ def _to(target: State, *sources: State) -> Mapping[State, State]:
 TRANSITIONS: Final[Mapping[Action, Mapping[State, State]]] = MappingProxyType(
     {
         Action.EDIT: MappingProxyType({State.DRAFT: State.DRAFT, State.SCHEDULED: State.SCHEDULED}),
+        Action.APPEND: MappingProxyType(
+            {state: state for state in (State.DRAFT, State.SCHEDULED, State.SENT, State.PAUSED)}
+        ),
         Action.DRAFT: _to(State.DRAFT, State.DRAFT, State.SCHEDULED),
         Action.SCHEDULE: _to(State.SCHEDULED, State.DRAFT, State.SCHEDULED),
         Action.EXECUTE: _to(State.SENT, State.DRAFT, State.SCHEDULED),
@@ -122,6 +126,24 @@ def launch(
     if status is State.SCHEDULED or trigger_at is not None:
         return Launch(State.SCHEDULED, at)
     return Launch(State.DRAFT, at)
+
+
+def check_expiry(state: State, *, scheduled_at: int | None, expires_at: int | None, now: int) -> None:
+    """A batch call must be able to dial before it expires; a draft may be past it until it is launched.
+
+    All moments in one unit.
+
+    Raises:
+        InvalidInput: it would expire before its time, or has expired while something would dial.
+    """
+    if expires_at is None:
+        return
+    if state is not State.SENT and scheduled_at is not None and expires_at <= scheduled_at:
+        raise InvalidInput("expires_timestamp: must be after the scheduled time. Nothing was changed.")
+    if state is not State.DRAFT and expires_at <= now:
+        raise InvalidInput(
+            "expires_timestamp: has passed, so that nothing would be dialled. Nothing was changed; give a later one."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

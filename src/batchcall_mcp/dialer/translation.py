@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
+import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
@@ -19,6 +20,7 @@ from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.wire import PATTERNS, BatchCallPatch, QuietHoursIn, TaskIn, WindowIn
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallingWindow, TaskStatus
+from batchcall_mcp.wording import shortened
 
 MAX_VARIABLES_BYTES: Final = 5 * 1024
 SHOWN_PROBLEMS: Final = 20
@@ -26,12 +28,58 @@ SHOWN_PROBLEMS: Final = 20
 _MILLISECONDS_FROM: Final = 100_000_000_000
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _NOTHING: Final = "Nothing was changed."
+NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
+_LONGEST_PLACE: Final = 200
 
 T = TypeVar("T")
 
 
+class Problems:
+    """What is wrong with a request, however much of it is: the first ones in words, the others counted."""
+
+    def __init__(self) -> None:
+        self._shown: list[str] = []
+        self._more = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._shown)
+
+    def add(self, problem: str) -> None:
+        """One more, with its field and row."""
+        if len(self._shown) < SHOWN_PROBLEMS:
+            self._shown.append(problem)
+        else:
+            self._more += 1
+
+    def of(self, error: ValidationError, first_row: int | None = None) -> None:
+        """Those of a body, or of the tasks from `first_row` on; values are not repeated."""
+        found = error.errors(include_url=False, include_input=False)
+        for problem in found[:SHOWN_PROBLEMS]:
+            place = problem["loc"]
+            if first_row is not None:
+                place = ("tasks", first_row + int(place[0]), *place[1:])
+            name = shortened(".".join(map(str, place)), _LONGEST_PLACE) or "body"
+            self.add(f"{name}: {_plain(problem)}")
+        self._more += max(0, len(found) - SHOWN_PROBLEMS)
+
+    def extend(self, later: Problems) -> None:
+        """Those of `later` after these."""
+        for problem in later._shown:
+            self.add(problem)
+        self._more += later._more
+
+    def told(self) -> InvalidInput:
+        """As the error that names them."""
+        return InvalidInput(NOT_VALID, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
+
+    def raise_any(self) -> None:
+        """Go on only if there is none."""
+        if self:
+            raise self.told()
+
+
 def parse(shape: TypeAdapter[T], body: bytes) -> T:
-    """Read a JSON body.
+    """Read a small JSON body.
 
     Raises:
         InvalidInput: naming each field that is wrong, not known or missing.
@@ -44,14 +92,9 @@ def parse(shape: TypeAdapter[T], body: bytes) -> T:
 
 def invalid(error: ValidationError) -> InvalidInput:
     """The problems of a body, each with its field; values are not repeated."""
-    found = error.errors(include_url=False, include_input=False)
-    problems = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {_plain(problem)}"
-        for problem in found[:SHOWN_PROBLEMS]
-    ]
-    if len(found) > SHOWN_PROBLEMS:
-        problems.append(f"… and {len(found) - SHOWN_PROBLEMS} more")
-    return InvalidInput(f"The request is not valid. {_NOTHING}", problems)
+    problems = Problems()
+    problems.of(error)
+    return problems.told()
 
 
 def _plain(problem: ErrorDetails) -> str:
@@ -94,7 +137,7 @@ def columns(
     """The columns of `batch_calls` that a body sets; the defaults fill a whole one (None: leave it out)."""
     given: dict[str, Any] = {
         name: getattr(body, name)
-        for name in ("name", "from_number", "agent_id", "timezone", "max_concurrency", "retry_of")
+        for name in ("name", "from_number", "agent_id", "timezone", "max_concurrency", "calls_per_second", "retry_of")
         if getattr(body, name) is not None
     }
     if body.timezone is not None:
@@ -128,28 +171,15 @@ def _window(window: WindowIn | None, quiet: QuietHoursIn | None) -> CallingWindo
     return None
 
 
-def new_tasks(tasks: Iterable[TaskIn], from_number: str) -> list[NewTask]:
-    """The tasks of a body, checked as far as their shape does not.
-
-    Raises:
-        InvalidInput: naming each row: it calls from_number itself, its timezone, or too many variables.
-    """
+def new_tasks(tasks: Iterable[TaskIn], first_row: int, problems: Problems) -> list[NewTask]:
+    """Tasks of a body from `first_row` on; what their shape does not check goes to `problems`, with its row."""
     made: list[NewTask] = []
-    problems: list[str] = []
-    known_zones: set[str] = set()
-    for row, task in enumerate(tasks):
+    for row, task in enumerate(tasks, first_row):
         variables = _variables(task)
-        if task.to_number == from_number:
-            problems.append(f"tasks.{row}.to_number: is the from_number")
         if variables is not None and len(variables.encode()) > MAX_VARIABLES_BYTES:
-            problems.append(f"tasks.{row}.dynamic_variables: more than {MAX_VARIABLES_BYTES} bytes of JSON")
-        if task.timezone is not None and task.timezone not in known_zones:
-            if calling_hours.is_timezone(task.timezone):
-                known_zones.add(task.timezone)
-            else:
-                problems.append(f"tasks.{row}.timezone: is not the IANA name of a time zone")
-        if len(problems) >= SHOWN_PROBLEMS:
-            break
+            problems.add(f"tasks.{row}.dynamic_variables: more than {MAX_VARIABLES_BYTES} bytes of JSON")
+        if task.timezone is not None and not calling_hours.is_timezone(task.timezone):
+            problems.add(f"tasks.{row}.timezone: is not the IANA name of a time zone")
         made.append(
             NewTask(
                 to_number=task.to_number,
@@ -159,8 +189,6 @@ def new_tasks(tasks: Iterable[TaskIn], from_number: str) -> list[NewTask]:
                 timezone=task.timezone,
             )
         )
-    if problems:
-        raise InvalidInput(f"The request is not valid. {_NOTHING}", problems)
     return made
 
 
@@ -195,6 +223,8 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
         "counts": {status.value: counts.of(status) for status in TaskStatus if status is not TaskStatus.UNKNOWN},
         "window": record.window,
         "max_concurrency": record.max_concurrency,
+        "calls_per_second": record.calls_per_second,
+        "expires_timestamp": record.expires_at,
         "retry_config": record.retry_config,
         "retry_rules": record.retry_rules,
         "retry_of": record.retry_of,
@@ -212,6 +242,19 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
     }
 
 
+def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
+    """A row of `attempts`; without an outcome it is in progress."""
+    return {
+        "n": row["n"],
+        "attempt_id": f"{row['task_id']}:{row['n']}",
+        "to_number": row["to_number"],
+        "started_at": iso(row["started_at"]),
+        "ended_at": iso(row["ended_at"]),
+        "outcome": row["outcome"],
+        "error_message": row["error_message"],
+    }
+
+
 def iso(milliseconds: int | None) -> str | None:
     """ISO 8601 in UTC, for what the dialect gives as text."""
     return None if milliseconds is None else from_ms(milliseconds).isoformat(timespec="milliseconds")
@@ -220,19 +263,22 @@ def iso(milliseconds: int | None) -> str | None:
 def launch_columns(body: BatchCallPatch, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:
     """What a body says about when to dial, and the columns that follow. None: a partial update that does not say."""
     zone = calling_hours.check_timezone(body.timezone) if body.timezone else before.timezone if before else None
+    columns: dict[str, Any] = {}
+    if body.expires_timestamp is not None:
+        columns["expires_at"] = to_ms(moment(body.expires_timestamp, zone, "expires_timestamp"))
     trigger = None if body.trigger_timestamp is None else moment(body.trigger_timestamp, zone)
     says_nothing = body.status is None and not body.send_now and trigger is None
     if before is not None and says_nothing:
-        return None, {}
+        return None, columns
     stored = from_ms(before.scheduled_at) if before is not None and before.scheduled_at is not None else None
     launch = rules.launch(
         State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
     )
     at = to_ms(launch.scheduled_at) if launch.scheduled_at else None
-    return launch, {"status": launch.state, "scheduled_at": at}
+    return launch, {**columns, "status": launch.state, "scheduled_at": at}
 
 
 def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a whole update: what it does not give is taken back."""
-    emptied = dict.fromkeys(("name", "agent_id", "timezone", "retry_config", "retry_rules", "retry_of"))
-    return {**emptied, **columns}
+    taken_back = "name agent_id timezone retry_config retry_rules retry_of calls_per_second expires_at"
+    return {**dict.fromkeys(taken_back.split()), **columns}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 from batchcall_mcp.dialer import envelope
-from batchcall_mcp.dialer.api import Caller, Envelope, Write
+from batchcall_mcp.dialer.answers import Deliveries, Delivery, NewWebhook, Webhooks
+from batchcall_mcp.dialer.api import Caller, Write
+from batchcall_mcp.dialer.openapi import CREATED, LISTED, WRITTEN, answers, takes
 from batchcall_mcp.dialer.webhooks import WebhookBody, WebhookOperations
 
-_ANSWERS: Final[dict[str, Any]] = {"response_model": Envelope, "responses": envelope.problem_responses()}
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": WebhookBody.model_json_schema()}}}
-}
 _router = APIRouter()
 
 
@@ -32,22 +30,22 @@ def _operations(request: Request) -> WebhookOperations:
 Ops: TypeAlias = Annotated[WebhookOperations, Depends(_operations)]
 
 
-@_router.post("/webhooks", openapi_extra=_BODY, **_ANSWERS)
+@_router.post("/webhooks", openapi_extra=takes(WebhookBody), **answers(NewWebhook, *CREATED))
 def create_webhook(asked: Write, operations: Ops) -> JSONResponse:
     return envelope.success(operations.create(asked.write, asked.body))
 
 
-@_router.get("/webhooks", **_ANSWERS)
+@_router.get("/webhooks", **answers(Webhooks, 401))
 def list_webhooks(operations: Ops, organization_id: Caller) -> JSONResponse:
     return envelope.success(operations.find(organization_id))
 
 
-@_router.delete("/webhooks/{webhook_id}", **_ANSWERS)
+@_router.delete("/webhooks/{webhook_id}", **answers(None, *WRITTEN))
 def delete_webhook(asked: Write, operations: Ops, webhook_id: str) -> JSONResponse:
     return envelope.success(operations.delete(asked.write, webhook_id))
 
 
-@_router.get("/webhooks/{webhook_id}/deliveries", **_ANSWERS)
+@_router.get("/webhooks/{webhook_id}/deliveries", **answers(Deliveries, *LISTED))
 def list_deliveries(
     operations: Ops,
     organization_id: Caller,
@@ -58,6 +56,6 @@ def list_deliveries(
     return envelope.success(operations.find_deliveries(organization_id, webhook_id, page=page, limit=limit))
 
 
-@_router.post("/webhooks/{webhook_id}/deliveries/{message_id}/resend", **_ANSWERS)
+@_router.post("/webhooks/{webhook_id}/deliveries/{message_id}/resend", **answers(Delivery, *WRITTEN))
 def resend_delivery(asked: Write, operations: Ops, webhook_id: str, message_id: str) -> JSONResponse:
     return envelope.success(operations.resend(asked.write, webhook_id, message_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from batchcall_mcp.dialer.rules import State
@@ -14,18 +14,37 @@ _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 _CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
 
 _E164: Final = r"^\+[1-9][0-9]{6,14}$"
+MOST_ALTERNATIVES: Final = 100
+"""Values of one filter."""
+_NO_NUL: Final = r"^[^\x00]*$"
 PATTERNS: Final = {
+    _NO_NUL: "holds a NUL character",
     _CLOCK: "is not a local time like 09:00",
     _CLOCK_OR_24: "is not a local time like 17:00, up to 24:00",
     _E164: "is not a number in E.164, like +14155550123",
 }
 """What is wrong with a text that does not match."""
 
+_WHOLE: Final = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""JSON has one kind of number: 5.0 is 5."""
 PhoneNumber: TypeAlias = Annotated[str, Field(pattern=_E164, description="E.164")]
-Moment: TypeAlias = Annotated[
-    int | float | str, Field(description="Unix seconds or milliseconds (told apart by magnitude), or ISO 8601")
-]
-Text: TypeAlias = Annotated[str, Field(max_length=255)]
+MOMENT_SCHEMA: Final[dict[str, Any]] = {
+    "description": "Unix seconds or milliseconds, or ISO 8601, from 1970 to 2200; without an offset in `timezone`",
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 7_258_118_400, "description": "Unix seconds"},
+        {"type": "number", "minimum": 100_000_000_000, "maximum": 7_258_118_400_000, "description": "milliseconds"},
+        {"type": "string", "format": "date-time"},
+    ],
+}
+Moment: TypeAlias = Annotated[int | float | str, WithJsonSchema(MOMENT_SCHEMA)]
+Timezone: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "timezone"})]
+"""An IANA name."""
+Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
+"""PostgreSQL keeps no NUL."""
+
+
+SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
+SortOrder: TypeAlias = Literal["ascending", "descending"]
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
@@ -35,8 +54,8 @@ class TaskIn:
     to_number: PhoneNumber
     name: Text | None = None
     dynamic_variables: dict[str, Any] | None = None
-    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first")] = None
-    timezone: Annotated[str | None, Field(description="IANA name; wins over the number's own zones")] = None
+    max_retries: Annotated[int, Field(ge=0, le=10, description="dials after the first"), _WHOLE] | None = None
+    timezone: Annotated[Timezone | None, Field(description="IANA name; wins over the number's own zones")] = None
 
 
 class WindowIn(BaseModel):
@@ -46,8 +65,11 @@ class WindowIn(BaseModel):
 
     start: Annotated[str, Field(pattern=_CLOCK)]
     end: Annotated[str, Field(pattern=_CLOCK_OR_24)]
-    days: Annotated[list[Annotated[int, Field(ge=0, le=6)]] | None, Field(description="0 = Sunday … 6")] = None
-    timezone: Annotated[str, Field(description="IANA name, or recipient: each called person's own")] = "recipient"
+    days: Annotated[
+        list[Annotated[int, Field(ge=0, le=6), _WHOLE]] | None,
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}, description="0 = Sunday … 6"),
+    ] = None
+    timezone: Annotated[Timezone, Field(description="IANA name, or recipient: each called person's own")] = "recipient"
 
 
 class QuietHoursIn(BaseModel):
@@ -58,7 +80,7 @@ class QuietHoursIn(BaseModel):
     enabled: bool = True
     start_time: Annotated[str, Field(pattern=_CLOCK)]
     end_time: Annotated[str, Field(pattern=_CLOCK_OR_24)]
-    timezone: str = "recipient"
+    timezone: Timezone = "recipient"
 
 
 class RetryConfigIn(BaseModel):
@@ -67,7 +89,9 @@ class RetryConfigIn(BaseModel):
     model_config = _STRICT
 
     enabled: bool = True
-    max_attempts: Annotated[int, Field(ge=0, le=10, description="dials after the first: the lower of two readings")]
+    max_attempts: Annotated[
+        int, Field(ge=0, le=10, description="dials after the first: the lower of two readings"), _WHOLE
+    ]
 
 
 class RetryAt(BaseModel):
@@ -85,7 +109,7 @@ class RetryAfter(BaseModel):
     model_config = _STRICT
 
     type: Literal["AFTER"]
-    duration_minutes: Annotated[int | float, Field(ge=0, le=14 * 24 * 60, allow_inf_nan=False)]
+    duration_minutes: Annotated[float, Field(ge=0, le=14 * 24 * 60, allow_inf_nan=False)]
 
 
 class RetryRuleIn(BaseModel):
@@ -110,10 +134,16 @@ class BatchCallPatch(BaseModel):
     trigger_timestamp: Moment | None = None
     status: Literal["draft", "scheduled", "sent"] | None = None
     send_now: bool | None = None
-    timezone: Annotated[str | None, Field(description="IANA name")] = None
+    timezone: Annotated[Timezone | None, Field(description="IANA name")] = None
     window: WindowIn | None = None
     quiet_hours: QuietHoursIn | None = None
-    max_concurrency: Annotated[int | None, Field(ge=1, le=1000)] = None
+    max_concurrency: Annotated[int, Field(ge=1, le=1000), _WHOLE] | None = None
+    calls_per_second: Annotated[
+        float | None, Field(gt=0, le=1000, description="calls started per second; unlimited if not given")
+    ] = None
+    expires_timestamp: Annotated[
+        Moment | None, Field(description="nothing is dialled from then on; a moment like trigger_timestamp")
+    ] = None
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
@@ -132,12 +162,20 @@ class BatchCallBody(BatchCallPatch):
     tasks: Annotated[list[TaskIn], Field(min_length=1)]
 
 
+class AppendBody(BaseModel):
+    """Tasks to add after those that are there."""
+
+    model_config = _STRICT
+
+    tasks: Annotated[list[TaskIn], Field(min_length=1)]
+
+
 class RetryBody(BaseModel):
     """Which finished tasks to dial again: those named, and all with one of these statuses."""
 
     model_config = _STRICT
 
-    task_ids: list[str] | None = None
+    task_ids: list[Text] | None = None
     task_status: (
         list[
             Literal[
@@ -167,9 +205,11 @@ class FilterCriteria(BaseModel):
 
     model_config = _STRICT
 
-    status: list[State] | None = None
-    agent_id: list[str] | None = None
-    name: Annotated[list[str] | None, Field(description="parts of names, case does not matter")] = None
+    status: Annotated[list[State] | None, Field(max_length=MOST_ALTERNATIVES)] = None
+    agent_id: Annotated[list[Text] | None, Field(max_length=MOST_ALTERNATIVES)] = None
+    name: Annotated[
+        list[Text] | None, Field(max_length=MOST_ALTERNATIVES, description="parts of names, case does not matter")
+    ] = None
     created_after: Moment | None = None
 
 
@@ -178,8 +218,8 @@ class Pagination(BaseModel):
 
     model_config = _STRICT
 
-    page: Annotated[int, Field(ge=0, le=10_000_000)] = 0
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    page: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] = 0
+    limit: Annotated[int, Field(ge=1, le=100), _WHOLE] = 20
 
 
 class ListBody(BaseModel):
@@ -189,7 +229,5 @@ class ListBody(BaseModel):
 
     filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
     pagination: Pagination = Field(default_factory=Pagination)
-    sort_by: Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"] = (
-        "updated_at"
-    )
-    sort_order: Literal["ascending", "descending"] = "descending"
+    sort_by: SortBy = "updated_at"
+    sort_order: SortOrder = "descending"

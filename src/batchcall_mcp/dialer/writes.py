@@ -10,16 +10,37 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer import outbox, rules
 from batchcall_mcp.dialer.queries import get
-from batchcall_mcp.dialer.records import BatchCallRecord, NewTask
+from batchcall_mcp.dialer.records import BatchCallRecord, NewTask, NewTasks
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import CHUNK, INSERTED_AT_ONCE, chunks
 from batchcall_mcp.dialer.tables import batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
+_INSERTED: Final = (
+    "task_id",
+    "batch_call_id",
+    "position",
+    "to_number",
+    "name",
+    "dynamic_variables",
+    "max_retries",
+    "timezone",
+    "status",
+    "attempts",
+    "answered",
+    "due_at",
+    "created_at",
+)
+"""The columns of a new task."""
+
 
 def create(
-    tx: sa.Connection, organization_id: str, columns: Mapping[str, Any], new_tasks: Sequence[NewTask], now: int
+    tx: sa.Connection,
+    organization_id: str,
+    columns: Mapping[str, Any],
+    new_tasks: NewTasks,
+    now: int,
 ) -> BatchCallRecord:
     """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides."""
     batch_call_id = f"batch_call_{secrets.token_hex(16)}"
@@ -34,7 +55,7 @@ def create(
             started_at=now if columns["status"] is State.SENT else None,
         )
     )
-    _insert_tasks(tx, batch_call_id, new_tasks, now)
+    _insert_tasks(tx, batch_call_id, new_tasks, 0, now)
     record = get(tx, organization_id, batch_call_id)
     _tell(tx, None, record, now)
     return record
@@ -44,7 +65,7 @@ def update(
     tx: sa.Connection,
     before: BatchCallRecord,
     columns: Mapping[str, Any],
-    new_tasks: Sequence[NewTask] | None,
+    new_tasks: NewTasks | None,
     now: int,
 ) -> BatchCallRecord:
     """Change the columns given and, if given, replace the whole task list."""
@@ -52,7 +73,7 @@ def update(
     mine = batch_calls.c.batch_call_id == before.batch_call_id
     if new_tasks is not None:
         tx.execute(tasks.delete().where(tasks.c.batch_call_id == before.batch_call_id))
-        _insert_tasks(tx, before.batch_call_id, new_tasks, now)
+        _insert_tasks(tx, before.batch_call_id, new_tasks, 0, now)
         values["total_task_count"] = len(new_tasks)
     elif "from_number" in values:
         calls_itself = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.to_number == values["from_number"])
@@ -84,29 +105,51 @@ _EVENTS: Final[Mapping[State, outbox.Event]] = {
 }
 
 
-def _insert_tasks(tx: sa.Connection, batch_call_id: str, new_tasks: Iterable[NewTask], now: int) -> None:
-    for chunk in chunks(enumerate(new_tasks), INSERTED_AT_ONCE):
-        tx.execute(
-            tasks.insert(),
-            [
-                {
-                    "task_id": f"task_{secrets.token_hex(16)}",
-                    "batch_call_id": batch_call_id,
-                    "position": position,
-                    "to_number": task.to_number,
-                    "name": task.name,
-                    "dynamic_variables": task.dynamic_variables,
-                    "max_retries": task.max_retries,
-                    "timezone": task.timezone,
-                    "status": TaskStatus.PENDING,
-                    "attempts": 0,
-                    "answered": False,
-                    "due_at": now,
-                    "created_at": now,
-                }
-                for position, task in chunk
-            ],
+def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int) -> BatchCallRecord:
+    """Put tasks after the last one; where it is running, they are due now.
+
+    Raises:
+        IllegalTransition: it is over.
+    """
+    rules.transition(Action.APPEND, before.status)
+    _insert_tasks(tx, before.batch_call_id, new_tasks, before.total_task_count, now)
+    values = {"total_task_count": before.total_task_count + len(new_tasks), "updated_at": now}
+    tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
+    return get(tx, before.organization_id, before.batch_call_id)
+
+
+def _insert_tasks(
+    tx: sa.Connection, batch_call_id: str, new_tasks: Iterable[NewTask], first_position: int, now: int
+) -> None:
+    rows = (
+        (
+            f"task_{secrets.token_hex(16)}",
+            batch_call_id,
+            position,
+            task.to_number,
+            task.name,
+            task.dynamic_variables,
+            task.max_retries,
+            task.timezone,
+            TaskStatus.PENDING.value,
+            0,
+            False,
+            now,
+            now,
         )
+        for position, task in enumerate(new_tasks, first_position)
+    )
+    if tx.dialect.name == "postgresql":
+        # Three times as fast as INSERT, which takes as long as the whole of the rest.
+        copying: Any = tx.connection.cursor()  # psycopg's own
+        with copying, copying.copy(f"COPY tasks ({', '.join(_INSERTED)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    marks = ", ".join("?" * len(_INSERTED))
+    insert = f"INSERT INTO tasks ({', '.join(_INSERTED)}) VALUES ({marks})"  # noqa: S608  # names of columns
+    for chunk in chunks(rows, INSERTED_AT_ONCE):
+        tx.exec_driver_sql(insert, chunk)
 
 
 def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -> BatchCallRecord:
@@ -114,8 +157,12 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
 
     Raises:
         IllegalTransition: the state does not allow it.
+        InvalidInput: it is to start and has expired.
     """
     state = rules.transition(action, before.status)
+    if action is Action.EXECUTE:
+        # A resumed one may have expired; its tasks then end so. What has not begun can still be changed.
+        rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
     if action is Action.RESUME and before.started_at is None and (before.scheduled_at or 0) > now:
         # It was paused before its time; going on means waiting for that time, not dialling now.
         state = State.SCHEDULED
@@ -159,9 +206,10 @@ def retry(
 
     Raises:
         IllegalTransition: the batch call's state, or a task that is not finished.
-        InvalidInput: a task id that is not of this batch call.
+        InvalidInput: a task id that is not of this batch call, or the batch call has expired.
     """
     state = rules.transition(Action.RETRY, before.status)
+    rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
     again = {"status": TaskStatus.PENDING, "due_at": now, "error_message": None, "completed_at": None}
     mine = tasks.c.batch_call_id == before.batch_call_id
     retried = 0
