@@ -29,12 +29,13 @@ def _server() -> Any:
     return server
 
 
-def postgresql_url() -> str:
-    """The URL of an empty database, over the server's socket."""
+def postgresql_url(template: str | None = None) -> str:
+    """The URL of an empty database, over the server's socket; or of a copy of `template`, which nobody is using."""
     url = sa.make_url(_server().get_uri())
     name = f"test_{next(_NUMBERS)}"
     engine = sa.create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        copied = f" TEMPLATE {sa.make_url(template).database}" if template else ""
+        connection.execute(sa.text(f"CREATE DATABASE {name}{copied}"))
     engine.dispose()
     return url.set(database=name).render_as_string(hide_password=False)

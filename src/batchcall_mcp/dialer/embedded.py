@@ -28,6 +28,7 @@ from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.operations import Operations
 from batchcall_mcp.dialer.records import Clock, utc_now
 from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.workers import BEAT_SECONDS
 from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class EmbeddedDialer:
         poll_seconds: how late another process's write may be noticed.
         drain_seconds: how long calls in progress may go on when it closes.
         capacity: most calls at once in this process.
+        beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class EmbeddedDialer:
         poll_seconds: float = POLL_SECONDS,
         drain_seconds: float = 0,
         capacity: int = CAPACITY,
+        beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
+        self._beat_seconds = beat_seconds
         self._daily_cap = daily_cap
         self._retry_delay = RETRY_DELAY / simulated_speed
         self._do_not_call = DoNotCallFile(do_not_call, default_region)
@@ -187,6 +191,7 @@ class EmbeddedDialer:
             before_claims=lambda: self._do_not_call.refresh(store),
             poll_seconds=self._poll_seconds,
             drain_seconds=self._drain_seconds,
+            beat_seconds=self._beat_seconds,
         )
 
         def launched() -> None:

@@ -38,6 +38,7 @@ class EngineHost:
         before_claims: see Engine.
         poll_seconds: see Engine.
         drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
+        beat_seconds: see workers.BEAT_SECONDS; the same in all processes.
         dispatch: the transactions.
     """
 
@@ -51,6 +52,7 @@ class EngineHost:
         before_claims: Callable[[], None],
         poll_seconds: float,
         drain_seconds: float,
+        beat_seconds: float = workers.BEAT_SECONDS,
         dispatch: type[Dispatch] = Dispatch,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
@@ -58,6 +60,7 @@ class EngineHost:
         self._carrier = carrier
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
+        self._beat_seconds = beat_seconds
         self._dispatch = dispatch(store, self.worker_id, daily_cap=daily_cap, retry_delay=retry_delay)
         self.engine: Final = Engine(
             self._dispatch, store, carrier, before_claims=before_claims, poll_seconds=poll_seconds
@@ -117,7 +120,7 @@ class EngineHost:
     async def _beat(self, lanes: Lanes) -> None:
         tidied = monotonic()
         while True:
-            await asyncio.sleep(workers.BEAT_SECONDS)
+            await asyncio.sleep(self._beat_seconds)
             try:
                 if self._store.shared:
                     await asyncio.to_thread(self._look_after_the_others, lanes)
