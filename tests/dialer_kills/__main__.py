@@ -1,4 +1,4 @@
-"""`python -m tests.dialer_kills [--points N] [--seed S]`: kills dialling processes at N points; what was seen, as a table.
+"""`python -m tests.dialer_kills [--points N] [--seed S]`: kills dialling processes at N points, and tells.
 
 Ends with an error at the first point where somebody was dialled twice, lost, or counted wrongly.
 """

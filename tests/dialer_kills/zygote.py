@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.lanes import Lanes
+from batchcall_mcp.dialer.records import Clock, utc_now
 
 IMPORTED = (psycopg, command, Lanes)
 """What a process that dials needs, so that no child imports it again."""
@@ -132,9 +134,17 @@ class Killer:
         return place
 
 
+def clock_of(setting: Path) -> Clock:
+    """A clock that is as many seconds fast as the file says; a test sets it."""
+    return lambda: utc_now() + timedelta(seconds=float(setting.read_text()))
+
+
 async def dial(job: dict[str, Any], closed: int) -> None:
     """Dial until `closed` is at its end."""
-    made = EmbeddedDialer(Path(job["data_dir"]), **job["options"])
+    options = dict(job["options"])
+    if "clock" in options:
+        options["clock"] = clock_of(Path(options["clock"]))
+    made = EmbeddedDialer(Path(job["data_dir"]), **options)
     await made.start()
     await asyncio.to_thread(os.read, closed, 1)
     await made.aclose()
