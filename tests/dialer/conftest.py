@@ -122,7 +122,12 @@ async def eventually(reached: Callable[[], bool]) -> None:
 
 def dialled(data_dir: Path) -> list[dict[str, str]]:
     record = data_dir / "carrier.jsonl"
-    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    return [json.loads(line) for line in whole_lines(record)] if record.exists() else []
+
+
+def whole_lines(record: Path) -> list[str]:
+    """Without one that is being written, or that a full disk cut short: that is no dial."""
+    return [line for line in record.read_text().splitlines() if line.endswith("}")]
 
 
 NewCaller: TypeAlias = Callable[..., AbstractAsyncContextManager[Caller]]

@@ -489,7 +489,7 @@ def test_a_list_outside_its_hours_is_put_off_a_part_at_a_time(bench: Bench) -> N
 
 
 class FailingDispatch(Dispatch):
-    """A database that fails once after each of its three answers was lost on the way."""
+    """A database that fails once before each of its commits, or after it, when the answer was lost on the way."""
 
     fail: ClassVar[set[str]] = set()
 
@@ -498,7 +498,11 @@ class FailingDispatch(Dispatch):
         if kind in self.fail:
             self.fail.remove(kind)
             raise sa.exc.OperationalError("database is locked", None, Exception("database is locked"))
-        return super().record_and_claim(ended, wanted)
+        turn = super().record_and_claim(ended, wanted)
+        if turn.started and "claimed" in self.fail:
+            self.fail.remove("claimed")
+            raise sa.exc.OperationalError("server closed the connection", None, Exception("server closed"))
+        return turn
 
     def place(self, started: Sequence[Attempt], since: datetime, may_dial: Any, dial: Any) -> None:
         super().place(started, since, may_dial, dial)
@@ -512,7 +516,7 @@ async def test_a_failing_database_loses_no_outcome_and_dials_nobody_twice(
 ) -> None:
     """Even if a commit fails after the carrier was asked."""
     monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(FailingDispatch, "fail", {"claim", "record", "place"})
+    monkeypatch.setattr(FailingDispatch, "fail", {"claim", "record", "claimed", "place"})
     carrier = WatchedCarrier(bench.path)
     carrier.ends.set()
     batch_call_id = bench.running(8, max_concurrency=4)

@@ -14,13 +14,14 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, outbox, outcomes, pacing
+from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, workers
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.dialer.tables import workers as workers_table
 from batchcall_mcp.model import TaskStatus
 
 CARRIER_RESTS: Final = timedelta(seconds=5)
@@ -50,13 +51,17 @@ class Dispatch:
         worker_id: this process's engine; its attempts carry the name, so that they are found if it dies.
         daily_cap: most attempts at a number within 24 hours, over all batch calls of an organisation.
         retry_delay: how long to wait before a redial that no retry rule times.
+        capacity: of this process, which then is in the list of workers at each claim; None: it is alone.
     """
 
-    def __init__(self, store: Store, worker_id: str, *, daily_cap: int, retry_delay: timedelta) -> None:
+    def __init__(
+        self, store: Store, worker_id: str, *, daily_cap: int, retry_delay: timedelta, capacity: int | None = None
+    ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._daily_cap = daily_cap
         self._retry_delay = retry_delay
+        self._capacity = capacity
 
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
@@ -71,6 +76,8 @@ class Dispatch:
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
             }
+            if running and self._capacity is not None:
+                workers.enlist(tx, self._worker_id, self._capacity, to_ms(now))
             calling = _calling(tx, list(running))
             started: list[Attempt] = []
             unfinished: set[str] = set()
@@ -113,13 +120,10 @@ class Dispatch:
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started})
             running = {key: record for key, record in held.items() if record.status is State.SENT}
             ours = {
-                (row.task_id, row.attempts)
+                (row.task_id, row.n)
                 for chunk in chunks(started, CHUNK)
                 for row in tx.execute(
-                    sa.select(tasks.c.task_id, tasks.c.attempts).where(
-                        tasks.c.task_id.in_([attempt.task_id for attempt in chunk]),
-                        tasks.c.status == TaskStatus.CALLING,
-                    )
+                    self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
             now = self._store.clock()
@@ -131,6 +135,42 @@ class Dispatch:
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), due_at=to_ms(now + CARRIER_RESTS))
+
+    def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
+        """Take back whatever this worker has started but for these: a claim whose answer was lost.
+
+        No carrier was asked for it, because nobody knew of it.
+        """
+        with self._store.reading() as look:
+            lost = [row for row in look.execute(self._mine()) if (row.task_id, row.n) not in on_the_line]
+        for chunk in chunks(lost, CHUNK):
+            with self._store.writing() as tx:
+                held = outcomes.locked(tx, {row.batch_call_id for row in chunk})
+                still = {(row.task_id, row.n) for row in tx.execute(self._mine())}
+                left = [
+                    Attempt(
+                        task_id=row.task_id,
+                        n=row.n,
+                        batch_call_id=row.batch_call_id,
+                        from_number=held[row.batch_call_id].from_number,
+                        to_number=row.to_number,
+                    )
+                    for row in chunk
+                    if (row.task_id, row.n) in still
+                ]
+                outcomes.withdraw(tx, left, self._store.now())
+
+    def _mine(self) -> sa.Select[tuple[str, int, str, str]]:
+        """This worker's attempts in progress that nobody else has ended, or begun anew."""
+        return (
+            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id, attempts.c.to_number)
+            .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
+            .where(
+                attempts.c.worker_id == self._worker_id,
+                attempts.c.outcome.is_(None),
+                tasks.c.status == TaskStatus.CALLING,
+            )
+        )
 
     def start_arrived(self, batch_call_ids: Collection[str]) -> None:
         """Let scheduled batch calls begin whose time has come, and expire or finish what has nothing left to do.
@@ -157,13 +197,22 @@ class Dispatch:
     def interrupt(self, worker_ids: Collection[str] | None = None) -> int:
         """Mark the open attempts of these workers `interrupted`; None: of everybody but this one.
 
-        For whoever has just got a SQLite file's lock (everybody else is gone), or has seen a worker die.
+        For a worker that ends, and for whoever has just got a SQLite file's lock: everybody else is gone.
         """
-        theirs = (
-            sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id)
-            if worker_ids is None
-            else attempts.c.worker_id.in_(list(worker_ids))
-        )
+        if worker_ids is None:
+            return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
+        return self._interrupt(attempts.c.worker_id.in_(list(worker_ids)))
+
+    def interrupt_orphans(self) -> int:
+        """Mark the open attempts of those workers `interrupted` that are not in the list any more.
+
+        A worker claims only while it is in the list, so that one which was taken out by mistake leaves nothing behind
+        that nobody ever looks at.
+        """
+        listed = sa.select(workers_table.c.worker_id)
+        return self._interrupt(attempts.c.worker_id.not_in(listed))
+
+    def _interrupt(self, theirs: sa.ColumnElement[bool]) -> int:
         query = sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id).where(
             attempts.c.outcome.is_(None), theirs
         )

@@ -32,6 +32,7 @@ from batchcall_mcp.dialer.records import Clock, utc_now
 from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import WebhookOperations
+from batchcall_mcp.dialer.workers import BEAT_SECONDS
 from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class EmbeddedDialer:
         capacity: most calls at once in this process.
         webhook_addresses: where webhooks may be sent to.
         limiter: how many requests are taken; none if the only caller is this process.
+        beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class EmbeddedDialer:
         capacity: int = CAPACITY,
         webhook_addresses: WebhookAddresses | None = None,
         limiter: Limiter | None = None,
+        beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -87,6 +90,7 @@ class EmbeddedDialer:
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
+        self._beat_seconds = beat_seconds
         self._daily_cap = daily_cap
         self._retry_delay = RETRY_DELAY / simulated_speed
         self._do_not_call = DoNotCallFile(do_not_call, default_region)
@@ -200,6 +204,7 @@ class EmbeddedDialer:
             before_claims=lambda: self._do_not_call.refresh(store),
             poll_seconds=self._poll_seconds,
             drain_seconds=self._drain_seconds,
+            beat_seconds=self._beat_seconds,
         )
 
         def launched() -> None:

@@ -98,6 +98,8 @@ class Engine:
         # What follows belongs to the engine's thread.
         self._parked: dict[str, tuple[datetime, list[_Asked]]] = {}
         self._too_many: Counter[str] = Counter()
+        self._given: set[tuple[str, int]] = set()
+        self._unsure = False
         self._look_at = 0.0
         self._next_at: datetime | None = None
         self._offset: float | None = None
@@ -226,6 +228,7 @@ class Engine:
         ended = [one.ended for one in asked if one.ended is not None]
         since = self._store.clock()
         turn = self._insist(self._claim, ended, self._wanted(asked))
+        self._given.difference_update((end.task_id, end.n) for end in ended)
         placed: dict[str, Attempt] = {}
         if turn.started:
             self._insist(self._place, turn.started, since, placed)
@@ -244,7 +247,13 @@ class Engine:
     def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
         if wanted:
             self._before_claims()
-        return self._dispatch.record_and_claim(ended, wanted)
+        if self._unsure:
+            # The database failed when it was to commit: perhaps it did, and only its answer was lost.
+            self._dispatch.take_back(self._given)
+        self._unsure = True
+        turn = self._dispatch.record_and_claim(ended, wanted)
+        self._unsure = False
+        return turn
 
     def _place(self, started: list[Attempt], since: datetime, placed: dict[str, Attempt]) -> None:
         """Have the carrier dial; what a first try `placed` before the database failed is not asked for again."""
@@ -265,6 +274,7 @@ class Engine:
     def _answer(self, asked: list[_Asked], turn: Turn, placed: Mapping[str, Attempt]) -> None:
         """Give each lane its attempt, let it wait for its moment, or end it."""
         given: defaultdict[str, deque[Attempt]] = defaultdict(deque)
+        self._given.update((attempt.task_id, attempt.n) for attempt in placed.values())
         for attempt in placed.values():
             given[attempt.batch_call_id].append(attempt)
         again: list[_Asked] = []
@@ -318,6 +328,8 @@ class Engine:
                 "forward" if offset > self._offset else "back",
                 abs(offset - self._offset),
             )
+            # Their moments were by the old time.
+            self._parked = {key: (self._store.clock(), parked) for key, (_, parked) in self._parked.items()}
         self._offset = offset
 
     def _insist(self, work: Callable[..., T], *args: object) -> T:
@@ -326,11 +338,14 @@ class Engine:
         while True:
             try:
                 done = work(*args)
-            except sa.exc.DBAPIError as error:
-                if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or self._cutting:
+            except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+                if self._cutting:
                     raise
                 if not failed:
-                    LOG.warning("The dialer's database does not work; nothing is dialled until it does: %s", error.orig)
+                    LOG.warning(
+                        "The dialer's database does not work; nothing is dialled until it does: %s",
+                        getattr(error, "orig", error),
+                    )
                 failed = True
                 with self._changed:
                     self._changed.wait_for(lambda: self._cutting, RETRY_SECONDS)

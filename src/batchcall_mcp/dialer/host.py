@@ -38,6 +38,7 @@ class EngineHost:
         before_claims: see Engine.
         poll_seconds: see Engine.
         drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
+        beat_seconds: see workers.BEAT_SECONDS; the same in all processes.
         dispatch: the transactions.
     """
 
@@ -51,6 +52,7 @@ class EngineHost:
         before_claims: Callable[[], None],
         poll_seconds: float,
         drain_seconds: float,
+        beat_seconds: float = workers.BEAT_SECONDS,
         dispatch: type[Dispatch] = Dispatch,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
@@ -58,7 +60,14 @@ class EngineHost:
         self._carrier = carrier
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
-        self._dispatch = dispatch(store, self.worker_id, daily_cap=daily_cap, retry_delay=retry_delay)
+        self._beat_seconds = beat_seconds
+        self._dispatch = dispatch(
+            store,
+            self.worker_id,
+            daily_cap=daily_cap,
+            retry_delay=retry_delay,
+            capacity=carrier.capacity if store.shared else None,
+        )
         self.engine: Final = Engine(
             self._dispatch, store, carrier, before_claims=before_claims, poll_seconds=poll_seconds
         )
@@ -117,23 +126,25 @@ class EngineHost:
     async def _beat(self, lanes: Lanes) -> None:
         tidied = monotonic()
         while True:
-            await asyncio.sleep(workers.BEAT_SECONDS)
+            await asyncio.sleep(self._beat_seconds)
             try:
                 if self._store.shared:
                     await asyncio.to_thread(self._look_after_the_others, lanes)
                 if monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
                     await asyncio.to_thread(lanes.tidy)
-            except sa.exc.DBAPIError as error:
-                LOG.debug("no sign of life could be given, nor seen: %s", type(error.orig).__name__)
+            except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
+                LOG.debug("no sign of life could be given, nor seen: %s", type(error).__name__)
 
     def _look_after_the_others(self, lanes: Lanes) -> None:
         beats = workers.beat(self._store, self.worker_id, self._carrier.capacity)
         dead = self._watch.dead(beats)
         if dead:
-            interrupted = self._dispatch.interrupt(dead)
-            resumed = lanes.take_over(beats.keys() - set(dead))
             workers.forget(self._store, dead)
+        # Also those of a process whose taker-over died in the meantime.
+        interrupted = self._dispatch.interrupt_orphans()
+        if dead or interrupted:
+            resumed = lanes.take_over(beats.keys() - set(dead))
             LOG.warning(
                 "%d dialling process(es) died; %d calls in progress are marked interrupted, %d lanes taken over.",
                 len(dead),

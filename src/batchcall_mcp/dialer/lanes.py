@@ -66,7 +66,11 @@ class Lanes:
             url = store.engine.url.set(drivername=store.engine.url.get_backend_name())
             where = url.render_as_string(hide_password=False)
             DBOS.migrate(where)
-            self._client = DBOSClient(system_database_url=where, system_database_pool_size=2)
+            self._client = DBOSClient(
+                system_database_url=where,
+                system_database_pool_size=2,
+                retry_connection_errors=False,  # the engine tries again itself, says so, and can be stopped meanwhile
+            )
             # Before the launch, which looks for queues at once, and then only every second.
             self._client.register_queue(_QUEUE, worker_concurrency=capacity, polling_interval_sec=poll_seconds)
             DBOS(

@@ -75,7 +75,17 @@ def record(
     }
     tx.execute(
         _ATTEMPT_ENDED,
-        [{"id": end.task_id, "nth": end.n, "at": to_ms(now), "how": end.status, "why": end.error} for end in ended],
+        [
+            {
+                "id": end.task_id,
+                "nth": end.n,
+                "at": to_ms(now),
+                "how": end.status,
+                "why": end.error,
+                "placed": to_ms(now) if _paced(end, records) else None,
+            }
+            for end in ended
+        ],
     )
     values = [
         _ended(end, row, records[end.batch_call_id], now, retry_delay)
@@ -89,6 +99,10 @@ def record(
 
 def _open(row: Any, end: Ended) -> bool:
     return bool(row.status == TaskStatus.CALLING and row.attempts == end.n)
+
+
+def _paced(end: Ended, records: dict[str, BatchCallRecord]) -> bool:
+    return end.batch_call_id in records and records[end.batch_call_id].calls_per_second is not None
 
 
 def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, retry_delay: timedelta) -> dict[str, Any]:
@@ -162,7 +176,13 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, due_a
 _ATTEMPT_ENDED = (
     attempts.update()
     .where(attempts.c.task_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("nth"), attempts.c.outcome.is_(None))
-    .values(ended_at=sa.bindparam("at"), outcome=sa.bindparam("how"), error_message=sa.bindparam("why"))
+    .values(
+        ended_at=sa.bindparam("at"),
+        outcome=sa.bindparam("how"),
+        error_message=sa.bindparam("why"),
+        # Whose placing was never committed (a crash, a database that failed) was perhaps dialled, not later than now.
+        placed_at=sa.func.coalesce(attempts.c.placed_at, sa.bindparam("placed", type_=sa.BigInteger)),
+    )
 )
 _TASK_ENDED = (
     tasks.update()

@@ -6,9 +6,10 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import workers
@@ -25,24 +26,36 @@ def beat(store: Store, worker_id: str, capacity: int) -> Mapping[str, int]:
         alive = tx.execute(workers.update().where(mine).values(beats=workers.c.beats + 1)).rowcount
         if not alive:
             # The first beat, or others took this process for dead (it was stopped for long); its attempts are theirs.
-            tx.execute(
-                workers.insert().values(
-                    worker_id=worker_id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    capacity=capacity,
-                    beats=1,
-                    started_at=store.now(),
-                )
-            )
+            tx.execute(workers.insert().values(_row(worker_id, capacity, store.now())))
         others = tx.execute(sa.select(workers.c.worker_id, workers.c.beats).where(~mine))
         return {row.worker_id: row.beats for row in others}
 
 
+def enlist(tx: sa.Connection, worker_id: str, capacity: int, now: int) -> None:
+    """Hold this worker's row until the transaction ends, so that what it claims belongs to a worker that is known.
+
+    It may have been taken out: a process that was stopped for long was taken for dead, and has not beaten since.
+    """
+    mine = sa.select(workers.c.worker_id).where(workers.c.worker_id == worker_id)
+    if tx.execute(mine.with_for_update(read=True, key_share=True)).first() is None:
+        tx.execute(insert(workers).values(_row(worker_id, capacity, now)).on_conflict_do_nothing())
+
+
 def forget(store: Store, worker_ids: list[str]) -> None:
-    """Take these out of the list: they ended, or died and their work is taken over."""
+    """Take these out of the list: they ended, or died. From here on they claim nothing, and their work is anybody's."""
     with store.writing() as tx:
         tx.execute(workers.delete().where(workers.c.worker_id.in_(worker_ids)))
+
+
+def _row(worker_id: str, capacity: int, now: int) -> dict[str, Any]:
+    return {
+        "worker_id": worker_id,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "capacity": capacity,
+        "beats": 1,
+        "started_at": now,
+    }
 
 
 @dataclass

@@ -1,0 +1,180 @@
+"""A database that stops, a disk that is full, a clock that jumps, a process that is stopped: and then it goes on."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.tables import attempts, workers
+from tests.dialer.conftest import dialled
+from tests.dialer_kills.harness import Dialling
+from tests.dialer_kills.judging import PEOPLE, Dead, Judge, Scene, check, poll, snapshot
+from tests.postgresql import Outage
+
+AWAY = "The dialer's database does not work"
+BACK = "The dialer's database works again"
+
+
+async def says(process: Dialling, words: str, times: int = 1) -> None:
+    await poll(lambda: process.said().count(words) >= times)
+
+
+@pytest.fixture
+def server() -> Iterator[Outage]:
+    # Not pytest's own folder, which another user (PostgreSQL does not run as root) cannot enter.
+    folder = Path(tempfile.mkdtemp(prefix="batchcall-outage-"))
+    outage = Outage(folder)
+    yield outage
+    outage.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_postgresql_stops_in_the_middle_and_starts_again(judge: Judge, server: Outage) -> None:
+    """One word when it goes and one when it is back, in each process; nobody is taken for dead for it."""
+    async with judge.scene("postgresql", database=server.url, simulated_speed=100.0) as scene:
+        both = await scene.two()
+        await scene.call_all()
+        for times in (1, 2):
+            await scene.until_dialled(times * PEOPLE // 3)
+            await anyio.to_thread.run_sync(server.begin)
+            for process in both:
+                await says(process, AWAY, times)
+            await anyio.to_thread.run_sync(server.end)
+            for process in both:
+                await says(process, BACK, times)
+        await scene.until(scene.completed, 60)
+        await check(scene, [])
+        for process in both:
+            said = process.said()
+            assert (said.count(AWAY), said.count(BACK)) == (2, 2), said
+            assert (said.count("WARNING"), said.count("ERROR")) == (4, 0), said
+
+
+@pytest.mark.parametrize("full", ["database", "record"])
+async def test_a_disk_is_full_and_then_has_room_again(judge: Judge, full: str) -> None:
+    """For the database, or for the carrier's record alone; by a limit to the size of files, which needs no root."""
+    async with judge.scene("sqlite", simulated_speed=200.0) as scene:
+        record = scene.data_dir / "carrier.jsonl"
+        limit = 64 * 1024
+        if full == "record":
+            limit = 16 * 1024 * 1024
+            record.write_text(" " * (limit - 1_500) + "\n")  # room for a few calls
+        process = await scene.start()
+        if full == "record":
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            await scene.call_all()
+            word = "The carrier does not take calls"
+        else:
+            await scene.call_all()
+            await scene.until_dialled(10)
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            word = AWAY
+        await says(process, word)
+        stuck = len(dialled(scene.data_dir))
+        assert stuck < PEOPLE
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await scene.until(scene.completed, 60)
+        await check(scene, [])
+        said = process.said()
+        assert "ERROR" not in said
+        if full == "database":
+            assert (said.count(AWAY), said.count(BACK)) == (1, 1), said
+
+
+async def test_the_clock_jumps_an_hour_forward_and_back(judge: Judge) -> None:
+    """Each time with a warning; whoever is due by the wrong time is dialled when that comes."""
+    async with judge.scene("sqlite", simulated_speed=100.0) as scene:
+        setting = _clock(scene, "clock", 0)
+        process = await scene.start(clock=str(setting))
+        await scene.call_all()
+        await scene.until_dialled(15)
+        _clock(scene, "clock", 3600)
+        await says(process, "The clock was set forward by 3600 s")
+        await scene.until_dialled(25)
+        _clock(scene, "clock", 0)
+        await says(process, "The clock was set back by 3600 s")
+        # Redials that were written down in that hour are due in it.
+        _clock(scene, "clock", 3700)
+        await scene.until(scene.completed, 60)
+        await check(scene, [], clock_jumps=True)
+        assert "ERROR" not in process.said()
+
+
+async def test_two_machines_whose_clocks_are_an_hour_apart(judge: Judge) -> None:
+    """Neither takes the other for dead; when one dies, the other notices as soon as ever."""
+    async with judge.scene("postgresql", simulated_speed=100.0, capacity=6) as scene:
+        slow = await scene.start(clock=str(_clock(scene, "slow", 0)))
+        fast = await scene.start(clock=str(_clock(scene, "fast", 3600)))
+        await scene.until(lambda: len(scene.workers()) == 2)
+        names = scene.workers()
+        await scene.call_all()
+        await scene.until_dialled(PEOPLE // 2)
+        assert scene.workers() == names
+        assert "died" not in slow.said() + fast.said()
+        fast.kill()
+        await fast.gone()
+        dead = [Dead(fast.pid, names[fast.pid], snapshot(scene), is_victim=True)]
+        await scene.until(lambda: names[fast.pid] not in scene.who_is_left(), 10)
+        # What the fast one put off is due by its clock.
+        _clock(scene, "slow", 3700)
+        await scene.until(scene.completed, 60)
+        await check(scene, dead, clock_jumps=True)
+
+
+def _clock(scene: Scene, name: str, seconds: float) -> Path:
+    """Set a clock; whole or not at all, because it is read all the time."""
+    setting = scene.data_dir / name
+    new = setting.with_suffix(".new")
+    new.write_text(str(seconds))
+    return new.replace(setting)
+
+
+@pytest.mark.parametrize("then", ["goes on", "dies at once"])
+async def test_a_process_is_stopped_for_longer_than_the_others_wait(judge: Judge, then: str) -> None:
+    """SIGSTOP, and SIGCONT when it was taken over: what it had claimed is not dialled, what it hears is too late."""
+    async with judge.scene("postgresql", simulated_speed=100.0, capacity=6) as scene:
+        stopped, _ = await scene.two()
+        name = scene.workers()[stopped.pid]
+        await scene.call_all()
+        await scene.until_dialled(PEOPLE // 3)
+        left = await _stopped(scene, stopped, name)
+        stopped.kill(signal.SIGCONT)
+        if then == "goes on":
+            await scene.until(lambda: name in scene.workers().values())
+        else:
+            # It claims again before it has said that it lives.
+            later = sa.select(sa.func.count()).where(attempts.c.worker_id == name)
+            before = scene.rows(later)[0][0]
+            await poll(lambda: scene.rows(later)[0][0] > before or scene.completed())
+            stopped.kill()
+        await scene.until(scene.completed)
+        await check(scene, [Dead(stopped.pid, name, left, is_victim=True)])
+
+
+async def _stopped(scene: Scene, process: Dialling, name: str) -> dict[tuple[str, int], str | None]:
+    """Stop it until others have taken over; the attempts as they were then.
+
+    Not in the middle of a transaction: that holds its batch call for as long, and nobody dials it at all.
+    """
+    while True:
+        process.kill(signal.SIGSTOP)
+        left = snapshot(scene)
+        with anyio.move_on_after(4):
+            await scene.until(partial(_taken_over, scene, name))
+            return left
+        process.kill(signal.SIGCONT)
+
+
+def _taken_over(scene: Scene, name: str) -> bool:
+    listed = scene.rows(sa.select(workers.c.worker_id).where(workers.c.worker_id == name))
+    return not listed and name not in scene.who_is_left()

@@ -1,0 +1,245 @@
+"""Dialling processes that are forked, so that they start at once, and that may kill themselves at a chosen line.
+
+Run as `python -m tests.dialer_kills.zygote`. A line of JSON on stdin is a process to start, or to end; that one has
+started or ended is a line on stdout. DBOS is imported here and launched in the children alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import dbos
+import psycopg
+import sqlalchemy.engine.base
+from alembic import command
+
+from batchcall_mcp import dialer
+from batchcall_mcp.calling_hours import zones_of
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
+from batchcall_mcp.dialer.dispatch import Dispatch
+from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.host import EngineHost
+from batchcall_mcp.dialer.lanes import Lanes
+from batchcall_mcp.dialer.records import Clock, utc_now
+
+IMPORTED = (psycopg, command, Lanes)
+"""What a process that dials needs, so that no child imports it again."""
+
+DIALER = str(Path(dialer.__file__).parent)
+SQLALCHEMY = str(Path(sqlalchemy.engine.base.__file__).parent)
+DBOS = str(Path(dbos.__file__).parent)
+PLACES: dict[str, tuple[str, ...]] = {
+    "claim and record": (DIALER, SQLALCHEMY),
+    "place": (DIALER, SQLALCHEMY),
+    "dialled, not committed": (DIALER, SQLALCHEMY),
+    "between transactions": (f"{DIALER}/engine.py", f"{DIALER}/host.py", f"{DIALER}/feeding.py"),
+    "DBOS": (DBOS, f"{DIALER}/lanes.py"),
+    "take-over": (DIALER, SQLALCHEMY, DBOS),
+}
+"""Where a process may die, and the files whose lines are points there."""
+LOOKING = "looking after the others"
+
+
+class Killer:
+    """Counts the lines that are passed in each of the PLACES; kills the process at one of them."""
+
+    def __init__(self, place: str | None, at: int) -> None:
+        self.place = place
+        self.at = at
+        self.passed: Counter[str] = Counter()
+        self._files = PLACES[place] if place else (DIALER, SQLALCHEMY, DBOS)
+        self._where = threading.local()
+
+    def install(self) -> None:
+        """Watch every thread of this process, and know by the functions it is in where it is."""
+        self._inside(Dispatch, "record_and_claim", "claim and record")
+        self._inside(Dispatch, "place", "place")
+        self._inside(EngineHost, "_launch", "take-over", outer=True)
+        self._inside(EngineHost, "_look_after_the_others", LOOKING, outer=True)
+        self._from(Dispatch, "interrupt", "take-over", when=LOOKING)
+        self._after(SimulatedCarrier, "place", "dialled, not committed")
+        threading.settrace(self._enter)
+        sys.settrace(self._enter)
+
+    def _inside(self, owner: type, name: str, place: str, *, outer: bool = False) -> None:
+        real = getattr(owner, name)
+
+        @wraps(real)
+        def entered(*args: Any, **options: Any) -> Any:
+            before = getattr(self._where, "place", None)
+            # A take-over stays one, whatever transactions it consists of.
+            self._where.place = place if outer or before != "take-over" else before
+            try:
+                return real(*args, **options)
+            finally:
+                self._where.place = before
+
+        setattr(owner, name, entered)
+
+    def _from(self, owner: type, name: str, place: str, *, when: str) -> None:
+        real = getattr(owner, name)
+
+        @wraps(real)
+        def began(*args: Any, **options: Any) -> Any:
+            if getattr(self._where, "place", None) == when:
+                self._where.place = place
+            return real(*args, **options)
+
+        setattr(owner, name, began)
+
+    def _after(self, owner: type, name: str, place: str) -> None:
+        real = getattr(owner, name)
+
+        @wraps(real)
+        def done(*args: Any, **options: Any) -> Any:
+            result = real(*args, **options)
+            self._where.place = place
+            return result
+
+        setattr(owner, name, done)
+
+    def _enter(self, frame: FrameType, _event: str, _argument: object) -> Callable[..., Any] | None:
+        return self._line if frame.f_code.co_filename.startswith(self._files) else None
+
+    def _line(self, frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+        if event == "line":
+            place = self._place_of(frame.f_code.co_filename)
+            if place is not None:
+                self.passed[place] += 1
+                if place == self.place and self.passed[place] >= self.at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return self._line
+
+    def _place_of(self, filename: str) -> str | None:
+        place: str | None = getattr(self._where, "place", None)
+        if place is None:
+            for other in ("between transactions", "DBOS"):
+                if filename.startswith(PLACES[other]):
+                    return other
+        return place
+
+
+def clock_of(setting: Path) -> Clock:
+    """A clock that is as many seconds fast as the file says; a test sets it."""
+    return lambda: utc_now() + timedelta(seconds=float(setting.read_text()))
+
+
+async def dial(job: dict[str, Any], closed: int) -> None:
+    """Dial until `closed` is at its end."""
+    options = dict(job["options"])
+    if "clock" in options:
+        options["clock"] = clock_of(Path(options["clock"]))
+    made = EmbeddedDialer(Path(job["data_dir"]), **options)
+    await made.start()
+    await asyncio.to_thread(os.read, closed, 1)
+    await made.aclose()
+
+
+def child(job: dict[str, Any], closed: int) -> None:
+    """Never returns."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    logging.basicConfig(filename=job["log"], format="%(process)d %(levelname)s %(message)s", force=True)
+    killer = Killer(job.get("place"), job.get("at", 0))
+    status = 0
+    try:
+        if "place" in job:  # watching every line makes it several times slower
+            killer.install()
+        asyncio.run(dial(job, closed))
+    except BaseException:
+        logging.getLogger().exception("a dialling process failed")
+        status = 1
+    sys.settrace(None)
+    Path(job["log"]).with_suffix(".passed").write_text(json.dumps(killer.passed))
+    os._exit(status)
+
+
+class Children:
+    """Those that live, and for each the end of a pipe that it dials as long as it is open."""
+
+    def __init__(self) -> None:
+        self._living: dict[int, int] = {}
+
+    def start(self, job: dict[str, Any]) -> int:
+        closed, open_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(open_end)
+            for others in self._living.values():
+                os.close(others)
+            child(job, closed)
+        os.close(closed)
+        self._living[pid] = open_end
+        return pid
+
+    def close(self, pid: int) -> None:
+        os.close(self._living[pid])
+        self._living[pid] = os.open(os.devnull, os.O_RDONLY)
+
+    def ended(self) -> Iterator[dict[str, int]]:
+        while self._living:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            os.close(self._living.pop(pid))
+            yield {"ended": pid, "status": os.waitstatus_to_exitcode(status)}
+
+
+def say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def woken_by_children() -> Iterator[int]:
+    """What can be waited for beside stdin."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    yield reading
+
+
+def main() -> None:
+    """Until stdin ends."""
+    zones_of("+12125550100")
+    children = Children()
+    rest = b""
+    with woken_by_children() as woken:
+        say({"ready": True})
+        while True:
+            ready, _, _ = select.select([0, woken], [], [])
+            if woken in ready:
+                os.read(woken, 4096)
+                for ended in children.ended():
+                    say(ended)
+            if 0 in ready:
+                read = os.read(0, 65536)
+                if not read:
+                    return
+                *lines, rest = (rest + read).split(b"\n")
+                for line in lines:
+                    asked = json.loads(line)
+                    if "close" in asked:
+                        children.close(asked["close"])
+                    else:
+                        say({"started": children.start(asked)})
+
+
+if __name__ == "__main__":
+    main()
