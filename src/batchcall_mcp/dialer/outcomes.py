@@ -116,7 +116,7 @@ def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, ret
         now=now,
         default_delay=retry_delay,
     )
-    if batch_call.status is State.CANCELLED:
+    if batch_call.status is State.CANCELLED or rules.closes_before(batch_call.expires(), again):
         again = None
     return {
         "id": end.task_id,
