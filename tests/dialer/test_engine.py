@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import embedded, feeding, queries, writes
+from batchcall_mcp.dialer import claims, embedded, feeding, queries, writes
 from batchcall_mcp.dialer import engine as engine_module
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
@@ -25,8 +25,10 @@ from batchcall_mcp.dialer.outcomes import Ended
 from batchcall_mcp.dialer.records import NewTask
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.tables import tasks
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, eventually, numbers
+from tests.postgresql import postgresql_url
 
 NOW_AND_AGAIN = [{"condition": "no_answer", "retry_timing": {"type": "AFTER", "duration_minutes": 30}}]
 
@@ -327,10 +329,10 @@ class WatchedCarrier:
 class Bench:
     """A store with a running batch call, and an engine without a REST face."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, database: str | None = None) -> None:
         self.path = path
         self.clock = clock
-        self.store = Store.open(path, clock)
+        self.store = Store.open(database or path, clock)
         self.dispatch = Dispatch(self.store, "bench", daily_cap=3, retry_delay=timedelta(minutes=5))
 
     def running(self, count: int, max_concurrency: int = 10) -> str:
@@ -562,3 +564,32 @@ async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(
         assert data["counts"]["completed"] == 30 - lost
         # The one whose placing failed may have been dialled; what was claimed beside it was not.
         assert len({line["attempt_id"] for line in caller.dialled()}) == len(caller.dialled()) == 30 - lost + 1
+
+
+def test_two_processes_never_exceed_the_daily_cap_together(tmp_path: Path, clock: Clock) -> None:
+    """Each with a batch call of its own for the same people, both in the middle of their transactions."""
+    bench = Bench(tmp_path, clock, postgresql_url())
+    store = bench.store
+    ids = [bench.running(4) for _ in range(5)]
+    with store.reading() as tx:
+        records = {key: queries.get(tx, "local", key) for key in ids}
+
+    def start(tx: sa.Connection, key: str) -> int:
+        claim = claims.start_due(tx, records[key], 10, now=clock(), daily_cap=3, worker_id=key)
+        return len(claim.started)
+
+    for key in ids[:2]:
+        with store.writing() as tx:
+            assert start(tx, key) == 4
+    with store.writing() as one, store.writing() as other:
+        assert start(one, ids[2]) == 4
+        assert start(other, ids[3]) == 0
+    clock.forward(seconds=1)
+    with store.writing() as tx:
+        assert start(tx, ids[3]) == 0
+        assert start(tx, ids[4]) == 0
+    with store.reading() as tx:
+        put_off = tx.execute(sa.select(tasks.c.error_message).where(tasks.c.batch_call_id == ids[3])).scalars().all()
+    assert all("dialled 3 times in 24 hours" in reason for reason in put_off)
+    assert bench.attempts() == 12
+    store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,6 +24,8 @@ LOOKED_AT_ONCE: Final = 2_000
 ZONE_UNKNOWN: Final = "time zone of the number is not known; give a timezone"
 DO_NOT_CALL: Final = "the number is on the do-not-call list"
 NEVER_OPEN: Final = "the calling window never opens"
+ELSEWHERE: Final = "another process is deciding about the same number; looked at again in a moment"
+_MOMENT: Final = timedelta(seconds=1)
 EXPIRED: Final = "the batch call expired before this task could be dialled"
 _MAY_EXPIRE: Final = frozenset({State.SENT, State.PAUSED})
 
@@ -51,6 +53,7 @@ class _Gate:
         self._expires = record.expires()
         self._hours: dict[tuple[str, ...], _PutOff | _LeftOut | None] = {}
         self.never: set[str] = set()
+        self.elsewhere: set[str] = set()
         self.dialled: dict[str, list[datetime]] = {}
 
     def check(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
@@ -72,6 +75,8 @@ class _Gate:
         closed = self._hours[zones]
         if closed:
             return closed
+        if to_number in self.elsewhere:
+            return _PutOff(self._now + _MOMENT, ELSEWHERE)
         until = rules.capped_until(self.dialled.get(to_number, ()), self._now, self._cap)
         if until:
             return _PutOff(until, f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}")
@@ -169,6 +174,32 @@ def _learn(tx: sa.Connection, gate: _Gate, organization_id: str, numbers: Iterab
             gate.dialled[row.to_number].append(from_ms(row.started_at))
 
 
+def _hold(
+    tx: sa.Connection,
+    gate: _Gate,
+    organization_id: str,
+    candidates: Sequence[sa.Row[Any]],
+    room: int,
+    now: datetime,
+) -> set[str] | None:
+    """Keep other processes from deciding about the same numbers at the same time, so that the daily cap is exact.
+
+    Without waiting, so that no two ever wait for each other. Gives the numbers that may be started; None: all, because
+    SQLite has one writer at a time.
+    """
+    if tx.dialect.name != "postgresql":
+        return None
+    free = [row.to_number for row in candidates if gate.check(row.to_number, row.timezone) is None][:room]
+    number = sa.func.unnest(sa.literal(sorted(set(free)), sa.ARRAY(sa.String))).column_valued("number")
+    lock = sa.func.hashtextextended(sa.literal(organization_id + ":") + number, sa.literal(0, sa.BigInteger))
+    query = sa.select(number).where(~sa.func.pg_try_advisory_xact_lock(lock, type_=sa.Boolean))
+    gate.elsewhere.update(tx.execute(query).scalars())
+    for one in set(free) & gate.dialled.keys():
+        del gate.dialled[one]
+    _learn(tx, gate, organization_id, free, now)
+    return set(free)
+
+
 def _decide(
     tx: sa.Connection,
     gate: _Gate,
@@ -181,10 +212,13 @@ def _decide(
     started: list[Attempt] = []
     put_off: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
+    held = _hold(tx, gate, record.organization_id, candidates, room, now)
     for row in candidates:
         if len(started) == room:
             break
         verdict = gate.check(row.to_number, row.timezone)
+        if verdict is None and held is not None and row.to_number not in held:
+            break  # those before were put off; it is its turn in the next transaction
         match verdict:
             case _PutOff(until, reason):
                 put_off.append({"id": row.task_id, "due": to_ms(until), "why": reason})
