@@ -22,7 +22,7 @@ from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.api import Face, build_app
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
-from batchcall_mcp.dialer.engine import POLL_SECONDS
+from batchcall_mcp.dialer.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.operations import Operations
@@ -95,6 +95,7 @@ class EmbeddedDialer:
         self._settled = asyncio.Event()
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
+        self._away = False
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
         self.app: Final[FastAPI] = build_app(Face(operations, self.verify, self._engine_state), self._lifespan)
 
@@ -173,6 +174,11 @@ class EmbeddedDialer:
                 continue
             try:
                 await self._dispatch(store)
+            except OUTAGE as error:  # while it launched; later the engine waits for the database itself
+                if not self._away:
+                    LOG.warning(AWAY, getattr(error, "orig", error))
+                self._away = True
+                await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")
                 await self._pause()
@@ -197,6 +203,9 @@ class EmbeddedDialer:
         def launched() -> None:
             self._host = host
             self._settled.set()
+            if self._away:
+                self._away = False
+                LOG.warning(BACK)
 
         await host.run(self._closing, launched)
 
