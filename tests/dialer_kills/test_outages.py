@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import anyio.to_thread
 import pytest
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer import embedded
+from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.lanes import Lanes
 from batchcall_mcp.dialer.tables import attempts, workers
 from tests.dialer.conftest import dialled
 from tests.dialer_kills.harness import Dialling
@@ -58,6 +62,32 @@ async def test_postgresql_stops_in_the_middle_and_starts_again(judge: Judge, ser
             said = process.said()
             assert (said.count(AWAY), said.count(BACK)) == (2, 2), said
             assert (said.count("WARNING"), said.count("ERROR")) == (4, 0), said
+
+
+async def test_postgresql_stops_while_a_process_starts(
+    tmp_path: Path, server: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It starts as soon as the database is there again, says so once, and leaves nobody to be taken for dead."""
+    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0.05)
+    take_over, tries = Lanes.take_over, ["once"]
+
+    def cut_off(self: Lanes, living: Collection[str]) -> int:
+        if tries:
+            tries.clear()
+            server.begin()
+        return take_over(self, living)
+
+    monkeypatch.setattr(Lanes, "take_over", cut_off)
+    dialer = EmbeddedDialer(tmp_path, database=server.url, poll_seconds=0.02)
+    await dialer.start()
+    try:
+        assert dialer._engine_state() == "standby"
+        await anyio.to_thread.run_sync(server.end)
+        await poll(lambda: dialer._engine_state() == "running")
+        said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+        assert [line.partition(";")[0] for line in said] == [AWAY, BACK]
+    finally:
+        await dialer.aclose()
 
 
 @pytest.mark.parametrize("full", ["database", "record"])

@@ -23,7 +23,7 @@ from batchcall_mcp.dialer.api import Face, build_app
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.deliveries import Deliveries
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
-from batchcall_mcp.dialer.engine import POLL_SECONDS
+from batchcall_mcp.dialer.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.limiter import Limiter
@@ -104,6 +104,7 @@ class EmbeddedDialer:
         self._settled = asyncio.Event()
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
+        self._away = False
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
         face = Face(operations, self.verify, self._engine_state, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
@@ -186,6 +187,11 @@ class EmbeddedDialer:
                 continue
             try:
                 await self._dispatch(store)
+            except OUTAGE as error:  # while it launched; later the engine waits for the database itself
+                if not self._away:
+                    LOG.warning(AWAY, getattr(error, "orig", error))
+                self._away = True
+                await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")
                 await self._pause()
@@ -210,6 +216,9 @@ class EmbeddedDialer:
         def launched() -> None:
             self._host = host
             self._settled.set()
+            if self._away:
+                self._away = False
+                LOG.warning(BACK)
 
         deliveries = Deliveries(store, self._webhook_addresses)
         sending = asyncio.get_running_loop().create_task(deliveries.run())

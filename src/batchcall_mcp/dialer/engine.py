@@ -32,6 +32,10 @@ LOG = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.5
 """How late another process's write may be noticed; a write in this process wakes the engine at once."""
 RETRY_SECONDS: Final = 1.0
+OUTAGE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+"""What the database raises when it is away, full or overloaded, and works again some time later."""
+AWAY: Final = "The dialer's database does not work; nothing is dialled until it does: %s"
+BACK: Final = "The dialer's database works again; dialling goes on."
 FREED_SECONDS: Final = 0.05
 """How soon to look for other work when lanes have ended."""
 JUMP: Final = timedelta(seconds=30)
@@ -338,18 +342,15 @@ class Engine:
         while True:
             try:
                 done = work(*args)
-            except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            except OUTAGE as error:
                 if self._cutting:
                     raise
                 if not failed:
-                    LOG.warning(
-                        "The dialer's database does not work; nothing is dialled until it does: %s",
-                        getattr(error, "orig", error),
-                    )
+                    LOG.warning(AWAY, getattr(error, "orig", error))
                 failed = True
                 with self._changed:
                     self._changed.wait_for(lambda: self._cutting, RETRY_SECONDS)
             else:
                 if failed:
-                    LOG.warning("The dialer's database works again; dialling goes on.")
+                    LOG.warning(BACK)
                 return done

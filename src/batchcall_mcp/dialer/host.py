@@ -108,11 +108,9 @@ class EngineHost:
         from batchcall_mcp.dialer.lanes import Lanes
 
         alone = not self._store.shared
-        living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
         if alone:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.interrupt()
-            workers.forget(self._store, list(living))
         lanes = Lanes(
             self._store,
             self.worker_id,
@@ -120,7 +118,15 @@ class EngineHost:
             poll_seconds=self._poll_seconds,
             run_lane=self.engine.lane,
         )
-        lanes.take_over([] if alone else living)
+        try:
+            # Not sooner: what could not launch is not in the list, and nobody has to take it for dead.
+            living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
+            if alone:
+                workers.forget(self._store, list(living))
+            lanes.take_over([] if alone else living)
+        except BaseException:
+            lanes.close()
+            raise
         return lanes
 
     async def _beat(self, lanes: Lanes) -> None:

@@ -89,6 +89,8 @@ class Lanes:
             _run_lane = run_lane
             DBOS.launch()
         except BaseException:
+            DBOS.destroy()
+            _run_lane = None
             _taken.release()
             raise
 
