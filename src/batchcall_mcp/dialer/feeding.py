@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
+from typing import Any
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.records import from_ms
 from batchcall_mcp.dialer.rules import State
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.tables import batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
 
@@ -45,62 +46,106 @@ class Work:
 
 
 def look(store: Store, capacity: int) -> Work:
-    """What there is to do, from indexes alone."""
+    """What there is to do, from indexes alone; the database gives one row for all that only waits."""
     now = store.now()
-    of_it = tasks.c.batch_call_id == batch_calls.c.batch_call_id
-    waiting = tasks.c.status == TaskStatus.PENDING
-    first = sa.select(sa.func.min(tasks.c.due_at)).where(of_it, waiting)
-    calling = sa.select(sa.func.count()).where(of_it, tasks.c.status == TaskStatus.CALLING)
-    query = sa.select(
-        batch_calls.c.batch_call_id,
-        batch_calls.c.status,
-        batch_calls.c.scheduled_at,
-        batch_calls.c.expires_at,
-        batch_calls.c.max_concurrency,
-        batch_calls.c.calls_per_second,
-        first.scalar_subquery().label("due_at"),
-        calling.scalar_subquery().label("calling"),
-    ).where(
-        sa.or_(
-            batch_calls.c.status.in_((State.SENT, State.SCHEDULED)),
-            sa.and_(batch_calls.c.status == State.PAUSED, batch_calls.c.expires_at.is_not(None)),
-        )
-    )
     with store.reading() as tx:
-        rows = tx.execute(query).all()
+        found = tx.execute(_LOOK, {"now": now}).all()
+        rows = [row for row in found if row.batch_call_id is not None]
+        acting = _details(tx, [row.batch_call_id for row in rows if row.status == State.SENT])
         due_rows = [row for row in rows if _dials(row, now)]
         due = {row.batch_call_id: _due(tx, row.batch_call_id, now, capacity) for row in due_rows}
-    moments = [moment for row in rows for moment in _moments(row) if moment > now]
+    moments = [
+        moment
+        for row in found
+        if row.batch_call_id is None
+        for moment in (row.next_at, row.expires_at)
+        if moment is not None
+    ]
     return Work(
         open=tuple(
-            Open(row.batch_call_id, due[row.batch_call_id], row.calling, row.max_concurrency, row.calls_per_second)
+            Open(
+                row.batch_call_id,
+                due[row.batch_call_id],
+                acting[row.batch_call_id].calling,
+                acting[row.batch_call_id].max_concurrency,
+                acting[row.batch_call_id].calls_per_second,
+            )
             for row in due_rows
         ),
-        moves=tuple(row.batch_call_id for row in rows if _moves(row, now)),
+        moves=tuple(row.batch_call_id for row in rows if _moves(row, now, acting)),
         next_at=from_ms(min(moments)) if moments else None,
     )
 
 
-def _dials(row: sa.Row, now: int) -> bool:  # type: ignore[type-arg]  # its columns are those of the query above
+def _of_it() -> sa.ColumnElement[bool]:
+    return tasks.c.batch_call_id == batch_calls.c.batch_call_id
+
+
+def _statement() -> sa.CompoundSelect[Any]:
+    """The batch calls that something is to be done with now, and a row without a name: when there will be more."""
+    now: sa.BindParameter[int] = sa.bindparam("now", type_=sa.BigInteger)
+    first = sa.select(sa.func.min(tasks.c.due_at)).where(_of_it(), tasks.c.status == TaskStatus.PENDING)
+    expires = batch_calls.c.expires_at
+    found = (
+        sa.select(
+            batch_calls.c.batch_call_id,
+            batch_calls.c.status,
+            sa.case(
+                (batch_calls.c.status == State.SCHEDULED, batch_calls.c.scheduled_at), else_=first.scalar_subquery()
+            ).label("next_at"),
+            # A time to start comes before the time to end is looked at.
+            sa.case((batch_calls.c.status != State.SCHEDULED, expires)).label("expires_at"),
+        )
+        .where(
+            sa.or_(
+                batch_calls.c.status.in_((State.SENT, State.SCHEDULED)),
+                sa.and_(batch_calls.c.status == State.PAUSED, expires.is_not(None)),
+            )
+        )
+        .cte("found")
+    )
+    goes_on = found.c.status != State.PAUSED
+    acts = sa.or_(
+        sa.and_(goes_on, sa.or_(found.c.next_at.is_(None), found.c.next_at <= now)),
+        sa.and_(found.c.next_at.is_not(None), found.c.expires_at <= now),
+    )
+    later = sa.select(
+        sa.cast(sa.null(), sa.String),
+        sa.cast(sa.null(), sa.String),
+        sa.func.min(sa.case((sa.and_(goes_on, found.c.next_at > now), found.c.next_at))),
+        sa.func.min(sa.case((sa.and_(found.c.next_at.is_not(None), found.c.expires_at > now), found.c.expires_at))),
+    ).select_from(found)
+    return sa.union_all(sa.select(found).where(acts), later)
+
+
+_LOOK = _statement()
+
+
+def _details(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, Any]:
+    calling = sa.select(sa.func.count()).where(_of_it(), tasks.c.status == TaskStatus.CALLING)
+    return {
+        row.batch_call_id: row
+        for chunk in chunks(batch_call_ids, CHUNK)
+        for row in tx.execute(
+            sa.select(
+                batch_calls.c.batch_call_id,
+                batch_calls.c.max_concurrency,
+                batch_calls.c.calls_per_second,
+                calling.scalar_subquery().label("calling"),
+            ).where(batch_calls.c.batch_call_id.in_(chunk))
+        )
+    }
+
+
+def _dials(row: sa.Row[Any], now: int) -> bool:
     over = row.expires_at is not None and row.expires_at <= now
-    return row.status == State.SENT and row.due_at is not None and row.due_at <= now and not over
+    return row.status == State.SENT and row.next_at is not None and row.next_at <= now and not over
 
 
-def _moves(row: sa.Row, now: int) -> bool:  # type: ignore[type-arg]  # as above
-    if row.status == State.SCHEDULED:
-        return bool(row.scheduled_at <= now)
-    if row.expires_at is not None and row.expires_at <= now and row.due_at is not None:
-        return True
-    return row.status == State.SENT and row.due_at is None and row.calling == 0
-
-
-def _moments(row: sa.Row) -> list[int]:  # type: ignore[type-arg]  # as above
-    if row.status == State.SCHEDULED:
-        return [row.scheduled_at]
-    if row.due_at is None:
-        return []
-    ends = [] if row.expires_at is None else [row.expires_at]
-    return [row.due_at, *ends] if row.status == State.SENT else ends
+def _moves(row: sa.Row[Any], now: int, acting: Mapping[str, Any]) -> bool:
+    if row.status == State.SENT and row.next_at is None:
+        return bool(acting[row.batch_call_id].calling == 0)
+    return not _dials(row, now)
 
 
 def _due(tx: sa.Connection, batch_call_id: str, now: int, limit: int) -> int:
