@@ -199,6 +199,27 @@ async def test_cancelling_while_a_redial_waits_keeps_the_outcome(caller: Caller)
     assert data["counts"]["no_answer"] == 1
 
 
+async def test_a_pace_does_not_stop_for_an_hour_when_the_clock_is_set_back(
+    new_caller: NewCaller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits for its moment, on the only line, waits by the new time; and it is said."""
+    async with new_caller(capacity=1) as caller:
+        batch_call_id = await caller.create(numbers(3))
+        caller.clock.forward(hours=1)
+        await eventually(lambda: "The clock was set forward by 3600 s." in caplog.text)
+        with caller.dialer.store().writing() as tx:
+            tx.exec_driver_sql("update batch_calls set calls_per_second = 1.0")
+        await caller.ask("POST", f"/batch-call/{batch_call_id}/execute")
+        await caller.until(batch_call_id, lambda data: data["completed"] == 1)
+        engine = caller.dialer._host and caller.dialer._host.engine
+        await eventually(lambda: bool(engine and engine._parked))
+        caller.clock.forward(minutes=-30)
+        await caller.until(batch_call_id, lambda data: data["completed"] == 2)
+        assert "The clock was set back by 1800 s." in caplog.text
+        caller.clock.forward(seconds=1)
+        await caller.until_status(batch_call_id, "completed")
+
+
 async def test_retry_dials_exactly_the_named_tasks_again_in_place(caller: Caller) -> None:
     """Attempts are kept, and the batch call runs and completes again."""
     batch_call_id = await caller.create(["+12132000000", "+12132000006", "+12132000007", "+12132000009"], send_now=True)

@@ -206,7 +206,9 @@ class Judge:
         place = None if point.place == MOMENT else point.place
         others = [await scene.start()]
         victim = await scene.start(place, at)
-        await scene.until(lambda: scene.workers().keys() == {others[0].pid, victim.pid})
+        # Unless it dies while it launches.
+        await scene.until(lambda: victim.status is not None or len(scene.workers()) == 2)
+        await scene.until(lambda: others[0].pid in scene.workers())
         names = scene.workers()
         await scene.call_all()
         if place == "take-over":
@@ -324,7 +326,7 @@ async def check(scene: Scene, dead: list[Dead], *, clock_jumps: bool = False) ->
     assert all(written[line["attempt_id"]].to_number == line["to_number"] for line in placed)
     unplaced = written.keys() - {line["attempt_id"] for line in placed}
     assert {written[name].outcome for name in unplaced} <= {"interrupted"}, "an outcome of a call that never was"
-    _interrupted_are_those_that_were_open(rows, dead)
+    _interrupted_are_those_that_were_open(rows, dead, shared=scene.store.shared)
     by_task: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows:
         by_task[row.task_id].append(row)
@@ -350,11 +352,10 @@ def most_at_once(rows: Iterable[Any]) -> int:
     return max(accumulate(change for _, change in changes), default=0)
 
 
-def _interrupted_are_those_that_were_open(rows: list[Any], dead: list[Dead]) -> None:
+def _interrupted_are_those_that_were_open(rows: list[Any], dead: list[Dead], *, shared: bool) -> None:
     interrupted = {(row.task_id, row.n): row.worker_id for row in rows if row.outcome == "interrupted"}
-    names = {one.name for one in dead if one.name}
-    if names:
-        assert set(interrupted.values()) <= names, "interrupted, and its process lives"
+    if shared:
+        assert set(interrupted.values()) <= {one.name for one in dead}, "interrupted, and its process lives"
     else:
         # On SQLite whoever was open when a process died is interrupted, all of them and nobody else.
         assert interrupted.keys() == {key for one in dead for key, outcome in one.left.items() if outcome is None}
