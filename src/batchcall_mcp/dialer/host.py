@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from time import monotonic
@@ -75,7 +75,8 @@ class EngineHost:
 
     async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
         """Dial until `closing`. `launched` is called when it does."""
-        lanes = await asyncio.to_thread(self._launch)
+        await asyncio.to_thread(self._take_up)
+        lanes = _LanesWhenNeeded(self._launch)
         loop = asyncio.get_running_loop()
         # A thread of its own: the default pool may be full of requests that wait for the engine's transactions.
         thread = ThreadPoolExecutor(1, "batchcall-dialer")
@@ -103,14 +104,18 @@ class EngineHost:
             await asyncio.to_thread(self._hand_over, lanes)
             thread.shutdown()
 
-    def _launch(self) -> Lanes:
-        # DBOS takes half a second to import: only a process that dials needs it.
-        from batchcall_mcp.dialer.lanes import Lanes
-
-        alone = not self._store.shared
-        if alone:
+    def _take_up(self) -> None:
+        """Be one of those that dial."""
+        if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.interrupt()
+        living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
+        if not self._store.shared:
+            workers.forget(self._store, list(living))
+
+    def _launch(self) -> Lanes:
+        from batchcall_mcp.dialer.lanes import Lanes
+
         lanes = Lanes(
             self._store,
             self.worker_id,
@@ -119,30 +124,26 @@ class EngineHost:
             run_lane=self.engine.lane,
         )
         try:
-            # Not sooner: what could not launch is not in the list, and nobody has to take it for dead.
-            living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
-            if alone:
-                workers.forget(self._store, list(living))
-            lanes.take_over([] if alone else living)
+            lanes.take_over(workers.listed(self._store))
         except BaseException:
             lanes.close()
             raise
         return lanes
 
-    async def _beat(self, lanes: Lanes) -> None:
+    async def _beat(self, lanes: _LanesWhenNeeded) -> None:
         tidied = monotonic()
         while True:
             await asyncio.sleep(self._beat_seconds)
             try:
                 if self._store.shared:
                     await asyncio.to_thread(self._look_after_the_others, lanes)
-                if monotonic() - tidied > _TIDY_EVERY_S:
+                if lanes.launched and monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
-                    await asyncio.to_thread(lanes.tidy)
+                    await asyncio.to_thread(lanes.launched.tidy)
             except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
                 LOG.debug("no sign of life could be given, nor seen: %s", type(error).__name__)
 
-    def _look_after_the_others(self, lanes: Lanes) -> None:
+    def _look_after_the_others(self, lanes: _LanesWhenNeeded) -> None:
         beats = workers.beat(self._store, self.worker_id, self._carrier.capacity)
         dead = self._watch.dead(beats)
         if dead:
@@ -150,7 +151,8 @@ class EngineHost:
         # Also those of a process whose taker-over died in the meantime.
         interrupted = self._dispatch.interrupt_orphans()
         if dead or interrupted:
-            resumed = lanes.take_over(beats.keys() - set(dead))
+            # A process that has not dialled yet opens lanes of its own for what is left.
+            resumed = lanes.launched.take_over(beats.keys() - set(dead)) if lanes.launched else 0
             LOG.warning(
                 "%d dialling process(es) died; %d calls in progress are marked interrupted, %d lanes taken over.",
                 len(dead),
@@ -159,9 +161,29 @@ class EngineHost:
             )
             self.engine.wake()
 
-    def _hand_over(self, lanes: Lanes) -> None:
+    def _hand_over(self, lanes: _LanesWhenNeeded) -> None:
         """Leave nothing behind that is not known to be over."""
         with contextlib.suppress(sa.exc.DBAPIError):  # whoever goes on finds it by itself
             self._dispatch.interrupt([self.worker_id])
             workers.forget(self._store, [self.worker_id])
-        lanes.close()
+        if lanes.launched:
+            lanes.launched.close()
+
+
+class _LanesWhenNeeded:
+    """DBOS, launched when there is first something to dial: it takes half a second, 40 MB, and threads that poll."""
+
+    def __init__(self, launch: Callable[[], Lanes]) -> None:
+        self._launch = launch
+        self.launched: Lanes | None = None
+
+    def open(self, wanted: Mapping[str, int]) -> None:
+        self._ready().open(wanted)
+
+    def waiting(self) -> Mapping[str, int]:
+        return self._ready().waiting()
+
+    def _ready(self) -> Lanes:
+        if self.launched is None:
+            self.launched = self._launch()
+        return self.launched

@@ -41,6 +41,12 @@ def enlist(tx: sa.Connection, worker_id: str, capacity: int, now: int) -> None:
         tx.execute(insert(workers).values(_row(worker_id, capacity, now)).on_conflict_do_nothing())
 
 
+def listed(store: Store) -> set[str]:
+    """Those that dial, this one among them, and those of which nobody knows yet that they died."""
+    with store.reading() as tx:
+        return set(tx.execute(sa.select(workers.c.worker_id)).scalars())
+
+
 def forget(store: Store, worker_ids: list[str]) -> None:
     """Take these out of the list: they ended, or died. From here on they claim nothing, and their work is anybody's."""
     with store.writing() as tx:
