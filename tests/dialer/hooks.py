@@ -72,7 +72,8 @@ def add_messages(store: Store, webhook_id: str, count: int = 1) -> list[str]:
 def messages(store: Store) -> list[dict[str, Any]]:
     """The outbox, in the order in which it was written."""
     with store.reading() as tx:
-        return [dict(row) for row in tx.execute(sa.select(webhook_outbox).order_by(sa.text("rowid"))).mappings()]
+        place = "ctid" if store.shared else "rowid"
+        return [dict(row) for row in tx.execute(sa.select(webhook_outbox).order_by(sa.text(place))).mappings()]
 
 
 def message(store: Store, message_id: str) -> dict[str, Any]:
