@@ -25,10 +25,11 @@ check: $(VENV)/.installed-dev  ## the fast inner loop: style, types, borders bet
 conformance: $(VENV)/.installed-dev  ## the official MCP suite; writes docs/conformance.md (make test runs it too)
 	$(BIN)/python -m tests.conformance
 
-benchmarks: $(VENV)/.installed  ## figures beside a bare server; no test
+benchmarks: $(VENV)/.installed-dev  ## figures beside a bare server and beside DBOS alone; no test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/relay.py
 	$(BIN)/python benchmarks/large.py
+	$(BIN)/python benchmarks/dialer.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
