@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer import claims, embedded, feeding, queries, writes
 from batchcall_mcp.dialer import engine as engine_module
+from batchcall_mcp.dialer import host as host_module
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
@@ -614,3 +615,22 @@ def test_two_processes_never_exceed_the_daily_cap_together(tmp_path: Path, clock
     assert all("dialled 3 times in 24 hours" in reason for reason in put_off)
     assert bench.attempts() == 12
     store.close()
+
+
+async def test_an_engine_with_nothing_to_dial_rests_and_comes_back(
+    new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DBOS is not launched before there is something to dial, and not left polling when there is nothing any more."""
+    monkeypatch.setattr(host_module, "_RESTS_AFTER_S", 0)
+
+    def polling() -> bool:
+        return any("batchcall-lanes" in thread.name for thread in threading.enumerate())
+
+    async with new_caller() as caller:
+        await caller.create(numbers(1))
+        assert not polling()
+        for _ in range(2):
+            batch_call_id = await caller.create(numbers(3), send_now=True)
+            await caller.until_status(batch_call_id, "completed")
+            await eventually(lambda: not polling())
+    assert len(caller.dialled()) == 6

@@ -54,6 +54,10 @@ class OpensLanes(Protocol):
         """Those that are open and not taken up yet."""
         ...
 
+    def rest(self) -> None:
+        """Nothing is due, and no lane of this process is open."""
+        ...
+
 
 class EngineStopped(Exception):
     """The engine failed while a lane waited for it."""
@@ -321,6 +325,8 @@ class Engine:
         self._too_many = Counter(plan.ended)
         if plan.opened:
             self._insist(lanes.open, plan.opened)
+        elif not (work.open or mine):
+            self._insist(lanes.rest)
         self._next_at = work.next_at
         self._look_at = monotonic() + self._poll_seconds
 

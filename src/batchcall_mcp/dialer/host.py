@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 _TIDY_EVERY_S: Final = 600.0
+_RESTS_AFTER_S: Final = 30.0
 
 
 class EngineHost:
@@ -137,9 +138,9 @@ class EngineHost:
             try:
                 if self._store.shared:
                     await asyncio.to_thread(self._look_after_the_others, lanes)
-                if lanes.launched and monotonic() - tidied > _TIDY_EVERY_S:
+                if (launched := lanes.launched) and monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
-                    await asyncio.to_thread(lanes.launched.tidy)
+                    await asyncio.to_thread(launched.tidy)
             except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
                 LOG.debug("no sign of life could be given, nor seen: %s", type(error).__name__)
 
@@ -152,7 +153,8 @@ class EngineHost:
         interrupted = self._dispatch.interrupt_orphans()
         if dead or interrupted:
             # A process that has not dialled yet opens lanes of its own for what is left.
-            resumed = lanes.launched.take_over(beats.keys() - set(dead)) if lanes.launched else 0
+            launched = lanes.launched
+            resumed = launched.take_over(beats.keys() - set(dead)) if launched else 0
             LOG.warning(
                 "%d dialling process(es) died; %d calls in progress are marked interrupted, %d lanes taken over.",
                 len(dead),
@@ -171,10 +173,14 @@ class EngineHost:
 
 
 class _LanesWhenNeeded:
-    """DBOS, launched when there is first something to dial: it takes half a second, 40 MB, and threads that poll."""
+    """DBOS, while there is something to dial: its import takes half a second and 40 MB, its threads poll all the time.
+
+    Used by the engine's thread; others only look whether it is launched.
+    """
 
     def __init__(self, launch: Callable[[], Lanes]) -> None:
         self._launch = launch
+        self._used_at = 0.0
         self.launched: Lanes | None = None
 
     def open(self, wanted: Mapping[str, int]) -> None:
@@ -183,7 +189,15 @@ class _LanesWhenNeeded:
     def waiting(self) -> Mapping[str, int]:
         return self._ready().waiting()
 
+    def rest(self) -> None:
+        """Nothing is due, and no lane is open: stop it, if that has been so for a while."""
+        resting = self.launched
+        if resting is not None and monotonic() - self._used_at > _RESTS_AFTER_S:
+            self.launched = None
+            resting.close()
+
     def _ready(self) -> Lanes:
+        self._used_at = monotonic()
         if self.launched is None:
             self.launched = self._launch()
         return self.launched
