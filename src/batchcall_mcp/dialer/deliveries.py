@@ -123,7 +123,8 @@ class Deliveries:
                     for claimed in await self._step():
                         sending.start_soon(self._send, claimed)
                 except sa.exc.SQLAlchemyError as error:
-                    LOG.warning("Webhooks wait: the database cannot be used (%s)", type(error).__name__)
+                    # Not louder: the engine, which runs beside it, says when the database goes and when it is back.
+                    LOG.debug("Webhooks wait: the database cannot be used (%s)", type(error).__name__)
                 with anyio.move_on_after(self._poll_seconds):
                     await self._changed.wait()
                 self._changed.clear()
