@@ -12,6 +12,10 @@ from time import monotonic, sleep
 from typing import Final
 
 import sqlalchemy as sa
+
+# Before any thread uses SQLAlchemy, which asks the ORM as soon as a part of it is there: queries failed while another
+# thread imported it, for Alembic or DBOS.
+import sqlalchemy.orm
 from filelock import FileLock, Timeout
 from sqlalchemy import event
 
@@ -128,6 +132,7 @@ def open_postgresql(url: str) -> sa.Engine:
     Raises:
         ConfigurationError: nothing answers there. The URL is not repeated, because it may hold a password.
     """
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of each connection that an outage cuts
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         engine = sa.create_engine(

@@ -7,20 +7,23 @@ import resource
 import shutil
 import signal
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx2
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import embedded
+from batchcall_mcp.dialer import embedded, engine
+from batchcall_mcp.dialer import workers as beating
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.dialer.lanes import Lanes
 from batchcall_mcp.dialer.tables import attempts, workers
-from tests.dialer.conftest import dialled
+from tests.dialer.conftest import body, client_of, dialled, numbers
 from tests.dialer_kills.harness import Dialling
 from tests.dialer_kills.judging import PEOPLE, Dead, Judge, Scene, check, poll, snapshot
 from tests.postgresql import Outage
@@ -69,25 +72,60 @@ async def test_postgresql_stops_while_a_process_starts(
 ) -> None:
     """It starts as soon as the database is there again, says so once, and leaves nobody to be taken for dead."""
     monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0.05)
-    take_over, tries = Lanes.take_over, ["once"]
-
-    def cut_off(self: Lanes, living: Collection[str]) -> int:
-        if tries:
-            tries.clear()
-            server.begin()
-        return take_over(self, living)
-
-    monkeypatch.setattr(Lanes, "take_over", cut_off)
+    cut_off_at(monkeypatch, server, beating, "beat")
     dialer = EmbeddedDialer(tmp_path, database=server.url, poll_seconds=0.02)
     await dialer.start()
     try:
         assert dialer._engine_state() == "standby"
         await anyio.to_thread.run_sync(server.end)
         await poll(lambda: dialer._engine_state() == "running")
-        said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
-        assert [line.partition(";")[0] for line in said] == [AWAY, BACK]
+        assert warnings(caplog) == [AWAY, BACK]
     finally:
         await dialer.aclose()
+
+
+async def test_postgresql_stops_while_dbos_is_launched(
+    tmp_path: Path, server: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is launched again, and everybody is dialled."""
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.05)
+    cut_off_at(monkeypatch, server, Lanes, "take_over")
+    dialer = EmbeddedDialer(tmp_path, database=server.url, poll_seconds=0.02, simulated_speed=10_000)
+    await dialer.start()
+    try:
+        async with client_of(dialer.app, *dialer.credentials) as client:
+            made = await client.post("/batch-call", json=body(numbers(20), send_now=True))
+            await poll(lambda: warnings(caplog) == [AWAY])
+            await anyio.to_thread.run_sync(server.end)
+            await poll(lambda: warnings(caplog) == [AWAY, BACK])
+            with anyio.fail_after(20):
+                while await status(client, made.json()["data"]["batch_call_id"]) != "completed":
+                    continue
+    finally:
+        await dialer.aclose()
+    assert len(dialled(tmp_path)) == 20
+
+
+def cut_off_at(monkeypatch: pytest.MonkeyPatch, server: Outage, place: Any, name: str) -> None:
+    """Stop the database where this is called for the first time."""
+    function, times = getattr(place, name), ["once"]
+
+    def cut_off(*args: Any) -> Any:
+        if times:
+            times.clear()
+            server.begin()
+        return function(*args)
+
+    monkeypatch.setattr(place, name, cut_off)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    return [line.partition(";")[0] for line in said]
+
+
+async def status(client: httpx2.AsyncClient, batch_call_id: str) -> str:
+    return str((await client.get(f"/batch-call/{batch_call_id}")).json()["data"]["status"])
 
 
 @pytest.mark.parametrize("full", ["database", "record"])
