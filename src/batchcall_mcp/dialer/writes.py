@@ -147,7 +147,7 @@ def _insert_tasks(
                 copy.write_row(row)
         return
     marks = ", ".join("?" * len(_INSERTED))
-    insert = f"INSERT INTO tasks ({', '.join(_INSERTED)}) VALUES ({marks})"  # noqa: S608  # names of columns
+    insert = f"INSERT INTO tasks ({', '.join(_INSERTED)}) VALUES ({marks})"  # noqa: S608 - names of columns
     for chunk in chunks(rows, INSERTED_AT_ONCE):
         tx.exec_driver_sql(insert, chunk)
 
