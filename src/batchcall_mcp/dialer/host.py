@@ -78,10 +78,10 @@ class EngineHost:
         await asyncio.to_thread(self._take_up)
         lanes = _LanesWhenNeeded(self._launch)
         loop = asyncio.get_running_loop()
-        # A thread of its own: the default pool may be full of requests that wait for the engine's transactions.
-        thread = ThreadPoolExecutor(1, "batchcall-dialer")
-        engine: asyncio.Future[None] = loop.run_in_executor(thread, self.engine.run, lanes)
-        beating = loop.create_task(self._beat(lanes))
+        # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
+        threads = ThreadPoolExecutor(2, "batchcall-dialer")
+        engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
+        beating = loop.create_task(self._beat(lanes, threads))
         closed = loop.create_task(closing.wait())
         launched()
         try:
@@ -98,11 +98,13 @@ class EngineHost:
             self.engine.cut()
             await engine
         finally:
+            # Also when it was cancelled: neither the engine nor a sign of life may go on after the hand-over.
+            self.engine.cut()
             for task in (beating, closed):
                 task.cancel()
             await asyncio.gather(beating, closed, return_exceptions=True)
+            await asyncio.to_thread(threads.shutdown)
             await asyncio.to_thread(self._hand_over, lanes)
-            thread.shutdown()
 
     def _take_up(self) -> None:
         """Be one of those that dial."""
@@ -130,16 +132,17 @@ class EngineHost:
             raise
         return lanes
 
-    async def _beat(self, lanes: _LanesWhenNeeded) -> None:
+    async def _beat(self, lanes: _LanesWhenNeeded, threads: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
         tidied = monotonic()
         while True:
             await asyncio.sleep(self._beat_seconds)
             try:
                 if self._store.shared:
-                    await asyncio.to_thread(self._look_after_the_others, lanes)
+                    await loop.run_in_executor(threads, self._look_after_the_others, lanes)
                 if lanes.launched and monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
-                    await asyncio.to_thread(lanes.launched.tidy)
+                    await loop.run_in_executor(threads, lanes.launched.tidy)
             except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
                 LOG.debug("no sign of life could be given, nor seen: %s", type(error).__name__)
 
