@@ -356,8 +356,9 @@ class Bench:
         self.store = Store.open(database or path, clock)
         self.dispatch = Dispatch(self.store, "bench", daily_cap=3, retry_delay=timedelta(minutes=5))
 
-    def running(self, count: int, max_concurrency: int = 10) -> str:
+    def running(self, count: int, max_concurrency: int = 10, **given: object) -> str:
         columns = {
+            **given,
             "from_number": CALLER,
             "status": State.SENT,
             "max_concurrency": max_concurrency,
@@ -443,6 +444,39 @@ async def test_concurrency_is_exact(bench: Bench, capacity: int, peaks: tuple[in
     assert carrier.peak["all"] == min(20, capacity)
     assert carrier.peak[first] <= 7
     assert carrier.peak[second] <= 13
+
+
+async def test_more_batch_calls_than_lines_take_turns(bench: Bench) -> None:
+    """A long list that came first does not keep the others waiting until its end."""
+    carrier = WatchedCarrier(bench.path, capacity=2)
+    first = {bench.running(500, max_concurrency=1) for _ in range(2)}
+    async with bench.engine(carrier):
+        await eventually(lambda: carrier.live["all"] == 2)
+        later = bench.running(500, max_concurrency=1)
+        carrier.ends.set()
+        await eventually(lambda: bench.statuses(later)["completed"] > 0)
+        assert all(bench.statuses(one)["pending"] for one in first)
+
+
+async def test_a_slow_pace_keeps_no_line_from_others(bench: Bench) -> None:
+    """Its next call is due in a quarter of an hour; it does not ask all the time, either."""
+    asked: list[str] = []
+
+    class CountingDispatch(Dispatch):
+        def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+            asked.extend(wanted)
+            return super().record_and_claim(ended, wanted)
+
+    carrier = WatchedCarrier(bench.path, capacity=1)
+    carrier.ends.set()
+    slow = bench.running(5, calls_per_second=0.001)
+    async with bench.engine(carrier, CountingDispatch):
+        await eventually(lambda: bench.statuses(slow)["completed"] == 1)
+        other = bench.running(20)
+        await eventually(lambda: bench.statuses(other) == {"completed": 20})
+        assert asked.count(slow) <= 3
+        bench.clock.forward(seconds=1_000)
+        await eventually(lambda: bench.statuses(slow)["completed"] == 2)
 
 
 @pytest.mark.parametrize(("action", "status"), [(Action.PAUSE, "pending"), (Action.CANCEL, "cancelled")])
