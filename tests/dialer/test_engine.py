@@ -510,6 +510,17 @@ def test_a_claim_that_became_stale_is_checked_again(bench: Bench) -> None:
     assert bench.statuses(batch_call_id) == {"pending": 5}
 
 
+def test_what_expired_since_it_was_claimed_is_not_placed(bench: Bench) -> None:
+    """Another transaction held the batch call for some seconds in between."""
+    since = bench.clock()
+    batch_call_id = bench.running(5, expires_at=bench.store.now() + 2_000)
+    started = bench.claim(batch_call_id, 3)
+    bench.clock.forward(seconds=2)
+    assert bench.place(started, since) == []
+    bench.dispatch.start_arrived([batch_call_id])
+    assert bench.statuses(batch_call_id) == {"expired": 5}
+
+
 def test_what_somebody_else_marked_interrupted_is_not_placed(bench: Bench) -> None:
     """Another engine took over between the two."""
     batch_call_id = bench.running(5)
