@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Mapping
 
 import pytest
+import sqlalchemy as sa
 
 from batchcall_mcp.dialer import workers
 from batchcall_mcp.dialer.store import Store
@@ -56,3 +58,20 @@ async def test_a_sign_of_life_does_not_outlive_the_dialer(
         await eventually(lambda: not dialling_threads())
         assert workers.listed(store) == set()
         store.close()
+
+
+async def test_a_dialer_that_cannot_hand_over_ends_all_the_same(new_caller: NewCaller) -> None:
+    """All connections are in use while it closes; the next one of this process dials."""
+    async with new_caller() as caller:
+        batch_call_id = await caller.create(numbers(1), send_now=True)
+        await caller.until_status(batch_call_id, "completed")
+        pool = caller.dialer.store().engine.pool
+        assert isinstance(pool, sa.pool.QueuePool)
+        pool._timeout = 0.05
+        with contextlib.ExitStack() as held:
+            while pool.overflow() < pool._max_overflow or pool.checkedin():
+                held.enter_context(caller.dialer.store().reading())
+            await caller.dialer.aclose()
+        await caller.dialer.start()
+        batch_call_id = await caller.create(numbers(1), send_now=True)
+        await caller.until_status(batch_call_id, "completed")

@@ -166,11 +166,13 @@ class EngineHost:
 
     def _hand_over(self, lanes: _LanesWhenNeeded) -> None:
         """Leave nothing behind that is not known to be over."""
-        with contextlib.suppress(sa.exc.DBAPIError):  # whoever goes on finds it by itself
-            self._dispatch.interrupt([self.worker_id])
-            workers.forget(self._store, [self.worker_id])
-        if lanes.launched:
-            lanes.launched.close()
+        try:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself
+                self._dispatch.interrupt([self.worker_id])
+                workers.forget(self._store, [self.worker_id])
+        finally:
+            if lanes.launched:
+                lanes.launched.close()
 
 
 class _LanesWhenNeeded:

@@ -163,9 +163,10 @@ class Lanes:
             )
             self._client.delete_workflows([one.workflow_id for one in found])
             self._wait_for_the_last()
-        except sa.exc.DBAPIError as error:
-            LOG.debug("waiting lanes were not dropped: %s", type(error.orig).__name__)
-        DBOS.destroy()
-        self._client.destroy()
-        _run_lane = None
-        _taken.release()
+        except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
+            LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
+        finally:
+            DBOS.destroy()
+            self._client.destroy()
+            _run_lane = None
+            _taken.release()
