@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer import claims, embedded, feeding, queries, writes
 from batchcall_mcp.dialer import engine as engine_module
+from batchcall_mcp.dialer import lanes as lanes_module
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
@@ -606,6 +608,26 @@ async def test_a_carrier_that_loses_calls_makes_them_failed(bench: Bench) -> Non
     batch_call_id = bench.running(3)
     async with bench.engine(BrokenCarrier(bench.path)):
         await eventually(lambda: bench.statuses(batch_call_id) == {"failed": 3})
+
+
+class BuggyCarrier(WatchedCarrier):
+    """Fails in a way that no carrier may."""
+
+    def place(self, attempt: Attempt) -> None:
+        self.placed.append(attempt)
+        raise RuntimeError("a bug")
+
+
+async def test_no_lane_waits_for_an_engine_that_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that it was about to answer, too: the next engine would start only when they are given up."""
+    carrier = BuggyCarrier(bench.path)
+    bench.running(5, max_concurrency=5)
+    monkeypatch.setattr(lanes_module, "_CLOSING_S", 20)
+    began = monotonic()
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with bench.engine(carrier):
+            await eventually(lambda: bool(carrier.placed))
+    assert monotonic() - began < 15
 
 
 async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(

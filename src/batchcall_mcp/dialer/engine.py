@@ -188,6 +188,7 @@ class Engine:
 
     def run(self, lanes: OpensLanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
+        asked: list[_Asked] | None = None
         try:
             while (asked := self._take()) is not None:
                 if asked:
@@ -197,7 +198,7 @@ class Engine:
         finally:
             with self._changed:
                 self._failed = self._stopping = True
-                left = self._asked + [one for _, parked in self._parked.values() for one in parked]
+                left = (asked or []) + self._asked + [one for _, parked in self._parked.values() for one in parked]
             for one in left:
                 if not one.answer.done():
                     one.answer.set_exception(EngineStopped())
