@@ -145,6 +145,8 @@ class EngineHost:
                     await loop.run_in_executor(threads, lanes.launched.tidy)
             except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
                 LOG.debug("no sign of life could be given, nor seen: %s", type(error).__name__)
+            except Exception:  # who gives no more signs of life is taken for dead, and others dial its people
+                LOG.exception("Looking after the other processes failed; it is tried again")
 
     def _look_after_the_others(self, lanes: _LanesWhenNeeded) -> None:
         beats = workers.beat(self._store, self.worker_id, self._carrier.capacity)

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
+from dbos import error as dbos_error
 
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
 
@@ -122,7 +123,11 @@ class Lanes:
         found = self._client.list_workflows(queue_name=_QUEUE, status="PENDING", load_input=False, load_output=False)
         orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
         for chunk in chunks(orphans, CHUNK):
-            self._client.resume_workflows(chunk, queue_name=_QUEUE)
+            try:
+                self._client.resume_workflows(chunk, queue_name=_QUEUE)
+            except dbos_error.DBOSNonExistentWorkflowError:
+                # Another process took some of them over first, ended and dropped them.
+                return self.take_over(living)
         return len(orphans)
 
     def _wait_for_the_last(self) -> None:
