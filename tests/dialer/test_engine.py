@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 from batchcall_mcp.dialer import claims, embedded, feeding, queries, writes
 from batchcall_mcp.dialer import engine as engine_module
 from batchcall_mcp.dialer import host as host_module
+from batchcall_mcp.dialer import lanes as lanes_module
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
@@ -357,8 +359,9 @@ class Bench:
         self.store = Store.open(database or path, clock)
         self.dispatch = Dispatch(self.store, "bench", daily_cap=3, retry_delay=timedelta(minutes=5))
 
-    def running(self, count: int, max_concurrency: int = 10) -> str:
+    def running(self, count: int, max_concurrency: int = 10, **given: object) -> str:
         columns = {
+            **given,
             "from_number": CALLER,
             "status": State.SENT,
             "max_concurrency": max_concurrency,
@@ -446,6 +449,39 @@ async def test_concurrency_is_exact(bench: Bench, capacity: int, peaks: tuple[in
     assert carrier.peak[second] <= 13
 
 
+async def test_more_batch_calls_than_lines_take_turns(bench: Bench) -> None:
+    """A long list that came first does not keep the others waiting until its end."""
+    carrier = WatchedCarrier(bench.path, capacity=2)
+    first = {bench.running(500, max_concurrency=1) for _ in range(2)}
+    async with bench.engine(carrier):
+        await eventually(lambda: carrier.live["all"] == 2)
+        later = bench.running(500, max_concurrency=1)
+        carrier.ends.set()
+        await eventually(lambda: bench.statuses(later)["completed"] > 0)
+        assert all(bench.statuses(one)["pending"] for one in first)
+
+
+async def test_a_slow_pace_keeps_no_line_from_others(bench: Bench) -> None:
+    """Its next call is due in a quarter of an hour; it does not ask all the time, either."""
+    asked: list[str] = []
+
+    class CountingDispatch(Dispatch):
+        def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+            asked.extend(wanted)
+            return super().record_and_claim(ended, wanted)
+
+    carrier = WatchedCarrier(bench.path, capacity=1)
+    carrier.ends.set()
+    slow = bench.running(5, calls_per_second=0.001)
+    async with bench.engine(carrier, CountingDispatch):
+        await eventually(lambda: bench.statuses(slow)["completed"] == 1)
+        other = bench.running(20)
+        await eventually(lambda: bench.statuses(other) == {"completed": 20})
+        assert asked.count(slow) <= 3
+        bench.clock.forward(seconds=1_000)
+        await eventually(lambda: bench.statuses(slow)["completed"] == 2)
+
+
 @pytest.mark.parametrize(("action", "status"), [(Action.PAUSE, "pending"), (Action.CANCEL, "cancelled")])
 def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Action, status: str) -> None:
     """Invariant 2: pause answered between the two, so that nothing may be dialled any more."""
@@ -475,6 +511,17 @@ def test_a_claim_that_became_stale_is_checked_again(bench: Bench) -> None:
     bench.clock.forward(minutes=5)
     assert bench.place(started, since) == []
     assert bench.statuses(batch_call_id) == {"pending": 5}
+
+
+def test_what_expired_since_it_was_claimed_is_not_placed(bench: Bench) -> None:
+    """Another transaction held the batch call for some seconds in between."""
+    since = bench.clock()
+    batch_call_id = bench.running(5, expires_at=bench.store.now() + 2_000)
+    started = bench.claim(batch_call_id, 3)
+    bench.clock.forward(seconds=2)
+    assert bench.place(started, since) == []
+    bench.dispatch.start_arrived([batch_call_id])
+    assert bench.statuses(batch_call_id) == {"expired": 5}
 
 
 def test_what_somebody_else_marked_interrupted_is_not_placed(bench: Bench) -> None:
@@ -562,6 +609,26 @@ async def test_a_carrier_that_loses_calls_makes_them_failed(bench: Bench) -> Non
     batch_call_id = bench.running(3)
     async with bench.engine(BrokenCarrier(bench.path)):
         await eventually(lambda: bench.statuses(batch_call_id) == {"failed": 3})
+
+
+class BuggyCarrier(WatchedCarrier):
+    """Fails in a way that no carrier may."""
+
+    def place(self, attempt: Attempt) -> None:
+        self.placed.append(attempt)
+        raise RuntimeError("a bug")
+
+
+async def test_no_lane_waits_for_an_engine_that_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that it was about to answer, too: the next engine would start only when they are given up."""
+    carrier = BuggyCarrier(bench.path)
+    bench.running(5, max_concurrency=5)
+    monkeypatch.setattr(lanes_module, "_CLOSING_S", 20)
+    began = monotonic()
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with bench.engine(carrier):
+            await eventually(lambda: bool(carrier.placed))
+    assert monotonic() - began < 15
 
 
 async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(

@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, workers
+from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, rules, workers
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import to_ms
@@ -107,7 +107,8 @@ class Dispatch:
         """Hold the state of the batch calls still while the carrier is asked to dial.
 
         Those that may not be dialled any more, because somebody paused or cancelled since `record_and_claim`, because
-        the claim is stale or because their pace does not allow it, are taken back as if they had never been started.
+        it has expired since, the claim is stale or their pace does not allow it, are taken back as if they had never
+        been started.
         So are those that the carrier does not take; they are tried again some seconds later.
 
         Args:
@@ -118,7 +119,12 @@ class Dispatch:
         """
         with self._store.writing() as tx:
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started})
-            running = {key: record for key, record in held.items() if record.status is State.SENT}
+            now = self._store.clock()
+            running = {
+                key: record
+                for key, record in held.items()
+                if record.status is State.SENT and not rules.expired(record.expires(), now)
+            }
             ours = {
                 (row.task_id, row.n)
                 for chunk in chunks(started, CHUNK)
@@ -126,7 +132,6 @@ class Dispatch:
                     self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
-            now = self._store.clock()
             fresh = may_dial() and abs(now - since) < STALE_AFTER
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]

@@ -38,6 +38,8 @@ AWAY: Final = "The dialer's database does not work; nothing is dialled until it 
 BACK: Final = "The dialer's database works again; dialling goes on."
 FREED_SECONDS: Final = 0.05
 """How soon to look for other work when lanes have ended."""
+PARKED_AT_MOST: Final = timedelta(seconds=5)
+"""How long a lane keeps its line while its batch call's pace lets it wait; for longer it leaves it to others."""
 JUMP: Final = timedelta(seconds=30)
 
 T = TypeVar("T")
@@ -50,8 +52,8 @@ class OpensLanes(Protocol):
         """Open so many for each batch call."""
         ...
 
-    def waiting(self) -> Mapping[str, int]:
-        """Those that are open and not taken up yet."""
+    def standing(self) -> Mapping[str, int]:
+        """Those that nobody has taken up, and those that this process has, whether they run already or not."""
         ...
 
     def rest(self) -> None:
@@ -105,6 +107,7 @@ class Engine:
         self._failed = False
         # What follows belongs to the engine's thread.
         self._parked: dict[str, tuple[datetime, list[_Asked]]] = {}
+        self._resting: dict[str, datetime] = {}
         self._too_many: Counter[str] = Counter()
         self._given: set[tuple[str, int]] = set()
         self._unsure = False
@@ -189,6 +192,7 @@ class Engine:
 
     def run(self, lanes: OpensLanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
+        asked: list[_Asked] | None = None
         try:
             while (asked := self._take()) is not None:
                 if asked:
@@ -198,7 +202,7 @@ class Engine:
         finally:
             with self._changed:
                 self._failed = self._stopping = True
-                left = self._asked + [one for _, parked in self._parked.values() for one in parked]
+                left = (asked or []) + self._asked + [one for _, parked in self._parked.values() for one in parked]
             for one in left:
                 if not one.answer.done():
                     one.answer.set_exception(EngineStopped())
@@ -304,6 +308,9 @@ class Engine:
         if one.batch_call_id not in turn.paced or self._stopping:
             return False
         at, calls_per_second = turn.paced[one.batch_call_id]
+        if at - self._store.clock() > PARKED_AT_MOST:
+            self._resting[one.batch_call_id] = at
+            return False
         _, parked = self._parked.setdefault(one.batch_call_id, (at, []))
         if len(parked) >= ceil(calls_per_second):
             return False
@@ -320,14 +327,20 @@ class Engine:
         if work.moves:
             self._insist(self._dispatch.start_arrived, work.moves)
             self.wake()
-        waiting = self._insist(lanes.waiting) if work.open else {}
-        plan = feeding.plan(work.open, mine, waiting=waiting, capacity=self._carrier.capacity)
+        now = self._store.clock()
+        self._resting = {key: at for key, at in self._resting.items() if at > now}
+        dials = [one for one in work.open if one.batch_call_id not in self._resting]
+        standing = self._insist(lanes.standing) if dials else {}
+        waiting = +(Counter(standing) - Counter(mine))
+        parked = {key: len(these) for key, (_, these) in self._parked.items()}
+        plan = feeding.plan(dials, mine, waiting=waiting, capacity=self._carrier.capacity, parked=parked)
         self._too_many = Counter(plan.ended)
         if plan.opened:
             self._insist(lanes.open, plan.opened)
         elif not (work.open or mine):
             self._insist(lanes.rest)
-        self._next_at = work.next_at
+        moments = (work.next_at, *self._resting.values())
+        self._next_at = min((moment for moment in moments if moment is not None), default=None)
         self._look_at = monotonic() + self._poll_seconds
 
     def _notice_jumps(self) -> None:
@@ -339,6 +352,7 @@ class Engine:
                 abs(offset - self._offset),
             )
             # Their moments were by the old time.
+            self._resting.clear()
             self._parked = {key: (self._store.clock(), parked) for key, (_, parked) in self._parked.items()}
         self._offset = offset
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import nsmallest
 from math import ceil
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +24,7 @@ from batchcall_mcp.model import TaskStatus
 class Open:
     """A running batch call with tasks that are due: how many calls it could place, and is placing.
 
-    `due` is counted no further than the carrier's capacity; `calling` is over all processes.
+    `due` is counted no further than the carrier's capacity; `calling` and `last_sent_at` are over all processes.
     """
 
     batch_call_id: str
@@ -30,6 +32,7 @@ class Open:
     calling: int
     max_concurrency: int
     calls_per_second: float | None
+    last_sent_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def look(store: Store, capacity: int) -> Work:
                 acting[row.batch_call_id].calling,
                 acting[row.batch_call_id].max_concurrency,
                 acting[row.batch_call_id].calls_per_second,
+                acting[row.batch_call_id].last_sent_at,
             )
             for row in due_rows
         ),
@@ -131,6 +135,7 @@ def _details(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, Any]
                 batch_calls.c.batch_call_id,
                 batch_calls.c.max_concurrency,
                 batch_calls.c.calls_per_second,
+                batch_calls.c.last_sent_at,
                 calling.scalar_subquery().label("calling"),
             ).where(batch_calls.c.batch_call_id.in_(chunk))
         )
@@ -166,7 +171,14 @@ class Plan:
     ended: Mapping[str, int]
 
 
-def plan(work: Sequence[Open], lanes: Mapping[str, int], *, waiting: Mapping[str, int], capacity: int) -> Plan:
+def plan(
+    work: Sequence[Open],
+    lanes: Mapping[str, int],
+    *,
+    waiting: Mapping[str, int],
+    capacity: int,
+    parked: Mapping[str, int] = MappingProxyType({}),
+) -> Plan:
     """Divide this process's lanes among the batch calls that have something to dial; none of them starves.
 
     Args:
@@ -174,9 +186,18 @@ def plan(work: Sequence[Open], lanes: Mapping[str, int], *, waiting: Mapping[str
         lanes: this process's lanes, by batch call.
         waiting: lanes that were opened and that no process has taken up yet.
         capacity: most calls at once in this process.
+        parked: those of `lanes` that wait for the moment at which they may dial, by batch call.
     """
-    could = {one.batch_call_id: _could(one, lanes.get(one.batch_call_id, 0)) for one in work}
-    shares = dict(zip(could, rules.fair_shares(list(could.values()), capacity), strict=True))
+    could = {
+        one.batch_call_id: _could(one, lanes.get(one.batch_call_id, 0), parked.get(one.batch_call_id, 0))
+        for one in work
+    }
+    # Of more batch calls than there are lines, those get one that have waited longest: they take turns.
+    wanting = [one for one in work if could[one.batch_call_id]]
+    turns = nsmallest(capacity, wanting, key=lambda one: one.last_sent_at or 0)
+    first = could.keys() & {one.batch_call_id for one in turns}
+    wanted = [lines if key in first else 0 for key, lines in could.items()]
+    shares = dict(zip(could, rules.fair_shares(wanted, capacity), strict=True))
     room = capacity - sum(lanes.values()) - sum(waiting.values())
     opened: dict[str, int] = {}
     ended: dict[str, int] = {}
@@ -190,10 +211,10 @@ def plan(work: Sequence[Open], lanes: Mapping[str, int], *, waiting: Mapping[str
     return Plan(opened, ended)
 
 
-def _could(one: Open, lanes: int) -> int:
+def _could(one: Open, lanes: int, parked: int) -> int:
     """Lanes that this process could use for it: those it has, and those that its limits leave room for."""
     more = min(one.due, one.max_concurrency - one.calling)
     if one.calls_per_second is not None:
         # Those that wait for their moment are no use in larger numbers.
-        more = min(more, ceil(one.calls_per_second))
+        more = min(more, ceil(one.calls_per_second) - parked)
     return lanes + max(0, more)

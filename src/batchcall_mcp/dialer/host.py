@@ -79,10 +79,10 @@ class EngineHost:
         await asyncio.to_thread(self._take_up)
         lanes = _LanesWhenNeeded(self._launch)
         loop = asyncio.get_running_loop()
-        # A thread of its own: the default pool may be full of requests that wait for the engine's transactions.
-        thread = ThreadPoolExecutor(1, "batchcall-dialer")
-        engine: asyncio.Future[None] = loop.run_in_executor(thread, self.engine.run, lanes)
-        beating = loop.create_task(self._beat(lanes))
+        # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
+        threads = ThreadPoolExecutor(2, "batchcall-dialer")
+        engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
+        beating = loop.create_task(self._beat(lanes, threads))
         closed = loop.create_task(closing.wait())
         launched()
         try:
@@ -99,11 +99,13 @@ class EngineHost:
             self.engine.cut()
             await engine
         finally:
+            # Also when it was cancelled: neither the engine nor a sign of life may go on after the hand-over.
+            self.engine.cut()
             for task in (beating, closed):
                 task.cancel()
             await asyncio.gather(beating, closed, return_exceptions=True)
+            await asyncio.to_thread(threads.shutdown)
             await asyncio.to_thread(self._hand_over, lanes)
-            thread.shutdown()
 
     def _take_up(self) -> None:
         """Be one of those that dial."""
@@ -131,18 +133,21 @@ class EngineHost:
             raise
         return lanes
 
-    async def _beat(self, lanes: _LanesWhenNeeded) -> None:
+    async def _beat(self, lanes: _LanesWhenNeeded, threads: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
         tidied = monotonic()
         while True:
             await asyncio.sleep(self._beat_seconds)
             try:
                 if self._store.shared:
-                    await asyncio.to_thread(self._look_after_the_others, lanes)
+                    await loop.run_in_executor(threads, self._look_after_the_others, lanes)
                 if (launched := lanes.launched) and monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
-                    await asyncio.to_thread(launched.tidy)
+                    await loop.run_in_executor(threads, launched.tidy)
             except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
                 LOG.debug("no sign of life could be given, nor seen: %s", type(error).__name__)
+            except Exception:  # who gives no more signs of life is taken for dead, and others dial its people
+                LOG.exception("Looking after the other processes failed; it is tried again")
 
     def _look_after_the_others(self, lanes: _LanesWhenNeeded) -> None:
         beats = workers.beat(self._store, self.worker_id, self._carrier.capacity)
@@ -165,11 +170,13 @@ class EngineHost:
 
     def _hand_over(self, lanes: _LanesWhenNeeded) -> None:
         """Leave nothing behind that is not known to be over."""
-        with contextlib.suppress(sa.exc.DBAPIError):  # whoever goes on finds it by itself
-            self._dispatch.interrupt([self.worker_id])
-            workers.forget(self._store, [self.worker_id])
-        if lanes.launched:
-            lanes.launched.close()
+        try:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself
+                self._dispatch.interrupt([self.worker_id])
+                workers.forget(self._store, [self.worker_id])
+        finally:
+            if lanes.launched:
+                lanes.launched.close()
 
 
 class _LanesWhenNeeded:
@@ -186,8 +193,8 @@ class _LanesWhenNeeded:
     def open(self, wanted: Mapping[str, int]) -> None:
         self._ready().open(wanted)
 
-    def waiting(self) -> Mapping[str, int]:
-        return self._ready().waiting()
+    def standing(self) -> Mapping[str, int]:
+        return self._ready().standing()
 
     def rest(self) -> None:
         """Nothing is due, and no lane is open: stop it, if that has been so for a while."""

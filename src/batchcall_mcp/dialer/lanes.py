@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
+from dbos import error as dbos_error
 
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
 
@@ -110,19 +111,24 @@ class Lanes:
                         batch_call_id,
                     )
 
-    def waiting(self) -> Mapping[str, int]:
-        """Lanes that are open and that no process has taken up, by batch call."""
+    def standing(self) -> Mapping[str, int]:
+        """Lanes that no process has taken up, and those that this one has, whether they run already or not."""
         found = self._client.list_workflows(
-            queue_name=_QUEUE, status="ENQUEUED", load_input=False, load_output=False, limit=1_000
+            queue_name=_QUEUE, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False, limit=1_000
         )
-        return Counter(one.workflow_id.partition(":")[0] for one in found)
+        mine = (one for one in found if one.status == "ENQUEUED" or one.executor_id == self._worker_id)
+        return Counter(one.workflow_id.partition(":")[0] for one in mine)
 
     def take_over(self, living: Collection[str]) -> int:
         """Let whoever has a line free run the lanes that other processes left: all but those of the living."""
         found = self._client.list_workflows(queue_name=_QUEUE, status="PENDING", load_input=False, load_output=False)
         orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
         for chunk in chunks(orphans, CHUNK):
-            self._client.resume_workflows(chunk, queue_name=_QUEUE)
+            try:
+                self._client.resume_workflows(chunk, queue_name=_QUEUE)
+            except dbos_error.DBOSNonExistentWorkflowError:
+                # Another process took some of them over first, ended and dropped them.
+                return self.take_over(living)
         return len(orphans)
 
     def _wait_for_the_last(self) -> None:
@@ -163,9 +169,10 @@ class Lanes:
             )
             self._client.delete_workflows([one.workflow_id for one in found])
             self._wait_for_the_last()
-        except sa.exc.DBAPIError as error:
-            LOG.debug("waiting lanes were not dropped: %s", type(error.orig).__name__)
-        DBOS.destroy()
-        self._client.destroy()
-        _run_lane = None
-        _taken.release()
+        except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
+            LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
+        finally:
+            DBOS.destroy()
+            self._client.destroy()
+            _run_lane = None
+            _taken.release()

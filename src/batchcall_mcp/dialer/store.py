@@ -130,7 +130,7 @@ class Store:
                 # Of two equal requests at once the second waits here, and finds the answer of the first.
                 tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_number(f"{write.organization_id}\n{write.key}"))))
             now = self.now()
-            tx.execute(recorded_answers.delete().where(recorded_answers.c.created_at < now - _ms(ANSWERS_KEPT)))
+            _remove_old_answers(tx, now)
             mine = (recorded_answers.c.organization_id == write.organization_id) & (
                 recorded_answers.c.idempotency_key == write.key
             )
@@ -154,6 +154,17 @@ class Store:
                 )
             answer = recorded.answer
             return answer, True
+
+
+def _remove_old_answers(tx: sa.Connection, now: int) -> None:
+    """Those that no other write is removing: a pause must not wait until 100,000 tasks are stored."""
+    key = sa.tuple_(recorded_answers.c.organization_id, recorded_answers.c.idempotency_key)
+    old = (
+        sa.select(recorded_answers.c.organization_id, recorded_answers.c.idempotency_key)
+        .where(recorded_answers.c.created_at < now - _ms(ANSWERS_KEPT))
+        .with_for_update(skip_locked=True)
+    )
+    tx.execute(recorded_answers.delete().where(key.in_(old)))
 
 
 def replace_do_not_call(tx: sa.Connection, numbers: Iterable[str], now: int) -> None:
