@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -287,6 +287,18 @@ async def test_a_refused_write_leaves_its_key_free(desk: Caller) -> None:
     await desk.ask("POST", f"/batch-call/{batch_call_id}/execute")
     await desk.ask("POST", f"/batch-call/{batch_call_id}/pause")
     await desk.ask("POST", path, headers=headers)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_a_write_is_replayed_after_its_expiry_too(desk: Caller, method: str) -> None:
+    """Refused with "nothing was changed", whoever lost the first answer would make the batch call again."""
+    path = "/batch-call" if method == "POST" else f"/batch-call/{await desk.create(numbers(1))}"
+    expires_at = (desk.clock() + timedelta(hours=1)).isoformat()
+    content = body(numbers(1), send_now=True, expires_timestamp=expires_at)
+    headers = {"Idempotency-Key": "one"}
+    first = await desk.ask(method, path, content, headers=headers)
+    desk.clock.forward(hours=2)
+    assert await desk.ask(method, path, content, headers=headers) == first
 
 
 async def test_a_key_is_forgotten_after_a_week(desk: Caller) -> None:
