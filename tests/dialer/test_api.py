@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -299,6 +300,19 @@ async def test_a_write_is_replayed_after_its_expiry_too(desk: Caller, method: st
     first = await desk.ask(method, path, content, headers=headers)
     desk.clock.forward(hours=2)
     assert await desk.ask(method, path, content, headers=headers) == first
+
+
+async def test_what_fails_in_the_database_is_told_without_what_was_to_be_written(desk: Caller) -> None:
+    """The server logs the exception: the log masks numbers in it, but knows no name, variable or secret."""
+    with desk.dialer.store().writing() as tx:
+        tx.execute(sa.text("ALTER TABLE batch_calls RENAME COLUMN agent_id TO away"))
+    try:
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            await desk.create(numbers(1), name="Private", agent_id="an_agent")
+    finally:
+        with desk.dialer.store().writing() as tx:
+            tx.execute(sa.text("ALTER TABLE batch_calls RENAME COLUMN away TO agent_id"))
+    assert "Private" not in str(caught.value)
 
 
 async def test_a_key_is_forgotten_after_a_week(desk: Caller) -> None:
