@@ -52,6 +52,18 @@ async def test_the_secret_is_shown_at_registration_and_in_no_list(hooks: Caller)
     assert (await create(hooks))["secret"] != secret
 
 
+async def test_a_repetition_gets_its_answer_whatever_has_become_of_the_host(desk: Caller) -> None:
+    """Refused with "nothing was changed", it would be believed, and the secret would be lost."""
+
+    def gone(_host: str, _port: int) -> list[str]:
+        raise OSError
+
+    key = {"Idempotency-Key": "k"}
+    made = await create(with_webhooks(desk, PUBLIC), headers=key)
+    assert await create(with_webhooks(desk, WebhookAddresses(resolve=gone)), headers=key) == made
+    await desk.ask("POST", "/webhooks", {"url": URL}, status=422)
+
+
 async def test_a_repetition_gets_the_secret_again_which_is_kept_in_one_place(hooks: Caller) -> None:
     key = {"Idempotency-Key": "k"}
     made = await create(hooks, headers=key)

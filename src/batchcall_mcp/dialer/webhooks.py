@@ -18,7 +18,7 @@ from batchcall_mcp.dialer.operations import Answer
 from batchcall_mcp.dialer.outbox import Event
 from batchcall_mcp.dialer.store import Store, WriteRequest
 from batchcall_mcp.dialer.tables import webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhook_addresses import MAX_URL, WebhookAddresses
+from batchcall_mcp.dialer.webhook_addresses import MAX_URL, NotAllowed, WebhookAddresses
 from batchcall_mcp.errors import IllegalTransition, NotFound
 
 MOST: Final = 10
@@ -64,10 +64,17 @@ class WebhookOperations:
             TooManyWebhooks: there are ten.
         """
         asked = translation.parse(_CREATE, body)
-        self._addresses.destination(asked.url)
+        refused: NotAllowed | None = None
+        # Before the transaction, which waits for no resolver; a repetition is answered whatever is found now.
+        try:
+            self._addresses.destination(asked.url)
+        except NotAllowed as error:
+            refused = error
         store = self._open_store()
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            if refused is not None:
+                raise refused
             if store.shared:
                 # So that two at once do not both find room; who reads goes on.
                 tx.execute(sa.text("LOCK TABLE webhooks IN SHARE ROW EXCLUSIVE MODE"))
