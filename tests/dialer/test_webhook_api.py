@@ -154,6 +154,18 @@ async def test_another_organization_sees_nothing(hooks: Caller) -> None:
     assert len((await hooks.ask("GET", "/webhooks"))["webhooks"]) == 1
 
 
+async def test_no_id_holds_a_nul(hooks: Caller) -> None:
+    """PostgreSQL refuses to look for one, which is no failure of the dialer."""
+    webhook_id = (await create(hooks))["webhook_id"]
+    for method, path in (
+        ("DELETE", "/webhooks/%00"),
+        ("GET", "/webhooks/%00/deliveries"),
+        ("POST", "/webhooks/%00/deliveries/msg_1/resend"),
+        ("POST", f"/webhooks/{webhook_id}/deliveries/%00/resend"),
+    ):
+        assert (await hooks.ask(method, path, status=404))["code"] == "not_found"
+
+
 async def test_a_webhook_that_is_deleted_takes_its_messages_along(hooks: Caller) -> None:
     gone, kept = [(await create(hooks))["webhook_id"] for _ in range(2)]
     store = hooks.dialer.store()

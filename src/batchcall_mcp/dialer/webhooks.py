@@ -24,6 +24,8 @@ from batchcall_mcp.errors import IllegalTransition, NotFound
 MOST: Final = 10
 """Webhooks of one organisation."""
 _SECRET_BYTES: Final = 32
+_NUL: Final = "\0"
+"""PostgreSQL takes none, not even to look for."""
 
 
 class TooManyWebhooks(IllegalTransition):
@@ -120,7 +122,7 @@ class WebhookOperations:
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             mine = _one(write.organization_id, {"webhook_id": webhook_id})
-            if tx.execute(webhooks.delete().where(mine)).rowcount == 0:
+            if _NUL in webhook_id or tx.execute(webhooks.delete().where(mine)).rowcount == 0:
                 raise _no_webhook(webhook_id)
             return {"message": "Webhook deleted successfully", "data": None}
 
@@ -163,7 +165,7 @@ class WebhookOperations:
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             _look_up(tx, write.organization_id, webhook_id)
             values = {"due_at": store.now(), "tries": 0, "delivered_at": None, "last_error": None}
-            if tx.execute(webhook_outbox.update().where(mine).values(values)).rowcount == 0:
+            if _NUL in message_id or tx.execute(webhook_outbox.update().where(mine).values(values)).rowcount == 0:
                 raise NotFound(f"There is no message {message_id!r} of this webhook. Nothing was changed.")
             row = tx.execute(sa.select(*_DELIVERY).where(mine)).mappings().one()
             return {"message": "The message will be sent again", "data": _delivery_json(dict(row))}
@@ -195,7 +197,7 @@ def _one(organization_id: str, named: Mapping[str, Any]) -> sa.ColumnElement[boo
 
 def _look_up(tx: sa.Connection, organization_id: str, webhook_id: str) -> None:
     mine = _one(organization_id, {"webhook_id": webhook_id})
-    if tx.scalar(sa.select(webhooks.c.webhook_id).where(mine)) is None:
+    if _NUL in webhook_id or tx.scalar(sa.select(webhooks.c.webhook_id).where(mine)) is None:
         raise _no_webhook(webhook_id)
 
 
