@@ -161,6 +161,24 @@ async def test_a_body_that_is_too_large_is_not_read(desk: Caller, monkeypatch: p
     assert "Nothing was changed" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("path", ["/batch-call/list", "/batch-call/{}/retry", "/webhooks"])
+async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(desk: Caller, path: str) -> None:
+    """Each problem is a kilobyte: one body of 64 MB would have ended the process, and the calls of everybody."""
+    path = path.format(await desk.create(numbers(1)))
+    large = await desk.http.post(path, content=b" " * (envelope.MAX_READ_AT_ONCE_BYTES + 1))
+    assert (large.status_code, large.json()["code"]) == (413, "quota_exceeded")
+    unknown = dict.fromkeys(map(str, range(translation.MOST_PROBLEMS + 1)), 1)
+    assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
+
+
+async def test_of_a_long_list_of_wrong_ids_the_first_one_is_told(desk: Caller) -> None:
+    path = f"/batch-call/{await desk.create(numbers(1))}/retry"
+    for name in ("task_ids", "task_status"):
+        told = (await desk.ask("POST", path, {name: [1] * 1000}, status=422))["error"]
+        assert f"- {name}.0: " in told
+        assert "more" not in told
+
+
 async def test_quiet_hours_are_kept_as_the_window_that_they_leave(desk: Caller) -> None:
     """The vendor's own sample."""
     asked = {"enabled": True, "start_time": "22:00", "end_time": "08:00", "timezone": "Asia/Calcutta"}

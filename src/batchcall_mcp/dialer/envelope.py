@@ -29,6 +29,8 @@ from batchcall_mcp.errors import (
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_READ_AT_ONCE_BYTES: Final = 16 * 1024 * 1024
+"""For a body that is not read piece by piece: the ids of 400,000 tasks."""
 _IN_MEMORY: Final = 1024 * 1024
 
 _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
@@ -67,9 +69,16 @@ class Received:
     fingerprint: str
 
     def read(self) -> bytes:
-        """All of it, where it is known to be small."""
+        """All of it, of those that hold no task list.
+
+        Raises:
+            QuotaExceeded: it is larger than MAX_READ_AT_ONCE_BYTES.
+        """
         self.file.seek(0)
-        return self.file.read()
+        whole = self.file.read(MAX_READ_AT_ONCE_BYTES + 1)
+        if len(whole) > MAX_READ_AT_ONCE_BYTES:
+            raise QuotaExceeded(f"The body is larger than {MAX_READ_AT_ONCE_BYTES} bytes. Nothing was changed.")
+        return whole
 
 
 async def receive(request: Request) -> AsyncIterator[Received]:
