@@ -179,6 +179,27 @@ async def test_of_a_long_list_of_wrong_ids_the_first_one_is_told(desk: Caller) -
         assert "more" not in told
 
 
+async def test_an_upload_that_breaks_off_is_no_failure_of_the_dialer(
+    desk: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing raised to the server, which would log a traceback for each."""
+    arriving = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    answered: list[int] = []
+
+    async def receive() -> Any:
+        return next(arriving)
+
+    async def send(message: Any) -> None:
+        answered.append(message.get("status", 0))
+
+    key, secret = desk.dialer.credentials
+    headers = [(b"x-api-key", key.encode()), (b"x-api-secret", secret.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/batch-call", "query_string": b"", "headers": headers}
+    await desk.dialer.app(scope, receive, send)
+    assert answered[0] == 400
+    assert "failed" not in caplog.text
+
+
 async def test_quiet_hours_are_kept_as_the_window_that_they_leave(desk: Caller) -> None:
     """The vendor's own sample."""
     asked = {"enabled": True, "start_time": "22:00", "end_time": "08:00", "timezone": "Asia/Calcutta"}

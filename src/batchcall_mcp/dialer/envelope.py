@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from batchcall_mcp.dialer.openapi import allowed
 from batchcall_mcp.dialer.operations import Answer
@@ -114,6 +115,11 @@ def install(app: FastAPI) -> None:
         if isinstance(error, RateLimited) and error.retry_after is not None:
             answer.headers["Retry-After"] = f"{error.retry_after:.0f}"
         return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads it; without it each broken upload would be an error of the dialer in the log, with a traceback.
+        return failure(HTTPStatus.BAD_REQUEST, "incomplete", "The body did not arrive whole. Nothing was changed.")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
