@@ -35,6 +35,8 @@ _ALIVE = {
 }
 """So that this side notices within seconds that the server's machine has gone."""
 _READING = {"batchcall_reading": True}
+_IN_ERRORS_NO_VALUES: Final = True
+"""What fails is logged with its statement; the values are people's names and variables, and webhooks' secrets."""
 _OPENING_S = 30
 _MIGRATING: Final = threading.Lock()
 """Alembic's context is one for the whole process."""
@@ -62,7 +64,11 @@ def open_sqlite(path: Path) -> sa.Engine:
             f"The data folder {path.parent} cannot be used: {error.strerror}. Nothing was sent. "
             "Make it writable, or name another one with BATCHCALL_DATA_DIR."
         ) from error
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": LONGEST_WAIT_S, "isolation_level": None})
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        hide_parameters=_IN_ERRORS_NO_VALUES,
+        connect_args={"timeout": LONGEST_WAIT_S, "isolation_level": None},
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
@@ -137,6 +143,7 @@ def open_postgresql(url: str) -> sa.Engine:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         engine = sa.create_engine(
             address,
+            hide_parameters=_IN_ERRORS_NO_VALUES,
             pool_pre_ping=True,
             isolation_level="READ COMMITTED",  # whoever waited for a lock sees what its holder has written
             connect_args=_ALIVE | {"options": _SESSION},

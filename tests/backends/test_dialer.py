@@ -149,3 +149,18 @@ async def test_wrong_words_and_wrong_keys_are_told_apart(dialer: EmbeddedDialer,
         )
         with pytest.raises(AuthenticationFailed):
             await stranger.list(ListQuery())
+
+
+async def test_another_list_keeps_what_no_tool_knows(dialer: EmbeddedDialer, backend: DialerBackend) -> None:
+    """An expiry that was set over REST still ends the dialling, and its speed stays."""
+    made = await backend.create(REQUEST)
+    path, key_pair = f"/batch-call/{made.batch_call_id}", dialer.credentials
+    headers = {"X-API-KEY": key_pair.api_key, "X-API-SECRET": key_pair.api_secret}
+    held = {"calls_per_second": 0.5, "expires_timestamp": 4_102_444_800_000}
+    async with open_dialer_client(dialer.app) as rest:
+        await rest.patch(f"http://dialer{path}", json=held, headers=headers)
+        current, _ = await backend.get(made.batch_call_id)
+        changed = await backend.update(current, BatchCallRequest(tasks=TASKS[:2], name="C"))
+        data = (await rest.get(f"http://dialer{path}", headers=headers)).json()["data"]
+    assert (changed.name, changed.counts.total, changed.status) == ("C", 2, BatchStatus.DRAFT)
+    assert {name: data[name] for name in held} == held

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,6 +161,45 @@ async def test_a_body_that_is_too_large_is_not_read(desk: Caller, monkeypatch: p
     assert "Nothing was changed" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("path", ["/batch-call/list", "/batch-call/{}/retry", "/webhooks"])
+async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(desk: Caller, path: str) -> None:
+    """Each problem is a kilobyte: one body of 64 MB would have ended the process, and the calls of everybody."""
+    path = path.format(await desk.create(numbers(1)))
+    large = await desk.http.post(path, content=b" " * (envelope.MAX_READ_AT_ONCE_BYTES + 1))
+    assert (large.status_code, large.json()["code"]) == (413, "quota_exceeded")
+    unknown = dict.fromkeys(map(str, range(translation.MOST_PROBLEMS + 1)), 1)
+    assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
+
+
+async def test_of_a_long_list_of_wrong_ids_the_first_one_is_told(desk: Caller) -> None:
+    path = f"/batch-call/{await desk.create(numbers(1))}/retry"
+    for name in ("task_ids", "task_status"):
+        told = (await desk.ask("POST", path, {name: [1] * 1000}, status=422))["error"]
+        assert f"- {name}.0: " in told
+        assert "more" not in told
+
+
+async def test_an_upload_that_breaks_off_is_no_failure_of_the_dialer(
+    desk: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing raised to the server, which would log a traceback for each."""
+    arriving = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    answered: list[int] = []
+
+    async def receive() -> Any:
+        return next(arriving)
+
+    async def send(message: Any) -> None:
+        answered.append(message.get("status", 0))
+
+    key, secret = desk.dialer.credentials
+    headers = [(b"x-api-key", key.encode()), (b"x-api-secret", secret.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/batch-call", "query_string": b"", "headers": headers}
+    await desk.dialer.app(scope, receive, send)
+    assert answered[0] == 400
+    assert "failed" not in caplog.text
+
+
 async def test_quiet_hours_are_kept_as_the_window_that_they_leave(desk: Caller) -> None:
     """The vendor's own sample."""
     asked = {"enabled": True, "start_time": "22:00", "end_time": "08:00", "timezone": "Asia/Calcutta"}
@@ -287,6 +327,31 @@ async def test_a_refused_write_leaves_its_key_free(desk: Caller) -> None:
     await desk.ask("POST", f"/batch-call/{batch_call_id}/execute")
     await desk.ask("POST", f"/batch-call/{batch_call_id}/pause")
     await desk.ask("POST", path, headers=headers)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+async def test_a_write_is_replayed_after_its_expiry_too(desk: Caller, method: str) -> None:
+    """Refused with "nothing was changed", whoever lost the first answer would make the batch call again."""
+    path = "/batch-call" if method == "POST" else f"/batch-call/{await desk.create(numbers(1))}"
+    expires_at = (desk.clock() + timedelta(hours=1)).isoformat()
+    content = body(numbers(1), send_now=True, expires_timestamp=expires_at)
+    headers = {"Idempotency-Key": "one"}
+    first = await desk.ask(method, path, content, headers=headers)
+    desk.clock.forward(hours=2)
+    assert await desk.ask(method, path, content, headers=headers) == first
+
+
+async def test_what_fails_in_the_database_is_told_without_what_was_to_be_written(desk: Caller) -> None:
+    """The server logs the exception: the log masks numbers in it, but knows no name, variable or secret."""
+    with desk.dialer.store().writing() as tx:
+        tx.execute(sa.text("ALTER TABLE batch_calls RENAME COLUMN agent_id TO away"))
+    try:
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            await desk.create(numbers(1), name="Private", agent_id="an_agent")
+    finally:
+        with desk.dialer.store().writing() as tx:
+            tx.execute(sa.text("ALTER TABLE batch_calls RENAME COLUMN away TO agent_id"))
+    assert "Private" not in str(caught.value)
 
 
 async def test_a_key_is_forgotten_after_a_week(desk: Caller) -> None:

@@ -297,6 +297,7 @@ async def test_gone_gives_this_message_up(store: Store, clock: Clock, receiver: 
         ("-5", DELAYS[0]),
         ("soon", DELAYS[0]),
         ("\u0663", DELAYS[0]),
+        ("Mon, 23 Nov 99999999999 20:30:00 GMT", DELAYS[0]),
     ],
 )
 def test_retry_after_is_honoured_within_limits(clock: Clock, header: str | None, least: timedelta) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import anyio
 import pytest
 import sqlalchemy as sa
 
@@ -18,7 +20,7 @@ from batchcall_mcp.dialer.store import Store, WriteRequest
 from batchcall_mcp.dialer.tables import recorded_answers, webhook_outbox, webhooks
 from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import MOST, TooManyWebhooks, WebhookOperations
-from tests.dialer.conftest import Caller
+from tests.dialer.conftest import Caller, numbers
 from tests.dialer.hooks import LOCAL, PUBLIC, add_messages, another_organization, message, with_webhooks
 from tests.postgresql import postgresql_url
 
@@ -50,6 +52,41 @@ async def test_the_secret_is_shown_at_registration_and_in_no_list(hooks: Caller)
         "created_at": "2026-11-23T20:00:00.000+00:00",
     }
     assert (await create(hooks))["secret"] != secret
+
+
+async def test_a_repetition_gets_its_answer_whatever_has_become_of_the_host(desk: Caller) -> None:
+    """Refused with "nothing was changed", it would be believed, and the secret would be lost."""
+
+    def gone(_host: str, _port: int) -> list[str]:
+        raise OSError
+
+    key = {"Idempotency-Key": "k"}
+    made = await create(with_webhooks(desk, PUBLIC), headers=key)
+    assert await create(with_webhooks(desk, WebhookAddresses(resolve=gone)), headers=key) == made
+    await desk.ask("POST", "/webhooks", {"url": URL}, status=422)
+
+
+async def test_a_resolver_that_hangs_holds_up_nobody_s_pause(desk: Caller) -> None:
+    """There are 40 threads for all other requests."""
+    hanging = threading.Event()
+
+    def hang(_host: str, _port: int) -> list[str]:
+        hanging.wait(20)
+        return []
+
+    hooks = with_webhooks(desk, WebhookAddresses(resolve=hang))
+    batch_call_id = await desk.create(numbers(1), send_now=True)
+    try:
+        async with anyio.create_task_group() as asking:
+            for number in range(50):
+                content = {"url": f"https://{number}.example.com"}
+                asking.start_soon(functools.partial(hooks.ask, "POST", "/webhooks", content, status=422))
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(10):
+                await desk.ask("POST", f"/batch-call/{batch_call_id}/pause")
+            hanging.set()
+    finally:
+        hanging.set()
 
 
 async def test_a_repetition_gets_the_secret_again_which_is_kept_in_one_place(hooks: Caller) -> None:
@@ -140,6 +177,18 @@ async def test_another_organization_sees_nothing(hooks: Caller) -> None:
         assert refused["code"] == "not_found"
         await hooks.ask(method, path, headers={"X-API-KEY": "nobody"}, status=401)
     assert len((await hooks.ask("GET", "/webhooks"))["webhooks"]) == 1
+
+
+async def test_no_id_holds_a_nul(hooks: Caller) -> None:
+    """PostgreSQL refuses to look for one, which is no failure of the dialer."""
+    webhook_id = (await create(hooks))["webhook_id"]
+    for method, path in (
+        ("DELETE", "/webhooks/%00"),
+        ("GET", "/webhooks/%00/deliveries"),
+        ("POST", "/webhooks/%00/deliveries/msg_1/resend"),
+        ("POST", f"/webhooks/{webhook_id}/deliveries/%00/resend"),
+    ):
+        assert (await hooks.ask(method, path, status=404))["code"] == "not_found"
 
 
 async def test_a_webhook_that_is_deleted_takes_its_messages_along(hooks: Caller) -> None:

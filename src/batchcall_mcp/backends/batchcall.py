@@ -51,6 +51,7 @@ class BatchCallBackend:
     name: ClassVar[str] = "batchcall"
     default_url: ClassVar[str] = "http://localhost:8080"
     extended: ClassVar[bool] = True
+    patches_tasks: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
         operations=frozenset(Operation),
         drafts="full",
@@ -131,7 +132,7 @@ class BatchCallBackend:
             IllegalTransition: its state allows no full replacement; nothing was sent.
         """
         self._check_fields(request)
-        method, body = requests.update_call(current, request, extended=self.extended)
+        method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
         answer = await self._http.write(
             doing, method, path_of(current.batch_call_id), json=body, idempotency_key=self._key(idempotency_key)

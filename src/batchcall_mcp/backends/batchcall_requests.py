@@ -69,7 +69,9 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     return body
 
 
-def update_call(current: BatchCall, request: BatchCallRequest, *, extended: bool) -> UpdateCall:
+def update_call(
+    current: BatchCall, request: BatchCallRequest, *, extended: bool, patches_tasks: bool = False
+) -> UpdateCall:
     """PATCH with only what is given where the dialect can, else PUT with everything.
 
     Raises:
@@ -82,7 +84,7 @@ def update_call(current: BatchCall, request: BatchCallRequest, *, extended: bool
     given = {name for name in _PATCH_EXTENDED | {"tasks"} if getattr(request, name) is not None}
     if not given:
         raise InvalidInput("Nothing to change was given. Nothing was sent.")
-    if given <= (_PATCH_EXTENDED if extended else _PATCH_ALWAYS):
+    if given - ({"tasks"} if patches_tasks else set()) <= (_PATCH_EXTENDED if extended else _PATCH_ALWAYS):
         return "PATCH", _patch_body(request, extended=extended)
     return "PUT", _put_body(current, request, extended=extended)
 
@@ -164,6 +166,7 @@ def _patch_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
         send_now=request.send_now,
         timezone=request.timezone,
         agent_id=request.agent_id,
+        tasks=[_task(task) for task in request.tasks] if request.tasks else None,
     )
     return body | _settings(request.window, request.max_concurrency, request.retry, extended=extended)
 

@@ -23,6 +23,8 @@ class DialerBackend(BatchCallBackend):
 
     name: ClassVar[str] = "dialer"
     default_url: ClassVar[str] = "http://dialer"
+    # A replacement would take back what no tool knows: calls_per_second, expires_timestamp, further retry rules.
+    patches_tasks: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = replace(
         BatchCallBackend.capabilities,
         task_page_size=1000,

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from batchcall_mcp.dialer.openapi import allowed
 from batchcall_mcp.dialer.operations import Answer
@@ -29,6 +30,8 @@ from batchcall_mcp.errors import (
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_READ_AT_ONCE_BYTES: Final = 16 * 1024 * 1024
+"""For a body that is not read piece by piece: the ids of 400,000 tasks."""
 _IN_MEMORY: Final = 1024 * 1024
 
 _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
@@ -67,9 +70,16 @@ class Received:
     fingerprint: str
 
     def read(self) -> bytes:
-        """All of it, where it is known to be small."""
+        """All of it, of those that hold no task list.
+
+        Raises:
+            QuotaExceeded: it is larger than MAX_READ_AT_ONCE_BYTES.
+        """
         self.file.seek(0)
-        return self.file.read()
+        whole = self.file.read(MAX_READ_AT_ONCE_BYTES + 1)
+        if len(whole) > MAX_READ_AT_ONCE_BYTES:
+            raise QuotaExceeded(f"The body is larger than {MAX_READ_AT_ONCE_BYTES} bytes. Nothing was changed.")
+        return whole
 
 
 async def receive(request: Request) -> AsyncIterator[Received]:
@@ -105,6 +115,11 @@ def install(app: FastAPI) -> None:
         if isinstance(error, RateLimited) and error.retry_after is not None:
             answer.headers["Retry-After"] = f"{error.retry_after:.0f}"
         return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads it; without it each broken upload would be an error of the dialer in the log, with a traceback.
+        return failure(HTTPStatus.BAD_REQUEST, "incomplete", "The body did not arrive whole. Nothing was changed.")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -75,9 +75,9 @@ class Operations:
         """Store a new batch call; a draft unless it says when to dial."""
         with BodyReader() as reader:
             read = reader.read(_CREATE, body)
-            columns = self._whole(read.asked)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                columns = self._whole(read.asked)
                 tasks = read.tasks(read.asked.from_number)
                 record = writes.create(tx, write.organization_id, columns, tasks, self._now())
                 return self._told(tx, "Batch call created successfully", record)
@@ -88,9 +88,9 @@ class Operations:
         """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
         with BodyReader() as reader:
             read = reader.read(_CREATE, body)
-            columns = self._whole(read.asked)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                columns = self._whole(read.asked)
                 before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
@@ -283,6 +283,7 @@ class Operations:
         return self._open_store()
 
     def _whole(self, asked: BatchCallBody) -> dict[str, Any]:
+        """The columns that a whole body sets. It looks at the time, so that no replay of a write may come to it."""
         columns = translation.columns(
             asked, default_window=self._default_window, default_concurrency=DEFAULT_CONCURRENCY
         )

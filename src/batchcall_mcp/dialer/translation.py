@@ -24,6 +24,8 @@ from batchcall_mcp.wording import shortened
 
 MAX_VARIABLES_BYTES: Final = 5 * 1024
 SHOWN_PROBLEMS: Final = 20
+MOST_PROBLEMS: Final = 100_000
+"""In one piece of a body; of more than that not even the first ones are told, which take a kilobyte each."""
 # In seconds this is the year 5138, in milliseconds 1973: nobody schedules a call for either.
 _MILLISECONDS_FROM: Final = 100_000_000_000
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -53,6 +55,9 @@ class Problems:
 
     def of(self, error: ValidationError, first_row: int | None = None) -> None:
         """Those of a body, or of the tasks from `first_row` on; values are not repeated."""
+        if error.error_count() > MOST_PROBLEMS:
+            self.add(f"body: more than {MOST_PROBLEMS} fields are wrong")
+            return
         found = error.errors(include_url=False, include_input=False)
         for problem in found[:SHOWN_PROBLEMS]:
             place = problem["loc"]

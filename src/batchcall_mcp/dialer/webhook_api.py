@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
@@ -11,14 +13,18 @@ from batchcall_mcp.dialer import envelope
 from batchcall_mcp.dialer.answers import Deliveries, Delivery, NewWebhook, Webhooks
 from batchcall_mcp.dialer.api import Caller, Write
 from batchcall_mcp.dialer.openapi import CREATED, LISTED, WRITTEN, answers, takes
+from batchcall_mcp.dialer.operations import Answer
 from batchcall_mcp.dialer.webhooks import WebhookBody, WebhookOperations
 
+_REGISTERED_AT_ONCE: Final = 10
 _router = APIRouter()
 
 
 def install(app: FastAPI, operations: WebhookOperations) -> None:
     """Add the endpoints to the app that `api.build_app` made."""
     app.state.webhooks = operations
+    # Threads of their own kind: resolvers that hang hold up registrations, and no pause.
+    app.state.registering = anyio.CapacityLimiter(_REGISTERED_AT_ONCE)
     app.include_router(_router)
 
 
@@ -31,8 +37,11 @@ Ops: TypeAlias = Annotated[WebhookOperations, Depends(_operations)]
 
 
 @_router.post("/webhooks", openapi_extra=takes(WebhookBody), **answers(NewWebhook, *CREATED))
-def create_webhook(asked: Write, operations: Ops) -> JSONResponse:
-    return envelope.success(operations.create(asked.write, asked.body))
+async def create_webhook(request: Request, asked: Write, operations: Ops) -> JSONResponse:
+    def create() -> Answer:
+        return operations.create(asked.write, asked.body)
+
+    return envelope.success(await anyio.to_thread.run_sync(create, limiter=request.app.state.registering))
 
 
 @_router.get("/webhooks", **answers(Webhooks, 401))

@@ -18,12 +18,14 @@ from batchcall_mcp.dialer.operations import Answer
 from batchcall_mcp.dialer.outbox import Event
 from batchcall_mcp.dialer.store import Store, WriteRequest
 from batchcall_mcp.dialer.tables import webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhook_addresses import MAX_URL, WebhookAddresses
+from batchcall_mcp.dialer.webhook_addresses import MAX_URL, NotAllowed, WebhookAddresses
 from batchcall_mcp.errors import IllegalTransition, NotFound
 
 MOST: Final = 10
 """Webhooks of one organisation."""
 _SECRET_BYTES: Final = 32
+_NUL: Final = "\0"
+"""PostgreSQL takes none, not even to look for."""
 
 
 class TooManyWebhooks(IllegalTransition):
@@ -64,10 +66,17 @@ class WebhookOperations:
             TooManyWebhooks: there are ten.
         """
         asked = translation.parse(_CREATE, body)
-        self._addresses.destination(asked.url)
+        refused: NotAllowed | None = None
+        # Before the transaction, which waits for no resolver; a repetition is answered whatever is found now.
+        try:
+            self._addresses.destination(asked.url)
+        except NotAllowed as error:
+            refused = error
         store = self._open_store()
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            if refused is not None:
+                raise refused
             if store.shared:
                 # So that two at once do not both find room; who reads goes on.
                 tx.execute(sa.text("LOCK TABLE webhooks IN SHARE ROW EXCLUSIVE MODE"))
@@ -113,7 +122,7 @@ class WebhookOperations:
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             mine = _one(write.organization_id, {"webhook_id": webhook_id})
-            if tx.execute(webhooks.delete().where(mine)).rowcount == 0:
+            if _NUL in webhook_id or tx.execute(webhooks.delete().where(mine)).rowcount == 0:
                 raise _no_webhook(webhook_id)
             return {"message": "Webhook deleted successfully", "data": None}
 
@@ -156,7 +165,7 @@ class WebhookOperations:
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             _look_up(tx, write.organization_id, webhook_id)
             values = {"due_at": store.now(), "tries": 0, "delivered_at": None, "last_error": None}
-            if tx.execute(webhook_outbox.update().where(mine).values(values)).rowcount == 0:
+            if _NUL in message_id or tx.execute(webhook_outbox.update().where(mine).values(values)).rowcount == 0:
                 raise NotFound(f"There is no message {message_id!r} of this webhook. Nothing was changed.")
             row = tx.execute(sa.select(*_DELIVERY).where(mine)).mappings().one()
             return {"message": "The message will be sent again", "data": _delivery_json(dict(row))}
@@ -188,7 +197,7 @@ def _one(organization_id: str, named: Mapping[str, Any]) -> sa.ColumnElement[boo
 
 def _look_up(tx: sa.Connection, organization_id: str, webhook_id: str) -> None:
     mine = _one(organization_id, {"webhook_id": webhook_id})
-    if tx.scalar(sa.select(webhooks.c.webhook_id).where(mine)) is None:
+    if _NUL in webhook_id or tx.scalar(sa.select(webhooks.c.webhook_id).where(mine)) is None:
         raise _no_webhook(webhook_id)
 
 

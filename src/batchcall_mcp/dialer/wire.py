@@ -175,8 +175,9 @@ class RetryBody(BaseModel):
 
     model_config = _STRICT
 
-    task_ids: list[Text] | None = None
-    task_status: (
+    # Millions of wrong ones would be millions of problems, of a kilobyte each.
+    task_ids: Annotated[list[Text] | None, Field(fail_fast=True)] = None
+    task_status: Annotated[
         list[
             Literal[
                 "completed",
@@ -190,8 +191,9 @@ class RetryBody(BaseModel):
                 "interrupted",
             ]
         ]
-        | None
-    ) = None
+        | None,
+        Field(fail_fast=True),
+    ] = None
 
     @model_validator(mode="after")
     def _names_some(self) -> Self:
