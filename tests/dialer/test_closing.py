@@ -23,7 +23,7 @@ async def test_closing_that_is_cancelled_cuts_calls_off_and_ends_the_engine(new_
     """Nobody waits for the calls in progress any more; the event loop goes on meanwhile."""
     async with new_caller(simulated_speed=1.0, drain_seconds=60) as caller:
         batch_call_id = await caller.create(numbers(3), send_now=True)
-        await caller.until(batch_call_id, lambda data: data["counts"]["calling"] == 3)
+        await eventually(lambda: len(caller.dialled()) == 3)
         closing = asyncio.create_task(caller.dialer.aclose())
         await asyncio.sleep(0)
         closing.cancel()

@@ -71,7 +71,7 @@ async def test_pause_resume_and_cancel_are_told_and_interrupted_calls_too(
     async with new_caller(**options, simulated_speed=1) as caller:
         webhook = await listening(caller, receiver)
         batch_call_id = await caller.create(numbers(5), send_now=True, max_concurrency=2)
-        await caller.until(batch_call_id, lambda data: data["counts"]["calling"] == 2)
+        await eventually(lambda: len(caller.dialled()) == 2)
         for move in ("pause", "resume", "cancel"):
             await caller.ask("POST", f"/batch-call/{batch_call_id}/{move}")
     async with new_caller(**options):
