@@ -92,6 +92,11 @@ class Judge:
         if not second.error:
             assert done == 1, f"{point}: claimed and not done: {second.text}"
             return False
+        if second.code == "illegal_transition" and scene.keeps_keys:
+            # The dialer's calls take milliseconds: they are over, and the batch call is not as the first one left it.
+            assert "An equal call did that at" in second.text
+            assert done == 1, f"{point}: {second.text}"
+            return False
         assert second.code == "outcome_unknown", f"{point}: {second.text}"
         assert "Nothing was sent by this call" in second.text
         assert re.search(r"\(Ledger entry \d+\.\)", second.text)
