@@ -240,7 +240,18 @@ async def _stopped(scene: Scene, process: Dialling, name: str) -> dict[tuple[str
         with anyio.move_on_after(4):
             await scene.until(partial(_taken_over, scene, name))
             return left
+        before = _beats(scene, name)
         process.kill(signal.SIGCONT)
+        # So that it is somewhere else when it is stopped again.
+        await poll(partial(_gone_on, scene, name, before))
+
+
+def _beats(scene: Scene, name: str) -> list[Any]:
+    return list(scene.rows(sa.select(workers.c.beats).where(workers.c.worker_id == name)))
+
+
+def _gone_on(scene: Scene, name: str, before: list[Any]) -> bool:
+    return _beats(scene, name) != before
 
 
 def _taken_over(scene: Scene, name: str) -> bool:
