@@ -1,7 +1,7 @@
 """The engine's transactions: what is due, starting attempts, their outcomes, and what a dead process left behind.
 
 The rules that keep anybody from being called twice or after a stop are held here, by SQL, whoever runs the engine and
-in however many processes: `record_and_claim` commits an attempt before `placing` lets the carrier dial it, and both
+in however many processes: `record_and_claim` commits an attempt before `place` lets the carrier dial it, and both
 hold the batch call's state still while they look at it.
 """
 
