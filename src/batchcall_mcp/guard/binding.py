@@ -78,6 +78,8 @@ def bound(
     # Two people who each confirmed a retry would have everybody dialled twice: there the attempts count too.
     again = operation is Operation.RETRY
     sets = {PEOPLE: _members([*_recipient(task), task.attempts if again else None] for task in called)}
+    if current is None:  # nothing but its people tells a new batch call from another one
+        digest.add(_named(PEOPLE, sets[PEOPLE]))
     sets |= {kind: _members([one] for one in members) for kind, members in concerns.items()}
     return Bound(digest.hex(), sets)
 
