@@ -1,4 +1,4 @@
-"""A real browser for what a person does on a page: Chromium, headless, with a profile of its own and no other traffic."""
+"""A real browser for what a person does on a page: Chromium, headless, with its own profile and no other traffic."""
 
 from __future__ import annotations
 

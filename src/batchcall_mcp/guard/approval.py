@@ -17,8 +17,8 @@ _SHORTEST_NUMBER: Final = 8
 _SHOWN_DIGITS: Final = 3
 
 State: TypeAlias = Literal["waiting", "approved", "declined", "used", "expired", "withdrawn"]
-"""approved: a person said yes, and the launch has not come yet. used: it has come. withdrawn: it was answered in another
-way, such as in the client."""
+"""approved: a person said yes, and the launch has not come yet. used: it has come. withdrawn: it was answered in
+another way, such as in the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
