@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
+from batchcall_mcp.guard.approval import Approval, Shown, samples_of, skipped_words
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.binding import binding, covers, with_concerns
-from batchcall_mcp.guard.confirmation import LIFETIME_S, Answer, Asker, QuestionPending, issue, recall, used_already
+from batchcall_mcp.guard.binding import Bound, bound
+from batchcall_mcp.guard.confirmation import (
+    LIFETIME_S,
+    Answer,
+    Asker,
+    QuestionPending,
+    Reach,
+    issue,
+    recall,
+    used_already,
+)
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.preflight import Preflight
 from batchcall_mcp.guard.question import question
@@ -25,14 +37,16 @@ if TYPE_CHECKING:
 
 READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.LIST})
 _ALWAYS_DIALS = frozenset({Operation.START, Operation.RESUME})
+_MOST_TRIES = 5
 _CHANGED = "The list or the batch call has changed since the last question. "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One request, ready to be sent, with what it would do. `tasks`: the whole list; None if it could not be read.
+    """One request, ready to be sent, with what it would do.
 
-    `caller` is hashed; `backend` is its name, `service` its name and URL.
+    `caller` is hashed; `backend` is its name, `service` its name and URL. `called` are the people who would be called,
+    as far as their list could be read; `concerns`, of each kind, whom or what the question warns of.
     """
 
     caller: str
@@ -43,12 +57,15 @@ class Launch:
     arguments: Mapping[str, Any]
     request: BatchCallRequest
     current: BatchCall | None
-    tasks: Sequence[CallTask] | None
+    called: Sequence[CallTask]
     left_out: Sequence[LeftOut]
     dials: Dials
     preflight: Preflight
-    concerns: Sequence[int] = ()
-    """How many people of each kind the question warns of: a yes is none to more of them."""
+    concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    asks: bool = False
+    """Whether a person has to say yes although it does not dial: to what loses results."""
+    question: str | None = None
+    """What to ask, where it is not about calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,18 @@ class CodeNeeded:
     question: str
     code: str
     lifetime_s: int = LIFETIME_S
+
+
+@dataclass(frozen=True, slots=True)
+class PersonNeeded:
+    """The launch waits for a person's answer outside the client; the same call again goes by that answer."""
+
+    question: str
+    reach: Reach
+    until: datetime
+
+
+Needed: TypeAlias = CodeNeeded | PersonNeeded
 
 
 class Guard:
@@ -108,16 +137,23 @@ class Guard:
                 "Only the operator can change the mode."
             )
 
-    async def admit(self, launch: Launch, asker: Asker, code: str | None, codes: Codes) -> Admitted | CodeNeeded:
-        """Let a launch pass, or say which code it waits for.
+    def takes_codes(self, *, simulated: bool) -> bool:
+        """Whether a code that the model passes on may confirm: never by default where a real phone could ring."""
+        return self.confirm == "code" or (self.confirm == "auto" and simulated)
+
+    async def admit(self, launch: Launch, asker: Asker, code: str | None, codes: Codes) -> Admitted | Needed:
+        """Let a launch pass, or say what it waits for.
+
+        A person is asked in the client, where it can ask; else outside of it. A code comes last, and only where codes
+        are taken.
 
         Raises:
             InvalidInput: something blocks it, so that no confirmation helps.
             PermissionDenied: the mode forbids it.
-            NotConfirmed: the person said no or did not answer, the code is not valid, or nobody can be asked.
+            NotConfirmed: the person said no or did not answer, or the code is not valid.
         """
         self.check_mode(launch.operation, launch.dials)
-        if isinstance(launch.dials, Never):
+        if isinstance(launch.dials, Never) and not launch.asks:
             return Admitted()
         if launch.preflight.blocks:
             self._note("refused", launch, "blocked")
@@ -128,73 +164,107 @@ class Guard:
         if self.confirm == "off":
             self._check_unattended(launch)
             return Admitted()
-        bound = await anyio.to_thread.run_sync(_bound, launch)
-        asked = question(launch.preflight, launch.request, launch.current, launch.backend)
-        if self.confirm == "person":
-            return await self._by_a_person(launch, asker, codes, bound, asked)
-        if code is not None:
-            token = await self._token_of(launch, code, codes, bound)
+        binding = await anyio.to_thread.run_sync(_bound, launch)
+        await anyio.to_thread.run_sync(codes.remember, binding)
+        asked = launch.question or question(launch.preflight, launch.request, launch.current, launch.backend)
+        takes_codes = self.takes_codes(simulated=bool(launch.preflight.simulated))
+        if takes_codes and code is not None:
+            token = await self._token_of(launch, code, codes, binding)
             if token is not None:
                 return Admitted(token)
             asked = _CHANGED + asked
         elif self.confirm != "code":
-            answer = await self._asked(launch, asker, codes, asked, bound)
-            if answer.outcome == "accepted":
-                return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
-            if answer.outcome != "cannot_ask":
-                raise NotConfirmed(f"{_happened(answer)} {_NOBODY_SAW_IT}")
+            decided = await self._by_a_person(launch, asker, codes, binding, asked, only_here=takes_codes)
+            if decided is not None:
+                return decided
         new = await issue(
             codes,
             caller=launch.caller,
             tool=launch.tool,
-            binding=bound,
-            kind="code",
+            binding=binding.text,
             arguments=launch.arguments,
             question=asked,
         )
         self._note("question", launch, "code")
         return CodeNeeded(asked, new)
 
-    async def _token_of(self, launch: Launch, code: str, codes: Codes, bound: str) -> Token | None:
+    async def _token_of(self, launch: Launch, code: str, codes: Codes, binding: Bound) -> Token | None:
         """The confirmation that a code is; None if it was given for something else, which makes it worthless."""
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
             raise used_already()
-        if covers(pending.binding, bound):
+        if await _covers(codes, binding, pending.binding):
             self._note("answer", launch, "code")
             return pending.token
         await anyio.to_thread.run_sync(codes.discard, pending.token)
         return None
 
-    async def _by_a_person(self, launch: Launch, asker: Asker, codes: Codes, bound: str, asked: str) -> Admitted:
-        """An elicited answer, or an approval in a terminal; no code that a tool would take."""
-        approval = await anyio.to_thread.run_sync(codes.approved, launch.caller, bound)
-        if approval is not None:
+    async def _by_a_person(
+        self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str, *, only_here: bool
+    ) -> Admitted | PersonNeeded | None:
+        """A person's answer, in the client or outside of it. None if the client cannot ask, and `only_here`."""
+        before = await self._answered_outside(launch, asker, codes, binding)
+        if before is not None and before.state == "approved" and await _covers(codes, binding, before.bound):
             self._note("answer", launch, "approved")
-            return Admitted(approval)
-        answer = await self._asked(launch, asker, codes, asked, bound)
+            return Admitted(before.token)
+        answer = await self._asked(launch, asker, codes, asked, binding)
+        if answer.outcome != "cannot_ask":
+            # Yes or no, it is the answer to this launch: what waits for another one, or has another, ends here.
+            await anyio.to_thread.run_sync(codes.approvals.withdraw, launch.caller, binding.text)
         if answer.outcome == "accepted":
             return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
-        new = await issue(
-            codes,
-            caller=launch.caller,
-            tool=launch.tool,
-            binding=bound,
-            kind="approval",
-            arguments={},
-            question=asked,
-        )
-        self._note("question", launch, "approval")
-        happened = "This client cannot show a question." if answer.outcome == "cannot_ask" else _happened(answer)
+        if answer.outcome != "cannot_ask":
+            raise NotConfirmed(f"{_happened(answer)} {_NOBODY_SAW_IT}")
+        if only_here:
+            return None
+        approval = await self._asked_outside(launch, asker, codes, binding, asked)
+        reach = await asker.reach(approval)
+        return PersonNeeded(approval.shown.question, reach, approval.expires_at)
+
+    async def _answered_outside(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound) -> Approval | None:
+        """The question of this launch that a person was shown outside the client, if it can still let it pass.
+
+        Raises:
+            NotConfirmed: a person said no to it. That is reported to each call that waited, or else to the next one.
+        """
+        approvals = codes.approvals
+        found = await anyio.to_thread.run_sync(approvals.of_launch, launch.caller, binding.text)
+        said_no = found
+        if found is None and asker.waited_for is not None:
+            said_no = await anyio.to_thread.run_sync(approvals.find, asker.waited_for)
+        if said_no is None or said_no.state not in {"declined", "withdrawn"}:
+            return found
+        if await anyio.to_thread.run_sync(approvals.report, said_no.approval_id):
+            self._note("answer", launch, "declined")
         raise NotConfirmed(
-            f"{happened} Nothing was sent. BATCHCALL_CONFIRM=person: only a person's own answer launches. If no person "
-            f"was asked, tell the person to run `batchcall-mcp approve {new}` in a terminal on the server's machine "
-            f"(within {LIFETIME_S // 60} minutes), and only then repeat this same call. The question is: {asked}"
+            "A person was asked outside this client, and the answer was no. Nothing was sent. Do not ask again unless "
+            "the person wants it."
         )
 
-    async def _asked(self, launch: Launch, asker: Asker, codes: Codes, asked: str, bound: str) -> Answer:
+    async def _asked_outside(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str) -> Approval:
+        """The question of this launch, for a person outside the client: one that waits already, or a new one."""
+        for _ in range(_MOST_TRIES):
+            found = await self._answered_outside(launch, asker, codes, binding)
+            if found is not None and await _covers(codes, binding, found.bound):
+                return found
+            new = await anyio.to_thread.run_sync(
+                partial(
+                    codes.approvals.ask,
+                    caller=launch.caller,
+                    tool=launch.tool,
+                    bound=binding.text,
+                    shown=_shown(launch, asked if found is None else _CHANGED + asked),
+                    in_place_of=None if found is None else found.approval_id,
+                )
+            )
+            if new is not None:
+                self._note("question", launch, "approval")
+                return new
+        raise NotConfirmed("Another call asks about the same launch at this moment. Nothing was sent. Try again.")
+
+    async def _asked(self, launch: Launch, asker: Asker, codes: Codes, asked: str, binding: Bound) -> Answer:
         try:
-            answer = await asker.ask(asked, bound)
+            answer = await asker.ask(asked, binding.text, partial(_covers, codes, binding))
         except QuestionPending:
             self._note("question", launch, "asked")
             raise
@@ -207,6 +277,12 @@ class Guard:
 
     def _check_unattended(self, launch: Launch) -> None:
         """Nobody is asked: what a person would have judged blocks."""
+        if launch.question is not None:
+            self._note("refused", launch, "asks")
+            raise NotConfirmed(
+                "BATCHCALL_CONFIRM=off: nobody is asked, so what only a person can decide is refused: "
+                f"{launch.question} Nothing was sent. Have a person do it with another BATCHCALL_CONFIRM."
+            )
         if launch.preflight.warnings:
             self._note("refused", launch, "warnings")
             raise NotConfirmed(
@@ -238,18 +314,33 @@ class Guard:
         )
 
 
-def _bound(launch: Launch) -> str:
-    digest = binding(
+async def _covers(codes: Codes, now: Bound, shown: str) -> bool:
+    return await anyio.to_thread.run_sync(codes.covers, shown, now)
+
+
+def _bound(launch: Launch) -> Bound:
+    return bound(
         caller=launch.caller,
         backend=launch.service,
         tool=launch.tool,
         operation=launch.operation,
         request=launch.request,
         current=launch.current,
-        tasks=launch.tasks or (),
+        called=launch.called,
         left_out=launch.left_out,
+        concerns=launch.concerns,
     )
-    return with_concerns(digest, launch.concerns)
+
+
+def _shown(launch: Launch, asked: str) -> Shown:
+    found = launch.preflight
+    return Shown(
+        question=asked,
+        people=found.calls,
+        samples=samples_of(launch.called),
+        skipped=skipped_words(found.left_out),
+        concerns=(*found.warnings, *found.notes),
+    )
 
 
 def _happened(answer: Answer) -> str:
@@ -257,11 +348,12 @@ def _happened(answer: Answer) -> str:
     return {
         "declined": f"The client answered no{after}.",
         "cancelled": f"The question was dismissed{after}.",
+        "malformed": f"The client's answer{after} is not one that can be read.",
         "unanswered": f"Nobody answered the question{after}.",
     }[answer.outcome]
 
 
 _NOBODY_SAW_IT = (
-    "Nothing was sent. If no person saw a question, this client cannot show one: the operator can set "
-    "BATCHCALL_CONFIRM=code, or person and approve in a terminal. Do not try again unless the person asks for it."
+    "Nothing was sent. If no person saw a question, this client answers by itself: the operator can use another "
+    "client, or set BATCHCALL_CONFIRM=code. Do not try again unless the person asks for it."
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -105,6 +105,6 @@ def typed_number(line: str, people: int | None) -> Literal["approve", "decline",
     return "approve" if number == wanted else "neither"
 
 
-def skipped_words(left_out: Mapping[str, int]) -> Sequence[str]:
+def skipped_words(left_out: Mapping[str, int]) -> tuple[str, ...]:
     """Skipped rows by reason, one a line."""
     return tuple(f"{count} {kind.replace('_', '-')}" for kind, count in left_out.items() if count)

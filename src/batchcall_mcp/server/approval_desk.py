@@ -68,10 +68,14 @@ class ApprovalDesk:
         ledger = await self._ledger()
         return await anyio.to_thread.run_sync(ledger.codes.approvals.find, approval_id)
 
-    async def answer(self, approval_id: str, *, yes: bool) -> bool:
-        """Write a person's answer down; False if the question no longer waits for one."""
+    async def answer(self, approval_id: str, *, yes: bool, after_a_yes: bool = False) -> bool:
+        """Write a person's answer down; False if the question no longer waits for one.
+
+        `after_a_yes`: a no ends a yes too that has not launched yet.
+        """
         approvals = (await self._ledger()).codes.approvals
-        counted = await anyio.to_thread.run_sync(approvals.approve if yes else approvals.decline, approval_id)
+        decline = partial(approvals.decline, after_a_yes=after_a_yes)
+        counted = await anyio.to_thread.run_sync(approvals.approve if yes else decline, approval_id)
         found = await anyio.to_thread.run_sync(approvals.find, approval_id)
         if found is not None:
             outcome = ("approved" if yes else "declined") if counted else "too_late"

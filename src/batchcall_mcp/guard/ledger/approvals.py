@@ -101,9 +101,12 @@ class Approvals:
         """Write a person's yes down; False if the question no longer waits."""
         return self._set(approval_id, _WAITING, approved_at=self._database.now())
 
-    def decline(self, approval_id: str) -> bool:
-        """Write a person's no down; False if the question no longer waits."""
-        return self._set(approval_id, _WAITING, declined_at=self._database.now())
+    def decline(self, approval_id: str, *, after_a_yes: bool = False) -> bool:
+        """Write a person's no down; False if the question no longer waits.
+
+        `after_a_yes`: a yes that has not launched yet ends too.
+        """
+        return self._set(approval_id, _OPEN if after_a_yes else _WAITING, declined_at=self._database.now())
 
     def report(self, approval_id: str) -> bool:
         """Claim a no, to report it to a tool call, once."""

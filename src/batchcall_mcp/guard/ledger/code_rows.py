@@ -7,7 +7,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.guard.binding import digest_of
+from batchcall_mcp.guard.binding import launch_of
 from batchcall_mcp.guard.ledger import tables as t
 
 LIFETIME_MS: Final = 600_000
@@ -33,7 +33,7 @@ def is_valid(now: int, issued_at: int) -> bool:
 
 def of_launch(caller: str, binding: str) -> sa.ColumnElement[bool]:
     """Every row of one launch, whatever its question warned of."""
-    return (t.codes.c.caller == caller) & t.codes.c.binding.startswith(digest_of(binding), autoescape=True)
+    return (t.codes.c.caller == caller) & t.codes.c.binding.startswith(launch_of(binding), autoescape=True)
 
 
 def forget_all_of(tx: sa.Connection, caller: str, binding: str, now: int) -> None:

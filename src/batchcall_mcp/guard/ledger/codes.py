@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound, covers
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.approvals import Approvals
@@ -27,6 +28,8 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 _CODE_LENGTH: Final = 8
 _NONCE_BYTES: Final = 12
 _CODES: Final = t.codes.c.kind == "code"
+MOST_MEMBERS: Final = 5000
+"""Of a set that is remembered. Of larger ones any difference asks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,37 @@ class Codes:
         """What has expired is kept no longer than until the ledger is opened again, or the next code is made."""
         with self._database.writing(wait_s=1) as tx:
             tx.execute(t.codes.delete().where(t.codes.c.issued_at < self._database.now() - LIFETIME_MS))
+            _forget_sets(tx, self._database.now())
+
+    def remember(self, shown: Bound) -> None:
+        """Keep the sets of a question for as long as it can be answered, so that a yes to it is one to fewer people."""
+        if all(len(members) > MOST_MEMBERS for members in shown.sets.values() if members):
+            return
+        name, now = self._database.hashed(f"question {shown.text}"), self._database.now()
+        rows = [
+            {"question": name, "kind": kind, "at": now, "members": self._sealed(b"".join(sorted(members)))}
+            for kind, members in shown.sets.items()
+            if 0 < len(members) <= MOST_MEMBERS
+        ]
+        with self._database.writing() as tx:
+            _forget_sets(tx, now)
+            tx.execute(t.question_sets.delete().where(t.question_sets.c.question == name))
+            tx.execute(t.question_sets.insert(), rows)
+
+    def covers(self, shown: str, now: Bound) -> bool:
+        """Whether a yes to the question of the text `shown` is a yes to what would be done now."""
+        return covers(shown, None, now) or covers(shown, self._sets_of(shown), now)
+
+    def _sets_of(self, shown: str) -> dict[str, frozenset[bytes]] | None:
+        of_it = t.question_sets.c.question == self._database.hashed(f"question {shown}")
+        young = t.question_sets.c.at >= self._database.now() - LIFETIME_MS
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                sa.select(t.question_sets.c.kind, t.question_sets.c.members).where(of_it, young)
+            ).all()
+        if not rows:
+            return None
+        return {row.kind: _members_of(self._opened(row.members)) for row in rows}
 
     def issue(self, *, caller: str, tool: str, binding: str, arguments: Mapping[str, Any], question: str) -> str:
         """Make a code for this launch; one that was made for it before is worth nothing any more."""
@@ -128,6 +162,14 @@ class Codes:
         with self._database.writing() as tx:
             self.use(tx, token)
 
+    def _sealed(self, plain: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._database.key("question sets")).encrypt(nonce, plain, None)
+
+    def _opened(self, sealed: bytes) -> bytes:
+        cipher = AESGCM(self._database.key("question sets"))
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+
     def _hash(self, code: str) -> str:
         return self._database.hashed(f"code {code}")
 
@@ -145,3 +187,11 @@ class Codes:
 
     def _cipher(self, code: str) -> AESGCM:
         return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
+
+
+def _forget_sets(tx: sa.Connection, now: int) -> None:
+    tx.execute(t.question_sets.delete().where(t.question_sets.c.at < now - LIFETIME_MS))
+
+
+def _members_of(packed: bytes) -> frozenset[bytes]:
+    return frozenset(packed[at : at + MEMBER_BYTES] for at in range(0, len(packed), MEMBER_BYTES))
