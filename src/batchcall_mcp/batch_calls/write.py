@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -16,11 +16,11 @@ from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
 from batchcall_mcp.guard.numbers import about
-from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.guard.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
 from batchcall_mcp.guard.settlement import plain_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
-from batchcall_mcp.recipients import LeftOut
+from batchcall_mcp.recipients import LeftOut, comparable
 
 Judged: TypeAlias = tuple[Preflight, Needed | None]
 
@@ -59,6 +59,7 @@ class Write:
         self._dialled_again = again
         self._to_call: Sequence[CallTask] = request.tasks or ()
         self._preflight: Preflight | None = None
+        self._around = Surroundings()
         self._token: Token | None = None
         self._again: Again | None = None
         self.overtaken: Delivered | None = None
@@ -107,7 +108,8 @@ class Write:
             current=current,
             agent_id=request.agent_id or (current.agent_id if current else None),
             from_number=request.from_number or (current.from_number if current else None),
-            beside=current.batch_call_id if current and self._operation is not Operation.RETRY else None,
+            simulated=self._simulated,
+            again=self._operation is Operation.RETRY,
             taken_over=self._again.entry.write_id if self._again else None,
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
@@ -148,7 +150,7 @@ class Write:
             question=question,
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
-        self._preflight, self._to_call = found, called or ()
+        self._preflight, self._to_call, self._around = found, called or (), around
         if not isinstance(admitted, Admitted):
             return found, admitted
         self._token = admitted.token
@@ -165,6 +167,17 @@ class Write:
             return await unrecorded(self._operation, send)
         sender = await self._relay.sender()
         return await sender.send(await self._intent(), send, token=self._token, again=self._again)
+
+    @property
+    def _simulated(self) -> bool:
+        """No real phone can ring."""
+        return self._relay.backend.capabilities.simulated or (self._current is not None and self._current.simulated)
+
+    @property
+    def _renames(self) -> bool:
+        """It changes a name, and nothing that a launch depends on."""
+        given = {one.name for one in fields(self._request) if getattr(self._request, one.name) is not None}
+        return self._operation is Operation.UPDATE and given == {"name"}
 
     async def _known_as(self) -> str:
         """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second."""
@@ -189,7 +202,6 @@ class Write:
         people = PeopleDigest()
         people.add(task.to_number for task in request.tasks or ())
         found = self._preflight
-        real = dials and not relay.backend.capabilities.simulated
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and relay.backend.capabilities.retry_policy else 0
         return Intent(
@@ -218,8 +230,13 @@ class Write:
             calls=found.calls if found and dials else None,
             max_dials=found.max_dials if found and dials else None,
             numbers=[
-                (task.to_number, 1 + (own if task.max_retries is None else task.max_retries)) for task in self._to_call
+                (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
+                for task in self._to_call
             ]
-            if real
+            if dials
             else (),
+            named=frozenset(self._around.elsewhere),
+            since=self._around.since,
+            simulated=self._simulated,
+            renames=self._renames,
         )

@@ -101,9 +101,11 @@ class Surroundings:
     variables: tuple[str, ...] | None = None
     """That the agent needs; None: the backend does not tell."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
-    """Number -> id of a live batch call that will call it too."""
+    """Number -> id of a live batch call that will call it too. Numbers here and below are as `comparable` has them."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Number -> dials of the last 24 hours sent through us, at most."""
+    since: int = 0
+    """The newest ledger entry when these people began to be compared with those of other launches."""
     calls_today: int = 0
     """Calls of other launches on the (UTC) day on which this one starts."""
     do_not_call: frozenset[str] = frozenset()
