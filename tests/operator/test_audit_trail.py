@@ -169,7 +169,7 @@ async def test_a_list_that_waits_for_a_code_or_an_approval_is_sealed(
             await waits(model, "create_batch_call", **other)
             async with terminal(by_a_person, "approve") as screen:
                 await screen.shows(ASKS)
-                await screen.types("y")
+                await screen.types("2")
             holds_nothing_private(tmp_path, at_work=True)
             await model.call("create_batch_call", **other)
     assert len(vendor.actions("create")) == 2
