@@ -273,7 +273,7 @@ async def test_a_no_in_the_client_ends_every_question_and_yes_of_the_same_launch
     assert person.reached == [], "it never falls back to another way"
     assert not ledger.codes.approvals.approve(asked.approval_id)
     assert not desk.use(asked.token)
-    with pytest.raises(NotConfirmed, match="the answer was no"):
+    with pytest.raises(NotConfirmed, match="closed by an answer elsewhere"):
         await desk.admit(LAUNCH, Person(NOBODY, waited_for=asked.approval_id))
 
 

@@ -12,6 +12,8 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import At, Never, Operation, retry_of_in_name
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
+from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
@@ -51,7 +53,10 @@ class Write:
     ) -> None:
         self._relay = relay
         self._operation = operation
-        self._request = request
+        self.request = request
+        """What is sent: less than what was asked for, if people are skipped."""
+        self.skipped: tuple[tuple[CallTask, LeftOut], ...] = ()
+        """Who is not called because nobody could be asked about them."""
         self._current = current
         self._key = key
         self._dials = relay.backend.dials(operation, request, current)
@@ -99,7 +104,7 @@ class Write:
         `tasks` is the whole list (None: it could not be read); `to_call` those of it that would be called, if not all.
         `asks`: a person has to say yes although no phone rings; `question` is then what to ask.
         """
-        relay, request, current = self._relay, self._request, self._current
+        relay, request, current = self._relay, self.request, self._current
         called = tasks if to_call is None else to_call
         around = await surroundings(
             relay,
@@ -112,13 +117,9 @@ class Write:
             again=self._operation is Operation.RETRY,
             taken_over=self._again.entry.write_id if self._again else None,
         )
-        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         judge = partial(
             preflight,
-            request=request,
             current=current,
-            tasks=called,
-            left_out=left_out,
             rows_read=rows_read,
             dials=self._dials,
             capabilities=relay.backend.capabilities,
@@ -126,7 +127,13 @@ class Write:
             now=relay.clock(),
             surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
         )
-        found = await anyio.to_thread.run_sync(judge)
+        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
+        found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        kept = await self._without_skipped(called or (), found)
+        if self.skipped:
+            called, request = kept, self.request
+            left_out = (*left_out, *(row for _, row in self.skipped))
+            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
         self.overtaken = await self.earlier()
         if self.overtaken is not None:
@@ -156,6 +163,28 @@ class Write:
         self._token = admitted.token
         return found, None
 
+    async def _without_skipped(self, called: Sequence[CallTask], found: Preflight) -> Sequence[CallTask]:
+        """Where nobody is asked: those whom nothing speaks against, if the others can be skipped here.
+
+        Raises:
+            NotConfirmed: there are too many others; nothing was sent.
+        """
+        relay, sends_list = self._relay, self.request.tasks is not None
+        at_start = self._operation is Operation.START and relay.backend.capabilities.skips_at_start
+        if relay.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
+            return called
+        parted = await anyio.to_thread.run_sync(unattended.skip, called, found.concerns)
+        refused = unattended.too_many(parted, relay.settings.skip_people_max)
+        if refused:
+            raise NotConfirmed(
+                f"BATCHCALL_CONFIRM=off: {refused} {' '.join(found.warnings)} Nothing was sent. Correct the list, or "
+                "have a person launch it with another BATCHCALL_CONFIRM."
+            )
+        self.skipped = parted.skipped
+        if sends_list:
+            self.request = replace(self.request, tasks=parted.called)
+        return parted.called
+
     async def send(self, send: Send) -> Delivered:
         """Record it and send it, once.
 
@@ -176,7 +205,7 @@ class Write:
     @property
     def _renames(self) -> bool:
         """It changes a name, and nothing that a launch depends on."""
-        given = {one.name for one in fields(self._request) if getattr(self._request, one.name) is not None}
+        given = {one.name for one in fields(self.request) if getattr(self.request, one.name) is not None}
         return self._operation is Operation.UPDATE and given == {"name"}
 
     async def _known_as(self) -> str:
@@ -184,12 +213,12 @@ class Write:
         if self._fingerprint is None:
             batch_call_id = self._current.batch_call_id if self._current else None
             self._fingerprint = await anyio.to_thread.run_sync(
-                fingerprint, self._operation, self._request, batch_call_id, self._dialled_again
+                fingerprint, self._operation, self.request, batch_call_id, self._dialled_again
             )
         return self._fingerprint
 
     async def _intent(self) -> Intent:
-        relay, request, current = self._relay, self._request, self._current
+        relay, request, current = self._relay, self.request, self._current
         known_as = await self._known_as()
         hashed = (await relay.open_ledger()).hashed
         from_number = request.from_number or (current.from_number if current else None)
@@ -200,7 +229,7 @@ class Write:
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = PeopleDigest()
-        people.add(task.to_number for task in request.tasks or ())
+        people.add(comparable(task.to_number) for task in request.tasks or ())
         found = self._preflight
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and relay.backend.capabilities.retry_policy else 0

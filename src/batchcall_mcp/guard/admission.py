@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
+from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of, skipped_words
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.binding import Bound, bound
@@ -99,13 +100,22 @@ Needed: TypeAlias = CodeNeeded | PersonNeeded
 class Guard:
     """The operator's rules, applied to every write of this process."""
 
-    def __init__(self, mode: Mode, confirm: Confirm, audit: Audit) -> None:
+    def __init__(self, mode: Mode, confirm: Confirm, audit: Audit, *, accept_no_stop: bool = False) -> None:
         self.mode = mode
         self.confirm = confirm
+        self.accept_no_stop = accept_no_stop
         self.audit = audit
 
     @classmethod
-    def of(cls, mode: Mode, confirm: Confirm, max_calls_per_launch: int | None, audit: Audit) -> Guard:
+    def of(
+        cls,
+        mode: Mode,
+        confirm: Confirm,
+        max_calls_per_launch: int | None,
+        audit: Audit,
+        *,
+        accept_no_stop: bool = False,
+    ) -> Guard:
         """Make the guard of a process.
 
         Raises:
@@ -116,7 +126,7 @@ class Guard:
                 "BATCHCALL_CONFIRM=off needs BATCHCALL_MAX_CALLS_PER_LAUNCH: without a person, a limit has to stop a "
                 "wrong list. Set it, or choose auto, person or code. Nothing was sent."
             )
-        return cls(mode, confirm, audit)
+        return cls(mode, confirm, audit, accept_no_stop=accept_no_stop)
 
     def allows(self, operation: Operation) -> bool:
         """Whether the mode lets this kind of operation through at all."""
@@ -236,9 +246,10 @@ class Guard:
             return found
         if await anyio.to_thread.run_sync(approvals.report, said_no.approval_id):
             self._note("answer", launch, "declined")
+        said = "the answer was no" if said_no.state == "declined" else "the question was closed by an answer elsewhere"
         raise NotConfirmed(
-            "A person was asked outside this client, and the answer was no. Nothing was sent. Do not ask again unless "
-            "the person wants it."
+            f"A person was asked outside this client, and {said}. Nothing was sent. Do not ask again unless the person "
+            "wants it."
         )
 
     async def _asked_outside(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str) -> Approval:
@@ -277,17 +288,18 @@ class Guard:
 
     def _check_unattended(self, launch: Launch) -> None:
         """Nobody is asked: what a person would have judged blocks."""
-        if launch.question is not None:
-            self._note("refused", launch, "asks")
-            raise NotConfirmed(
-                "BATCHCALL_CONFIRM=off: nobody is asked, so what only a person can decide is refused: "
-                f"{launch.question} Nothing was sent. Have a person do it with another BATCHCALL_CONFIRM."
-            )
-        if launch.preflight.warnings:
+        if launch.asks and isinstance(launch.dials, Never):
             self._note("refused", launch, "warnings")
             raise NotConfirmed(
-                "BATCHCALL_CONFIRM=off: nobody is asked, so that what a person would have judged blocks: "
-                + " ".join(launch.preflight.warnings)
+                f"BATCHCALL_CONFIRM=off: nobody is asked, so this is refused. {launch.question or ''} Nothing was "
+                "sent. Have a person do it with another BATCHCALL_CONFIRM."
+            )
+        refused = unattended.refusals(launch.preflight.concerns, accept_no_stop=self.accept_no_stop)
+        if refused:
+            self._note("refused", launch, "warnings")
+            raise NotConfirmed(
+                "BATCHCALL_CONFIRM=off: nobody is asked, so what a person would have to judge refuses this launch: "
+                + " ".join(refused)
                 + " Nothing was sent. Change the request, or have a person launch it with another BATCHCALL_CONFIRM."
             )
 

@@ -41,6 +41,8 @@ class LeftOutKind(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
+    CONCERN = "concern"
+    """Somebody whom a person would have had to judge, where nobody is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,7 @@ def test_of_equal_writes_at_once_one_is_recorded(ledger: Ledger, settings: Setti
     ledgers = [ledger, *(Ledger.open(settings, clock) for _ in range(3))]
     gate = threading.Barrier(16)
 
-    def race(number: int) -> Entry | Overtaken:
+    def race(number: int) -> Entry | Overtaken | Shared:
         gate.wait(20)
         return ledgers[number % 4].writes.begin(START)
 
