@@ -15,7 +15,8 @@ from batchcall_mcp.batch_calls.surroundings import surroundings
 from batchcall_mcp.guard.admission import CodeNeeded, Launch
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
-from batchcall_mcp.guard.preflight import Preflight, Surroundings, preflight
+from batchcall_mcp.guard.numbers import about
+from batchcall_mcp.guard.preflight import Preflight, preflight
 from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
 from batchcall_mcp.guard.settlement import plain_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
@@ -88,11 +89,14 @@ class Write:
         rows_read: int | None = None,
         warnings: Sequence[str] = (),
         to_call: Sequence[CallTask] | None = None,
+        *,
+        asks: bool = False,
+        question: str | None = None,
     ) -> Judged:
         """Put it before the guard; when no code is needed, send it.
 
-        `tasks` is the whole list, which the confirmation is bound to (None: it could not be read); `to_call` those of
-        it that would be called, if not all.
+        `tasks` is the whole list (None: it could not be read); `to_call` those of it that would be called, if not all.
+        `asks`: a person has to say yes although no phone rings; `question` is then what to ask.
         """
         relay, request, current = self._relay, self._request, self._current
         called = tasks if to_call is None else to_call
@@ -135,11 +139,13 @@ class Write:
             arguments=relay.arguments,
             request=request,
             current=current,
-            tasks=tasks,
+            called=called or (),
             left_out=left_out,
             dials=self._dials,
             preflight=found,
-            concerns=_concerns(called or (), around),
+            concerns=about(found.concerns),
+            asks=asks,
+            question=question,
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
         self._preflight, self._to_call = found, called or ()
@@ -217,9 +223,3 @@ class Write:
             if real
             else (),
         )
-
-
-def _concerns(tasks: Sequence[CallTask], around: Surroundings) -> list[int]:
-    """How many are now on the do-not-call list, in another live batch call, dialled today; what was not checked."""
-    kinds = (around.do_not_call, around.elsewhere, around.attempts)
-    return [*(sum(task.to_number in kind for task in tasks) for kind in kinds), len(around.unchecked)]

@@ -74,7 +74,9 @@ class Intent:
     calls: int | None = None
     max_dials: int | None = None
     numbers: Sequence[tuple[str, int]] = ()
-    """Whom it may dial, and how often at most. Empty where no real phone can ring."""
+    """Whom it may dial, and how often at most."""
+    simulated: bool = False
+    """No real phone can ring: it counts only for other launches of which this is so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class Entry:
     status: str | None
     absent_at: int | None
     settled_at: int | None
+    simulated: bool = False
 
     @property
     def is_open(self) -> bool:

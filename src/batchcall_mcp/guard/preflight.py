@@ -7,7 +7,7 @@ the person to read, and blocks nobody.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -18,6 +18,7 @@ from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
 from batchcall_mcp.calling_hours import is_timezone, recipient_zones
 from batchcall_mcp.guard import numbers
 from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.numbers import Concern
 from batchcall_mcp.guard.schedule import (
     Hours,
     Timetable,
@@ -79,6 +80,8 @@ class Preflight:
     notes: Annotated[tuple[str, ...], Field(description="worth knowing; block nothing")] = ()
     warnings: tuple[str, ...] = ()
     blocks: Annotated[tuple[str, ...], Field(description="reasons why this cannot be launched at all")] = ()
+    concerns: Annotated[tuple[Concern, ...], Field(exclude=True)] = ()
+    """The warnings, with whom each is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,24 +144,26 @@ def preflight(
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
 
-    warnings = [*surroundings.unchecked]
+    concerns = [*numbers.unchecked(surroundings.unchecked)]
     notes = [*surroundings.notes]
     if tasks is None:
-        warnings.append("The list of tasks could not be read, so that nothing of it was checked.")
+        unread = "The list of tasks could not be read, so nothing of it was checked."
+        concerns.append(Concern("list", unread, frozenset({"unread"})))
     else:
-        warnings += _list_warnings(tasks, request, current, capabilities, surroundings)
-        warnings += numbers.attempts_warning(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
+        concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        concerns += numbers.attempts_concern(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
     if launched:
         late = _lateness(request, current, now)
         notes += late.notes
-        warnings += late.warnings
+        concerns += (Concern("time", sentence) for sentence in late.warnings)
         if window is not None and not is_readable(window):
             zone = quoted(window.timezone.replace('"', "'"))
-            warnings.append(f"Its window is on the clock of {zone}, which is no known time zone: it was not checked.")
-        warnings += hours_warnings(table, hours, lines)
+            unknown = f"Its window is on the clock of {zone}, which is not a known time zone: it was not checked."
+            concerns.append(Concern("hours", unknown))
+        concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
         notes += hours_notes(table, now)
         if capabilities.stop in ("before_start", "never"):
-            warnings.append(_STOP_SENTENCES[capabilities.stop])
+            concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
 
     return Preflight(
         calls=None if tasks is None else len(tasks),
@@ -177,8 +182,9 @@ def preflight(
         can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
-        warnings=tuple(warnings),
+        warnings=tuple(one.sentence for one in concerns),
         blocks=tuple(_blocks(tasks, request, current, limits, surroundings, starts_at if launched else None)),
+        concerns=tuple(concerns),
     )
 
 
@@ -217,23 +223,24 @@ def _blocks(
     return found
 
 
-def _list_warnings(
+def _list_concerns(
     tasks: Sequence[CallTask],
     request: BatchCallRequest,
     current: BatchCall | None,
     capabilities: Capabilities,
     surroundings: Surroundings,
-) -> Iterable[str]:
+) -> Iterator[Concern]:
     before = current.counts.total if current else None
     if request.tasks is not None and before is not None and before > len(request.tasks):
-        yield f"The list shrinks from {before} to {len(request.tasks)}."
+        yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
     if capabilities.dynamic_variables:
         told = request.tasks is not None or current is None or capabilities.returns_variables
-        yield from numbers.variables_warning(tasks, surroundings.variables, told=told)
-    yield from numbers.from_number_warning(tasks, request.from_number or (current.from_number if current else None))
-    yield from numbers.repeated_warning(tasks)
-    yield from numbers.do_not_call_warning(tasks, surroundings.do_not_call)
-    yield from numbers.elsewhere_warning(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
+        yield from numbers.variables_concern(tasks, surroundings.variables, told=told)
+    yield from numbers.from_number_concern(tasks, request.from_number or (current.from_number if current else None))
+    yield from numbers.repeated_concern(tasks)
+    yield from numbers.unreadable_concern(tasks)
+    yield from numbers.do_not_call_concern(tasks, surroundings.do_not_call)
+    yield from numbers.elsewhere_concern(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
 
 
 @dataclass(frozen=True, slots=True)
