@@ -123,6 +123,8 @@ class Write:
             limits=relay.limits,
             now=relay.clock(),
             surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+            # A retry dials the tasks that it names, whatever else is in the batch call.
+            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
         )
         found = await anyio.to_thread.run_sync(judge)
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
