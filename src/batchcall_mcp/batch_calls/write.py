@@ -126,6 +126,8 @@ class Write:
             limits=relay.limits,
             now=relay.clock(),
             surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+            # A retry dials the tasks that it names, whatever else is in the batch call.
+            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
