@@ -11,7 +11,7 @@ from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.preflight import Surroundings
-from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.model import Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 
 _LIVE = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING})
 _STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
@@ -34,17 +34,22 @@ async def surroundings(
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
-    `beside`: the batch call whose own earlier launches do not count towards the limits of a day.
+    `beside`: the batch call that is launched as a whole: its own earlier launches do not count towards the limits of
+    a day, and what was skipped when its list was made is of interest.
     `taken_over`: the open ledger entry that this very launch is.
     """
     found = _Found(relay, tasks or ())
     if isinstance(dials, Never):
         # Where the tasks do not come back with their variables, nobody can look for a missing one later.
-        kept = relay.backend.capabilities.returns_variables or not tasks
-        return Surroundings() if kept else Surroundings(variables=await found.variables(agent_id, from_number))
+        if relay.backend.capabilities.returns_variables or not tasks:
+            return Surroundings()
+        agent = await found.agent(agent_id, from_number)
+        return Surroundings(variables=agent.variables if agent else None)
     starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
+    agent = await found.agent(agent_id, from_number)
     around = Surroundings(
-        variables=await found.variables(agent_id, from_number),
+        variables=agent.variables if agent else None,
+        agent=agent,
         elsewhere=await found.elsewhere(current),
         do_not_call=await found.do_not_call(),
     )
@@ -56,6 +61,7 @@ async def surroundings(
             attempts=await run_sync(ledger.history.attempts, numbers, starts_at, beside),
             calls_today=await run_sync(ledger.history.calls_on, starts_at, beside),
             stopped_since=await run_sync(ledger.stops.since),
+            skipped=await run_sync(ledger.history.skipped_of, relay.service, beside) if beside else {},
         )
         for entry, shared in await run_sync(ledger.history.open_launches, relay.service, numbers):
             of_this = current is not None and entry.batch_call_id == current.batch_call_id
@@ -84,8 +90,8 @@ class _Found:
             self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
             return frozenset()
 
-    async def variables(self, agent_id: str | None, from_number: str | None) -> tuple[str, ...] | None:
-        """Which variables the agent needs, where the backend tells."""
+    async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
+        """The agent that speaks, with the variables that it needs, where the backend tells."""
         capabilities = self._relay.backend.capabilities
         if not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
             return None
@@ -94,11 +100,11 @@ class _Found:
         except BatchCallError as error:
             self.unchecked.append(f"The agent's variables could not be checked: {error.message}")
             return None
-        if agent_id is None:  # then the number's own agent speaks, where it has one
+        if agent_id is None or capabilities.agent == "caller_number":  # the number's own agent speaks, if it has one
             number = next((one for one in account.numbers or () if one.from_number == from_number), None)
             agent_id = number.agent_id if number else None
-        agent = next((one for one in account.agents or () if one.agent_id == agent_id), None)
-        return None if agent is None else agent.variables
+        known = next((one for one in account.agents or () if one.agent_id == agent_id), None)
+        return known or (Agent(agent_id=agent_id) if agent_id else None)
 
     async def elsewhere(self, current: BatchCall | None) -> dict[str, str]:
         """Which of these people another live batch call of the account will call too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -60,6 +61,7 @@ class Write:
         self._preflight: Preflight | None = None
         self._token: Token | None = None
         self._again: Again | None = None
+        self._skipped: dict[str, int] = {}
         self.overtaken: Delivered | None = None
         """What an equal call did while this one was judged."""
 
@@ -88,13 +90,18 @@ class Write:
         rows_read: int | None = None,
         warnings: Sequence[str] = (),
         to_call: Sequence[CallTask] | None = None,
+        *,
+        notes: Sequence[str] = (),
+        changes: Sequence[str] = (),
     ) -> Judged:
         """Put it before the guard; when no code is needed, send it.
 
         `tasks` is the whole list, which the confirmation is bound to (None: it could not be read); `to_call` those of
-        it that would be called, if not all.
+        it that would be called, if not all. `warnings` and `notes` are sentences for the question; `changes`, what an
+        update changes, in words.
         """
         relay, request, current = self._relay, self._request, self._current
+        self._skipped = dict(Counter(str(row.kind) for row in left_out))
         called = tasks if to_call is None else to_call
         around = await surroundings(
             relay,
@@ -118,7 +125,12 @@ class Write:
             capabilities=relay.backend.capabilities,
             limits=relay.limits,
             now=relay.clock(),
-            surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+            surroundings=replace(
+                around,
+                unchecked=(*warnings, *around.unchecked),
+                notes=(*notes, *around.notes),
+                changes=tuple(changes),
+            ),
         )
         found = await anyio.to_thread.run_sync(judge)
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
@@ -206,6 +218,7 @@ class Write:
                 total_before=current.counts.total if current else None,
                 trigger_at=round(trigger_at.timestamp() * 1000) if trigger_at else None,
                 launches=bool(request.send_now),
+                skipped=self._skipped if request.tasks is not None and self._skipped else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,

@@ -41,6 +41,8 @@ class LeftOutKind(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
+    LATER_BATCH_CALL = "later_batch_call"
+    """Of a retry: a later batch call of the same people has called them, or will."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
