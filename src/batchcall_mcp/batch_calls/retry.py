@@ -73,7 +73,7 @@ async def retry(
             return _replayed(earlier, batch_call_id, operation)
     wanted = [task async for task in relay.every_task(batch_call_id, statuses)]
     called_later, notes = await _called_later(relay, current)
-    alone = _left_alone(current, statuses, relay.backend.capabilities)
+    alone = left_alone(current, statuses, relay.backend.capabilities)
     left_out = [
         LeftOut(
             line=position,
@@ -246,7 +246,7 @@ async def _draft_of(
     )
 
 
-def _left_alone(current: BatchCall, statuses: frozenset[TaskStatus], capabilities: Capabilities) -> tuple[str, ...]:
+def left_alone(current: BatchCall, statuses: frozenset[TaskStatus], capabilities: Capabilities) -> tuple[str, ...]:
     """Who was not reached either and is not called again, because the call names other states; what is counted."""
     counts = current.counts
     numbers = {

@@ -42,7 +42,7 @@ class ListChange:
         same = f"the same {counted(len(after), 'person', 'people')}"
         others = (Counter(_details(after, capabilities)) - Counter(_details(before, capabilities))).total()
         if others:
-            return cls((f"{same}, {others} with other details",))
+            return cls((f"{same}, {others:,} with other details",))
         if capabilities.dynamic_variables and not capabilities.returns_variables:
             return cls((f"{same} (whether their variables change is not known)",))
         return cls()
@@ -94,10 +94,10 @@ def _given(asked: BatchCallRequest) -> Iterable[str]:
 
 def _replaced(removed: int, added: int, before: int) -> str:
     if removed == added:
-        return f"{removed} of {counted(before, 'person', 'people')} replaced"
+        return f"{removed:,} of {counted(before, 'person', 'people')} replaced"
     parts = [f"{counted(added, 'person', 'people')} added"] if added else []
     parts += [f"{counted(removed, 'person', 'people')} removed"] if removed else []
-    return f"{' and '.join(parts)}, of {before} before"
+    return f"{' and '.join(parts)}, of {before:,} before"
 
 
 def _details(tasks: Iterable[CallTask], capabilities: Capabilities) -> Iterable[tuple[Any, ...]]:

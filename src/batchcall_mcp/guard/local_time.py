@@ -78,7 +78,7 @@ def launch_times(
         return LaunchTimes(when=_moment(start, nobodys, now), waits=tuple(_held(held_back, nobodys, start, now)))
     clocks = Clocks.of(groups)
     others = [one for one in held_back if one.reason != "calling_hours"]
-    when, later = _when(groups, hours, start, table.first, now)
+    when, later = _when(groups, hours, start, table.first, now, outside=table.outside > 0)
     return LaunchTimes(
         when=when,
         nobody_before=_closed(groups, hours, start, now) or _all_held(others, groups, start, now),
@@ -103,11 +103,12 @@ def their_time(moment: datetime, clocks: Clocks, now: datetime) -> str:
 
 
 def _when(
-    groups: Sequence[Group], hours: Hours, start: datetime, first: datetime, now: datetime
+    groups: Sequence[Group], hours: Hours, start: datetime, first: datetime, now: datetime, *, outside: bool
 ) -> tuple[str, list[Group]]:
     """When the first of them are called, and who is not among those."""
     if hours.kept is None:
-        return _moment(start, Clocks.of(groups), now), []
+        clocks = Clocks.of(groups)
+        return _now_there(clocks, now) if outside and start <= now else _moment(start, clocks, now), []
     if not hours.keeps_own:
         return "now" if first <= now else _hours_there(groups, hours, first, now), []
     if first <= now:
@@ -123,6 +124,15 @@ def _when(
 
 def _moment(start: datetime, clocks: Clocks, now: datetime) -> str:
     return "now" if start <= now else f"on {their_time(start, clocks, now)}"
+
+
+def _now_there(clocks: Clocks, now: datetime) -> str:
+    """What time it is where the people are: somebody is outside the hours."""
+    shown = clocks.at(now)
+    if not shown:
+        return "now"
+    theirs = clock(shown[0]) if len(shown) == 1 else f"{clock(shown[0])} to {clock(shown[-1])}"
+    return f"now ({theirs} their time{'' if clocks.complete else ', where known'})"
 
 
 def _hours_there(groups: Sequence[Group], hours: Hours, first: datetime, now: datetime) -> str:
@@ -201,13 +211,13 @@ def _overflow(table: Timetable, clocks: Clocks, now: datetime) -> Iterable[str]:
     elif table.not_before is not None:
         last = f": the last call does not start before {their_time(table.not_before, clocks, now)}"
     if table.waiting:
-        yield f"About {table.waiting} of them do not fit before the hours end{'' if table.beyond else last}."
+        yield f"About {table.waiting:,} of them do not fit before the hours end{'' if table.beyond else last}."
     if table.beyond:
         yield f"About {counted(table.beyond, 'call')} would not start within {LOOKS_AHEAD.days} days."
 
 
 def _of_them(calls: int) -> str:
-    return f"{calls} of them {'waits' if calls == 1 else 'wait'}"
+    return f"{calls:,} of them {'waits' if calls == 1 else 'wait'}"
 
 
 def _opens(group: Group, start: datetime) -> datetime:

@@ -105,4 +105,5 @@ def _groups(number: str) -> list[str] | None:
     known = phone_number(number) if number.startswith("+") else None
     if known is None:
         return None
-    return re.sub(r"[^+0-9]+", " ", format_number(known, PhoneNumberFormat.INTERNATIONAL)).split()
+    groups = re.sub(r"[^+0-9]+", " ", format_number(known, PhoneNumberFormat.INTERNATIONAL)).split()
+    return groups if "".join(groups) == number else None  # some that nobody can have lose their zeros

@@ -218,8 +218,10 @@ def _agent(
     known = surroundings.agent
     if known is not None:
         return agent_words(known.agent_id, known.name)
+    if capabilities.agent == "caller_number":
+        return "The agent of that number"
     agent_id = request.agent_id or (current.agent_id if current else None)
-    return agent_words(agent_id, None) if agent_id and capabilities.agent == "per_batch" else None
+    return agent_words(agent_id, None) if agent_id else None
 
 
 def _begins(tasks: Sequence[CallTask] | None, agent: Agent | None) -> str | None:

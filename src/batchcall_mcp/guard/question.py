@@ -53,7 +53,7 @@ def _first(preflight: Preflight) -> Iterable[str]:
 def _whom(preflight: Preflight, current: BatchCall | None) -> str:
     if preflight.calls is None:
         total = current.counts.total if current else None
-        return "an unknown number of people" + ("" if total is None else f" (the backend counts {total})")
+        return "an unknown number of people" + ("" if total is None else f" (the backend counts {total:,})")
     return counted(preflight.calls, "person", "people") + _places(preflight)
 
 
@@ -67,10 +67,10 @@ def _places(preflight: Preflight) -> str:
         return f" ({country_name(next(iter(known)))})"
     # The last of four is as short as "1 other country".
     most = _MOST_COUNTRIES if len(known) > _MOST_COUNTRIES + 1 else len(known)
-    parts = [f"{calls} {country_name(region)}" for region, calls in list(known.items())[:most]]
+    parts = [f"{calls:,} {country_name(region)}" for region, calls in list(known.items())[:most]]
     others = (preflight.country_count or len(known)) - most
     more = f" and {counted(others, 'other country', 'other countries')}" if others > 0 else ""
-    unknown = f", {preflight.countries[NO_COUNTRY]} of no known country" if NO_COUNTRY in preflight.countries else ""
+    unknown = f", {preflight.countries[NO_COUNTRY]:,} of no known country" if NO_COUNTRY in preflight.countries else ""
     return f" ({', '.join(parts)}{more}{unknown})"
 
 
@@ -94,7 +94,7 @@ def _who(preflight: Preflight, request: BatchCallRequest, current: BatchCall | N
     else:
         yield f"{source.capitalize()}{'' if preflight.simulated else '; which agent speaks is not known'}."
     if preflight.begins:
-        yield f"It begins: {preflight.begins}."
+        yield f"It begins: {preflight.begins}"
 
 
 def _skipped(preflight: Preflight) -> Iterable[str]:
@@ -108,15 +108,15 @@ def _skipped(preflight: Preflight) -> Iterable[str]:
 def _reason(kind: str, count: int) -> str:
     if kind == "duplicate":
         return counted(count, "duplicate")
-    return f"{count} {'in a later batch call' if kind == 'later_batch_call' else kind.replace('_', '-')}"
+    return f"{count:,} {'in a later batch call' if kind == 'later_batch_call' else kind.replace('_', '-')}"
 
 
 def _how_long(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None) -> Iterable[str]:
     concurrency = request.max_concurrency or (current.max_concurrency if current else None)
-    several = preflight.calls is None or preflight.calls > 1
+    matters = concurrency is not None and (preflight.calls is None or concurrency < preflight.calls)
     parts = [
         preflight.duration or "",
-        f"at most {concurrency} at once" if concurrency and several else "",
+        f"at most {concurrency} at once" if matters else "",
         _dials(preflight),
     ]
     said = ", ".join(part for part in parts if part)
@@ -130,4 +130,4 @@ def _dials(preflight: Preflight) -> str:
         return ""
     if calls == 1:
         return f"up to {each} dials"
-    return f"up to {each} dials each" + ("" if most == calls * each else f" and {most} in all")
+    return f"up to {each} dials each" + ("" if most == calls * each else f" and {most:,} in all")

@@ -73,4 +73,4 @@ def about(span: timedelta) -> str:
 
 def counted(number: int, word: str, words: str | None = None) -> str:
     """`1 call`, `3 calls`; `words` where an s does not do."""
-    return f"{number} {word if number == 1 else words or word + 's'}"
+    return f"{number:,} {word if number == 1 else words or word + 's'}"
