@@ -114,8 +114,9 @@ def _when(
     if first <= now:
         return "now", [group for group in groups if _opens(group, start) > now]
     days = {group: min(_local(_opens(group, start), zone).date() for zone in group.zones) for group in groups}
-    soon = [group for group in groups if days[group] == min(days.values())]
-    later = [group for group in groups if days[group] != min(days.values())]
+    # At one moment it is another day elsewhere: who is called at the start does not wait.
+    soon = [group for group in groups if days[group] == min(days.values()) or group.opens == start]
+    later = [group for group in groups if group not in soon]
     span = _span((group.zones, *_opening(group.zones, hours, _opens(group, start))) for group in soon)
     if span.ends is None and all(group.opens == start for group in soon):
         return _moment(start, Clocks.of(soon), now), later
