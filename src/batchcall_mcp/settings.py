@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     confirm: Confirm = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
     max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
+    skip_people_max: Annotated[float, Field(ge=0, le=100)] = 10
+    """Percent of the people of a launch."""
+    accept_no_stop: bool = False
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
     do_not_call: Path | None = None
@@ -57,6 +60,11 @@ class Settings(BaseSettings):
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
+
+    @field_validator("skip_people_max", mode="before")
+    @classmethod
+    def _percent(cls, value: object) -> object:
+        return value.strip().removesuffix("%").rstrip() if isinstance(value, str) else value
 
     @field_validator("files", mode="before")
     @classmethod

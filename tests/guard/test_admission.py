@@ -13,7 +13,7 @@ from batchcall_mcp.backends.base import At, Never, Now, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.admission import Admitted, CodeNeeded, Guard, Launch
 from batchcall_mcp.guard.audit import Audit, read
-from batchcall_mcp.guard.confirmation import Answer
+from batchcall_mcp.guard.confirmation import Answer, Covers
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.preflight import Preflight
@@ -29,7 +29,7 @@ LAUNCH = Launch(
     arguments={"batch_call_id": "bc_1", "trigger_timestamp": "now"},
     request=BatchCallRequest(send_now=True),
     current=None,
-    tasks=(CallTask(to_number="+14155550101"),),
+    called=(CallTask(to_number="+14155550101"),),
     left_out=(),
     dials=Now(),
     preflight=Preflight(calls=1, max_dials=1, starts="now"),
@@ -43,8 +43,8 @@ class Person:
         self.answer = answer
         self.asked: list[str] = []
 
-    async def ask(self, question: str, binding: str) -> Answer:
-        assert binding
+    async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
+        assert await covers(binding)
         self.asked.append(question)
         return self.answer
 
@@ -149,7 +149,7 @@ async def test_a_list_that_changed_since_the_question_is_asked_about_again(ledge
     desk = Desk(ledger, confirm="code")
     first = await desk.admit(LAUNCH, Person(NOBODY))
     assert isinstance(first, CodeNeeded)
-    changed = replace(LAUNCH, tasks=(CallTask(to_number="+14155550102"),))
+    changed = replace(LAUNCH, called=(CallTask(to_number="+14155550102"),))
 
     second = await desk.admit(changed, Person(NOBODY), first.code)
 
@@ -182,7 +182,7 @@ async def test_an_approval_launches_exactly_what_it_showed_once(ledger: Ledger) 
     assert pending.question in str(caught.value)
     assert ledger.codes.approve(code)
 
-    other = replace(LAUNCH, tasks=(CallTask(to_number="+14155550102"),))
+    other = replace(LAUNCH, called=(CallTask(to_number="+14155550102"),))
     with pytest.raises(NotConfirmed):
         await desk.admit(other, Person(NOBODY))
     person = Person(NOBODY)

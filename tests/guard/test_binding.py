@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.binding import binding, fingerprint, made_up_name
+from batchcall_mcp.guard import binding
+from batchcall_mcp.guard.binding import Bound, covers, fingerprint, made_up_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, Counts, RetryPolicy
 from batchcall_mcp.recipients import LeftOut, LeftOutKind
 
@@ -32,7 +33,7 @@ TASKS = (
 LEFT_OUT = (LeftOut(line=7, kind=LeftOutKind.INVALID, reason="not a number", to_number=None),)
 
 
-def bound(**changes: object) -> str:
+def bound(**changes: object) -> Bound:
     values: dict[str, object] = {
         "caller": "a",
         "backend": "zudu https://api.zudu.ai",
@@ -40,10 +41,11 @@ def bound(**changes: object) -> str:
         "operation": Operation.START,
         "request": REQUEST,
         "current": CURRENT,
-        "tasks": TASKS,
+        "called": TASKS,
         "left_out": LEFT_OUT,
+        "concerns": {"elsewhere": {"+14155550101"}},
     }
-    return binding(**{**values, **changes})  # type: ignore[arg-type]
+    return binding.bound(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -67,21 +69,63 @@ def bound(**changes: object) -> str:
         {"current": replace(CURRENT, window=CallingWindow(start="00:00", end="24:00"))},
         {"current": replace(CURRENT, retry=RetryPolicy(max_retries=10))},
         {"current": None},
-        {"tasks": TASKS[::-1]},
-        {"tasks": TASKS[:1]},
-        {"tasks": (TASKS[0], replace(TASKS[1], dynamic_variables={"first_name": "Eve"}))},
-        {"tasks": (TASKS[0], replace(TASKS[1], max_retries=5))},
+        {"called": TASKS[:1]},
+        {"called": (*TASKS, TASKS[0])},
+        {"called": (TASKS[0], replace(TASKS[1], dynamic_variables={"first_name": "Eve"}))},
+        {"called": (TASKS[0], replace(TASKS[1], max_retries=5))},
+        {"concerns": {}},
+        {"concerns": {"elsewhere": {"+14155550102"}}},
+        {"concerns": {"do_not_call": {"+14155550101"}}},
         {"left_out": ()},
         {"left_out": (replace(LEFT_OUT[0], line=8),)},
     ],
 )
 def test_whatever_changes_what_would_be_dialled_changes_the_binding(changes: dict[str, object]) -> None:
-    assert bound(**changes) != bound()
+    assert bound(**changes).text != bound().text
+
+
+def test_the_order_of_the_people_changes_nothing() -> None:
+    assert bound(called=TASKS[::-1]).text == bound().text
+
+
+SUBSETS = [{"called": TASKS[:1]}, {"called": ()}, {"concerns": {}}]
+OTHERS = [
+    {"called": (*TASKS, replace(TASKS[0], to_number="+14155550103"))},
+    {"called": (TASKS[0], replace(TASKS[1], to_number="+14155550103"))},
+    {"called": (*TASKS, TASKS[0])},
+    {"concerns": {"elsewhere": {"+14155550102"}}},
+    {"concerns": {"elsewhere": {"+14155550101"}, "unchecked": {"The do-not-call list could not be read"}}},
+]
+
+
+@pytest.mark.parametrize("changes", SUBSETS)
+def test_a_yes_covers_fewer_people_and_fewer_concerns_while_the_sets_are_known(changes: dict[str, object]) -> None:
+    shown = bound()
+
+    assert covers(shown.text, shown.sets, bound(**changes))
+    if "called" not in changes or changes["called"]:
+        assert covers(shown.text, None, bound(**changes)) is ("called" not in changes)
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_a_yes_does_not_cover_as_many_other_people_or_concerns(changes: dict[str, object]) -> None:
+    shown = bound()
+
+    assert not covers(shown.text, shown.sets, bound(**changes))
+    assert not covers(shown.text, None, bound(**changes))
+
+
+def test_a_yes_to_another_launch_covers_nothing() -> None:
+    shown = bound(tool="update_batch_call")
+
+    assert not covers(shown.text, shown.sets, bound())
 
 
 def test_a_retry_that_somebody_else_had_done_meanwhile_is_another_one() -> None:
     again = (TASKS[0], replace(TASKS[1], attempts=2))
-    assert bound(operation=Operation.RETRY, tasks=again) != bound(operation=Operation.RETRY)
+    shown = bound(operation=Operation.RETRY)
+
+    assert not covers(shown.text, shown.sets, bound(operation=Operation.RETRY, called=again))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +138,7 @@ def test_a_retry_that_somebody_else_had_done_meanwhile_is_another_one() -> None:
     ],
 )
 def test_what_moves_with_the_clock_does_not_change_the_binding(current: BatchCall) -> None:
-    assert bound(current=current) == bound()
+    assert bound(current=current).text == bound().text
 
 
 def test_equal_writes_have_one_fingerprint_and_others_another() -> None:

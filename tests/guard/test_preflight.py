@@ -337,7 +337,7 @@ class TestHours:
 
         assert found.blocks == ()
         assert found.warnings == (
-            f'Its window is on the clock of "{zone}", which is no known time zone: it was not checked.',
+            f'Its window is on the clock of "{zone}", which is not a known time zone: it was not checked.',
             UNPLACED,
         )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
+from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.binding import binding, covers, with_concerns
+from batchcall_mcp.guard.binding import Bound, bound
 from batchcall_mcp.guard.confirmation import LIFETIME_S, Answer, Asker, QuestionPending, issue, recall, used_already
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.preflight import Preflight
@@ -30,9 +32,10 @@ _CHANGED = "The list or the batch call has changed since the last question. "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One request, ready to be sent, with what it would do. `tasks`: the whole list; None if it could not be read.
+    """One request, ready to be sent, with what it would do.
 
-    `caller` is hashed; `backend` is its name, `service` its name and URL.
+    `caller` is hashed; `backend` is its name, `service` its name and URL. `called` are the people who would be called,
+    as far as their list could be read; `concerns`, of each kind, whom or what the question warns of.
     """
 
     caller: str
@@ -43,12 +46,15 @@ class Launch:
     arguments: Mapping[str, Any]
     request: BatchCallRequest
     current: BatchCall | None
-    tasks: Sequence[CallTask] | None
+    called: Sequence[CallTask]
     left_out: Sequence[LeftOut]
     dials: Dials
     preflight: Preflight
-    concerns: Sequence[int] = ()
-    """How many people of each kind the question warns of: a yes is none to more of them."""
+    concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    asks: bool = False
+    """Whether a person has to say yes although it does not dial: to what loses results."""
+    question: str | None = None
+    """What to ask, where it is not about calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +76,22 @@ class CodeNeeded:
 class Guard:
     """The operator's rules, applied to every write of this process."""
 
-    def __init__(self, mode: Mode, confirm: Confirm, audit: Audit) -> None:
+    def __init__(self, mode: Mode, confirm: Confirm, audit: Audit, *, accept_no_stop: bool = False) -> None:
         self.mode = mode
         self.confirm = confirm
+        self.accept_no_stop = accept_no_stop
         self.audit = audit
 
     @classmethod
-    def of(cls, mode: Mode, confirm: Confirm, max_calls_per_launch: int | None, audit: Audit) -> Guard:
+    def of(
+        cls,
+        mode: Mode,
+        confirm: Confirm,
+        max_calls_per_launch: int | None,
+        audit: Audit,
+        *,
+        accept_no_stop: bool = False,
+    ) -> Guard:
         """Make the guard of a process.
 
         Raises:
@@ -87,7 +102,7 @@ class Guard:
                 "BATCHCALL_CONFIRM=off needs BATCHCALL_MAX_CALLS_PER_LAUNCH: without a person, a limit has to stop a "
                 "wrong list. Set it, or choose auto, person or code. Nothing was sent."
             )
-        return cls(mode, confirm, audit)
+        return cls(mode, confirm, audit, accept_no_stop=accept_no_stop)
 
     def allows(self, operation: Operation) -> bool:
         """Whether the mode lets this kind of operation through at all."""
@@ -117,7 +132,7 @@ class Guard:
             NotConfirmed: the person said no or did not answer, the code is not valid, or nobody can be asked.
         """
         self.check_mode(launch.operation, launch.dials)
-        if isinstance(launch.dials, Never):
+        if isinstance(launch.dials, Never) and not launch.asks:
             return Admitted()
         if launch.preflight.blocks:
             self._note("refused", launch, "blocked")
@@ -128,17 +143,18 @@ class Guard:
         if self.confirm == "off":
             self._check_unattended(launch)
             return Admitted()
-        bound = await anyio.to_thread.run_sync(_bound, launch)
-        asked = question(launch.preflight, launch.request, launch.current, launch.backend)
+        binding = await anyio.to_thread.run_sync(_bound, launch)
+        await anyio.to_thread.run_sync(codes.remember, binding)
+        asked = launch.question or question(launch.preflight, launch.request, launch.current, launch.backend)
         if self.confirm == "person":
-            return await self._by_a_person(launch, asker, codes, bound, asked)
+            return await self._by_a_person(launch, asker, codes, binding, asked)
         if code is not None:
-            token = await self._token_of(launch, code, codes, bound)
+            token = await self._token_of(launch, code, codes, binding)
             if token is not None:
                 return Admitted(token)
             asked = _CHANGED + asked
         elif self.confirm != "code":
-            answer = await self._asked(launch, asker, codes, asked, bound)
+            answer = await self._asked(launch, asker, codes, asked, binding)
             if answer.outcome == "accepted":
                 return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
             if answer.outcome != "cannot_ask":
@@ -147,7 +163,7 @@ class Guard:
             codes,
             caller=launch.caller,
             tool=launch.tool,
-            binding=bound,
+            binding=binding.text,
             kind="code",
             arguments=launch.arguments,
             question=asked,
@@ -155,31 +171,31 @@ class Guard:
         self._note("question", launch, "code")
         return CodeNeeded(asked, new)
 
-    async def _token_of(self, launch: Launch, code: str, codes: Codes, bound: str) -> Token | None:
+    async def _token_of(self, launch: Launch, code: str, codes: Codes, binding: Bound) -> Token | None:
         """The confirmation that a code is; None if it was given for something else, which makes it worthless."""
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
             raise used_already()
-        if covers(pending.binding, bound):
+        if await anyio.to_thread.run_sync(codes.covers, pending.binding, binding):
             self._note("answer", launch, "code")
             return pending.token
         await anyio.to_thread.run_sync(codes.discard, pending.token)
         return None
 
-    async def _by_a_person(self, launch: Launch, asker: Asker, codes: Codes, bound: str, asked: str) -> Admitted:
+    async def _by_a_person(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str) -> Admitted:
         """An elicited answer, or an approval in a terminal; no code that a tool would take."""
-        approval = await anyio.to_thread.run_sync(codes.approved, launch.caller, bound)
+        approval = await anyio.to_thread.run_sync(codes.approved, launch.caller, binding)
         if approval is not None:
             self._note("answer", launch, "approved")
             return Admitted(approval)
-        answer = await self._asked(launch, asker, codes, asked, bound)
+        answer = await self._asked(launch, asker, codes, asked, binding)
         if answer.outcome == "accepted":
             return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
         new = await issue(
             codes,
             caller=launch.caller,
             tool=launch.tool,
-            binding=bound,
+            binding=binding.text,
             kind="approval",
             arguments={},
             question=asked,
@@ -192,9 +208,9 @@ class Guard:
             f"(within {LIFETIME_S // 60} minutes), and only then repeat this same call. The question is: {asked}"
         )
 
-    async def _asked(self, launch: Launch, asker: Asker, codes: Codes, asked: str, bound: str) -> Answer:
+    async def _asked(self, launch: Launch, asker: Asker, codes: Codes, asked: str, binding: Bound) -> Answer:
         try:
-            answer = await asker.ask(asked, bound)
+            answer = await asker.ask(asked, binding.text, partial(_covers, codes, binding))
         except QuestionPending:
             self._note("question", launch, "asked")
             raise
@@ -207,11 +223,18 @@ class Guard:
 
     def _check_unattended(self, launch: Launch) -> None:
         """Nobody is asked: what a person would have judged blocks."""
-        if launch.preflight.warnings:
+        if launch.asks and isinstance(launch.dials, Never):
             self._note("refused", launch, "warnings")
             raise NotConfirmed(
-                "BATCHCALL_CONFIRM=off: nobody is asked, so that what a person would have judged blocks: "
-                + " ".join(launch.preflight.warnings)
+                f"BATCHCALL_CONFIRM=off: nobody is asked, so this is refused. {launch.question or ''} Nothing was "
+                "sent. Have a person do it with another BATCHCALL_CONFIRM."
+            )
+        refused = unattended.refusals(launch.preflight.concerns, accept_no_stop=self.accept_no_stop)
+        if refused:
+            self._note("refused", launch, "warnings")
+            raise NotConfirmed(
+                "BATCHCALL_CONFIRM=off: nobody is asked, so what a person would have to judge refuses this launch: "
+                + " ".join(refused)
                 + " Nothing was sent. Change the request, or have a person launch it with another BATCHCALL_CONFIRM."
             )
 
@@ -238,18 +261,22 @@ class Guard:
         )
 
 
-def _bound(launch: Launch) -> str:
-    digest = binding(
+async def _covers(codes: Codes, now: Bound, shown: str) -> bool:
+    return await anyio.to_thread.run_sync(codes.covers, shown, now)
+
+
+def _bound(launch: Launch) -> Bound:
+    return bound(
         caller=launch.caller,
         backend=launch.service,
         tool=launch.tool,
         operation=launch.operation,
         request=launch.request,
         current=launch.current,
-        tasks=launch.tasks or (),
+        called=launch.called,
         left_out=launch.left_out,
+        concerns=launch.concerns,
     )
-    return with_concerns(digest, launch.concerns)
 
 
 def _happened(answer: Answer) -> str:

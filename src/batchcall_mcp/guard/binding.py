@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from batchcall_mcp.backends.base import Operation
@@ -15,9 +17,31 @@ from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut
 
 _NAME_DIGITS = 6
+MEMBER_BYTES = 8
+_DIGEST_DIGITS = 32
+PEOPLE = "people"
+"""The set of those who would be called, beside one set for each kind of concern."""
 
 
-def binding(
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a confirmation stands for: one launch, exactly these people, and no concern that the question did not name.
+
+    `launch` is a digest of the request and of the batch call as it stands. `sets` are the people and each kind of
+    concern, as hashes of 8 bytes; where they come in another order, they are the same.
+    """
+
+    launch: str
+    sets: Mapping[str, frozenset[bytes]]
+
+    @property
+    def text(self) -> str:
+        """As it is stored, and sealed into a question: short, whatever the size of the list."""
+        digests = (_named(kind, members) for kind, members in sorted(self.sets.items()) if members)
+        return " ".join([self.launch, *digests])
+
+
+def bound(
     *,
     caller: str,
     backend: str,
@@ -25,10 +49,23 @@ def binding(
     operation: Operation,
     request: BatchCallRequest | None,
     current: BatchCall | None,
-    tasks: Iterable[CallTask],
+    called: Iterable[CallTask],
     left_out: Iterable[LeftOut],
-) -> str:
-    """Digest of everything that a confirmation stands for. `backend` is its name and URL."""
+    concerns: Mapping[str, Iterable[str]],
+) -> Bound:
+    """What a confirmation of this launch stands for.
+
+    Args:
+        caller: hashed.
+        backend: its name and URL.
+        tool: the tool call's.
+        operation: what would be asked of the backend.
+        request: what would be sent.
+        current: the batch call as it stands.
+        called: the people who would be called.
+        left_out: the rows of the list that would not be.
+        concerns: of each kind, whom or what it is about.
+    """
     digest = _Digest(caller, backend, tool, operation)
     if request is not None:
         digest.add(_settings(request))
@@ -36,36 +73,62 @@ def binding(
         digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
         digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
         digest.add([current.max_concurrency, current.window, current.retry])
-    for task in tasks:
-        digest.add(_recipient(task))
-        if operation is Operation.RETRY:  # two people who each confirmed it would have everybody dialled twice
-            digest.add(task.attempts)
     for row in left_out:
         digest.add([row.line, row.kind, row.to_number])
-    return digest.hex()
+    # Two people who each confirmed a retry would have everybody dialled twice: there the attempts count too.
+    again = operation is Operation.RETRY
+    sets = {PEOPLE: _members([*_recipient(task), task.attempts if again else None] for task in called)}
+    if current is None:  # nothing but its people tells a new batch call from another one
+        digest.add(_named(PEOPLE, sets[PEOPLE]))
+    sets |= {kind: _members([one] for one in members) for kind, members in concerns.items()}
+    return Bound(digest.hex(), sets)
 
 
-def with_concerns(digest: str, concerns: Sequence[int]) -> str:
-    """A binding that knows what the question warned of: how many people of each kind of concern."""
-    return " ".join([digest, *map(str, concerns)])
+def launch_of(text: str) -> str:
+    """The digest of the launch, of the text of a `Bound`."""
+    return text.partition(" ")[0]
 
 
-def digest_of(bound: str) -> str:
-    """Of a binding, without its concerns."""
-    return bound.partition(" ")[0]
+def covers(shown: str, shown_sets: Mapping[str, frozenset[bytes]] | None, now: Bound) -> bool:
+    """Whether a yes to what was shown is a yes to what would be done now.
 
+    The same launch of the same people with the same concerns is. So is one of fewer: who was called meanwhile, or a
+    concern that has gone, needs no new question. That can only be seen where the sets of the question are still known.
 
-def covers(shown: str, now: str) -> bool:
-    """Whether a yes to what was shown is a yes to what would be done now: the same launch, and no new concern.
-
-    Concerns that have gone (a call of another batch call was placed meanwhile) need no new question.
+    Args:
+        shown: the text of what was shown.
+        shown_sets: its sets; None if they are not kept.
+        now: what would be done now.
     """
-    (digest, *warned), (latest, *found) = shown.split(" "), now.split(" ")
-    return (
-        digest == latest
-        and len(warned) == len(found)
-        and all(int(then) >= int(this) for then, this in zip(warned, found, strict=True))
+    if launch_of(shown) != now.launch:
+        return False
+    same = set(shown.split(" "))
+    kept = shown_sets or {}
+    return all(
+        _named(kind, members) in same or (kind in kept and members <= kept[kind])
+        for kind, members in now.sets.items()
+        if members
     )
+
+
+def _members(values: Iterable[list[object]]) -> frozenset[bytes]:
+    """A hash of each; of what comes several times, one for each time."""
+    found: set[bytes] = set()
+    times: Counter[bytes] = Counter()
+    for value in values:
+        plain = json.dumps(value, sort_keys=True, ensure_ascii=True).encode()
+        key = hashlib.sha256(plain).digest()
+        times[key] += 1
+        found.add(key[:MEMBER_BYTES] if times[key] == 1 else _nth(key, times[key]))
+    return frozenset(found)
+
+
+def _nth(key: bytes, position: int) -> bytes:
+    return hashlib.sha256(key + str(position).encode()).digest()[:MEMBER_BYTES]
+
+
+def _named(kind: str, members: frozenset[bytes]) -> str:
+    return f"{kind}={hashlib.sha256(b''.join(sorted(members))).hexdigest()[:_DIGEST_DIGITS]}"
 
 
 def fingerprint(

@@ -1,16 +1,17 @@
 """One-shot confirmations, each bound to exactly one launch.
 
 A confirmation says "equal to the preview, once". It is bound to the caller, the backend, the tool, the normalised
-request, the numbers in order with their variables, the rows left out and the state of the batch call; to nothing that
-moves with the clock. Codes live in the ledger's database for ten minutes, so that any process on it can take them.
+request, the people with their variables, the rows left out, every concern that the question named and the state of the
+batch call; to nothing that moves with the clock (see `binding`). Codes live in the ledger's database for ten minutes,
+so any process on it can take them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import anyio.to_thread
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.codes import Codes, Kind, Pending
 
 LIFETIME_S = 600
+
+Covers: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether a yes to the `Bound.text` that was shown is a yes to what would be sent now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,11 @@ class Asker(Protocol):
     """Puts a question to the person behind the client.
 
     An asker may end the tool call by raising QuestionPending, to be called again with the answer when the client
-    repeats the call (the 2026-07-28 protocol works so). An answer given to another `binding` counts as not given: it
-    asks anew.
+    repeats the call (the 2026-07-28 protocol works so). A yes to another `binding` that does not cover this one
+    counts as not given: it asks again.
     """
 
-    async def ask(self, question: str, binding: str) -> Answer:
+    async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
         """Ask, and wait for the answer, at most as long as the asker's own limit."""
         ...
 
@@ -52,9 +56,9 @@ class Asker(Protocol):
 class Unasked:
     """Where nobody can be asked."""
 
-    async def ask(self, question: str, binding: str) -> Answer:
+    async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
         """Say so."""
-        del question, binding
+        del question, binding, covers
         return Answer("cannot_ask")
 
 

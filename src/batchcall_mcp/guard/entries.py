@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from batchcall_mcp.backends.base import Operation
 
-STOPS = frozenset({Operation.PAUSE, Operation.CANCEL, Operation.DELETE})
+STOPS = frozenset({Operation.PAUSE, Operation.CANCEL})
 """What only ever makes fewer phones ring: no lock, limit or broken ledger may hold it up."""
 
+
+ARRIVES_WITHIN_S = 30.0
+"""How long after its time-out a request may still take effect: it may wait somewhere on its way."""
 
 STOP_WAITS_S = 2.0
 """How long a stop waits for its place in the ledger; then it goes on without."""
@@ -60,6 +63,7 @@ class Intent:
     """One write, before it is sent. `caller` is hashed; `key` is the caller's own idempotency key.
 
     `seen` is the newest entry about this batch call when it was read: a newer one means that it was read too early.
+    `since` is the newest entry of all when the people of this launch were compared with those of others.
     """
 
     caller: str
@@ -75,8 +79,15 @@ class Intent:
     starts_at: datetime | None = None
     calls: int | None = None
     max_dials: int | None = None
+    renames: bool = False
+    """It changes the name alone, which no launch depends on."""
     numbers: Sequence[tuple[str, int]] = ()
-    """Whom it may dial, and how often at most. Empty where no real phone can ring."""
+    """Whom it may dial, as numbers are compared, and how often at most."""
+    named: frozenset[str] = frozenset()
+    """Those of them who are known, and were said, to be called by another launch too."""
+    since: int = 0
+    simulated: bool = False
+    """No real phone can ring: it counts only for other launches of which this is so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +126,7 @@ class Entry:
     status: str | None
     absent_at: int | None
     settled_at: int | None
+    simulated: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -130,3 +142,18 @@ class Entry:
             intent.fingerprint,
             intent.batch_call_id or self.batch_call_id or "",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Nothing was recorded: this entry was there first."""
+
+    by: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Nothing was recorded: while this launch was judged, another one was recorded that calls some of its people."""
+
+    by: Entry
+    people: int

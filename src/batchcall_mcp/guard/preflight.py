@@ -7,7 +7,7 @@ the person to read, and blocks nobody.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -19,6 +19,7 @@ from batchcall_mcp.calling_hours import is_timezone, recipient_zones
 from batchcall_mcp.guard import numbers
 from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
 from batchcall_mcp.guard.local_time import LaunchTimes, launch_times
+from batchcall_mcp.guard.numbers import Concern
 from batchcall_mcp.guard.people import agent_words, person, spoken_words
 from batchcall_mcp.guard.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
 from batchcall_mcp.guard.time_words import about, distance, in_words, minute
@@ -78,6 +79,8 @@ class Preflight:
     notes: Annotated[tuple[str, ...], Field(description="worth knowing; block nothing")] = ()
     warnings: tuple[str, ...] = ()
     blocks: Annotated[tuple[str, ...], Field(description="reasons why this cannot be launched at all")] = ()
+    concerns: Annotated[tuple[Concern, ...], Field(exclude=True)] = ()
+    """The warnings, with whom each is about."""
     unusual: Annotated[tuple[str, ...], Field(exclude=True)] = ()
     """What the question says first, although it blocks nobody."""
     first: Annotated[str | None, Field(exclude=True)] = None
@@ -111,9 +114,11 @@ class Surroundings:
     changes: tuple[str, ...] = ()
     """What an update changes, in words."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
-    """Number -> id of a live batch call that will call it too."""
+    """Number -> id of a live batch call that will call it too. Numbers here and below are as `comparable` has them."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Number -> dials of the last 24 hours sent through us, at most."""
+    since: int = 0
+    """The newest ledger entry when these people began to be compared with those of other launches."""
     calls_today: int = 0
     """Calls of other launches on the (UTC) day on which this one starts."""
     do_not_call: frozenset[str] = frozenset()
@@ -155,24 +160,26 @@ def preflight(
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
 
-    warnings = [*surroundings.unchecked]
+    concerns = [*numbers.unchecked(surroundings.unchecked)]
     notes = [*surroundings.notes]
     if tasks is None:
-        warnings.append("The list of tasks could not be read, so nothing of it was checked.")
+        unread = "The list of tasks could not be read, so nothing of it was checked."
+        concerns.append(Concern("list", unread, frozenset({"unread"})))
     else:
-        warnings += _list_warnings(tasks, request, current, capabilities, surroundings)
-        warnings += numbers.attempts_warning(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
+        concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        concerns += numbers.attempts_concern(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
     if launched:
         late = _lateness(request, current, now)
         notes += late.notes
-        warnings += late.warnings
+        concerns += (Concern("time", sentence) for sentence in late.warnings)
         if window is not None and not is_readable(window):
             zone = quoted(window.timezone.replace('"', "'"))
-            warnings.append(f"Its window is on the clock of {zone}, which is no known time zone: it was not checked.")
-        warnings += hours_warnings(table, hours, lines)
+            unknown = f"Its window is on the clock of {zone}, which is not a known time zone: it was not checked."
+            concerns.append(Concern("hours", unknown))
+        concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
         notes += times.waits
         if capabilities.stop in ("before_start", "never"):
-            warnings.append(_STOP_SENTENCES[capabilities.stop])
+            concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
             notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
 
     return Preflight(
@@ -194,8 +201,9 @@ def preflight(
         can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
-        warnings=tuple(warnings),
+        warnings=tuple(one.sentence for one in concerns),
         blocks=tuple(_blocks(tasks, request, current, limits, surroundings, starts_at if launched else None)),
+        concerns=tuple(concerns),
         unusual=tuple(_unusual(surroundings.changes, times)) if launched else (),
         first=person(tasks[0]) if tasks else None,
         agent=_agent(request, current, capabilities, surroundings),
@@ -265,23 +273,24 @@ def _blocks(
     return found
 
 
-def _list_warnings(
+def _list_concerns(
     tasks: Sequence[CallTask],
     request: BatchCallRequest,
     current: BatchCall | None,
     capabilities: Capabilities,
     surroundings: Surroundings,
-) -> Iterable[str]:
+) -> Iterator[Concern]:
     before = current.counts.total if current else None
     if request.tasks is not None and before is not None and before > len(request.tasks):
-        yield f"The list shrinks from {before} to {len(request.tasks)}."
+        yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
     if capabilities.dynamic_variables:
         told = request.tasks is not None or current is None or capabilities.returns_variables
-        yield from numbers.variables_warning(tasks, surroundings.variables, told=told)
-    yield from numbers.from_number_warning(tasks, request.from_number or (current.from_number if current else None))
-    yield from numbers.repeated_warning(tasks)
-    yield from numbers.do_not_call_warning(tasks, surroundings.do_not_call)
-    yield from numbers.elsewhere_warning(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
+        yield from numbers.variables_concern(tasks, surroundings.variables, told=told)
+    yield from numbers.from_number_concern(tasks, request.from_number or (current.from_number if current else None))
+    yield from numbers.repeated_concern(tasks)
+    yield from numbers.unreadable_concern(tasks)
+    yield from numbers.do_not_call_concern(tasks, surroundings.do_not_call)
+    yield from numbers.elsewhere_concern(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
 
 
 @dataclass(frozen=True, slots=True)

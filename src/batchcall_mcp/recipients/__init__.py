@@ -12,7 +12,13 @@ from batchcall_mcp.recipients.listing import (
     read_file,
     read_inline,
 )
-from batchcall_mcp.recipients.numbers import InvalidNumber, country_of, normalise_number
+from batchcall_mcp.recipients.numbers import (
+    InvalidNumber,
+    comparable,
+    country_of,
+    is_comparable,
+    normalise_number,
+)
 
 __all__ = [
     "Columns",
@@ -22,8 +28,10 @@ __all__ = [
     "ListedFile",
     "ReadOptions",
     "Recipients",
+    "comparable",
     "country_name",
     "country_of",
+    "is_comparable",
     "list_files",
     "load_do_not_call",
     "normalise_number",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+_COMPARABLE = re.compile(r"\+[0-9]{7,15}", re.ASCII)
+_DIGITS = re.compile(r"\+?[0-9]{7,17}", re.ASCII)
+_NO_PUNCTUATION = str.maketrans("", "", " ().-/")
 _LONGEST = 100
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
 _URI = re.compile(r"(tel|callto|phone|whatsapp):(//)?", re.IGNORECASE)
@@ -49,6 +52,28 @@ def normalise_number(text: str, default_region: str | None) -> str:
     if _E164.fullmatch(text) and _is_valid_as_written(text):
         return text
     return _parsed(text, _cleaned(text), default_region)
+
+
+def comparable(number: str) -> str:
+    """A number that a backend stores, as it is compared with others: `12125550124` is `+12125550124`.
+
+    For comparing only, never for sending: digits alone are read as if `+` stood in front. What cannot be read as a
+    number comes back as it is; `is_comparable` tells.
+    """
+    if is_comparable(number):
+        return number
+    try:
+        digits = _cleaned(number).translate(_NO_PUNCTUATION)
+        if _DIGITS.fullmatch(digits) and is_comparable(compact := "+" + digits.removeprefix("+").removeprefix("00")):
+            return compact
+        return normalise_number(number, None)
+    except InvalidNumber:
+        return number.strip()
+
+
+def is_comparable(number: str) -> bool:
+    """Whether it is written as `comparable` writes numbers: `+` and 7 to 15 digits. Cheap, and no check of validity."""
+    return _COMPARABLE.fullmatch(number) is not None
 
 
 def country_of(to_number: str) -> str | None:

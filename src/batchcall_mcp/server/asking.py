@@ -22,8 +22,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp.types.version import is_version_at_least
 
-from batchcall_mcp.guard.binding import covers
-from batchcall_mcp.guard.confirmation import Answer, QuestionPending
+from batchcall_mcp.guard.confirmation import Answer, Covers, QuestionPending
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class ClientAsker:
         self._context = context
         self._answered: tuple[str, Answer] | None = None
 
-    async def ask(self, question: str, binding: str) -> Answer:
+    async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
         """Ask as the client's protocol era has it.
 
         Raises:
@@ -67,16 +66,16 @@ class ClientAsker:
             return Answer("cannot_ask")
         version = self._context.protocol_version
         if version and is_version_at_least(version, _MODERN):
-            return self._answer_brought_along(question, binding)
-        return self._answer_waited_for(question, binding)
+            return await self._answer_brought_along(question, binding, covers)
+        return await self._answer_waited_for(question, binding, covers)
 
-    def _answer_brought_along(self, question: str, binding: str) -> Answer:
+    async def _answer_brought_along(self, question: str, binding: str, covers: Covers) -> Answer:
         state = _read_state(self._context.request_state)
         given = (self._context.input_responses or {}).get(_KEY)
         shown = question
         if state is not None and isinstance(given, ElicitResult):
             answer = _answer(given, time.time() - state["asked"], state["nonce"])
-            if _counts(answer, state["binding"], binding):
+            if answer.outcome != "accepted" or await covers(state["binding"]):  # a no is for the whole call
                 return answer
             shown = _CHANGED + question
 
@@ -87,11 +86,11 @@ class ClientAsker:
 
         raise QuestionToPut(put)
 
-    def _answer_waited_for(self, question: str, binding: str) -> Answer:
+    async def _answer_waited_for(self, question: str, binding: str, covers: Covers) -> Answer:
         answered, self._answered = self._answered, None
         shown = question
         if answered is not None:
-            if _counts(answered[1], answered[0], binding):
+            if answered[1].outcome != "accepted" or await covers(answered[0]):
                 return answered[1]
             shown = _CHANGED + question
 
@@ -110,11 +109,6 @@ class ClientAsker:
                 return Answer("cancelled", anyio.current_time() - began)
             return _answer(given, anyio.current_time() - began)
         return Answer("unanswered", LONGEST_WAIT_S)
-
-
-def _counts(answer: Answer, asked: str, binding: str) -> bool:
-    """A yes is for what was shown; a no is for the whole call."""
-    return answer.outcome != "accepted" or covers(asked, binding)
 
 
 def _answer(given: ElicitResult, seconds: float, nonce: str | None = None) -> Answer:

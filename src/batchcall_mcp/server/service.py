@@ -51,7 +51,13 @@ class Service:
         self.local = local
         """Whether callers share this machine's disk (stdio)."""
         audit = Audit(settings.data_dir)
-        self.guard = Guard.of(settings.mode, settings.confirm, settings.max_calls_per_launch, audit)
+        self.guard = Guard.of(
+            settings.mode,
+            settings.confirm,
+            settings.max_calls_per_launch,
+            audit,
+            accept_no_stop=settings.accept_no_stop,
+        )
         self.backend_type = backend_class(select(settings))
         self._url = base_url(settings, self.backend_type)
         self._ledger: Ledger | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.guard.binding import Bound
 from batchcall_mcp.guard.confirmation import LIFETIME_S, recall
 from batchcall_mcp.guard.ledger.codes import LIFETIME_MS, MOST_CODES, Kind
 from batchcall_mcp.guard.ledger.ledger import Ledger
@@ -73,22 +74,22 @@ async def test_an_approval_for_a_terminal_is_no_code_for_a_tool(ledger: Ledger) 
 
 def test_only_an_approved_approval_counts_once_and_for_its_own_launch(ledger: Ledger, clock: Clock) -> None:
     code = issued(ledger, kind="approval")
-    assert ledger.codes.approved("a", "x") is None
+    assert ledger.codes.approved("a", Bound("x", {})) is None
     assert not ledger.codes.approve(issued(ledger, binding="y"))
 
     assert ledger.codes.approve(code)
-    assert ledger.codes.approved("b", "x") is None
-    assert ledger.codes.approved("a", "y") is None
-    token = ledger.codes.approved("a", "x")
+    assert ledger.codes.approved("b", Bound("x", {})) is None
+    assert ledger.codes.approved("a", Bound("y", {})) is None
+    token = ledger.codes.approved("a", Bound("x", {}))
     assert token is not None
     with ledger.database.writing() as tx:
         assert ledger.codes.use(tx, token)
-    assert ledger.codes.approved("a", "x") is None
+    assert ledger.codes.approved("a", Bound("x", {})) is None
 
     late = issued(ledger, binding="z", kind="approval")
     assert ledger.codes.approve(late)
     clock.move(seconds=LIFETIME_S + 1)
-    assert ledger.codes.approved("a", "z") is None
+    assert ledger.codes.approved("a", Bound("z", {})) is None
 
 
 def test_a_code_ends_after_ten_minutes(ledger: Ledger, clock: Clock) -> None:

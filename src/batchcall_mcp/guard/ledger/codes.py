@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from batchcall_mcp.guard.binding import covers, digest_of
+from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound, covers, launch_of
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
@@ -32,6 +32,8 @@ _CLOCKS_APART_MS: Final = 60_000
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _ALPHABET: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # nothing that a person misreads over the telephone
 _NONCE_BYTES: Final = 12
+MOST_MEMBERS: Final = 5000
+"""Of a set that is remembered. Of larger ones any difference asks again."""
 
 Kind = Literal["code", "approval"]
 
@@ -60,6 +62,37 @@ class Codes:
         """What has expired is kept no longer than until the ledger is opened again, or the next code is made."""
         with self._database.writing(wait_s=1) as tx:
             tx.execute(t.codes.delete().where(t.codes.c.issued_at < self._database.now() - LIFETIME_MS))
+            _forget_sets(tx, self._database.now())
+
+    def remember(self, shown: Bound) -> None:
+        """Keep the sets of a question for as long as it can be answered, so that a yes to it is one to fewer people."""
+        if all(len(members) > MOST_MEMBERS for members in shown.sets.values() if members):
+            return
+        name, now = self._database.hashed(f"question {shown.text}"), self._database.now()
+        rows = [
+            {"question": name, "kind": kind, "at": now, "members": self._sealed(b"".join(sorted(members)))}
+            for kind, members in shown.sets.items()
+            if 0 < len(members) <= MOST_MEMBERS
+        ]
+        with self._database.writing() as tx:
+            _forget_sets(tx, now)
+            tx.execute(t.question_sets.delete().where(t.question_sets.c.question == name))
+            tx.execute(t.question_sets.insert(), rows)
+
+    def covers(self, shown: str, now: Bound) -> bool:
+        """Whether a yes to the question of the text `shown` is a yes to what would be done now."""
+        return covers(shown, None, now) or covers(shown, self._sets_of(shown), now)
+
+    def _sets_of(self, shown: str) -> dict[str, frozenset[bytes]] | None:
+        of_it = t.question_sets.c.question == self._database.hashed(f"question {shown}")
+        young = t.question_sets.c.at >= self._database.now() - LIFETIME_MS
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                sa.select(t.question_sets.c.kind, t.question_sets.c.members).where(of_it, young)
+            ).all()
+        if not rows:
+            return None
+        return {row.kind: _members_of(self._opened(row.members)) for row in rows}
 
     def issue(
         self, *, caller: str, tool: str, binding: str, kind: Kind, arguments: Mapping[str, Any], question: str
@@ -69,7 +102,7 @@ class Codes:
         sealed = self._seal(code, {"arguments": arguments, "question": question})
         now = self._database.now()
         with self._database.writing() as tx:
-            of_this = (t.codes.c.caller == caller) & _of_launch(binding) & t.codes.c.used_at.is_(None)
+            of_this = (t.codes.c.caller == caller) & _of_launch(launch_of(binding)) & t.codes.c.used_at.is_(None)
             tx.execute(t.codes.delete().where(of_this | (t.codes.c.issued_at < now - LIFETIME_MS)))
             tx.execute(
                 t.codes.insert().values(
@@ -121,18 +154,18 @@ class Codes:
             )
             return bool(done.rowcount)
 
-    def approved(self, caller: str, binding: str) -> Token | None:
+    def approved(self, caller: str, binding: Bound) -> Token | None:
         """The approval that a person gave for exactly this launch and that is not used yet."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 sa.select(t.codes.c.code_hash, t.codes.c.issued_at, t.codes.c.binding).where(
                     t.codes.c.caller == caller,
-                    _of_launch(binding),
+                    _of_launch(binding.launch),
                     t.codes.c.approved_at.is_not(None),
                     t.codes.c.used_at.is_(None),
                 )
             ).all()
-        valid = [row.code_hash for row in rows if self._is_valid(row.issued_at) and covers(row.binding, binding)]
+        valid = [row.code_hash for row in rows if self._is_valid(row.issued_at) and self.covers(row.binding, binding)]
         return Token(kind="code", digest=valid[0]) if valid else None
 
     def use(self, tx: sa.Connection, token: Token) -> bool:
@@ -160,6 +193,14 @@ class Codes:
         with self._database.writing() as tx:
             self.use(tx, token)
 
+    def _sealed(self, plain: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._database.key("question sets")).encrypt(nonce, plain, None)
+
+    def _opened(self, sealed: bytes) -> bytes:
+        cipher = AESGCM(self._database.key("question sets"))
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+
     def _is_valid(self, issued_at: int) -> bool:
         age = self._database.now() - issued_at
         return -_CLOCKS_APART_MS <= age <= LIFETIME_MS
@@ -183,8 +224,16 @@ class Codes:
         return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
 
 
-def _of_launch(binding: str) -> sa.ColumnElement[bool]:
-    return t.codes.c.binding.startswith(digest_of(binding), autoescape=True)
+def _of_launch(launch: str) -> sa.ColumnElement[bool]:
+    return t.codes.c.binding.startswith(launch, autoescape=True)
+
+
+def _forget_sets(tx: sa.Connection, now: int) -> None:
+    tx.execute(t.question_sets.delete().where(t.question_sets.c.at < now - LIFETIME_MS))
+
+
+def _members_of(packed: bytes) -> frozenset[bytes]:
+    return frozenset(packed[at : at + MEMBER_BYTES] for at in range(0, len(packed), MEMBER_BYTES))
 
 
 def _keep_bounded(tx: sa.Connection, newest: str) -> None:

@@ -33,6 +33,7 @@ writes = sa.Table(
     sa.Column("status", sa.String),
     sa.Column("absent_at", sa.BigInteger),
     sa.Column("settled_at", sa.BigInteger),
+    sa.Column("simulated", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("writes_equal", "caller", "backend", "operation", "fingerprint"),
     sa.Index("writes_by_key", "caller", "backend", "operation", "key_hash"),
     sa.Index("writes_of_batch_call", "backend", "batch_call_id", "write_id"),
@@ -53,10 +54,22 @@ codes = sa.Table(
     sa.Column("issued_at", sa.BigInteger, nullable=False),
     sa.Column("approved_at", sa.BigInteger),
     sa.Column("used_at", sa.BigInteger),
+    sa.Column("declined_at", sa.BigInteger),
     sa.Index("codes_of_launch", "caller", "binding"),
     sa.Index("codes_by_age", "issued_at"),
 )
 """kind: `code` (a tool takes it) or `approval` (only a person in a terminal does). `sealed` opens with the code."""
+
+question_sets = sa.Table(
+    "question_sets",
+    metadata,
+    sa.Column("question", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, primary_key=True),
+    sa.Column("members", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Index("question_sets_by_age", "at"),
+)
+"""Who would be called, and what is warned of, of a question that can still be answered: sealed hashes."""
 
 used_answers = sa.Table(
     "used_answers",
