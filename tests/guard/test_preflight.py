@@ -599,7 +599,7 @@ def test_a_list_shorter_than_the_backends_own_total_is_a_concern_and_the_larger_
     shortfall = "The backend says that this batch call has 5,000 tasks, but its list shows 1."
     assert [warning for warning in found.warnings if "its list shows" in warning] == [shortfall]
     assert (found.calls, found.max_dials, found.dials_each) == (5000, 15_000, 3)
-    assert "Call 5000 people" in question(found, REQUEST, stored, "dialer")
+    assert "Call 5,000 people" in question(found, REQUEST, stored, "dialer")
     assert [block.partition(" are more than ")[0] for block in found.blocks] == [
         "5000 calls",
         "5000 calls on 2026-11-23 (UTC)",
