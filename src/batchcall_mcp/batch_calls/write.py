@@ -15,7 +15,7 @@ from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard import unattended
-from batchcall_mcp.guard.admission import CodeNeeded, Launch
+from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
 from batchcall_mcp.guard.numbers import about
@@ -25,7 +25,7 @@ from batchcall_mcp.guard.settlement import plain_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut, comparable
 
-Judged: TypeAlias = tuple[Preflight, CodeNeeded | None]
+Judged: TypeAlias = tuple[Preflight, Needed | None]
 
 
 class Write:
@@ -171,7 +171,7 @@ class Write:
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
         self._preflight, self._to_call, self._around = found, called or (), around
-        if isinstance(admitted, CodeNeeded):
+        if not isinstance(admitted, Admitted):
             return found, admitted
         self._token = admitted.token
         return found, None
