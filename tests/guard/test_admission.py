@@ -17,6 +17,7 @@ from batchcall_mcp.guard.audit import Audit, read
 from batchcall_mcp.guard.confirmation import Answer, Covers, Reach
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.numbers import Concern
 from batchcall_mcp.guard.preflight import Preflight
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts
 from batchcall_mcp.settings import Confirm, Mode, Settings
@@ -298,7 +299,8 @@ async def test_what_loses_results_is_asked_about_although_nothing_dials(ledger: 
 
 async def test_unattended_a_warning_blocks_and_a_clean_launch_passes(ledger: Ledger) -> None:
     desk = Desk(ledger, confirm="off")
-    warned = replace(LAUNCH, preflight=replace(LAUNCH.preflight, warnings=("The time lies in the past.",)))
+    late = (Concern("time", "The time lies in the past."),)
+    warned = replace(LAUNCH, preflight=replace(LAUNCH.preflight, concerns=late))
     noted = replace(LAUNCH, preflight=replace(LAUNCH.preflight, notes=("The time was 40 seconds ago.",)))
 
     assert await desk.admit(LAUNCH, Person(NOBODY)) == Admitted()

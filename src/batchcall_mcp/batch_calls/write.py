@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -67,6 +68,7 @@ class Write:
         self._around = Surroundings()
         self._token: Token | None = None
         self._again: Again | None = None
+        self._rows_skipped: dict[str, int] = {}
         self.overtaken: Delivered | None = None
         """What an equal call did while this one was judged."""
 
@@ -96,13 +98,16 @@ class Write:
         warnings: Sequence[str] = (),
         to_call: Sequence[CallTask] | None = None,
         *,
+        notes: Sequence[str] = (),
+        changes: Sequence[str] = (),
         asks: bool = False,
         question: str | None = None,
     ) -> Judged:
         """Put it before the guard; when no code is needed, send it.
 
         `tasks` is the whole list (None: it could not be read); `to_call` those of it that would be called, if not all.
-        `asks`: a person has to say yes although no phone rings; `question` is then what to ask.
+        `warnings` and `notes` are sentences for the question; `changes`, what an update changes, in words. `asks`: a
+        person has to say yes although no phone rings; `question` is then what to ask.
         """
         relay, request, current = self._relay, self.request, self._current
         called = tasks if to_call is None else to_call
@@ -125,7 +130,14 @@ class Write:
             capabilities=relay.backend.capabilities,
             limits=relay.limits,
             now=relay.clock(),
-            surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+            surroundings=replace(
+                around,
+                unchecked=(*warnings, *around.unchecked),
+                notes=(*notes, *around.notes),
+                changes=tuple(changes),
+            ),
+            # A retry dials the tasks that it names, whatever else is in the batch call.
+            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
@@ -134,6 +146,7 @@ class Write:
             called, request = kept, self.request
             left_out = (*left_out, *(row for _, row in self.skipped))
             found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
         self.overtaken = await self.earlier()
         if self.overtaken is not None:
@@ -253,6 +266,7 @@ class Write:
                 total_before=current.counts.total if current else None,
                 trigger_at=round(trigger_at.timestamp() * 1000) if trigger_at else None,
                 launches=bool(request.send_now),
+                skipped=self._rows_skipped if request.tasks is not None and self._rows_skipped else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,

@@ -50,6 +50,8 @@ class Evidence:
     trigger_at: int | None = None
     launches: bool = False
     """Whether it asks for dialling at once."""
+    skipped: dict[str, int] | None = None
+    """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""

@@ -138,6 +138,20 @@ class History:
         with self._database.reading() as connection:
             return rows.open_launch_of(connection, backend, batch_call_id)
 
+    def skipped_of(self, backend: str, batch_call_id: str) -> dict[str, int]:
+        """Rows by reason, skipped when the list was made that the batch call holds now, as far as is known here."""
+        query = sa.select(t.writes.c.state, t.writes.c.evidence).where(
+            t.writes.c.backend == backend,
+            t.writes.c.batch_call_id == batch_call_id,
+            t.writes.c.operation.in_([Operation.CREATE, Operation.UPDATE]),
+            NOT_REFUSED,
+        )
+        with self._database.reading() as connection:
+            for state, evidence in connection.execute(query.order_by(t.writes.c.write_id.desc())):
+                if evidence.get("total") is not None:  # the last one that sent a list
+                    return dict(evidence.get("skipped") or {}) if state == WriteState.DONE else {}
+        return {}
+
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of whatever was given there."""
         later = sa.select(t.writes).where(
