@@ -1,6 +1,6 @@
 """Answers to a question that are not JSON-RPC: they end the question at once, as an error does.
 
-The SDK drops what it cannot read, and the question would wait for its whole time. Only the id is read here: an answer in
+The SDK drops what it cannot read, and the question would wait for its whole time. Only the id is read: an answer in
 which nothing else can be read is never a yes.
 """
 
