@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from tests.browser import browsing
 from tests.operator.processes import of_zudu, serving
 from tests.operator.test_approve import PEOPLE, draft
 from tests.server.person import LONGEST_S, browser_script, first_line, presses
-from tests.server.transports import spawned
+from tests.server.transports import ROOT, spawned
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import Era, Model, every_era, settings_of
@@ -58,7 +60,7 @@ class Scene:
     """The texts of all progress."""
 
     async def call(self, tool: str, **arguments: Any) -> CallToolResult:
-        async def progress(_done: float, _total: float | None, message: str | None) -> None:
+        async def progress(progress: float, total: float | None, message: str | None) -> None:
             self.told.append(message or "")
 
         result: CallToolResult = await self.client.call_tool(tool, arguments, progress_callback=progress)
@@ -103,10 +105,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_whole_way_from_a_process_over_stdio_to_a_real_browser(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    vendor, told = Zudu(), []
+    vendor = Zudu()
+    told: list[str | None] = []
     script, opened = browser_script(tmp_path)
 
-    async def progress(_done: float, _total: float | None, message: str | None) -> None:
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
         told.append(message)
 
     async with vendor.served() as url:
@@ -250,8 +253,9 @@ async def test_a_tool_call_that_is_cancelled_ends_its_wait(era: Era, tmp_path: P
                 await waiting.wait()
             group.cancel_scope.cancel()
         browser.then = None
-        await presses(browser.opened[0], "approve")  # nobody waits for it any more
-    assert on.vendor.dialled == []
+        await presses(browser.opened[0], "approve")
+        await anyio.sleep(4 * approval_desk.LOOKS_EVERY_S)
+        assert on.vendor.dialled == [], "nobody waits for the answer any more"
 
 
 async def test_the_listener_lives_only_while_a_question_waits(tmp_path: Path, impatient: None) -> None:
@@ -314,7 +318,25 @@ async def test_an_answer_in_one_process_is_known_in_another(tmp_path: Path) -> N
 
 
 def test_what_a_page_needs_is_not_imported_before_one_is_needed() -> None:
-    assert "uvicorn" not in vars(approval_desk)
+    """A client waits for the start of its servers."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", _LISTING], capture_output=True, text=True, timeout=30, check=True, cwd=ROOT
+    ).stdout.split()
+    assert "batchcall_mcp.server.approval_desk" in loaded
+    assert not {"batchcall_mcp.server.approval_page", "webbrowser", "uvicorn.config"} & set(loaded)
+
+
+_LISTING = """
+import sys
+import anyio
+from batchcall_mcp.server import startup
+from batchcall_mcp.settings import Settings
+
+with startup._not_imported(startup._OPTIONAL):
+    from batchcall_mcp.server.app import build_server
+    anyio.run(build_server(Settings(backend="zudu"), transport="stdio").list_tools)
+print(*sorted(sys.modules))
+"""
 
 
 async def test_nothing_of_the_address_is_logged(
