@@ -141,16 +141,16 @@ class Write:
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
+        self.overtaken = await self.earlier()
+        if self.overtaken is not None:
+            return found, None
         kept = await self._without_skipped(called or (), found)
         if self.skipped:
             called, request = kept, self.request
             left_out = (*left_out, *(row for _, row in self.skipped))
             found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
         self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
-        # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
-        self.overtaken = await self.earlier()
-        if self.overtaken is not None:
-            return found, None
         ledger = await relay.open_ledger()
         launch = Launch(
             caller=ledger.hashed(relay.caller),
