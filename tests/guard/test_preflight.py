@@ -586,3 +586,51 @@ def without_distance(found: Preflight) -> Preflight:
         last_start=cut(found.last_start),
         notes=tuple(cut(note) or "" for note in found.notes),
     )
+
+
+ONE = (CallTask(to_number=NEW_YORK),)
+
+
+def test_a_list_shorter_than_the_backends_own_total_is_a_concern_and_the_larger_figure_counts() -> None:
+    stored = replace(STORED, counts=Counts(total=5000), retry=RetryPolicy(max_retries=2))
+    limits = Limits(max_calls_per_launch=100, max_calls_per_day=200, calling_hours=HOURS)
+    found = judged(current=stored, tasks=ONE, listed=1, limits=limits)
+
+    shortfall = "The backend says that this batch call has 5,000 tasks, but its list shows 1."
+    assert [warning for warning in found.warnings if "its list shows" in warning] == [shortfall]
+    assert (found.calls, found.max_dials, found.dials_each) == (5000, 15_000, 3)
+    assert "Call 5,000 people" in question(found, REQUEST, stored, "dialer")
+    assert [block.partition(" are more than ")[0] for block in found.blocks] == [
+        "5000 calls",
+        "5000 calls on 2026-11-23 (UTC)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("total", "listed", "waiting", "calls"),
+    [(3, 3, 1, 1), (3, 3, 3, 3), (5, 3, 1, 3), (5, 0, 0, 5), (3, 4, 4, 4), (None, 3, 2, 2), (3, 3, 0, 0)],
+)
+def test_whom_the_list_does_not_show_may_be_called_beside_those_who_wait(
+    total: int | None, listed: int, waiting: int, calls: int
+) -> None:
+    tasks = tuple(CallTask(to_number=f"+1212555010{at}") for at in range(waiting))
+    found = judged(current=replace(STORED, counts=Counts(total=total)), tasks=tasks, listed=listed)
+
+    assert found.calls == calls
+    assert any("its list shows" in warning for warning in found.warnings) == (calls > waiting)
+    assert found.blocks == (() if calls else ("no task is left that could be called",))
+
+
+def test_a_request_that_brings_the_list_itself_is_not_judged_by_the_total_of_before() -> None:
+    stored = replace(STORED, counts=Counts(total=5000))
+    found = judged(request=replace(REQUEST, tasks=ONE), current=stored, tasks=ONE, listed=1)
+
+    assert found.calls == 1
+    assert not any("its list shows" in warning for warning in found.warnings)
+
+
+def test_a_yes_to_some_who_are_not_listed_is_not_one_to_others() -> None:
+    few, many = (
+        judged(current=replace(STORED, counts=Counts(total=total)), tasks=ONE, listed=1).concerns for total in (2, 9)
+    )
+    assert {one.about for one in few if one.kind == "list"} != {one.about for one in many if one.kind == "list"}

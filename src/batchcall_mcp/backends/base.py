@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
@@ -16,6 +16,7 @@ from batchcall_mcp.model import (
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
+    BatchStatus,
     CallTask,
     ListQuery,
     RetryOutcome,
@@ -204,6 +205,29 @@ class Backend(Protocol):
         `start` is asked with a request whose `send_now` or `trigger_at` says when.
         """
         ...
+
+
+def as_asked(found: BatchCall, batch_call_id: str) -> BatchCall | None:
+    """What an answer says of the batch call that was asked for, under that id; None if it is about another one.
+
+    All that follows goes to the id that was asked for. Letter case does not make it another one. Pure.
+    """
+    return replace(found, batch_call_id=batch_call_id) if is_same_id(found.batch_call_id, batch_call_id) else None
+
+
+def unread(batch_call_id: str) -> BatchCall:
+    """A batch call of which only the id is known, because no answer spoke of it: enough to stop it. Pure."""
+    return BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN)
+
+
+def is_unread(current: BatchCall) -> bool:
+    """Whether no answer spoke of it at all. Pure."""
+    return current == unread(current.batch_call_id)
+
+
+def is_same_id(one: str, other: str) -> bool:
+    """Whether two spellings name the same batch call. Pure."""
+    return one.strip().casefold() == other.strip().casefold()
 
 
 def unsupported(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:

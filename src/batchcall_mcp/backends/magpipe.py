@@ -8,10 +8,25 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from batchcall_mcp.backends import magpipe_words as words
-from batchcall_mcp.backends.answers import JsonObject, Refusal, accepted_without_words
-from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, unsupported
+from batchcall_mcp.backends.answers import (
+    JsonObject,
+    Refusal,
+    about_another,
+    accepted_about_another,
+    accepted_without_words,
+)
+from batchcall_mcp.backends.base import (
+    Capabilities,
+    Credentials,
+    Dials,
+    Operation,
+    as_asked,
+    is_same_id,
+    is_unread,
+    unsupported,
+)
 from batchcall_mcp.backends.batchcall_words import completed_by, matches
-from batchcall_mcp.backends.fields import whole
+from batchcall_mcp.backends.fields import text, whole
 from batchcall_mcp.backends.http import BackendHttp
 from batchcall_mcp.backends.magpipe_account import check_agent, own_number, read_account
 from batchcall_mcp.backends.magpipe_words import list_in, object_in
@@ -141,7 +156,14 @@ class MagpipeBackend:
             await check_agent(self._http, from_number or "", request.agent_id)
         doing = f"update batch call {current.batch_call_id}"
         answer = await self._http.write(doing, "POST", PATH, json=words.update_body(current, request))
-        return completed_by(_written(answer, doing), current)
+        changed = completed_by(_written(answer, doing), current)
+        own = as_asked(changed, current.batch_call_id)
+        if own is not None:
+            return own
+        try:
+            return (await self.get(current.batch_call_id))[0]
+        except BatchCallError as error:
+            raise accepted_about_another(doing, changed.batch_call_id) from error
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
         """`get` answers with every recipient; the page is cut out of them here."""
@@ -149,9 +171,15 @@ class MagpipeBackend:
         answer = await self._http.read(doing, "POST", PATH, json={"action": "get", "batch_id": batch_call_id})
         recipients, unreadable = words.recipients_of(answer)
         try:
-            batch_call = words.batch_call(object_in(answer, "batch"), recipients)
+            answered = words.batch_call(object_in(answer, "batch"), recipients)
         except UnexpectedResponse as odd:
             raise UnexpectedResponse(f"Could not {doing}, and nothing was changed. {odd.message}") from None
+        batch_call = as_asked(answered, batch_call_id)
+        if batch_call is None:
+            raise about_another(doing, answered.batch_call_id)
+        for named in {text(row.get("batch_id")) for row in recipients or ()} - {None}:
+            if named is not None and not is_same_id(named, batch_call_id):
+                raise about_another(doing, named)
         notes = list(batch_call.notes)
         if unreadable:
             notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
@@ -210,7 +238,7 @@ class MagpipeBackend:
         answer = await self._http.write(
             doing, "POST", PATH, json={"action": "start", "batch_id": current.batch_call_id}
         )
-        started = await self._read_back(current, BatchStatus.RUNNING)
+        started = await self._read_back(doing, current, BatchStatus.RUNNING)
         if "re-start" in str(answer.get("message")).lower():
             note = "Magpipe says that it was started AGAIN: it calls everybody once more. Cancel it if that is wrong."
             return replace(started, notes=(*started.notes, note))
@@ -220,7 +248,7 @@ class MagpipeBackend:
         """`pause_series`: no new run of a recurring series. Ordinary batch calls have no pause."""
         if current.status is BatchStatus.PAUSED:
             return replace(current, notes=(*current.notes, "It is paused already: nothing was sent."))
-        if current.status is not BatchStatus.RECURRING:
+        if current.status is not BatchStatus.RECURRING and not is_unread(current):
             raise NotSupported(
                 f"Could not pause batch call {current.batch_call_id}: Magpipe pauses only recurring series. Nothing "
                 "was sent. cancel_batch_call skips who was not dialled yet, for good."
@@ -250,7 +278,7 @@ class MagpipeBackend:
         answer = await self._http.write(
             doing, "POST", PATH, json={"action": "cancel", "batch_id": current.batch_call_id}
         )
-        after = await self._read_back(current, BatchStatus.CANCELLED)
+        after = await self._read_back(doing, current, BatchStatus.CANCELLED)
         children = whole(answer.get("cancelled_children"))
         if children:
             after = replace(after, notes=(*after.notes, f"{children} runs of the series were cancelled with it."))
@@ -287,7 +315,7 @@ class MagpipeBackend:
         await self._http.write(
             doing, "POST", PATH, json={"action": f"{action}_series", "batch_id": current.batch_call_id}
         )
-        after = await self._read_back(current, wanted)
+        after = await self._read_back(doing, current, wanted)
         if after.status is not wanted:
             raise IllegalTransition(
                 f"Could not {doing}: Magpipe answered success, but it is still {after.status}. Nothing was changed. "
@@ -295,10 +323,16 @@ class MagpipeBackend:
             )
         return after
 
-    async def _read_back(self, current: BatchCall, expected: BatchStatus) -> BatchCall:
-        """The batch call after a write whose answer says only "success"."""
+    async def _read_back(self, doing: str, current: BatchCall, expected: BatchStatus) -> BatchCall:
+        """The batch call after a write whose answer says only "success".
+
+        Raises:
+            OutcomeUnknown: it was read back as something else.
+        """
         try:
             return (await self.get(current.batch_call_id))[0]
+        except UnexpectedResponse as odd:
+            raise accepted_without_words(doing) from odd
         except BatchCallError as error:
             note = f"Magpipe took the request, but the batch call could not be read back: {error.message}"
             return replace(current, status=expected, backend_status=None, notes=(*current.notes, note))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.base import Capabilities, Operation, is_unread
 from batchcall_mcp.backends.batchcall import BatchCallBackend
 from batchcall_mcp.errors import IllegalTransition, NotSupported
 from batchcall_mcp.model import BatchCall, BatchStatus, TaskStatus
@@ -67,7 +67,7 @@ class ZuduBackend(BatchCallBackend):
 
         Raises:
             NotSupported: it has started; nothing changed.
-            IllegalTransition: it is over, or its state is not known.
+            IllegalTransition: it is over, or in a state that nobody knows.
         """
         doing = f"cancel batch call {current.batch_call_id}"
         if current.status is BatchStatus.DRAFT:
@@ -77,6 +77,9 @@ class ZuduBackend(BatchCallBackend):
                 f"Could not {doing}: Zudu cannot stop calls of a batch call that has started. Nothing changed; the "
                 "calls go on. Watch it with get_batch_call, or ask Zudu's support."
             )
+        if is_unread(current):  # it may wait for its time: that much can be taken back
+            after = await self._back_to_draft(current)
+            return replace(after, notes=(*after.notes, "Calls that had started before go on."))
         if current.status is not BatchStatus.SCHEDULED:
             raise IllegalTransition(
                 f"Could not {doing}: it is {current.backend_status or current.status}. Nothing was sent."

@@ -7,11 +7,11 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.backends.base import Never, Operation, unread
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotSupported, OutcomeUnknown
+from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotSupported, OutcomeUnknown, UnexpectedResponse
 from batchcall_mcp.guard.sending import Ticket, in_time
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 from batchcall_mcp.wording import quoted
@@ -167,7 +167,9 @@ async def cancel(relay: Relay, batch_call_id: str) -> Outcome:
 
 async def delete(relay: Relay, batch_call_id: str) -> Outcome:
     """Remove a batch call for good."""
-    current = await _current(relay, Operation.DELETE, batch_call_id)
+    relay.require(Operation.DELETE)
+    relay.guard.check_mode(Operation.DELETE, Never())
+    current = await relay.look(batch_call_id)
 
     async def remove(_ticket: Ticket) -> BatchCall:
         await relay.backend.delete(current)
@@ -178,9 +180,13 @@ async def delete(relay: Relay, batch_call_id: str) -> Outcome:
 
 
 async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> BatchCall:
+    """What is to be stopped; of one that no answer speaks of, the id that was asked for is enough."""
     relay.require(operation)
     relay.guard.check_mode(operation, Never())
-    current, _ = await relay.backend.get(batch_call_id)
+    try:
+        current, _ = await relay.backend.get(batch_call_id)
+    except UnexpectedResponse:
+        return unread(batch_call_id)
     return current
 
 

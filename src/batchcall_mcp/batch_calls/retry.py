@@ -238,7 +238,7 @@ async def _draft_of(
     return Outcome(
         result="created",
         summary=" ".join([summary, *_since(left_out), *alone]),
-        next=f"After a yes of the person: start_batch_call with batch_call_id={made.batch_call_id}.",
+        next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
         batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
         preflight=found,
         left_out=left_out,

@@ -15,7 +15,7 @@ from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard import unattended
-from batchcall_mcp.guard.admission import CodeNeeded, Launch
+from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
 from batchcall_mcp.guard.numbers import about
@@ -25,7 +25,7 @@ from batchcall_mcp.guard.settlement import plain_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut, comparable
 
-Judged: TypeAlias = tuple[Preflight, CodeNeeded | None]
+Judged: TypeAlias = tuple[Preflight, Needed | None]
 
 
 class Write:
@@ -136,6 +136,8 @@ class Write:
                 notes=(*notes, *around.notes),
                 changes=tuple(changes),
             ),
+            # A retry dials the tasks that it names, whatever else is in the batch call.
+            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
@@ -169,7 +171,7 @@ class Write:
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
         self._preflight, self._to_call, self._around = found, called or (), around
-        if isinstance(admitted, CodeNeeded):
+        if not isinstance(admitted, Admitted):
             return found, admitted
         self._token = admitted.token
         return found, None

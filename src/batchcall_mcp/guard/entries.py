@@ -94,7 +94,7 @@ class Intent:
 class Token:
     """A confirmation that is used up in the transaction that records the launch, so that it cannot be used twice."""
 
-    kind: Literal["code", "answer"]
+    kind: Literal["code", "answer", "approval"]
     digest: str
 
 

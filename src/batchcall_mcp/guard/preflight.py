@@ -34,6 +34,9 @@ NO_COUNTRY = "unknown"
 _STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 """Of these, the time that a batch call has is that of its launch; of the others it is history."""
 
+_ANYBODY = CallTask(to_number="")
+"""A task of which nothing is known."""
+
 _STOP_SENTENCES = {
     "any_time": "You can stop it.",
     "pending_only": "You can stop the calls that are not dialled yet.",
@@ -146,9 +149,16 @@ def preflight(
     limits: Limits,
     now: datetime,
     surroundings: Surroundings = _NOTHING_FOUND,
+    listed: int | None = None,
 ) -> Preflight:
-    """Judge one request. `tasks` are those that would be called; None if the backend's list could not be read."""
+    """Judge one request.
+
+    `tasks` are those that would be called; None if the backend's list could not be read. `listed`: how many tasks that
+    list showed in all. Where the backend itself counts more, the others may be called too, and limits count them.
+    """
     launched = not isinstance(dials, Never)
+    unlisted = _unlisted(request, current, listed) if launched else 0
+    calls = None if tasks is None else len(tasks) + unlisted
     starts_at = max(dials.time, now) if isinstance(dials, At) else now
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours)
@@ -159,9 +169,12 @@ def preflight(
     countries = Counter(country_of(task.to_number) or NO_COUNTRY for task in tasks or ())
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
+    dialled[most_dials(_ANYBODY)] += unlisted
 
     concerns = [*numbers.unchecked(surroundings.unchecked)]
     notes = [*surroundings.notes]
+    if unlisted:
+        concerns.append(_shortfall(listed or 0, unlisted))
     if tasks is None:
         unread = "The list of tasks could not be read, so nothing of it was checked."
         concerns.append(Concern("list", unread, frozenset({"unread"})))
@@ -183,9 +196,9 @@ def preflight(
             notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
 
     return Preflight(
-        calls=None if tasks is None else len(tasks),
+        calls=calls,
         max_dials=None if tasks is None else sum(each * people for each, people in dialled.items()),
-        dials_each=max(dialled, default=None),
+        dials_each=max((+dialled).keys(), default=None),
         starts=_starts(dials, now),
         when=times.when if launched else None,
         first_start=in_words(table.first, now) if launched and table.first else None,
@@ -202,13 +215,27 @@ def preflight(
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
         warnings=tuple(one.sentence for one in concerns),
-        blocks=tuple(_blocks(tasks, request, current, limits, surroundings, starts_at if launched else None)),
+        blocks=tuple(_blocks(calls, request, current, limits, surroundings, starts_at if launched else None)),
         concerns=tuple(concerns),
         unusual=tuple(_unusual(surroundings.changes, times)) if launched else (),
         first=person(tasks[0]) if tasks else None,
         agent=_agent(request, current, capabilities, surroundings),
         begins=_begins(tasks, surroundings.agent),
     )
+
+
+def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
+    """Tasks that the backend counts and its list does not show; none where the request brings the list itself."""
+    total = current.counts.total if current else None
+    if request.tasks is not None or listed is None or total is None:
+        return 0
+    return max(total - listed, 0)
+
+
+def _shortfall(listed: int, unlisted: int) -> Concern:
+    total = f"{listed + unlisted:,} task{'s' if listed + unlisted > 1 else ''}"
+    sentence = f"The backend says that this batch call has {total}, but its list shows {listed:,}."
+    return Concern("list", sentence, frozenset({sentence}))
 
 
 def _unusual(changes: Sequence[str], times: LaunchTimes) -> Iterable[str]:
@@ -239,18 +266,19 @@ def _begins(tasks: Sequence[CallTask] | None, agent: Agent | None) -> str | None
 
 
 def _blocks(
-    tasks: Sequence[CallTask] | None,
+    calls: int | None,
     request: BatchCallRequest,
     current: BatchCall | None,
     limits: Limits,
     surroundings: Surroundings,
     launch: datetime | None,
 ) -> list[str]:
-    """What no confirmation cures. `launch`: when it would be; None: no phone rings."""
+    """What no confirmation cures. `calls` None: the list could not be read. `launch`: when; None: no phone rings."""
     found = []
-    if tasks is not None and not tasks:
+    if calls == 0:
         found.append("no task is left that could be called")
-    from_number = request.from_number or (current.from_number if current else None)
+    launched_from = current.from_number if current and launch else None
+    from_number = request.from_number or launched_from
     if from_number is not None and not _looks_dialable(from_number):
         found.append(f"from_number {from_number!r} is not an E.164 number")
     if launch is None:
@@ -260,7 +288,8 @@ def _blocks(
             f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: "
             "`batchcall-mcp stop --clear`"
         )
-    calls = len(tasks) if tasks is not None else current.counts.total if current else None
+    if calls is None and current is not None:
+        calls = current.counts.total
     told = "an unknown number of" if calls is None else str(calls)
     launch_limit, day_limit = limits.max_calls_per_launch, limits.max_calls_per_day
     if launch_limit is not None and (calls is None or calls > launch_limit):

@@ -325,6 +325,13 @@ class Writes:
         old = (t.dialled.c.at < now - _NUMBERS_KEPT_MS) & t.dialled.c.write_id.not_in(still_open)
         tx.execute(t.dialled.delete().where(old))
         at = to_ms(intent.starts_at)
+        if tx.dialect.name == "postgresql":
+            # Three times as fast as INSERT: meanwhile other writes wait, a stop among them.
+            copying: Any = tx.connection.cursor()  # psycopg's own
+            with copying, copying.copy("COPY dialled (write_id, number_hash, at, dials) FROM STDIN") as copy:
+                for digest, dials in dialled.items():
+                    copy.write_row((write_id, digest, at, dials))
+            return
         rows = iter(dialled.items())
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             tx.execute(
