@@ -502,7 +502,7 @@ async def test_a_client_that_gets_a_question_as_its_result_and_never_comes_back(
         asked = [await sent(model, launch) for _ in range(2)]
     for one in asked:
         assert isinstance(one, InputRequiredResult)
-        assert f"Call 3 people from {FROM} now" in str(one.input_requests)
+        assert "Call 3 people (United States) now" in str(one.input_requests)
 
 
 async def test_a_client_that_answers_no_and_then_yes_to_the_same_question(tmp_path: Path) -> None:
@@ -599,7 +599,7 @@ async def test_a_handshake_era_client_on_stateless_http_cannot_be_asked_and_is_t
             result = await client.call_tool("start_batch_call", launch)
     assert person.questions == []
     told = str(result.content)
-    assert f"Call 3 people from {FROM} now" in told
+    assert "Call 3 people (United States) now" in told
     if confirm == "auto":
         answer = result.structured_content or {}
         assert answer["result"] == "confirmation_required"
