@@ -41,8 +41,12 @@ class Settings(BaseSettings):
     api_secret: SecretStr | None = None
     mode: Mode = "full"
     confirm: Confirm = "auto"
+    approval_page: Literal["auto", "off"] = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
     max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
+    skip_people_max: Annotated[float, Field(ge=0, le=100)] = 10
+    """Percent of the people of a launch."""
+    accept_no_stop: bool = False
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
     do_not_call: Path | None = None
@@ -57,6 +61,11 @@ class Settings(BaseSettings):
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
+
+    @field_validator("skip_people_max", mode="before")
+    @classmethod
+    def _percent(cls, value: object) -> object:
+        return value.strip().removesuffix("%").rstrip() if isinstance(value, str) else value
 
     @field_validator("files", mode="before")
     @classmethod
@@ -113,6 +122,11 @@ class Settings(BaseSettings):
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without our variables, for a program that has no business with them."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
 
 
 def _expanded(path: Path) -> Path:

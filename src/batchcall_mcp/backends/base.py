@@ -119,6 +119,8 @@ class Capabilities:
     """caller_number: an agent_id is ignored, the agent of from_number speaks."""
     update_fields: frozenset[str] = frozenset()
     """Fields of BatchCallRequest that update can change."""
+    skips_at_start: bool = False
+    """Whether a start can skip some people, each with a reason; elsewhere only a list that is sent can be cut."""
     needs_secret: bool = True
     """Whether a caller has an API secret beside the key."""
     simulated: bool = False

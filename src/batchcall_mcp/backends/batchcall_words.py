@@ -221,7 +221,8 @@ def agent(data: Mapping[str, Any]) -> Agent | None:
     told = any(found is not None for found in lists)
     found = dict.fromkeys(name for values in lists for name in names(values))
     name = text(first(data, "agent_name", "name"))
-    return Agent(agent_id=agent_id, name=name, variables=tuple(found) if told else None)
+    begins = text(data.get("begin_message"))
+    return Agent(agent_id=agent_id, name=name, variables=tuple(found) if told else None, begins=begins)
 
 
 def account_rows(answer: JsonObject, *members: str) -> tuple[list[Mapping[str, Any]], bool] | None:

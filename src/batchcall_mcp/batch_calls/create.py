@@ -100,8 +100,5 @@ def _result(status: BatchStatus) -> ResultWord:
 
 def _next(batch_call_id: str, status: BatchStatus) -> str:
     if status is BatchStatus.DRAFT:
-        return (
-            "No phone rings yet. Show the person what was made; after a yes, start_batch_call with "
-            f'batch_call_id={batch_call_id} and trigger_timestamp ("now" or a time).'
-        )
+        return f"No phone rings yet. Show the person what was made (get_batch_call with batch_call_id={batch_call_id})."
     return f"watch_batch_call or get_batch_call with batch_call_id={batch_call_id}."

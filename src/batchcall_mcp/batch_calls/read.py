@@ -78,7 +78,13 @@ async def _left_today(relay: Relay) -> tuple[int | None, tuple[str, ...]]:
     try:
         ledger = await relay.open_ledger()
         since = await anyio.to_thread.run_sync(ledger.stops.since)
-        used = 0 if most is None else await anyio.to_thread.run_sync(ledger.history.calls_on, relay.clock())
+        used = (
+            0
+            if most is None
+            else await anyio.to_thread.run_sync(
+                partial(ledger.history.calls_on, relay.clock(), simulated=relay.backend.capabilities.simulated)
+            )
+        )
     except ConfigurationError as error:
         return None, (error.message,)
     stopped = (
@@ -174,6 +180,7 @@ async def check(
         current=current,
         agent_id=request.agent_id or (current.agent_id if current else None),
         from_number=request.from_number or (current.from_number if current else None),
+        simulated=relay.backend.capabilities.simulated or (current is not None and current.simulated),
     )
     judge = partial(
         preflight,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from anyio.to_thread import run_sync
 
 from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
+from batchcall_mcp.guard.entries import Entry
 from batchcall_mcp.guard.preflight import Surroundings
-from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.recipients import comparable
 
 _LIVE = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING})
 _STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
@@ -29,42 +32,61 @@ async def surroundings(
     current: BatchCall | None,
     agent_id: str | None,
     from_number: str | None,
-    beside: str | None = None,
+    simulated: bool = False,
+    again: bool = False,
     taken_over: int | None = None,
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
-    `beside`: the batch call whose own earlier launches do not count towards the limits of a day.
-    `taken_over`: the open ledger entry that this very launch is.
+    `simulated`: no real phone can ring; only other such launches count. `again`: people are called again, so those whom
+    the batch call has called count towards the limits of a day. `taken_over`: the open ledger entry that this very
+    launch is.
     """
     found = _Found(relay, tasks or ())
     if isinstance(dials, Never):
         # Where the tasks do not come back with their variables, nobody can look for a missing one later.
-        kept = relay.backend.capabilities.returns_variables or not tasks
-        return Surroundings() if kept else Surroundings(variables=await found.variables(agent_id, from_number))
+        if relay.backend.capabilities.returns_variables or not tasks:
+            return Surroundings()
+        agent = await found.agent(agent_id, from_number)
+        return Surroundings(variables=agent.variables if agent else None)
     starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
-    around = Surroundings(
-        variables=await found.variables(agent_id, from_number),
-        elsewhere=await found.elsewhere(current),
-        do_not_call=await found.do_not_call(),
-    )
+    numbers = await run_sync(_comparable, tasks or ())
+    beside = current.batch_call_id if current and not again else None
+    around = Surroundings()
     try:
         ledger = await relay.open_ledger()
-        numbers = [task.to_number for task in tasks or ()]
+        # First of all: what is recorded from here on is compared when this launch is recorded.
+        around = replace(around, since=await run_sync(ledger.history.newest))
+        lately = await run_sync(partial(ledger.history.launched_lately, numbers, simulated=simulated))
+        of_day = partial(ledger.history.calls_on, starts_at, simulated=simulated, beside=beside, numbers=numbers)
+        attempts = partial(ledger.history.attempts, numbers, starts_at, simulated=simulated, beside=beside)
         around = replace(
             around,
-            attempts=await run_sync(ledger.history.attempts, numbers, starts_at, beside),
-            calls_today=await run_sync(ledger.history.calls_on, starts_at, beside),
+            attempts=await run_sync(attempts),
+            calls_today=await run_sync(of_day),
             stopped_since=await run_sync(ledger.stops.since),
+            skipped=await run_sync(ledger.history.skipped_of, relay.service, beside) if beside else {},
         )
-        for entry, shared in await run_sync(ledger.history.open_launches, relay.service, numbers):
+        for entry, shared in await run_sync(
+            partial(ledger.history.open_launches, relay.service, numbers, simulated=simulated)
+        ):
             of_this = current is not None and entry.batch_call_id == current.batch_call_id
             if not of_this and entry.write_id != taken_over:
                 which = f"{entry.tool} (ledger entry {entry.write_id})"
                 found.unchecked.append(f"Whether {which} reached {shared} of the numbers is not known.")
     except ConfigurationError as error:
+        lately = []
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
-    return replace(around, unchecked=tuple(found.unchecked), notes=tuple(found.notes))
+    agent = await found.agent(agent_id, from_number)
+    return replace(
+        around,
+        variables=agent.variables if agent else None,
+        agent=agent,
+        elsewhere=await found.elsewhere(current, numbers, lately, taken_over),
+        do_not_call=await found.do_not_call(),
+        unchecked=tuple(found.unchecked),
+        notes=tuple(found.notes),
+    )
 
 
 class _Found:
@@ -84,8 +106,8 @@ class _Found:
             self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
             return frozenset()
 
-    async def variables(self, agent_id: str | None, from_number: str | None) -> tuple[str, ...] | None:
-        """Which variables the agent needs, where the backend tells."""
+    async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
+        """The agent that speaks, with the variables that it needs, where the backend tells."""
         capabilities = self._relay.backend.capabilities
         if not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
             return None
@@ -94,25 +116,46 @@ class _Found:
         except BatchCallError as error:
             self.unchecked.append(f"The agent's variables could not be checked: {error.message}")
             return None
-        if agent_id is None:  # then the number's own agent speaks, where it has one
+        if agent_id is None or capabilities.agent == "caller_number":  # the number's own agent speaks, if it has one
             number = next((one for one in account.numbers or () if one.from_number == from_number), None)
             agent_id = number.agent_id if number else None
-        agent = next((one for one in account.agents or () if one.agent_id == agent_id), None)
-        return None if agent is None else agent.variables
+        known = next((one for one in account.agents or () if one.agent_id == agent_id), None)
+        return known or (Agent(agent_id=agent_id) if agent_id else None)
 
-    async def elsewhere(self, current: BatchCall | None) -> dict[str, str]:
-        """Which of these people another live batch call of the account will call too."""
-        if not self._tasks or Operation.LIST not in self._relay.backend.capabilities.operations:
-            return {}
-        mine = {task.to_number for task in self._tasks}
+    async def elsewhere(
+        self,
+        current: BatchCall | None,
+        numbers: Collection[str],
+        lately: Sequence[tuple[Entry, list[str]]],
+        taken_over: int | None,
+    ) -> dict[str, str]:
+        """Which of these people another batch call will call too: one of the account, or one launched here lately."""
         found: dict[str, str] = {}
+        judged = await self._compare_live(current, set(numbers), found) if numbers else set[str]()
+        for entry, shared in lately:
+            of_this = current is not None and entry.batch_call_id in {current.batch_call_id, current.retry_of}
+            seen = entry.backend == self._relay.service and entry.batch_call_id in judged
+            if not (of_this or seen or entry.write_id == taken_over):
+                mine = entry.caller == (await self._relay.open_ledger()).hashed(self._relay.caller)
+                name = (entry.batch_call_id if mine else None) or f"ledger entry {entry.write_id}"
+                for number in shared:
+                    found.setdefault(number, name)
+        return found
+
+    async def _compare_live(self, current: BatchCall | None, mine: set[str], found: dict[str, str]) -> set[str]:
+        """Fill `found` from the account's live batch calls; the ids of those that were compared, or are finished."""
+        if Operation.LIST not in self._relay.backend.capabilities.operations:
+            return set()
+        judged: set[str] = set()
         left = _MOST_TASKS
         try:
-            live, listed = await _live(self._relay)
+            live, finished, listed = await _listed(self._relay)
+            judged |= finished
             compared = live[:_MOST_LIVE]
             for one in compared:
                 if current is None or one.batch_call_id != current.batch_call_id:
                     left -= await self._compare(one, mine, found, left)
+                    judged |= {one.batch_call_id} if left > 0 else set()
         except BatchCallError as error:
             self.unchecked.append(f"Other live batch calls could not be compared: {error.message}")
         else:
@@ -120,7 +163,7 @@ class _Found:
                 self.unchecked.append("Not every live batch call of the account could be compared with this list.")
             if not listed and len(live) <= _MOST_LIVE:
                 self.notes.append(f"Only the newest {_MOST_LIST_PAGES * 100} batch calls of the account were compared.")
-        return found
+        return judged
 
     async def _compare(self, other: BatchCall, mine: set[str], found: dict[str, str], most: int) -> int:
         """Add to `found` whom the other one will call; how many of its tasks were read."""
@@ -128,21 +171,28 @@ class _Found:
         if most > 0:
             async for task in self._relay.every_task(other.batch_call_id, _STILL_CALLED):
                 read += 1
-                if task.to_number in mine:
-                    found.setdefault(task.to_number, other.batch_call_id)
+                number = comparable(task.to_number)
+                if number in mine:
+                    found.setdefault(number, other.batch_call_id)
                 if read >= most:
                     break
         return read
 
 
-async def _live(relay: Relay) -> tuple[list[BatchCall], bool]:
-    """The newest live batch calls, and whether the list was read to its end."""
+def _comparable(tasks: Sequence[CallTask]) -> list[str]:
+    return [comparable(task.to_number) for task in tasks]
+
+
+async def _listed(relay: Relay) -> tuple[list[BatchCall], set[str], bool]:
+    """The newest live batch calls, the ids of finished ones, and whether the list was read to its end."""
     live: list[BatchCall] = []
+    finished: set[str] = set()
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
         page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
         live += [one for one in page.batch_calls if one.status in _LIVE]
+        finished |= {one.batch_call_id for one in page.batch_calls if one.status in FINISHED}
         cursor = page.next_cursor
         if cursor is None or len(live) > _MOST_LIVE:
             break
-    return live, cursor is None
+    return live, finished, cursor is None

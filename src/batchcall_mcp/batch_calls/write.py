@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -12,17 +13,19 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import At, Never, Operation, retry_of_in_name
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
-from batchcall_mcp.guard.admission import CodeNeeded, Launch
+from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.guard import unattended
+from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
 from batchcall_mcp.guard.numbers import about
-from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.guard.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
 from batchcall_mcp.guard.settlement import plain_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
-from batchcall_mcp.recipients import LeftOut
+from batchcall_mcp.recipients import LeftOut, comparable
 
-Judged: TypeAlias = tuple[Preflight, CodeNeeded | None]
+Judged: TypeAlias = tuple[Preflight, Needed | None]
 
 
 class Write:
@@ -51,7 +54,10 @@ class Write:
     ) -> None:
         self._relay = relay
         self._operation = operation
-        self._request = request
+        self.request = request
+        """What is sent: less than what was asked for, if people are skipped."""
+        self.skipped: tuple[tuple[CallTask, LeftOut], ...] = ()
+        """Who is not called because nobody could be asked about them."""
         self._current = current
         self._key = key
         self._dials = relay.backend.dials(operation, request, current)
@@ -59,8 +65,10 @@ class Write:
         self._dialled_again = again
         self._to_call: Sequence[CallTask] = request.tasks or ()
         self._preflight: Preflight | None = None
+        self._around = Surroundings()
         self._token: Token | None = None
         self._again: Again | None = None
+        self._rows_skipped: dict[str, int] = {}
         self.overtaken: Delivered | None = None
         """What an equal call did while this one was judged."""
 
@@ -90,15 +98,18 @@ class Write:
         warnings: Sequence[str] = (),
         to_call: Sequence[CallTask] | None = None,
         *,
+        notes: Sequence[str] = (),
+        changes: Sequence[str] = (),
         asks: bool = False,
         question: str | None = None,
     ) -> Judged:
         """Put it before the guard; when no code is needed, send it.
 
         `tasks` is the whole list (None: it could not be read); `to_call` those of it that would be called, if not all.
-        `asks`: a person has to say yes although no phone rings; `question` is then what to ask.
+        `warnings` and `notes` are sentences for the question; `changes`, what an update changes, in words. `asks`: a
+        person has to say yes although no phone rings; `question` is then what to ask.
         """
-        relay, request, current = self._relay, self._request, self._current
+        relay, request, current = self._relay, self.request, self._current
         called = tasks if to_call is None else to_call
         around = await surroundings(
             relay,
@@ -107,26 +118,35 @@ class Write:
             current=current,
             agent_id=request.agent_id or (current.agent_id if current else None),
             from_number=request.from_number or (current.from_number if current else None),
-            beside=current.batch_call_id if current and self._operation is not Operation.RETRY else None,
+            simulated=self._simulated,
+            again=self._operation is Operation.RETRY,
             taken_over=self._again.entry.write_id if self._again else None,
         )
-        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         judge = partial(
             preflight,
-            request=request,
             current=current,
-            tasks=called,
-            left_out=left_out,
             rows_read=rows_read,
             dials=self._dials,
             capabilities=relay.backend.capabilities,
             limits=relay.limits,
             now=relay.clock(),
-            surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+            surroundings=replace(
+                around,
+                unchecked=(*warnings, *around.unchecked),
+                notes=(*notes, *around.notes),
+                changes=tuple(changes),
+            ),
             # A retry dials the tasks that it names, whatever else is in the batch call.
             listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
         )
-        found = await anyio.to_thread.run_sync(judge)
+        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
+        found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        kept = await self._without_skipped(called or (), found)
+        if self.skipped:
+            called, request = kept, self.request
+            left_out = (*left_out, *(row for _, row in self.skipped))
+            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
         self.overtaken = await self.earlier()
         if self.overtaken is not None:
@@ -150,11 +170,33 @@ class Write:
             question=question,
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
-        self._preflight, self._to_call = found, called or ()
-        if isinstance(admitted, CodeNeeded):
+        self._preflight, self._to_call, self._around = found, called or (), around
+        if not isinstance(admitted, Admitted):
             return found, admitted
         self._token = admitted.token
         return found, None
+
+    async def _without_skipped(self, called: Sequence[CallTask], found: Preflight) -> Sequence[CallTask]:
+        """Where nobody is asked: those whom nothing speaks against, if the others can be skipped here.
+
+        Raises:
+            NotConfirmed: there are too many others; nothing was sent.
+        """
+        relay, sends_list = self._relay, self.request.tasks is not None
+        at_start = self._operation is Operation.START and relay.backend.capabilities.skips_at_start
+        if relay.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
+            return called
+        parted = await anyio.to_thread.run_sync(unattended.skip, called, found.concerns)
+        refused = unattended.too_many(parted, relay.settings.skip_people_max)
+        if refused:
+            raise NotConfirmed(
+                f"BATCHCALL_CONFIRM=off: {refused} {' '.join(found.warnings)} Nothing was sent. Correct the list, or "
+                "have a person launch it with another BATCHCALL_CONFIRM."
+            )
+        self.skipped = parted.skipped
+        if sends_list:
+            self.request = replace(self.request, tasks=parted.called)
+        return parted.called
 
     async def send(self, send: Send) -> Delivered:
         """Record it and send it, once.
@@ -168,17 +210,28 @@ class Write:
         sender = await self._relay.sender()
         return await sender.send(await self._intent(), send, token=self._token, again=self._again)
 
+    @property
+    def _simulated(self) -> bool:
+        """No real phone can ring."""
+        return self._relay.backend.capabilities.simulated or (self._current is not None and self._current.simulated)
+
+    @property
+    def _renames(self) -> bool:
+        """It changes a name, and nothing that a launch depends on."""
+        given = {one.name for one in fields(self.request) if getattr(self.request, one.name) is not None}
+        return self._operation is Operation.UPDATE and given == {"name"}
+
     async def _known_as(self) -> str:
         """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second."""
         if self._fingerprint is None:
             batch_call_id = self._current.batch_call_id if self._current else None
             self._fingerprint = await anyio.to_thread.run_sync(
-                fingerprint, self._operation, self._request, batch_call_id, self._dialled_again
+                fingerprint, self._operation, self.request, batch_call_id, self._dialled_again
             )
         return self._fingerprint
 
     async def _intent(self) -> Intent:
-        relay, request, current = self._relay, self._request, self._current
+        relay, request, current = self._relay, self.request, self._current
         known_as = await self._known_as()
         hashed = (await relay.open_ledger()).hashed
         from_number = request.from_number or (current.from_number if current else None)
@@ -189,9 +242,8 @@ class Write:
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = PeopleDigest()
-        people.add(task.to_number for task in request.tasks or ())
+        people.add(comparable(task.to_number) for task in request.tasks or ())
         found = self._preflight
-        real = dials and not relay.backend.capabilities.simulated
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and relay.backend.capabilities.retry_policy else 0
         return Intent(
@@ -214,14 +266,20 @@ class Write:
                 total_before=current.counts.total if current else None,
                 trigger_at=round(trigger_at.timestamp() * 1000) if trigger_at else None,
                 launches=bool(request.send_now),
+                skipped=self._rows_skipped if request.tasks is not None and self._rows_skipped else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,
             calls=found.calls if found and dials else None,
             max_dials=found.max_dials if found and dials else None,
             numbers=[
-                (task.to_number, 1 + (own if task.max_retries is None else task.max_retries)) for task in self._to_call
+                (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
+                for task in self._to_call
             ]
-            if real
+            if dials
             else (),
+            named=frozenset(self._around.elsewhere),
+            since=self._around.since,
+            simulated=self._simulated,
+            renames=self._renames,
         )

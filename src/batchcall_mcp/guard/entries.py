@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from batchcall_mcp.backends.base import Operation
 
-STOPS = frozenset({Operation.PAUSE, Operation.CANCEL, Operation.DELETE})
+STOPS = frozenset({Operation.PAUSE, Operation.CANCEL})
 """What only ever makes fewer phones ring: no lock, limit or broken ledger may hold it up."""
 
+
+ARRIVES_WITHIN_S = 30.0
+"""How long after its time-out a request may still take effect: it may wait somewhere on its way."""
 
 STOP_WAITS_S = 2.0
 """How long a stop waits for its place in the ledger; then it goes on without."""
@@ -47,6 +50,8 @@ class Evidence:
     trigger_at: int | None = None
     launches: bool = False
     """Whether it asks for dialling at once."""
+    skipped: dict[str, int] | None = None
+    """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
@@ -58,6 +63,7 @@ class Intent:
     """One write, before it is sent. `caller` is hashed; `key` is the caller's own idempotency key.
 
     `seen` is the newest entry about this batch call when it was read: a newer one means that it was read too early.
+    `since` is the newest entry of all when the people of this launch were compared with those of others.
     """
 
     caller: str
@@ -73,8 +79,13 @@ class Intent:
     starts_at: datetime | None = None
     calls: int | None = None
     max_dials: int | None = None
+    renames: bool = False
+    """It changes the name alone, which no launch depends on."""
     numbers: Sequence[tuple[str, int]] = ()
-    """Whom it may dial, and how often at most."""
+    """Whom it may dial, as numbers are compared, and how often at most."""
+    named: frozenset[str] = frozenset()
+    """Those of them who are known, and were said, to be called by another launch too."""
+    since: int = 0
     simulated: bool = False
     """No real phone can ring: it counts only for other launches of which this is so."""
 
@@ -83,7 +94,7 @@ class Intent:
 class Token:
     """A confirmation that is used up in the transaction that records the launch, so that it cannot be used twice."""
 
-    kind: Literal["code", "answer"]
+    kind: Literal["code", "answer", "approval"]
     digest: str
 
 
@@ -131,3 +142,18 @@ class Entry:
             intent.fingerprint,
             intent.batch_call_id or self.batch_call_id or "",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Nothing was recorded: this entry was there first."""
+
+    by: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Nothing was recorded: while this launch was judged, another one was recorded that calls some of its people."""
+
+    by: Entry
+    people: int

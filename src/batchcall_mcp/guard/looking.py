@@ -19,6 +19,7 @@ from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Entry, WriteState
 from batchcall_mcp.guard.settlement import is_made_by, is_older, took_effect
 from batchcall_mcp.model import BatchCall, CallTask, ListQuery, TaskQuery
+from batchcall_mcp.recipients import comparable
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.ledger import Ledger
@@ -109,7 +110,7 @@ class Looker:
             batch_call, page = await self._backend.get(found.batch_call_id, query)
             if page is None:
                 raise UnexpectedResponse(" ".join(batch_call.notes))
-            digest.add(task.to_number for task in page.tasks)
+            digest.add(comparable(task.to_number) for task in page.tasks)
             cursor = page.next_cursor if page.tasks != last else None
             last = page.tasks
             if cursor is None:

@@ -26,7 +26,7 @@ from batchcall_mcp.errors import (
     OutcomeUnknown,
 )
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.entries import STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
+from batchcall_mcp.guard.entries import ARRIVES_WITHIN_S, STOP_WAITS_S, STOPS, Entry, Intent, Shared, Token, WriteState
 from batchcall_mcp.guard.looking import Looked, Looker
 from batchcall_mcp.guard.settlement import is_as_left
 from batchcall_mcp.guard.telling import changed_meanwhile, in_words, moment, unknown
@@ -68,6 +68,17 @@ class Delivered:
     note: str | None = None
 
 
+class LaunchedMeanwhile(Exception):
+    """Another launch that calls `people` of the same people was recorded while this one was judged.
+
+    Nothing was sent and no answer was used up. The use case begins again, and the question names them.
+    """
+
+    def __init__(self, people: int) -> None:
+        super().__init__(f"another launch of {people} of the people was recorded")
+        self.people = people
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """An open write that may be sent again without danger."""
@@ -103,7 +114,7 @@ class Sender:
         self._audit = audit
         self._patience_s = patience_s
         self._max_calls_per_day = max_calls_per_day
-        self._looker = Looker(ledger, backend, wait_s=request_timeout_s + 30)
+        self._looker = Looker(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
         """The newest entry about a batch call, to be asked for before the batch call is read."""
@@ -157,6 +168,7 @@ class Sender:
         Raises:
             OutcomeUnknown: it was sent, and nobody knows what came of it.
             IllegalTransition: another call changed the batch call meanwhile; nothing was sent.
+            LaunchedMeanwhile: another launch calls some of its people; nothing was sent, and a person has to judge it.
             BatchCallError: the backend's no, or the guard's; nothing was changed.
         """
         writes = self._ledger.writes
@@ -171,6 +183,8 @@ class Sender:
                 return await unrecorded(intent.operation, send)
         else:
             begun = await anyio.to_thread.run_sync(begin)
+        if isinstance(begun, Shared):
+            raise LaunchedMeanwhile(begun.people)
         if not isinstance(begun, Entry):
             return await self._after(begun.by, intent)
         return await self._carry_out(begun, intent, send, again)

@@ -49,7 +49,15 @@ def _next_step(looked: Looked, intent: Intent) -> str:
         f"`batchcall-mcp ledger resolve {entry.write_id} made` or `not-made`."
     )
     if not entry.is_equal(intent):
-        return f"Until that is known nothing else launches {entry.batch_call_id}; it can be stopped. {by_a_person}"
+        if not entry.dials:
+            return (
+                f"It may still change {entry.batch_call_id}, so nothing launches it yet. Repeat this same call in a "
+                "minute: it then goes by what the backend shows."
+            )
+        return (
+            f"Until that is known nothing else launches or changes {entry.batch_call_id}; it can be stopped and "
+            f"renamed. {by_a_person}"
+        )
     if entry.dials:
         return (
             "It may still take effect, so it is not sent again. Report what is there; repeating this same call looks "

@@ -19,6 +19,7 @@ from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import recall
+from batchcall_mcp.guard.sending import LaunchedMeanwhile
 from batchcall_mcp.model import NOT_REACHED, TaskStatus
 from batchcall_mcp.server import read_tools, write_tools
 from batchcall_mcp.server.arguments import PlainTaskInput, TaskInput
@@ -229,6 +230,8 @@ def _served(body: Body, service: Service) -> Body:
             try:
                 async with service.turn(relay.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
                     return await body(relay, **arguments)
+            except LaunchedMeanwhile:
+                continue  # nothing was sent; the next question names who is called twice
             except QuestionToPut as pending:
                 asked = await pending.put()
                 if asked is not None:

@@ -14,10 +14,9 @@ import pytest
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.entries import Entry, Evidence, Intent, WriteState
+from batchcall_mcp.guard.entries import Entry, Evidence, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.ledger.stops import stop_file
-from batchcall_mcp.guard.ledger.writes import Overtaken
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import BEGIN, Clock
 
@@ -131,7 +130,7 @@ def test_of_equal_writes_at_once_one_is_recorded(ledger: Ledger, settings: Setti
     ledgers = [ledger, *(Ledger.open(settings, clock) for _ in range(3))]
     gate = threading.Barrier(16)
 
-    def race(number: int) -> Entry | Overtaken:
+    def race(number: int) -> Entry | Overtaken | Shared:
         gate.wait(20)
         return ledgers[number % 4].writes.begin(START)
 
@@ -223,12 +222,13 @@ def test_the_limit_of_a_day_counts_each_person_of_a_batch_call_once(ledger: Ledg
     again = replace(START, operation=Operation.RESUME, seen=first.write_id)
 
     assert isinstance(ledger.writes.begin(again, max_calls_per_day=2), Entry), "the same people"
-    other = replace(START, batch_call_id="bc_2", caller="b")
+    other = replace(START, batch_call_id="bc_2", caller="b", since=ledger.history.newest())
     with pytest.raises(InvalidInput, match=r"2 calls are launched already .* BATCHCALL_MAX_CALLS_PER_DAY=3"):
         ledger.writes.begin(other, max_calls_per_day=3)
     assert isinstance(ledger.writes.begin(other, max_calls_per_day=4), Entry)
     assert ledger.history.calls_on(BEGIN) == 4
-    assert ledger.history.calls_on(BEGIN, beside="bc_2") == 2
+    people = [number for number, _ in START.numbers]
+    assert ledger.history.calls_on(BEGIN, beside="bc_2", numbers=people) == 2
     assert ledger.history.calls_on(BEGIN + timedelta(days=1)) == 0
 
 
@@ -250,7 +250,7 @@ def test_attempts_of_a_number_add_up_over_batch_calls_and_end_after_a_day(ledger
     numbers = [number for number, _ in START.numbers]
     assert ledger.history.attempts(numbers, BEGIN) == {}
     done(ledger, START)
-    refused = begun(ledger, replace(START, batch_call_id="bc_2"))
+    refused = begun(ledger, replace(START, batch_call_id="bc_2", since=ledger.history.newest()))
     assert ledger.history.attempts(numbers, BEGIN) == {numbers[0]: 2, numbers[1]: 6}
 
     ledger.writes.finish(refused.write_id, WriteState.REFUSED)
@@ -294,3 +294,103 @@ def test_a_moment_of_utc_is_a_day_of_utc(ledger: Ledger) -> None:
 
     assert ledger.history.calls_on(datetime(2026, 11, 24, 0, 0, tzinfo=UTC)) == 2
     assert ledger.history.calls_on(datetime(2026, 11, 25, 0, 0, tzinfo=UTC)) == 0
+
+
+UPDATE = replace(
+    START,
+    tool="update_batch_call",
+    operation=Operation.UPDATE,
+    fingerprint="u" * 64,
+    dials=False,
+    numbers=(),
+    calls=None,
+)
+
+
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.DELETE])
+@pytest.mark.parametrize("state", [WriteState.SENDING, WriteState.UNKNOWN, WriteState.DONE])
+def test_a_change_that_was_judged_before_a_launch_is_not_sent_after_it(
+    ledger: Ledger, state: WriteState, operation: Operation
+) -> None:
+    """A list of 60,000 rows, judged on a draft, must not land on the batch call that somebody launched meanwhile."""
+    change = replace(UPDATE, operation=operation, seen=ledger.history.newest())
+    launch = begun(ledger, START)
+    if state is not WriteState.SENDING:
+        launch = ledger.writes.finish(launch.write_id, state, status="running")
+
+    assert ledger.writes.begin(change) == Overtaken(launch)
+
+
+@pytest.mark.parametrize("state", [WriteState.SENDING, WriteState.UNKNOWN])
+def test_nothing_but_a_stop_and_a_rename_is_sent_while_a_launch_is_open(ledger: Ledger, state: WriteState) -> None:
+    launch = begun(ledger, START)
+    if state is WriteState.UNKNOWN:
+        launch = ledger.writes.finish(launch.write_id, state)
+    looked = replace(UPDATE, seen=launch.write_id)
+
+    assert ledger.writes.begin(looked) == Overtaken(launch)
+    begun(ledger, replace(looked, renames=True))
+    for stop in (Operation.PAUSE, Operation.CANCEL):
+        begun(ledger, replace(looked, operation=stop))
+
+
+def test_a_change_that_was_judged_after_the_launch_is_sent(ledger: Ledger) -> None:
+    launch = done(ledger, START)
+
+    begun(ledger, replace(UPDATE, seen=launch.write_id))
+
+
+@pytest.mark.parametrize("state", [WriteState.SENDING, WriteState.UNKNOWN])
+def test_no_launch_is_sent_while_a_change_may_still_arrive(ledger: Ledger, clock: Clock, state: WriteState) -> None:
+    """It was judged on the list that the backend showed, and would call the list that is on its way."""
+    change = begun(ledger, UPDATE)
+    if state is WriteState.UNKNOWN:
+        change = ledger.writes.finish(change.write_id, state)
+    launch = replace(START, seen=change.write_id)
+
+    assert ledger.writes.begin(launch) == Overtaken(change)
+    clock.move(seconds=61)
+    begun(ledger, launch)
+
+
+def test_a_launch_of_people_whom_another_one_calls_since_they_were_compared_is_not_recorded(ledger: Ledger) -> None:
+    since = ledger.history.newest()
+    first = done(ledger, START)
+    other = replace(START, caller="b", backend="magpipe https://x", batch_call_id="bc_2", fingerprint="o" * 64)
+
+    assert ledger.writes.begin(replace(other, since=since)) == Shared(first, 2)
+    named = frozenset({"+14155550101"})
+    assert ledger.writes.begin(replace(other, since=since, named=named)) == Shared(first, 1)
+    begun(ledger, replace(other, since=since, named=frozenset(number for number, _ in START.numbers)))
+
+
+def test_a_launch_of_other_people_or_a_simulated_one_does_not_stand_in_the_way(ledger: Ledger) -> None:
+    done(ledger, START)
+
+    others = (("+14155550103", 1),)
+    begun(ledger, replace(START, batch_call_id="bc_2", fingerprint="o" * 64, numbers=others))
+    begun(ledger, replace(START, batch_call_id="bc_3", fingerprint="p" * 64, simulated=True))
+
+
+def test_simulated_launches_count_only_for_simulated_ones(ledger: Ledger) -> None:
+    begun(ledger, replace(START, simulated=True))
+    numbers = [number for number, _ in START.numbers]
+
+    assert ledger.history.calls_on(BEGIN) == 0
+    assert ledger.history.calls_on(BEGIN, simulated=True) == 2
+    assert ledger.history.attempts(numbers, BEGIN) == {}
+    assert ledger.history.attempts(numbers, BEGIN, simulated=True) == {numbers[0]: 1, numbers[1]: 3}
+    assert ledger.history.launched_lately(numbers, simulated=False) == []
+    assert [sorted(shared) for _, shared in ledger.history.launched_lately(numbers, simulated=True)] == [numbers]
+
+
+def test_the_limit_of_a_day_counts_the_people_with_whom_a_batch_call_was_filled_again(ledger: Ledger) -> None:
+    first = done(ledger, START)
+    others = (("+14155550102", 1), ("+14155550103", 1))
+    refilled = replace(START, operation=Operation.RESUME, seen=first.write_id, numbers=others)
+
+    with pytest.raises(InvalidInput, match="1 calls are launched already"):
+        ledger.writes.begin(refilled, max_calls_per_day=2)
+    begun(ledger, refilled, max_calls_per_day=3)
+    assert ledger.history.calls_on(BEGIN) == 3
+    assert ledger.history.calls_on(BEGIN, beside="bc_1", numbers=["+14155550101"]) == 2

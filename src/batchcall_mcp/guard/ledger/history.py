@@ -15,6 +15,8 @@ from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
 from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, read
 
+_LATELY_MS: Final = 10 * 60 * 1000
+"""As long as a question can be answered: whoever was launched since it was asked is seen here."""
 _AROUND_MS: Final = 24 * 60 * 60 * 1000
 """A day before and a day after: attempts are counted in any 24 hours."""
 
@@ -44,19 +46,51 @@ class History:
         with self._database.reading() as connection:
             return set(connection.scalars(query))
 
-    def calls_on(self, day: datetime, beside: str | None = None) -> int:
-        """People whom launches may call that start on this UTC day, by all callers, those of one batch call aside.
-
-        A retry calls again; a launch that was moved, or paused and resumed, does not.
-        """
+    def newest(self) -> int:
+        """The last entry of all, to be asked for before people are compared with those of other launches."""
         with self._database.reading() as connection:
-            return rows.calls_on(connection, day, beside)
+            return connection.scalar(sa.select(sa.func.max(t.writes.c.write_id))) or 0
 
-    def attempts(self, numbers: Iterable[str], moment: datetime, beside: str | None = None) -> dict[str, int]:
+    def calls_on(
+        self, day: datetime, *, simulated: bool = False, beside: str | None = None, numbers: Iterable[str] = ()
+    ) -> int:
+        """People whom launches may call that start on this UTC day, by all callers.
+
+        Args:
+            day: any moment of it.
+            simulated: whether the launches counted are those that make no real phone ring.
+            beside: the batch call that is about to be launched: its people count only if they are not in `numbers`.
+            numbers: who is about to be called, as numbers are compared.
+        """
+        hashed = {self._database.hashed_bytes(number) for number in numbers} if beside else ()
+        mine = rows.Mine(batch_call_id=beside, numbers=hashed)
+        with self._database.reading() as connection:
+            return rows.calls_on(connection, day, simulated=simulated, mine=mine)
+
+    def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
+        """Launches of the last ten minutes, by any caller to any backend, and which of those numbers each calls."""
+        with self._database.reading() as connection:
+            entries = [
+                entry
+                for entry in rows.launches_after(connection, 0, simulated=simulated, after=self._lately())
+                if not rows.is_withdrawn(connection, entry)
+            ]
+            if not entries:
+                return []
+            mine = {self._database.hashed_bytes(number): number for number in numbers}
+            found = [(one, rows.numbers_of(connection, one.write_id)) for one in entries]
+        return [(one, [mine[digest] for digest in theirs & mine.keys()]) for one, theirs in found]
+
+    def _lately(self) -> int:
+        return self._database.now() - _LATELY_MS
+
+    def attempts(
+        self, numbers: Iterable[str], moment: datetime, *, simulated: bool = False, beside: str | None = None
+    ) -> dict[str, int]:
         """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment.
 
         A launch of one batch call that was moved, or paused and resumed, dials nobody twice; a retry does. Those of the
-        batch call `beside` are left out.
+        batch call `beside` do not count, nor do simulated ones count for real ones.
         """
         around = to_ms(moment)
         once = sa.case(
@@ -69,6 +103,7 @@ class History:
             .where(
                 t.dialled.c.at > around - _AROUND_MS,
                 t.dialled.c.at < around + _AROUND_MS,
+                t.writes.c.simulated == simulated,
                 t.writes.c.batch_call_id.is_distinct_from(beside) | t.writes.c.batch_call_id.is_(None),
             )
             .group_by(t.dialled.c.number_hash, t.writes.c.backend, once)
@@ -82,9 +117,11 @@ class History:
         hashed = ((number, self._database.hashed_bytes(number)) for number in numbers)
         return {number: known[digest] for number, digest in hashed if digest in known}
 
-    def open_launches(self, backend: str, numbers: Iterable[str]) -> list[tuple[Entry, int]]:
+    def open_launches(self, backend: str, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, int]]:
         """Launches whose outcome nobody knows, and how many of those numbers each may call."""
-        query = sa.select(t.writes).where(t.writes.c.backend == backend, OPEN, t.writes.c.dials)
+        query = sa.select(t.writes).where(
+            t.writes.c.backend == backend, OPEN, t.writes.c.dials, t.writes.c.simulated == simulated
+        )
         with self._database.reading() as connection:
             entries = [read(row) for row in connection.execute(query.order_by(t.writes.c.write_id))]
             if not entries:
@@ -100,6 +137,20 @@ class History:
         """A launch of this batch call whose outcome nobody knows."""
         with self._database.reading() as connection:
             return rows.open_launch_of(connection, backend, batch_call_id)
+
+    def skipped_of(self, backend: str, batch_call_id: str) -> dict[str, int]:
+        """Rows by reason, skipped when the list was made that the batch call holds now, as far as is known here."""
+        query = sa.select(t.writes.c.state, t.writes.c.evidence).where(
+            t.writes.c.backend == backend,
+            t.writes.c.batch_call_id == batch_call_id,
+            t.writes.c.operation.in_([Operation.CREATE, Operation.UPDATE]),
+            NOT_REFUSED,
+        )
+        with self._database.reading() as connection:
+            for state, evidence in connection.execute(query.order_by(t.writes.c.write_id.desc())):
+                if evidence.get("total") is not None:  # the last one that sent a list
+                    return dict(evidence.get("skipped") or {}) if state == WriteState.DONE else {}
+        return {}
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of whatever was given there."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.entries import ARRIVES_WITHIN_S
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, utc_now
 from batchcall_mcp.guard.ledger.history import History
@@ -20,7 +21,7 @@ from batchcall_mcp.settings import Settings
 class Ledger:
     """Shared by all callers of a process. Every method of it and its parts blocks: none belongs on an event loop."""
 
-    def __init__(self, database: LedgerDatabase) -> None:
+    def __init__(self, database: LedgerDatabase, *, may_arrive_s: float = 60) -> None:
         self.database: Final = database
         self._owners: Owners = FileOwners(database.data_dir / "owners")
         if database.shared:
@@ -28,7 +29,7 @@ class Ledger:
         self.codes: Final = Codes(database)
         self.stops: Final = Stops(database)
         self.history: Final = History(database)
-        self.writes: Final = Writes(database, self.codes, self.stops, self._owners)
+        self.writes: Final = Writes(database, self.codes, self.stops, self._owners, may_arrive_s=may_arrive_s)
 
     @classmethod
     def open(cls, settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ledger:
@@ -37,7 +38,7 @@ class Ledger:
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        opened = cls(LedgerDatabase.open(settings, clock))
+        opened = cls(LedgerDatabase.open(settings, clock), may_arrive_s=settings.request_timeout_s + ARRIVES_WITHIN_S)
         with suppress(ConfigurationError):  # the database is busy; the next code does it too
             opened.codes.forget_old()
         return opened

@@ -5,22 +5,35 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.database import LONGEST_WAIT_S
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.entries import STOP_WAITS_S, STOPS, Entry, Intent, Token, WriteState
+from batchcall_mcp.guard.entries import STOP_WAITS_S, STOPS, Entry, Intent, Overtaken, Shared, Token, WriteState
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
 from batchcall_mcp.guard.ledger.owners import Owners
-from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, calls_on, entry_of, newest_of, open_launch_of, read
+from batchcall_mcp.guard.ledger.rows import (
+    NOT_REFUSED,
+    OPEN,
+    Mine,
+    calls_on,
+    entry_of,
+    launches_after,
+    newest_launch_of,
+    newest_of,
+    numbers_of,
+    open_change_of,
+    open_launch_of,
+    read,
+)
 from batchcall_mcp.guard.ledger.stops import Stops
 
 EQUAL_FOR_MS: Final = 24 * 60 * 60 * 1000
@@ -32,18 +45,21 @@ _GONE: Final = "gone"
 """In place of a batch call's status."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overtaken:
-    """Nothing was recorded: this entry was there first."""
-
-    by: Entry
+_Dialled: TypeAlias = Mapping[bytes, int]
+"""Hashed number -> most dials."""
 
 
 class Writes:
-    """The entries. Every method may be called from any thread and blocks."""
+    """The entries. Every method may be called from any thread and blocks.
 
-    def __init__(self, database: LedgerDatabase, codes: Codes, stops: Stops, owners: Owners) -> None:
+    `may_arrive_s`: how long after it was sent a request that got no answer may still take effect.
+    """
+
+    def __init__(
+        self, database: LedgerDatabase, codes: Codes, stops: Stops, owners: Owners, *, may_arrive_s: float = 60
+    ) -> None:
         self._database = database
+        self._may_arrive_ms = round(may_arrive_s * 1000)
         self._codes = codes
         self._stops = stops
         self._owners = owners
@@ -52,7 +68,7 @@ class Writes:
 
     def begin(
         self, intent: Intent, *, token: Token | None = None, max_calls_per_day: int | None = None
-    ) -> Entry | Overtaken:
+    ) -> Entry | Overtaken | Shared:
         """Record that a write is about to be sent, if nothing stands against it; its confirmation is used up with it.
 
         Raises:
@@ -63,11 +79,16 @@ class Writes:
         wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
         with in_words():
             self._owners.hold()
+        dialled = self._hashed(intent)
+        named = {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing(wait_s) as tx:
             first = self._first(tx, intent)
             if first is not None:
                 return Overtaken(first)
-            self._check(tx, intent, token, max_calls_per_day)
+            shared = _shared(tx, intent, dialled.keys() - named)
+            if shared is not None:
+                return shared
+            self._check(tx, intent, dialled, token, max_calls_per_day)
             now = self._database.now()
             values = {
                 "at": now,
@@ -86,9 +107,10 @@ class Writes:
                 "owner": self._owners.mine,
                 "backend_key": _backend_key(intent),
                 "evidence": intent.evidence.as_json(),
+                "simulated": intent.simulated,
             }
             write_id = tx.execute(t.writes.insert().values(**values).returning(t.writes.c.write_id)).scalar_one()
-            self._remember_numbers(tx, write_id, intent, now)
+            self._remember_numbers(tx, write_id, intent, dialled, now)
             entry = entry_of(tx, write_id)
         return self._taken_in_hand(entry)
 
@@ -104,11 +126,12 @@ class Writes:
         """
         with in_words():
             self._owners.hold()
+        dialled = self._hashed(intent)
         with self._database.writing() as tx:
             latest = entry_of(tx, entry.write_id)
             if latest != entry:
                 return Overtaken(latest)
-            self._check(tx, intent, token, max_calls_per_day, beside=entry.write_id)
+            self._check(tx, intent, dialled, token, max_calls_per_day, beside=entry.write_id)
             now = self._database.now()
             values = {
                 "state": WriteState.SENDING,
@@ -119,7 +142,7 @@ class Writes:
             }
             tx.execute(t.writes.update().where(t.writes.c.write_id == entry.write_id).values(**values))
             tx.execute(t.dialled.delete().where(t.dialled.c.write_id == entry.write_id))
-            self._remember_numbers(tx, entry.write_id, intent, now)
+            self._remember_numbers(tx, entry.write_id, intent, dialled, now)
             entry = entry_of(tx, entry.write_id)
         return self._taken_in_hand(entry)
 
@@ -229,21 +252,41 @@ class Writes:
         return self._in_the_way(tx, intent)
 
     def _in_the_way(self, tx: sa.Connection, intent: Intent) -> Entry | None:
-        """A launch of the same batch call whose outcome is open, or any newer write than the caller has seen."""
-        if intent.batch_call_id is None or not intent.dials:
+        """What may have changed the state on which this write was judged.
+
+        For every write but a stop and a rename: a launch of the same batch call that is newer than the caller has seen,
+        or whose outcome is open. For a launch any newer write, and a change that may still arrive: it would call people
+        whom nobody was asked about.
+        """
+        if intent.batch_call_id is None or intent.operation in STOPS or intent.renames:
             return None
-        newest = newest_of(tx, intent.backend, intent.batch_call_id)
+        of_it = intent.backend, intent.batch_call_id
+        newest = newest_of(tx, *of_it) if intent.dials else newest_launch_of(tx, *of_it)
         newer = newest if newest is not None and newest.write_id > intent.seen else None
-        return open_launch_of(tx, intent.backend, intent.batch_call_id) or newer
+        arriving = None
+        if intent.dials:
+            arriving = open_change_of(tx, *of_it, self._database.now() - self._may_arrive_ms)
+        return open_launch_of(tx, *of_it) or arriving or newer
 
     def _check(
-        self, tx: sa.Connection, intent: Intent, token: Token | None, most: int | None, beside: int | None = None
+        self,
+        tx: sa.Connection,
+        intent: Intent,
+        dialled: _Dialled,
+        token: Token | None,
+        most: int | None,
+        beside: int | None = None,
     ) -> None:
         if intent.dials:
             self._check_stop(tx)
             if most is not None and intent.starts_at is not None:
-                again = intent.operation is Operation.RETRY
-                already = calls_on(tx, intent.starts_at, None if again else intent.batch_call_id, beside)
+                mine = Mine(
+                    batch_call_id=intent.batch_call_id,
+                    write_id=beside,
+                    numbers=dialled.keys(),
+                    calls_again=intent.operation is Operation.RETRY,
+                )
+                already = calls_on(tx, intent.starts_at, simulated=intent.simulated, mine=mine)
                 if intent.calls is None or already + intent.calls > most:
                     raise InvalidInput(
                         f"{already} calls are launched already for that day (UTC), and these would be more than "
@@ -267,18 +310,29 @@ class Writes:
                 "get_batch_call before launching again."
             )
 
-    def _remember_numbers(self, tx: sa.Connection, write_id: int, intent: Intent, now: int) -> None:
-        if not intent.numbers or intent.starts_at is None:
+    def _hashed(self, intent: Intent) -> _Dialled:
+        """Outside the transaction: others wait for it, and 100,000 numbers take a while."""
+        merged: dict[bytes, int] = {}
+        for number, dials in intent.numbers:
+            digest = self._database.hashed_bytes(number)
+            merged[digest] = merged.get(digest, 0) + dials
+        return merged
+
+    def _remember_numbers(self, tx: sa.Connection, write_id: int, intent: Intent, dialled: _Dialled, now: int) -> None:
+        if not dialled or intent.starts_at is None:
             return
         still_open = sa.select(t.writes.c.write_id).where(OPEN)
         old = (t.dialled.c.at < now - _NUMBERS_KEPT_MS) & t.dialled.c.write_id.not_in(still_open)
         tx.execute(t.dialled.delete().where(old))
         at = to_ms(intent.starts_at)
-        merged: dict[bytes, int] = {}
-        for number, dials in intent.numbers:
-            digest = self._database.hashed_bytes(number)
-            merged[digest] = merged.get(digest, 0) + dials
-        rows = iter(merged.items())
+        if tx.dialect.name == "postgresql":
+            # Three times as fast as INSERT: meanwhile other writes wait, a stop among them.
+            copying: Any = tx.connection.cursor()  # psycopg's own
+            with copying, copying.copy("COPY dialled (write_id, number_hash, at, dials) FROM STDIN") as copy:
+                for digest, dials in dialled.items():
+                    copy.write_row((write_id, digest, at, dials))
+            return
+        rows = iter(dialled.items())
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             tx.execute(
                 t.dialled.insert(),
@@ -287,6 +341,18 @@ class Writes:
 
     def _key_hash(self, key: str | None) -> str | None:
         return None if key is None else self._database.hashed(f"key {key}")
+
+
+def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes]) -> Shared | None:
+    """A launch that was recorded since the people of this one were compared, and that calls some of them too."""
+    if not intent.dials or not unnamed:
+        return None
+    for entry in launches_after(tx, intent.since, simulated=intent.simulated):
+        if intent.batch_call_id is None or entry.batch_call_id != intent.batch_call_id:
+            both = len(unnamed & numbers_of(tx, entry.write_id))
+            if both:
+                return Shared(entry, both)
+    return None
 
 
 def _was_deleted(tx: sa.Connection, entry: Entry) -> bool:
