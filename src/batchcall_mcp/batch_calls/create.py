@@ -45,6 +45,7 @@ async def create(
     earlier = await write.earlier()
     if earlier is not None:
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
+    relay.backend.check_state(Operation.CREATE, request, None)
     found, needed = await write.admit(tasks, recipients.left_out, recipients.rows_read, notes)
     if needed:
         return waiting(needed, found, relay.tool, None, recipients.left_out)
