@@ -84,7 +84,7 @@ async def test_two_answers_that_come_at_once_start_it_once() -> None:
 
 async def test_the_code_of_an_earlier_question_about_the_same_launch_is_worth_nothing() -> None:
     vendor = Magpipe()
-    account = {"backend": "magpipe", "api_key": magpipe.KEY, "confirm": "code"}
+    account: dict[str, Any] = {"backend": "magpipe", "api_key": magpipe.KEY, "confirm": "code"}
     async with vendor.served() as url, playing("auto", url=url, **account) as model:
         launch: dict[str, Any] = {"from_number": FROM, "tasks": TASKS, "trigger_timestamp": "now"}
         codes = [(await model.call("create_batch_call", **launch))["confirmation_code"] for _ in range(2)]
