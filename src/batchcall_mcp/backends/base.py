@@ -199,6 +199,16 @@ class Backend(Protocol):
         """Remove it for good."""
         ...
 
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse a write that its state forbids, as the batch call was read. Pure.
+
+        Asked before a person is, and by the adapter itself just before it sends: nobody is asked about what cannot be.
+
+        Raises:
+            BatchCallError: nothing was sent.
+        """
+        ...
+
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
         """Would this make a phone ring, given the batch call as it stands? Pure; unsure means Now.
 

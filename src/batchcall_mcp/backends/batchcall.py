@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from batchcall_mcp.backends import batchcall_requests as requests
+from batchcall_mcp.backends import batchcall_states as states
 from batchcall_mcp.backends import batchcall_words as words
 from batchcall_mcp.backends.answers import (
     JsonObject,
@@ -31,7 +32,6 @@ from batchcall_mcp.errors import (
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
-    FINISHED,
     Account,
     BatchCall,
     BatchCallPage,
@@ -88,6 +88,10 @@ class BatchCallBackend:
             headers["X-API-SECRET"] = credentials.api_secret.get_secret_value()
         self._http = http.caller(credentials, headers, _recognise)
 
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse what its state forbids. See `batchcall_states`."""
+        states.check_state(operation, request, current, extended=self.extended, patches_tasks=self.patches_tasks)
+
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
         """Would this make a phone ring? See `batchcall_requests.dials`."""
         return requests.dials(operation, request, current)
@@ -136,9 +140,10 @@ class BatchCallBackend:
 
         Raises:
             InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
-            IllegalTransition: its state allows no full replacement; nothing was sent.
+            IllegalTransition: its state does not allow it; nothing was sent.
         """
         self._check_fields(request)
+        self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
         answer = await self._http.write(
@@ -199,7 +204,7 @@ class BatchCallBackend:
         Raises:
             IllegalTransition: neither draft nor scheduled; nothing was sent.
         """
-        _check_startable(current)
+        self.check_state(Operation.START, None, current)
         doing = f"start batch call {current.batch_call_id}"
         path, key = path_of(current.batch_call_id), self._key(idempotency_key)
         if at is None:
@@ -235,11 +240,21 @@ class BatchCallBackend:
     async def retry(
         self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
     ) -> BatchCall:
-        """POST /retry, an extension: exactly these tasks are dialled again."""
+        """POST /retry, an extension: exactly these tasks are dialled again.
+
+        Raises:
+            IllegalTransition: neither running nor completed; nothing was sent.
+        """
+        self.check_state(Operation.RETRY, None, current)
         return await self._extension("retry", current, {"task_ids": list(task_ids)}, idempotency_key)
 
     async def delete(self, current: BatchCall) -> None:
-        """DELETE /batch-call/{id}."""
+        """DELETE /batch-call/{id}.
+
+        Raises:
+            IllegalTransition: it may still dial, or calls are in progress; nothing was sent.
+        """
+        self.check_state(Operation.DELETE, None, current)
         await self._http.write(f"delete batch call {current.batch_call_id}", "DELETE", path_of(current.batch_call_id))
 
     async def _tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
@@ -348,18 +363,6 @@ def _page_size(limit: int, cursor: str | None, largest: int) -> int:
     """A page of exactly what is asked for, where the cursor falls between two such pages."""
     fits = 0 < limit <= largest and offset_of(cursor) % limit == 0
     return limit if fits else largest
-
-
-def _check_startable(current: BatchCall) -> None:
-    if current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
-        return
-    following = "Use resume_batch_call." if current.status is BatchStatus.PAUSED else "Look at it with get_batch_call."
-    if current.status in FINISHED:
-        following = "To call those who were not reached, use retry_batch_call."
-    raise IllegalTransition(
-        f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
-        f"only a draft or scheduled one can be started. Nothing was sent. {following}"
-    )
 
 
 def _recognise(refusal: Refusal) -> type[BatchCallError] | None:

@@ -101,6 +101,18 @@ class MagpipeBackend:
         """Would this make a phone ring? See `magpipe_words.dials`."""
         return words.dials(operation, request, current)
 
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse what its state forbids; and a start from a later state, for which Magpipe calls everybody again."""
+        if operation is Operation.CREATE and request is not None:
+            words.create_body(request)
+        elif operation is Operation.START and current is not None:
+            _check_startable(current)
+        elif operation is Operation.RESUME and current is not None:
+            _check_resumable(current)
+        elif operation is Operation.UPDATE and current is not None and request is not None:
+            _check_changeable(current)
+            words.update_body(current, request)
+
     async def account(self) -> Account:
         """list-phone-numbers and list-agents."""
         return await read_account(self._http)
@@ -144,11 +156,7 @@ class MagpipeBackend:
         if ignored:
             raise NotSupported(f"Magpipe cannot change {', '.join(ignored)} of a batch call. Nothing was sent.")
         self._check_fields(request)
-        if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
-            raise IllegalTransition(
-                f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes "
-                "only drafts and recurring series. Nothing was sent. Cancel it and make a new one."
-            )
+        self.check_state(Operation.UPDATE, request, current)
         from_number = request.from_number or current.from_number
         if request.from_number is not None:
             await own_number(self._http, request.from_number)
@@ -232,9 +240,9 @@ class MagpipeBackend:
                 f"Could not {doing} at a time: Magpipe starts a stored batch call only now. Nothing was sent. Start it "
                 'with trigger_timestamp "now" at that time, or make it anew with trigger_timestamp.'
             )
-        _check_startable(current)
+        self.check_state(Operation.START, None, current)
         latest, _ = await self.get(current.batch_call_id)
-        _check_startable(latest)
+        self.check_state(Operation.START, None, latest)
         answer = await self._http.write(
             doing, "POST", PATH, json={"action": "start", "batch_id": current.batch_call_id}
         )
@@ -257,11 +265,7 @@ class MagpipeBackend:
 
     async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """`resume_series`, of a paused recurring series; `start` would dial the series' own list at once."""
-        if current.status is not BatchStatus.PAUSED:
-            raise NotSupported(
-                f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes "
-                "only paused recurring series. Nothing was sent."
-            )
+        self.check_state(Operation.RESUME, None, current)
         return await self._series("resume", current, BatchStatus.RECURRING)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
@@ -358,6 +362,22 @@ def _check_startable(current: BatchCall) -> None:
         f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
         f"starting it now would make Magpipe call everybody again. Nothing was sent. {following}"
     )
+
+
+def _check_changeable(current: BatchCall) -> None:
+    if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
+        raise IllegalTransition(
+            f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes only "
+            "drafts and recurring series. Nothing was sent. Cancel it and make a new one."
+        )
+
+
+def _check_resumable(current: BatchCall) -> None:
+    if current.status is not BatchStatus.PAUSED:
+        raise NotSupported(
+            f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes only "
+            "paused recurring series. Nothing was sent."
+        )
 
 
 def _written(answer: JsonObject, doing: str) -> BatchCall:

@@ -90,19 +90,6 @@ class ZuduBackend(BatchCallBackend):
         note = f"Zudu took the request, but says {after.backend_status or after.status}: its phones may still ring."
         return replace(after, notes=(*after.notes, note))
 
-    async def delete(self, current: BatchCall) -> None:
-        """DELETE; the documents allow it for drafts and completed ones, and say nothing of failed ones.
-
-        Raises:
-            IllegalTransition: it is scheduled or running; nothing was sent.
-        """
-        if current.status in {BatchStatus.SCHEDULED, BatchStatus.RUNNING}:
-            raise IllegalTransition(
-                f"Could not delete batch call {current.batch_call_id}: it is {current.status}, and Zudu deletes only "
-                "drafts and completed ones. Nothing was sent. A scheduled one becomes a draft with cancel_batch_call."
-            )
-        await super().delete(current)
-
 
 def _no(action: str, current: BatchCall) -> NotSupported:
     return NotSupported(

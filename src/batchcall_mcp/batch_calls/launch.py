@@ -53,6 +53,7 @@ async def start(
             f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
             f"{await write.done_before()} retry_batch_call calls only who was not reached."
         )
+    relay.backend.check_state(Operation.START, request, current)
     tasks = await relay.tasks_or_none(batch_call_id)
     moved: tuple[str, ...] = ()
     if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
@@ -123,6 +124,7 @@ async def resume(relay: Relay, batch_call_id: str) -> Outcome:
         return _nothing(current, f"{batch_call_id} is running.")
     if current.status is not BatchStatus.PAUSED:
         raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
+    relay.backend.check_state(Operation.RESUME, None, current)
     tasks = await relay.tasks_or_none(batch_call_id)
     found, needed = await write.admit(tasks, to_call=_to_call(tasks))
     if needed:

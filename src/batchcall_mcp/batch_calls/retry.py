@@ -138,6 +138,7 @@ async def _dial_again(
     earlier = await write.earlier()
     if earlier is not None:
         return _replayed(earlier, current.batch_call_id, Operation.RETRY)
+    relay.backend.check_state(Operation.RETRY, None, current)
     found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes, notes=alone)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)

@@ -21,7 +21,7 @@ from batchcall_mcp.batch_calls.source import (
     read_source,
 )
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotSupported
+from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.guard.changes import ListChange, moved, not_shown, not_taken, setting_changes
 from batchcall_mcp.guard.time_words import day_and_minute
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
@@ -44,11 +44,6 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(relay, request.from_number))
     current = await relay.look(batch_call_id)
-    if request.status is BatchStatus.DRAFT and current.status not in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
-        raise IllegalTransition(
-            f"{batch_call_id} is {current.status}: only one that is scheduled can become a draft again. Nothing was "
-            "sent. pause_batch_call or cancel_batch_call, where there are such tools, stop one that dials."
-        )
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
@@ -73,6 +68,7 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     earlier = await write.earlier()
     if earlier is not None:
         return replayed(earlier, "updated", f"updated {batch_call_id}")
+    relay.backend.check_state(Operation.UPDATE, request, current)
     whole = request.tasks if request.tasks is not None else await _list_if_it_dials(relay, request, current)
     replaced = await _list_change(relay, request, current)
     left_out = recipients.left_out if recipients else ()
@@ -83,7 +79,7 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
         return waiting(needed, found, relay.tool, current, left_out)
     if write.overtaken:
         return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.update(current, request, ticket.backend_key))
+    sent = await write.send(lambda ticket: relay.backend.update(current, write.request, ticket.backend_key))
     updated = sent.batch_call
     changed = _changed(given, current, updated, replaced)
     told = _summary(request, current, updated, replaced)
@@ -93,10 +89,10 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
         next=f"get_batch_call with batch_call_id={batch_call_id}.",
         batch_call=updated,
         preflight=found if found.starts else None,
-        left_out=left_out,
+        left_out=(*left_out, *write.skipped_rows),
         changed=changed,
         replayed=sent.replayed,
-        notes=(*notes, *noted(sent.note)),
+        notes=(*notes, *noted(write.skipped_note, sent.note)),
     )
 
 
