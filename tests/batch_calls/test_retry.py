@@ -13,8 +13,8 @@ from tests.guard.test_preflight import FULL
 FEW_OUTCOMES = replace(FULL, outcomes=(TaskStatus.COMPLETED, TaskStatus.FAILED))
 
 
-def said(statuses: frozenset[TaskStatus] = DEFAULT_STATUSES, **counts: int) -> str:
-    current = BatchCall(batch_call_id="bc_1", status=BatchStatus.COMPLETED, counts=Counts(**counts))
+def said(counts: Counts, statuses: frozenset[TaskStatus] = DEFAULT_STATUSES) -> str:
+    current = BatchCall(batch_call_id="bc_1", status=BatchStatus.COMPLETED, counts=counts)
     return " ".join(left_alone(current, statuses, FULL))
 
 
@@ -38,16 +38,16 @@ def said(statuses: frozenset[TaskStatus] = DEFAULT_STATUSES, **counts: int) -> s
     ],
 )
 def test_who_is_left_alone_is_counted_where_the_backend_counts(counts: dict[str, int], sentence: str) -> None:
-    assert said(**counts) == sentence
+    assert said(Counts(**counts)) == sentence
 
 
 def test_states_that_are_named_are_called_and_the_others_are_left_alone() -> None:
     only_voicemails = frozenset({TaskStatus.VOICEMAIL})
 
-    assert said(only_voicemails, voicemail=17, no_answer=1) == (
+    assert said(Counts(voicemail=17, no_answer=1), only_voicemails) == (
         '1 person who did not answer is not called again (task_status=["no_answer"] calls them).'
     )
-    assert said(frozenset({TaskStatus.SKIPPED}), skipped=2) == ""
+    assert said(Counts(skipped=2), frozenset({TaskStatus.SKIPPED})) == ""
 
 
 def test_a_state_that_the_backend_does_not_tell_apart_is_not_offered() -> None:

@@ -406,7 +406,7 @@ class TestRowsThatWereSkipped:
     REPLACED = replace(CHANGED, evidence=Evidence(total=9, skipped={"duplicate": 1}))
 
     def of(self, ledger: Ledger, batch_call_id: str = "bc_1") -> dict[str, int]:
-        return ledger.history.skipped_of(CREATE.backend, batch_call_id)
+        return dict(ledger.history.list_of(CREATE.backend, batch_call_id).skipped or {})
 
     def test_those_of_the_list_that_was_made(self, ledger: Ledger) -> None:
         done(ledger, self.MADE)
