@@ -241,8 +241,8 @@ async def test_a_file_that_is_edited_while_the_person_thinks_is_asked_about_agai
             "create_batch_call", "not_confirmed", from_number=FROM, tasks_file="people.csv", trigger_timestamp="now"
         )
     first, second = person.questions
-    assert first.startswith("Call 2 people ")
-    assert second.startswith("The list or the batch call has changed since the last question. Call ")
+    assert "Call 2 people " in first
+    assert second.startswith("The list or the batch call has changed since the last question. ")
     assert vendor.writes == []
     assert vendor.dialled == []
 

@@ -108,7 +108,7 @@ async def test_a_yes_lets_a_launch_pass(ledger: Ledger) -> None:
 
     assert await desk.admit(LAUNCH, person) == Admitted()
     assert len(person.asked) == 1
-    assert person.asked[0].startswith("Call 1 person from the batch call's number now")
+    assert person.asked[0].startswith("Call 1 person now, through dialer.")
     assert desk.audited() == [("answer", "accepted")]
 
 

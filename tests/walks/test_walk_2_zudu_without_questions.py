@@ -91,7 +91,8 @@ async def test_a_code_confirms_with_only_the_required_arguments_and_a_scheduled_
         assert asked["result"] == "confirmation_required"
         assert asked["batch_call"]["status"] == "draft"
         assert "3 people" in asked["summary"]
-        assert "only before it starts; once started it cannot be stopped" in asked["summary"]
+        assert "Cannot be stopped once started." in asked["summary"]
+        assert "Until it starts you can cancel it." in asked["summary"]
         assert "trigger_timestamp" in asked["next"]
         assert len(vendor.writes) == 1
         begun = await model.call(
@@ -124,7 +125,7 @@ async def test_one_that_dials_cannot_be_stopped_and_the_question_said_so_before(
         made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
         name = made["batch_call"]["batch_call_id"]
         asked = await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
-        assert "once started it cannot be stopped" in asked["preflight"]["can_stop"]
+        assert "Cannot be stopped once started" in asked["preflight"]["can_stop"]
         assert vendor.dialled == []
         code = asked["confirmation_code"]
         go = {"batch_call_id": name, "trigger_timestamp": "now", "confirmation_code": code}

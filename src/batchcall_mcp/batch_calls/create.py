@@ -17,7 +17,7 @@ from batchcall_mcp.batch_calls.source import (
 from batchcall_mcp.batch_calls.write import Write
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
-from batchcall_mcp.recipients import Recipients, normalise_number
+from batchcall_mcp.recipients import normalise_number
 
 
 async def create(
@@ -52,18 +52,19 @@ async def create(
     if write.overtaken:
         earlier = write.overtaken
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
+    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(write.request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:
         return replayed(sent, _result(made.status), f"made {made.batch_call_id}")
     return Outcome(
         result=_result(made.status),
-        summary=f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}",
+        summary=f"{_made(made.status)} {made.batch_call_id}: "
+        f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{left_out_words(recipients)}",
         next=_next(made.batch_call_id, made.status),
         batch_call=made,
         preflight=found,
-        left_out=recipients.left_out,
-        notes=(*notes, *noted(sent.note)),
+        left_out=(*recipients.left_out, *write.skipped_rows),
+        notes=(*notes, *noted(write.skipped_note, sent.note)),
     )
 
 
@@ -81,9 +82,8 @@ def caller_number(relay: Relay, from_number: str | None, default_region: str | N
         ) from None
 
 
-def _of(recipients: Recipients) -> str:
-    number = len(recipients.tasks)
-    return f"{number} of {recipients.rows_read} rows" if recipients.left_out else f"{number} tasks"
+def _of(number: int, rows_read: int) -> str:
+    return f"{number} tasks" if number == rows_read else f"{number} of {rows_read} rows"
 
 
 def _made(status: BatchStatus) -> str:

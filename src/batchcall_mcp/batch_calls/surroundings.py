@@ -11,6 +11,7 @@ from anyio.to_thread import run_sync
 from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
+from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Entry
 from batchcall_mcp.guard.preflight import Surroundings
 from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
@@ -65,8 +66,12 @@ async def surroundings(
             attempts=await run_sync(attempts),
             calls_today=await run_sync(of_day),
             stopped_since=await run_sync(ledger.stops.since),
-            skipped=await run_sync(ledger.history.skipped_of, relay.service, beside) if beside else {},
         )
+        if beside:
+            made = await run_sync(ledger.history.list_of, relay.service, beside)
+            people = await run_sync(_digest_of, numbers)
+            same = made.people == ledger.hashed(people)
+            around = replace(around, skipped=made.skipped or {}, listed_variables=made.variables if same else None)
         for entry, shared in await run_sync(
             partial(ledger.history.open_launches, relay.service, numbers, simulated=simulated)
         ):
@@ -177,6 +182,12 @@ class _Found:
                 if read >= most:
                     break
         return read
+
+
+def _digest_of(numbers: Sequence[str]) -> str:
+    digest = PeopleDigest()
+    digest.add(numbers)
+    return digest.hex()
 
 
 def _comparable(tasks: Sequence[CallTask]) -> list[str]:

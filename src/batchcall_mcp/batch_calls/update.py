@@ -79,7 +79,7 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
         return waiting(needed, found, relay.tool, current, left_out)
     if write.overtaken:
         return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.update(current, request, ticket.backend_key))
+    sent = await write.send(lambda ticket: relay.backend.update(current, write.request, ticket.backend_key))
     updated = sent.batch_call
     changed = _changed(given, current, updated, replaced)
     told = _summary(request, current, updated, replaced)
@@ -89,10 +89,10 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
         next=f"get_batch_call with batch_call_id={batch_call_id}.",
         batch_call=updated,
         preflight=found if found.starts else None,
-        left_out=left_out,
+        left_out=(*left_out, *write.skipped_rows),
         changed=changed,
         replayed=sent.replayed,
-        notes=(*notes, *noted(sent.note)),
+        notes=(*notes, *noted(write.skipped_note, sent.note)),
     )
 
 

@@ -22,6 +22,7 @@ from batchcall_mcp.guard.numbers import about
 from batchcall_mcp.guard.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
 from batchcall_mcp.guard.settlement import plain_name
+from batchcall_mcp.guard.time_words import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut, comparable
 
@@ -141,16 +142,16 @@ class Write:
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
-        kept = await self._without_skipped(called or (), found)
-        if self.skipped:
-            called, request = kept, self.request
-            left_out = (*left_out, *(row for _, row in self.skipped))
-            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
-        self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
         self.overtaken = await self.earlier()
         if self.overtaken is not None:
             return found, None
+        kept = await self._without_skipped(called or (), found)
+        if self.skipped:
+            called, request = kept, self.request
+            left_out = (*left_out, *self.skipped_rows)
+            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
         ledger = await relay.open_ledger()
         launch = Launch(
             caller=ledger.hashed(relay.caller),
@@ -175,6 +176,21 @@ class Write:
             return found, admitted
         self._token = admitted.token
         return found, None
+
+    @property
+    def skipped_rows(self) -> tuple[LeftOut, ...]:
+        """Who is skipped, for the result."""
+        return tuple(row for _, row in self.skipped)
+
+    @property
+    def skipped_note(self) -> str | None:
+        """A sentence about them, or None."""
+        if not self.skipped:
+            return None
+        people = counted(len(self.skipped), "person is", "people are")
+        reasons = Counter(row.reason for row in self.skipped_rows)
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+        return f"{people} skipped, because nobody is asked (BATCHCALL_CONFIRM=off): {why}."
 
     async def _without_skipped(self, called: Sequence[CallTask], found: Preflight) -> Sequence[CallTask]:
         """Where nobody is asked: those whom nothing speaks against, if the others can be skipped here.
@@ -259,7 +275,8 @@ class Write:
                 name=made_up if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
-                people=hashed(people.hex()) if creates else None,
+                people=hashed(people.hex()) if request.tasks is not None else None,
+                variables=_had_by_all(request.tasks),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -283,3 +300,15 @@ class Write:
             simulated=self._simulated,
             renames=self._renames,
         )
+
+
+def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
+    """The variables that every task has; None if there are none of them."""
+    if not tasks:
+        return None
+    found = {name for name, value in tasks[0].dynamic_variables.items() if value}
+    for task in tasks:
+        found = {name for name in found if task.dynamic_variables.get(name)}
+        if not found:
+            return None
+    return tuple(sorted(found))

@@ -48,6 +48,10 @@ T = TypeVar("T")
 class OpensLanes(Protocol):
     """Where lanes come from."""
 
+    def ready(self) -> bool:
+        """Whether lanes can be opened now. Not while another dialer of this process opens them: `wake` says when."""
+        ...
+
     def open(self, wanted: Mapping[str, int]) -> None:
         """Open so many for each batch call."""
         ...
@@ -155,6 +159,8 @@ class Engine:
             with self._changed:
                 self._lanes[batch_call_id] -= 1
                 self._lanes += Counter()
+                # The last one is gone: others of this process may wait for their turn.
+                self._woken = self._woken or not self._lanes
                 self._changed.notify_all()
 
     async def _next(self, batch_call_id: str, ended: Ended | None) -> Attempt | None:
@@ -249,7 +255,8 @@ class Engine:
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
         if self._stopping:
             return Counter()
-        wanted = Counter(one.batch_call_id for one in asked)
+        # A lane that was taken up while DBOS was closed is gone; it must be given no attempt.
+        wanted = Counter(one.batch_call_id for one in asked if not one.answer.cancelled())
         for key in wanted.keys() & self._too_many.keys():
             gone = min(wanted[key], self._too_many[key])
             wanted[key] -= gone
@@ -292,6 +299,8 @@ class Engine:
         again: list[_Asked] = []
         for one in asked:
             one.ended = None
+            if one.answer.cancelled():
+                continue
             if given[one.batch_call_id]:
                 one.answer.set_result(given[one.batch_call_id].popleft())
             elif one.batch_call_id in turn.unfinished and not self._stopping:
@@ -330,6 +339,8 @@ class Engine:
         now = self._store.clock()
         self._resting = {key: at for key, at in self._resting.items() if at > now}
         dials = [one for one in work.open if one.batch_call_id not in self._resting]
+        if dials and not self._insist(lanes.ready):
+            dials = []
         standing = self._insist(lanes.standing) if dials else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}

@@ -19,6 +19,7 @@ from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.engine import Engine
 from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.turns import DBOS_TURNS, Turn
 
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.lanes import Lanes
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 _TIDY_EVERY_S: Final = 600.0
 _RESTS_AFTER_S: Final = 30.0
+_SAYS_AFTER_S: Final = 1.0
+"""How long a dialer waits for its turn before it says so: one that only rests lets go in a moment."""
+WAITS: Final = (
+    "Another dialer of this process is placing calls, and they take turns; this one waits until that one rests."
+)
 
 
 class EngineHost:
@@ -77,7 +83,7 @@ class EngineHost:
     async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
         """Dial until `closing`. `launched` is called when it does."""
         await asyncio.to_thread(self._take_up)
-        lanes = _LanesWhenNeeded(self._launch)
+        lanes = _LanesWhenNeeded(self._launch, self.engine.wake)
         loop = asyncio.get_running_loop()
         # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
         threads = ThreadPoolExecutor(2, "batchcall-dialer")
@@ -175,36 +181,69 @@ class EngineHost:
                 self._dispatch.interrupt([self.worker_id])
                 workers.forget(self._store, [self.worker_id])
         finally:
-            if lanes.launched:
-                lanes.launched.close()
+            lanes.close()
 
 
 class _LanesWhenNeeded:
     """DBOS, while there is something to dial: its import takes half a second and 40 MB, its threads poll all the time.
 
-    Used by the engine's thread; others only look whether it is launched.
+    Several dialers of one process take turns with it. Used by the engine's thread, and when that has ended by whoever
+    closes; others only look whether it is launched.
+
+    Args:
+        launch: makes the lanes.
+        wake: lets the engine look: its turn has come, or another dialer waits for it to rest.
     """
 
-    def __init__(self, launch: Callable[[], Lanes]) -> None:
+    def __init__(self, launch: Callable[[], Lanes], wake: Callable[[], None]) -> None:
         self._launch = launch
+        self._turn = Turn(wake)
         self._used_at = 0.0
+        self._waits_since: float | None = None
+        self._said = False
         self.launched: Lanes | None = None
 
+    def ready(self) -> bool:
+        """Launch it, if it is this dialer's turn."""
+        self._used_at = monotonic()
+        if self.launched is not None:
+            return True
+        if not DBOS_TURNS.take(self._turn):
+            self._waits_since = self._waits_since or self._used_at
+            if not self._said and self._used_at - self._waits_since >= _SAYS_AFTER_S:
+                self._said = True
+                LOG.warning(WAITS)
+            return False
+        self._waits_since = None
+        try:
+            self.launched = self._launch()
+        except BaseException:
+            DBOS_TURNS.give_up(self._turn)
+            raise
+        return True
+
     def open(self, wanted: Mapping[str, int]) -> None:
-        self._ready().open(wanted)
+        self._opened().open(wanted)
 
     def standing(self) -> Mapping[str, int]:
-        return self._ready().standing()
+        return self._opened().standing()
 
     def rest(self) -> None:
-        """Nothing is due, and no lane is open: stop it, if that has been so for a while."""
-        resting = self.launched
-        if resting is not None and monotonic() - self._used_at > _RESTS_AFTER_S:
-            self.launched = None
-            resting.close()
+        """Nothing is due, and no lane is open: stop it, if others wait for it or that has been so for a while."""
+        if self.launched is None or DBOS_TURNS.waiting or monotonic() - self._used_at > _RESTS_AFTER_S:
+            self.close()
 
-    def _ready(self) -> Lanes:
-        self._used_at = monotonic()
+    def close(self) -> None:
+        """Stop it, and let the next dialer have it."""
+        self._waits_since = None
+        launched, self.launched = self.launched, None
+        try:
+            if launched is not None:
+                launched.close()
+        finally:
+            DBOS_TURNS.give_up(self._turn)
+
+    def _opened(self) -> Lanes:
         if self.launched is None:
-            self.launched = self._launch()
+            raise RuntimeError("lanes are asked for before they are ready")
         return self.launched

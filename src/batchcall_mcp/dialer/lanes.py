@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
@@ -34,7 +33,6 @@ _CLOSING_POLL_S: Final = 0.01
 _OPEN_CONNECTIONS: Final = 10
 
 RunLane: TypeAlias = Callable[[str], Awaitable[None]]
-_taken: Final = threading.Lock()
 _run_lane: RunLane | None = None
 
 
@@ -45,7 +43,9 @@ async def _lane(batch_call_id: str) -> None:
 
 
 class Lanes:
-    """DBOS, launched. There is one in a process, because DBOS is one for a process. Blocks; for worker threads.
+    """DBOS, launched. Blocks; for worker threads.
+
+    There is one in a process at a time, because DBOS is one for a process: whoever makes it has the turn (`turns`).
 
     Args:
         store: the dialer's database, in which DBOS keeps its own tables too.
@@ -57,8 +57,6 @@ class Lanes:
 
     def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
         global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so that what they belong to is the module's
-        if not _taken.acquire(blocking=False):
-            raise RuntimeError("another dialer of this process runs its engine already")
         try:
             # DBOS tells each step of its own start on stderr.
             logging.getLogger("dbos").setLevel(logging.CRITICAL)
@@ -92,7 +90,6 @@ class Lanes:
         except BaseException:
             DBOS.destroy()
             _run_lane = None
-            _taken.release()
             raise
 
     def open(self, wanted: Mapping[str, int]) -> None:
@@ -175,4 +172,3 @@ class Lanes:
             DBOS.destroy()
             self._client.destroy()
             _run_lane = None
-            _taken.release()

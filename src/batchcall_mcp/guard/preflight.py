@@ -108,6 +108,8 @@ class Limits:
 class Surroundings:
     """What was found out beside the request itself, for the preflight to judge. A default: not asked, nothing found."""
 
+    listed_variables: Sequence[str] | None = None
+    """That every task of this very list had when it was sent from here; None: not known here."""
     variables: tuple[str, ...] | None = None
     """That the agent needs; None: the backend does not tell."""
     agent: Agent | None = None
@@ -314,7 +316,9 @@ def _list_concerns(
         yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
     if capabilities.dynamic_variables:
         told = request.tasks is not None or current is None or capabilities.returns_variables
-        yield from numbers.variables_concern(tasks, surroundings.variables, told=told)
+        yield from numbers.variables_concern(
+            tasks, surroundings.variables, known=None if told else surroundings.listed_variables or ()
+        )
     yield from numbers.from_number_concern(tasks, request.from_number or (current.from_number if current else None))
     yield from numbers.repeated_concern(tasks)
     yield from numbers.unreadable_concern(tasks)

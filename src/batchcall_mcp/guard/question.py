@@ -13,7 +13,7 @@ from batchcall_mcp.guard.people import without_numbers, written
 from batchcall_mcp.guard.preflight import NO_COUNTRY, Preflight
 from batchcall_mcp.guard.time_words import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest
-from batchcall_mcp.recipients import country_name
+from batchcall_mcp.recipients import LeftOutKind, country_name
 from batchcall_mcp.wording import in_quotes
 
 _LONGEST_NAME: Final = 60
@@ -39,7 +39,9 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
 
 def skipped_words(skipped: Mapping[str, int]) -> str:
     """`5 invalid, 4 duplicates, 3 do-not-call`."""
-    return ", ".join(_reason(kind, count) for kind, count in skipped.items())
+    order = {str(kind): place for place, kind in enumerate(LeftOutKind)}
+    kinds = sorted(skipped, key=lambda kind: order.get(kind, len(order)))
+    return ", ".join(_reason(kind, skipped[kind]) for kind in kinds)
 
 
 def _first(preflight: Preflight) -> Iterable[str]:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 LINGERS_S: Final = 30.0
 """How long the pages stay after the last answer: a second tab should find out that the question is answered."""
-_LOOKS_EVERY_S: Final = 0.25
+LOOKS_EVERY_S: Final = 0.25
 _WATCHES_EVERY_S: Final = 1.0
 _MOST_PLACES: Final = 100
 _KEEP_ALIVE_S: Final = 5
@@ -132,7 +132,7 @@ class ApprovalDesk:
             if anyio.current_time() >= until:
                 return False
             await report()
-            await anyio.sleep(_LOOKS_EVERY_S)
+            await anyio.sleep(LOOKS_EVERY_S)
 
     async def aclose(self) -> None:
         """Close every page."""

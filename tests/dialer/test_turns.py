@@ -1,0 +1,128 @@
+"""Several dialers in one process take turns: DBOS, which runs their lanes, is one for a process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+import pytest
+
+from batchcall_mcp.dialer import host, turns, workers
+from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from tests.dialer.conftest import Caller, Clock, client_of, emptied_postgresql, eventually, numbers
+
+Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Caller]]
+LONG = 0.001
+"""A simulated speed at which a call does not end within a test."""
+
+
+@pytest.fixture
+def open_caller(tmp_path: Path, clock: Clock) -> Open:
+    """Dialers of this process with a database each, unless one is given."""
+
+    @asynccontextmanager
+    async def make(name: str, **given: Any) -> AsyncIterator[Caller]:
+        options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02, **given}
+        home = tmp_path / name
+        dialer = EmbeddedDialer(home, **options)
+        await dialer.start()
+        assert dialer._host is not None
+        # A turn must come by a signal, not because somebody looks again and again.
+        dialer._host.engine._poll_seconds = 3600
+        try:
+            async with client_of(dialer.app, *dialer.credentials) as http:
+                yield Caller(dialer, http, clock, home)
+        finally:
+            await dialer.aclose()
+
+    return make
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The dialer's own lines that an operator sees."""
+    return [
+        one.getMessage()
+        for one in caplog.records
+        if one.name.startswith("batchcall_mcp") and one.levelno >= logging.WARNING
+    ]
+
+
+async def test_two_dialers_of_a_process_both_finish_and_the_one_that_waits_says_so_once(
+    open_caller: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_caller("one", simulated_speed=10.0) as one, open_caller("two") as two:
+        assert two.dialer._host is not None
+        two.dialer._host.engine._poll_seconds = 0.02  # asks for its turn again and again
+        first = await one.create(numbers(3), send_now=True)
+        await eventually(lambda: len(one.dialled()) == 3)
+        second = await two.create(numbers(3), send_now=True)
+        await two.until(second, lambda _data: bool(said(caplog)))
+        assert two.dialled() == [], "DBOS is the other one's while that dials"
+        await two.until_status(second, "completed")
+        assert (await one.get(first))["status"] == "completed"
+        assert (len(one.dialled()), len(two.dialled())) == (3, 3)
+    (line,) = said(caplog)
+    assert line == host.WAITS
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_dialer_that_rests_lets_go_at_once_for_one_that_waits(open_caller: Open) -> None:
+    """It keeps DBOS for half a minute only while nobody else of its process needs it."""
+    async with open_caller("one") as one, open_caller("two") as two:
+        await one.until_status(await one.create(numbers(1), send_now=True), "completed")
+        assert turns.DBOS_TURNS.taken
+        await two.until_status(await two.create(numbers(1), send_now=True), "completed")
+        await one.until_status(await one.create(numbers(1), send_now=True), "completed")
+
+
+async def test_the_next_one_takes_over_at_once_when_a_dialer_closes(open_caller: Open) -> None:
+    async with open_caller("two") as two:
+        async with open_caller("one", simulated_speed=LONG) as one:
+            await one.create(numbers(1), send_now=True)
+            await eventually(lambda: len(one.dialled()) == 1)
+            batch_call_id = await two.create(numbers(1), send_now=True)
+            await eventually(lambda: turns.DBOS_TURNS.waiting == 1)
+        await two.until_status(batch_call_id, "completed")
+
+
+async def test_a_dialer_that_waits_serves_and_stops_and_closes_without_waiting_for_its_turn(
+    open_caller: Open,
+) -> None:
+    async with open_caller("one", simulated_speed=LONG) as one:
+        await one.create(numbers(1), send_now=True)
+        await eventually(lambda: len(one.dialled()) == 1)
+        async with open_caller("two") as two:
+            batch_call_id = await two.create(numbers(1), send_now=True)
+            await eventually(lambda: turns.DBOS_TURNS.waiting == 1)
+            assert (await two.ask("POST", f"/batch-call/{batch_call_id}/cancel"))["status"] == "cancelled"
+            # Nothing is left that it would wait for.
+            await eventually(lambda: turns.DBOS_TURNS.waiting == 0)
+            await two.create(numbers(1), send_now=True)
+            await eventually(lambda: turns.DBOS_TURNS.waiting == 1)
+            with anyio.fail_after(20):  # the other one's call goes on for hours
+                await two.dialer.aclose()
+            assert turns.DBOS_TURNS.waiting == 0
+            assert two.dialled() == []
+
+
+async def test_a_dialer_that_waits_on_postgresql_lives_and_what_it_shares_is_dialled(
+    open_caller: Open,
+) -> None:
+    """Nobody takes it for dead, nor does it stand in the way of those that dial from the same database."""
+    url = emptied_postgresql()
+    async with (
+        open_caller("one", database=url, beat_seconds=0.1) as one,
+        open_caller("two", database=url, beat_seconds=0.1) as two,
+    ):
+        await one.until_status(await one.create(numbers(1), send_now=True), "completed")
+        store = two.dialer.store()
+        both = workers.listed(store)
+        assert len(both) == 2
+        batch_call_id = await two.create(numbers(40), send_now=True)
+        await two.until_status(batch_call_id, "completed")
+        assert workers.listed(store) == both
+        assert len({line["attempt_id"] for line in [*one.dialled(), *two.dialled()]}) == 41
