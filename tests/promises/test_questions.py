@@ -190,7 +190,7 @@ class TestARetry:
             await model.call("retry_batch_call", **batch, task_status=["voicemail"])
         assert "Call 2 people " in person.questions[-1]
         assert "voicemails are not" not in person.questions[-1]
-        assert '1 busy line is not called again (task_status=["busy"] calls it).' in person.questions[-1]
+        assert '1 busy line is not called again (task_status=["busy"] calls them).' in person.questions[-1]
 
     async def test_nobody_to_call_is_not_nobody_left(self, tmp_path: Path) -> None:
         async with ended(tmp_path) as (model, _, batch):

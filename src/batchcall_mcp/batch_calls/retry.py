@@ -26,7 +26,7 @@ from batchcall_mcp.guard.binding import fingerprint
 from batchcall_mcp.guard.sending import Delivered
 from batchcall_mcp.guard.time_words import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, ListQuery, TaskStatus
-from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients
+from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients, comparable
 
 DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
 _CHAIN_PAGES = 5
@@ -78,13 +78,13 @@ async def retry(
         LeftOut(
             line=position,
             kind=LeftOutKind.LATER_BATCH_CALL,
-            reason=called_later[task.to_number],
+            reason=called_later[comparable(task.to_number)],
             to_number=task.to_number,
         )
         for position, task in enumerate(wanted, 1)
-        if task.to_number in called_later
+        if comparable(task.to_number) in called_later
     ]
-    wanted = [task for task in wanted if task.to_number not in called_later]
+    wanted = [task for task in wanted if comparable(task.to_number) not in called_later]
     if not wanted:
         nobody = f"Nobody of {batch_call_id} is {_words(statuses)} any more."
         return Outcome(
@@ -123,9 +123,9 @@ async def _dial_again(
     key: _Key,
 ) -> Outcome:
     checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
-    dialled = {task.to_number for task in checked.tasks}
-    first_of = {task.to_number: task for task in reversed(wanted) if task.to_number in dialled}
-    ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(task.to_number) is task)
+    dialled = {comparable(task.to_number) for task in checked.tasks}
+    first_of = {number: task for task in reversed(wanted) if (number := comparable(task.to_number)) in dialled}
+    ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(comparable(task.to_number)) is task)
     if len(ids) < len(dialled):
         raise UnexpectedResponse(
             f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
@@ -156,7 +156,7 @@ async def _dial_again(
         batch_call=retried,
         preflight=found,
         left_out=left_out,
-        notes=notes,
+        notes=(*notes, *noted(sent.note)),
     )
 
 
@@ -265,7 +265,7 @@ def left_alone(current: BatchCall, statuses: frozenset[TaskStatus], capabilities
     for states, (number, one, many) in numbers.items():
         if number and statuses.isdisjoint(states):
             named = json.dumps([str(state) for state in states if state in capabilities.outcomes])
-            how = "" if named == "[]" else f" (task_status={named} calls {'it' if number == 1 else 'them'})"
+            how = "" if named == "[]" else f" (task_status={named} calls them)"
             found.append(f"{counted(number, one, many)} {'is' if number == 1 else 'are'} not called again{how}.")
     if counts.skipped and TaskStatus.SKIPPED not in statuses:
         people = counted(counts.skipped, "person was", "people were")
@@ -304,16 +304,16 @@ def _lost(relay: Relay, current: BatchCall) -> list[str]:
 
 
 def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
-    numbers = {task.to_number for task in wanted}
+    numbers = {comparable(task.to_number) for task in wanted}
     return replace(
         recipients,
-        tasks=tuple(task for task in recipients.tasks if task.to_number in numbers),
-        left_out=tuple(row for row in recipients.left_out if row.to_number in numbers),
+        tasks=tuple(task for task in recipients.tasks if comparable(task.to_number) in numbers),
+        left_out=tuple(row for row in recipients.left_out if row.to_number and comparable(row.to_number) in numbers),
     )
 
 
 async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Numbers that a later batch call of the same chain has reached or is about to call, and which one that is."""
+    """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which."""
     if Operation.LIST not in relay.backend.capabilities.operations:
         return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
     later: dict[str, str] = {}
@@ -323,7 +323,7 @@ async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str
                 if task.status in _BEING_CALLED:
                     waits = task.status is TaskStatus.PENDING
                     how = "waits to be called by" if waits else "called again since, by"
-                    later[task.to_number] = f"{how} {member.batch_call_id}"
+                    later[comparable(task.to_number)] = f"{how} {member.batch_call_id}"
     except BatchCallError as error:
         return later, (f"Later batch calls could not be read, so that they were not counted: {error.message}",)
     return later, ()
