@@ -16,6 +16,12 @@ def test_the_questions_in_the_documents_are_those_that_the_code_asks() -> None:
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == rendered().strip()
 
 
+def test_the_question_in_the_readme_is_one_of_them() -> None:
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    quoted = " ".join(line.removeprefix("> ") for line in readme.splitlines() if line.startswith("> "))
+    assert [scene.title for scene in SCENES if scene.question() in quoted] == [SCENES[1].title]
+
+
 def test_there_are_twenty_usual_and_unusual_ones() -> None:
     assert len(SCENES) == 20
     assert 0 < sum(scene.usual for scene in SCENES) < 20

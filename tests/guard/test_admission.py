@@ -189,7 +189,7 @@ async def test_where_the_client_cannot_ask_a_person_is_reached_outside_of_it_and
     assert isinstance(needed, PersonNeeded)
     (asked,) = person.reached
     assert (needed.question, needed.reach) == (asked.shown.question, "terminal")
-    assert asked.shown.people == 1
+    assert asked.shown.word == "1"
     assert asked.shown.samples == ("+14…101",)
 
     for code in (None, "AAAAAAAA", asked.approval_id, asked.short_id):  # the same question goes on waiting
@@ -291,6 +291,7 @@ async def test_what_loses_results_is_asked_about_although_nothing_dials(ledger: 
     needed = await Desk(ledger).admit(deletion, person)
     assert isinstance(needed, PersonNeeded)
     assert needed.question == "Delete bc_1?"
+    assert person.reached[0].shown.word == "delete"
     simulated = replace(deletion, preflight=replace(deletion.preflight, simulated=True))
     assert isinstance(await Desk(ledger).admit(simulated, Person(NOBODY)), CodeNeeded)
     with pytest.raises(NotConfirmed, match="Delete bc_1"):

@@ -22,7 +22,7 @@ from tests.vendors.serving import listening
 QUESTION = "Call 188 people (170 United States, 18 United Kingdom) now. First: Tara B., +44…106. You can stop it."
 SHOWN = Shown(
     question=QUESTION,
-    people=188,
+    word="188",
     samples=("Tara B., +44…106", "Bob <script>alert(1)</script>, +14…111", "+14…112"),
     skipped=("5 invalid", "4 duplicate"),
     concerns=("It is past 21:00 for 3 people.",),

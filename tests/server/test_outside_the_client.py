@@ -195,6 +195,19 @@ async def test_without_a_browser_or_without_the_page_the_call_ends_at_once_and_n
     assert browser.opened == []
 
 
+async def test_a_browser_that_fails_once_closes_no_page_of_another_question(tmp_path: Path, impatient: None) -> None:
+    browser = Browser()
+    async with scene("auto", tmp_path, browser) as on:
+        launches = [await draft(on.model, PEOPLE[:count]) for count in (1, 2, 3)]
+        for launch, works in zip(launches, (True, False, True), strict=True):
+            browser.works = works
+            await on.result("start_batch_call", **launch)
+        assert [await presses(address, "approve") for address in browser.opened] == ["Approved", "Approved"]
+        assert (await on.result("start_batch_call", **launches[0]))["result"] == "started"
+        assert (await on.result("start_batch_call", **launches[1]))["result"] == "waiting_for_person"
+    assert on.vendor.dialled == PEOPLE[:1]
+
+
 async def test_a_list_that_changes_while_the_person_reads_is_asked_about_again(tmp_path: Path) -> None:
     browser, others = Browser(), [{"to_number": one} for one in PEOPLE[:1]]
     async with scene("auto", tmp_path, browser) as on:
@@ -288,6 +301,10 @@ async def test_two_equal_calls_at_once_open_one_page_and_launch_once(tmp_path: P
         async def start() -> None:
             results.append(await on.result("start_batch_call", **launch))
 
+        async def slowly(_address: str) -> None:
+            await anyio.sleep(0.3)  # a browser takes its time, in which the other call comes
+
+        browser.then = slowly
         async with anyio.create_task_group() as group:
             group.start_soon(start)
             group.start_soon(start)
@@ -295,7 +312,7 @@ async def test_two_equal_calls_at_once_open_one_page_and_launch_once(tmp_path: P
                 while not browser.opened:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             await presses(browser.opened[0], "approve")
-    assert len(set(browser.opened)) == 1
+    assert len(browser.opened) == 1
     assert sorted(one.get("replayed", False) for one in results) == [False, True]
     assert on.vendor.dialled == PEOPLE
 

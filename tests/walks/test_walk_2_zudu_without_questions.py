@@ -1,4 +1,7 @@
-"""Walk 2: the same job on Zudu, with a client that cannot ask questions; a wrong zone, and "stop, wrong list!"."""
+"""Walk 2: the same job on Zudu, with a client that cannot ask questions; a wrong zone, and "stop, wrong list!".
+
+The operator chose codes (`BATCHCALL_CONFIRM=code`); by default a person would be asked outside the client.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ WINDOW = {"start": "09:00", "end": "17:00", "timezone": "America/New_York"}
 
 
 def account(url: str) -> dict[str, Any]:
-    return {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    return {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET, "confirm": "code"}
 
 
 @every_era
@@ -93,7 +96,9 @@ async def test_a_code_confirms_with_only_the_required_arguments_and_a_scheduled_
         assert "3 people" in asked["summary"]
         assert "Cannot be stopped once started." in asked["summary"]
         assert "Until it starts you can cancel it." in asked["summary"]
-        assert "trigger_timestamp" in asked["next"]
+        assert "the same batch_call_id and trigger_timestamp and the confirmation_code" in asked["notes"][0]
+        assert "next" not in asked
+        assert asked["confirmation_code"] not in asked["summary"] + asked["notes"][0]
         assert len(vendor.writes) == 1
         begun = await model.call(
             "start_batch_call",
@@ -206,7 +211,7 @@ async def test_the_same_on_a_backend_whose_create_can_dial(era: Era) -> None:
     people = [{"to_number": one, "name": f"P{at}"} for at, one in enumerate(PEOPLE)]
     async with (
         vendor.served() as url,
-        playing(era, None, backend="magpipe", url=url, api_key=magpipe.KEY) as model,
+        playing(era, None, backend="magpipe", url=url, api_key=magpipe.KEY, confirm="code") as model,
     ):
         at = tomorrow_at(10)
         asked = await model.call("create_batch_call", from_number=FROM, tasks=people, trigger_timestamp=at.isoformat())

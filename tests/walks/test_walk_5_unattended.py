@@ -71,17 +71,12 @@ async def test_person_mode_never_gives_the_model_a_code(era: Era, tmp_path: Path
     async with playing(era, data_dir=tmp_path, confirm="person") as model:
         name = await draft(model)
         # F32: a mode in which only a person's answer counts.
-        text = await model.refused("start_batch_call", "not_confirmed", batch_call_id=name, trigger_timestamp="now")
-        assert "BATCHCALL_CONFIRM=person" in text
-        assert "4 people" in text
-        guessed = await model.refused(
-            "start_batch_call",
-            "not_confirmed",
-            batch_call_id=name,
-            trigger_timestamp="now",
-            confirmation_code="ABCDEFGH",
-        )
-        assert "Nothing was sent" in guessed
+        for guessed in ({}, {"confirmation_code": "ABCDEFGH"}):
+            waiting = await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now", **guessed)
+            assert waiting["result"] == "waiting_for_person"
+            assert "4 people" in waiting["summary"]
+            assert "`batchcall-mcp approve` in a terminal" in waiting["notes"][0]
+            assert "confirmation_code" not in waiting
     assert dials(tmp_path) == Counter()
 
 

@@ -265,7 +265,7 @@ def left_alone(current: BatchCall, statuses: frozenset[TaskStatus], capabilities
     for states, (number, one, many) in numbers.items():
         if number and statuses.isdisjoint(states):
             named = json.dumps([str(state) for state in states if state in capabilities.outcomes])
-            how = "" if named == "[]" else f" (task_status={named} calls {'it' if number == 1 else 'them'})"
+            how = "" if named == "[]" else f" (task_status={named} calls them)"
             found.append(f"{counted(number, one, many)} {'is' if number == 1 else 'are'} not called again{how}.")
     if counts.skipped and TaskStatus.SKIPPED not in statuses:
         people = counted(counts.skipped, "person was", "people were")

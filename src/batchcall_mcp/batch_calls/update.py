@@ -82,7 +82,7 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     sent = await write.send(lambda ticket: relay.backend.update(current, write.request, ticket.backend_key))
     updated = sent.batch_call
     changed = _changed(given, current, updated, replaced)
-    told = _summary(request, current, updated, replaced)
+    told = _summary(write.request, current, updated, replaced)
     return Outcome(
         result="updated",
         summary=told + (left_out_words(recipients) if recipients else ""),

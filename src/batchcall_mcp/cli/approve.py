@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from batchcall_mcp.cli.environment import load_settings
-from batchcall_mcp.guard.approval import typed_number
+from batchcall_mcp.guard.approval import meaning_of
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.wording import shortened
 
@@ -92,13 +92,15 @@ def _answer(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
             click.echo(f"{title}: " + "; ".join(shortened(line, _LONGEST_LINE) for line in lines))
     for line in shown.concerns[:_MOST_LINES]:
         click.echo(f"- {shortened(line, _LONGEST_LINE)}")
-    wanted = "the word unknown" if shown.people is None else "the number of people who would be called"
+    wanted = "the number of people who would be called" if shown.word.isdecimal() else f"the word {shown.word}"
     typed = click.prompt(
         f"To approve exactly this, once, type {wanted}. To decline: no", default="", show_default=False
     )
-    meant = typed_number(typed, shown.people)
+    meant = meaning_of(typed, shown.word)
     if meant == "neither":
-        click.echo("That is neither the number nor no: nothing was approved or declined, and the question still waits.")
+        click.echo(
+            "That is neither what approves nor no: nothing was approved or declined, and the question still waits."
+        )
         raise SystemExit(1)
     yes = meant == "approve"
     counted = approvals.approve(chosen.approval_id) if yes else approvals.decline(chosen.approval_id)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from batchcall_mcp.dialer.outbox import Event
+from batchcall_mcp.dialer.records import HeldBy
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.wire import FilterCriteria, RetryConfigIn, RetryRuleIn, SortBy, SortOrder
 from batchcall_mcp.model import TaskStatus
@@ -87,6 +88,20 @@ class BatchCall(_Closed):
     retry_rules: list[RetryRuleIn] | None
     retry_of: str | None
     carrier: str
+
+
+class HeldBack(_Closed):
+    """Pending tasks that would not be dialled now: how many, and the moment before which none of them is."""
+
+    reason: HeldBy
+    calls: Annotated[int, Field(ge=1)]
+    until: Milliseconds
+
+
+class BatchCallRead(BatchCall):
+    """A batch call as it is read by its id; `held_back` has one entry for each reason."""
+
+    held_back: list[HeldBack]
 
 
 class Executed(BatchCall):

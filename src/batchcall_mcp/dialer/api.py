@@ -19,6 +19,7 @@ from batchcall_mcp.dialer.answers import (
     Appended,
     Attempts,
     BatchCall,
+    BatchCallRead,
     BatchCalls,
     Executed,
     FilteredBatchCalls,
@@ -28,6 +29,7 @@ from batchcall_mcp.dialer.answers import (
 from batchcall_mcp.dialer.limiter import Limiter
 from batchcall_mcp.dialer.metrics import CONTENT_TYPE as METRICS_TYPE
 from batchcall_mcp.dialer.openapi import (
+    CHANGED,
     CREATED,
     FILTERED,
     FOUND,
@@ -41,6 +43,7 @@ from batchcall_mcp.dialer.openapi import (
     takes,
 )
 from batchcall_mcp.dialer.operations import Operations, created_after
+from batchcall_mcp.dialer.preconditions import IfMatch
 from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import WriteRequest
@@ -149,6 +152,22 @@ def _asked(
 
 
 Write: TypeAlias = Annotated[_Asked, Depends(_asked)]
+
+
+def _if_match(
+    request: Request,
+    _documented: Annotated[
+        str | None,
+        Header(
+            alias="If-Match", description="the write takes effect only while the batch call has this ETag, else 412"
+        ),
+    ] = None,
+) -> IfMatch | None:
+    """The condition, of which FastAPI would give one line only."""
+    return IfMatch.of(request.headers.getlist("if-match"))
+
+
+Condition: TypeAlias = Annotated[IfMatch | None, Depends(_if_match)]
 _router = APIRouter()
 
 
@@ -202,24 +221,24 @@ def list_batch_calls_filtered(operations: Ops, organization_id: Caller, received
     return envelope.success(operations.find_filtered(organization_id, received.read()))
 
 
-@_router.get("/batch-call/{batch_call_id}", **answers(BatchCall, *READ))
+@_router.get("/batch-call/{batch_call_id}", **answers(BatchCallRead, *READ))
 def get_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> JSONResponse:
     return envelope.success(operations.get(organization_id, batch_call_id))
 
 
-@_router.put("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *WRITTEN))
-def update_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.replace(asked.write, batch_call_id, asked.file))
+@_router.put("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CHANGED))
+def update_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.replace(asked.write, batch_call_id, asked.file, if_match))
 
 
-@_router.patch("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallPatch), **answers(BatchCall, *WRITTEN))
-def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.patch(asked.write, batch_call_id, asked.file))
+@_router.patch("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallPatch), **answers(BatchCall, *CHANGED))
+def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.patch(asked.write, batch_call_id, asked.file, if_match))
 
 
-@_router.delete("/batch-call/{batch_call_id}", **answers(None, *WRITTEN))
-def delete_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.delete(asked.write, batch_call_id))
+@_router.delete("/batch-call/{batch_call_id}", **answers(None, *CHANGED))
+def delete_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.delete(asked.write, batch_call_id, if_match))
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks", **answers(Tasks, *LISTED))
@@ -244,9 +263,9 @@ def list_tasks(
     )
 
 
-@_router.post("/batch-call/{batch_call_id}/tasks", openapi_extra=takes(AppendBody), **answers(Appended, *WRITTEN))
-def append_tasks(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.append(asked.write, batch_call_id, asked.file))
+@_router.post("/batch-call/{batch_call_id}/tasks", openapi_extra=takes(AppendBody), **answers(Appended, *CHANGED))
+def append_tasks(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.append(asked.write, batch_call_id, asked.file, if_match))
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(Attempts, *READ))
@@ -262,14 +281,14 @@ def export_batch_call(operations: Ops, organization_id: Caller, batch_call_id: s
     return StreamingResponse(pieces, media_type="text/csv", headers=named)
 
 
-@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=takes(RetryBody), **answers(Retried, *WRITTEN))
-def retry_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.retry(asked.write, batch_call_id, asked.body))
+@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=takes(RetryBody), **answers(Retried, *CHANGED))
+def retry_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.retry(asked.write, batch_call_id, asked.body, if_match))
 
 
-@_router.post("/batch-call/{batch_call_id}/execute", **answers(Executed, *WRITTEN))
-def execute_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.move(asked.write, batch_call_id, Action.EXECUTE))
+@_router.post("/batch-call/{batch_call_id}/execute", **answers(Executed, *CHANGED))
+def execute_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.move(asked.write, batch_call_id, Action.EXECUTE, if_match))
 
 
 @_router.post("/batch-call/{batch_call_id}/pause", **answers(BatchCall, *WRITTEN))
@@ -277,9 +296,9 @@ def pause_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONR
     return envelope.success(operations.move(asked.write, batch_call_id, Action.PAUSE))
 
 
-@_router.post("/batch-call/{batch_call_id}/resume", **answers(BatchCall, *WRITTEN))
-def resume_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return envelope.success(operations.move(asked.write, batch_call_id, Action.RESUME))
+@_router.post("/batch-call/{batch_call_id}/resume", **answers(BatchCall, *CHANGED))
+def resume_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return envelope.success(operations.move(asked.write, batch_call_id, Action.RESUME, if_match))
 
 
 @_router.post("/batch-call/{batch_call_id}/cancel", **answers(BatchCall, *WRITTEN))

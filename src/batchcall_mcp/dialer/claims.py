@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from batchcall_mcp import calling_hours
 from batchcall_mcp.dialer import outbox, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp.dialer.records import BatchCallRecord, HeldBy, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, chunks
 from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, tasks
@@ -34,6 +34,7 @@ _MAY_EXPIRE: Final = frozenset({State.SENT, State.PAUSED})
 class _PutOff:
     until: datetime
     reason: str
+    held_by: HeldBy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,11 @@ class _Gate:
         if closed:
             return closed
         if to_number in self.elsewhere:
-            return _PutOff(self._now + _MOMENT, ELSEWHERE)
+            return _PutOff(self._now + _MOMENT, ELSEWHERE, None)
         until = rules.capped_until(self.dialled.get(to_number, ()), self._now, self._cap)
         if until:
-            return _PutOff(until, f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}")
+            reason = f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}"
+            return _PutOff(until, reason, "daily_cap")
         return None
 
     def _closed(self, zones: tuple[str, ...]) -> _PutOff | _LeftOut | None:
@@ -90,7 +92,8 @@ class _Gate:
         opens = calling_hours.next_open(self._window, zones, self._now)
         if opens is None:
             return _LeftOut(TaskStatus.EXPIRED, NEVER_OPEN)
-        return _PutOff(opens, f"outside calling hours; next attempt not before {_iso(opens)}")
+        reason = f"outside calling hours; next attempt not before {_iso(opens)}"
+        return _PutOff(opens, reason, "calling_hours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ def expire(tx: sa.Connection, record: BatchCallRecord, now: int) -> None:
             .values(
                 status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.EXPIRED),
                 due_at=None,
+                held_by=None,
                 error_message=EXPIRED,
                 completed_at=now,
             )
@@ -220,8 +224,8 @@ def _decide(
         if verdict is None and held is not None and row.to_number not in held:
             break  # those before were put off; it is its turn in the next transaction
         match verdict:
-            case _PutOff(until, reason):
-                put_off.append({"id": row.task_id, "due": to_ms(until), "why": reason})
+            case _PutOff(until, reason, held_by):
+                put_off.append({"id": row.task_id, "due": to_ms(until), "why": reason, "held": held_by})
             case _LeftOut(status, reason):
                 # Who was dialled before keeps the outcome of that dial.
                 ending = row.last_outcome or status
@@ -280,7 +284,11 @@ def _iso(moment: datetime) -> str:
 
 
 _WAITING = (tasks.c.task_id == sa.bindparam("id")) & (tasks.c.status == TaskStatus.PENDING)
-_PUT_OFF = tasks.update().where(_WAITING).values(due_at=sa.bindparam("due"), error_message=sa.bindparam("why"))
+_PUT_OFF = (
+    tasks.update()
+    .where(_WAITING)
+    .values(due_at=sa.bindparam("due"), error_message=sa.bindparam("why"), held_by=sa.bindparam("held"))
+)
 _LEFT_OUT = (
     tasks.update()
     .where(_WAITING)
@@ -288,6 +296,7 @@ _LEFT_OUT = (
         status=sa.bindparam("how"),
         error_message=sa.bindparam("why"),
         due_at=None,
+        held_by=None,
         completed_at=sa.bindparam("at"),
     )
 )
@@ -300,6 +309,7 @@ _STARTED = (
         call_id=sa.bindparam("call"),
         attempted_at=sa.bindparam("at"),
         due_at=None,
+        held_by=None,
         error_message=None,
     )
 )

@@ -20,7 +20,7 @@ from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.dialer.tables import REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.dialer.tables import workers as workers_table
 from batchcall_mcp.model import TaskStatus
 
@@ -143,7 +143,7 @@ class Dispatch:
             refused = [attempt for attempt in allowed if not dial(attempt)]
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
-            outcomes.withdraw(tx, refused, to_ms(now), due_at=to_ms(now + CARRIER_RESTS))
+            outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
     def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
         """Take back whatever this worker has started but for these: a claim whose answer was lost.
@@ -196,7 +196,8 @@ class Dispatch:
                     & (batch_calls.c.status == State.SCHEDULED)
                     & (batch_calls.c.scheduled_at <= at)
                 )
-                start = batch_calls.update().where(arrived).values(status=State.SENT, started_at=at, updated_at=at)
+                values = {"status": State.SENT, "started_at": at, "updated_at": at}
+                start = batch_calls.update().where(arrived).values({**values, **REVISED})
                 begun = list(tx.execute(start.returning(batch_calls.c.batch_call_id)).scalars())
                 outbox.batch_call_events(tx, [(key, "batch_call.started") for key in begun], at)
             for record in records.values():

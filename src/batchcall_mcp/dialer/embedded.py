@@ -105,7 +105,7 @@ class EmbeddedDialer:
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
         self._away = False
-        operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), self._written)
+        operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
         face = Face(operations, self.verify, self._engine_state, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
         webhook_api.install(self.app, WebhookOperations(self.store, self._webhook_addresses))

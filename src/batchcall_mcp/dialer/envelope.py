@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from batchcall_mcp.dialer.openapi import allowed
 from batchcall_mcp.dialer.operations import Answer
+from batchcall_mcp.dialer.preconditions import PreconditionFailed
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BatchCallError,
@@ -37,6 +38,7 @@ _IN_MEMORY: Final = 1024 * 1024
 _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
     AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,  # before what it is one of
     IllegalTransition: HTTPStatus.CONFLICT,
     QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -47,7 +49,9 @@ _CODES: Final = {404: NotFound.code, 405: "method_not_allowed", 422: InvalidInpu
 
 def success(answer: Answer) -> JSONResponse:
     """The envelope of an answer."""
-    headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
+    headers = {"Idempotency-Replayed": "true"} if answer.replayed else {}
+    if answer.etag is not None:
+        headers["ETag"] = answer.etag
     content: dict[str, Any] = {"message": answer.message, "status": "success", "error": None, "data": answer.data}
     if answer.replayed:
         content["replayed"] = True

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from batchcall_mcp.dialer.answers import ErrorEnvelope, Success
+from batchcall_mcp.dialer.answers import BatchCall, ErrorEnvelope, Success
 from batchcall_mcp.dialer.webhooks import WebhookBody
 from batchcall_mcp.dialer.wire import AppendBody, BatchCallBody, BatchCallPatch, ListBody, RetryBody
 
@@ -27,6 +27,8 @@ _KEYS: Final[list[dict[str, list[str]]]] = [{"ApiKey": [], "ApiSecret": []}]
 READ: Final = (401, 404)
 LISTED: Final = (401, 404, 422)
 WRITTEN: Final = (401, 404, 409, 413, 422)
+CHANGED: Final = (401, 404, 409, 412, 413, 422)
+"""A write that takes If-Match."""
 CREATED: Final = (401, 409, 413, 422)
 FILTERED: Final = (401, 413, 422)
 FOUND: Final = (401, 422)
@@ -41,10 +43,15 @@ def takes(body: type[BaseModel]) -> dict[str, Any]:
 def answers(data: Any, *errors: int) -> dict[str, Any]:
     """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors."""
     success: Any = Success[data]
-    replay = {"Idempotency-Replayed": {"description": "true: a recorded answer", "schema": {"type": "string"}}}
+    headers: dict[str, Any] = {}
+    if isinstance(data, type) and issubclass(data, BatchCall):
+        tag = "another one after each change of status, list or settings; the same after a dial"
+        headers["ETag"] = {"description": tag, "schema": {"type": "string"}}
+    if 409 in errors:  # noqa: PLR2004 - HTTP; a write
+        headers["Idempotency-Replayed"] = {"description": "true: a recorded answer", "schema": {"type": "string"}}
     return {
         "response_model": success,
-        "responses": {200: {"headers": replay} if 409 in errors else {}, **problems(*errors)},  # noqa: PLR2004  # a write
+        "responses": {200: {"headers": headers} if headers else {}, **problems(*errors)},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC
 from itertools import chain
 from typing import IO, Any, Final
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from batchcall_mcp.dialer import export, metrics, queries, rules, translation, writes
 from batchcall_mcp.dialer.bodies import BodyReader
 from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.preconditions import IfMatch
 from batchcall_mcp.dialer.queries import BatchCallQuery
 from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, to_ms
 from batchcall_mcp.dialer.rules import Action, State
@@ -42,11 +43,15 @@ _LIST: Final = TypeAdapter(ListBody)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A message and data for the envelope; `replayed` says that an Idempotency-Key gave a recorded one."""
+    """A message and data for the envelope; `replayed` says that an Idempotency-Key gave a recorded one.
+
+    `etag` is the batch call's as it is in `data`.
+    """
 
     message: str
     data: Mapping[str, Any] | None
     replayed: bool = False
+    etag: str | None = None
 
 
 class Operations:
@@ -56,6 +61,7 @@ class Operations:
         open_store: gives the open database.
         carrier: what will dial.
         default_window: for a batch call that gives no hours.
+        daily_cap: most attempts at a number in 24 hours.
         written: called after every write, so that the engine looks for work.
     """
 
@@ -64,11 +70,13 @@ class Operations:
         open_store: Callable[[], Store],
         carrier: Carrier,
         default_window: CallingWindow,
+        daily_cap: int,
         written: Callable[[], None],
     ) -> None:
         self._open_store = open_store
         self._carrier = carrier
         self._default_window = default_window
+        self._daily_cap = daily_cap
         self._written = written
 
     def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
@@ -84,14 +92,14 @@ class Operations:
 
             return self._run(write, effect)
 
-    def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes]) -> Answer:
+    def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
         """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
         with BodyReader() as reader:
             read = reader.read(_CREATE, body)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
-                before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+                before = _before(tx, write, batch_call_id, if_match)
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
                 tasks = read.tasks(read.asked.from_number)
@@ -100,7 +108,7 @@ class Operations:
 
             return self._run(write, effect)
 
-    def patch(self, write: WriteRequest, batch_call_id: str, body: IO[bytes]) -> Answer:
+    def patch(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
         """Change what is given. The name may change in any state, everything else only before the start."""
         with BodyReader() as reader:
             read = reader.read(_PATCH, body)
@@ -108,10 +116,10 @@ class Operations:
             columns = translation.columns(asked, default_window=None, default_concurrency=None)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
-                before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+                before = _before(tx, write, batch_call_id, if_match)
                 launch, times = translation.launch_columns(asked, before)
                 changes = columns | times
-                if read.task_count or changes.keys() - {"name"}:
+                if read.task_count or asked.skip_tasks or changes.keys() - {"name"}:
                     rules.transition(Action.EDIT, before.status)
                 if launch is not None:
                     rules.transition(_LAUNCHES[launch.state], before.status)
@@ -120,42 +128,44 @@ class Operations:
                     state, at = times.get("status", before.status), times.get("scheduled_at", before.scheduled_at)
                     rules.check_expiry(state, scheduled_at=at, expires_at=expires_at, now=self._now())
                 tasks = read.tasks(asked.from_number or before.from_number) if read.task_count else None
-                if tasks or changes:
+                if asked.skip_tasks:
+                    writes.skip(tx, before, asked.skip_tasks, self._now())
+                if tasks or changes or asked.skip_tasks:
                     before = writes.update(tx, before, changes, tasks, self._now())
                 return self._told(tx, "Batch call updated successfully", before)
 
             return self._run(write, effect)
 
-    def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes]) -> Answer:
+    def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
         """Add tasks after the last one, as long as it is not over."""
         with BodyReader() as reader:
             read = reader.read(_APPEND, body)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
-                before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+                before = _before(tx, write, batch_call_id, if_match)
                 tasks = read.tasks(before.from_number)
                 record = writes.append(tx, before, tasks, self._now())
                 return self._told(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
 
             return self._run(write, effect)
 
-    def move(self, write: WriteRequest, batch_call_id: str, action: Action) -> Answer:
-        """Execute, pause, resume or cancel."""
+    def move(self, write: WriteRequest, batch_call_id: str, action: Action, if_match: IfMatch | None = None) -> Answer:
+        """Execute, pause, resume or cancel. The two that stop calls have no condition: a stop is never held up."""
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+            before = _before(tx, write, batch_call_id, if_match)
             record = writes.move(tx, before, action, self._now())
             extra = {"execution_started_at": translation.iso(record.started_at)} if action is Action.EXECUTE else {}
             return self._told(tx, _DONE[action], record, extra)
 
         return self._run(write, effect)
 
-    def retry(self, write: WriteRequest, batch_call_id: str, body: bytes) -> Answer:
+    def retry(self, write: WriteRequest, batch_call_id: str, body: bytes, if_match: IfMatch | None) -> Answer:
         """Dial exactly the named finished tasks again, in place."""
         asked = translation.parse(_RETRY, body)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            before = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+            before = _before(tx, write, batch_call_id, if_match)
             record, retried = writes.retry(
                 tx,
                 before,
@@ -168,21 +178,24 @@ class Operations:
 
         return self._run(write, effect)
 
-    def delete(self, write: WriteRequest, batch_call_id: str) -> Answer:
+    def delete(self, write: WriteRequest, batch_call_id: str, if_match: IfMatch | None) -> Answer:
         """Remove it for good."""
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
-            writes.delete(tx, queries.get(tx, write.organization_id, batch_call_id, lock=True))
+            writes.delete(tx, _before(tx, write, batch_call_id, if_match))
             return {"message": "Batch call deleted successfully", "data": None}
 
         return self._run(write, effect)
 
     def get(self, organization_id: str, batch_call_id: str) -> Answer:
-        """One batch call."""
-        with self._open_store().reading() as tx:
+        """One batch call, and who of its tasks would not be dialled now."""
+        opened = self._open_store()
+        with opened.reading() as tx:
             record = queries.get(tx, organization_id, batch_call_id)
-            told = self._told(tx, "Batch call retrieved successfully", record)
-        return Answer(told["message"], told["data"])
+            held_back = queries.held_back(tx, record, opened.clock(), self._daily_cap)
+            extra = {"held_back": [asdict(one) for one in held_back]}
+            told = self._told(tx, "Batch call retrieved successfully", record, extra)
+        return Answer(told["message"], told["data"], etag=told["etag"])
 
     def find(self, organization_id: str, query: BatchCallQuery) -> Answer:
         """A page of batch calls."""
@@ -298,15 +311,27 @@ class Operations:
     ) -> dict[str, Any]:
         counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
         data = translation.batch_call_json(record, counts, self._carrier.name)
-        return {"message": message, "data": {**data, **(extra or {})}}
+        return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
     def _run(self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]]) -> Answer:
         answer, replayed = self._open_store().once(write, effect)
         self._written()
-        return Answer(answer["message"], answer["data"], replayed)
+        # What an older version recorded has no tag.
+        return Answer(answer["message"], answer["data"], replayed, answer.get("etag"))
 
     def _now(self) -> int:
         return self._open_store().now()
+
+
+def _before(tx: sa.Connection, write: WriteRequest, batch_call_id: str, if_match: IfMatch | None) -> BatchCallRecord:
+    """The batch call that a write is about, held still.
+
+    The condition is looked at here, after the Idempotency-Key: what has been carried out answers as it did.
+    """
+    record = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+    if if_match is not None:
+        if_match.check(record.etag)
+    return record
 
 
 def created_after(value: float | str | None) -> int | None:

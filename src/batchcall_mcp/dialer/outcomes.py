@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from batchcall_mcp import calling_hours
 from batchcall_mcp.dialer import outbox, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.records import BatchCallRecord, to_ms
+from batchcall_mcp.dialer.records import BatchCallRecord, HeldBy, to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, chunks
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.dialer.tables import REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
 
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
@@ -124,6 +124,7 @@ def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, ret
         "now_is": TaskStatus.PENDING if again else end.status,
         "outcome": end.status,
         "due": to_ms(again) if again else None,
+        "held": "retry" if again else None,
         "picked_up": row.answered or end.status in rules.ANSWERED,
         "why": end.error,
         "at": None if again else to_ms(now),
@@ -138,13 +139,21 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
     for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
         running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
         values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
-        done = batch_calls.update().where(running, ~unfinished).values(values).returning(batch_calls.c.batch_call_id)
-        completed = list(tx.execute(done).scalars())
+        done = batch_calls.update().where(running, ~unfinished).values({**values, **REVISED})
+        completed = list(tx.execute(done.returning(batch_calls.c.batch_call_id)).scalars())
         outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
 
 
-def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, due_at: int | None = None) -> None:
-    """Undo attempts that no carrier has dialled, as if they had never been started; due again at `due_at`, or now."""
+def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
+    """Undo attempts that no carrier has dialled, as if they had never been started; due now.
+
+    Args:
+        tx: the transaction.
+        withdrawn: the attempts.
+        now: the time.
+        held_until: the carrier took none of them: they are due again only then.
+    """
+    held: HeldBy | None = None if held_until is None else "carrier"
     cancelled = (
         sa.select(batch_calls.c.batch_call_id)
         .where(batch_calls.c.batch_call_id == tasks.c.batch_call_id, batch_calls.c.status == State.CANCELLED)
@@ -161,8 +170,9 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, due_a
             .values(
                 status=sa.case((cancelled, ended), else_=TaskStatus.PENDING),
                 due_at=sa.case(
-                    (cancelled, sa.null()), else_=at if due_at is None else sa.literal(due_at, sa.BigInteger)
+                    (cancelled, sa.null()), else_=at if held_until is None else sa.literal(held_until, sa.BigInteger)
                 ),
+                held_by=sa.case((cancelled, sa.null()), else_=sa.literal(held, sa.String)),
                 completed_at=sa.case((cancelled, at), else_=sa.null()),
                 attempts=attempt.n - 1,
                 call_id=f"{attempt.task_id}:{attempt.n - 1}" if attempt.n > 1 else None,
@@ -195,6 +205,7 @@ _TASK_ENDED = (
         status=sa.bindparam("now_is"),
         last_outcome=sa.bindparam("outcome"),
         due_at=sa.bindparam("due"),
+        held_by=sa.bindparam("held"),
         answered=sa.bindparam("picked_up"),
         error_message=sa.bindparam("why"),
         completed_at=sa.bindparam("at"),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.records import BatchCallRecord, TaskCounts, TaskRecord
+from batchcall_mcp.dialer.records import BatchCallRecord, HeldBack, TaskCounts, TaskRecord, to_ms
+from batchcall_mcp.dialer.rules import DAY, State
 from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
 from batchcall_mcp.dialer.wire import SortBy, SortOrder
 from batchcall_mcp.errors import NotFound
@@ -75,6 +77,55 @@ def counts(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, TaskCo
         )
         for batch_call_id, group in rows.items()
     }
+
+
+def held_back(tx: sa.Connection, record: BatchCallRecord, now: datetime, daily_cap: int) -> list[HeldBack]:
+    """Who of its pending tasks would not be dialled now, by reason.
+
+    While it dials: what its claims put off, and redials that wait. Before: the daily cap, from what the organisation
+    has dialled, as it is at the time at which it is to begin. What is over holds nobody.
+    """
+    if record.status in _BEFORE_IT_DIALS:
+        at = to_ms(now)
+        if record.status is State.SCHEDULED and record.scheduled_at is not None:
+            at = max(at, record.scheduled_at)
+        return _capped(tx, record, at, daily_cap)
+    held = (tasks.c.batch_call_id == record.batch_call_id) & tasks.c.held_by.is_not(None)
+    query = (
+        sa.select(tasks.c.held_by, sa.func.count().label("calls"), sa.func.min(tasks.c.due_at).label("until"))
+        .where(held, tasks.c.due_at > to_ms(now))
+        .group_by(tasks.c.held_by)
+        .order_by(tasks.c.held_by)
+    )
+    return [HeldBack(reason=row.held_by, calls=row.calls, until=row.until) for row in tx.execute(query)]
+
+
+_BEFORE_IT_DIALS = frozenset({State.DRAFT, State.SCHEDULED})
+
+
+def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int) -> list[HeldBack]:
+    """From the attempts to the tasks: whoever was dialled so often is usually nobody."""
+    day = DAY // timedelta(milliseconds=1)
+    recent = (
+        sa.select(
+            attempts.c.to_number,
+            attempts.c.started_at,
+            sa.func.row_number()
+            .over(partition_by=attempts.c.to_number, order_by=attempts.c.started_at.desc())
+            .label("nth"),
+        )
+        .where(attempts.c.organization_id == record.organization_id, attempts.c.started_at > at - day)
+        .subquery()
+    )
+    # As `rules.capped_until`: a day after the attempt that is the last one allowed.
+    capped = sa.select(recent.c.to_number, recent.c.started_at).where(recent.c.nth == daily_cap).subquery()
+    query = (
+        sa.select(sa.func.count().label("calls"), sa.func.min(capped.c.started_at).label("first"))
+        .select_from(tasks.join(capped, capped.c.to_number == tasks.c.to_number))
+        .where(tasks.c.batch_call_id == record.batch_call_id, tasks.c.status == TaskStatus.PENDING)
+    )
+    found = tx.execute(query).one()
+    return [HeldBack(reason="daily_cap", calls=found.calls, until=found.first + day)] if found.calls else []
 
 
 def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tuple[list[BatchCallRecord], int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
@@ -16,6 +17,9 @@ DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 """Days as the wire numbers them: 0 = Sunday."""
 
 Clock: TypeAlias = Callable[[], datetime]
+
+HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "retry", "carrier"]
+"""Why a pending task is not dialled before a later time: its hours, its day's attempts, its redial, a busy carrier."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -80,11 +84,21 @@ class BatchCallRecord:
     started_at: int | None
     completed_at: int | None
     last_sent_at: int | None
+    revision: int
 
     @classmethod
     def of(cls, row: sa.RowMapping) -> BatchCallRecord:
         """Read a row of `select(batch_calls)`."""
         return cls(**(dict(row) | {"status": State(row["status"])}))
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag, opaque: another one after each change of status, list or settings, and after no dial.
+
+        `updated_at` changes with the revision; with it, a tag from before an old back-up was restored is never met.
+        """
+        named = hashlib.sha256(f"{self.batch_call_id} {self.updated_at}".encode()).hexdigest()[:16]
+        return f'"{named}-{self.revision}"'
 
     def expires(self) -> datetime | None:
         """The moment from which nobody is dialled any more."""
@@ -137,6 +151,15 @@ class TaskRecord:
     due_at: int | None
     attempted_at: int | None
     completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """Pending tasks that would not be dialled now: `calls` of them, none before `until` (milliseconds)."""
+
+    reason: HeldBy
+    calls: int
+    until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -31,9 +34,14 @@ batch_calls = sa.Table(
     sa.Column("started_at", sa.BigInteger),
     sa.Column("completed_at", sa.BigInteger),
     sa.Column("last_sent_at", sa.BigInteger),
+    # One more with each change of its status, list or settings, and not with a dial: see `REVISED`.
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
     sa.Index("batch_calls_of_organization", "organization_id", "created_at"),
     sa.Index("batch_calls_by_status", "status"),
 )
+
+REVISED: Final[Mapping[str, Any]] = {"revision": batch_calls.c.revision + 1}
+"""Part of every update that changes what people decide by: status, list or settings. `test_etags` holds that."""
 
 tasks = sa.Table(
     "tasks",
@@ -53,6 +61,8 @@ tasks = sa.Table(
     sa.Column("answered", sa.Boolean, nullable=False),
     sa.Column("last_outcome", sa.String),
     sa.Column("due_at", sa.BigInteger),
+    # Why `due_at` is later than the moment at which it could be dialled (records.HeldBy); null where nothing holds it.
+    sa.Column("held_by", sa.String),
     sa.Column("call_id", sa.String),
     sa.Column("error_message", sa.String),
     sa.Column("created_at", sa.BigInteger, nullable=False),
@@ -61,6 +71,14 @@ tasks = sa.Table(
     sa.UniqueConstraint("batch_call_id", "position"),
     # Everything that is asked again and again is answered from this one without touching the rows.
     sa.Index("tasks_by_status", "batch_call_id", "status", "due_at", "position", "attempts", "answered"),
+    sa.Index(
+        "tasks_held",
+        "batch_call_id",
+        "held_by",
+        "due_at",
+        sqlite_where=sa.text("held_by IS NOT NULL"),
+        postgresql_where=sa.text("held_by IS NOT NULL"),
+    ),
 )
 
 attempts = sa.Table(

@@ -13,7 +13,7 @@ from batchcall_mcp.dialer.queries import get
 from batchcall_mcp.dialer.records import BatchCallRecord, NewTask, NewTasks
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import CHUNK, INSERTED_AT_ONCE, chunks
-from batchcall_mcp.dialer.tables import batch_calls, tasks
+from batchcall_mcp.dialer.tables import REVISED, batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
@@ -81,7 +81,7 @@ def update(
             raise InvalidInput("from_number: is also the to_number of a task. Nothing was changed.")
     if values.get("status") is State.SENT and before.started_at is None:
         values["started_at"] = now
-    tx.execute(batch_calls.update().where(mine).values(values))
+    tx.execute(batch_calls.update().where(mine).values({**values, **REVISED}))
     after = get(tx, before.organization_id, before.batch_call_id)
     if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
         _tell(tx, before, after, now)
@@ -105,6 +105,22 @@ _EVENTS: Final[Mapping[State, outbox.Event]] = {
 }
 
 
+def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequence[str]], now: int) -> None:
+    """End waiting tasks before they are dialled, each with its reason.
+
+    Raises:
+        InvalidInput: a task id that is not a waiting one of this batch call.
+    """
+    waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    for reason, ids in task_ids.items():
+        for chunk in chunks(dict.fromkeys(ids), CHUNK):
+            of_it = waiting & tasks.c.task_id.in_(chunk)
+            ended = {"status": TaskStatus.SKIPPED, "error_message": reason, "due_at": None, "completed_at": now}
+            if tx.execute(tasks.update().where(of_it).values(ended)).rowcount != len(chunk):
+                raise InvalidInput("skip_tasks: not all are waiting tasks of this batch call. Nothing was changed.")
+            outbox.task_events(tx, chunk, now)
+
+
 def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int) -> BatchCallRecord:
     """Put tasks after the last one; where it is running, they are due now.
 
@@ -113,7 +129,7 @@ def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now:
     """
     rules.transition(Action.APPEND, before.status)
     _insert_tasks(tx, before.batch_call_id, new_tasks, before.total_task_count, now)
-    values = {"total_task_count": before.total_task_count + len(new_tasks), "updated_at": now}
+    values = {"total_task_count": before.total_task_count + len(new_tasks), "updated_at": now, **REVISED}
     tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
     return get(tx, before.organization_id, before.batch_call_id)
 
@@ -168,7 +184,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
         state = State.SCHEDULED
     if state is before.status:
         return before
-    values: dict[str, Any] = {"status": state, "updated_at": now}
+    values: dict[str, Any] = {"status": state, "updated_at": now, **REVISED}
     if state is State.SENT and before.started_at is None:
         values["started_at"] = now
     if action is Action.CANCEL:
@@ -181,6 +197,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
             .values(
                 status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED),
                 due_at=None,
+                held_by=None,
                 error_message=None,
                 completed_at=now,
             )
@@ -210,7 +227,13 @@ def retry(
     """
     state = rules.transition(Action.RETRY, before.status)
     rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
-    again = {"status": TaskStatus.PENDING, "due_at": now, "error_message": None, "completed_at": None}
+    again = {
+        "status": TaskStatus.PENDING,
+        "due_at": now,
+        "held_by": None,
+        "error_message": None,
+        "completed_at": None,
+    }
     mine = tasks.c.batch_call_id == before.batch_call_id
     retried = 0
     for chunk in chunks(dict.fromkeys(task_ids), CHUNK):
@@ -229,7 +252,7 @@ def retry(
     if statuses:
         retried += tx.execute(tasks.update().where(mine, tasks.c.status.in_(statuses)).values(again)).rowcount
     if retried:
-        values = {"status": state, "updated_at": now, "completed_at": None}
+        values = {"status": state, "updated_at": now, "completed_at": None, **REVISED}
         tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
     after = get(tx, before.organization_id, before.batch_call_id)
     if after.status is not before.status:

@@ -344,11 +344,18 @@ def _bound(launch: Launch) -> Bound:
     )
 
 
+def _word(launch: Launch) -> str:
+    """What a person types to approve it: a habit would approve 60,000 calls as easily as 3."""
+    if isinstance(launch.dials, Never):
+        return str(launch.operation)
+    return "unknown" if launch.preflight.calls is None else str(launch.preflight.calls)
+
+
 def _shown(launch: Launch, asked: str) -> Shown:
     found = launch.preflight
     return Shown(
         question=asked,
-        people=found.calls,
+        word=_word(launch),
         samples=samples_of(launch.called),
         skipped=skipped_words(found.left_out),
         concerns=(*found.warnings, *found.notes),

@@ -23,10 +23,13 @@ another way, such as in the client."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a person reads of a launch before they answer. `people` None: the list could not be read."""
+    """What a person reads of a launch before they answer.
+
+    `word` is what they type at a terminal to approve it: the number of people who would be called.
+    """
 
     question: str
-    people: int | None
+    word: str
     samples: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     concerns: tuple[str, ...] = ()
@@ -39,7 +42,7 @@ class Shown:
     def read(cls, held: Mapping[str, Any]) -> Shown:
         """The reverse of `as_json`."""
         lists = {name: tuple(held[name]) for name in ("samples", "skipped", "concerns")}
-        return cls(question=held["question"], people=held["people"], **lists)
+        return cls(question=held["question"], word=held["word"], **lists)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +95,15 @@ def masked(number: str) -> str:
     return f"{number[:_SHOWN_DIGITS]}…{number[-_SHOWN_DIGITS:]}"
 
 
-def typed_number(line: str, people: int | None) -> Literal["approve", "decline", "neither"]:
-    """What a line means that a person typed: the number of people approves (unknown: the word `unknown`), no declines.
+def meaning_of(line: str, word: str) -> Literal["approve", "decline", "neither"]:
+    """What a line means that a person typed: the word (a number) approves, no declines.
 
     A typing mistake is neither: it approves nothing, and ends no question.
     """
     typed = line.strip().lower()
     if typed in {"", "n", "no"}:
         return "decline"
-    number = typed.replace(",", "").replace(" ", "")
-    wanted = "unknown" if people is None else str(people)
-    return "approve" if number == wanted else "neither"
+    return "approve" if typed.replace(",", "").replace(" ", "") == word else "neither"
 
 
 def skipped_words(left_out: Mapping[str, int]) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class ApprovalDesk:
         self._listener: _Listener | None = None
         self._watch: asyncio.Task[None] | None = None
         self._starting = anyio.Lock()
+        self._showing = anyio.Lock()
         self._opened: set[str] = set()
         self._lingers_s = LINGERS_S
 
@@ -94,15 +95,17 @@ class ApprovalDesk:
         """Open the page of a question in the person's browser, once; False if that is not possible here."""
         if not self.enabled:
             return False
-        if self.is_open(approval_id):
-            return True
-        if not await self._open_browser(await self.address(approval_id)):
-            self._places = {path: place for path, place in self._places.items() if place.approval_id != approval_id}
+        async with self._showing:
+            if self.is_open(approval_id):
+                return True
+            if await self._open_browser(await self.address(approval_id)):
+                self.was_opened(approval_id)
+                return True
+            for path in [path for path, place in self._places.items() if place.approval_id == approval_id]:
+                del self._places[path]
             if not self._places:
                 await self.aclose()
             return False
-        self.was_opened(approval_id)
-        return True
 
     async def address(self, approval_id: str) -> str:
         """Where the page of a question is. Whoever has it can answer: only for a browser, or an elicitation by URL."""

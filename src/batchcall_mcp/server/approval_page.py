@@ -154,7 +154,7 @@ def _of(approval: Approval | None, place: Place, now: datetime) -> HTMLResponse:
             f"<p>Open until {approval.expires_at:%H:%M:%S UTC}: {_minutes(left)} left when this page was loaded. "
             "An answer counts once, for exactly this.</p>"
         )
-        return _page(200, "May these calls be made?", told + form)
+        return _page(200, "Do you approve this?", told + form)
     title, words = _ENDS[approval.state]
     until = f"{approval.expires_at:%H:%M UTC}"
     return _page(200, title, f'<p role="status">{words.format(until=until)}</p>' + told)
@@ -163,7 +163,7 @@ def _of(approval: Approval | None, place: Place, now: datetime) -> HTMLResponse:
 _ENDS: Final = {
     "approved": (
         "Approved",
-        "The calls start when the assistant repeats its request, until {until} at the latest. You can close this page.",
+        "It goes ahead when the assistant's request goes on or comes again, until {until}. You can close this page.",
     ),
     "declined": ("Declined", "Nothing was sent. You can close this page."),
     "used": ("Answered: approved", "The launch was sent. This question cannot be answered again."),

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batchcall_mcp.guard.approval import Approval, Shown, masked, samples_of, short_name, typed_number
+from batchcall_mcp.guard.approval import Approval, Shown, masked, meaning_of, samples_of, short_name
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS
 from batchcall_mcp.guard.ledger.ledger import Ledger
@@ -16,7 +16,7 @@ from tests.guard.ledger.conftest import Clock
 
 SHOWN = Shown(
     question="Call 1 person?",
-    people=1,
+    word="1",
     samples=("Ann B., +14…123",),
     skipped=("1 invalid",),
     concerns=("It is late.",),
@@ -156,21 +156,22 @@ def test_people_are_shown_by_name_and_initial_and_the_ends_of_their_numbers() ->
 
 
 @pytest.mark.parametrize(
-    ("line", "people", "meant"),
+    ("line", "word", "meant"),
     [
-        ("188", 188, "approve"),
-        (" 1,880 ", 1880, "approve"),
-        ("unknown", None, "approve"),
-        ("", 188, "decline"),
-        ("no", 188, "decline"),
-        ("N", None, "decline"),
-        ("yes", 188, "neither"),
-        ("y", 1, "neither"),
-        ("189", 188, "neither"),
-        ("0188", 188, "neither"),
-        ("unknown", 188, "neither"),
-        ("None", None, "neither"),
+        ("188", "188", "approve"),
+        (" 1,880 ", "1880", "approve"),
+        ("unknown", "unknown", "approve"),
+        ("Delete", "delete", "approve"),
+        ("", "188", "decline"),
+        ("no", "188", "decline"),
+        ("N", "unknown", "decline"),
+        ("yes", "188", "neither"),
+        ("y", "1", "neither"),
+        ("189", "188", "neither"),
+        ("0188", "188", "neither"),
+        ("unknown", "188", "neither"),
+        ("0", "unknown", "neither"),
     ],
 )
-def test_only_the_number_of_people_approves(line: str, people: int | None, meant: str) -> None:
-    assert typed_number(line, people) == meant
+def test_only_the_number_of_people_approves(line: str, word: str, meant: str) -> None:
+    assert meaning_of(line, word) == meant
