@@ -9,7 +9,7 @@ WORKERS ?= 2
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
 
-test: $(VENV)/.installed-dev  ## everything that CI checks
+test: $(VENV)/.installed-dev $(VENV)/.chromium  ## everything that CI checks
 	$(MAKE) --no-print-directory check
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -n $(WORKERS)
@@ -34,6 +34,12 @@ benchmarks: $(VENV)/.installed-dev  ## figures beside a bare server and beside D
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+$(VENV)/.chromium: | $(VENV)/bin/python  ## the browser in which the approval page is tested
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	  || { echo "The tests need the browser Chromium as \`chromium\` in PATH (Debian: apt-get install chromium)."; exit 1; }
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,4 +15,5 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     for name in os.environ:
         if name.startswith("BATCHCALL_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("BATCHCALL_APPROVAL_PAGE", "off")  # no test opens a tab on a developer's screen by accident
     monkeypatch.setenv("BATCHCALL_DATA_DIR", str(tmp_path_factory.mktemp("data")))

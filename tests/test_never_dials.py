@@ -1,8 +1,8 @@
 """No phone rings by accident: every write tool, with every argument that can dial, without anybody's yes.
 
-Clients that give no yes: one that cannot ask questions (it gets a code, which nobody was shown yet), one whose person
-says no, one whose person dismisses the question. After each call the vendor has received no write, and has dialled
-nobody.
+Clients that give no yes: one that cannot ask questions (a person would have to answer elsewhere, or it gets a code that
+nobody was shown yet), one whose person says no, one whose person dismisses the question. After each call the vendor has
+received no write, and has dialled nobody.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRe
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
 from batchcall_mcp.server import asking
+from batchcall_mcp.settings import Confirm
 from tests.server.transports import ROOT, Way, connected
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
@@ -240,7 +241,15 @@ SCENES = {
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
 }
 """Where, what is tried there, and which tools must have asked: a table of mere refusals would prove nothing."""
-ROUNDS: tuple[tuple[Era, Person | None], ...] = (("auto", None), ("auto", Person("no")), ("legacy", Person("dismiss")))
+ROUNDS: tuple[tuple[Era, Person | None, Confirm], ...] = (
+    ("auto", None, "auto"),
+    ("auto", None, "code"),
+    ("auto", Person("no"), "auto"),
+    ("legacy", Person("dismiss"), "auto"),
+)
+
+
+WAITING = frozenset({"confirmation_required", "waiting_for_person"})
 
 
 @pytest.mark.parametrize("backend", SCENES)
@@ -250,8 +259,8 @@ async def test_without_a_yes_nothing_that_dials_is_sent(backend: str, tmp_path: 
         before = list(scene.dialled())
         states = await states_of(scene)
         sent = len(scene.writes()) if scene.writes else 0
-        for era, person in ROUNDS:
-            model = await stack.enter_async_context(playing(era, person, **scene.variables))
+        for era, person, confirm in ROUNDS:
+            model = await stack.enter_async_context(playing(era, person, **scene.variables | {"confirm": confirm}))
             asked: set[str] = set()
             for tool, arguments in calls_of(scene.ids):
                 told = f"{tool} {arguments} of {era}, {person and person.answer}"
@@ -277,9 +286,9 @@ async def refused_or_waiting(model: Model, tool: str, arguments: dict[str, Any],
         assert "Nothing was" in text or "Nothing changed" in text, f"{told}: {text}"
         return text.startswith("[not_confirmed]")
     assert result.structured_content is not None
-    harmless = {"confirmation_required", "nothing_to_do"}
-    assert result.structured_content["result"] in harmless or result.structured_content["replayed"], told
-    return bool(result.structured_content["result"] == "confirmation_required")
+    word = result.structured_content["result"]
+    assert word in {*WAITING, "nothing_to_do"} or result.structured_content["replayed"], told
+    return word in WAITING
 
 
 async def states_of(scene: Scene) -> dict[str, Any]:
@@ -321,11 +330,12 @@ LAUNCHING = {
     "retry_batch_call": set[str](),
 }
 """Every tool that can launch, and which arguments its calls always have here."""
-CLIENTS: dict[str, tuple[Era, Person | None]] = {
-    "cannot ask": ("auto", None),
-    "declines": ("auto", Person("no")),
-    "dismisses": ("legacy", Person("dismiss")),
-    "has a wrong code": ("auto", None),
+CLIENTS: dict[str, tuple[Era, Person | None, Confirm]] = {
+    "cannot ask": ("auto", None, "auto"),
+    "gets codes": ("auto", None, "code"),
+    "declines": ("auto", Person("no"), "auto"),
+    "dismisses": ("legacy", Person("dismiss"), "auto"),
+    "has a wrong code": ("auto", None, "code"),
 }
 
 
@@ -429,8 +439,8 @@ async def _tried(backend: str, chosen: list[Try], folder: Path, files: Path) -> 
         assert scene.writes is not None
         account = scene.variables | {"data_dir": folder, "files": files}
         models = {
-            name: await stack.enter_async_context(playing(era, person, **account))
-            for name, (era, person) in CLIENTS.items()
+            name: await stack.enter_async_context(playing(era, person, **account | {"confirm": confirm}))
+            for name, (era, person, confirm) in CLIENTS.items()
         }
         mute = models["cannot ask"]
         ids = [scene.ids[state] for state in sorted(scene.ids)]
@@ -447,7 +457,7 @@ async def _tried(backend: str, chosen: list[Try], folder: Path, files: Path) -> 
             answer = result.structured_content or {}
             if "confirmation_code" in answer:
                 codes.append((one.tool, target, answer["confirmation_code"]))
-            if "confirmation_code" in answer or "[not_confirmed]" in str(result.content):
+            if answer.get("result") in WAITING or "[not_confirmed]" in str(result.content):
                 needed_a_yes.add(one.tool)
             assert [write for write in scene.writes()[sent:] if asks_to_dial(write)] == [], told
             assert list(scene.dialled()) == dialled, told
@@ -492,7 +502,7 @@ async def test_a_client_that_waits_and_never_answers(tmp_path: Path, monkeypatch
             text = await model.refused("start_batch_call", "not_confirmed", **launch)
     assert len(person.questions) == 1
     assert "Nobody answered the question after 0.0 s. Nothing was sent." in text
-    assert "If no person saw a question, this client cannot show one" in text
+    assert "If no person saw a question, this client answers by itself" in text
     assert "confirmation_code" not in text
 
 
@@ -502,7 +512,7 @@ async def test_a_client_that_gets_a_question_as_its_result_and_never_comes_back(
         asked = [await sent(model, launch) for _ in range(2)]
     for one in asked:
         assert isinstance(one, InputRequiredResult)
-        assert f"Call 3 people from {FROM} now" in str(one.input_requests)
+        assert "Call 3 people (United States) now" in str(one.input_requests)
 
 
 async def test_a_client_that_answers_no_and_then_yes_to_the_same_question(tmp_path: Path) -> None:
@@ -598,13 +608,8 @@ async def test_a_handshake_era_client_on_stateless_http_cannot_be_asked_and_is_t
         ) as client:
             result = await client.call_tool("start_batch_call", launch)
     assert person.questions == []
-    told = str(result.content)
-    assert f"Call 3 people from {FROM} now" in told
-    if confirm == "auto":
-        answer = result.structured_content or {}
-        assert answer["result"] == "confirmation_required"
-        assert answer["next"].startswith("Show the question to the person. Only after a yes, call start_batch_call")
-    else:
-        assert result.is_error
-        assert "[not_confirmed] This client cannot show a question. Nothing was sent." in told
-        assert "tell the person to run `batchcall-mcp approve " in told
+    answer = result.structured_content or {}
+    assert "Call 3 people" in answer["summary"]
+    assert answer["result"] == "waiting_for_person"
+    assert "`batchcall-mcp approve` in a terminal on the machine of this server" in answer["notes"][0]
+    assert "next" not in answer

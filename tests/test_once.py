@@ -84,7 +84,8 @@ async def test_two_answers_that_come_at_once_start_it_once() -> None:
 
 async def test_the_code_of_an_earlier_question_about_the_same_launch_is_worth_nothing() -> None:
     vendor = Magpipe()
-    async with vendor.served() as url, playing("auto", backend="magpipe", url=url, api_key=magpipe.KEY) as model:
+    account: dict[str, Any] = {"backend": "magpipe", "api_key": magpipe.KEY, "confirm": "code"}
+    async with vendor.served() as url, playing("auto", url=url, **account) as model:
         launch: dict[str, Any] = {"from_number": FROM, "tasks": TASKS, "trigger_timestamp": "now"}
         codes = [(await model.call("create_batch_call", **launch))["confirmation_code"] for _ in range(2)]
         await model.call("create_batch_call", from_number=FROM, confirmation_code=codes[1])
@@ -210,7 +211,7 @@ async def test_a_file_that_is_edited_after_the_code_was_given_is_asked_about_aga
     """Where the list goes out with the call that dials."""
     vendor, file = Magpipe(), tmp_path / "people.csv"
     file.write_text(LIST)
-    account = on_magpipe(tmp_path)
+    account = on_magpipe(tmp_path) | {"confirm": "code"}
     async with vendor.served() as url, playing("auto", url=url, **account) as model:
         asked = await model.call(
             "create_batch_call", from_number=FROM, tasks_file="people.csv", trigger_timestamp="now"
@@ -241,8 +242,8 @@ async def test_a_file_that_is_edited_while_the_person_thinks_is_asked_about_agai
             "create_batch_call", "not_confirmed", from_number=FROM, tasks_file="people.csv", trigger_timestamp="now"
         )
     first, second = person.questions
-    assert first.startswith("Call 2 people ")
-    assert second.startswith("The list or the batch call has changed since the last question. Call ")
+    assert "Call 2 people " in first
+    assert second.startswith("The list or the batch call has changed since the last question. ")
     assert vendor.writes == []
     assert vendor.dialled == []
 
@@ -263,7 +264,7 @@ class Editing(Person):
 async def test_a_file_that_is_gone_when_the_code_comes_sends_nothing(tmp_path: Path) -> None:
     vendor, file = Magpipe(), tmp_path / "people.csv"
     file.write_text(LIST)
-    account = on_magpipe(tmp_path)
+    account = on_magpipe(tmp_path) | {"confirm": "code"}
     async with vendor.served() as url, playing("auto", url=url, **account) as model:
         launch = {"from_number": FROM, "tasks_file": "people.csv", "trigger_timestamp": "now"}
         code = (await model.call("create_batch_call", **launch))["confirmation_code"]

@@ -130,6 +130,15 @@ class CallTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """Calls that wait, why, and until when at the earliest."""
+
+    reason: str
+    calls: int
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCall:
     """One named list of calls with one agent, caller number and schedule, as the backend tells it."""
 
@@ -150,6 +159,7 @@ class BatchCall:
     retry: RetryPolicy | None = None
     retry_of: Annotated[str | None, Field(description="batch call whose unreached people this one calls again")] = None
     counts: Counts = Counts()
+    held_back: tuple[HeldBack, ...] = ()
     organization_id: str | None = None
     notes: tuple[str, ...] = ()
     replayed: Annotated[bool, Field(exclude=True)] = False
@@ -235,6 +245,8 @@ class Agent:
     agent_id: str
     name: str | None = None
     variables: tuple[str, ...] | None = None
+    begins: Annotated[str | None, Field(exclude=True)] = None
+    """What it says first, with `{{variables}}`, where the backend tells; for the question, not for a model to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

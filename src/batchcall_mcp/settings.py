@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     api_secret: SecretStr | None = None
     mode: Mode = "full"
     confirm: Confirm = "auto"
+    approval_page: Literal["auto", "off"] = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
     max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
     skip_people_max: Annotated[float, Field(ge=0, le=100)] = 10
@@ -121,6 +122,11 @@ class Settings(BaseSettings):
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without our variables, for a program that has no business with them."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
 
 
 def _expanded(path: Path) -> Path:

@@ -8,6 +8,8 @@ _QUOTED_LENGTH = 40
 # A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"\+[0-9]+")
+_QUOTATION_MARKS = dict.fromkeys(map(ord, '"“”„‟«»″‶〝〞\N{FULLWIDTH QUOTATION MARK}'), "'")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 
 def harmless_cell(value: object) -> object:
@@ -34,3 +36,13 @@ def shortened(text: str, longest: int) -> str:
 def quoted(text: str, longest: int = _QUOTED_LENGTH) -> str:
     """For a message: cut, and in quotation marks."""
     return f'"{shortened(text, longest)}"'
+
+
+def in_quotes(text: str, longest: int = _QUOTED_LENGTH) -> str:
+    """Quoted, without a quotation mark of its own: what follows the closing one is ours and not the text's."""
+    return quoted(text[: longest + 1].translate(_QUOTATION_MARKS), longest)
+
+
+def identifier(text: str) -> str:
+    """A backend's id as it is, if it looks like one; else as the foreign text that it may be."""
+    return text if _PLAIN_ID.fullmatch(text) else in_quotes(text)

@@ -21,6 +21,7 @@ from batchcall_mcp.errors import (
     OutcomeUnknown,
 )
 from batchcall_mcp.model import (
+    FINISHED,
     BatchCall,
     BatchCallRequest,
     BatchStatus,
@@ -90,6 +91,7 @@ SEED_REQUEST = BatchCallRequest(
     send_now=False,
 )
 PLAIN = BatchCallRequest(from_number="+14157774444", tasks=(CallTask(to_number="+12137774445"),))
+BEGUN_OR_OVER = FINISHED | {BatchStatus.RUNNING, BatchStatus.PAUSED}
 BOTH = pytest.mark.parametrize("kind", [BatchCallBackend, ZuduBackend])
 
 
@@ -127,7 +129,7 @@ async def ours(vendor: Vendor) -> AsyncIterator[BatchCallBackend]:
 
 class TestUpdate:
     @BOTH
-    @pytest.mark.parametrize("status", list(BatchStatus))
+    @pytest.mark.parametrize("status", [one for one in BatchStatus if one not in BEGUN_OR_OVER])
     async def test_with_all_the_seeds_fields_it_puts_exactly_the_seeds_body(
         self, vendor: Vendor, kind: type[BatchCallBackend], status: BatchStatus
     ) -> None:
@@ -139,6 +141,16 @@ class TestUpdate:
         assert asked.headers["x-api-key"] == "sk_test"
         assert asked.headers["x-api-secret"] == "s3cr3t_test"
         assert updated == SEED
+
+    @BOTH
+    @pytest.mark.parametrize("status", sorted(BEGUN_OR_OVER))
+    async def test_nothing_replaces_one_that_has_begun_or_is_over(
+        self, vendor: Vendor, kind: type[BatchCallBackend], status: BatchStatus
+    ) -> None:
+        async with vendor.http() as http:
+            with pytest.raises(IllegalTransition, match="Nothing was sent"):
+                await kind(http, CREDENTIALS).update(at(status), SEED_REQUEST)
+        assert vendor.asked == []
 
     @pytest.mark.parametrize(
         ("request_", "body"),
@@ -729,7 +741,7 @@ class TestActions:
         assert (await ours.pause(SEED)).status is BatchStatus.PAUSED
         await ours.resume(SEED)
         await ours.cancel(SEED)
-        await ours.retry(SEED, ("t1", "t2"), "k")
+        await ours.retry(at(BatchStatus.COMPLETED), ("t1", "t2"), "k")
         assert [asked.path.rpartition("/")[2] for asked in vendor.asked] == ["pause", "resume", "cancel", "retry"]
         assert (vendor.asked[3].body, vendor.asked[3].headers["idempotency-key"]) == ({"task_ids": ["t1", "t2"]}, "k")
 

@@ -113,7 +113,8 @@ async def test_of_a_hundred_equal_calls_at_once_exactly_one_arrives(tmp_path: Pa
 
 async def test_a_code_of_one_server_launches_at_the_other_once(tmp_path: Path) -> None:
     vendor = Zudu()
-    async with vendor.served() as backend, two_servers(tmp_path, backend="zudu", url=backend) as (one, two):
+    by_code = {"backend": "zudu", "confirm": "code"}
+    async with vendor.served() as backend, two_servers(tmp_path, url=backend, **by_code) as (one, two):
         made = await called(one, ZUDU, "create_batch_call", {"from_number": FROM, "tasks": TASKS})
         name = (made.structured_content or {})["batch_call"]["batch_call_id"]
         launch = {"batch_call_id": name, "trigger_timestamp": "now"}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcall_mcp.calling_hours import is_open, next_open, openings, parse_calling_hours
-from batchcall_mcp.guard.schedule import CALL_LASTS, LOOKS_AHEAD, Hours, Timetable, hours_notes, timetable
+from batchcall_mcp.guard.schedule import CALL_LASTS, LOOKS_AHEAD, Hours, Timetable, timetable
 from batchcall_mcp.guard.time_words import about, day_and_minute, distance, in_words
 from batchcall_mcp.model import CallingWindow
 from tests.guard.test_preflight import FULL, ONE_ZONE, PLAIN
@@ -91,7 +91,6 @@ class TestOneGroup:
         found = timetable([(LONDON, 390 * LOOKS_AHEAD.days + 5)], KEPT, at(8), 1)
 
         assert (found.last, found.beyond) == (None, 5)
-        assert hours_notes(found, at(8))[1] == "About 5 calls would not start within 60 days."
 
     def test_a_window_that_is_always_open_never_lets_anybody_wait(self) -> None:
         found = timetable([(LONDON, 10_000)], Hours(ALWAYS, ALWAYS), at(3), 1)

@@ -187,7 +187,7 @@ def test_it_is_launched_watched_and_stopped(server: Server, draft: str, exported
     """The last one: it reads the whole list for the question, and again for the answer."""
     asked = server.call("start_batch_call", batch_call_id=draft, trigger_timestamp="now")
     assert asked["result"] == "confirmation_required"
-    assert f"Call {CALLABLE} people" in asked["summary"]
+    assert f"Call {CALLABLE:,} people" in asked["summary"]
     code = asked["confirmation_code"]
     started = server.call("start_batch_call", batch_call_id=draft, trigger_timestamp="now", confirmation_code=code)
     assert started["result"] == "started"

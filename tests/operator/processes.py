@@ -77,6 +77,7 @@ class Terminal:
     def __init__(self, process: Process, ours: int) -> None:
         self._process, self._ours = process, ours
         self.said = ""
+        self.code: int | None = None
 
     async def shows(self, words: str) -> None:
         """Wait until the words are on the screen."""
@@ -84,9 +85,13 @@ class Terminal:
             while words not in self.said:
                 await self._read()
 
+    async def types_on(self, line: str) -> None:
+        """Type a line, and stay."""
+        os.write(self._ours, f"{line}\n".encode())
+
     async def types(self, line: str) -> int:
         """Type a line, and read on until the command ends with its exit code."""
-        os.write(self._ours, f"{line}\n".encode())
+        await self.types_on(line)
         return await self.ends()
 
     async def ends(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.kills.scenes import Front
 from tests.operator.processes import command, of_magpipe, of_zudu, serving, terminal
-from tests.operator.test_approve import ASKS, code_of
+from tests.operator.test_approve import ASKS, waits
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
@@ -166,10 +166,10 @@ async def test_a_list_that_waits_for_a_code_or_an_approval_is_sealed(
         by_a_person = by_code | {"BATCHCALL_CONFIRM": "person"}
         async with serving(by_a_person) as model:
             other = launch | {"tasks": WITH_NAMES[1:], "idempotency_key": CRON + "3"}
-            approval = await code_of(model, "create_batch_call", **other)
-            async with terminal(by_a_person, "approve", approval) as screen:
+            await waits(model, "create_batch_call", **other)
+            async with terminal(by_a_person, "approve") as screen:
                 await screen.shows(ASKS)
-                await screen.types("y")
+                await screen.types("2")
             holds_nothing_private(tmp_path, at_work=True)
             await model.call("create_batch_call", **other)
     assert len(vendor.actions("create")) == 2

@@ -6,9 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 
+from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.settings import Settings
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, NEW_YORK, Person, number, playing
@@ -31,7 +34,7 @@ def account(url: str, tmp_path: Path) -> dict[str, Any]:
 async def test_two_questions_about_the_same_people_both_open_do_not_call_them_twice_unasked(tmp_path: Path) -> None:
     """When the questions were shown neither was live; when the second code comes the first one is."""
     vendor = Zudu()
-    async with vendor.served() as url, playing("auto", **account(url, tmp_path)) as model:
+    async with vendor.served() as url, playing("auto", **account(url, tmp_path), confirm="code") as model:
         starts: list[dict[str, Any]] = []
         for name in ("November", "November again"):
             made = await model.call("create_batch_call", from_number=FROM, name=name, tasks=TASKS)
@@ -71,6 +74,18 @@ async def test_two_answers_about_the_same_people_do_not_call_them_twice_unasked(
     assert max(Counter(vendor.dialled).values()) == 1
 
 
+async def approve_all(folder: Path) -> None:
+    """What a person does who answers every question that waits."""
+
+    def approve() -> None:
+        ledger = Ledger.open(Settings(data_dir=folder))
+        for one in ledger.codes.approvals.waiting():
+            assert ledger.codes.approvals.approve(one.approval_id)
+        ledger.close()
+
+    await anyio.to_thread.run_sync(approve)
+
+
 @pytest.mark.parametrize("confirm", ["code", "auto"])
 async def test_a_number_that_came_onto_the_list_after_the_question_is_asked_about(confirm: str, tmp_path: Path) -> None:
     never = tmp_path / "never.txt"
@@ -85,8 +100,12 @@ async def test_a_number_that_came_onto_the_list_after_the_question_is_asked_abou
         asked = await model.call("start_batch_call", **start)
         assert "do-not-call" not in asked["summary"]
         never.write_text(f"{PEOPLE[1]}\n")
-        told = await model.call("start_batch_call", **start, confirmation_code=asked["confirmation_code"])
-    assert told["result"] == "confirmation_required", told["preflight"]["warnings"]
+        if confirm == "auto":
+            await approve_all(tmp_path)
+        code = {"confirmation_code": asked["confirmation_code"]} if confirm == "code" else {}
+        told = await model.call("start_batch_call", **start, **code)
+    assert told["result"] == asked["result"], told["preflight"]["warnings"]
+    assert "do-not-call" in told["summary"]
     assert PEOPLE[1] not in vendor.dialled
 
 

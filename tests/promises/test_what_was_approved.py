@@ -70,7 +70,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 async def two_callers(url: str, **settings: str) -> AsyncIterator[tuple[Model, Model]]:
     """Two servers of two callers on one ledger."""
     one, other = ({"url": url, "api_key": key, "api_secret": secret} | ALWAYS | settings for key, secret in KEYS)
-    async with playing("auto", **one) as first, playing("auto", **other) as second:
+    async with playing("auto", None, **one) as first, playing("auto", None, **other) as second:
         yield first, second
 
 
@@ -78,7 +78,7 @@ async def two_callers(url: str, **settings: str) -> AsyncIterator[tuple[Model, M
 async def two_servers(url: str, **settings: str) -> AsyncIterator[tuple[Model, Model]]:
     """Two servers of one caller on one ledger."""
     of_one = {"url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET} | ALWAYS | settings
-    async with playing("auto", **of_one) as first, playing("auto", **of_one) as second:
+    async with playing("auto", None, **of_one) as first, playing("auto", None, **of_one) as second:
         yield first, second
 
 
@@ -215,7 +215,7 @@ async def test_a_yes_to_people_is_one_to_fewer_of_them_and_not_to_more(tmp_path:
     vendor = Magpipe()
     settings = {"backend": "magpipe", "api_key": magpipe.KEY, "calling_hours": "00:00-24:00", "confirm": "code"}
     series = vendor.series(PEOPLE[:3], status="paused")
-    async with vendor.served() as url, playing("auto", url=url, data_dir=tmp_path, **settings) as model:
+    async with vendor.served() as url, playing("auto", None, url=url, data_dir=tmp_path, **settings) as model:
         asked = await model.call("resume_batch_call", batch_call_id=series)
         assert asked["result"] == "confirmation_required"
         recipients = vendor.recipients[series]

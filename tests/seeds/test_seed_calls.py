@@ -102,7 +102,7 @@ def test_the_seeds_update_sends_exactly_the_seeds_put_once(
             code = asked["confirmation_code"]
             updated = desk.call("update_batch_call", batch_call_id=BATCH_CALL_ID, confirmation_code=code)
 
-    assert "The time 2025-01-01 08:01 UTC lies in the past: this means now." in question
+    assert "The time 2025-01-01 08:01 UTC is past, so this means now." in question
     (write,) = [request for request in requests if request.method != "GET"]
     assert (write.method, write.path) == ("PUT", f"/batch-call/{BATCH_CALL_ID}")
     assert write.json == body

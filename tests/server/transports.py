@@ -106,6 +106,19 @@ async def connected(
 
 
 @asynccontextmanager
+async def connected_url(way: Way, environment: Mapping[str, str]) -> AsyncIterator[str]:
+    """The address of a real server over HTTP, for a client that the test makes itself. Callers bring their own keys."""
+    kept = {
+        name: value for name, value in environment.items() if name not in {"BATCHCALL_API_KEY", "BATCHCALL_API_SECRET"}
+    }
+    with mock.patch.dict(os.environ, kept):
+        settings = Settings.load()
+    server, known = _real(settings)
+    async with served(server, settings, way=way, authenticate=known) as url:
+        yield url + MCP_PATH
+
+
+@asynccontextmanager
 async def spawned(
     command: Sequence[str],
     environment: Mapping[str, str],

@@ -252,7 +252,12 @@ class Zudu:
 
     async def _agents(self, request: Request) -> Response:
         self._organization(request)
-        agent = {"agent_id": AGENT, "agent_name": "Reminder", "begin_message_variables": ["name"]}
+        agent = {
+            "agent_id": AGENT,
+            "agent_name": "Reminder",
+            "begin_message": "Hi {{name}}, this is the clinic.",
+            "begin_message_variables": ["name"],
+        }
         return self._success("Agents retrieved successfully", {"agents": [agent]})
 
     def _organization(self, request: Request) -> str:

@@ -111,7 +111,10 @@ async def test_the_whole_job(era: Era, files: Path, tmp_path: Path) -> None:  # 
         assert begun["result"] == "scheduled"
         assert begun["batch_call"]["status"] == "scheduled"
         assert len(person.questions) == 1
-        assert f"28 people from {FROM} at {at:%Y-%m-%d %H:%M} UTC" in person.questions[0]
+        day = f"{at:%a} {at.day} {at:%b}"  # the same in New York
+        assert f"Call 28 people (United States) on {day}" in person.questions[0]
+        assert "9:00 to 17:00 their time" in person.questions[0]
+        assert "3 rows were skipped: 1 invalid, 1 duplicate, 1 do-not-call." in person.questions[0]
 
         # There is nothing to watch until then, and the answer comes at once: the limit is far below the 45 seconds.
         with anyio.fail_after(10):

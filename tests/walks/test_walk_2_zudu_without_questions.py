@@ -1,4 +1,7 @@
-"""Walk 2: the same job on Zudu, with a client that cannot ask questions; a wrong zone, and "stop, wrong list!"."""
+"""Walk 2: the same job on Zudu, with a client that cannot ask questions; a wrong zone, and "stop, wrong list!".
+
+The operator chose codes (`BATCHCALL_CONFIRM=code`); by default a person would be asked outside the client.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ WINDOW = {"start": "09:00", "end": "17:00", "timezone": "America/New_York"}
 
 
 def account(url: str) -> dict[str, Any]:
-    return {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    return {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET, "confirm": "code"}
 
 
 @every_era
@@ -91,8 +94,11 @@ async def test_a_code_confirms_with_only_the_required_arguments_and_a_scheduled_
         assert asked["result"] == "confirmation_required"
         assert asked["batch_call"]["status"] == "draft"
         assert "3 people" in asked["summary"]
-        assert "only before it starts; once started it cannot be stopped" in asked["summary"]
-        assert "trigger_timestamp" in asked["next"]
+        assert "Cannot be stopped once started." in asked["summary"]
+        assert "Until it starts you can cancel it." in asked["summary"]
+        assert "the same batch_call_id and trigger_timestamp and the confirmation_code" in asked["notes"][0]
+        assert "next" not in asked
+        assert asked["confirmation_code"] not in asked["summary"] + asked["notes"][0]
         assert len(vendor.writes) == 1
         begun = await model.call(
             "start_batch_call",
@@ -124,7 +130,7 @@ async def test_one_that_dials_cannot_be_stopped_and_the_question_said_so_before(
         made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
         name = made["batch_call"]["batch_call_id"]
         asked = await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
-        assert "once started it cannot be stopped" in asked["preflight"]["can_stop"]
+        assert "Cannot be stopped once started" in asked["preflight"]["can_stop"]
         assert vendor.dialled == []
         code = asked["confirmation_code"]
         go = {"batch_call_id": name, "trigger_timestamp": "now", "confirmation_code": code}
@@ -205,7 +211,7 @@ async def test_the_same_on_a_backend_whose_create_can_dial(era: Era) -> None:
     people = [{"to_number": one, "name": f"P{at}"} for at, one in enumerate(PEOPLE)]
     async with (
         vendor.served() as url,
-        playing(era, None, backend="magpipe", url=url, api_key=magpipe.KEY) as model,
+        playing(era, None, backend="magpipe", url=url, api_key=magpipe.KEY, confirm="code") as model,
     ):
         at = tomorrow_at(10)
         asked = await model.call("create_batch_call", from_number=FROM, tasks=people, trigger_timestamp=at.isoformat())

@@ -71,17 +71,12 @@ async def test_person_mode_never_gives_the_model_a_code(era: Era, tmp_path: Path
     async with playing(era, data_dir=tmp_path, confirm="person") as model:
         name = await draft(model)
         # F32: a mode in which only a person's answer counts.
-        text = await model.refused("start_batch_call", "not_confirmed", batch_call_id=name, trigger_timestamp="now")
-        assert "BATCHCALL_CONFIRM=person" in text
-        assert "4 people" in text
-        guessed = await model.refused(
-            "start_batch_call",
-            "not_confirmed",
-            batch_call_id=name,
-            trigger_timestamp="now",
-            confirmation_code="ABCDEFGH",
-        )
-        assert "Nothing was sent" in guessed
+        for guessed in ({}, {"confirmation_code": "ABCDEFGH"}):
+            waiting = await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now", **guessed)
+            assert waiting["result"] == "waiting_for_person"
+            assert "4 people" in waiting["summary"]
+            assert "`batchcall-mcp approve` in a terminal" in waiting["notes"][0]
+            assert "confirmation_code" not in waiting
     assert dials(tmp_path) == Counter()
 
 
@@ -99,7 +94,7 @@ async def test_off_lets_a_small_launch_through_and_blocks_what_a_person_would_ha
             batch_call_id=name,
             trigger_timestamp="2025-11-24T09:00-05:00",
         )
-        assert "lies in the past" in past
+        assert "is past" in past
         assert "Nothing was sent" in past
         larger = await model.call(
             "create_batch_call",
@@ -134,7 +129,7 @@ async def test_off_blocks_what_cannot_be_stopped(era: Era) -> None:
             batch_call_id=made["batch_call"]["batch_call_id"],
             trigger_timestamp="now",
         )
-        assert "once started it cannot be stopped" in text
+        assert "Cannot be stopped once started" in text
         assert len(vendor.writes) == 1
     assert vendor.dialled == []
 
@@ -181,6 +176,6 @@ async def test_a_time_in_the_past_that_a_person_confirmed_means_now(generation: 
             batch_call_id=made["batch_call"]["batch_call_id"],
             trigger_timestamp="2025-11-24T09:00-05:00",
         )
-        assert "lies in the past: this means now" in person.questions[0]
+        assert "is past, so this means now" in person.questions[0]
         assert begun["result"] == "started"
     assert vendor.dialled == PEOPLE

@@ -124,7 +124,7 @@ async def test_read_only_lists_no_tool_that_writes_and_draft_mode_none_that_dial
 async def test_a_code_belongs_to_the_caller_who_was_shown_the_question(way: Way) -> None:
     vendor = Zudu()
     async with (
-        team_server(vendor, way) as url,
+        team_server(vendor, way, CONFIRM="code") as url,
         client_of(url, way, headers=ONE) as client,
         client_of(url, way, headers=ANOTHER) as stranger,
     ):

@@ -68,7 +68,7 @@ async def test_a_test_call_to_oneself_with_the_second_rows_variables_calls_nobod
         made = await model.call("create_batch_call", from_number=FROM, tasks=[mine], window=ALWAYS)
         name = made["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
-        assert f"1 person from {FROM} now" in person.questions[0]
+        assert "Call 1 person (United States) now" in person.questions[0]
         with anyio.fail_after(20):
             seen = await model.call("watch_batch_call", batch_call_id=name, timeout_seconds=15)
         assert seen["batch_call"]["status"] == "completed"

@@ -30,6 +30,7 @@ from batchcall_mcp.errors import (
     RateLimited,
     UnexpectedResponse,
 )
+from batchcall_mcp.wording import quoted as _name_of
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -193,6 +194,23 @@ def outcome_unknown(exchange: Exchange, why: str, words: str = "") -> BatchCallE
 def accepted_without_words(doing: str) -> BatchCallError:
     """The error for a write that was accepted in an answer that does not show what came of it."""
     return outcome_unknown(Exchange(doing=doing, writes=True), "it answered success without saying what it made")
+
+
+def about_another(doing: str, named: str) -> UnexpectedResponse:
+    """The error for a read whose answer names another batch call than was asked for."""
+    return UnexpectedResponse(
+        f"Could not {doing}: the backend {_about(named)}. Nothing was sent that changes either of them. Check the id "
+        "with list_batch_calls, and BATCHCALL_URL and BATCHCALL_BACKEND."
+    )
+
+
+def accepted_about_another(doing: str, named: str) -> BatchCallError:
+    """The error for a write whose answer names another batch call, and whose effect could not be read."""
+    return outcome_unknown(Exchange(doing=doing, writes=True), f"the backend {_about(named)}")
+
+
+def _about(named: str) -> str:
+    return f"answered about another batch call, {_name_of(named, 100)}"
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -16,6 +17,7 @@ from batchcall_mcp.model import (
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
+    BatchStatus,
     CallTask,
     ListQuery,
     RetryOutcome,
@@ -118,8 +120,6 @@ class Capabilities:
     """caller_number: an agent_id is ignored, the agent of from_number speaks."""
     update_fields: frozenset[str] = frozenset()
     """Fields of BatchCallRequest that update can change."""
-    skips_at_start: bool = False
-    """Whether a start can skip some people, each with a reason; elsewhere only a list that is sent can be cut."""
     needs_secret: bool = True
     """Whether a caller has an API secret beside the key."""
     simulated: bool = False
@@ -198,11 +198,59 @@ class Backend(Protocol):
         """Remove it for good."""
         ...
 
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse a write that its state forbids, as the batch call was read. Pure.
+
+        Asked before a person is, and by the adapter itself just before it sends: nobody is asked about what cannot be.
+
+        Raises:
+            BatchCallError: nothing was sent.
+        """
+        ...
+
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
         """Would this make a phone ring, given the batch call as it stands? Pure; unsure means Now.
 
         `start` is asked with a request whose `send_now` or `trigger_at` says when.
         """
+        ...
+
+
+def as_asked(found: BatchCall, batch_call_id: str) -> BatchCall | None:
+    """What an answer says of the batch call that was asked for, under that id; None if it is about another one.
+
+    All that follows goes to the id that was asked for. Letter case does not make it another one. Pure.
+    """
+    return replace(found, batch_call_id=batch_call_id) if is_same_id(found.batch_call_id, batch_call_id) else None
+
+
+def unread(batch_call_id: str) -> BatchCall:
+    """A batch call of which only the id is known, because no answer spoke of it: enough to stop it. Pure."""
+    return BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN)
+
+
+def is_unread(current: BatchCall) -> bool:
+    """Whether no answer spoke of it at all. Pure."""
+    return current == unread(current.batch_call_id)
+
+
+def is_same_id(one: str, other: str) -> bool:
+    """Whether two spellings name the same batch call. Pure."""
+    return one.strip().casefold() == other.strip().casefold()
+
+
+@runtime_checkable
+class SkipsAtStart(Protocol):
+    """A backend whose start can skip people of a list that it holds; elsewhere only a list that is sent can be cut."""
+
+    async def start_without(
+        self,
+        current: BatchCall,
+        at: datetime | None,
+        skip: Mapping[str, Sequence[str]],
+        idempotency_key: str | None = None,
+    ) -> BatchCall:
+        """As `start`, without some tasks: reason -> their ids. Both in one step, or neither."""
         ...
 
 

@@ -9,10 +9,18 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from batchcall_mcp.backends import batchcall_requests as requests
+from batchcall_mcp.backends import batchcall_states as states
 from batchcall_mcp.backends import batchcall_words as words
-from batchcall_mcp.backends.answers import JsonObject, Refusal, accepted_without_words
-from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, unsupported
+from batchcall_mcp.backends.answers import (
+    JsonObject,
+    Refusal,
+    about_another,
+    accepted_about_another,
+    accepted_without_words,
+)
+from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, as_asked, is_same_id, unsupported
 from batchcall_mcp.backends.batchcall_account import read_account
+from batchcall_mcp.backends.fields import text
 from batchcall_mcp.backends.http import BackendHttp, Params
 from batchcall_mcp.backends.paging import RawPage, offset_of, scan
 from batchcall_mcp.errors import (
@@ -24,7 +32,6 @@ from batchcall_mcp.errors import (
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
-    FINISHED,
     Account,
     BatchCall,
     BatchCallPage,
@@ -81,6 +88,10 @@ class BatchCallBackend:
             headers["X-API-SECRET"] = credentials.api_secret.get_secret_value()
         self._http = http.caller(credentials, headers, _recognise)
 
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse what its state forbids. See `batchcall_states`."""
+        states.check_state(operation, request, current, extended=self.extended, patches_tasks=self.patches_tasks)
+
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
         """Would this make a phone ring? See `batchcall_requests.dials`."""
         return requests.dials(operation, request, current)
@@ -106,7 +117,7 @@ class BatchCallBackend:
             timezone=request.timezone,
             retry_of=request.retry_of,
         )
-        made = await self._after_write(answer, known)
+        made = await self._after_write("create the batch call", answer, known)
         if asked is BatchStatus.DRAFT and made.status is not BatchStatus.DRAFT:
             note = f"A draft was asked for, and the backend says {made.backend_status or made.status}: look at it now."
             return replace(made, notes=(*made.notes, note))
@@ -129,21 +140,22 @@ class BatchCallBackend:
 
         Raises:
             InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
-            IllegalTransition: its state allows no full replacement; nothing was sent.
+            IllegalTransition: its state does not allow it; nothing was sent.
         """
         self._check_fields(request)
+        self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
         answer = await self._http.write(
             doing, method, path_of(current.batch_call_id), json=body, idempotency_key=self._key(idempotency_key)
         )
-        return await self._after_write(answer, current)
+        return await self._after_write(doing, answer, current)
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
         """GET /batch-call/{id}, and a page of /tasks.
 
         Raises:
-            UnexpectedResponse: a success that tells of no batch call, from which nothing can be known.
+            UnexpectedResponse: a success that tells of no batch call, or of another one than was asked for.
         """
         answer = await self._http.read(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
         data = words.payload(answer)
@@ -152,7 +164,10 @@ class BatchCallBackend:
                 f"Could not read batch call {batch_call_id}: the backend answered success without a batch call. "
                 "Nothing was changed. Check BATCHCALL_URL and BATCHCALL_BACKEND, or look it up with list_batch_calls."
             )
-        batch_call = words.batch_call(data)
+        answered = words.batch_call(data)
+        batch_call = as_asked(answered, batch_call_id)
+        if batch_call is None:
+            raise about_another(f"read batch call {batch_call_id}", answered.batch_call_id)
         if tasks is None:
             return batch_call, None
         try:
@@ -189,7 +204,7 @@ class BatchCallBackend:
         Raises:
             IllegalTransition: neither draft nor scheduled; nothing was sent.
         """
-        _check_startable(current)
+        self.check_state(Operation.START, None, current)
         doing = f"start batch call {current.batch_call_id}"
         path, key = path_of(current.batch_call_id), self._key(idempotency_key)
         if at is None:
@@ -197,7 +212,7 @@ class BatchCallBackend:
         else:
             body = requests.schedule_body(at)
             answer = await self._http.write(doing, "PATCH", path, json=body, idempotency_key=key)
-        return await self._after_write(answer, current)
+        return await self._after_write(doing, answer, current)
 
     async def pause(self, current: BatchCall) -> BatchCall:
         """POST /pause, an extension."""
@@ -220,16 +235,26 @@ class BatchCallBackend:
         """What the seed's own dialect has: `draft` is an accepted status of its PATCH."""
         doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
         answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
-        return await self._after_write(answer, current)
+        return await self._after_write(doing, answer, current)
 
     async def retry(
         self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
     ) -> BatchCall:
-        """POST /retry, an extension: exactly these tasks are dialled again."""
+        """POST /retry, an extension: exactly these tasks are dialled again.
+
+        Raises:
+            IllegalTransition: neither running nor completed; nothing was sent.
+        """
+        self.check_state(Operation.RETRY, None, current)
         return await self._extension("retry", current, {"task_ids": list(task_ids)}, idempotency_key)
 
     async def delete(self, current: BatchCall) -> None:
-        """DELETE /batch-call/{id}."""
+        """DELETE /batch-call/{id}.
+
+        Raises:
+            IllegalTransition: it may still dial, or calls are in progress; nothing was sent.
+        """
+        self.check_state(Operation.DELETE, None, current)
         await self._http.write(f"delete batch call {current.batch_call_id}", "DELETE", path_of(current.batch_call_id))
 
     async def _tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
@@ -242,7 +267,11 @@ class BatchCallBackend:
 
         async def fetch(page: int, size: int) -> RawPage:
             params = {"page": page, "limit": size, **filters}
-            answer = await self._http.read(f"read the tasks of batch call {batch_call_id}", "GET", path, params=params)
+            doing = f"read the tasks of batch call {batch_call_id}"
+            answer = await self._http.read(doing, "GET", path, params=params)
+            named = text(words.payload(answer).get("batch_call_id"))
+            if named is not None and not is_same_id(named, batch_call_id):
+                raise about_another(doing, named)
             return words.raw_page(answer, "tasks", page, size)
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
@@ -279,23 +308,34 @@ class BatchCallBackend:
                 f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
                 "Look at it with get_batch_call."
             ) from None
-        return await self._after_write(answer, current)
+        return await self._after_write(doing, answer, current)
 
-    async def _after_write(self, answer: JsonObject, known: BatchCall) -> BatchCall:
-        """The batch call as a write's answer tells it; looked up where the answer does not tell its status."""
+    async def _after_write(self, doing: str, answer: JsonObject, known: BatchCall) -> BatchCall:
+        """The batch call as a write's answer tells it; looked up where the answer does not tell its status.
+
+        Raises:
+            OutcomeUnknown: the answer is about another batch call, and this one could not be read either.
+        """
         data = words.payload(answer)
         try:
             made = words.completed_by(words.batch_call(data, known.batch_call_id or None), known)
         except UnexpectedResponse:
-            raise accepted_without_words("create the batch call") from None
+            raise accepted_without_words(doing) from None
         replayed = answer.get("replayed") is True  # then the answer is as old as the first request
-        if not replayed and (made.status is not BatchStatus.UNKNOWN or made.backend_status is not None):
-            return made
+        own = as_asked(made, known.batch_call_id or made.batch_call_id)
+        if own is None:  # the write went to the right one; how that stands, only a read can say
+            try:
+                found, _ = await self.get(known.batch_call_id)
+            except BatchCallError as error:
+                raise accepted_about_another(doing, made.batch_call_id) from error
+            return replace(words.completed_by(found, known), replayed=replayed)
+        if not replayed and (own.status is not BatchStatus.UNKNOWN or own.backend_status is not None):
+            return own
         try:
-            found, _ = await self.get(made.batch_call_id)
+            found, _ = await self.get(own.batch_call_id)
         except BatchCallError as error:
             note = f"The write was accepted, but it could not be read back: {error.message}"
-            return replace(made, notes=(*made.notes, note), replayed=replayed)
+            return replace(own, notes=(*own.notes, note), replayed=replayed)
         return replace(words.completed_by(found, known), replayed=replayed)
 
     def _check_fields(self, request: BatchCallRequest) -> None:
@@ -323,18 +363,6 @@ def _page_size(limit: int, cursor: str | None, largest: int) -> int:
     """A page of exactly what is asked for, where the cursor falls between two such pages."""
     fits = 0 < limit <= largest and offset_of(cursor) % limit == 0
     return limit if fits else largest
-
-
-def _check_startable(current: BatchCall) -> None:
-    if current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
-        return
-    following = "Use resume_batch_call." if current.status is BatchStatus.PAUSED else "Look at it with get_batch_call."
-    if current.status in FINISHED:
-        following = "To call those who were not reached, use retry_batch_call."
-    raise IllegalTransition(
-        f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
-        f"only a draft or scheduled one can be started. Nothing was sent. {following}"
-    )
 
 
 def _recognise(refusal: Refusal) -> type[BatchCallError] | None:

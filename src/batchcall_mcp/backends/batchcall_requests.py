@@ -16,6 +16,7 @@ from batchcall_mcp.backends.batchcall_words import DAYS
 from batchcall_mcp.backends.fields import epoch_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import (
+    FINISHED,
     BatchCall,
     BatchCallRequest,
     BatchStatus,
@@ -172,6 +173,7 @@ def _patch_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
 
 
 def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) -> JsonObject:
+    status = _put_status(current, request)
     if not request.tasks:
         raise InvalidInput(
             "This change replaces the whole batch call, and the backend does not give its tasks back with their "
@@ -184,7 +186,6 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
             "sent. Pass from_number too."
         )
     time = request.trigger_at or current.scheduled_at
-    status = _put_status(current, request)
     if status == "scheduled" and time is None and not request.send_now:
         raise InvalidInput(
             "This change replaces the whole batch call, and the backend did not tell its time. Nothing was sent. Pass "
@@ -214,7 +215,8 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
 
 
 def _put_status(current: BatchCall, request: BatchCallRequest) -> str:
-    if request.status is not None:
+    begun_or_over = current.status in FINISHED | {BatchStatus.RUNNING, BatchStatus.PAUSED}
+    if request.status is not None and not begun_or_over:
         return request.status.value
     if current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
         return "sent" if request.send_now else current.status.value

@@ -8,10 +8,25 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from batchcall_mcp.backends import magpipe_words as words
-from batchcall_mcp.backends.answers import JsonObject, Refusal, accepted_without_words
-from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, unsupported
+from batchcall_mcp.backends.answers import (
+    JsonObject,
+    Refusal,
+    about_another,
+    accepted_about_another,
+    accepted_without_words,
+)
+from batchcall_mcp.backends.base import (
+    Capabilities,
+    Credentials,
+    Dials,
+    Operation,
+    as_asked,
+    is_same_id,
+    is_unread,
+    unsupported,
+)
 from batchcall_mcp.backends.batchcall_words import completed_by, matches
-from batchcall_mcp.backends.fields import whole
+from batchcall_mcp.backends.fields import text, whole
 from batchcall_mcp.backends.http import BackendHttp
 from batchcall_mcp.backends.magpipe_account import check_agent, own_number, read_account
 from batchcall_mcp.backends.magpipe_words import list_in, object_in
@@ -86,6 +101,18 @@ class MagpipeBackend:
         """Would this make a phone ring? See `magpipe_words.dials`."""
         return words.dials(operation, request, current)
 
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse what its state forbids; and a start from a later state, for which Magpipe calls everybody again."""
+        if operation is Operation.CREATE and request is not None:
+            words.create_body(request)
+        elif operation is Operation.START and current is not None:
+            _check_startable(current)
+        elif operation is Operation.RESUME and current is not None:
+            _check_resumable(current)
+        elif operation is Operation.UPDATE and current is not None and request is not None:
+            _check_changeable(current)
+            words.update_body(current, request)
+
     async def account(self) -> Account:
         """list-phone-numbers and list-agents."""
         return await read_account(self._http)
@@ -129,11 +156,7 @@ class MagpipeBackend:
         if ignored:
             raise NotSupported(f"Magpipe cannot change {', '.join(ignored)} of a batch call. Nothing was sent.")
         self._check_fields(request)
-        if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
-            raise IllegalTransition(
-                f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes "
-                "only drafts and recurring series. Nothing was sent. Cancel it and make a new one."
-            )
+        self.check_state(Operation.UPDATE, request, current)
         from_number = request.from_number or current.from_number
         if request.from_number is not None:
             await own_number(self._http, request.from_number)
@@ -141,7 +164,14 @@ class MagpipeBackend:
             await check_agent(self._http, from_number or "", request.agent_id)
         doing = f"update batch call {current.batch_call_id}"
         answer = await self._http.write(doing, "POST", PATH, json=words.update_body(current, request))
-        return completed_by(_written(answer, doing), current)
+        changed = completed_by(_written(answer, doing), current)
+        own = as_asked(changed, current.batch_call_id)
+        if own is not None:
+            return own
+        try:
+            return (await self.get(current.batch_call_id))[0]
+        except BatchCallError as error:
+            raise accepted_about_another(doing, changed.batch_call_id) from error
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
         """`get` answers with every recipient; the page is cut out of them here."""
@@ -149,9 +179,15 @@ class MagpipeBackend:
         answer = await self._http.read(doing, "POST", PATH, json={"action": "get", "batch_id": batch_call_id})
         recipients, unreadable = words.recipients_of(answer)
         try:
-            batch_call = words.batch_call(object_in(answer, "batch"), recipients)
+            answered = words.batch_call(object_in(answer, "batch"), recipients)
         except UnexpectedResponse as odd:
             raise UnexpectedResponse(f"Could not {doing}, and nothing was changed. {odd.message}") from None
+        batch_call = as_asked(answered, batch_call_id)
+        if batch_call is None:
+            raise about_another(doing, answered.batch_call_id)
+        for named in {text(row.get("batch_id")) for row in recipients or ()} - {None}:
+            if named is not None and not is_same_id(named, batch_call_id):
+                raise about_another(doing, named)
         notes = list(batch_call.notes)
         if unreadable:
             notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
@@ -204,13 +240,13 @@ class MagpipeBackend:
                 f"Could not {doing} at a time: Magpipe starts a stored batch call only now. Nothing was sent. Start it "
                 'with trigger_timestamp "now" at that time, or make it anew with trigger_timestamp.'
             )
-        _check_startable(current)
+        self.check_state(Operation.START, None, current)
         latest, _ = await self.get(current.batch_call_id)
-        _check_startable(latest)
+        self.check_state(Operation.START, None, latest)
         answer = await self._http.write(
             doing, "POST", PATH, json={"action": "start", "batch_id": current.batch_call_id}
         )
-        started = await self._read_back(current, BatchStatus.RUNNING)
+        started = await self._read_back(doing, current, BatchStatus.RUNNING)
         if "re-start" in str(answer.get("message")).lower():
             note = "Magpipe says that it was started AGAIN: it calls everybody once more. Cancel it if that is wrong."
             return replace(started, notes=(*started.notes, note))
@@ -220,7 +256,7 @@ class MagpipeBackend:
         """`pause_series`: no new run of a recurring series. Ordinary batch calls have no pause."""
         if current.status is BatchStatus.PAUSED:
             return replace(current, notes=(*current.notes, "It is paused already: nothing was sent."))
-        if current.status is not BatchStatus.RECURRING:
+        if current.status is not BatchStatus.RECURRING and not is_unread(current):
             raise NotSupported(
                 f"Could not pause batch call {current.batch_call_id}: Magpipe pauses only recurring series. Nothing "
                 "was sent. cancel_batch_call skips who was not dialled yet, for good."
@@ -229,11 +265,7 @@ class MagpipeBackend:
 
     async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """`resume_series`, of a paused recurring series; `start` would dial the series' own list at once."""
-        if current.status is not BatchStatus.PAUSED:
-            raise NotSupported(
-                f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes "
-                "only paused recurring series. Nothing was sent."
-            )
+        self.check_state(Operation.RESUME, None, current)
         return await self._series("resume", current, BatchStatus.RECURRING)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
@@ -250,7 +282,7 @@ class MagpipeBackend:
         answer = await self._http.write(
             doing, "POST", PATH, json={"action": "cancel", "batch_id": current.batch_call_id}
         )
-        after = await self._read_back(current, BatchStatus.CANCELLED)
+        after = await self._read_back(doing, current, BatchStatus.CANCELLED)
         children = whole(answer.get("cancelled_children"))
         if children:
             after = replace(after, notes=(*after.notes, f"{children} runs of the series were cancelled with it."))
@@ -287,7 +319,7 @@ class MagpipeBackend:
         await self._http.write(
             doing, "POST", PATH, json={"action": f"{action}_series", "batch_id": current.batch_call_id}
         )
-        after = await self._read_back(current, wanted)
+        after = await self._read_back(doing, current, wanted)
         if after.status is not wanted:
             raise IllegalTransition(
                 f"Could not {doing}: Magpipe answered success, but it is still {after.status}. Nothing was changed. "
@@ -295,10 +327,16 @@ class MagpipeBackend:
             )
         return after
 
-    async def _read_back(self, current: BatchCall, expected: BatchStatus) -> BatchCall:
-        """The batch call after a write whose answer says only "success"."""
+    async def _read_back(self, doing: str, current: BatchCall, expected: BatchStatus) -> BatchCall:
+        """The batch call after a write whose answer says only "success".
+
+        Raises:
+            OutcomeUnknown: it was read back as something else.
+        """
         try:
             return (await self.get(current.batch_call_id))[0]
+        except UnexpectedResponse as odd:
+            raise accepted_without_words(doing) from odd
         except BatchCallError as error:
             note = f"Magpipe took the request, but the batch call could not be read back: {error.message}"
             return replace(current, status=expected, backend_status=None, notes=(*current.notes, note))
@@ -324,6 +362,22 @@ def _check_startable(current: BatchCall) -> None:
         f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
         f"starting it now would make Magpipe call everybody again. Nothing was sent. {following}"
     )
+
+
+def _check_changeable(current: BatchCall) -> None:
+    if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
+        raise IllegalTransition(
+            f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes only "
+            "drafts and recurring series. Nothing was sent. Cancel it and make a new one."
+        )
+
+
+def _check_resumable(current: BatchCall) -> None:
+    if current.status is not BatchStatus.PAUSED:
+        raise NotSupported(
+            f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes only "
+            "paused recurring series. Nothing was sent."
+        )
 
 
 def _written(answer: JsonObject, doing: str) -> BatchCall:

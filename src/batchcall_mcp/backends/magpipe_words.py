@@ -136,7 +136,7 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
         window=window,
         max_concurrency=whole(answer.get("max_concurrency")),
         retry_of=retry_of_in_name(name),
-        counts=_row_counts(answer) if recipients is None else _counts(recipients),
+        counts=_row_counts(answer) if recipients is None else _counts(recipients, answer),
         notes=notes,
     )
 
@@ -238,11 +238,12 @@ def _row_counts(answer: Mapping[str, Any]) -> Counts:
     )
 
 
-def _counts(recipients: Sequence[Mapping[str, Any]]) -> Counts:
+def _counts(recipients: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Counts:
+    """By the recipients, but for the total: a list that is cut off shows fewer than the row counts."""
     by_status = Counter(task_status(recipient) for recipient in recipients)
     waiting = by_status[TaskStatus.PENDING] + by_status[TaskStatus.SKIPPED] + by_status[TaskStatus.UNKNOWN]
     return Counts(
-        total=len(recipients),
+        total=max(len(recipients), whole(row.get("total_recipients")) or 0),
         pending=by_status[TaskStatus.PENDING],
         calling=by_status[TaskStatus.CALLING],
         sent=len(recipients) - waiting,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.base import Capabilities, Operation, is_unread
 from batchcall_mcp.backends.batchcall import BatchCallBackend
 from batchcall_mcp.errors import IllegalTransition, NotSupported
 from batchcall_mcp.model import BatchCall, BatchStatus, TaskStatus
@@ -67,7 +67,7 @@ class ZuduBackend(BatchCallBackend):
 
         Raises:
             NotSupported: it has started; nothing changed.
-            IllegalTransition: it is over, or its state is not known.
+            IllegalTransition: it is over, or in a state that nobody knows.
         """
         doing = f"cancel batch call {current.batch_call_id}"
         if current.status is BatchStatus.DRAFT:
@@ -77,6 +77,9 @@ class ZuduBackend(BatchCallBackend):
                 f"Could not {doing}: Zudu cannot stop calls of a batch call that has started. Nothing changed; the "
                 "calls go on. Watch it with get_batch_call, or ask Zudu's support."
             )
+        if is_unread(current):  # it may wait for its time: that much can be taken back
+            after = await self._back_to_draft(current)
+            return replace(after, notes=(*after.notes, "Calls that had started before go on."))
         if current.status is not BatchStatus.SCHEDULED:
             raise IllegalTransition(
                 f"Could not {doing}: it is {current.backend_status or current.status}. Nothing was sent."
@@ -86,19 +89,6 @@ class ZuduBackend(BatchCallBackend):
             return after
         note = f"Zudu took the request, but says {after.backend_status or after.status}: its phones may still ring."
         return replace(after, notes=(*after.notes, note))
-
-    async def delete(self, current: BatchCall) -> None:
-        """DELETE; the documents allow it for drafts and completed ones, and say nothing of failed ones.
-
-        Raises:
-            IllegalTransition: it is scheduled or running; nothing was sent.
-        """
-        if current.status in {BatchStatus.SCHEDULED, BatchStatus.RUNNING}:
-            raise IllegalTransition(
-                f"Could not delete batch call {current.batch_call_id}: it is {current.status}, and Zudu deletes only "
-                "drafts and completed ones. Nothing was sent. A scheduled one becomes a draft with cancel_batch_call."
-            )
-        await super().delete(current)
 
 
 def _no(action: str, current: BatchCall) -> NotSupported:

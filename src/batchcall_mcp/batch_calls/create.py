@@ -17,7 +17,7 @@ from batchcall_mcp.batch_calls.source import (
 from batchcall_mcp.batch_calls.write import Write
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
-from batchcall_mcp.recipients import Recipients, normalise_number
+from batchcall_mcp.recipients import normalise_number
 
 
 async def create(
@@ -45,24 +45,26 @@ async def create(
     earlier = await write.earlier()
     if earlier is not None:
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
+    relay.backend.check_state(Operation.CREATE, request, None)
     found, needed = await write.admit(tasks, recipients.left_out, recipients.rows_read, notes)
     if needed:
         return waiting(needed, found, relay.tool, None, recipients.left_out)
     if write.overtaken:
         earlier = write.overtaken
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
+    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(write.request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:
         return replayed(sent, _result(made.status), f"made {made.batch_call_id}")
     return Outcome(
         result=_result(made.status),
-        summary=f"{_made(made.status)} {made.batch_call_id}: {_of(recipients)}.{left_out_words(recipients)}",
+        summary=f"{_made(made.status)} {made.batch_call_id}: "
+        f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{left_out_words(recipients)}",
         next=_next(made.batch_call_id, made.status),
         batch_call=made,
         preflight=found,
-        left_out=recipients.left_out,
-        notes=(*notes, *noted(sent.note)),
+        left_out=(*recipients.left_out, *write.skipped_rows),
+        notes=(*notes, *noted(write.skipped_note, sent.note)),
     )
 
 
@@ -80,9 +82,8 @@ def caller_number(relay: Relay, from_number: str | None, default_region: str | N
         ) from None
 
 
-def _of(recipients: Recipients) -> str:
-    number = len(recipients.tasks)
-    return f"{number} of {recipients.rows_read} rows" if recipients.left_out else f"{number} tasks"
+def _of(number: int, rows_read: int) -> str:
+    return f"{number} tasks" if number == rows_read else f"{number} of {rows_read} rows"
 
 
 def _made(status: BatchStatus) -> str:
@@ -99,8 +100,5 @@ def _result(status: BatchStatus) -> ResultWord:
 
 def _next(batch_call_id: str, status: BatchStatus) -> str:
     if status is BatchStatus.DRAFT:
-        return (
-            "No phone rings yet. Show the person what was made; after a yes, start_batch_call with "
-            f'batch_call_id={batch_call_id} and trigger_timestamp ("now" or a time).'
-        )
+        return f"No phone rings yet. Show the person what was made (get_batch_call with batch_call_id={batch_call_id})."
     return f"watch_batch_call or get_batch_call with batch_call_id={batch_call_id}."

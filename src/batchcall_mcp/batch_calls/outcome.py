@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from batchcall_mcp.guard.admission import CodeNeeded
+from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
 from batchcall_mcp.guard.preflight import Preflight
 from batchcall_mcp.guard.sending import Delivered
 from batchcall_mcp.model import BatchCall
@@ -23,6 +23,7 @@ ResultWord: TypeAlias = Literal[
     "retried",
     "deleted",
     "confirmation_required",
+    "waiting_for_person",
     "nothing_to_do",
 ]
 
@@ -66,24 +67,46 @@ _REQUIRED: Mapping[str, str] = {
     "create_batch_call": "the same from_number",
     "start_batch_call": "the same batch_call_id and trigger_timestamp",
 }
-"""What a tool's schema asks for beside the code, where that is not batch_call_id alone."""
+"""What a tool's schema asks for in addition to the code, where that is not batch_call_id alone."""
 
 
 def waiting(
-    needed: CodeNeeded, preflight: Preflight, tool: str, batch_call: BatchCall | None, left_out: Sequence[LeftOut] = ()
+    needed: Needed, preflight: Preflight, tool: str, batch_call: BatchCall | None, left_out: Sequence[LeftOut] = ()
 ) -> Outcome:
-    """Nothing was sent: a person has to see the question first."""
+    """Nothing was sent: a person has to see the question first.
+
+    `next` stays empty: nothing that a model does next may stand for a yes that nobody has given.
+    """
+    told = _with_code(needed, tool) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
+    return replace(told, batch_call=batch_call, preflight=preflight, left_out=left_out)
+
+
+def _with_code(needed: CodeNeeded, tool: str) -> Outcome:
     repeat = _REQUIRED.get(tool, "the same batch_call_id")
+    how = (
+        f"Show the question to the person and wait. If they agree, call {tool} with {repeat} and the confirmation_code "
+        "of this result; nothing else needs repeating."
+    )
     return Outcome(
         result="confirmation_required",
         summary=f"Nothing was sent yet. Question for the person: {needed.question}",
-        next=(
-            f"Show the question to the person. Only after a yes, call {tool} with {repeat} and "
-            f"confirmation_code={needed.code} (valid {needed.lifetime_s // 60} minutes, once); nothing else need be "
-            "repeated."
-        ),
-        batch_call=batch_call,
-        preflight=preflight,
         confirmation_code=needed.code,
-        left_out=left_out,
+        notes=(f"{how} The code is valid for {needed.lifetime_s // 60} minutes, once.",),
+    )
+
+
+def _at_the_person(needed: PersonNeeded, tool: str) -> Outcome:
+    terminal = "`batchcall-mcp approve` in a terminal on the machine of this server"
+    where = (
+        f"The question waits on the approval page in the person's browser. {terminal} shows it too."
+        if needed.reach == "page"
+        else f"A person answers it with {terminal} (with its BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL, if set)."
+    )
+    return Outcome(
+        result="waiting_for_person",
+        summary=f"Nothing was sent yet: a person has to answer first. The question: {needed.question}",
+        notes=(
+            f"{where} It is open until {needed.until:%H:%M UTC}. Ask the person to answer it; only they can.",
+            f"Then call {tool} again with the same arguments: it goes by their answer, and sends nothing before.",
+        ),
     )

@@ -194,6 +194,7 @@ async def check(
         limits=relay.limits,
         now=relay.clock(),
         surroundings=replace(around, unchecked=(*(recipients.notes if recipients else ()), *around.unchecked)),
+        listed=None if tasks is None else len(tasks),
     )
     found = await anyio.to_thread.run_sync(judge)
     rows = recipients.left_out if recipients else ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.backends.base import Capabilities, Never, Operation
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, fit_fields, left_out_words, read_source
@@ -23,8 +24,9 @@ from batchcall_mcp.errors import (
 )
 from batchcall_mcp.guard.binding import fingerprint
 from batchcall_mcp.guard.sending import Delivered
-from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskStatus
-from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients
+from batchcall_mcp.guard.time_words import counted
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, ListQuery, TaskStatus
+from batchcall_mcp.recipients import LeftOut, LeftOutKind, Recipients, comparable
 
 DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
 _CHAIN_PAGES = 5
@@ -71,30 +73,31 @@ async def retry(
             return _replayed(earlier, batch_call_id, operation)
     wanted = [task async for task in relay.every_task(batch_call_id, statuses)]
     called_later, notes = await _called_later(relay, current)
+    alone = left_alone(current, statuses, relay.backend.capabilities)
     left_out = [
         LeftOut(
             line=position,
-            kind=LeftOutKind.DUPLICATE,
-            reason=called_later[task.to_number],
+            kind=LeftOutKind.LATER_BATCH_CALL,
+            reason=called_later[comparable(task.to_number)],
             to_number=task.to_number,
         )
         for position, task in enumerate(wanted, 1)
-        if task.to_number in called_later
+        if comparable(task.to_number) in called_later
     ]
-    wanted = [task for task in wanted if task.to_number not in called_later]
+    wanted = [task for task in wanted if comparable(task.to_number) not in called_later]
     if not wanted:
-        since = f" {len(left_out)} were called again since, or wait in a later batch call." if left_out else ""
+        nobody = f"Nobody of {batch_call_id} is {_words(statuses)} any more."
         return Outcome(
             result="nothing_to_do",
-            summary=f"Nobody of {batch_call_id} is {_words(statuses)} any more.{since} Nothing was sent.",
+            summary=" ".join([nobody, *_since(left_out), *alone, "Nothing was sent."]),
             batch_call=current,
             left_out=left_out,
             notes=notes,
         )
     key = _Key(idempotency_key, known_as)
     if operation is Operation.RETRY:
-        return await _dial_again(relay, current, wanted, left_out, notes, key)
-    return await _draft_of(relay, current, wanted, left_out, notes, source, key)
+        return await _dial_again(relay, current, wanted, left_out, notes, alone, key)
+    return await _draft_of(relay, current, wanted, left_out, notes, alone, source, key)
 
 
 def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
@@ -116,12 +119,13 @@ async def _dial_again(
     wanted: Sequence[CallTask],
     left_out: Sequence[LeftOut],
     notes: Sequence[str],
+    alone: Sequence[str],
     key: _Key,
 ) -> Outcome:
     checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
-    dialled = {task.to_number for task in checked.tasks}
-    first_of = {task.to_number: task for task in reversed(wanted) if task.to_number in dialled}
-    ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(task.to_number) is task)
+    dialled = {comparable(task.to_number) for task in checked.tasks}
+    first_of = {number: task for task in reversed(wanted) if (number := comparable(task.to_number)) in dialled}
+    ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(comparable(task.to_number)) is task)
     if len(ids) < len(dialled):
         raise UnexpectedResponse(
             f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
@@ -134,7 +138,8 @@ async def _dial_again(
     earlier = await write.earlier()
     if earlier is not None:
         return _replayed(earlier, current.batch_call_id, Operation.RETRY)
-    found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes)
+    relay.backend.check_state(Operation.RETRY, None, current)
+    found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes, notes=alone)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
     if write.overtaken:
@@ -143,15 +148,15 @@ async def _dial_again(
     retried = sent.batch_call
     if sent.replayed:
         return _replayed(sent, current.batch_call_id, Operation.RETRY)
+    took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is {retried.status}."
     return Outcome(
         result="retried",
-        summary=f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is "
-        f"{retried.status}.",
+        summary=" ".join([took, *_since(left_out), *alone]),
         next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
         batch_call=retried,
         preflight=found,
         left_out=left_out,
-        notes=notes,
+        notes=(*notes, *noted(sent.note)),
     )
 
 
@@ -161,6 +166,7 @@ async def _draft_of(
     wanted: Sequence[CallTask],
     left_out: Sequence[LeftOut],
     notes: Sequence[str],
+    alone: Sequence[str],
     source: ListSource,
     key: _Key,
 ) -> Outcome:
@@ -226,18 +232,57 @@ async def _draft_of(
         return _replayed(sent, current.batch_call_id, Operation.CREATE)
     missing = len(wanted) - len(recipients.tasks) - len(recipients.left_out)
     absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
+    summary = (
+        f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody else is "
+        f"in it.{left_out_words(recipients)}{absent}"
+    )
     return Outcome(
         result="created",
-        summary=(
-            f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody "
-            f"else is in it.{left_out_words(recipients)}{absent}"
-        ),
-        next=f"After a yes of the person: start_batch_call with batch_call_id={made.batch_call_id}.",
+        summary=" ".join([summary, *_since(left_out), *alone]),
+        next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
         batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
         preflight=found,
         left_out=left_out,
         notes=(*notes, *noted(sent.note)),
     )
+
+
+def left_alone(current: BatchCall, statuses: frozenset[TaskStatus], capabilities: Capabilities) -> tuple[str, ...]:
+    """Who was not reached either and is not called again, because the call names other states; what is counted."""
+    counts = current.counts
+    numbers = {
+        (TaskStatus.VOICEMAIL,): (counts.voicemail, "voicemail", "voicemails"),
+        (TaskStatus.NO_ANSWER,): (counts.no_answer, "person who did not answer", "people who did not answer"),
+        (TaskStatus.BUSY,): (counts.busy, "busy line", "busy lines"),
+        (TaskStatus.FAILED,): (counts.failed, "failed call", "failed calls"),
+        (TaskStatus.EXPIRED, TaskStatus.INTERRUPTED): (
+            _expired_or_interrupted(counts),
+            "expired or interrupted call",
+            "expired or interrupted calls",
+        ),
+    }
+    found = []
+    for states, (number, one, many) in numbers.items():
+        if number and statuses.isdisjoint(states):
+            named = json.dumps([str(state) for state in states if state in capabilities.outcomes])
+            how = "" if named == "[]" else f" (task_status={named} calls them)"
+            found.append(f"{counted(number, one, many)} {'is' if number == 1 else 'are'} not called again{how}.")
+    if counts.skipped and TaskStatus.SKIPPED not in statuses:
+        people = counted(counts.skipped, "person was", "people were")
+        found.append(f"{people} skipped by the backend and {'is' if counts.skipped == 1 else 'are'} not called.")
+    return tuple(found)
+
+
+def _expired_or_interrupted(counts: Counts) -> int:
+    parts = (counts.no_answer, counts.busy, counts.voicemail, counts.failed)
+    if counts.not_reached is None or None in parts:
+        return 0
+    return counts.not_reached - sum(part for part in parts if part)
+
+
+def _since(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    later = sum(row.kind is LeftOutKind.LATER_BATCH_CALL for row in left_out)
+    return (f"{counted(later, 'person is', 'people are')} skipped: a later batch call has them.",) if later else ()
 
 
 def _lost(relay: Relay, current: BatchCall) -> list[str]:
@@ -259,16 +304,16 @@ def _lost(relay: Relay, current: BatchCall) -> list[str]:
 
 
 def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
-    numbers = {task.to_number for task in wanted}
+    numbers = {comparable(task.to_number) for task in wanted}
     return replace(
         recipients,
-        tasks=tuple(task for task in recipients.tasks if task.to_number in numbers),
-        left_out=tuple(row for row in recipients.left_out if row.to_number in numbers),
+        tasks=tuple(task for task in recipients.tasks if comparable(task.to_number) in numbers),
+        left_out=tuple(row for row in recipients.left_out if row.to_number and comparable(row.to_number) in numbers),
     )
 
 
 async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Numbers that a later batch call of the same chain has reached or is about to call, and which one that is."""
+    """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which."""
     if Operation.LIST not in relay.backend.capabilities.operations:
         return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
     later: dict[str, str] = {}
@@ -278,7 +323,7 @@ async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str
                 if task.status in _BEING_CALLED:
                     waits = task.status is TaskStatus.PENDING
                     how = "waits to be called by" if waits else "called again since, by"
-                    later[task.to_number] = f"{how} {member.batch_call_id}"
+                    later[comparable(task.to_number)] = f"{how} {member.batch_call_id}"
     except BatchCallError as error:
         return later, (f"Later batch calls could not be read, so that they were not counted: {error.message}",)
     return later, ()

@@ -11,9 +11,10 @@ from anyio.to_thread import run_sync
 from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
+from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Entry
 from batchcall_mcp.guard.preflight import Surroundings
-from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 from batchcall_mcp.recipients import comparable
 
 _LIVE = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING})
@@ -45,8 +46,10 @@ async def surroundings(
     found = _Found(relay, tasks or ())
     if isinstance(dials, Never):
         # Where the tasks do not come back with their variables, nobody can look for a missing one later.
-        kept = relay.backend.capabilities.returns_variables or not tasks
-        return Surroundings() if kept else Surroundings(variables=await found.variables(agent_id, from_number))
+        if relay.backend.capabilities.returns_variables or not tasks:
+            return Surroundings()
+        agent = await found.agent(agent_id, from_number)
+        return Surroundings(variables=agent.variables if agent else None)
     starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
     numbers = await run_sync(_comparable, tasks or ())
     beside = current.batch_call_id if current and not again else None
@@ -64,6 +67,11 @@ async def surroundings(
             calls_today=await run_sync(of_day),
             stopped_since=await run_sync(ledger.stops.since),
         )
+        if beside:
+            made = await run_sync(ledger.history.list_of, relay.service, beside)
+            people = await run_sync(_digest_of, numbers)
+            same = made.people == ledger.hashed(people)
+            around = replace(around, skipped=made.skipped or {}, listed_variables=made.variables if same else None)
         for entry, shared in await run_sync(
             partial(ledger.history.open_launches, relay.service, numbers, simulated=simulated)
         ):
@@ -74,9 +82,11 @@ async def surroundings(
     except ConfigurationError as error:
         lately = []
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
+    agent = await found.agent(agent_id, from_number)
     return replace(
         around,
-        variables=await found.variables(agent_id, from_number),
+        variables=agent.variables if agent else None,
+        agent=agent,
         elsewhere=await found.elsewhere(current, numbers, lately, taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=tuple(found.unchecked),
@@ -101,8 +111,8 @@ class _Found:
             self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
             return frozenset()
 
-    async def variables(self, agent_id: str | None, from_number: str | None) -> tuple[str, ...] | None:
-        """Which variables the agent needs, where the backend tells."""
+    async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
+        """The agent that speaks, with the variables that it needs, where the backend tells."""
         capabilities = self._relay.backend.capabilities
         if not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
             return None
@@ -111,11 +121,11 @@ class _Found:
         except BatchCallError as error:
             self.unchecked.append(f"The agent's variables could not be checked: {error.message}")
             return None
-        if agent_id is None:  # then the number's own agent speaks, where it has one
+        if agent_id is None or capabilities.agent == "caller_number":  # the number's own agent speaks, if it has one
             number = next((one for one in account.numbers or () if one.from_number == from_number), None)
             agent_id = number.agent_id if number else None
-        agent = next((one for one in account.agents or () if one.agent_id == agent_id), None)
-        return None if agent is None else agent.variables
+        known = next((one for one in account.agents or () if one.agent_id == agent_id), None)
+        return known or (Agent(agent_id=agent_id) if agent_id else None)
 
     async def elsewhere(
         self,
@@ -172,6 +182,12 @@ class _Found:
                 if read >= most:
                     break
         return read
+
+
+def _digest_of(numbers: Sequence[str]) -> str:
+    digest = PeopleDigest()
+    digest.add(numbers)
+    return digest.hex()
 
 
 def _comparable(tasks: Sequence[CallTask]) -> list[str]:

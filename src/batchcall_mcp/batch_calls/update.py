@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
+
+import anyio.to_thread
 
 from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.create import caller_number
@@ -17,9 +21,14 @@ from batchcall_mcp.batch_calls.source import (
     read_source,
 )
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotSupported
+from batchcall_mcp.errors import InvalidInput, NotSupported
+from batchcall_mcp.guard.changes import ListChange, moved, not_shown, not_taken, setting_changes
+from batchcall_mcp.guard.time_words import day_and_minute
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients import Recipients
+
+_MOST_COMPARED: Final = 20_000
+"""People of a list that is read only to say what an update changes of it."""
 
 
 async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, source: ListSource) -> Outcome:
@@ -35,11 +44,6 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(relay, request.from_number))
     current = await relay.look(batch_call_id)
-    if request.status is BatchStatus.DRAFT and current.status not in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
-        raise IllegalTransition(
-            f"{batch_call_id} is {current.status}: only one that is scheduled can become a draft again. Nothing was "
-            "sent. pause_batch_call or cancel_batch_call, where there are such tools, stop one that dials."
-        )
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
@@ -64,26 +68,31 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     earlier = await write.earlier()
     if earlier is not None:
         return replayed(earlier, "updated", f"updated {batch_call_id}")
+    relay.backend.check_state(Operation.UPDATE, request, current)
     whole = request.tasks if request.tasks is not None else await _list_if_it_dials(relay, request, current)
+    replaced = await _list_change(relay, request, current)
     left_out = recipients.left_out if recipients else ()
-    found, needed = await write.admit(whole, left_out, recipients.rows_read if recipients else None, notes)
+    asked = [*replaced.words, *setting_changes(request, current), *moved(request, current)]
+    rows_read = recipients.rows_read if recipients else None
+    found, needed = await write.admit(whole, left_out, rows_read, notes, changes=asked)
     if needed:
         return waiting(needed, found, relay.tool, current, left_out)
     if write.overtaken:
         return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.update(current, request, ticket.backend_key))
+    sent = await write.send(lambda ticket: relay.backend.update(current, write.request, ticket.backend_key))
     updated = sent.batch_call
-    changed = _changed(given, current, updated)
+    changed = _changed(given, current, updated, replaced)
+    told = _summary(write.request, current, updated, replaced)
     return Outcome(
         result="updated",
-        summary=_summary(updated, changed) + (left_out_words(recipients) if recipients else ""),
+        summary=told + (left_out_words(recipients) if recipients else ""),
         next=f"get_batch_call with batch_call_id={batch_call_id}.",
         batch_call=updated,
         preflight=found if found.starts else None,
-        left_out=left_out,
+        left_out=(*left_out, *write.skipped_rows),
         changed=changed,
         replayed=sent.replayed,
-        notes=(*notes, *noted(sent.note)),
+        notes=(*notes, *noted(write.skipped_note, sent.note)),
     )
 
 
@@ -108,7 +117,23 @@ async def _list_if_it_dials(relay: Relay, request: BatchCallRequest, current: Ba
     return await relay.tasks_or_none(current.batch_call_id)
 
 
-def _changed(given: list[str], before: BatchCall, after: BatchCall) -> dict[str, tuple[Any, Any]]:
+async def _list_change(relay: Relay, request: BatchCallRequest, current: BatchCall) -> ListChange:
+    """How the list differs from the one that the backend holds, which is read for this once."""
+    if request.tasks is None:
+        return ListChange()
+    total = current.counts.total
+    if total is not None and total > _MOST_COMPARED:
+        return ListChange.unread(request.tasks, f"the {total} people that it held before were not compared")
+    before = await relay.tasks_or_none(current.batch_call_id)
+    if before is None or (total is not None and len(before) < total):
+        return ListChange.unread(request.tasks, "what it held before could not be read")
+    compare = partial(ListChange.of, before, request.tasks, relay.backend.capabilities)
+    return await anyio.to_thread.run_sync(compare)
+
+
+def _changed(
+    given: Iterable[str], before: BatchCall, after: BatchCall, replaced: ListChange
+) -> dict[str, tuple[Any, Any]]:
     """Before and after of each field that was given: after as the backend answered, where it answers it."""
     changed: dict[str, tuple[Any, Any]] = {}
     for name in given:
@@ -120,9 +145,29 @@ def _changed(given: list[str], before: BatchCall, after: BatchCall) -> dict[str,
             changed.setdefault("status", (before.status, after.status))
         else:
             changed[name] = (getattr(before, name, None), getattr(after, name, None))
-    return {name: pair for name, pair in changed.items() if pair[0] != pair[1]}
+    # Other people may be as many.
+    return {name: pair for name, pair in changed.items() if pair[0] != pair[1] or (name == "tasks" and replaced.words)}
 
 
-def _summary(updated: BatchCall, changed: dict[str, tuple[Any, Any]]) -> str:
-    what = f"changed {', '.join(changed)}" if changed else "the backend shows no difference"
-    return f"Updated {updated.batch_call_id}: {what}. Its status is {updated.status}."
+def _summary(request: BatchCallRequest, before: BatchCall, after: BatchCall, replaced: ListChange) -> str:
+    """What differs now, and what the backend does not show: that a change was taken is not that it was made."""
+    differs = [*replaced.words, *setting_changes(request, before, after)]
+    if request.trigger_at is not None and before.scheduled_at != after.scheduled_at is not None:
+        instead = "" if before.scheduled_at is None else f" instead of {day_and_minute(before.scheduled_at)}"
+        differs.append(f"time {day_and_minute(after.scheduled_at)}{instead}")
+    if before.status != after.status:
+        differs.append(f"status {after.status} instead of {before.status}")
+    unshown = not_shown(request, after)
+    kept = not_taken(request, before, after)
+    said = [f"Updated {after.batch_call_id}: {'; '.join(differs)}."] if differs else []
+    if not said:
+        what = "the backend took it" if unshown else "the backend shows no difference"
+        said.append(f"Updated {after.batch_call_id}: {what}.")
+    if unshown:
+        said.append(f"The backend does not show: {', '.join(unshown)}.")
+    if kept:
+        said.append(f"The backend still shows the old value of: {', '.join(kept)}.")
+    sent = None if request.tasks is None else len(request.tasks)
+    if sent is not None and after.counts.total not in {None, sent}:
+        said.append(f"{sent} people were sent, and the backend counts {after.counts.total}.")
+    return " ".join([*said, f"Its status is {after.status}."])

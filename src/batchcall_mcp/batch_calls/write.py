@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -9,22 +10,23 @@ from typing import TypeAlias
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import At, Never, Operation, retry_of_in_name
+from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard import unattended
-from batchcall_mcp.guard.admission import CodeNeeded, Launch
+from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.binding import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.entries import STOPS, Evidence, Intent, Token
 from batchcall_mcp.guard.numbers import about
 from batchcall_mcp.guard.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.sending import Again, Delivered, Send, unrecorded
 from batchcall_mcp.guard.settlement import plain_name
+from batchcall_mcp.guard.time_words import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut, comparable
 
-Judged: TypeAlias = tuple[Preflight, CodeNeeded | None]
+Judged: TypeAlias = tuple[Preflight, Needed | None]
 
 
 class Write:
@@ -67,6 +69,7 @@ class Write:
         self._around = Surroundings()
         self._token: Token | None = None
         self._again: Again | None = None
+        self._rows_skipped: dict[str, int] = {}
         self.overtaken: Delivered | None = None
         """What an equal call did while this one was judged."""
 
@@ -96,13 +99,16 @@ class Write:
         warnings: Sequence[str] = (),
         to_call: Sequence[CallTask] | None = None,
         *,
+        notes: Sequence[str] = (),
+        changes: Sequence[str] = (),
         asks: bool = False,
         question: str | None = None,
     ) -> Judged:
         """Put it before the guard; when no code is needed, send it.
 
         `tasks` is the whole list (None: it could not be read); `to_call` those of it that would be called, if not all.
-        `asks`: a person has to say yes although no phone rings; `question` is then what to ask.
+        `warnings` and `notes` are sentences for the question; `changes`, what an update changes, in words. `asks`: a
+        person has to say yes although no phone rings; `question` is then what to ask.
         """
         relay, request, current = self._relay, self.request, self._current
         called = tasks if to_call is None else to_call
@@ -125,19 +131,27 @@ class Write:
             capabilities=relay.backend.capabilities,
             limits=relay.limits,
             now=relay.clock(),
-            surroundings=replace(around, unchecked=(*warnings, *around.unchecked)),
+            surroundings=replace(
+                around,
+                unchecked=(*warnings, *around.unchecked),
+                notes=(*notes, *around.notes),
+                changes=tuple(changes),
+            ),
+            # A retry dials the tasks that it names, whatever else is in the batch call.
+            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
-        kept = await self._without_skipped(called or (), found)
-        if self.skipped:
-            called, request = kept, self.request
-            left_out = (*left_out, *(row for _, row in self.skipped))
-            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
         self.overtaken = await self.earlier()
         if self.overtaken is not None:
             return found, None
+        kept = await self._without_skipped(called or (), found)
+        if self.skipped:
+            called, request = kept, self.request
+            left_out = (*left_out, *self.skipped_rows)
+            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
         ledger = await relay.open_ledger()
         launch = Launch(
             caller=ledger.hashed(relay.caller),
@@ -158,10 +172,34 @@ class Write:
         )
         admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
         self._preflight, self._to_call, self._around = found, called or (), around
-        if isinstance(admitted, CodeNeeded):
+        if not isinstance(admitted, Admitted):
             return found, admitted
         self._token = admitted.token
         return found, None
+
+    @property
+    def skipped_rows(self) -> tuple[LeftOut, ...]:
+        """Who is skipped, for the result."""
+        return tuple(row for _, row in self.skipped)
+
+    @property
+    def skipped_tasks(self) -> dict[str, list[str]]:
+        """Reason -> ids of the stored tasks that a start is to skip."""
+        found: dict[str, list[str]] = {}
+        for task, row in self.skipped:
+            if task.task_id is not None:
+                found.setdefault(row.reason, []).append(task.task_id)
+        return found
+
+    @property
+    def skipped_note(self) -> str | None:
+        """A sentence about them, or None."""
+        if not self.skipped:
+            return None
+        people = counted(len(self.skipped), "person is", "people are")
+        reasons = Counter(row.reason for row in self.skipped_rows)
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+        return f"{people} skipped, because nobody is asked (BATCHCALL_CONFIRM=off): {why}."
 
     async def _without_skipped(self, called: Sequence[CallTask], found: Preflight) -> Sequence[CallTask]:
         """Where nobody is asked: those whom nothing speaks against, if the others can be skipped here.
@@ -170,10 +208,12 @@ class Write:
             NotConfirmed: there are too many others; nothing was sent.
         """
         relay, sends_list = self._relay, self.request.tasks is not None
-        at_start = self._operation is Operation.START and relay.backend.capabilities.skips_at_start
+        at_start = self._operation is Operation.START and isinstance(relay.backend, SkipsAtStart)
         if relay.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
             return called
         parted = await anyio.to_thread.run_sync(unattended.skip, called, found.concerns)
+        if not sends_list and any(task.task_id is None for task, _ in parted.skipped):
+            return called  # nobody could say which ones
         refused = unattended.too_many(parted, relay.settings.skip_people_max)
         if refused:
             raise NotConfirmed(
@@ -246,13 +286,15 @@ class Write:
                 name=made_up if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
-                people=hashed(people.hex()) if creates else None,
+                people=hashed(people.hex()) if request.tasks is not None else None,
+                variables=_had_by_all(request.tasks),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
                 total_before=current.counts.total if current else None,
                 trigger_at=round(trigger_at.timestamp() * 1000) if trigger_at else None,
                 launches=bool(request.send_now),
+                skipped=self._rows_skipped if request.tasks is not None and self._rows_skipped else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,
@@ -269,3 +311,15 @@ class Write:
             simulated=self._simulated,
             renames=self._renames,
         )
+
+
+def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
+    """The variables that every task has; None if there are none of them."""
+    if not tasks:
+        return None
+    found = {name for name, value in tasks[0].dynamic_variables.items() if value}
+    for task in tasks:
+        found = {name for name in found if task.dynamic_variables.get(name)}
+        if not found:
+            return None
+    return tuple(sorted(found))

@@ -1,55 +1,117 @@
-"""`batchcall-mcp approve CODE`: a person's yes where the MCP client cannot show a question."""
+"""`batchcall-mcp approve`: a person's answer in a terminal, where the MCP client cannot show a question."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.guard.approval import meaning_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.confirmation import LIFETIME_S
 from batchcall_mcp.wording import shortened
 
-_LONGEST_QUESTION = 4000
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.approval import Approval
+    from batchcall_mcp.guard.ledger.approvals import Approvals
+
+_LONGEST_QUESTION: Final = 4000
+_LONGEST_LINE: Final = 500
+_SHORT: Final = 100
+_MOST_LINES: Final = 30
+_CALLER_LENGTH: Final = 6
 
 
 @click.command()
-@click.argument("code")
-def approve(code: str) -> None:
-    """Show what CODE would launch, and approve it, once.
+@click.argument("question", required=False)
+def approve(question: str | None) -> None:
+    """List the questions that wait for a person, and answer one of them.
 
-    For BATCHCALL_CONFIRM=person. It has to run with the data directory or database of the server that gave the code,
-    and asks at a terminal: a program cannot answer for a person by accident.
+    QUESTION is an id from the list. It has to run with the data directory or database of the server that asks
+    (BATCHCALL_DATA_DIR, BATCHCALL_DATABASE_URL), and at a terminal: a program cannot answer for a person by accident.
+    To approve, the person types the number of people who would be called. Nothing is sent by this command: the tool
+    call that asked goes by the answer when it comes again.
     """
     settings = load_settings()
     if not sys.stdin.isatty():
         raise click.ClickException(
-            "approve asks a person at a terminal, and this is none. Nothing was approved; nothing was sent."
+            "approve asks a person at a terminal, and this is not one. Nothing was approved; nothing was sent."
         )
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
     ledger = Ledger.open(settings)
     try:
-        pending = ledger.codes.find(code)
-        if pending is None or pending.kind != "approval" or pending.is_used:
-            raise click.ClickException(
-                f"This code is not valid: unknown here, older than {LIFETIME_S // 60} minutes, replaced by a later "
-                "one, or used. Nothing was approved; nothing was sent. If the server has BATCHCALL_DATA_DIR or "
-                "BATCHCALL_DATABASE_URL set, set the same here."
-            )
-        click.echo(shortened(pending.question, _LONGEST_QUESTION))
-        yes = click.confirm("Approve exactly this, once?", default=False)
-        approved = yes and ledger.codes.approve(code)
-        if not approved:
-            ledger.codes.discard(pending.token)
-        outcome = "approved" if approved else "too_late" if yes else "declined"
-        event = Event(event="approved", caller=pending.caller, tool=pending.tool, outcome=outcome)
-        Audit(settings.data_dir).note(event)
+        approvals = ledger.codes.approvals
+        chosen = _chosen(approvals.waiting(), question)
+        if chosen is not None:
+            _answer(approvals, chosen, Audit(settings.data_dir))
     finally:
         ledger.close()
-    if not approved:
-        why = "This code was replaced or has expired meanwhile: there is a later question." if yes else "Not approved."
-        click.echo(f"{why} The code is worth nothing any more; nothing was sent.")
+
+
+def _chosen(waiting: Sequence[Approval], short_id: str | None) -> Approval | None:
+    if not waiting and short_id is None:
+        click.echo(
+            "No question waits for an answer. If the server has BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL set, set "
+            "the same here."
+        )
+        return None
+    by_id = {one.short_id: one for one in waiting}
+    if short_id is None and len(waiting) > 1:
+        click.echo(f"{len(waiting)} questions wait:")
+        for one in waiting:
+            click.echo(_listed(one))
+        short_id = click.prompt("Which one (its id)?", default="", show_default=False)
+    if short_id is None:
+        return waiting[0]
+    found = by_id.get(short_id.strip().upper())
+    if found is None:
+        raise click.ClickException(
+            "There is no such question: it was answered, replaced by a later one, or is older than ten minutes. "
+            "Nothing was approved; nothing was sent. `batchcall-mcp approve` lists what waits."
+        )
+    return found
+
+
+def _listed(one: Approval) -> str:
+    minutes = int((datetime.now(UTC) - one.asked_at).total_seconds() // 60)
+    age = "just now" if minutes < 1 else f"{minutes} min ago"
+    asked = shortened(one.shown.question, _SHORT)
+    return f"  {one.short_id}  {age}  {one.tool}, caller {one.caller[:_CALLER_LENGTH]}: {asked}"
+
+
+def _answer(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
+    shown = chosen.shown
+    click.echo(f"{chosen.short_id} ({chosen.tool}), open until {chosen.expires_at:%H:%M:%S UTC}:")
+    click.echo(shortened(shown.question, _LONGEST_QUESTION))
+    for title, lines in (("Some of the people", shown.samples), ("Skipped rows", shown.skipped)):
+        if lines:
+            click.echo(f"{title}: " + "; ".join(shortened(line, _LONGEST_LINE) for line in lines))
+    for line in shown.concerns[:_MOST_LINES]:
+        click.echo(f"- {shortened(line, _LONGEST_LINE)}")
+    wanted = "the number of people who would be called" if shown.word.isdecimal() else f"the word {shown.word}"
+    typed = click.prompt(
+        f"To approve exactly this, once, type {wanted}. To decline: no", default="", show_default=False
+    )
+    meant = meaning_of(typed, shown.word)
+    if meant == "neither":
+        click.echo(
+            "That is neither what approves nor no: nothing was approved or declined, and the question still waits."
+        )
         raise SystemExit(1)
-    click.echo(f"Approved. The same call launches now, if it comes within {LIFETIME_S // 60} minutes of the question.")
+    yes = meant == "approve"
+    counted = approvals.approve(chosen.approval_id) if yes else approvals.decline(chosen.approval_id)
+    outcome = ("approved" if yes else "declined") if counted else "too_late"
+    audit.note(Event(event="approved", caller=chosen.caller, tool=chosen.tool, outcome=outcome))
+    if not counted:
+        click.echo(
+            "This question was answered or replaced meanwhile, or has expired. Nothing was approved or declined."
+        )
+        raise SystemExit(1)
+    if not yes:
+        click.echo("Declined. Nothing was sent.")
+        raise SystemExit(1)
+    click.echo(f"Approved. The same call launches now, if it comes before {chosen.expires_at:%H:%M:%S UTC}.")

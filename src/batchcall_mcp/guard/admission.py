@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard import unattended
+from batchcall_mcp.guard.approval import Approval, Shown, samples_of, skipped_words
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.binding import Bound, bound
-from batchcall_mcp.guard.confirmation import LIFETIME_S, Answer, Asker, QuestionPending, issue, recall, used_already
+from batchcall_mcp.guard.confirmation import (
+    LIFETIME_S,
+    Answer,
+    Asker,
+    QuestionPending,
+    Reach,
+    issue,
+    recall,
+    used_already,
+)
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.preflight import Preflight
 from batchcall_mcp.guard.question import question
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 
 READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.LIST})
 _ALWAYS_DIALS = frozenset({Operation.START, Operation.RESUME})
+_MOST_TRIES = 5
 _CHANGED = "The list or the batch call has changed since the last question. "
 
 
@@ -71,6 +83,18 @@ class CodeNeeded:
     question: str
     code: str
     lifetime_s: int = LIFETIME_S
+
+
+@dataclass(frozen=True, slots=True)
+class PersonNeeded:
+    """The launch waits for a person's answer outside the client; the same call again goes by that answer."""
+
+    question: str
+    reach: Reach
+    until: datetime
+
+
+Needed: TypeAlias = CodeNeeded | PersonNeeded
 
 
 class Guard:
@@ -123,13 +147,20 @@ class Guard:
                 "Only the operator can change the mode."
             )
 
-    async def admit(self, launch: Launch, asker: Asker, code: str | None, codes: Codes) -> Admitted | CodeNeeded:
-        """Let a launch pass, or say which code it waits for.
+    def takes_codes(self, *, simulated: bool) -> bool:
+        """Whether a code that the model passes on may confirm: never by default where a real phone could ring."""
+        return self.confirm == "code" or (self.confirm == "auto" and simulated)
+
+    async def admit(self, launch: Launch, asker: Asker, code: str | None, codes: Codes) -> Admitted | Needed:
+        """Let a launch pass, or say what it waits for.
+
+        A person is asked in the client, where it can ask; else outside of it. A code comes last, and only where codes
+        are taken.
 
         Raises:
             InvalidInput: something blocks it, so that no confirmation helps.
             PermissionDenied: the mode forbids it.
-            NotConfirmed: the person said no or did not answer, the code is not valid, or nobody can be asked.
+            NotConfirmed: the person said no or did not answer, or the code is not valid.
         """
         self.check_mode(launch.operation, launch.dials)
         if isinstance(launch.dials, Never) and not launch.asks:
@@ -146,25 +177,21 @@ class Guard:
         binding = await anyio.to_thread.run_sync(_bound, launch)
         await anyio.to_thread.run_sync(codes.remember, binding)
         asked = launch.question or question(launch.preflight, launch.request, launch.current, launch.backend)
-        if self.confirm == "person":
-            return await self._by_a_person(launch, asker, codes, binding, asked)
-        if code is not None:
+        takes_codes = self.takes_codes(simulated=bool(launch.preflight.simulated))
+        if takes_codes and code is not None:
             token = await self._token_of(launch, code, codes, binding)
             if token is not None:
                 return Admitted(token)
             asked = _CHANGED + asked
         elif self.confirm != "code":
-            answer = await self._asked(launch, asker, codes, asked, binding)
-            if answer.outcome == "accepted":
-                return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
-            if answer.outcome != "cannot_ask":
-                raise NotConfirmed(f"{_happened(answer)} {_NOBODY_SAW_IT}")
+            decided = await self._by_a_person(launch, asker, codes, binding, asked, only_here=takes_codes)
+            if decided is not None:
+                return decided
         new = await issue(
             codes,
             caller=launch.caller,
             tool=launch.tool,
             binding=binding.text,
-            kind="code",
             arguments=launch.arguments,
             question=asked,
         )
@@ -176,37 +203,75 @@ class Guard:
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
             raise used_already()
-        if await anyio.to_thread.run_sync(codes.covers, pending.binding, binding):
+        if await _covers(codes, binding, pending.binding):
             self._note("answer", launch, "code")
             return pending.token
         await anyio.to_thread.run_sync(codes.discard, pending.token)
         return None
 
-    async def _by_a_person(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str) -> Admitted:
-        """An elicited answer, or an approval in a terminal; no code that a tool would take."""
-        approval = await anyio.to_thread.run_sync(codes.approved, launch.caller, binding)
-        if approval is not None:
+    async def _by_a_person(
+        self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str, *, only_here: bool
+    ) -> Admitted | PersonNeeded | None:
+        """A person's answer, in the client or outside of it. None if the client cannot ask, and `only_here`."""
+        before = await self._answered_outside(launch, asker, codes, binding)
+        if before is not None and before.state == "approved" and await _covers(codes, binding, before.bound):
             self._note("answer", launch, "approved")
-            return Admitted(approval)
+            return Admitted(before.token)
         answer = await self._asked(launch, asker, codes, asked, binding)
+        if answer.outcome != "cannot_ask":
+            # Yes or no, it is the answer to this launch: what waits for another one, or has another, ends here.
+            await anyio.to_thread.run_sync(codes.approvals.withdraw, launch.caller, binding.text)
         if answer.outcome == "accepted":
             return Admitted(codes.answer(answer.nonce) if answer.nonce else None)
-        new = await issue(
-            codes,
-            caller=launch.caller,
-            tool=launch.tool,
-            binding=binding.text,
-            kind="approval",
-            arguments={},
-            question=asked,
-        )
-        self._note("question", launch, "approval")
-        happened = "This client cannot show a question." if answer.outcome == "cannot_ask" else _happened(answer)
+        if answer.outcome != "cannot_ask":
+            raise NotConfirmed(f"{_happened(answer)} {_NOBODY_SAW_IT}")
+        if only_here:
+            return None
+        approval = await self._asked_outside(launch, asker, codes, binding, asked)
+        reach = await asker.reach(approval)
+        return PersonNeeded(approval.shown.question, reach, approval.expires_at)
+
+    async def _answered_outside(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound) -> Approval | None:
+        """The question of this launch that a person was shown outside the client, if it can still let it pass.
+
+        Raises:
+            NotConfirmed: a person said no to it. That is reported to each call that waited, or else to the next one.
+        """
+        approvals = codes.approvals
+        found = await anyio.to_thread.run_sync(approvals.of_launch, launch.caller, binding.text)
+        said_no = found
+        if found is None and asker.waited_for is not None:
+            said_no = await anyio.to_thread.run_sync(approvals.find, asker.waited_for)
+        if said_no is None or said_no.state not in {"declined", "withdrawn"}:
+            return found
+        if await anyio.to_thread.run_sync(approvals.report, said_no.approval_id):
+            self._note("answer", launch, "declined")
+        said = "the answer was no" if said_no.state == "declined" else "the question was closed by an answer elsewhere"
         raise NotConfirmed(
-            f"{happened} Nothing was sent. BATCHCALL_CONFIRM=person: only a person's own answer launches. If no person "
-            f"was asked, tell the person to run `batchcall-mcp approve {new}` in a terminal on the server's machine "
-            f"(within {LIFETIME_S // 60} minutes), and only then repeat this same call. The question is: {asked}"
+            f"A person was asked outside this client, and {said}. Nothing was sent. Do not ask again unless the person "
+            "wants it."
         )
+
+    async def _asked_outside(self, launch: Launch, asker: Asker, codes: Codes, binding: Bound, asked: str) -> Approval:
+        """The question of this launch, for a person outside the client: one that waits already, or a new one."""
+        for _ in range(_MOST_TRIES):
+            found = await self._answered_outside(launch, asker, codes, binding)
+            if found is not None and await _covers(codes, binding, found.bound):
+                return found
+            new = await anyio.to_thread.run_sync(
+                partial(
+                    codes.approvals.ask,
+                    caller=launch.caller,
+                    tool=launch.tool,
+                    bound=binding.text,
+                    shown=_shown(launch, asked if found is None else _CHANGED + asked),
+                    in_place_of=None if found is None else found.approval_id,
+                )
+            )
+            if new is not None:
+                self._note("question", launch, "approval")
+                return new
+        raise NotConfirmed("Another call asks about the same launch at this moment. Nothing was sent. Try again.")
 
     async def _asked(self, launch: Launch, asker: Asker, codes: Codes, asked: str, binding: Bound) -> Answer:
         try:
@@ -279,16 +344,35 @@ def _bound(launch: Launch) -> Bound:
     )
 
 
+def _word(launch: Launch) -> str:
+    """What a person types to approve it: a habit would approve 60,000 calls as easily as 3."""
+    if isinstance(launch.dials, Never):
+        return str(launch.operation)
+    return "unknown" if launch.preflight.calls is None else str(launch.preflight.calls)
+
+
+def _shown(launch: Launch, asked: str) -> Shown:
+    found = launch.preflight
+    return Shown(
+        question=asked,
+        word=_word(launch),
+        samples=samples_of(launch.called),
+        skipped=skipped_words(found.left_out),
+        concerns=(*found.warnings, *found.notes),
+    )
+
+
 def _happened(answer: Answer) -> str:
     after = "" if answer.seconds is None else f" after {answer.seconds:.1f} s"
     return {
         "declined": f"The client answered no{after}.",
         "cancelled": f"The question was dismissed{after}.",
+        "malformed": f"The client's answer{after} is not one that can be read.",
         "unanswered": f"Nobody answered the question{after}.",
     }[answer.outcome]
 
 
 _NOBODY_SAW_IT = (
-    "Nothing was sent. If no person saw a question, this client cannot show one: the operator can set "
-    "BATCHCALL_CONFIRM=code, or person and approve in a terminal. Do not try again unless the person asks for it."
+    "Nothing was sent. If no person saw a question, this client answers by itself: the operator can use another "
+    "client, or set BATCHCALL_CONFIRM=code. Do not try again unless the person asks for it."
 )

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import anyio.to_thread
 
 from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.guard.approval import Approval
 
 if TYPE_CHECKING:
-    from batchcall_mcp.guard.ledger.codes import Codes, Kind, Pending
+    from batchcall_mcp.guard.ledger.codes import Codes, Pending
 
 LIFETIME_S = 600
 
@@ -30,10 +31,14 @@ Covers: TypeAlias = Callable[[str], Awaitable[bool]]
 class Answer:
     """What became of a question. `seconds` is how long the answer took, where that can be known."""
 
-    outcome: Literal["accepted", "declined", "cancelled", "unanswered", "cannot_ask"]
+    outcome: Literal["accepted", "declined", "cancelled", "malformed", "unanswered", "cannot_ask"]
     seconds: float | None = None
     nonce: str | None = None
     """Identifies the question that was answered, where an answer could be sent twice."""
+
+
+Reach: TypeAlias = Literal["page", "terminal"]
+"""Where a person finds a question that the client does not show: in a browser (and a terminal), or a terminal alone."""
 
 
 class QuestionPending(Exception):
@@ -49,7 +54,19 @@ class Asker(Protocol):
     """
 
     async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
-        """Ask, and wait for the answer, at most as long as the asker's own limit."""
+        """Ask in the client, and wait for the answer, at most as long as the asker's own limit."""
+        ...
+
+    async def reach(self, asked: Approval) -> Reach:
+        """Bring a question of the ledger before a person outside the client, and wait for the answer for a while.
+
+        May raise QuestionPending, to be called again when the question was answered or the while is over.
+        """
+        ...
+
+    @property
+    def waited_for(self) -> str | None:
+        """The id of the question that this tool call has waited for."""
         ...
 
 
@@ -61,14 +78,22 @@ class Unasked:
         del question, binding, covers
         return Answer("cannot_ask")
 
+    async def reach(self, asked: Approval) -> Reach:
+        """A terminal is always there."""
+        del asked
+        return "terminal"
+
+    @property
+    def waited_for(self) -> str | None:
+        """Nothing."""
+        return None
+
 
 async def issue(
-    codes: Codes, *, caller: str, tool: str, binding: str, kind: Kind, arguments: Mapping[str, Any], question: str
+    codes: Codes, *, caller: str, tool: str, binding: str, arguments: Mapping[str, Any], question: str
 ) -> str:
     """Make a code for a launch."""
-    make = partial(
-        codes.issue, caller=caller, tool=tool, binding=binding, kind=kind, arguments=arguments, question=question
-    )
+    make = partial(codes.issue, caller=caller, tool=tool, binding=binding, arguments=arguments, question=question)
     return await anyio.to_thread.run_sync(make)
 
 
@@ -76,14 +101,14 @@ async def recall(codes: Codes, caller: str, tool: str, code: str, given: Mapping
     """Find the launch of a code, without using it up. One that was used is found too: what it launched can be told.
 
     Raises:
-        NotConfirmed: the code is unknown, expired, an approval for a terminal, belongs to another caller or tool, or an
-            argument that was given differs from the one that the code stands for.
+        NotConfirmed: the code is unknown, expired, belongs to another caller or tool, or an argument that was given
+            differs from the one that the code stands for.
     """
     pending = await anyio.to_thread.run_sync(codes.find, code)
-    if pending is None or (pending.kind, pending.caller, pending.tool) != ("code", caller, tool):
+    if pending is None or (pending.caller, pending.tool) != (caller, tool):
         raise NotConfirmed(
             "This confirmation code is not valid here: it is unknown, older than ten minutes, replaced by a later one, "
-            f"or for another tool. Nothing was sent. Call {tool} without a code to get the question and a new code."
+            f"withdrawn, or for another tool. Nothing was sent. Call {tool} without a code to have the question asked."
         )
     differing = [name for name, value in given.items() if pending.arguments.get(name) != value]
     if differing:

@@ -50,6 +50,10 @@ class Evidence:
     trigger_at: int | None = None
     launches: bool = False
     """Whether it asks for dialling at once."""
+    skipped: dict[str, int] | None = None
+    """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
+    variables: tuple[str, ...] | None = None
+    """Those that every task of the list had; kept for the launch, because not every backend gives them back."""
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
@@ -92,7 +96,7 @@ class Intent:
 class Token:
     """A confirmation that is used up in the transaction that records the launch, so that it cannot be used twice."""
 
-    kind: Literal["code", "answer"]
+    kind: Literal["code", "answer", "approval"]
     digest: str
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -121,13 +121,21 @@ def attempts_concern(
         )
 
 
-def variables_concern(tasks: Sequence[CallTask], variables: Sequence[str] | None, *, told: bool) -> Iterator[Concern]:
-    """Whose blanks the agent would read out. `told`: whether the tasks hold their variables at all."""
+def variables_concern(
+    tasks: Sequence[CallTask], variables: Sequence[str] | None, *, known: Collection[str] | None
+) -> Iterator[Concern]:
+    """Whose blanks the agent would read out.
+
+    `known`: None where the tasks hold their variables; else those that all of them are known to have.
+    """
     if not variables or not tasks:
         return
-    if not told:
-        sentence = "The backend does not give the variables of its tasks back: whether any lack one was not checked."
-        yield Concern("unchecked", sentence, frozenset({"variables of the tasks"}))
+    if known is not None:
+        if not set(variables) <= set(known):
+            sentence = (
+                "The backend does not give the variables of its tasks back: whether any lack one was not checked."
+            )
+            yield Concern("unchecked", sentence, frozenset({"variables of the tasks"}))
         return
     lacking = {
         name: frozenset(task.to_number for task in tasks if not task.dynamic_variables.get(name))

@@ -18,32 +18,30 @@ from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
 from batchcall_mcp.calling_hours import is_timezone, recipient_zones
 from batchcall_mcp.guard import numbers
 from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.local_time import LaunchTimes, launch_times
 from batchcall_mcp.guard.numbers import Concern
-from batchcall_mcp.guard.schedule import (
-    Hours,
-    Timetable,
-    hours_notes,
-    hours_warnings,
-    is_readable,
-    last_start,
-    timetable,
-)
+from batchcall_mcp.guard.people import agent_words, person, spoken_words
+from batchcall_mcp.guard.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
 from batchcall_mcp.guard.time_words import about, distance, in_words, minute
-from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
+from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
 from batchcall_mcp.recipients import LeftOut, country_of
 from batchcall_mcp.wording import quoted
 
 _MOST_COUNTRIES = 10
 _MOST_GROUPS = 20
-_NO_COUNTRY = "unknown"
+NO_COUNTRY = "unknown"
+"""Among `Preflight.countries`: numbers of no country, or of none that is known."""
 _STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 """Of these, the time that a batch call has is that of its launch; of the others it is history."""
 
+_ANYBODY = CallTask(to_number="")
+"""A task of which nothing is known."""
+
 _STOP_SENTENCES = {
-    "any_time": "You can stop it at any time; calls in progress end by themselves.",
-    "pending_only": "You can stop the calls that have not been dialled yet.",
-    "before_start": "It can be taken back only before it starts; once started it cannot be stopped.",
-    "never": "Once sent, it cannot be stopped.",
+    "any_time": "You can stop it.",
+    "pending_only": "You can stop the calls that are not dialled yet.",
+    "before_start": "Cannot be stopped once started.",
+    "never": "Cannot be stopped once sent.",
 }
 
 
@@ -64,11 +62,15 @@ class Preflight:
     max_dials: Annotated[int | None, Field(description="most dials, retries included")] = None
     dials_each: Annotated[int | None, Field(description="most dials of one person")] = None
     starts: Annotated[str | None, Field(description="now, or a moment; left out: no phone rings")] = None
+    when: Annotated[str | None, Field(description="the same, on the called people's clocks")] = None
     first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
     last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
     duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
     rows_read: int | None = None
     left_out: Annotated[Mapping[str, int], Field(description="rows left out, by reason")] = field(default_factory=dict)
+    skipped: Annotated[Mapping[str, int], Field(description="rows skipped when the list was made")] = field(
+        default_factory=dict
+    )
     countries: Annotated[Mapping[str, int], Field(description="calls by country, the largest ten")] = field(
         default_factory=dict
     )
@@ -82,6 +84,14 @@ class Preflight:
     blocks: Annotated[tuple[str, ...], Field(description="reasons why this cannot be launched at all")] = ()
     concerns: Annotated[tuple[Concern, ...], Field(exclude=True)] = ()
     """The warnings, with whom each is about."""
+    unusual: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+    """What the question says first, although it blocks nobody."""
+    first: Annotated[str | None, Field(exclude=True)] = None
+    """The first person on the list: enough to recognise, not to call."""
+    agent: Annotated[str | None, Field(exclude=True)] = None
+    """Who speaks, if that is known."""
+    begins: Annotated[str | None, Field(exclude=True)] = None
+    """What the first person hears first, in quotes, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +108,16 @@ class Limits:
 class Surroundings:
     """What was found out beside the request itself, for the preflight to judge. A default: not asked, nothing found."""
 
+    listed_variables: Sequence[str] | None = None
+    """That every task of this very list had when it was sent from here; None: not known here."""
     variables: tuple[str, ...] | None = None
     """That the agent needs; None: the backend does not tell."""
+    agent: Agent | None = None
+    """Who speaks, where the account tells."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Rows by reason, skipped when the list that the backend holds was made."""
+    changes: tuple[str, ...] = ()
+    """What an update changes, in words."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Number -> id of a live batch call that will call it too. Numbers here and below are as `comparable` has them."""
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -133,25 +151,36 @@ def preflight(
     limits: Limits,
     now: datetime,
     surroundings: Surroundings = _NOTHING_FOUND,
+    listed: int | None = None,
 ) -> Preflight:
-    """Judge one request. `tasks` are those that would be called; None if the backend's list could not be read."""
+    """Judge one request.
+
+    `tasks` are those that would be called; None if the backend's list could not be read. `listed`: how many tasks that
+    list showed in all. Where the backend itself counts more, the others may be called too, and limits count them.
+    """
     launched = not isinstance(dials, Never)
+    unlisted = _unlisted(request, current, listed) if launched else 0
+    calls = None if tasks is None else len(tasks) + unlisted
     starts_at = max(dials.time, now) if isinstance(dials, At) else now
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours)
     lines = _lines(request, current, capabilities)
     zones = _zones(tasks or (), request.timezone or (current.timezone if current else None))
     table = timetable(zones.most_common(), hours, starts_at, lines)
-    countries = Counter(country_of(task.to_number) or _NO_COUNTRY for task in tasks or ())
+    times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
+    countries = Counter(country_of(task.to_number) or NO_COUNTRY for task in tasks or ())
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
+    dialled[most_dials(_ANYBODY)] += unlisted
 
     concerns = [*numbers.unchecked(surroundings.unchecked)]
     notes = [*surroundings.notes]
-    if tasks is None:
+    if unlisted:
+        concerns.append(_shortfall(listed or 0, unlisted))
+    if tasks is None and launched:
         unread = "The list of tasks could not be read, so nothing of it was checked."
         concerns.append(Concern("list", unread, frozenset({"unread"})))
-    else:
+    elif tasks is not None:
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         concerns += numbers.attempts_concern(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
     if launched:
@@ -163,46 +192,95 @@ def preflight(
             unknown = f"Its window is on the clock of {zone}, which is not a known time zone: it was not checked."
             concerns.append(Concern("hours", unknown))
         concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
-        notes += hours_notes(table, now)
+        notes += times.waits
         if capabilities.stop in ("before_start", "never"):
             concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
+            notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
 
     return Preflight(
-        calls=None if tasks is None else len(tasks),
+        calls=calls,
         max_dials=None if tasks is None else sum(each * people for each, people in dialled.items()),
-        dials_each=max(dialled, default=None),
+        dials_each=max((+dialled).keys(), default=None),
         starts=_starts(dials, now),
+        when=times.when if launched else None,
         first_start=in_words(table.first, now) if launched and table.first else None,
         last_start=last_start(table, now) if launched else None,
         duration=about(table.takes) if launched and table.takes else None,
         rows_read=rows_read,
         left_out=dict(Counter(str(row.kind) for row in left_out)),
+        skipped=dict(surroundings.skipped) if request.tasks is None else {},
         countries=dict(countries.most_common(_MOST_COUNTRIES)),
-        country_count=None if tasks is None else len(countries.keys() - {_NO_COUNTRY}),
+        country_count=None if tasks is None else len(countries.keys() - {NO_COUNTRY}),
         time_zones=None if tasks is None else _different(zones),
         groups=_shown(table),
         can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
         warnings=tuple(one.sentence for one in concerns),
-        blocks=tuple(_blocks(tasks, request, current, limits, surroundings, starts_at if launched else None)),
+        blocks=tuple(_blocks(calls, request, current, limits, surroundings, starts_at if launched else None)),
         concerns=tuple(concerns),
+        unusual=tuple(_unusual(surroundings.changes, times)) if launched else (),
+        first=person(tasks[0]) if tasks else None,
+        agent=_agent(request, current, capabilities, surroundings),
+        begins=_begins(tasks, surroundings.agent),
     )
 
 
+def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
+    """Tasks that the backend counts and its list does not show; none where the request brings the list itself."""
+    total = current.counts.total if current else None
+    if request.tasks is not None or listed is None or total is None:
+        return 0
+    return max(total - listed, 0)
+
+
+def _shortfall(listed: int, unlisted: int) -> Concern:
+    total = f"{listed + unlisted:,} task{'s' if listed + unlisted > 1 else ''}"
+    sentence = f"The backend says that this batch call has {total}, but its list shows {listed:,}."
+    return Concern("list", sentence, frozenset({sentence}))
+
+
+def _unusual(changes: Sequence[str], times: LaunchTimes) -> Iterable[str]:
+    """What is to be read before anything else and blocks nobody."""
+    if changes:
+        yield f"Change: {'; '.join(changes)}."
+    if times.nobody_before:
+        yield times.nobody_before
+
+
+def _agent(
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities, surroundings: Surroundings
+) -> str | None:
+    """Who speaks. Where the caller number decides that, an agent_id of the batch call says nothing."""
+    known = surroundings.agent
+    if known is not None:
+        return agent_words(known.agent_id, known.name)
+    if capabilities.agent == "caller_number":
+        return "The agent of that number"
+    agent_id = request.agent_id or (current.agent_id if current else None)
+    return agent_words(agent_id, None) if agent_id else None
+
+
+def _begins(tasks: Sequence[CallTask] | None, agent: Agent | None) -> str | None:
+    if not tasks or agent is None or not agent.begins:
+        return None
+    return spoken_words(agent.begins, tasks[0].dynamic_variables)
+
+
 def _blocks(
-    tasks: Sequence[CallTask] | None,
+    calls: int | None,
     request: BatchCallRequest,
     current: BatchCall | None,
     limits: Limits,
     surroundings: Surroundings,
     launch: datetime | None,
 ) -> list[str]:
-    """What no confirmation cures. `launch`: when it would be; None: no phone rings."""
+    """What no confirmation cures. `calls` None: the list could not be read. `launch`: when; None: no phone rings."""
     found = []
-    if tasks is not None and not tasks:
+    if calls == 0:
         found.append("no task is left that could be called")
-    from_number = request.from_number or (current.from_number if current else None)
+    launched_from = current.from_number if current and launch else None
+    from_number = request.from_number or launched_from
     if from_number is not None and not _looks_dialable(from_number):
         found.append(f"from_number {from_number!r} is not an E.164 number")
     if launch is None:
@@ -212,7 +290,8 @@ def _blocks(
             f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: "
             "`batchcall-mcp stop --clear`"
         )
-    calls = len(tasks) if tasks is not None else current.counts.total if current else None
+    if calls is None and current is not None:
+        calls = current.counts.total
     told = "an unknown number of" if calls is None else str(calls)
     launch_limit, day_limit = limits.max_calls_per_launch, limits.max_calls_per_day
     if launch_limit is not None and (calls is None or calls > launch_limit):
@@ -237,7 +316,9 @@ def _list_concerns(
         yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
     if capabilities.dynamic_variables:
         told = request.tasks is not None or current is None or capabilities.returns_variables
-        yield from numbers.variables_concern(tasks, surroundings.variables, told=told)
+        yield from numbers.variables_concern(
+            tasks, surroundings.variables, known=None if told else surroundings.listed_variables or ()
+        )
     yield from numbers.from_number_concern(tasks, request.from_number or (current.from_number if current else None))
     yield from numbers.repeated_concern(tasks)
     yield from numbers.unreadable_concern(tasks)
@@ -259,8 +340,8 @@ def _lateness(request: BatchCallRequest, current: BatchCall | None, now: datetim
     if request.send_now or named is None or now - named < timedelta(seconds=1):
         return _Lateness()
     if now - named <= LATE_BY:
-        return _Lateness(notes=(f"The time {minute(named)} was {distance(now - named)} ago: this means now.",))
-    return _Lateness(warnings=(f"The time {minute(named)} lies in the past: this means now.",))
+        return _Lateness(notes=(f"The time {minute(named)} was {distance(now - named)} ago, so this means now.",))
+    return _Lateness(warnings=(f"The time {minute(named)} is past, so this means now.",))
 
 
 def _starts(dials: Dials, now: datetime) -> str | None:

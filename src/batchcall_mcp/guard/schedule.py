@@ -235,18 +235,6 @@ def hours_warnings(table: Timetable, hours: Hours, concurrency: int | None) -> l
     return found
 
 
-def hours_notes(table: Timetable, now: datetime) -> list[str]:
-    """Who waits for calling hours that the backend keeps, and until when."""
-    found = []
-    if table.waiting:
-        found.append(f"About {counted(table.waiting, 'call')} would wait for the next opening of the calling hours.")
-    if table.beyond:
-        found.append(f"About {counted(table.beyond, 'call')} would not start within {LOOKS_AHEAD.days} days.")
-    elif table.first is not None and table.waits_for_hours:
-        found.append(f"Because of calling hours the last call would start {last_start(table, now)}.")
-    return found
-
-
 def last_start(table: Timetable, now: datetime) -> str | None:
     """When the last call would start, as far as anybody knows."""
     if table.last is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 MINUTE_FORMAT: Final = "%Y-%m-%d %H:%M UTC"
@@ -22,6 +22,24 @@ def minute(moment: datetime) -> str:
 def day_and_minute(moment: datetime) -> str:
     """Of a moment in UTC: `Tue 24 Nov 2026 14:00 UTC`."""
     return f"{moment:%a} {moment.day} {moment:%b %Y %H:%M UTC}"
+
+
+def day(moment: date, now: datetime) -> str:
+    """Of a moment on any clock: `Fri 27 Nov`, with the year where that is not this year's."""
+    return f"{moment:%a} {moment.day} {moment:%b}" + ("" if moment.year == now.year else f" {moment.year}")
+
+
+def clock(moment: datetime) -> str:
+    """The time of a moment on any clock: `9:00`."""
+    return f"{moment.hour}:{moment.minute:02}"
+
+
+def clock_after(span: timedelta) -> str:
+    """The time that a clock shows so long after midnight: `9:00`, `24:00`, and `2:00` of the next day."""
+    minutes = span // _MINUTE
+    if minutes > _DAY // _MINUTE:
+        minutes -= _DAY // _MINUTE
+    return f"{minutes // 60}:{minutes % 60:02}"
 
 
 def in_words(moment: datetime, now: datetime) -> str:
@@ -55,4 +73,4 @@ def about(span: timedelta) -> str:
 
 def counted(number: int, word: str, words: str | None = None) -> str:
     """`1 call`, `3 calls`; `words` where an s does not do."""
-    return f"{number} {word if number == 1 else words or word + 's'}"
+    return f"{number:,} {word if number == 1 else words or word + 's'}"

@@ -1,6 +1,7 @@
 """Lists of people to call ─► CallTasks: files and inline lists, numbers, who is left out and why."""
 
 from batchcall_mcp.recipients.columns import Columns
+from batchcall_mcp.recipients.countries import country_name
 from batchcall_mcp.recipients.do_not_call import load_do_not_call
 from batchcall_mcp.recipients.folder import ListedFile, list_files, resolve_file
 from batchcall_mcp.recipients.listing import (
@@ -28,6 +29,7 @@ __all__ = [
     "ReadOptions",
     "Recipients",
     "comparable",
+    "country_name",
     "country_of",
     "is_comparable",
     "list_files",

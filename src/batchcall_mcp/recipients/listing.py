@@ -41,6 +41,8 @@ class LeftOutKind(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
+    LATER_BATCH_CALL = "later_batch_call"
+    """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"
     """Somebody whom a person would have had to judge, where nobody is asked."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import batchcall_mcp
 from batchcall_mcp.server.access import Authenticate
+from batchcall_mcp.server.asking import readable_answers
 from batchcall_mcp.server.credentials import request_state_security
 from batchcall_mcp.server.descriptions import instructions
 from batchcall_mcp.server.resources import add_resources
@@ -54,6 +55,7 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         lifespan=opened,
         needs_secret=needs_secret,
         request_state_security=request_state_security(settings, service.shared_key, needs_secret=needs_secret),
+        middleware=[readable_answers],
         log_level=settings.log_level,
     )
     server.service = service

@@ -25,6 +25,7 @@ from batchcall_mcp.server.access import (
     TooLargeInWords,
     allowed_hosts,
 )
+from batchcall_mcp.server.broken_answers import BrokenAnswers
 from batchcall_mcp.server.strict import StrictServer
 from batchcall_mcp.settings import Settings
 
@@ -78,6 +79,7 @@ def http_app(
             open_paths=frozenset({HEALTH_PATH}),
         ),
         Middleware(TooLargeInWords, largest_bytes=_LARGEST_BODY_BYTES),
+        Middleware(BrokenAnswers),
     ]
     if transport in {"http", "both"}:
         routes += server.streamable_http_app(

@@ -28,13 +28,14 @@ from batchcall_mcp.server.results import (
     ListResult,
     render,
 )
+from batchcall_mcp.settings import Confirm
 
 _CONFIRMATION = {
-    "auto": "the person is asked by the client; where it cannot ask, with a one-time code",
-    "person": "only by a person: the client's question, or `batchcall-mcp approve` in a terminal",
+    "person": "only by a person: in the client, on an approval page in their browser, or in a terminal",
     "code": "with a one-time code, after the person's yes",
     "off": "nobody is asked; warnings block",
 }
+_SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot ask, with a one-time code (simulated)"
 
 
 async def get_backend(
@@ -62,7 +63,7 @@ async def get_backend(
             max_calls_per_day=settings.max_calls_per_day,
             calls_left_today=facts.calls_left_today,
             outcomes_told_apart=[str(status) for status in capabilities.outcomes],
-            confirmation=_CONFIRMATION[settings.confirm],
+            confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
             mode=settings.mode,
             stop=capabilities.cancel_effect,
             calling_hours=f"{settings.calling_hours} of the called person's own time",
@@ -72,6 +73,12 @@ async def get_backend(
             notes=list(facts.account.notes),
         )
     )
+
+
+def _confirmation(confirm: Confirm, *, simulated: bool) -> str:
+    if confirm == "auto":
+        return _SIMULATED_CONFIRMATION if simulated else _CONFIRMATION["person"]
+    return _CONFIRMATION[confirm]
 
 
 def _told(entries: tuple[object, ...] | None, what: str) -> str:

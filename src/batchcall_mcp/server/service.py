@@ -28,6 +28,7 @@ from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
+from batchcall_mcp.server.approval_desk import ApprovalDesk
 from batchcall_mcp.server.asking import ClientAsker
 from batchcall_mcp.server.credentials import caller_credentials, caller_identity
 from batchcall_mcp.settings import Settings
@@ -67,6 +68,7 @@ class Service:
         self._http: BackendHttp | None = None
         self._dialer: EmbeddedDialer | None = None
         self._opening = anyio.Lock()
+        self.desk = ApprovalDesk(self.ledger, audit, enabled=settings.approval_page != "off")
         self._turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
 
     @property
@@ -97,6 +99,9 @@ class Service:
                 stack, self._stack, self._http, self._dialer = self._stack, None, None, None
                 with anyio.CancelScope(shield=True):
                     await stack.aclose()
+            if not self._opened:
+                with anyio.CancelScope(shield=True):
+                    await self.desk.aclose()
             if not self._opened and self._ledger is not None:
                 ledger, self._ledger = self._ledger, None
                 with anyio.CancelScope(shield=True):
@@ -200,7 +205,9 @@ class Service:
         self, context: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
     ) -> Relay:
         """The way of one tool call."""
-        return await self._relay(context.headers, self.guard, ClientAsker(context), tool, arguments, code)
+        return await self._relay(
+            context.headers, self.guard, ClientAsker(context, self.desk, local=self.local), tool, arguments, code
+        )
 
     async def operator_relay(self, command: str) -> Relay:
         """The way of one command in a terminal: the operator's mode binds callers, not the operator."""

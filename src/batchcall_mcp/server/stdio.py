@@ -17,6 +17,8 @@ from mcp.shared.message import SessionMessage
 from mcp.types import SERVER_INFO_META_KEY, DiscoverResult, ErrorData, JSONRPCError, JSONRPCRequest, JSONRPCResponse
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
+from batchcall_mcp.server.broken_answers import error_in_place_of
+
 logger = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
@@ -68,6 +70,10 @@ async def _forward(
     """
     decided = False
     async for item in read:
+        broken = error_in_place_of(item) if isinstance(item, Exception) else None
+        if broken is not None:
+            await onward.send(SessionMessage(broken))
+            continue
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCRequest) and not decided:
             if message.method == "server/discover":

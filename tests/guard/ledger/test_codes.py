@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from batchcall_mcp.errors import NotConfirmed
-from batchcall_mcp.guard.binding import Bound
 from batchcall_mcp.guard.confirmation import LIFETIME_S, recall
-from batchcall_mcp.guard.ledger.codes import LIFETIME_MS, MOST_CODES, Kind
+from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, MOST_CODES
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import Clock
@@ -17,12 +16,11 @@ from tests.guard.ledger.conftest import Clock
 ARGUMENTS: dict[str, Any] = {"batch_call_id": "bc_1", "trigger_timestamp": "now"}
 
 
-def issued(ledger: Ledger, caller: str = "a", binding: str = "x", kind: Kind = "code", **arguments: Any) -> str:
+def issued(ledger: Ledger, caller: str = "a", binding: str = "x", **arguments: Any) -> str:
     return ledger.codes.issue(
         caller=caller,
         tool="start_batch_call",
         binding=binding,
-        kind=kind,
         arguments=arguments or ARGUMENTS,
         question="Call 1 person?",
     )
@@ -63,33 +61,6 @@ async def test_a_code_belongs_to_its_caller_and_tool(ledger: Ledger, caller: str
 
     with pytest.raises(NotConfirmed, match="Nothing was sent"):
         await recall(ledger.codes, caller, tool, code, {})
-
-
-async def test_an_approval_for_a_terminal_is_no_code_for_a_tool(ledger: Ledger) -> None:
-    code = issued(ledger, kind="approval")
-
-    with pytest.raises(NotConfirmed, match="not valid here"):
-        await recall(ledger.codes, "a", "start_batch_call", code, {})
-
-
-def test_only_an_approved_approval_counts_once_and_for_its_own_launch(ledger: Ledger, clock: Clock) -> None:
-    code = issued(ledger, kind="approval")
-    assert ledger.codes.approved("a", Bound("x", {})) is None
-    assert not ledger.codes.approve(issued(ledger, binding="y"))
-
-    assert ledger.codes.approve(code)
-    assert ledger.codes.approved("b", Bound("x", {})) is None
-    assert ledger.codes.approved("a", Bound("y", {})) is None
-    token = ledger.codes.approved("a", Bound("x", {}))
-    assert token is not None
-    with ledger.database.writing() as tx:
-        assert ledger.codes.use(tx, token)
-    assert ledger.codes.approved("a", Bound("x", {})) is None
-
-    late = issued(ledger, binding="z", kind="approval")
-    assert ledger.codes.approve(late)
-    clock.move(seconds=LIFETIME_S + 1)
-    assert ledger.codes.approved("a", Bound("z", {})) is None
 
 
 def test_a_code_ends_after_ten_minutes(ledger: Ledger, clock: Clock) -> None:

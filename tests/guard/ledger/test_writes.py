@@ -394,3 +394,54 @@ def test_the_limit_of_a_day_counts_the_people_with_whom_a_batch_call_was_filled_
     begun(ledger, refilled, max_calls_per_day=3)
     assert ledger.history.calls_on(BEGIN) == 3
     assert ledger.history.calls_on(BEGIN, beside="bc_1", numbers=["+14155550101"]) == 2
+
+
+class TestRowsThatWereSkipped:
+    """Kept for the question of the launch, which may come days later from another process."""
+
+    MADE = replace(CREATE, evidence=Evidence(total=2, skipped={"invalid": 5}))
+    CHANGED = replace(
+        CREATE, tool="update_batch_call", operation=Operation.UPDATE, batch_call_id="bc_1", fingerprint="u" * 64
+    )
+    REPLACED = replace(CHANGED, evidence=Evidence(total=9, skipped={"duplicate": 1}))
+
+    def of(self, ledger: Ledger, batch_call_id: str = "bc_1") -> dict[str, int]:
+        return dict(ledger.history.list_of(CREATE.backend, batch_call_id).skipped or {})
+
+    def test_those_of_the_list_that_was_made(self, ledger: Ledger) -> None:
+        done(ledger, self.MADE)
+
+        assert self.of(ledger) == {"invalid": 5}
+        assert self.of(ledger, "bc_2") == {}
+
+    def test_a_change_of_something_else_leaves_them(self, ledger: Ledger) -> None:
+        done(ledger, self.MADE)
+        done(ledger, replace(self.CHANGED, evidence=Evidence()))
+
+        assert self.of(ledger) == {"invalid": 5}
+
+    @pytest.mark.parametrize("skipped", [{"duplicate": 1}, None])
+    def test_a_list_that_replaces_it_brings_its_own(self, ledger: Ledger, skipped: dict[str, int] | None) -> None:
+        done(ledger, self.MADE)
+        done(ledger, replace(self.REPLACED, evidence=Evidence(total=9, skipped=skipped)))
+
+        assert self.of(ledger) == (skipped or {})
+
+    def test_of_a_list_that_may_have_been_replaced_nothing_is_said(self, ledger: Ledger) -> None:
+        done(ledger, self.MADE)
+        entry = begun(ledger, self.REPLACED)
+        assert self.of(ledger) == {}
+
+        ledger.writes.finish(entry.write_id, WriteState.REFUSED)
+        assert self.of(ledger) == {"invalid": 5}
+
+
+def test_a_launch_that_is_sent_again_is_compared_too(ledger: Ledger) -> None:
+    """Its first try got no answer; meanwhile another caller launched some of the same people."""
+    lost = ledger.writes.finish(begun(ledger, START).write_id, WriteState.UNKNOWN)
+    since = ledger.history.newest()
+    named = frozenset(number for number, _ in START.numbers)
+    other = done(ledger, replace(START, caller="b", batch_call_id="bc_2", since=since, named=named), "bc_2")
+
+    assert ledger.writes.take_over(lost, replace(START, since=since)) == Shared(other, 2)
+    assert isinstance(ledger.writes.take_over(lost, replace(START, since=other.write_id)), Entry)

@@ -9,33 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound, covers, launch_of
+from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound, covers
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger import tables as t
+from batchcall_mcp.guard.ledger.approvals import Approvals
+from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, UNUSED, forget_all_of, is_valid, keep_bounded, random_code
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 
-LIFETIME_MS: Final = 600_000
-MOST_CODES: Final = 1000
-MOST_BYTES: Final = 64 * 1024 * 1024
-"""Of all arguments that wait: each may be as large as a request."""
-_CLOCKS_APART_MS: Final = 60_000
-"""Several machines may share a ledger. A code from further in the future is one of a clock that was set back."""
 _DAY_MS: Final = 24 * 60 * 60 * 1000
-_ALPHABET: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # nothing that a person misreads over the telephone
+_CODE_LENGTH: Final = 8
 _NONCE_BYTES: Final = 12
+_CODES: Final = t.codes.c.kind == "code"
 MOST_MEMBERS: Final = 5000
 """Of a set that is remembered. Of larger ones any difference asks again."""
-
-Kind = Literal["code", "approval"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +39,6 @@ class Pending:
     caller: str
     tool: str
     binding: str
-    kind: Kind
     arguments: Mapping[str, Any]
     question: str
     is_used: bool
@@ -57,6 +50,7 @@ class Codes:
 
     def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
+        self.approvals: Final = Approvals(database)
 
     def forget_old(self) -> None:
         """What has expired is kept no longer than until the ledger is opened again, or the next code is made."""
@@ -94,16 +88,13 @@ class Codes:
             return None
         return {row.kind: _members_of(self._opened(row.members)) for row in rows}
 
-    def issue(
-        self, *, caller: str, tool: str, binding: str, kind: Kind, arguments: Mapping[str, Any], question: str
-    ) -> str:
+    def issue(self, *, caller: str, tool: str, binding: str, arguments: Mapping[str, Any], question: str) -> str:
         """Make a code for this launch; one that was made for it before is worth nothing any more."""
-        code = "".join(secrets.choice(_ALPHABET) for _ in range(8))
+        code = random_code(_CODE_LENGTH)
         sealed = self._seal(code, {"arguments": arguments, "question": question})
         now = self._database.now()
         with self._database.writing() as tx:
-            of_this = (t.codes.c.caller == caller) & _of_launch(launch_of(binding)) & t.codes.c.used_at.is_(None)
-            tx.execute(t.codes.delete().where(of_this | (t.codes.c.issued_at < now - LIFETIME_MS)))
+            forget_all_of(tx, caller, binding, now)
             tx.execute(
                 t.codes.insert().values(
                     code_hash=self._hash(code),
@@ -112,11 +103,11 @@ class Codes:
                     binding=binding,
                     sealed=sealed,
                     size=len(sealed),
-                    kind=kind,
+                    kind="code",
                     issued_at=now,
                 )
             )
-            _keep_bounded(tx, newest=self._hash(code))
+            keep_bounded(tx, newest=self._hash(code))
         return code
 
     def find(self, code: str) -> Pending | None:
@@ -124,10 +115,10 @@ class Codes:
         code = code.strip().upper()
         digest = self._hash(code)
         with self._database.writing() as tx:
-            row = tx.execute(sa.select(t.codes).where(t.codes.c.code_hash == digest)).one_or_none()
+            row = tx.execute(sa.select(t.codes).where(_CODES & (t.codes.c.code_hash == digest))).one_or_none()
             if row is None:
                 return None
-            if not self._is_valid(row.issued_at):
+            if not is_valid(self._database.now(), row.issued_at):
                 # For good: a clock that is set back must not bring it to life again.
                 tx.execute(t.codes.delete().where(t.codes.c.code_hash == digest))
                 return None
@@ -138,35 +129,11 @@ class Codes:
             caller=row.caller,
             tool=row.tool,
             binding=row.binding,
-            kind=row.kind,
             arguments=held["arguments"],
             question=held["question"],
             is_used=row.used_at is not None,
             token=Token(kind="code", digest=digest),
         )
-
-    def approve(self, code: str) -> bool:
-        """Write down that a person approved it; False if it can no longer be used."""
-        with self._database.writing() as tx:
-            mine = (t.codes.c.code_hash == self._hash(code.strip().upper())) & (t.codes.c.kind == "approval")
-            done = tx.execute(
-                t.codes.update().where(mine & t.codes.c.used_at.is_(None)).values(approved_at=self._database.now())
-            )
-            return bool(done.rowcount)
-
-    def approved(self, caller: str, binding: Bound) -> Token | None:
-        """The approval that a person gave for exactly this launch and that is not used yet."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                sa.select(t.codes.c.code_hash, t.codes.c.issued_at, t.codes.c.binding).where(
-                    t.codes.c.caller == caller,
-                    _of_launch(binding.launch),
-                    t.codes.c.approved_at.is_not(None),
-                    t.codes.c.used_at.is_(None),
-                )
-            ).all()
-        valid = [row.code_hash for row in rows if self._is_valid(row.issued_at) and self.covers(row.binding, binding)]
-        return Token(kind="code", digest=valid[0]) if valid else None
 
     def use(self, tx: sa.Connection, token: Token) -> bool:
         """Use a confirmation up; False if it was used or is too old. To be called in the launch's own transaction."""
@@ -177,9 +144,11 @@ class Codes:
             if known is None:
                 tx.execute(t.used_answers.insert().values(answer_hash=token.digest, at=now))
             return known is None
-        unused = (t.codes.c.code_hash == token.digest) & t.codes.c.used_at.is_(None)
+        if token.kind == "approval":
+            return self.approvals.use(tx, token.digest)
+        unused = _CODES & UNUSED & (t.codes.c.code_hash == token.digest)
         issued_at = tx.scalar(sa.select(t.codes.c.issued_at).where(unused))
-        if issued_at is None or not self._is_valid(issued_at):
+        if issued_at is None or not is_valid(now, issued_at):
             return False
         tx.execute(t.codes.update().where(unused).values(used_at=now))
         return True
@@ -201,10 +170,6 @@ class Codes:
         cipher = AESGCM(self._database.key("question sets"))
         return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
 
-    def _is_valid(self, issued_at: int) -> bool:
-        age = self._database.now() - issued_at
-        return -_CLOCKS_APART_MS <= age <= LIFETIME_MS
-
     def _hash(self, code: str) -> str:
         return self._database.hashed(f"code {code}")
 
@@ -224,24 +189,9 @@ class Codes:
         return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
 
 
-def _of_launch(launch: str) -> sa.ColumnElement[bool]:
-    return t.codes.c.binding.startswith(launch, autoescape=True)
-
-
 def _forget_sets(tx: sa.Connection, now: int) -> None:
     tx.execute(t.question_sets.delete().where(t.question_sets.c.at < now - LIFETIME_MS))
 
 
 def _members_of(packed: bytes) -> frozenset[bytes]:
     return frozenset(packed[at : at + MEMBER_BYTES] for at in range(0, len(packed), MEMBER_BYTES))
-
-
-def _keep_bounded(tx: sa.Connection, newest: str) -> None:
-    newest_first = sa.select(t.codes.c.code_hash, t.codes.c.size).order_by(
-        t.codes.c.code_hash != newest, t.codes.c.issued_at.desc()
-    )
-    kept = size = 0
-    for code_hash, of_this in tx.execute(newest_first).all():
-        kept, size = kept + 1, size + of_this
-        if kept > MOST_CODES or (size > MOST_BYTES and kept > 1):
-            tx.execute(t.codes.delete().where(t.codes.c.code_hash == code_hash))

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.entries import Entry, WriteState
+from batchcall_mcp.guard.entries import Entry, Evidence, WriteState
 from batchcall_mcp.guard.ledger import rows
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
@@ -137,6 +137,20 @@ class History:
         """A launch of this batch call whose outcome nobody knows."""
         with self._database.reading() as connection:
             return rows.open_launch_of(connection, backend, batch_call_id)
+
+    def list_of(self, backend: str, batch_call_id: str) -> Evidence:
+        """What is known here of the list that the batch call holds now; empty if it is not from here."""
+        query = sa.select(t.writes.c.state, t.writes.c.evidence).where(
+            t.writes.c.backend == backend,
+            t.writes.c.batch_call_id == batch_call_id,
+            t.writes.c.operation.in_([Operation.CREATE, Operation.UPDATE]),
+            NOT_REFUSED,
+        )
+        with self._database.reading() as connection:
+            for state, evidence in connection.execute(query.order_by(t.writes.c.write_id.desc())):
+                if evidence.get("total") is not None:  # the last one that sent a list
+                    return Evidence(**evidence) if state == WriteState.DONE else Evidence()
+        return Evidence()
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of whatever was given there."""

@@ -1,0 +1,109 @@
+"""Who is called and who speaks, in words: enough to recognise them, and never a whole number of anybody. Pure.
+
+Names and spoken texts are somebody else's: they are cleaned and cut, and cannot end a sentence of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Final
+
+from batchcall_mcp.calling_hours import phone_number
+from batchcall_mcp.model import CallTask
+from batchcall_mcp.wording import identifier, in_quotes
+
+_LONGEST_WORD: Final = 20
+_LONGEST_NAME_READ: Final = 200
+_LONGEST_AGENT: Final = 40
+_LONGEST_SPOKEN: Final = 200
+_LONGEST_SPOKEN_READ: Final = 2000
+_LONGEST_VALUE: Final = 100
+_SHOWN_LAST: Final = 3
+_FEWEST_HIDDEN: Final = 4
+_VARIABLE = re.compile(r"\{\{\s*([^{}\s]{1,80})\s*\}\}")
+_PHONE = re.compile(
+    r"(?<![\w.])"
+    r"(?:\+\d(?:[ ().\-/]{0,2}\d){6,14}"  # international
+    r"|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"  # national, in the groups of North America
+    r"|\d{9,15})"  # digits alone; a date with its hyphens is none
+    r"(?!\w)"
+)
+
+
+def person(task: CallTask) -> str:
+    """`Tara B., +44 20 … 106`; the number alone where no name is known."""
+    name = _first_name_and_initial(task.name or task.dynamic_variables.get("name") or "")
+    number = masked(task.to_number)
+    return f"{name}, {number}" if name else number
+
+
+def masked(to_number: str) -> str:
+    """`+44 20 … 106`: the country, the first digits and the last three, at least four digits hidden."""
+    # A backend's own list may hold it in another spelling: +1 (212) 555-0101, or without the plus.
+    groups = _groups("+" + re.sub(r"[^0-9]", "", to_number))
+    if groups is None:
+        return "a number that cannot be read"
+    country, *national = groups
+    digits = "".join(national)
+    last = digits[-min(_SHOWN_LAST, max(0, len(digits) - _FEWEST_HIDDEN)) or len(digits) :]
+    first = national[0][: max(0, len(digits) - _FEWEST_HIDDEN - len(last))]
+    return " ".join(part for part in (country, first, "…", last) if part)
+
+
+def written(from_number: str) -> str:
+    """A number of the caller's own, whole: `+1 415 555 0199`."""
+    groups = _groups(from_number)
+    return in_quotes(from_number) if groups is None else " ".join(groups)
+
+
+def without_numbers(text: str) -> str:
+    """A foreign text in which every phone number is hidden: it may be that of a called person."""
+    return _PHONE.sub(lambda found: "…" + found.group()[-2:], text)
+
+
+def agent_words(agent_id: str, name: str | None) -> str:
+    """`Agent "Reminder" (agent_1)`."""
+    known = identifier(agent_id)
+    return (
+        f"Agent {in_quotes(without_numbers(name[:_LONGEST_NAME_READ]), _LONGEST_AGENT)} ({known})"
+        if name
+        else (f"Agent {known}")
+    )
+
+
+def spoken_words(begins: str, variables: Mapping[str, str]) -> str:
+    """The first 200 characters that the agent says to somebody with these variables, in quotes."""
+
+    def value(found: re.Match[str]) -> str:
+        known = variables.get(found[1])
+        return found[0] if known is None else known[:_LONGEST_VALUE]
+
+    said = _VARIABLE.sub(value, begins[:_LONGEST_SPOKEN_READ])
+    return in_quotes(without_numbers(" ".join(said.split())), _LONGEST_SPOKEN)
+
+
+def _first_name_and_initial(name: str) -> str:
+    """Letters only, so that a name is a name: `Tara B.`."""
+    cleaned = ("".join(filter(_is_of_a_name, word)) for word in name[:_LONGEST_NAME_READ].split())
+    words = [word for word in cleaned if any(map(str.isalpha, word))]
+    if not words:
+        return ""
+    initial = next(letter for letter in words[-1] if letter.isalpha()) if len(words) > 1 else ""
+    return words[0][:_LONGEST_WORD] + (f" {initial.upper()}." if initial else "")
+
+
+def _is_of_a_name(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LM" or character in "'\N{RIGHT SINGLE QUOTATION MARK}-"
+
+
+def _groups(number: str) -> list[str] | None:
+    """An E.164 number as it is written in its country, country code first; None if it is none."""
+    from phonenumbers import PhoneNumberFormat, format_number
+
+    known = phone_number(number) if number.startswith("+") else None
+    if known is None:
+        return None
+    groups = re.sub(r"[^+0-9]+", " ", format_number(known, PhoneNumberFormat.INTERNATIONAL)).split()
+    return groups if "".join(groups) == number else None  # some that nobody can have lose their zeros

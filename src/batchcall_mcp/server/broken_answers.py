@@ -1,0 +1,114 @@
+"""Answers to a question that are not JSON-RPC: they end the question at once, as an error does.
+
+The SDK drops what it cannot read, and the question would wait for its whole time. Only the id is read: an answer in
+which nothing else can be read is never a yes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from mcp.types import INVALID_REQUEST, ErrorData, JSONRPCError, RequestId
+from pydantic import ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEAD_BYTES: Final = 4096
+_MOST_BYTES: Final = 64 * 1024
+_ID = re.compile(r'"id"\s*:\s*(?:(?P<number>\d{1,18})|"(?P<text>[^"\\]{1,100})")')
+_UNREAD: Final = frozenset({400, 413})
+
+
+def error_in_place_of(error: Exception) -> JSONRPCError | None:
+    """What a line over stdio stands for that is no message, if it was meant as an answer."""
+    if not isinstance(error, ValidationError):
+        return None
+    for problem in error.errors(include_url=False, include_context=False):
+        value = problem["input"]
+        if problem["type"] == "missing" and problem["loc"][-1:] == ("method",) and isinstance(value, Mapping):
+            return _error(value.get("id"))
+        if problem["type"] == "json_invalid" and isinstance(value, str | bytes):
+            return _error(_id_in(value))
+    return None
+
+
+class BrokenAnswers:
+    """ASGI: where the SDK refuses the body of a POST that was meant as an answer, an error is given in its place."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        body, instead = b"", None
+
+        async def kept() -> Message:
+            nonlocal body
+            message = await receive()
+            if message["type"] == "http.request" and len(body) < _MOST_BYTES:
+                body += message.get("body", b"")[: _MOST_BYTES - len(body)]
+            return message
+
+        async def checked(message: Message) -> None:
+            nonlocal instead
+            if message["type"] == "http.response.start" and message["status"] in _UNREAD:
+                if not body:  # refused for its length alone
+                    await kept()
+                instead = _in_place_of_body(body)
+            if instead is None:
+                await send(message)
+
+        await self.app(scope, kept, checked)
+        if instead is not None:
+            await self.app(_with_length(scope, len(instead)), _only(instead, receive), send)
+
+
+def _in_place_of_body(body: bytes) -> bytes | None:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        answered = _id_in(body)
+    else:
+        answered = found.get("id") if isinstance(found, Mapping) and "method" not in found else None
+    error = _error(answered)
+    return None if error is None else error.model_dump_json(by_alias=True, exclude_unset=True).encode()
+
+
+def _id_in(text: str | bytes) -> RequestId | None:
+    """The id at the beginning of something that is not JSON, or too long or too deep to be read."""
+    head = text[:_HEAD_BYTES]
+    head = head.decode(errors="replace") if isinstance(head, bytes) else head
+    found = None if '"method"' in head else _ID.search(head)
+    if found is None:
+        return None
+    return int(found["number"]) if found["number"] else found["text"]
+
+
+def _error(answered: object) -> JSONRPCError | None:
+    if not isinstance(answered, int | str) or isinstance(answered, bool):
+        return None
+    unread = ErrorData(code=INVALID_REQUEST, message="The answer cannot be read.")
+    return JSONRPCError(jsonrpc="2.0", id=answered, error=unread)
+
+
+def _with_length(scope: Scope, length: int) -> Scope:
+    headers = [pair for pair in scope["headers"] if pair[0] not in {b"content-length", b"transfer-encoding"}]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+
+
+def _only(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def once() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return once

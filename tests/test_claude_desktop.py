@@ -1,0 +1,90 @@
+"""Claude Desktop over stdio: a client that can show no question. Whatever its model calls, only a person launches.
+
+Every backend, every call that can dial: nothing is sent, and nothing that approves (code, address, token) is in a
+result, a progress text or the log, until a request reaches the page or the terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from batchcall_mcp.guard.audit import Audit
+from batchcall_mcp.server import asking
+from batchcall_mcp.server.app import build_server
+from batchcall_mcp.server.approval_desk import ApprovalDesk
+from tests.server.person import presses
+from tests.test_never_dials import FUTURE, SCENES, Scene
+from tests.walks.stage import settings_of
+
+CONFIRM = {"zudu": "auto", "magpipe": "auto", "batchcall": "person", "dialer": "person"}
+"""Where no real phone can ring, codes are for the default setting; a person is asked with `person`."""
+
+
+@pytest.mark.parametrize("backend", SCENES)
+async def test_only_a_person_launches_what_its_model_calls(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE_S", 0.0)
+    caplog.set_level(logging.DEBUG)
+    scene_of, calls_of, asks = SCENES[backend]
+    opened: list[str] = []
+    said: list[str] = []
+
+    async def opens(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        said.append(message or "")
+
+    async with scene_of(tmp_path) as scene:
+        before, sent = list(scene.dialled()), len(scene.writes()) if scene.writes else 0
+        variables = {name.upper(): str(value) for name, value in scene.variables.items()}
+        settings = settings_of(variables | {"CONFIRM": CONFIRM[backend], "APPROVAL_PAGE": "auto"})
+        server = build_server(settings, transport="stdio")
+        service = server.service
+        service.desk = ApprovalDesk(service.ledger, Audit(tmp_path), enabled=True, open_browser=opens)
+        async with Client(server, mode="legacy") as client:
+            waited: dict[str, dict[str, Any]] = {}
+            for tool, arguments in calls_of(scene.ids):
+                for more in ({}, {"confirmation_code": "AAAAAAAA"}):
+                    result = await client.call_tool(tool, arguments | more, progress_callback=progress)
+                    said.append(result.model_dump_json())
+                    answer = result.structured_content or {}
+                    assert "confirmation_code" not in answer, (tool, arguments)
+                    if answer.get("result") == "waiting_for_person":
+                        waited.setdefault(tool, arguments)
+                        assert "next" not in answer
+                    assert list(scene.dialled()) == before, (tool, arguments)
+                    assert scene.writes is None or scene.writes()[sent:] == [], (tool, arguments)
+            assert waited.keys() == asks, "a table of mere refusals would prove nothing"
+            everything = " ".join([*said, *(one.getMessage() for one in caplog.records if _is_ours(one))])
+            for address in opened:
+                assert address.rpartition("/")[2] not in everything
+            assert "127.0.0.1" not in "".join(said).replace(str(scene.variables.get("url", "-")), "")
+            await _only_the_page_launches(client, scene, waited["start_batch_call"], opened, len(before))
+
+
+async def _only_the_page_launches(
+    client: Client, scene: Scene, launch: dict[str, Any], opened: list[str], before: int
+) -> None:
+    """The same call, once a person has pressed the button."""
+    launch = launch if launch["trigger_timestamp"] == "now" else launch | {"trigger_timestamp": FUTURE}
+    opened.clear()
+    await client.call_tool("update_batch_call", {"batch_call_id": launch["batch_call_id"], "name": "Another name"})
+    asked = (await client.call_tool("start_batch_call", launch)).structured_content or {}
+    assert asked["result"] == "waiting_for_person"
+    assert await presses(opened[-1], "approve") == "Approved"
+    assert len(scene.dialled()) == before
+    started = (await client.call_tool("start_batch_call", launch)).structured_content or {}
+    assert started["result"] in {"started", "scheduled"}
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """The test's own browser and vendors log too."""
+    return not record.name.startswith(("httpx2", "httpcore", "uvicorn"))
