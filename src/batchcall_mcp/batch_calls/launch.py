@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from batchcall_mcp.backends.base import Never, Operation, unread
+from batchcall_mcp.backends.base import Never, Operation, SkipsAtStart, unread
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.write import Write
@@ -65,7 +65,14 @@ async def start(
         return replayed(write.overtaken, "started" if at is None else "scheduled", f"launched {batch_call_id}")
     # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
     later = at if at is not None and at > relay.clock() else None
-    sent = await write.send(lambda ticket: relay.backend.start(current, later, ticket.backend_key))
+    skip = write.skipped_tasks
+    sent = await write.send(
+        lambda ticket: (
+            relay.backend.start_without(current, later, skip, ticket.backend_key)
+            if skip and isinstance(relay.backend, SkipsAtStart)
+            else relay.backend.start(current, later, ticket.backend_key)
+        )
+    )
     started = sent.batch_call
     scheduled = started.status is BatchStatus.SCHEDULED and started.scheduled_at is not None
     if sent.replayed:
@@ -81,7 +88,8 @@ async def start(
         next=f"watch_batch_call with batch_call_id={batch_call_id}.",
         batch_call=started,
         preflight=found,
-        notes=noted(sent.note),
+        left_out=write.skipped_rows,
+        notes=noted(write.skipped_note, sent.note),
     )
 
 
