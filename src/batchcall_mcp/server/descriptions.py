@@ -98,7 +98,7 @@ def _retry(capabilities: Capabilities) -> str:
 
 def _delete(capabilities: Capabilities) -> str:
     del capabilities
-    return "Remove for good; asks if results are lost. To stop calls, cancel it."
+    return "Remove for good; asks if results are lost. To stop calls cancel it."
 
 
 def _watch(capabilities: Capabilities) -> str:
