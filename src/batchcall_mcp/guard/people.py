@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from typing import Final
 
+from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.calling_hours import phone_number
-from batchcall_mcp.model import CallTask
+from batchcall_mcp.model import Agent, CallTask
 from batchcall_mcp.wording import identifier, in_quotes
 
 _LONGEST_WORD: Final = 20
@@ -73,14 +73,25 @@ def agent_words(agent_id: str, name: str | None) -> str:
     )
 
 
-def spoken_words(begins: str, variables: Mapping[str, str]) -> str:
-    """The first 200 characters that the agent says to somebody with these variables, in quotes."""
+def who_speaks(agent: Agent | None, agent_id: str | None, capabilities: Capabilities) -> str | None:
+    """The agent as the account tells it; else by the batch call's id, unless the caller number decides instead."""
+    if agent is not None:
+        return agent_words(agent.agent_id, agent.name)
+    if capabilities.agent == "caller_number":
+        return "The agent of that number"
+    return agent_words(agent_id, None) if agent_id else None
+
+
+def spoken_words(agent: Agent | None, first: CallTask) -> str | None:
+    """The first 200 characters that the agent says to the first person, in quotes; None where nobody tells."""
+    if agent is None or not agent.begins:
+        return None
 
     def value(found: re.Match[str]) -> str:
-        known = variables.get(found[1])
+        known = first.dynamic_variables.get(found[1])
         return found[0] if known is None else known[:_LONGEST_VALUE]
 
-    said = _VARIABLE.sub(value, begins[:_LONGEST_SPOKEN_READ])
+    said = _VARIABLE.sub(value, agent.begins[:_LONGEST_SPOKEN_READ])
     return in_quotes(without_numbers(" ".join(said.split())), _LONGEST_SPOKEN)
 
 

@@ -20,7 +20,7 @@ from batchcall_mcp.guard import numbers
 from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
 from batchcall_mcp.guard.local_time import LaunchTimes, launch_times
 from batchcall_mcp.guard.numbers import Concern
-from batchcall_mcp.guard.people import agent_words, person, spoken_words
+from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
 from batchcall_mcp.guard.time_words import about, distance, in_words, minute
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
@@ -221,8 +221,8 @@ def preflight(
         concerns=tuple(concerns),
         unusual=tuple(_unusual(surroundings.changes, times)) if launched else (),
         first=person(tasks[0]) if tasks else None,
-        agent=_agent(request, current, capabilities, surroundings),
-        begins=_begins(tasks, surroundings.agent),
+        agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
+        begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
     )
 
 
@@ -246,25 +246,6 @@ def _unusual(changes: Sequence[str], times: LaunchTimes) -> Iterable[str]:
         yield f"Change: {'; '.join(changes)}."
     if times.nobody_before:
         yield times.nobody_before
-
-
-def _agent(
-    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities, surroundings: Surroundings
-) -> str | None:
-    """Who speaks. Where the caller number decides that, an agent_id of the batch call says nothing."""
-    known = surroundings.agent
-    if known is not None:
-        return agent_words(known.agent_id, known.name)
-    if capabilities.agent == "caller_number":
-        return "The agent of that number"
-    agent_id = request.agent_id or (current.agent_id if current else None)
-    return agent_words(agent_id, None) if agent_id else None
-
-
-def _begins(tasks: Sequence[CallTask] | None, agent: Agent | None) -> str | None:
-    if not tasks or agent is None or not agent.begins:
-        return None
-    return spoken_words(agent.begins, tasks[0].dynamic_variables)
 
 
 def _blocks(
