@@ -1,0 +1,385 @@
+"""Attempts to ring somebody whom no answered question covered, to ring twice, to pass a limit, to hold up a stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.entries import Entry, Intent, Shared, WriteState
+from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.recipients import comparable, is_comparable
+from batchcall_mcp.settings import Settings
+from tests.guard.ledger.conftest import BEGIN, Clock
+from tests.operator.processes import command, of_magpipe
+from tests.postgresql import postgresql_url
+from tests.promises.test_stop_claims import Series
+from tests.promises.test_what_was_approved import (
+    ALWAYS,
+    KEYS,
+    Between,
+    confirmed,
+    draft,
+    two_callers,
+    two_servers,
+)
+from tests.promises.test_what_was_approved import ledger as shared_ledger
+from tests.vendors import magpipe, zudu
+from tests.vendors.magpipe import Magpipe
+from tests.vendors.serving import listening
+from tests.vendors.zudu import Zudu
+from tests.walks.stage import FROM, NEW_YORK, number, playing
+
+PEOPLE = [number(NEW_YORK, line) for line in range(9)]
+MAGPIPE: dict[str, Any] = {
+    "backend": "magpipe",
+    "api_key": magpipe.KEY,
+    "calling_hours": "00:00-24:00",
+    "confirm": "code",
+}
+ledger = shared_ledger
+
+
+# --- What the yes covers -------------------------------------------------------------------------------------------
+
+
+class Reassigned(Magpipe):
+    """The agent of the caller number can be changed in the vendor's own web application."""
+
+    speaks = magpipe.AGENT
+
+    async def _numbers(self, request: Request) -> Response:
+        self._authenticate(request)
+        number_of_it = {"phone_number": magpipe.NUMBER, "agent_id": self.speaks, "is_active": True}
+        return JSONResponse({"numbers": [number_of_it], "total": 1})
+
+
+class Speaking(Zudu):
+    """What the agent says first can be changed there too."""
+
+    begins = "Hi, this is the clinic."
+
+    async def _agents(self, request: Request) -> Response:
+        self._organization(request)
+        return self._success(
+            "Agents", {"agents": [{"agent_id": zudu.AGENT, "agent_name": "Reminder", "begin_message": self.begins}]}
+        )
+
+
+async def test_a_yes_to_one_agent_is_not_a_yes_to_another_one_that_speaks_on_the_same_number(tmp_path: Path) -> None:
+    """Where the caller number decides who speaks, the batch call itself shows no difference."""
+    vendor = Speaking()
+    async with vendor.served() as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
+        start = await draft(model, PEOPLE[:2])
+        asked = await model.call("start_batch_call", **start)
+        assert "this is the clinic" in asked["summary"]
+        vendor.begins = "Hi, you owe us money."
+        told = await model.call("start_batch_call", **start, confirmation_code=asked["confirmation_code"])
+    assert told["result"] == "confirmation_required", "another text is spoken than the one that was shown"
+    assert vendor.dialled == []
+
+
+async def test_a_yes_is_not_good_for_variables_that_replaced_those_of_the_list_after_the_question(
+    ledger: dict[str, str],
+) -> None:
+    """The backend does not give variables back: only the ledger knows that the list was sent again."""
+    vendor = Zudu()
+    async with vendor.served() as url, two_servers(url, **ledger) as (a, b):
+        people = [{"to_number": one, "dynamic_variables": {"name": "Ann"}} for one in PEOPLE[:2]]
+        made = await a.call("create_batch_call", from_number=FROM, tasks=people)
+        start = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+        asked = await a.call("start_batch_call", **start)
+        others = [one | {"dynamic_variables": {"name": "and you owe us 10,000 dollars"}} for one in people]
+        await b.call("update_batch_call", batch_call_id=start["batch_call_id"], tasks=others)
+        told = await a.call("start_batch_call", **start, confirmation_code=asked["confirmation_code"])
+    assert told["result"] == "confirmation_required", "the list was replaced after the question"
+    assert vendor.dialled == []
+
+
+# --- Nobody is called twice ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", [True, False], ids=["all of it is over", "only that person was reached"])
+async def test_who_was_called_by_another_launch_since_the_question_is_asked_about_although_that_call_is_over(
+    over: bool, ledger: dict[str, str]
+) -> None:
+    """One account. Asked at 0:00; the other launch comes at 0:30 and reaches her at 1:30; the yes comes at 5:00."""
+    vendor = Zudu()
+    async with vendor.served() as url, two_servers(url, **ledger) as (a, b):
+        mine, theirs = await draft(a, PEOPLE[:3]), await draft(b, PEOPLE[2:5])
+        asked = await b.call("start_batch_call", **theirs)
+        await confirmed(a, "start_batch_call", mine)
+        other = vendor.batches[mine["batch_call_id"]]
+        if over:
+            vendor.finish(mine["batch_call_id"], {})
+        else:
+            next(task for task in other.tasks if task.to_number == PEOPLE[2]).status = "COMPLETED"
+        told = await b.call("start_batch_call", **theirs, confirmation_code=asked["confirmation_code"])
+    assert told["result"] == "confirmation_required", "no answered question covers a second call of hers"
+    assert Counter(vendor.dialled)[PEOPLE[2]] == 1
+
+
+async def test_two_servers_whose_batch_calls_have_equal_ids_are_told_apart(ledger: dict[str, str]) -> None:
+    """Two accounts at two vendors: both simulators number their batch calls from 1."""
+    vendors = Zudu(), Zudu()
+    of_one: dict[str, Any] = ALWAYS | {"api_key": zudu.KEY, "api_secret": zudu.SECRET} | ledger
+    async with (
+        vendors[0].served() as first,
+        vendors[1].served() as second,
+        playing("auto", None, url=first, **of_one) as a,
+        playing("auto", None, url=second, **of_one) as b,
+    ):
+        mine, theirs = await draft(a, PEOPLE[:3]), await draft(b, PEOPLE[2:5])
+        assert mine["batch_call_id"] == theirs["batch_call_id"], "the case that is tested"
+        await confirmed(a, "start_batch_call", mine)
+        asked = await b.call("start_batch_call", **theirs)
+    assert "in another live batch call" in asked["summary"]
+
+
+async def test_the_limit_of_a_day_counts_batch_calls_of_two_servers_with_equal_ids_both(
+    ledger: dict[str, str],
+) -> None:
+    vendors = Zudu(), Zudu()
+    of_one: dict[str, Any] = ALWAYS | {"api_key": zudu.KEY, "api_secret": zudu.SECRET, "max_calls_per_day": "5"}
+    async with (
+        vendors[0].served() as first,
+        vendors[1].served() as second,
+        playing("auto", None, url=first, **of_one, **ledger) as a,
+        playing("auto", None, url=second, **of_one, **ledger) as b,
+    ):
+        mine, theirs = await draft(a, PEOPLE[:3]), await draft(b, PEOPLE[:3])
+        await confirmed(a, "start_batch_call", mine)
+        text = await b.refused("start_batch_call", "invalid_input", **theirs)
+    assert "BATCHCALL_MAX_CALLS_PER_DAY=5" in text
+
+
+class AnyCase(Zudu):
+    """Finds a batch call in whatever case its id is written, as databases with such a collation do."""
+
+    def _batch(self, request: Request) -> zudu.Batch:
+        request.path_params["id"] = request.path_params["id"].lower()
+        return super()._batch(request)
+
+
+async def test_a_change_does_not_land_on_a_launched_batch_call_whose_id_is_written_in_another_case(
+    ledger: dict[str, str],
+) -> None:
+    """The answer is taken for one about the same batch call, so the ledger has to take it for the same too."""
+    vendor = AnyCase()
+    between = Between(vendor)
+    async with listening(between) as url, two_servers(url, **ledger) as (a, b):
+        start = await draft(a, PEOPLE[:1])
+        launched = start | {"trigger_timestamp": "2030-01-01T10:00:00Z"}
+        other = start["batch_call_id"].upper()
+        between.after(
+            lambda method, at, _key: method == "GET" and at == f"/batch-call/{other}",
+            lambda: confirmed(a, "start_batch_call", launched),
+        )
+        everybody = [{"to_number": one} for one in PEOPLE]
+        await b.client.call_tool("update_batch_call", {"batch_call_id": other, "tasks": everybody})
+    assert [task.to_number for task in vendor.batches[start["batch_call_id"]].tasks] == PEOPLE[:1]
+
+
+async def test_a_batch_call_is_not_another_one_because_its_id_is_written_in_another_case(tmp_path: Path) -> None:
+    """It is scheduled and is moved: its own people are not in "another" batch call."""
+    vendor = AnyCase()
+    async with vendor.served() as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
+        start = await draft(model, PEOPLE[:2]) | {"trigger_timestamp": "2030-01-01T10:00:00Z"}
+        await confirmed(model, "start_batch_call", start)
+        moved = start | {
+            "trigger_timestamp": "2030-01-02T10:00:00Z",
+            "batch_call_id": start["batch_call_id"].upper(),
+        }
+        asked = await model.call("start_batch_call", **moved)
+    assert "another live batch call" not in asked["summary"]
+
+
+@pytest.mark.parametrize(
+    ("status", "task"), [("SCHEDULED", "QUEUED"), ("IN_PROGRESS", "PENDING")], ids=["of the person", "of all of it"]
+)
+async def test_who_waits_in_another_batch_call_in_a_state_that_nobody_knows_counts_as_about_to_be_called(
+    status: str, task: str, tmp_path: Path
+) -> None:
+    """An unknown word means "may dial" everywhere else: in a start's own list, and for the emergency stop."""
+    vendor = Zudu()
+    for name, of_it, word in (("bc_1", "DRAFT", "PENDING"), ("bc_2", status, task)):
+        tasks = [zudu.Task("task_0", PEOPLE[0], {}, word)]
+        late = zudu._ms(vendor.now) + 10**9
+        vendor.batches[name] = zudu.Batch(name, "org_first", vendor.now, {"from_number": FROM}, of_it, late, tasks)
+    async with vendor.served() as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
+        asked = await model.call("start_batch_call", batch_call_id="bc_1", trigger_timestamp="now")
+    assert "in another live batch call (bc_2)" in asked["summary"]
+
+
+class Unsorted(Zudu):
+    """Pages without an order: the last person is on no page, and the first one on two."""
+
+    async def _tasks(self, request: Request) -> Response:
+        answer = await super()._tasks(request)
+        batch = self._batch(request)
+        shown = [
+            {"task_id": one.task_id, "to_number": one.to_number, "status": one.status}
+            for one in (*batch.tasks[:-1], batch.tasks[0])
+        ]
+        pagination = {"page": 0, "limit": 100, "total_count": len(shown)}
+        del answer
+        return self._success("Tasks retrieved successfully", {"tasks": shown, "pagination": pagination})
+
+
+async def test_a_task_that_is_shown_twice_does_not_stand_for_one_that_is_not_shown(tmp_path: Path) -> None:
+    """Three tasks in all, and three rows shown: two people. The third is called and nobody has looked at her."""
+    vendor = Unsorted()
+    async with vendor.served() as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
+        asked = await model.call("start_batch_call", **await draft(model, PEOPLE[:3]))
+    assert "says that this batch call has 3 tasks, but its list shows 2" in asked["summary"]
+
+
+# --- Numbers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("+44 (0)20 7946 0106", "+442079460106"),
+        ("0044 (0) 20 7946 0106", "+442079460106"),
+        ("+49 (0)30 1234567", "+49301234567"),
+    ],
+)
+def test_a_trunk_zero_in_brackets_does_not_hide_a_number_from_the_do_not_call_list(written: str, meant: str) -> None:
+    assert comparable(written) == meant
+
+
+@pytest.mark.parametrize("written", ["+1 212 555 0124/68", "+49 30 123456/68"])
+def test_two_numbers_in_one_field_are_not_read_as_a_third_one(written: str) -> None:
+    assert not is_comparable(comparable(written)), "it is a concern, because nobody knows who would be called"
+
+
+@pytest.mark.parametrize("written", ["2125550124", "(212) 555-0124", "7946 0106"])
+def test_a_national_number_without_its_country_is_not_taken_for_one_of_another_country(written: str) -> None:
+    """+212 555 0124 is too short for Morocco: the person of +1 212 555 0124, who must not be called, escapes."""
+    assert not is_comparable(comparable(written))
+
+
+# --- Stops ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", [500, 503, 429])
+@pytest.mark.parametrize("tool", ["pause_batch_call", "cancel_batch_call"])
+async def test_a_stop_is_sent_although_the_batch_call_cannot_be_read(tool: str, trouble: int, tmp_path: Path) -> None:
+    """Phones ring, and the backend's reads are overloaded; what stops them is a write to an id that is known."""
+    stopped: list[str] = []
+
+    async def read(_request: Request) -> Response:
+        return Response(status_code=trouble)
+
+    async def write(request: Request) -> Response:
+        stopped.append(request.url.path)
+        status = "paused" if request.url.path.endswith("pause") else "cancelled"
+        return JSONResponse({"data": {"batch_call_id": "bc", "status": status}})
+
+    routes = [Route("/batch-call/bc", read), Route("/batch-call/bc/{action}", write, methods=["POST"])]
+    account: dict[str, Any] = {"backend": "batchcall", "api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    async with (
+        listening(Starlette(routes=routes)) as url,
+        playing("auto", None, url=url, data_dir=tmp_path, request_timeout_s="2", **account) as model,
+    ):
+        await model.client.call_tool(tool, {"batch_call_id": "bc"})
+    assert len(stopped) == 1
+
+
+async def test_the_emergency_stop_ends_the_run_of_a_series_that_was_paused_before(tmp_path: Path) -> None:
+    """A pause lets the run of today dial on, so a paused series is live."""
+    vendor = Series()
+    parent, _ = vendor.with_a_run()
+    vendor.batches[parent]["status"] = "paused"
+    async with vendor.served() as url:
+        stopped = await command(of_magpipe(url, tmp_path), "stop")
+    vendor.tick(vendor.now)
+    assert vendor.dialled == [] or stopped.code == 1, stopped.out
+
+
+# --- The ledger itself ---------------------------------------------------------------------------------------------
+
+START = Intent(
+    caller="a",
+    backend="batchcall http://one",
+    tool="start_batch_call",
+    operation=Operation.START,
+    fingerprint="s" * 64,
+    batch_call_id="bc_1",
+    dials=True,
+    starts_at=BEGIN,
+    calls=1,
+    numbers=((PEOPLE[0], 1),),
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def opened(ledger: dict[str, str], clock: Clock) -> Iterator[Ledger]:
+    """The ledger, opened without a server."""
+    found = Ledger.open(Settings.model_validate(ledger), clock)
+    yield found
+    found.close()
+
+
+def test_a_launch_that_is_sent_again_meanwhile_is_compared_like_a_new_one(opened: Ledger, clock: Clock) -> None:
+    """Its entry is older than the other launch's preflight; its request, and its people, are not."""
+    first = opened.writes.begin(START)
+    assert isinstance(first, Entry)
+    lost = opened.writes.finish(first.write_id, WriteState.UNKNOWN)
+    clock.move(minutes=20)
+    other = replace(START, caller="b", backend="zudu http://two", batch_call_id="bc_2", fingerprint="t" * 64)
+    judged = replace(other, since=opened.history.newest())
+    assert opened.history.launched_lately([PEOPLE[0]], simulated=False) == []
+    again = opened.writes.take_over(lost, replace(START, since=opened.history.newest()))
+    assert isinstance(again, Entry)
+    assert isinstance(opened.writes.begin(judged), Shared)
+
+
+@pytest.mark.parametrize("seconds", [605, 640])
+def test_a_launch_that_was_recorded_while_a_question_was_prepared_is_seen_until_its_last_second(
+    seconds: int, opened: Ledger, clock: Clock
+) -> None:
+    """The preflight reads for up to a minute before the question is asked, and the yes is good for ten minutes more.
+
+    Two machines' clocks may be a minute apart besides.
+    """
+    assert isinstance(opened.writes.begin(START), Entry)
+    clock.move(seconds=seconds)
+    assert len(opened.history.launched_lately([PEOPLE[0]], simulated=False)) == 1
+
+
+def test_a_ledger_that_fails_in_the_middle_of_the_numbers_says_so_and_keeps_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """PostgreSQL: COPY goes past SQLAlchemy, and so do its errors."""
+    url = postgresql_url()
+    found = Ledger.open(Settings.model_validate({"data_dir": tmp_path, "database_url": url}), clock)
+    refuse = "BEGIN IF NEW.dials = 9 THEN RAISE EXCEPTION 'disk full'; END IF; RETURN NEW; END"
+    with found.database.engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {refuse} $$"))
+        connection.execute(
+            sa.text("CREATE TRIGGER refuse BEFORE INSERT ON dialled FOR EACH ROW EXECUTE FUNCTION refuse()")
+        )
+    people = ((PEOPLE[0], 1), (PEOPLE[1], 9), (PEOPLE[2], 1))
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        found.writes.begin(replace(START, numbers=people))
+    assert found.history.newest() == 0
+    found.close()
