@@ -138,7 +138,7 @@ class Write:
                 changes=tuple(changes),
             ),
             # A retry dials the tasks that it names, whatever else is in the batch call.
-            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
+            listed=None if tasks is None or self._operation is Operation.RETRY else _different(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
@@ -167,6 +167,7 @@ class Write:
             dials=self._dials,
             preflight=found,
             concerns=about(found.concerns),
+            list_entry=around.list_entry,
             asks=asks,
             question=question,
         )
@@ -250,6 +251,11 @@ class Write:
 
     async def _known_as(self) -> str:
         """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second."""
+        if self._fingerprint is None and self._operation in STOPS:
+            # Without a thread: those of launches may all be waiting for the ledger, and a stop names no people.
+            self._fingerprint = fingerprint(
+                self._operation, self.request, self._current.batch_call_id if self._current else None
+            )
         if self._fingerprint is None:
             batch_call_id = self._current.batch_call_id if self._current else None
             self._fingerprint = await anyio.to_thread.run_sync(
@@ -306,7 +312,7 @@ class Write:
             ]
             if dials
             else (),
-            named=frozenset(self._around.elsewhere),
+            named=frozenset({*self._around.elsewhere, *self._around.lately}),
             since=self._around.since,
             simulated=self._simulated,
             renames=self._renames,
@@ -323,3 +329,8 @@ def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
         if not found:
             return None
     return tuple(sorted(found))
+
+
+def _different(tasks: Sequence[CallTask]) -> int:
+    """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
+    return len({task.task_id or f"{position}." for position, task in enumerate(tasks)})

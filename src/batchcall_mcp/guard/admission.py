@@ -63,6 +63,8 @@ class Launch:
     dials: Dials
     preflight: Preflight
     concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    list_entry: int = 0
+    """The ledger entry that last sent the list: not every backend gives back what was in it."""
     asks: bool = False
     """Whether a person has to say yes although it does not dial: to what loses results."""
     question: str | None = None
@@ -341,6 +343,7 @@ def _bound(launch: Launch) -> Bound:
         called=launch.called,
         left_out=launch.left_out,
         concerns=launch.concerns,
+        said=(launch.preflight.agent, launch.preflight.begins, launch.list_entry),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -60,6 +60,14 @@ class Evidence:
         return {name: value for name, value in asdict(self).items() if value not in (None, False)}
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest entry of a ledger at a moment, in milliseconds since 1970: what is recorded or sent later is newer."""
+
+    write_id: int
+    at: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """One write, before it is sent. `caller` is hashed; `key` is the caller's own idempotency key.
@@ -87,7 +95,7 @@ class Intent:
     """Whom it may dial, as numbers are compared, and how often at most."""
     named: frozenset[str] = frozenset()
     """Those of them who are known, and were said, to be called by another launch too."""
-    since: int = 0
+    since: Newest = field(default_factory=lambda: Newest(0, 0))
     simulated: bool = False
     """No real phone can ring: it counts only for other launches of which this is so."""
 
