@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -18,21 +21,19 @@ from starlette.routing import Route
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.entries import Entry, Intent, Shared, WriteState
+from batchcall_mcp.guard.entries import Entry, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.recipients import comparable, is_comparable
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import BEGIN, Clock
-from tests.operator.processes import command, of_magpipe
+from tests.operator.processes import command, of_magpipe, of_zudu
 from tests.postgresql import postgresql_url
 from tests.promises.test_stop_claims import Series
 from tests.promises.test_what_was_approved import (
     ALWAYS,
-    KEYS,
     Between,
     confirmed,
     draft,
-    two_callers,
     two_servers,
 )
 from tests.promises.test_what_was_approved import ledger as shared_ledger
@@ -43,6 +44,7 @@ from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, NEW_YORK, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in range(9)]
+LONGEST_S = 10
 MAGPIPE: dict[str, Any] = {
     "backend": "magpipe",
     "api_key": magpipe.KEY,
@@ -80,6 +82,18 @@ class Speaking(Zudu):
 
 async def test_a_yes_to_one_agent_is_not_a_yes_to_another_one_that_speaks_on_the_same_number(tmp_path: Path) -> None:
     """Where the caller number decides who speaks, the batch call itself shows no difference."""
+    vendor = Reassigned()
+    async with vendor.served() as url, playing("auto", None, url=url, data_dir=tmp_path, **MAGPIPE) as model:
+        start = await draft(model, PEOPLE[:2])
+        asked = await model.call("start_batch_call", **start)
+        vendor.speaks = magpipe.OTHER_AGENT
+        told = await model.call("start_batch_call", **start, confirmation_code=asked["confirmation_code"])
+    assert told["result"] == "confirmation_required", "another agent speaks than the one that was there"
+    assert vendor.dialled == []
+
+
+async def test_a_yes_to_what_the_agent_says_first_is_not_a_yes_to_something_else(tmp_path: Path) -> None:
+    """The question shows the first words that are spoken."""
     vendor = Speaking()
     async with vendor.served() as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
         start = await draft(model, PEOPLE[:2])
@@ -299,6 +313,55 @@ async def test_a_stop_is_sent_although_the_batch_call_cannot_be_read(tool: str, 
     assert len(stopped) == 1
 
 
+class Ordered(Zudu):
+    """Notes what it was asked for, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    async def _list(self, request: Request) -> Response:
+        self.order.append(f"page {request.query_params.get('page', 0)}")
+        return await super()._list(request)
+
+    async def _one(self, request: Request) -> Response:
+        if request.method == "PATCH":
+            self.order.append("stopped")
+        return await super()._one(request)
+
+
+async def test_the_emergency_stop_stops_what_it_has_seen_before_it_reads_on(tmp_path: Path) -> None:
+    """A hundred pages at a backend that takes one request in ten seconds are a quarter of an hour of ringing."""
+    vendor = Ordered()
+    for at in range(250):
+        tasks = [zudu.Task("task_0", PEOPLE[0], {})]
+        made = vendor.now + timedelta(seconds=at)
+        batch = zudu.Batch(f"bc_{at}", "org_first", made, {"from_number": FROM}, "DRAFT", None, tasks)
+        vendor.batches[f"bc_{at}"] = batch
+    batch.status, batch.trigger = "SCHEDULED", zudu._ms(vendor.now) + 10**9
+    async with vendor.served() as url:
+        await command(of_zudu(url, tmp_path), "stop")
+    assert vendor.order.index("stopped") < vendor.order.index("page 1"), vendor.order
+
+
+async def test_a_stop_does_not_wait_for_a_thread_while_launches_wait_for_the_ledger(tmp_path: Path) -> None:
+    """As many calls as there are threads wait for a ledger that another process holds."""
+    vendor = Magpipe()
+    scheduled = vendor._stored({"name": "November", "caller_id": FROM}, PEOPLE[:3], "scheduled")
+    held = threading.Event()
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    async with vendor.served() as url, playing("auto", None, url=url, data_dir=tmp_path, **MAGPIPE) as model:
+        await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": PEOPLE[0]}])
+        async with anyio.create_task_group() as group:
+            for _ in range(int(limiter.total_tokens)):
+                group.start_soon(anyio.to_thread.run_sync, held.wait)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.move_on_after(LONGEST_S):
+                await model.client.call_tool("cancel_batch_call", {"batch_call_id": scheduled["id"]})
+            held.set()
+    assert scheduled["status"] == "cancelled"
+
+
 async def test_the_emergency_stop_ends_the_run_of_a_series_that_was_paused_before(tmp_path: Path) -> None:
     """A pause lets the run of today dial on, so a paused series is live."""
     vendor = Series()
@@ -364,6 +427,44 @@ def test_a_launch_that_was_recorded_while_a_question_was_prepared_is_seen_until_
     assert isinstance(opened.writes.begin(START), Entry)
     clock.move(seconds=seconds)
     assert len(opened.history.launched_lately([PEOPLE[0]], simulated=False)) == 1
+
+
+def test_who_was_being_called_when_a_launch_was_cancelled_was_called(opened: Ledger) -> None:
+    """Calls in progress go on after a cancel, and some people were called before it."""
+    launch = opened.writes.begin(START)
+    assert isinstance(launch, Entry)
+    opened.writes.finish(launch.write_id, WriteState.DONE, batch_call_id="bc_1", status="running")
+    stop = replace(
+        START, tool="cancel_batch_call", operation=Operation.CANCEL, fingerprint="c" * 64, dials=False, numbers=()
+    )
+    cancelled = opened.writes.begin(stop)
+    assert isinstance(cancelled, Entry)
+    opened.writes.finish(cancelled.write_id, WriteState.DONE, batch_call_id="bc_1", status="cancelled")
+    assert len(opened.history.launched_lately([PEOPLE[0]], simulated=False)) == 1
+
+
+def test_a_change_that_a_living_process_has_in_hand_stands_in_the_way_however_long_it_takes(
+    opened: Ledger, clock: Clock
+) -> None:
+    """A laptop that sleeps after the record and before the request sends it when it wakes."""
+    update = replace(
+        START, tool="update_batch_call", operation=Operation.UPDATE, fingerprint="u" * 64, dials=False, numbers=()
+    )
+    change = opened.writes.begin(update)
+    assert isinstance(change, Entry)
+    clock.move(minutes=10)
+    assert opened.writes.is_in_hand(change)
+    assert isinstance(opened.writes.begin(replace(START, caller="b", seen=change.write_id)), Overtaken)
+
+
+def test_the_limit_of_a_day_counts_people_whom_a_short_list_did_not_show(opened: Ledger) -> None:
+    """Twice launched with one of three shown, another list each time: six people, of whom two are known."""
+    for at, who in enumerate(PEOPLE[:2]):
+        launch = replace(START, fingerprint=f"{at}" * 64, calls=3, numbers=((who, 1),), seen=at)
+        entry = opened.writes.begin(launch)
+        assert isinstance(entry, Entry)
+        opened.writes.finish(entry.write_id, WriteState.DONE, batch_call_id="bc_1", status="scheduled")
+    assert opened.history.calls_on(BEGIN) == 6
 
 
 def test_a_ledger_that_fails_in_the_middle_of_the_numbers_says_so_and_keeps_nothing(
