@@ -260,6 +260,21 @@ async def test_a_task_that_is_shown_twice_does_not_stand_for_one_that_is_not_sho
     assert "says that this batch call has 3 tasks, but its list shows 2" in asked["summary"]
 
 
+async def test_a_retry_does_not_call_somebody_whom_the_same_batch_call_reached_at_the_second_try(
+    tmp_path: Path,
+) -> None:
+    """She is in the list twice, in two spellings: one call failed and the other one reached her."""
+    vendor = Magpipe()
+    spelled = f"{PEOPLE[0][:2]} {PEOPLE[0][2:5]} {PEOPLE[0][5:]}"
+    batch = vendor._stored({"name": "November", "caller_id": FROM}, [PEOPLE[0], spelled, PEOPLE[1]], "completed")
+    for recipient, status in zip(vendor.recipients[batch["id"]], ("no_answer", "completed", "no_answer"), strict=True):
+        recipient["status"] = status
+    async with vendor.served() as url, playing("auto", None, url=url, data_dir=tmp_path, **MAGPIPE) as model:
+        made = await model.call("retry_batch_call", batch_call_id=batch["id"])
+    again = [one["phone_number"] for one in vendor.recipients[made["batch_call"]["batch_call_id"]]]
+    assert again == [PEOPLE[1]]
+
+
 # --- Numbers -------------------------------------------------------------------------------------------------------
 
 
