@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -375,6 +376,33 @@ async def test_a_stop_does_not_wait_for_a_thread_while_launches_wait_for_the_led
                 await model.client.call_tool("cancel_batch_call", {"batch_call_id": scheduled["id"]})
             held.set()
     assert scheduled["status"] == "cancelled"
+
+
+@pytest.mark.timeout(120)
+async def test_a_stop_reaches_the_dialer_of_this_process_while_as_many_launches_as_there_are_threads_wait(
+    tmp_path: Path,
+) -> None:
+    """The dialer answers in threads of the same pool in which the launches wait for the ledger."""
+    settings: dict[str, Any] = {"confirm": "code", "calling_hours": "00:00-24:00", "data_dir": tmp_path}
+    async with playing("auto", None, **settings) as model:
+        start = await draft(model, PEOPLE[:3]) | {"trigger_timestamp": "2099-01-01T10:00:00Z"}
+        await confirmed(model, "start_batch_call", start)
+        other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        told: list[Any] = []
+        async with anyio.create_task_group() as group:
+            for at in range(int(anyio.to_thread.current_default_thread_limiter().total_tokens)):
+                made = {"from_number": FROM, "name": f"{at}", "tasks": [{"to_number": PEOPLE[4]}]}
+                group.start_soon(model.client.call_tool, "create_batch_call", made)
+            with anyio.move_on_after(LONGEST_S):
+                while anyio.to_thread.current_default_thread_limiter().available_tokens:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            with anyio.move_on_after(LONGEST_S):
+                told.append(
+                    await model.client.call_tool("cancel_batch_call", {"batch_call_id": start["batch_call_id"]})
+                )
+            other.close()
+    assert told, "the stop waited for the launches"
 
 
 async def test_the_emergency_stop_ends_the_run_of_a_series_that_was_paused_before(tmp_path: Path) -> None:
