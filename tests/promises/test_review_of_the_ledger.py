@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -405,7 +406,7 @@ async def test_a_stop_does_not_wait_for_a_thread_while_launches_wait_for_the_led
         await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": PEOPLE[0]}])
         async with anyio.create_task_group() as group:
             for _ in range(int(limiter.total_tokens)):
-                group.start_soon(anyio.to_thread.run_sync, held.wait)
+                group.start_soon(partial(anyio.to_thread.run_sync, held.wait))
             await anyio.wait_all_tasks_blocked()
             with anyio.move_on_after(LONGEST_S):
                 await model.client.call_tool("cancel_batch_call", {"batch_call_id": scheduled["id"]})

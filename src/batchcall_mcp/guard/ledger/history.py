@@ -15,8 +15,9 @@ from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
 from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, read
 
-_LATELY_MS: Final = 10 * 60 * 1000
-"""As long as a question can be answered: whoever was launched since it was asked is seen here."""
+_LATELY_MS: Final = 13 * 60 * 1000
+"""As long as a question can be answered, and three minutes: the people of a question are compared before it is asked,
+and another machine's clock may be behind. Whoever was launched since is seen here."""
 _AROUND_MS: Final = 24 * 60 * 60 * 1000
 """A day before and a day after: attempts are counted in any 24 hours."""
 
@@ -68,7 +69,7 @@ class History:
             return rows.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
-        """Launches of the last ten minutes, by any caller to any backend, and which of those numbers each calls."""
+        """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
         with self._database.reading() as connection:
             entries = [
                 entry
