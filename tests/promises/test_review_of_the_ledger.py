@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,56 @@ async def test_a_task_that_is_shown_twice_does_not_stand_for_one_that_is_not_sho
     assert "says that this batch call has 3 tasks, but its list shows 2" in asked["summary"]
 
 
+async def test_a_list_that_is_replaced_when_its_time_comes_calls_nobody_twice(tmp_path: Path) -> None:
+    """Zudu refuses to change only what is over: a replaced list is dialled again, although it is being dialled."""
+    vendor = Zudu()
+    between = Between(vendor)
+    async with listening(between) as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
+        start = await draft(model, PEOPLE[:2])
+        at = vendor.now + timedelta(minutes=5)
+        await confirmed(model, "start_batch_call", start | {"trigger_timestamp": at.isoformat()})
+        people = [{"to_number": one, "dynamic_variables": {"name": "Ann"}} for one in PEOPLE[:3]]
+        change = {"batch_call_id": start["batch_call_id"], "tasks": people}
+        asked = await model.call("update_batch_call", **change)
+        assert asked["result"] == "confirmation_required"
+
+        async def time_comes() -> None:
+            vendor.tick(at)
+
+        between.after(lambda _method, path, _key: path == "/api/agents", time_comes)
+        code = asked["confirmation_code"]
+        await model.client.call_tool("update_batch_call", change | {"confirmation_code": code})
+    assert max(Counter(vendor.dialled).values()) == 1
+
+
+async def test_a_draft_that_is_replaced_is_sent_without_the_time_that_was_taken_back(tmp_path: Path) -> None:
+    """`status: draft` with a time is two words that contradict each other, and one of them dials."""
+    vendor = Zudu()
+    async with vendor.served() as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
+        start = await draft(model, PEOPLE[:2]) | {"trigger_timestamp": "2030-01-01T10:00:00Z"}
+        await confirmed(model, "start_batch_call", start)
+        await model.call("cancel_batch_call", batch_call_id=start["batch_call_id"])
+        people = [{"to_number": one} for one in PEOPLE[:3]]
+        await model.call("update_batch_call", batch_call_id=start["batch_call_id"], tasks=people)
+    (put,) = [one for one in vendor.writes if one.method == "PUT"]
+    assert "trigger_timestamp" not in put.json
+
+
+async def test_a_retry_does_not_call_somebody_whom_the_same_batch_call_reached_at_the_second_try(
+    tmp_path: Path,
+) -> None:
+    """She is in the list twice, in two spellings: one call failed and the other one reached her."""
+    vendor = Magpipe()
+    spelled = f"{PEOPLE[0][:2]} {PEOPLE[0][2:5]} {PEOPLE[0][5:]}"
+    batch = vendor._stored({"name": "November", "caller_id": FROM}, [PEOPLE[0], spelled, PEOPLE[1]], "completed")
+    for recipient, status in zip(vendor.recipients[batch["id"]], ("no_answer", "completed", "no_answer"), strict=True):
+        recipient["status"] = status
+    async with vendor.served() as url, playing("auto", None, url=url, data_dir=tmp_path, **MAGPIPE) as model:
+        made = await model.call("retry_batch_call", batch_call_id=batch["id"])
+    again = [one["phone_number"] for one in vendor.recipients[made["batch_call"]["batch_call_id"]]]
+    assert again == [PEOPLE[1]]
+
+
 # --- Numbers -------------------------------------------------------------------------------------------------------
 
 
@@ -354,12 +406,39 @@ async def test_a_stop_does_not_wait_for_a_thread_while_launches_wait_for_the_led
         await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": PEOPLE[0]}])
         async with anyio.create_task_group() as group:
             for _ in range(int(limiter.total_tokens)):
-                group.start_soon(anyio.to_thread.run_sync, held.wait)
+                group.start_soon(partial(anyio.to_thread.run_sync, held.wait))
             await anyio.wait_all_tasks_blocked()
             with anyio.move_on_after(LONGEST_S):
                 await model.client.call_tool("cancel_batch_call", {"batch_call_id": scheduled["id"]})
             held.set()
     assert scheduled["status"] == "cancelled"
+
+
+@pytest.mark.timeout(120)
+async def test_a_stop_reaches_the_dialer_of_this_process_while_as_many_launches_as_there_are_threads_wait(
+    tmp_path: Path,
+) -> None:
+    """The dialer answers in threads of the same pool in which the launches wait for the ledger."""
+    settings: dict[str, Any] = {"confirm": "code", "calling_hours": "00:00-24:00", "data_dir": tmp_path}
+    async with playing("auto", None, **settings) as model:
+        start = await draft(model, PEOPLE[:3]) | {"trigger_timestamp": "2099-01-01T10:00:00Z"}
+        await confirmed(model, "start_batch_call", start)
+        other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        told: list[Any] = []
+        async with anyio.create_task_group() as group:
+            for at in range(int(anyio.to_thread.current_default_thread_limiter().total_tokens)):
+                made = {"from_number": FROM, "name": f"{at}", "tasks": [{"to_number": PEOPLE[4]}]}
+                group.start_soon(model.client.call_tool, "create_batch_call", made)
+            with anyio.move_on_after(LONGEST_S):
+                while anyio.to_thread.current_default_thread_limiter().available_tokens:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            with anyio.move_on_after(LONGEST_S):
+                told.append(
+                    await model.client.call_tool("cancel_batch_call", {"batch_call_id": start["batch_call_id"]})
+                )
+            other.close()
+    assert told, "the stop waited for the launches"
 
 
 async def test_the_emergency_stop_ends_the_run_of_a_series_that_was_paused_before(tmp_path: Path) -> None:
@@ -482,5 +561,5 @@ def test_a_ledger_that_fails_in_the_middle_of_the_numbers_says_so_and_keeps_noth
     people = ((PEOPLE[0], 1), (PEOPLE[1], 9), (PEOPLE[2], 1))
     with pytest.raises(ConfigurationError, match="Nothing was sent"):
         found.writes.begin(replace(START, numbers=people))
-    assert found.history.newest() == 0
+    assert found.history.newest().write_id == 0
     found.close()

@@ -250,17 +250,14 @@ class Write:
         return self._operation is Operation.UPDATE and given == {"name"}
 
     async def _known_as(self) -> str:
-        """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second."""
-        if self._fingerprint is None and self._operation in STOPS:
-            # Without a thread: those of launches may all be waiting for the ledger, and a stop names no people.
-            self._fingerprint = fingerprint(
-                self._operation, self.request, self._current.batch_call_id if self._current else None
-            )
+        """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second.
+
+        A stop has no tasks, and it does not wait for a thread: launches that wait for the ledger may have them all.
+        """
         if self._fingerprint is None:
             batch_call_id = self._current.batch_call_id if self._current else None
-            self._fingerprint = await anyio.to_thread.run_sync(
-                fingerprint, self._operation, self.request, batch_call_id, self._dialled_again
-            )
+            make = partial(fingerprint, self._operation, self.request, batch_call_id, self._dialled_again)
+            self._fingerprint = make() if self._operation in STOPS else await anyio.to_thread.run_sync(make)
         return self._fingerprint
 
     async def _intent(self) -> Intent:

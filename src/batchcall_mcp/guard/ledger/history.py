@@ -76,7 +76,7 @@ class History:
             return rows.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
-        """Launches of the last ten minutes, by any caller to any backend, and which of those numbers each calls."""
+        """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
         with self._database.reading() as connection:
             entries = [
                 entry
