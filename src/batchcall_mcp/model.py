@@ -164,6 +164,8 @@ class BatchCall:
     notes: tuple[str, ...] = ()
     replayed: Annotated[bool, Field(exclude=True)] = False
     """Only after a write: an earlier request with the same idempotency key did it, this one did nothing."""
+    etag: Annotated[str | None, Field(exclude=True)] = None
+    """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
     """The backend says that no phone rings; a note tells the reader."""
 

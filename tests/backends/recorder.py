@@ -32,10 +32,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Status:
-    """An answer other than 200."""
+    """An answer other than 200, or with headers of its own."""
 
     status: int
     body: Any
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Reply: TypeAlias = Any | Callable[[Asked], Any]
@@ -61,8 +62,8 @@ class Vendor:
             reply = reply.pop(0) if len(reply) > 1 else reply[0]
         if callable(reply):
             reply = reply(asked)
-        status, content = (reply.status, reply.body) if isinstance(reply, Status) else (200, reply)
-        return httpx2.Response(status, json=content)
+        full = reply if isinstance(reply, Status) else Status(200, reply)
+        return httpx2.Response(full.status, json=full.body, headers=full.headers)
 
     @asynccontextmanager
     async def http(self, url: str = "http://vendor") -> AsyncIterator[BackendHttp]:

@@ -98,6 +98,19 @@ async def test_a_draft_is_made_changed_started_and_its_outcomes_are_told(backend
         await backend.start(again, None)
 
 
+async def test_who_was_called_three_times_today_is_held_back_for_a_day(backend: DialerBackend) -> None:
+    began = datetime.now(UTC)
+    for _ in range(3):
+        made = await backend.create(replace(REQUEST, tasks=TASKS[:1], send_now=True))
+        await until(backend, made.batch_call_id, lambda found: found.status is BatchStatus.COMPLETED)
+    draft = await backend.create(REQUEST)
+    found, _ = await backend.get(draft.batch_call_id)
+    (held,) = found.held_back
+    assert (held.reason, held.calls) == ("daily_cap", 1)
+    assert held.until is not None
+    assert began <= held.until - timedelta(days=1) <= datetime.now(UTC) + timedelta(milliseconds=1)
+
+
 async def test_a_replacement_of_the_tasks_keeps_everything_else(backend: DialerBackend) -> None:
     window = CallingWindow(start="09:00", end="12:00", days=("mon", "tue"), timezone="Europe/Rome")
     policy = RetryPolicy(max_retries=2, on=("no_answer", "voicemail"), at="10:30")

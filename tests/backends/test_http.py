@@ -168,6 +168,7 @@ STATUSES: dict[int, type[BatchCallError]] = {
     405: NotSupported,
     409: IllegalTransition,
     410: NotFound,
+    412: IllegalTransition,
     413: QuotaExceeded,
     418: InvalidInput,
     422: InvalidInput,

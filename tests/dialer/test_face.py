@@ -41,7 +41,7 @@ async def test_tasks_are_added_after_the_last(desk: Caller, status: str) -> None
     for times in (1, 2):
         data = await desk.ask("POST", path, {"tasks": NEW})
         assert (data.pop("appended_count"), data["total"], data["status"]) == (3, 2 + 3 * times, status)
-        assert data == await desk.get(batch_call_id)
+        assert data | {"held_back": []} == await desk.get(batch_call_id)
     tasks = await desk.tasks(batch_call_id)
     assert tasks[:2] == first
     assert [task["to_number"] for task in tasks[2:]] == [task["to_number"] for task in NEW] * 2
@@ -309,7 +309,7 @@ async def test_a_served_answer_is_as_its_model_says(new_caller: NewCaller) -> No
             numbers(3, 7), send_now=True, retry_rules=[], retry_config={"max_attempts": 0}
         )
         await caller.until_status(batch_call_id, "completed")
-        answers.BatchCall.model_validate(await caller.get(batch_call_id))
+        answers.BatchCallRead.model_validate(await caller.get(batch_call_id))
         tasks = await caller.ask("GET", f"/batch-call/{batch_call_id}/tasks")
         answers.Tasks.model_validate(tasks)
         assert {task["status"] for task in tasks["tasks"]} == {"busy"}

@@ -146,6 +146,7 @@ _ONCE = {
     405: "not_supported",
     409: "illegal_transition",
     410: "not_found",
+    412: "illegal_transition",
     413: "quota_exceeded",
 }
 STATUSES: dict[int, tuple[Expected, Expected]] = {

@@ -70,7 +70,10 @@ _THEMES: Final = (
     _Theme({"draft": 5, "scheduled": 1}, _LAUNCHES),
     _Theme({"paused": 3, "scheduled": 2}, _STOPS),
     _Theme({"finished": 3, "draft": 1}, _RETRIES),
-    _Theme({"draft": 3, "finished": 1, "paused": 1}, {"start now": 6, "send now": 3, "resume": 3, "retry": 3, "start tomorrow": 1}),
+    _Theme(
+        {"draft": 3, "finished": 1, "paused": 1},
+        {"start now": 6, "send now": 3, "resume": 3, "retry": 3, "start tomorrow": 1},
+    ),
     _Theme({"draft": 2, "scheduled": 1, "paused": 1, "finished": 1}, {**_RETRIES, **_STOPS, **_LAUNCHES}),
 )
 
@@ -135,7 +138,9 @@ class Script:
 def script(number: int, seed: int) -> Script:
     """One example of a seed."""
     chance = random.Random(f"{seed} {number}")
-    pool = [f"+1415{3_000_000 + (number * _NUMBERS + at * 10) % 2_000_000 + int(chance.choice(_DIGITS))}" for at in range(8)]
+    pool = [
+        f"+1415{3_000_000 + (number * _NUMBERS + at * 10) % 2_000_000 + int(chance.choice(_DIGITS))}" for at in range(8)
+    ]
     theme = chance.choice(_THEMES)
     people = tuple(
         People(_tag(number, at), tuple(chance.sample(pool, min(chance.randint(1, MOST_PEOPLE), len(pool)))))

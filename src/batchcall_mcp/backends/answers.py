@@ -75,6 +75,27 @@ class Answer:
     body: bytes
 
 
+_STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A success: its JSON object, and its strong entity tag, if it has one that can stand in an If-Match."""
+
+    body: JsonObject
+    etag: str | None = None
+
+
+def reply(exchange: Exchange, answer: Answer, now: datetime) -> Reply:
+    """What a success says.
+
+    Raises:
+        BatchCallError: as `read_answer`.
+    """
+    etag = answer.headers.get("etag", "")
+    return Reply(read_answer(exchange, answer, now), etag if _STRONG_TAG.fullmatch(etag) else None)
+
+
 def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject:
     """The JSON object of an answer.
 
@@ -216,6 +237,11 @@ _REFUSED: dict[int, tuple[type[BatchCallError], str, str]] = {
     403: (PermissionDenied, "the backend does not let this key do that", "Use a key that may."),
     404: (NotFound, "the backend knows no such thing", "Look the id up with list_batch_calls."),
     405: (NotSupported, "the backend does not know this request", "get_backend says what it can do."),
+    412: (  # before 409: a refusal in words goes on as that one does
+        IllegalTransition,
+        "it was changed meanwhile",
+        "Read it with get_batch_call and decide again.",
+    ),
     409: (
         IllegalTransition,
         "its state does not allow that",

@@ -147,7 +147,12 @@ class BatchCallBackend:
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
         answer = await self._http.write(
-            doing, method, path_of(current.batch_call_id), json=body, idempotency_key=self._key(idempotency_key)
+            doing,
+            method,
+            path_of(current.batch_call_id),
+            json=body,
+            idempotency_key=self._key(idempotency_key),
+            if_match=current.etag,
         )
         return await self._after_write(doing, answer, current)
 
@@ -157,8 +162,8 @@ class BatchCallBackend:
         Raises:
             UnexpectedResponse: a success that tells of no batch call, or of another one than was asked for.
         """
-        answer = await self._http.read(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
-        data = words.payload(answer)
+        reply = await self._http.ask(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
+        data = words.payload(reply.body)
         if not words.has_id(data):
             raise UnexpectedResponse(
                 f"Could not read batch call {batch_call_id}: the backend answered success without a batch call. "
@@ -168,6 +173,8 @@ class BatchCallBackend:
         batch_call = as_asked(answered, batch_call_id)
         if batch_call is None:
             raise about_another(f"read batch call {batch_call_id}", answered.batch_call_id)
+        if self.extended:
+            batch_call = replace(batch_call, etag=reply.etag)
         if tasks is None:
             return batch_call, None
         try:
@@ -206,21 +213,21 @@ class BatchCallBackend:
         """
         self.check_state(Operation.START, None, current)
         doing = f"start batch call {current.batch_call_id}"
-        path, key = path_of(current.batch_call_id), self._key(idempotency_key)
+        path, key, etag = path_of(current.batch_call_id), self._key(idempotency_key), current.etag
         if at is None:
-            answer = await self._http.write(doing, "POST", f"{path}/execute", idempotency_key=key)
+            answer = await self._http.write(doing, "POST", f"{path}/execute", idempotency_key=key, if_match=etag)
         else:
             body = requests.schedule_body(at)
-            answer = await self._http.write(doing, "PATCH", path, json=body, idempotency_key=key)
+            answer = await self._http.write(doing, "PATCH", path, json=body, idempotency_key=key, if_match=etag)
         return await self._after_write(doing, answer, current)
 
     async def pause(self, current: BatchCall) -> BatchCall:
-        """POST /pause, an extension."""
+        """POST /pause, an extension. A stop has no condition: it is never held up."""
         return await self._extension("pause", current)
 
     async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:
         """POST /resume, an extension."""
-        return await self._extension("resume", current, None, idempotency_key)
+        return await self._extension("resume", current, None, idempotency_key, current.etag)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
         """POST /cancel, an extension; a server without it can take a scheduled one back to draft."""
@@ -246,7 +253,8 @@ class BatchCallBackend:
             IllegalTransition: neither running nor completed; nothing was sent.
         """
         self.check_state(Operation.RETRY, None, current)
-        return await self._extension("retry", current, {"task_ids": list(task_ids)}, idempotency_key)
+        body = {"task_ids": list(task_ids)}
+        return await self._extension("retry", current, body, idempotency_key, current.etag)
 
     async def delete(self, current: BatchCall) -> None:
         """DELETE /batch-call/{id}.
@@ -255,7 +263,8 @@ class BatchCallBackend:
             IllegalTransition: it may still dial, or calls are in progress; nothing was sent.
         """
         self.check_state(Operation.DELETE, None, current)
-        await self._http.write(f"delete batch call {current.batch_call_id}", "DELETE", path_of(current.batch_call_id))
+        doing, path = f"delete batch call {current.batch_call_id}", path_of(current.batch_call_id)
+        await self._http.write(doing, "DELETE", path, if_match=current.etag)
 
     async def _tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         path = f"{path_of(batch_call_id)}/tasks"
@@ -289,7 +298,12 @@ class BatchCallBackend:
         return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
 
     async def _extension(
-        self, action: str, current: BatchCall, body: JsonObject | None = None, idempotency_key: str | None = None
+        self,
+        action: str,
+        current: BatchCall,
+        body: JsonObject | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
     ) -> BatchCall:
         """Ask for what Zudu's documents do not have.
 
@@ -299,7 +313,9 @@ class BatchCallBackend:
         doing = f"{action} batch call {current.batch_call_id}"
         path = f"{path_of(current.batch_call_id)}/{action}"
         try:
-            answer = await self._http.write(doing, "POST", path, json=body, idempotency_key=self._key(idempotency_key))
+            answer = await self._http.write(
+                doing, "POST", path, json=body, idempotency_key=self._key(idempotency_key), if_match=if_match
+            )
         except (NotFound, NotSupported) as refused:
             if isinstance(refused, NotFound):
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.

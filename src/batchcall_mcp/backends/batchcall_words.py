@@ -192,11 +192,14 @@ def _has_more(told: Mapping[str, Any], page: int, size: int, total: int | None, 
 
 
 def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:
-    """An answer that tells only some fields (execute, older creates), the others as they were known."""
+    """An answer that tells only some fields (execute, older creates), the others as they were known.
+
+    Not its entity tag: it is another one now.
+    """
     missing: dict[str, Any] = {
         field.name: getattr(known, field.name)
         for field in fields(answer)
-        if getattr(answer, field.name) is None and field.name != "backend_status"
+        if getattr(answer, field.name) is None and field.name not in {"backend_status", "etag"}
     }
     if answer.counts == Counts():
         missing["counts"] = known.counts

@@ -58,7 +58,12 @@ class DialerBackend(BatchCallBackend):
         when = {"send_now": True} if at is None else schedule_body(at)
         body = {**when, "skip_tasks": {reason: list(ids) for reason, ids in skip.items()}}
         answer = await self._http.write(
-            doing, "PATCH", path_of(current.batch_call_id), json=body, idempotency_key=self._key(idempotency_key)
+            doing,
+            "PATCH",
+            path_of(current.batch_call_id),
+            json=body,
+            idempotency_key=self._key(idempotency_key),
+            if_match=current.etag,
         )
         return await self._after_write(doing, answer, current)
 

@@ -27,9 +27,10 @@ from batchcall_mcp.backends.answers import (
     Exchange,
     JsonObject,
     Recognise,
+    Reply,
     misconfigured,
     not_sent,
-    read_answer,
+    reply,
     retry_after,
     unavailable,
     unreadable,
@@ -175,7 +176,7 @@ class BackendHttp:
         headers: Mapping[str, str],
         params: Params | None,
         json: JsonObject | None,
-    ) -> JsonObject:
+    ) -> Reply:
         """Ask, again where that is safe, and read the answer.
 
         A read is repeated after 408, 429, 5xx, a time-out or a broken connection; a write only where it cannot have
@@ -197,7 +198,7 @@ class BackendHttp:
         if isinstance(result, Failed):
             why = result.why.format(url=self._base_url, limit_s=self._timeout_s)
             raise _ERRORS[result.failure](exchange, why)
-        return read_answer(exchange, result, _now())
+        return reply(exchange, result, _now())
 
     async def _try(self, request: _Request) -> Answer | Failed:
         # Half of the limit for the connection, so that one that never comes about is known not to have been used.
@@ -250,6 +251,18 @@ class CallerHttp:
         params: Params | None = None,
         json: JsonObject | None = None,
     ) -> JsonObject:
+        """What `ask` gets, without its entity tag."""
+        return (await self.ask(doing, method, path, params=params, json=json)).body
+
+    async def ask(
+        self,
+        doing: str,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: JsonObject | None = None,
+    ) -> Reply:
         """Ask for something; repeated where it fails for a moment.
 
         Raises:
@@ -268,8 +281,11 @@ class CallerHttp:
         *,
         json: JsonObject | None = None,
         idempotency_key: str | None = None,
+        if_match: str | None = None,
     ) -> JsonObject:
         """Change something; never sent again once it can have arrived, with an idempotency key or without.
+
+        With `if_match`, an entity tag that the backend gave, it changes only what is still as it was then.
 
         Raises:
             InvalidInput: the idempotency key cannot stand in a header; nothing was sent.
@@ -284,13 +300,16 @@ class CallerHttp:
                     "idempotency_key: give 1 to 255 printable ASCII characters without a space. Nothing was sent."
                 )
             headers["Idempotency-Key"] = idempotency_key
+        if if_match is not None:
+            headers["If-Match"] = if_match
         exchange = self._exchange(doing, writes=True)
         try:
-            return await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
+            done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
         except anyio.get_cancelled_exc_class():
             # Nobody is left to tell but the operator.
             logger.warning("The caller went away during a write, so that its outcome is not known: %s", doing)
             raise
+        return done.body
 
     def _exchange(self, doing: str, *, writes: bool) -> Exchange:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)

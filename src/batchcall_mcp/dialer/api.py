@@ -157,9 +157,10 @@ Write: TypeAlias = Annotated[_Asked, Depends(_asked)]
 def _if_match(
     request: Request,
     _documented: Annotated[
-        str | None,
+        Annotated[str, WithJsonSchema({"type": "string", "format": "entity-tags"})] | None,
         Header(
-            alias="If-Match", description="the write takes effect only while the batch call has this ETag, else 412"
+            alias="If-Match",
+            description="the write takes effect only while the batch call has one of these ETags, else 412",
         ),
     ] = None,
 ) -> IfMatch | None:

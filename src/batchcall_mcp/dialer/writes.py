@@ -115,7 +115,13 @@ def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequ
     for reason, ids in task_ids.items():
         for chunk in chunks(dict.fromkeys(ids), CHUNK):
             of_it = waiting & tasks.c.task_id.in_(chunk)
-            ended = {"status": TaskStatus.SKIPPED, "error_message": reason, "due_at": None, "completed_at": now}
+            ended = {
+                "status": TaskStatus.SKIPPED,
+                "error_message": reason,
+                "due_at": None,
+                "held_by": None,
+                "completed_at": now,
+            }
             if tx.execute(tasks.update().where(of_it).values(ended)).rowcount != len(chunk):
                 raise InvalidInput("skip_tasks: not all are waiting tasks of this batch call. Nothing was changed.")
             outbox.task_events(tx, chunk, now)

@@ -13,7 +13,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard import unattended
-from batchcall_mcp.guard.approval import Approval, Shown, samples_of, skipped_words
+from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.binding import Bound, bound
 from batchcall_mcp.guard.confirmation import (
@@ -28,7 +28,7 @@ from batchcall_mcp.guard.confirmation import (
 )
 from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.preflight import Preflight
-from batchcall_mcp.guard.question import question
+from batchcall_mcp.guard.question import question, skipped_words
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients import LeftOut
 from batchcall_mcp.settings import Confirm, Mode
@@ -357,7 +357,7 @@ def _shown(launch: Launch, asked: str) -> Shown:
         question=asked,
         word=_word(launch),
         samples=samples_of(launch.called),
-        skipped=skipped_words(found.left_out),
+        skipped=tuple(skipped_words(rows) for rows in (found.left_out, found.skipped) if rows),
         concerns=(*found.warnings, *found.notes),
     )
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
 from batchcall_mcp.guard.entries import Token
+from batchcall_mcp.guard.people import person
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.wording import shortened
 
 SAMPLES: Final = 3
-_LONGEST_NAME: Final = 40
-_SHORTEST_NUMBER: Final = 8
-_SHOWN_DIGITS: Final = 3
 
 State: TypeAlias = Literal["waiting", "approved", "declined", "used", "expired", "withdrawn"]
 """approved: a person said yes, and the launch has not come yet. used: it has come. withdrawn: it was answered in
@@ -72,27 +70,8 @@ class Approval:
 
 
 def samples_of(tasks: Iterable[CallTask]) -> tuple[str, ...]:
-    """The first people of a list, so that a person sees whose list it is: `Tara B., +44…106`."""
-    found: list[str] = []
-    for task in tasks:
-        name = short_name(task.name)
-        found.append(f"{name}, {masked(task.to_number)}" if name else masked(task.to_number))
-        if len(found) == SAMPLES:
-            break
-    return tuple(found)
-
-
-def short_name(name: str | None) -> str:
-    """First name and initial, or nothing."""
-    first, *others = shortened(name or "", _LONGEST_NAME).split() or [""]
-    return f"{first} {others[-1][0]}." if others else first
-
-
-def masked(number: str) -> str:
-    """A phone number by its ends: enough to know it again, too little to dial it."""
-    if len(number) < _SHORTEST_NUMBER:
-        return "…" + number[-2:]
-    return f"{number[:_SHOWN_DIGITS]}…{number[-_SHOWN_DIGITS:]}"
+    """The first people of a list, so that a person sees whose list it is: `Tara B., +44 20 … 106`."""
+    return tuple(person(task) for task in islice(tasks, SAMPLES))
 
 
 def meaning_of(line: str, word: str) -> Literal["approve", "decline", "neither"]:
@@ -104,8 +83,3 @@ def meaning_of(line: str, word: str) -> Literal["approve", "decline", "neither"]
     if typed in {"", "n", "no"}:
         return "decline"
     return "approve" if typed.replace(",", "").replace(" ", "") == word else "neither"
-
-
-def skipped_words(left_out: Mapping[str, int]) -> tuple[str, ...]:
-    """Skipped rows by reason, one a line."""
-    return tuple(f"{count} {kind.replace('_', '-')}" for kind, count in left_out.items() if count)

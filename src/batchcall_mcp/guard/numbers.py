@@ -6,7 +6,6 @@ them, and sent as they are.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from typing import Final, Literal, TypeAlias
 
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients import comparable, is_comparable
-from batchcall_mcp.wording import quoted
+from batchcall_mcp.wording import identifier, in_quotes
 
 _MOST_IDS: Final = 3
 _MOST_VARIABLES: Final = 10
-_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 Kind: TypeAlias = Literal[
     "unchecked",
@@ -96,7 +94,7 @@ def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], o
     if not found:
         return
     others = Counter(elsewhere[number] for number in found)
-    shown = [_identifier(one) for one, _ in others.most_common(_MOST_IDS)]
+    shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
     more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
     sentence = f"{_of_the_numbers(len(found))} in another live batch call ({', '.join(shown)}{more})."
     yield Concern("elsewhere", sentence, frozenset(found))
@@ -143,7 +141,7 @@ def variables_concern(
     }
     found = [(name, people) for name, people in lacking.items() if people]
     for name, people in found[:_MOST_VARIABLES]:
-        sentence = f"{_tasks(len(people))} the agent's variable {_in_quotes(name)}."
+        sentence = f"{_tasks(len(people))} the agent's variable {in_quotes(name)}."
         yield Concern("variables", sentence, frozenset(f"{number} {name}" for number in people))
     if len(found) > _MOST_VARIABLES:
         rest = found[_MOST_VARIABLES:]
@@ -170,12 +168,3 @@ def _of_the_numbers(found: int) -> str:
 
 def _tasks(count: int) -> str:
     return "1 task lacks" if count == 1 else f"{count} tasks lack"
-
-
-def _identifier(text: str) -> str:
-    """A backend's id as it is, if it looks like one; else as the foreign text that it may be."""
-    return text if _PLAIN_ID.fullmatch(text) else _in_quotes(text)
-
-
-def _in_quotes(text: str) -> str:
-    return quoted(text.replace('"', "'"))

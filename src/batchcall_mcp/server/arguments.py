@@ -78,7 +78,7 @@ Code = Annotated[
     str | None,
     Field(
         max_length=40,
-        description="From confirmation_required, only after the person's yes",
+        description="From the last answer, after the person's yes",
         json_schema_extra=_lengths_untold,
     ),
 ]
