@@ -33,23 +33,21 @@ async def run(examples: list[int], seed: int, on: Database) -> list[Played]:
                 began = time.monotonic()
                 played = await house.play(one)
                 took = time.monotonic() - began
-                sys.stderr.write(f"\r{number}: {took:.2f} s {len(played.dials)} dials   ")
+                sys.stdout.write(f"{number}: {took:.2f} s {len(played.dials)} dials\n")
                 found.append(played)
                 if played.violations:
-                    sys.stderr.write(f"\n{one}\n")
+                    sys.stdout.write(f"\n{one}\n")
                     for call in sorted(played.calls, key=lambda one: one.began):
                         ended = call.ended.strftime("%S.%f") if call.ended else ""
-                        sys.stderr.write(f"{call.began:%S.%f}-{ended} {call.what} {call.batch_call_id} {call.words}\n")
+                        sys.stdout.write(f"{call.began:%S.%f}-{ended} {call.what} {call.batch_call_id} {call.words}\n")
                         for question in call.questions:
                             answered = question.answered.strftime("%S.%f") if question.answered else ""
-                            sys.stderr.write(
-                                f"    {question.asked:%S.%f}-{answered} {question.said}: {question.text}\n"
-                            )
+                            sys.stdout.write(f"    {question.asked:%S.%f}-{answered} {question.said}: {question.text}\n")
                         for result in call.results:
-                            sys.stderr.write(f"    {result.get('text') or result.get('summary')}\n")
+                            sys.stdout.write(f"    {result.get('text') or result.get('summary')}\n")
                     for dial in played.dials:
-                        sys.stderr.write(f"  dial {dial}\n")
-                    sys.stderr.write("\n".join(played.violations) + "\n")
+                        sys.stdout.write(f"  dial {dial}\n")
+                    sys.stdout.write("\n".join(played.violations) + "\n")
                     raise SystemExit(1)
     return found
 

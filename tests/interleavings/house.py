@@ -375,7 +375,6 @@ async def opened(folder: Path, on: Database) -> AsyncIterator[House]:
             "backend": "batchcall",
             "url": backend,
             "calling_hours": "00:00-24:00",
-            "log_level": "WARNING",
             "max_calls_per_launch": str(MAX_CALLS_PER_LAUNCH),
             "max_calls_per_day": str(MAX_CALLS_PER_DAY),
         } | ({"database_url": at} if at else {})
