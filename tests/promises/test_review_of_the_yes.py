@@ -33,7 +33,12 @@ from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, NEW_YORK, Era, Model, Person, every_era, number, playing, write_csv
 
 ANN, BOB, EVE = (number(NEW_YORK, line) for line in (0, 1, 2))
-PAIR = {"backend": "zudu", "api_key": zudu.KEY, "api_secret": zudu.SECRET, "calling_hours": "00:00-24:00"}
+PAIR: dict[str, Any] = {
+    "backend": "zudu",
+    "api_key": zudu.KEY,
+    "api_secret": zudu.SECRET,
+    "calling_hours": "00:00-24:00",
+}
 
 
 class Thinking(Person):
@@ -114,12 +119,12 @@ class Retold(Zudu):
     agent, name, begins = zudu.AGENT, "Reminder", "Hi {{name}}, this is the clinic."
 
     async def _numbers(self, request: Request) -> Response:
-        answer = json.loads((await super()._numbers(request)).body)
+        answer = json.loads(bytes((await super()._numbers(request)).body))
         answer["data"]["phone_numbers"][0]["outbound_agent_id"] = self.agent
         return JSONResponse(answer)
 
     async def _agents(self, request: Request) -> Response:
-        answer = json.loads((await super()._agents(request)).body)
+        answer = json.loads(bytes((await super()._agents(request)).body))
         answer["data"]["agents"][0] |= {
             "agent_id": self.agent,
             "agent_name": self.name,
@@ -205,7 +210,7 @@ class TestForeignTextInTheQuestion:
         vendor, person = Magpipe(), Person("no")
         (folder / "files").mkdir()
         write_csv(folder / "files" / "list.csv", ["phone", column], [[ANN, "x"], [BOB, "y"]])
-        settings = {"backend": "magpipe", "api_key": magpipe.KEY, "calling_hours": "00:00-24:00"}
+        settings: dict[str, Any] = {"backend": "magpipe", "api_key": magpipe.KEY, "calling_hours": "00:00-24:00"}
         async with (
             vendor.served() as url,
             playing(
