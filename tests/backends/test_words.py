@@ -20,7 +20,7 @@ from batchcall_mcp.backends.dialer import DialerBackend
 from batchcall_mcp.backends.magpipe import MagpipeBackend
 from batchcall_mcp.backends.zudu import ZuduBackend
 from batchcall_mcp.errors import BatchCallError, UnexpectedResponse
-from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, RetryPolicy
+from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, HeldBack, RetryPolicy
 
 MEMBERS = st.sampled_from(
     [
@@ -229,3 +229,29 @@ def test_what_a_backend_has_no_field_for_is_named_argument_by_argument() -> None
         "max_retries of a task",
     ]
     assert unsupported(BatchCallRequest(), MagpipeBackend.capabilities) == []
+
+
+def test_who_is_held_back_is_read_and_what_says_nothing_is_not() -> None:
+    until = datetime(2026, 11, 27, 14, tzinfo=UTC)
+    told = [
+        {"reason": "daily_cap", "calls": 2, "until": round(until.timestamp() * 1000)},
+        {"reason": None, "calls": 1},
+        {"reason": "retry", "calls": 0},
+        {"reason": "retry"},
+        "x",
+    ]
+
+    found = batchcall_words.batch_call({"batch_call_id": "bc", "status": "draft", "held_back": told})
+
+    assert found.held_back == (
+        HeldBack(reason="daily_cap", calls=2, until=until),
+        HeldBack(reason="", calls=1),
+    )
+    assert batchcall_words.batch_call({"batch_call_id": "bc", "held_back": {"x": 1}}).held_back == ()
+
+
+def test_what_an_agent_says_first_is_read_where_it_is_told() -> None:
+    found = batchcall_words.agent({"agent_id": "a", "agent_name": "Reminder", "begin_message": "Hi\n{{name}}"})
+
+    assert found is not None
+    assert (found.name, found.begins) == ("Reminder", "Hi {{name}}")

@@ -219,7 +219,10 @@ class TestHeldBack:
 
         assert (found.when, found.nobody_before) == ("now", None)
         assert found.waits == (
-            "12 of them wait until Fri 27 Nov, 9:00 their time: they were dialled often enough within 24 hours.",
+            (
+                "12 of them wait at least until Fri 27 Nov, 9:00 their time: they were dialled often enough within 24 "
+                "hours."
+            ),
         )
 
     def test_until_when_may_not_be_known_and_the_reason_may_be_the_backends_own(self) -> None:
@@ -232,7 +235,7 @@ class TestHeldBack:
 
         assert self.held(hours).waits == ()
         assert times((), held_back=[hours]).waits == (
-            "40 of them wait until Fri 27 Nov, 14:00 UTC: it is outside calling hours.",
+            "40 of them wait at least until Fri 27 Nov, 14:00 UTC: it is outside calling hours.",
         )
 
     def test_what_is_over_when_it_starts_holds_nobody_back(self) -> None:

@@ -100,6 +100,36 @@ async def test_the_agent_is_named_and_what_it_says_first_is_read_out(tmp_path: P
     assert 'It begins: "Hi {{name}}, this is the clinic."' in said
 
 
+class TestTheDailyCap:
+    """The dialer dials a number three times within 24 hours, and keeps who was dialled so often back."""
+
+    async def dialled_three_times(self, model: Model) -> None:
+        for round_ in range(3):
+            batch = await made(model, *people(ANN), window=ALWAYS, name=f"Round {round_}")
+            await model.call("start_batch_call", **batch, trigger_timestamp="now")
+            with anyio.fail_after(20):
+                seen = await model.call("watch_batch_call", **batch, timeout_seconds=15)
+            assert seen["batch_call"]["status"] == "completed"
+
+    async def test_who_would_not_be_dialled_today_and_when_they_would(self, tmp_path: Path) -> None:
+        async with playing("auto", person := Person(), data_dir=tmp_path, simulated_speed="2000") as model:
+            await self.dialled_three_times(model)
+            batch = await made(model, *people(ANN, BOB), window=ALWAYS)
+            begun = await model.call("start_batch_call", **batch, trigger_timestamp="now")
+        assert "1 of them waits at least until " in person.questions[-1]
+        assert "their time: they were dialled often enough within 24 hours." in person.questions[-1]
+        assert [note for note in begun["preflight"]["notes"] if "often enough" in note]
+
+    async def test_a_launch_that_dials_nobody_today_says_so_first(self, tmp_path: Path) -> None:
+        async with playing("auto", person := Person(), data_dir=tmp_path, simulated_speed="2000") as model:
+            await self.dialled_three_times(model)
+            batch = await made(model, *people(ANN), window=ALWAYS)
+            await model.call("start_batch_call", **batch, trigger_timestamp="now")
+        assert person.questions[-1].startswith(
+            "Nobody is dialled before tomorrow: they were dialled often enough within 24 hours. "
+        )
+
+
 class TestAnUpdate:
     async def test_a_list_of_the_same_length_is_replaced_and_says_so(self, tmp_path: Path) -> None:
         async with playing("auto", data_dir=tmp_path) as model:

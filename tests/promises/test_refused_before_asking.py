@@ -176,11 +176,11 @@ async def at_a_dialer_elsewhere(home: Path) -> AsyncIterator[Place]:
         yield Place(account, DIALERS, made_at_the_dialer(home), partial(end_all_at_the_dialer, home))
 
 
-ALL_LAUNCH = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
+ALL_LAUNCH = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call", "delete_batch_call"}
 PLACES = {
     "dialer": (at_the_dialer, ALL_LAUNCH),
     "batchcall": (at_a_dialer_elsewhere, ALL_LAUNCH),
-    "zudu": (at_zudu, {"start_batch_call", "update_batch_call"}),
+    "zudu": (at_zudu, {"start_batch_call", "update_batch_call", "delete_batch_call"}),
     "magpipe": (at_magpipe, {"start_batch_call", "update_batch_call", "resume_batch_call"}),
 }
 """Each backend, and the tools whose questions a yes was worth something to: a table of refusals would prove nothing."""

@@ -12,7 +12,7 @@ from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, NEW_YORK, number, playing
+from tests.walks.stage import FROM, NEW_YORK, dials, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in (0, 1)]
 OTHER = number(NEW_YORK, 9)
@@ -121,3 +121,30 @@ async def test_a_backend_that_cannot_be_stopped_is_used_unattended_where_the_ope
         result = await model.client.call_tool("start_batch_call", start)
     assert result.is_error is not accepted, result.content
     assert sorted(vendor.dialled) == (TWENTY if accepted else [])
+
+
+async def test_the_dialer_skips_people_of_a_list_that_it_holds_when_it_is_started(tmp_path: Path) -> None:
+    """They came onto the do-not-call list, or into another live batch call, after the draft was made."""
+    never = tmp_path / "never.txt"
+    never.write_text("")
+    settings: dict[str, Any] = UNATTENDED | {"do_not_call": never, "simulated_speed": "5000", "skip_people_max": "20 %"}
+    async with playing("auto", None, data_dir=tmp_path, **settings) as model:
+        tasks = [{"to_number": one} for one in TWENTY]
+        made = await model.call("create_batch_call", from_number=FROM, tasks=tasks)
+        later = await model.call("create_batch_call", from_number=FROM, tasks=tasks[1:2])
+        other = later["batch_call"]["batch_call_id"]
+        await model.call("start_batch_call", batch_call_id=other, trigger_timestamp="2099-01-01T12:00:00Z")
+        never.write_text(f"{TWENTY[0]}\n")
+        start = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+        started = await model.call("start_batch_call", **start)
+        assert [(row["to_number"], row["kind"]) for row in started["left_out"]] == [
+            (TWENTY[0], "do_not_call"),
+            (TWENTY[1], "concern"),
+        ]
+        await model.call("watch_batch_call", batch_call_id=start["batch_call_id"], timeout_seconds=30)
+        skipped = await model.call("get_batch_call", batch_call_id=start["batch_call_id"], task_status=["skipped"])
+    assert [(task["to_number"], task["error"]) for task in skipped["tasks"]] == [
+        (TWENTY[0], "the number is on the do-not-call list"),
+        (TWENTY[1], "the number is in another live batch call"),
+    ]
+    assert sorted(dials(tmp_path)) == TWENTY[2:]

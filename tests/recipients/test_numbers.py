@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients import InvalidNumber, country_of, normalise_number
+from batchcall_mcp.recipients import InvalidNumber, comparable, country_of, is_comparable, normalise_number
 from batchcall_mcp.recipients.numbers import looks_like_a_number
 
 EXAMPLES = sorted(
@@ -154,3 +154,26 @@ def test_a_number_of_no_country_has_none(number: str) -> None:
 )
 def test_a_cell_that_holds_a_number_is_told_from_a_header(cell: str, is_one: bool) -> None:
     assert looks_like_a_number(cell) is is_one
+
+
+@pytest.mark.parametrize(
+    ("written", "compared"),
+    [
+        ("+12125550124", "+12125550124"),
+        ("12125550124", "+12125550124"),
+        ("+1 212 555 0124", "+12125550124"),
+        ("1 (212) 555-0124", "+12125550124"),
+        ("0012125550124", "+12125550124"),
+        ("tel:+1-212-555-0124", "+12125550124"),
+        ("\uff0b\uff11\uff12\uff11\uff12\uff15\uff15\uff15\uff10\uff11\uff12\uff14", "+12125550124"),
+        ("+999123456789", "+999123456789"),
+    ],
+)
+def test_a_number_is_compared_however_a_backend_spells_it(written: str, compared: str) -> None:
+    assert comparable(written) == compared
+    assert is_comparable(compared)
+
+
+@pytest.mark.parametrize("written", ["02012345678", "the office", "", "+12", "+1 212 555 0124 x9", "1" * 16])
+def test_what_is_not_an_international_number_is_not_comparable(written: str) -> None:
+    assert not is_comparable(comparable(written))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -119,8 +120,6 @@ class Capabilities:
     """caller_number: an agent_id is ignored, the agent of from_number speaks."""
     update_fields: frozenset[str] = frozenset()
     """Fields of BatchCallRequest that update can change."""
-    skips_at_start: bool = False
-    """Whether a start can skip some people, each with a reason; elsewhere only a list that is sent can be cut."""
     needs_secret: bool = True
     """Whether a caller has an API secret beside the key."""
     simulated: bool = False
@@ -238,6 +237,21 @@ def is_unread(current: BatchCall) -> bool:
 def is_same_id(one: str, other: str) -> bool:
     """Whether two spellings name the same batch call. Pure."""
     return one.strip().casefold() == other.strip().casefold()
+
+
+@runtime_checkable
+class SkipsAtStart(Protocol):
+    """A backend whose start can skip people of a list that it holds; elsewhere only a list that is sent can be cut."""
+
+    async def start_without(
+        self,
+        current: BatchCall,
+        at: datetime | None,
+        skip: Mapping[str, Sequence[str]],
+        idempotency_key: str | None = None,
+    ) -> BatchCall:
+        """As `start`, without some tasks: reason -> their ids. Both in one step, or neither."""
+        ...
 
 
 def unsupported(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:

@@ -34,6 +34,7 @@ from batchcall_mcp.model import (
     CallingWindow,
     CallTask,
     Counts,
+    HeldBack,
     ListQuery,
     RetryOutcome,
     RetryPolicy,
@@ -97,6 +98,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None) -> Batch
         retry=_retry(data),
         retry_of=text(data.get("retry_of")) or retry_of_in_name(name),
         counts=_counts(data),
+        held_back=_held_back(data.get("held_back")),
         organization_id=text(data.get("organization_id")),
         notes=notes,
         simulated=simulated,
@@ -235,6 +237,14 @@ def account_rows(answer: JsonObject, *members: str) -> tuple[list[Mapping[str, A
     told: Mapping[str, Any] = pagination if isinstance(pagination, dict) else data
     total = whole(first(told, "total_count", "total"))
     return rows(found)[0], told.get("has_next_page") is True or (total is not None and total > len(found))
+
+
+def _held_back(value: Any) -> tuple[HeldBack, ...]:
+    """Our extension: why pending tasks are not dialled now; an entry without a number says nothing."""
+    found = ((text(one.get("reason"), 100), whole(one.get("calls")), one.get("until")) for one in rows(value)[0])
+    return tuple(
+        HeldBack(reason=reason or "", calls=calls, until=moment(until)) for reason, calls, until in found if calls
+    )
 
 
 def _counts(data: Mapping[str, Any]) -> Counts:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, ClassVar, TypeAlias
 
 import httpx2
 
-from batchcall_mcp.backends.base import Capabilities
-from batchcall_mcp.backends.batchcall import BatchCallBackend
+from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.batchcall import BatchCallBackend, path_of
+from batchcall_mcp.backends.batchcall_requests import schedule_body
 from batchcall_mcp.backends.http import open_client
+from batchcall_mcp.model import BatchCall
 
 _Message: TypeAlias = MutableMapping[str, Any]
 AsgiApp: TypeAlias = Callable[
@@ -35,6 +38,29 @@ class DialerBackend(BatchCallBackend):
             "It keeps no list of caller numbers or agents: any from_number and agent_id may be given.",
         ),
     )
+
+    async def start_without(
+        self,
+        current: BatchCall,
+        at: datetime | None,
+        skip: Mapping[str, Sequence[str]],
+        idempotency_key: str | None = None,
+    ) -> BatchCall:
+        """PATCH with the time and `skip_tasks`.
+
+        Only here: another server of the dialect may not know the field, and would call them.
+
+        Raises:
+            IllegalTransition: neither draft nor scheduled; nothing was sent.
+        """
+        self.check_state(Operation.START, None, current)
+        doing = f"start batch call {current.batch_call_id}"
+        when = {"send_now": True} if at is None else schedule_body(at)
+        body = {**when, "skip_tasks": {reason: list(ids) for reason, ids in skip.items()}}
+        answer = await self._http.write(
+            doing, "PATCH", path_of(current.batch_call_id), json=body, idempotency_key=self._key(idempotency_key)
+        )
+        return await self._after_write(doing, answer, current)
 
 
 def open_dialer_client(app: AsgiApp) -> httpx2.AsyncClient:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from batchcall_mcp.backends.base import Never, Operation, unread
+from batchcall_mcp.backends.base import Never, Operation, SkipsAtStart, unread
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.write import Write
@@ -18,6 +19,7 @@ from batchcall_mcp.wording import quoted
 
 # One whose state is in words that nobody knows may be called: it counts.
 _DIALS = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING})
+_LONGEST_NAME = 80
 _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
@@ -65,7 +67,14 @@ async def start(
         return replayed(write.overtaken, "started" if at is None else "scheduled", f"launched {batch_call_id}")
     # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
     later = at if at is not None and at > relay.clock() else None
-    sent = await write.send(lambda ticket: relay.backend.start(current, later, ticket.backend_key))
+    skip = write.skipped_tasks
+    sent = await write.send(
+        lambda ticket: (
+            relay.backend.start_without(current, later, skip, ticket.backend_key)
+            if skip and isinstance(relay.backend, SkipsAtStart)
+            else relay.backend.start(current, later, ticket.backend_key)
+        )
+    )
     started = sent.batch_call
     scheduled = started.status is BatchStatus.SCHEDULED and started.scheduled_at is not None
     if sent.replayed:
@@ -81,7 +90,8 @@ async def start(
         next=f"watch_batch_call with batch_call_id={batch_call_id}.",
         batch_call=started,
         preflight=found,
-        notes=noted(sent.note),
+        left_out=write.skipped_rows,
+        notes=noted(write.skipped_note, sent.note),
     )
 
 
@@ -168,17 +178,50 @@ async def cancel(relay: Relay, batch_call_id: str) -> Outcome:
 
 
 async def delete(relay: Relay, batch_call_id: str) -> Outcome:
-    """Remove a batch call for good."""
+    """Remove a batch call for good: one that has results only after a yes, because they are lost.
+
+    It is not a stop: it waits for its place in the ledger, and one that may still dial cannot be deleted.
+
+    Raises:
+        IllegalTransition: its state does not allow it; nothing was sent.
+        NotConfirmed: a person said no or did not answer, or nobody is asked; nothing was sent.
+    """
     relay.require(Operation.DELETE)
     relay.guard.check_mode(Operation.DELETE, Never())
     current = await relay.look(batch_call_id)
+    write = Write(relay, Operation.DELETE, BatchCallRequest(), current)
+    await write.earlier()  # a launch of it that may still take effect stands in the way
+    relay.backend.check_state(Operation.DELETE, None, current)
+    if has_results(current):
+        found, needed = await write.admit(None, asks=True, question=what_is_lost(current))
+        if needed:  # the preflight of a deletion says nothing: it calls nobody
+            return replace(waiting(needed, found, relay.tool, current), preflight=None)
 
     async def remove(_ticket: Ticket) -> BatchCall:
         await relay.backend.delete(current)
         return current
 
-    sent = await Write(relay, Operation.DELETE, BatchCallRequest(), current).send(remove)
+    sent = await write.send(remove)
     return Outcome(result="deleted", summary=f"{batch_call_id} is deleted for good.", notes=noted(sent.note))
+
+
+def has_results(current: BatchCall) -> bool:
+    """Whether anybody of it was called, or may have been: unsure means yes. Pure."""
+    counts = current.counts
+    dialled = (counts.calling, counts.sent, counts.picked_up, counts.completed, counts.failed, counts.not_reached)
+    never = current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED} and not any(dialled)
+    return not never or any((current.started_at, current.completed_at, current.last_sent_at))
+
+
+def what_is_lost(current: BatchCall) -> str:
+    """The question before a deletion. Pure."""
+    which = current.batch_call_id
+    if current.name:
+        # Without quotes of its own: what follows the closing one is ours, not the name's.
+        which = quoted(current.name.replace('"', "'"), _LONGEST_NAME) + f" ({which})"
+    calls = current.counts.sent
+    lost = f"Results of {calls:,} call{'s' if calls > 1 else ''}" if calls else "Its list and its results"
+    return f"Delete {which} for good? {lost} are lost: export_batch_call keeps them first. This cannot be undone."
 
 
 async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> BatchCall:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import At, Never, Operation, retry_of_in_name
+from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.surroundings import surroundings
 from batchcall_mcp.errors import NotConfirmed
@@ -183,6 +183,15 @@ class Write:
         return tuple(row for _, row in self.skipped)
 
     @property
+    def skipped_tasks(self) -> dict[str, list[str]]:
+        """Reason -> ids of the stored tasks that a start is to skip."""
+        found: dict[str, list[str]] = {}
+        for task, row in self.skipped:
+            if task.task_id is not None:
+                found.setdefault(row.reason, []).append(task.task_id)
+        return found
+
+    @property
     def skipped_note(self) -> str | None:
         """A sentence about them, or None."""
         if not self.skipped:
@@ -199,10 +208,12 @@ class Write:
             NotConfirmed: there are too many others; nothing was sent.
         """
         relay, sends_list = self._relay, self.request.tasks is not None
-        at_start = self._operation is Operation.START and relay.backend.capabilities.skips_at_start
+        at_start = self._operation is Operation.START and isinstance(relay.backend, SkipsAtStart)
         if relay.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
             return called
         parted = await anyio.to_thread.run_sync(unattended.skip, called, found.concerns)
+        if not sends_list and any(task.task_id is None for task, _ in parted.skipped):
+            return called  # nobody could say which ones
         refused = unattended.too_many(parted, relay.settings.skip_people_max)
         if refused:
             raise NotConfirmed(

@@ -119,7 +119,7 @@ class Operations:
                 before = _before(tx, write, batch_call_id, if_match)
                 launch, times = translation.launch_columns(asked, before)
                 changes = columns | times
-                if read.task_count or changes.keys() - {"name"}:
+                if read.task_count or asked.skip_tasks or changes.keys() - {"name"}:
                     rules.transition(Action.EDIT, before.status)
                 if launch is not None:
                     rules.transition(_LAUNCHES[launch.state], before.status)
@@ -128,7 +128,9 @@ class Operations:
                     state, at = times.get("status", before.status), times.get("scheduled_at", before.scheduled_at)
                     rules.check_expiry(state, scheduled_at=at, expires_at=expires_at, now=self._now())
                 tasks = read.tasks(asked.from_number or before.from_number) if read.task_count else None
-                if tasks or changes:
+                if asked.skip_tasks:
+                    writes.skip(tx, before, asked.skip_tasks, self._now())
+                if tasks or changes or asked.skip_tasks:
                     before = writes.update(tx, before, changes, tasks, self._now())
                 return self._told(tx, "Batch call updated successfully", before)
 

@@ -147,6 +147,14 @@ class BatchCallPatch(BaseModel):
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
+    skip_tasks: Annotated[
+        dict[Text, list[Text]] | None,
+        Field(
+            min_length=1,
+            max_length=20,
+            description="reason -> ids of tasks that are not dialled; only in a PATCH, and only before the start",
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_kind_of_hours(self) -> Self:
@@ -160,6 +168,12 @@ class BatchCallBody(BatchCallPatch):
 
     from_number: PhoneNumber
     tasks: Annotated[list[TaskIn], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _skips_nobody(self) -> Self:
+        if self.skip_tasks is not None:
+            raise ValueError("skip_tasks names tasks that exist; leave them out of a list that is sent")
+        return self
 
 
 class AppendBody(BaseModel):

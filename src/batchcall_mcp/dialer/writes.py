@@ -105,6 +105,22 @@ _EVENTS: Final[Mapping[State, outbox.Event]] = {
 }
 
 
+def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequence[str]], now: int) -> None:
+    """End waiting tasks before they are dialled, each with its reason.
+
+    Raises:
+        InvalidInput: a task id that is not a waiting one of this batch call.
+    """
+    waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    for reason, ids in task_ids.items():
+        for chunk in chunks(dict.fromkeys(ids), CHUNK):
+            of_it = waiting & tasks.c.task_id.in_(chunk)
+            ended = {"status": TaskStatus.SKIPPED, "error_message": reason, "due_at": None, "completed_at": now}
+            if tx.execute(tasks.update().where(of_it).values(ended)).rowcount != len(chunk):
+                raise InvalidInput("skip_tasks: not all are waiting tasks of this batch call. Nothing was changed.")
+            outbox.task_events(tx, chunk, now)
+
+
 def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int) -> BatchCallRecord:
     """Put tasks after the last one; where it is running, they are due now.
 

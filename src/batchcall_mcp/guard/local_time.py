@@ -200,7 +200,7 @@ def _held(held_back: Iterable[HeldBack], clocks: Clocks, start: datetime, now: d
     for one in held_back:
         if one.calls <= 0 or (one.until is not None and one.until <= max(start, now)):
             continue
-        until = "" if one.until is None else f" until {their_time(one.until, clocks, now)}"
+        until = "" if one.until is None else f" at least until {their_time(one.until, clocks, now)}"
         yield f"{_of_them(one.calls)}{until}: {_HELD_BACK_BECAUSE.get(one.reason, 'the backend holds them back')}."
 
 

@@ -177,10 +177,10 @@ def preflight(
     notes = [*surroundings.notes]
     if unlisted:
         concerns.append(_shortfall(listed or 0, unlisted))
-    if tasks is None:
+    if tasks is None and launched:
         unread = "The list of tasks could not be read, so nothing of it was checked."
         concerns.append(Concern("list", unread, frozenset({"unread"})))
-    else:
+    elif tasks is not None:
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         concerns += numbers.attempts_concern(tasks, surroundings.attempts, most_dials, limits.attempts_per_day)
     if launched:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
-_COMPARABLE = re.compile(r"\+[0-9]{7,15}", re.ASCII)
+_COMPARABLE = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{7,17}", re.ASCII)
 _NO_PUNCTUATION = str.maketrans("", "", " ().-/")
 _LONGEST = 100
@@ -72,7 +72,10 @@ def comparable(number: str) -> str:
 
 
 def is_comparable(number: str) -> bool:
-    """Whether it is written as `comparable` writes numbers: `+` and 7 to 15 digits. Cheap, and no check of validity."""
+    """Whether it is written as `comparable` writes numbers: `+`, a country code and 7 to 15 digits in all.
+
+    Cheap, and not a check of validity.
+    """
     return _COMPARABLE.fullmatch(number) is not None
 
 

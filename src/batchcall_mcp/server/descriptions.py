@@ -98,7 +98,9 @@ def _retry(capabilities: Capabilities) -> str:
 
 def _delete(capabilities: Capabilities) -> str:
     del capabilities
-    return "Remove a batch call for good, with its results. To stop calls use cancel_batch_call instead."
+    return (
+        "Remove a batch call for good. If results would be lost, a person is asked. To stop calls: cancel_batch_call."
+    )
 
 
 def _watch(capabilities: Capabilities) -> str:

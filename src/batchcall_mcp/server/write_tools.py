@@ -138,6 +138,9 @@ async def retry_batch_call(
     return write_result(await retry.retry(relay, batch_call_id, statuses, source, idempotency_key))
 
 
-async def delete_batch_call(relay: Relay, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
+async def delete_batch_call(
+    relay: Relay, batch_call_id: given.Id, confirmation_code: given.Code = None
+) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
     """Remove for good."""
+    del confirmation_code
     return write_result(await launch.delete(relay, batch_call_id))

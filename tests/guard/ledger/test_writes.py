@@ -434,3 +434,14 @@ class TestRowsThatWereSkipped:
 
         ledger.writes.finish(entry.write_id, WriteState.REFUSED)
         assert self.of(ledger) == {"invalid": 5}
+
+
+def test_a_launch_that_is_sent_again_is_compared_too(ledger: Ledger) -> None:
+    """Its first try got no answer; meanwhile another caller launched some of the same people."""
+    lost = ledger.writes.finish(begun(ledger, START).write_id, WriteState.UNKNOWN)
+    since = ledger.history.newest()
+    named = frozenset(number for number, _ in START.numbers)
+    other = done(ledger, replace(START, caller="b", batch_call_id="bc_2", since=since, named=named), "bc_2")
+
+    assert ledger.writes.take_over(lost, replace(START, since=since)) == Shared(other, 2)
+    assert isinstance(ledger.writes.take_over(lost, replace(START, since=other.write_id)), Entry)

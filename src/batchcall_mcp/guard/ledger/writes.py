@@ -80,12 +80,12 @@ class Writes:
         with in_words():
             self._owners.hold()
         dialled = self._hashed(intent)
-        named = {self._database.hashed_bytes(number) for number in intent.named}
+        unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing(wait_s) as tx:
             first = self._first(tx, intent)
             if first is not None:
                 return Overtaken(first)
-            shared = _shared(tx, intent, dialled.keys() - named)
+            shared = _shared(tx, intent, unnamed)
             if shared is not None:
                 return shared
             self._check(tx, intent, dialled, token, max_calls_per_day)
@@ -116,7 +116,7 @@ class Writes:
 
     def take_over(
         self, entry: Entry, intent: Intent, *, token: Token | None = None, max_calls_per_day: int | None = None
-    ) -> Entry | Overtaken:
+    ) -> Entry | Overtaken | Shared:
         """Send an open write again, where that is known to be safe; its confirmation, if it needs one, is used up.
 
         From now on it counts as what would be sent now: it dials today, not on the day of the first try.
@@ -127,10 +127,14 @@ class Writes:
         with in_words():
             self._owners.hold()
         dialled = self._hashed(intent)
+        unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing() as tx:
             latest = entry_of(tx, entry.write_id)
             if latest != entry:
                 return Overtaken(latest)
+            shared = _shared(tx, intent, unnamed, beside=entry.write_id)
+            if shared is not None:
+                return shared
             self._check(tx, intent, dialled, token, max_calls_per_day, beside=entry.write_id)
             now = self._database.now()
             values = {
@@ -343,12 +347,13 @@ class Writes:
         return None if key is None else self._database.hashed(f"key {key}")
 
 
-def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes]) -> Shared | None:
+def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], beside: int | None = None) -> Shared | None:
     """A launch that was recorded since the people of this one were compared, and that calls some of them too."""
     if not intent.dials or not unnamed:
         return None
     for entry in launches_after(tx, intent.since, simulated=intent.simulated):
-        if intent.batch_call_id is None or entry.batch_call_id != intent.batch_call_id:
+        other = intent.batch_call_id is None or entry.batch_call_id != intent.batch_call_id
+        if other and entry.write_id != beside:
             both = len(unnamed & numbers_of(tx, entry.write_id))
             if both:
                 return Shared(entry, both)
