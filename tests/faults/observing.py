@@ -118,7 +118,7 @@ def _magpipe() -> Vendor:
     simulator = Magpipe()
     for batch_id, person, status in ((DRAFT, PEOPLE[0], "draft"), (SCHEDULED, PEOPLE[1], "scheduled")):
         batch = simulator._stored({"name": "Reminders", "caller_id": FROM}, [person], status)
-        simulator.recipients[batch_id] = simulator.recipients.pop(batch["id"])
+        simulator.recipients[batch_id] = [row | {"batch_id": batch_id} for row in simulator.recipients.pop(batch["id"])]
         del simulator.batches[batch["id"]]
         simulator.batches[batch_id] = {**batch, "id": batch_id, "scheduled_at": None}
 
