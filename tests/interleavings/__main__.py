@@ -42,7 +42,9 @@ async def run(examples: list[int], seed: int, on: Database) -> list[Played]:
                         sys.stdout.write(f"{call.began:%S.%f}-{ended} {call.what} {call.batch_call_id} {call.words}\n")
                         for question in call.questions:
                             answered = question.answered.strftime("%S.%f") if question.answered else ""
-                            sys.stdout.write(f"    {question.asked:%S.%f}-{answered} {question.said}: {question.text}\n")
+                            sys.stdout.write(
+                                f"    {question.asked:%S.%f}-{answered} {question.said}: {question.text}\n"
+                            )
                         for result in call.results:
                             sys.stdout.write(f"    {result.get('text') or result.get('summary')}\n")
                     for dial in played.dials:

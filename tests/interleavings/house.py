@@ -23,7 +23,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from batchcall_mcp import database
 from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.records import from_ms
 from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
 from batchcall_mcp.guard.ledger import tables as ledger_tables
 from tests.guard.test_replicas import serving
@@ -334,7 +333,7 @@ def _tomorrow() -> str:
 _CALLS: Final[Mapping[str, tuple[str, Callable[[], dict[str, Any]]]]] = {
     "replace": ("update_batch_call", dict),
     "replace and send": ("update_batch_call", lambda: {"send_now": True}),
-    "rename": ("update_batch_call", lambda: {"name": f"Renamed {random.random()}"}),  # noqa: S311
+    "rename": ("update_batch_call", lambda: {"name": f"Renamed {random.random()}"}),
     "start now": ("start_batch_call", lambda: {"trigger_timestamp": "now"}),
     "start soon": ("start_batch_call", lambda: {"trigger_timestamp": _soon()}),
     "start tomorrow": ("start_batch_call", lambda: {"trigger_timestamp": _tomorrow()}),

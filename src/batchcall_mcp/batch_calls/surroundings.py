@@ -59,7 +59,7 @@ async def surroundings(
     starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
     numbers = await run_sync(_comparable, tasks or ())
     beside = current.batch_call_id if current and not again else None
-    around = Surroundings()
+    around, listed = Surroundings(), tuple[str, ...]()
     try:
         ledger = await relay.open_ledger()
         # First of all: what is recorded from here on is compared when this launch is recorded.
@@ -78,10 +78,10 @@ async def surroundings(
             made = await run_sync(ledger.history.list_of, relay.service, beside)
             people = await run_sync(_digest_of, numbers)
             same = made.people == ledger.hashed(people)
+            listed = (made.variables or ()) if same else ()
             around = replace(
                 around,
                 skipped=made.skipped or {},
-                listed_variables=made.variables if same else None,
                 list_entry=await run_sync(ledger.history.list_entry_of, relay.service, beside),
             )
         for entry, shared in await run_sync(
@@ -95,6 +95,9 @@ async def surroundings(
         launches = []
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
+    if listed and agent and agent.variables:
+        held = tuple(name for name in agent.variables if ledger.hashed(f"variable {name}") in listed)
+        around = replace(around, listed_variables=held)
     return replace(
         around,
         variables=agent.variables if agent else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import TypeAlias
@@ -290,7 +290,7 @@ class Write:
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
                 people=hashed(people.hex()) if request.tasks is not None else None,
-                variables=_had_by_all(request.tasks),
+                variables=_had_by_all(request.tasks, hashed),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -316,8 +316,8 @@ class Write:
         )
 
 
-def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
-    """The variables that every task has; None if there are none of them."""
+def _had_by_all(tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> tuple[str, ...] | None:
+    """The variables that every task has, hashed; None if there are none of them."""
     if not tasks:
         return None
     found = {name for name, value in tasks[0].dynamic_variables.items() if value}
@@ -325,7 +325,7 @@ def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
         found = {name for name in found if task.dynamic_variables.get(name)}
         if not found:
             return None
-    return tuple(sorted(found))
+    return tuple(sorted(hashed(f"variable {name}") for name in found))
 
 
 def _different(tasks: Sequence[CallTask]) -> int:

@@ -53,7 +53,7 @@ class Evidence:
     skipped: dict[str, int] | None = None
     """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
     variables: tuple[str, ...] | None = None
-    """Those that every task of the list had; kept for the launch, because not every backend gives them back."""
+    """Those that every task of the list had, hashed; for the launch, because not every backend gives them back."""
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
