@@ -8,7 +8,8 @@ between any two requests of one call, and between its question and the answer.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import anyio
 
@@ -34,6 +35,17 @@ class Conductor:
         """This caller has done all it had to do."""
         self._playing.discard(caller)
         self._go_on()
+
+    @contextmanager
+    def absence(self, caller: str) -> Iterator[None]:
+        """Meanwhile nobody waits for this caller."""
+        playing = caller in self._playing
+        self.leave(caller)
+        try:
+            yield
+        finally:
+            if playing:
+                self._playing.add(caller)
 
     async def hold(self, caller: str) -> None:
         """Perhaps wait for the others."""

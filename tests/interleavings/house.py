@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -76,10 +76,12 @@ class Caller:
 
     name: str
     conductor: Conductor
+    until_nothing_dials: Callable[[], Awaitable[None]] | None = None
     clients: dict[tuple[int, str], Client] = field(default_factory=dict)
     chance: random.Random = field(default_factory=random.Random)
     agrees: bool = True
     """Whether the person says yes to whatever calls nobody twice; else now and then no for no reason."""
+    ponders: bool = False
     call: Call | None = None
 
     async def asked(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
@@ -94,6 +96,9 @@ class Caller:
         assert question.tag
         said = self._says(question)
         await self.conductor.hold(self.name)
+        if self.ponders and self.until_nothing_dials is not None:
+            with self.conductor.absence(self.name):
+                await self.until_nothing_dials()
         question.said, question.answered = said, datetime.now(UTC)
         if said == "yes":
             return ElicitResult(action="accept", content={"confirm": True})
@@ -109,6 +114,7 @@ class Caller:
     async def do(self, step: Step, tool: str, arguments: Mapping[str, Any]) -> Call:
         """One tool call, to its end."""
         began = datetime.now(UTC)
+        self.ponders = step.ponders
         call = self.call = Call(self.name, f"{self.name}'s {step}", tool, arguments.get("batch_call_id"), began)
         client = self.clients[step.server, step.era]
         if step.era == "legacy":
@@ -195,6 +201,8 @@ class House:
         )
         self._calls: list[Call] = []
         self._ids: list[str] = []
+        for caller in callers.values():
+            caller.until_nothing_dials = self._until_nothing_dials
 
     async def play(self, script: Script) -> Played:
         """One example from its opening to the last dial."""

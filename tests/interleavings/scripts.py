@@ -32,7 +32,9 @@ MAX_CALLS_PER_DAY: Final = 12
 MOST_PEOPLE: Final = MAX_CALLS_PER_LAUNCH + 1
 _NUMBERS: Final = 100
 """Of each example: nobody is in two of them."""
-_DIGITS: Final = "0011227799"
+_POOL: Final = 7
+"""So few different people that lists share some."""
+_DIGITS: Final = "00127779"
 """The last digit decides how the simulated call goes: 0 to 3 answered, 7 busy, 9 failed."""
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
@@ -41,6 +43,7 @@ _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 class _Theme:
     """What an example is mostly about: the states that its batch calls begin in, and what is then asked of them."""
 
+    batches: tuple[int, ...]
     states: Mapping[State, int]
     kinds: Mapping[Kind, int]
 
@@ -66,16 +69,22 @@ _STOPS: Final[Mapping[Kind, int]] = {
     "make a draft again": 2,
 }
 _RETRIES: Final[Mapping[Kind, int]] = {"retry": 8, "start now": 4, "pause": 2, "resume": 2, "cancel": 1, "create": 1}
+_OVERLAPS: Final[Mapping[Kind, int]] = {
+    "start now": 6,
+    "send now": 3,
+    "resume": 3,
+    "retry": 3,
+    "start tomorrow": 1,
+    "start soon": 1,
+}
 _THEMES: Final = (
-    _Theme({"draft": 5, "scheduled": 1}, _LAUNCHES),
-    _Theme({"paused": 3, "scheduled": 2}, _STOPS),
-    _Theme({"finished": 3, "draft": 1}, _RETRIES),
-    _Theme(
-        {"draft": 3, "finished": 1, "paused": 1},
-        {"start now": 6, "send now": 3, "resume": 3, "retry": 3, "start tomorrow": 1},
-    ),
-    _Theme({"draft": 2, "scheduled": 1, "paused": 1, "finished": 1}, {**_RETRIES, **_STOPS, **_LAUNCHES}),
+    _Theme((1, 1, 2), {"draft": 5, "scheduled": 1}, _LAUNCHES),
+    _Theme((1, 1, 2), {"paused": 3, "scheduled": 2}, _STOPS),
+    _Theme((1, 1, 2), {"finished": 3, "draft": 1}, _RETRIES),
+    _Theme((2, 3), {"draft": 3, "finished": 1, "paused": 1}, _OVERLAPS),
+    _Theme((2, 3), {"draft": 2, "scheduled": 1, "paused": 1, "finished": 1}, {**_RETRIES, **_STOPS, **_LAUNCHES}),
 )
+_SIZES: Final = (1, 1, 2, 2, 3, 3, 4, MOST_PEOPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,8 @@ class People:
 class Step:
     """One tool call. `batch` is a batch call's place in the example, `people` that of a list.
 
-    `server` is the process that is asked; `roams`: the answer goes to the other one; `twice`: it goes to both.
+    `server` is the process that is asked; `roams`: the answer goes to the other one; `twice`: it goes to both;
+    `ponders`: the person answers when nothing is dialled any more.
     """
 
     kind: Kind
@@ -100,12 +110,13 @@ class Step:
     era: Literal["auto", "legacy"] = "auto"
     roams: bool = False
     twice: bool = False
+    ponders: bool = False
 
     def __str__(self) -> str:
         """As a failure shows it."""
         of = "" if self.kind == "create" else f" batch {self.batch}"
         people = f" list {self.people}" if self.kind in {"create", "replace", "replace and send"} else ""
-        how = " roams" * self.roams + " twice" * self.twice
+        how = " roams" * self.roams + " twice" * self.twice + " ponders" * self.ponders
         return f"{self.kind}{of}{people} at {self.server} ({self.era}{how})"
 
 
@@ -143,10 +154,10 @@ def script(number: int, seed: int) -> Script:
     ]
     theme = chance.choice(_THEMES)
     people = tuple(
-        People(_tag(number, at), tuple(chance.sample(pool, min(chance.randint(1, MOST_PEOPLE), len(pool)))))
+        People(_tag(number, at), tuple(chance.sample(pool, chance.choice(_SIZES))))
         for at in range(6)
     )
-    batches = chance.choice([1, 2, 2, 3])
+    batches = chance.choice(theme.batches)
     opening = tuple((chance.randrange(len(people)), _one_of(chance, theme.states)) for _ in range(batches))
     return Script(
         number=number,
@@ -170,6 +181,7 @@ def _step(chance: random.Random, theme: _Theme, batches: int, lists: int) -> Ste
         era=chance.choice(["auto", "auto", "legacy"]),
         roams=chance.random() < 0.4,
         twice=chance.random() < 0.2,
+        ponders=chance.random() < 0.3,
     )
 
 
