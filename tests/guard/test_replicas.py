@@ -32,12 +32,12 @@ MODERN = Way("stateless", "auto")
 
 
 @asynccontextmanager
-async def serving(folder: Path, **variables: str) -> AsyncIterator[str]:
-    """The URL of a `batchcall-mcp serve` in a process, with a data folder of its own."""
+async def serving(folder: Path, *, sessions: bool = False, **variables: str) -> AsyncIterator[str]:
+    """The URL of a `batchcall-mcp serve` in a process, with this data folder. `sessions`: clients of 2025 have one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BATCHCALL_")}
     environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
     process = await anyio.open_process(
-        [sys.executable, "-m", "batchcall_mcp", "serve", "--port", "0", "--stateless"],
+        [sys.executable, "-m", "batchcall_mcp", "serve", "--port", "0", *([] if sessions else ["--stateless"])],
         env=inherited | environment | {"BATCHCALL_DATA_DIR": str(folder)},
         cwd=ROOT,
         stderr=subprocess.PIPE,

@@ -158,6 +158,7 @@ async def test_a_list_that_waits_for_a_code_or_an_approval_is_sealed(
         async with serving(by_code) as model:
             asked = await model.call("create_batch_call", **launch)
             holds_nothing_private(tmp_path, at_work=True)
+            await model.refused("create_batch_call", "not_confirmed", from_number=FROM, confirmation_code="AAAAAAAA")
             code = {"confirmation_code": asked["confirmation_code"]}
             await model.call("create_batch_call", from_number=FROM, **code)
             assert (await model.call("create_batch_call", **launch))["replayed"] is True

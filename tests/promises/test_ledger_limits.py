@@ -86,7 +86,8 @@ def test_a_launch_that_is_sent_again_on_another_day_counts_for_that_day(tmp_path
     again = ledger.writes.take_over(lost, replace(start, starts_at=clock.now, numbers=(("+14155550101", 3),)))
     assert isinstance(again, Entry)
     ledger.writes.finish(again.write_id, WriteState.DONE, batch_call_id="bc_1", status="running")
-    other = replace(start, batch_call_id="bc_2", fingerprint="g" * 64, starts_at=clock.now, since=again.write_id)
+    newest = ledger.history.newest()
+    other = replace(start, batch_call_id="bc_2", fingerprint="g" * 64, starts_at=clock.now, since=newest)
     told = ledger.history.attempts(["+14155550101"], clock.now)
     with pytest.raises(InvalidInput):
         ledger.writes.begin(other, max_calls_per_day=2)

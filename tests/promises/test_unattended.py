@@ -145,6 +145,6 @@ async def test_the_dialer_skips_people_of_a_list_that_it_holds_when_it_is_starte
         skipped = await model.call("get_batch_call", batch_call_id=start["batch_call_id"], task_status=["skipped"])
     assert [(task["to_number"], task["error"]) for task in skipped["tasks"]] == [
         (TWENTY[0], "the number is on the do-not-call list"),
-        (TWENTY[1], "the number is in another live batch call"),
+        (TWENTY[1], "the number is in another live batch call, or in a launch of the last minutes"),
     ]
     assert sorted(dials(tmp_path)) == TWENTY[2:]

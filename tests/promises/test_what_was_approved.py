@@ -133,7 +133,7 @@ async def test_two_launches_that_share_a_person_do_not_pass_in_parallel(ledger: 
         )
         told = await b.call("start_batch_call", **theirs, confirmation_code=codes[1])
         assert told["result"] == "confirmation_required"
-        assert "1 of the numbers is in another live batch call" in told["summary"]
+        assert "1 of the numbers is in another launch of the last minutes (" in told["summary"]
         assert mine["batch_call_id"] not in str(told), "another caller's"
         assert Counter(vendor.dialled) == Counter(PEOPLE[:3])
         started = await b.call("start_batch_call", **theirs, confirmation_code=told["confirmation_code"])

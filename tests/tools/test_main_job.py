@@ -80,7 +80,7 @@ def test_a_running_batch_call_is_paused_resumed_and_cancelled_and_deleted(desk: 
     assert desk.call("cancel_batch_call", batch_call_id=batch_call_id)["result"] == "nothing_to_do"
     assert desk.times_dialled(tasks) < len(tasks)
     desk.until(lambda: desk.counts(batch_call_id)["calling"] == 0)  # the call in progress goes on to its end
-    assert desk.call("delete_batch_call", batch_call_id=batch_call_id)["result"] == "deleted"
+    assert desk.launch("delete_batch_call", batch_call_id=batch_call_id)["result"] == "deleted"
     assert desk.refused("get_batch_call", batch_call_id=batch_call_id).startswith("[not_found]")
 
 

@@ -219,7 +219,7 @@ class Backend(Protocol):
 def as_asked(found: BatchCall, batch_call_id: str) -> BatchCall | None:
     """What an answer says of the batch call that was asked for, under that id; None if it is about another one.
 
-    All that follows goes to the id that was asked for. Letter case does not make it another one. Pure.
+    All that follows goes to the id that was asked for. Pure.
     """
     return replace(found, batch_call_id=batch_call_id) if is_same_id(found.batch_call_id, batch_call_id) else None
 
@@ -235,8 +235,11 @@ def is_unread(current: BatchCall) -> bool:
 
 
 def is_same_id(one: str, other: str) -> bool:
-    """Whether two spellings name the same batch call. Pure."""
-    return one.strip().casefold() == other.strip().casefold()
+    """Whether two spellings name the same batch call. Pure.
+
+    Letter case makes another one: the ledger knows a batch call by one spelling of its id.
+    """
+    return one.strip() == other.strip()
 
 
 @runtime_checkable

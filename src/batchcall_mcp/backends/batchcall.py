@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -43,6 +43,9 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
+
+_TOO_SOON = timedelta(minutes=2)
+"""Before its time a scheduled batch call is not replaced: the request may arrive when it dials."""
 
 PAGE = 100
 """The most that both documents allow a page to have."""
@@ -146,6 +149,8 @@ class BatchCallBackend:
         self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
+        if method == "PUT" and current.etag is None:
+            await self._check_still_waits(request, current)
         answer = await self._http.write(
             doing,
             method,
@@ -155,6 +160,24 @@ class BatchCallBackend:
             if_match=current.etag,
         )
         return await self._after_write(doing, answer, current)
+
+    async def _check_still_waits(self, request: BatchCallRequest, current: BatchCall) -> None:
+        """A list that is replaced while it begins to dial is called, and so is the one in its place.
+
+        Where the backend has no conditional writes, the state is read once more just before.
+
+        Raises:
+            IllegalTransition: it has begun, or its time comes within a moment; nothing was sent.
+        """
+        now = (await self.get(current.batch_call_id))[0]
+        self.check_state(Operation.UPDATE, request, now)
+        soon = now.scheduled_at is not None and now.scheduled_at - datetime.now(UTC) < _TOO_SOON
+        if now.status is not current.status or (now.status is BatchStatus.SCHEDULED and soon):
+            raise IllegalTransition(
+                f"{current.batch_call_id} is {now.status} and its time has come, or comes within "
+                f"{_TOO_SOON.seconds // 60} minutes: its list cannot be replaced safely. Nothing was sent. Cancel it "
+                "first (cancel_batch_call), then replace the list."
+            )
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
         """GET /batch-call/{id}, and a page of /tasks.
@@ -169,7 +192,7 @@ class BatchCallBackend:
                 f"Could not read batch call {batch_call_id}: the backend answered success without a batch call. "
                 "Nothing was changed. Check BATCHCALL_URL and BATCHCALL_BACKEND, or look it up with list_batch_calls."
             )
-        answered = words.batch_call(data)
+        answered = words.batch_call(data, extended=self.extended)
         batch_call = as_asked(answered, batch_call_id)
         if batch_call is None:
             raise about_another(f"read batch call {batch_call_id}", answered.batch_call_id)
@@ -197,7 +220,7 @@ class BatchCallBackend:
         def keep(data: Mapping[str, Any]) -> BatchCall | None:
             if not words.has_id(data):
                 return None
-            batch_call = words.batch_call(data)
+            batch_call = words.batch_call(data, extended=self.extended)
             return batch_call if words.matches(batch_call, query) else None
 
         filtered = query != ListQuery(limit=query.limit, cursor=query.cursor)
@@ -334,7 +357,9 @@ class BatchCallBackend:
         """
         data = words.payload(answer)
         try:
-            made = words.completed_by(words.batch_call(data, known.batch_call_id or None), known)
+            made = words.completed_by(
+                words.batch_call(data, known.batch_call_id or None, extended=self.extended), known
+            )
         except UnexpectedResponse:
             raise accepted_without_words(doing) from None
         replayed = answer.get("replayed") is True  # then the answer is as old as the first request

@@ -185,7 +185,8 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
             "This change replaces the whole batch call, and the backend did not tell its from_number. Nothing was "
             "sent. Pass from_number too."
         )
-    time = request.trigger_at or current.scheduled_at
+    # A draft that was scheduled once may still show its old time.
+    time = request.trigger_at or (None if status == "draft" else current.scheduled_at)
     if status == "scheduled" and time is None and not request.send_now:
         raise InvalidInput(
             "This change replaces the whole batch call, and the backend did not tell its time. Nothing was sent. Pass "

@@ -34,29 +34,17 @@ async def stop_live(relay: Relay) -> AsyncIterator[Stopped]:
         BatchCallError: not all batch calls could be listed; those that could be were stopped before.
     """
     relay.require(Operation.LIST)
-    live, broken = await _live(relay)
-    for one in live:
-        yield await _stopped(relay, one)
-    if broken is not None:
-        raise broken
-
-
-async def _live(relay: Relay) -> tuple[list[BatchCall], BatchCallError | None]:
-    """What is live as far as it can be listed, and why no more of it can."""
-    live: list[BatchCall] = []
     cursor: str | None = None
     for _ in range(_MOST_PAGES):
-        try:
-            page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
-        except BatchCallError as error:
-            return live, error
-        live += [one for one in page.batch_calls if one.status in DIALLING]
+        # Page by page: what is seen is stopped before more is read. A stop moves nothing in a list by creation.
+        page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
+        for one in page.batch_calls:
+            if one.status in DIALLING:
+                yield await _stopped(relay, one)
         cursor = page.next_cursor
         if cursor is None:
-            return live, None
-    return live, QuotaExceeded(
-        f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read."
-    )
+            return
+    raise QuotaExceeded(f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read.")
 
 
 async def _stopped(relay: Relay, one: BatchCall) -> Stopped:

@@ -12,7 +12,15 @@ from batchcall_mcp.backends.base import Never, Operation, SkipsAtStart, unread
 from batchcall_mcp.batch_calls.outcome import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.write import Write
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotSupported, OutcomeUnknown, UnexpectedResponse
+from batchcall_mcp.errors import (
+    BackendUnavailable,
+    BatchCallError,
+    IllegalTransition,
+    NotSupported,
+    OutcomeUnknown,
+    RateLimited,
+    UnexpectedResponse,
+)
 from batchcall_mcp.guard.sending import Ticket, in_time
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 from batchcall_mcp.wording import quoted
@@ -230,7 +238,7 @@ async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> Ba
     relay.guard.check_mode(operation, Never())
     try:
         current, _ = await relay.backend.get(batch_call_id)
-    except UnexpectedResponse:
+    except (BackendUnavailable, RateLimited, UnexpectedResponse):
         return unread(batch_call_id)
     return current
 

@@ -71,8 +71,15 @@ async def retry(
         earlier = await Write(relay, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
         if earlier is not None:
             return _replayed(earlier, batch_call_id, operation)
-    wanted = [task async for task in relay.every_task(batch_call_id, statuses)]
+    everybody = [task async for task in relay.every_task(batch_call_id)]
+    wanted = [task for task in everybody if task.status in statuses]
     called_later, notes = await _called_later(relay, current)
+    # Somebody may be in the list twice: who was reached by one of the calls is not called again for the other.
+    called_later |= {
+        comparable(task.to_number): "reached, or about to be called, by this same batch call"
+        for task in everybody
+        if task.status in _BEING_CALLED
+    }
     alone = left_alone(current, statuses, relay.backend.capabilities)
     left_out = [
         LeftOut(

@@ -19,6 +19,7 @@ from batchcall_mcp.recipients import (
     read_inline,
     resolve_file,
 )
+from batchcall_mcp.wording import in_quotes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def fit_fields(
         return tasks, ()
     notes = []
     if not capabilities.dynamic_variables and any(task.dynamic_variables for task in tasks):
-        columns = sorted({name for task in tasks for name in task.dynamic_variables})
+        columns = [in_quotes(name) for name in sorted({name for task in tasks for name in task.dynamic_variables})]
         tasks = tuple(replace(task, dynamic_variables={}) for task in tasks)
         notes.append(f"This backend has no variables: the columns {', '.join(columns[:20])} were not sent.")
     if not capabilities.task_names:

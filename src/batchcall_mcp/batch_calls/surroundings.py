@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any, TypeAlias
 
 from anyio.to_thread import run_sync
 
@@ -14,12 +15,17 @@ from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Entry
 from batchcall_mcp.guard.preflight import Surroundings
-from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.model import Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 from batchcall_mcp.recipients import comparable
 
-_LIVE = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING})
-_STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
+_LIVE = frozenset(
+    {BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING, BatchStatus.UNKNOWN}
+)
+_STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.UNKNOWN})
 _MOST_LIST_PAGES = 20
+_MOST_GENERATIONS = 20
+_Launches: TypeAlias = Sequence[tuple[Entry, list[str]]]
+"""Each with those of the numbers that it calls."""
 _MOST_LIVE = 200
 _MOST_TASKS = 20_000
 """Of other batch calls, read before a launch: a minute of reading, not more."""
@@ -53,14 +59,15 @@ async def surroundings(
     starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
     numbers = await run_sync(_comparable, tasks or ())
     beside = current.batch_call_id if current and not again else None
-    around = Surroundings()
+    around, listed = Surroundings(), tuple[str, ...]()
     try:
         ledger = await relay.open_ledger()
         # First of all: what is recorded from here on is compared when this launch is recorded.
         around = replace(around, since=await run_sync(ledger.history.newest))
-        lately = await run_sync(partial(ledger.history.launched_lately, numbers, simulated=simulated))
-        of_day = partial(ledger.history.calls_on, starts_at, simulated=simulated, beside=beside, numbers=numbers)
-        attempts = partial(ledger.history.attempts, numbers, starts_at, simulated=simulated, beside=beside)
+        launches = await run_sync(partial(ledger.history.launched_lately, numbers, simulated=simulated))
+        mine: dict[str, Any] = {"simulated": simulated, "backend": relay.service, "beside": beside}
+        of_day = partial(ledger.history.calls_on, starts_at, **mine, numbers=numbers)
+        attempts = partial(ledger.history.attempts, numbers, starts_at, **mine)
         around = replace(
             around,
             attempts=await run_sync(attempts),
@@ -71,7 +78,12 @@ async def surroundings(
             made = await run_sync(ledger.history.list_of, relay.service, beside)
             people = await run_sync(_digest_of, numbers)
             same = made.people == ledger.hashed(people)
-            around = replace(around, skipped=made.skipped or {}, listed_variables=made.variables if same else None)
+            listed = (made.variables or ()) if same else ()
+            around = replace(
+                around,
+                skipped=made.skipped or {},
+                list_entry=await run_sync(ledger.history.list_entry_of, relay.service, beside),
+            )
         for entry, shared in await run_sync(
             partial(ledger.history.open_launches, relay.service, numbers, simulated=simulated)
         ):
@@ -80,14 +92,18 @@ async def surroundings(
                 which = f"{entry.tool} (ledger entry {entry.write_id})"
                 found.unchecked.append(f"Whether {which} reached {shared} of the numbers is not known.")
     except ConfigurationError as error:
-        lately = []
+        launches = []
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
+    if listed and agent and agent.variables:
+        held = tuple(name for name in agent.variables if ledger.hashed(f"variable {name}") in listed)
+        around = replace(around, listed_variables=held)
     return replace(
         around,
         variables=agent.variables if agent else None,
         agent=agent,
-        elsewhere=await found.elsewhere(current, numbers, lately, taken_over),
+        elsewhere=await found.elsewhere(current, numbers),
+        lately=await found.lately(current, launches, taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=tuple(found.unchecked),
         notes=tuple(found.notes),
@@ -114,12 +130,13 @@ class _Found:
     async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
         """The agent that speaks, with the variables that it needs, where the backend tells."""
         capabilities = self._relay.backend.capabilities
-        if not capabilities.dynamic_variables or Operation.ACCOUNT not in capabilities.operations:
+        matters = capabilities.dynamic_variables or capabilities.agent == "caller_number"
+        if not matters or Operation.ACCOUNT not in capabilities.operations:
             return None
         try:
             account = await self._relay.backend.account()
         except BatchCallError as error:
-            self.unchecked.append(f"The agent's variables could not be checked: {error.message}")
+            self.unchecked.append(f"The agent could not be checked: {error.message}")
             return None
         if agent_id is None or capabilities.agent == "caller_number":  # the number's own agent speaks, if it has one
             number = next((one for one in account.numbers or () if one.from_number == from_number), None)
@@ -127,40 +144,50 @@ class _Found:
         known = next((one for one in account.agents or () if one.agent_id == agent_id), None)
         return known or (Agent(agent_id=agent_id) if agent_id else None)
 
-    async def elsewhere(
-        self,
-        current: BatchCall | None,
-        numbers: Collection[str],
-        lately: Sequence[tuple[Entry, list[str]]],
-        taken_over: int | None,
-    ) -> dict[str, str]:
-        """Which of these people another batch call will call too: one of the account, or one launched here lately."""
+    async def lately(self, current: BatchCall | None, launches: _Launches, taken_over: int | None) -> dict[str, str]:
+        """Which of these people a launch of the last minutes calls, by any caller to any backend.
+
+        Not this batch call itself, nor one whose unreached people it calls again: who was reached is not in it.
+        """
+        if not launches:
+            return {}
+        ledger, service = await self._relay.open_ledger(), self._relay.service
+        own = {(service, one) for one in await self._chain(current)}
+        caller = ledger.hashed(self._relay.caller)
         found: dict[str, str] = {}
-        judged = await self._compare_live(current, set(numbers), found) if numbers else set[str]()
-        for entry, shared in lately:
-            of_this = current is not None and entry.batch_call_id in {current.batch_call_id, current.retry_of}
-            seen = entry.backend == self._relay.service and entry.batch_call_id in judged
-            if not (of_this or seen or entry.write_id == taken_over):
-                mine = entry.caller == (await self._relay.open_ledger()).hashed(self._relay.caller)
-                name = (entry.batch_call_id if mine else None) or f"ledger entry {entry.write_id}"
-                for number in shared:
-                    found.setdefault(number, name)
+        for entry, shared in launches:
+            if (entry.backend, entry.batch_call_id) not in own and entry.write_id != taken_over:
+                name = (entry.batch_call_id if entry.caller == caller else None) or f"ledger entry {entry.write_id}"
+                found |= {number: name for number in shared if number not in found}
         return found
 
-    async def _compare_live(self, current: BatchCall | None, mine: set[str], found: dict[str, str]) -> set[str]:
-        """Fill `found` from the account's live batch calls; the ids of those that were compared, or are finished."""
-        if Operation.LIST not in self._relay.backend.capabilities.operations:
+    async def _chain(self, current: BatchCall | None) -> set[str]:
+        """The batch call, and those that it calls the unreached of, as far as the ledger and its own word tell."""
+        if current is None:
             return set()
-        judged: set[str] = set()
+        ledger, chain = await self._relay.open_ledger(), {current.batch_call_id}
+        newest, known = current.batch_call_id, current.retry_of
+        while len(chain) < _MOST_GENERATIONS:
+            told = await run_sync(ledger.history.retried, self._relay.service, [newest])
+            before = known or told.get(newest)
+            if before is None or before in chain:
+                break
+            chain.add(before)
+            newest, known = before, None
+        return chain
+
+    async def elsewhere(self, current: BatchCall | None, numbers: Collection[str]) -> dict[str, str]:
+        """Which of these people another live batch call of the account will call too."""
+        if not numbers or Operation.LIST not in self._relay.backend.capabilities.operations:
+            return {}
+        mine, found = set(numbers), dict[str, str]()
         left = _MOST_TASKS
         try:
-            live, finished, listed = await _listed(self._relay)
-            judged |= finished
+            live, listed = await _live(self._relay)
             compared = live[:_MOST_LIVE]
             for one in compared:
                 if current is None or one.batch_call_id != current.batch_call_id:
                     left -= await self._compare(one, mine, found, left)
-                    judged |= {one.batch_call_id} if left > 0 else set()
         except BatchCallError as error:
             self.unchecked.append(f"Other live batch calls could not be compared: {error.message}")
         else:
@@ -168,7 +195,7 @@ class _Found:
                 self.unchecked.append("Not every live batch call of the account could be compared with this list.")
             if not listed and len(live) <= _MOST_LIVE:
                 self.notes.append(f"Only the newest {_MOST_LIST_PAGES * 100} batch calls of the account were compared.")
-        return judged
+        return found
 
     async def _compare(self, other: BatchCall, mine: set[str], found: dict[str, str], most: int) -> int:
         """Add to `found` whom the other one will call; how many of its tasks were read."""
@@ -194,16 +221,14 @@ def _comparable(tasks: Sequence[CallTask]) -> list[str]:
     return [comparable(task.to_number) for task in tasks]
 
 
-async def _listed(relay: Relay) -> tuple[list[BatchCall], set[str], bool]:
-    """The newest live batch calls, the ids of finished ones, and whether the list was read to its end."""
+async def _live(relay: Relay) -> tuple[list[BatchCall], bool]:
+    """The newest live batch calls, and whether the list was read to its end."""
     live: list[BatchCall] = []
-    finished: set[str] = set()
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
         page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
         live += [one for one in page.batch_calls if one.status in _LIVE]
-        finished |= {one.batch_call_id for one in page.batch_calls if one.status in FINISHED}
         cursor = page.next_cursor
         if cursor is None or len(live) > _MOST_LIVE:
             break
-    return live, finished, cursor is None
+    return live, cursor is None

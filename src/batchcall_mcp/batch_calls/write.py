@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import TypeAlias
@@ -138,7 +138,7 @@ class Write:
                 changes=tuple(changes),
             ),
             # A retry dials the tasks that it names, whatever else is in the batch call.
-            listed=None if tasks is None or self._operation is Operation.RETRY else len(tasks),
+            listed=None if tasks is None or self._operation is Operation.RETRY else _different(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
@@ -167,6 +167,7 @@ class Write:
             dials=self._dials,
             preflight=found,
             concerns=about(found.concerns),
+            list_entry=around.list_entry,
             asks=asks,
             question=question,
         )
@@ -249,12 +250,14 @@ class Write:
         return self._operation is Operation.UPDATE and given == {"name"}
 
     async def _known_as(self) -> str:
-        """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second."""
+        """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second.
+
+        A stop has no tasks, and it does not wait for a thread: launches that wait for the ledger may have them all.
+        """
         if self._fingerprint is None:
             batch_call_id = self._current.batch_call_id if self._current else None
-            self._fingerprint = await anyio.to_thread.run_sync(
-                fingerprint, self._operation, self.request, batch_call_id, self._dialled_again
-            )
+            make = partial(fingerprint, self._operation, self.request, batch_call_id, self._dialled_again)
+            self._fingerprint = make() if self._operation in STOPS else await anyio.to_thread.run_sync(make)
         return self._fingerprint
 
     async def _intent(self) -> Intent:
@@ -287,7 +290,7 @@ class Write:
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
                 people=hashed(people.hex()) if request.tasks is not None else None,
-                variables=_had_by_all(request.tasks),
+                variables=_had_by_all(request.tasks, hashed),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -306,15 +309,15 @@ class Write:
             ]
             if dials
             else (),
-            named=frozenset(self._around.elsewhere),
+            named=frozenset({*self._around.elsewhere, *self._around.lately}),
             since=self._around.since,
             simulated=self._simulated,
             renames=self._renames,
         )
 
 
-def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
-    """The variables that every task has; None if there are none of them."""
+def _had_by_all(tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> tuple[str, ...] | None:
+    """The variables that every task has, hashed; None if there are none of them."""
     if not tasks:
         return None
     found = {name for name, value in tasks[0].dynamic_variables.items() if value}
@@ -322,4 +325,9 @@ def _had_by_all(tasks: Sequence[CallTask] | None) -> tuple[str, ...] | None:
         found = {name for name in found if task.dynamic_variables.get(name)}
         if not found:
             return None
-    return tuple(sorted(found))
+    return tuple(sorted(hashed(f"variable {name}") for name in found))
+
+
+def _different(tasks: Sequence[CallTask]) -> int:
+    """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
+    return len({task.task_id or f"{position}." for position, task in enumerate(tasks)})

@@ -63,6 +63,8 @@ class Launch:
     dials: Dials
     preflight: Preflight
     concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    list_entry: int = 0
+    """The ledger entry that last sent the list: not every backend gives back what was in it."""
     asks: bool = False
     """Whether a person has to say yes although it does not dial: to what loses results."""
     question: str | None = None
@@ -281,9 +283,18 @@ class Guard:
             raise
         if answer.outcome != "cannot_ask":
             self._note("answer", launch, answer.outcome, answer.seconds)
-        if answer.outcome != "accepted" and answer.nonce is not None:
-            # A no ends the question: the same one cannot be answered again with a yes.
-            await anyio.to_thread.run_sync(codes.discard, codes.answer(answer.nonce))
+        if answer.outcome == "accepted":
+            closed = await anyio.to_thread.run_sync(codes.is_closed, launch.caller, binding, answer.seconds or 0)
+            if closed:
+                raise NotConfirmed(
+                    "This question was closed after it was asked, by a no or by an emergency stop. Nothing was sent. "
+                    "Do not ask again unless the person wants it."
+                )
+        elif answer.outcome != "cannot_ask":
+            # A no ends the question, and every copy of it: none can be answered with a yes any more.
+            await anyio.to_thread.run_sync(codes.close, launch.caller, binding)
+            if answer.nonce is not None:
+                await anyio.to_thread.run_sync(codes.discard, codes.answer(answer.nonce))
         return answer
 
     def _check_unattended(self, launch: Launch) -> None:
@@ -341,6 +352,12 @@ def _bound(launch: Launch) -> Bound:
         called=launch.called,
         left_out=launch.left_out,
         concerns=launch.concerns,
+        said=(
+            launch.preflight.agent,
+            launch.preflight.begins,
+            bool(launch.preflight.simulated),
+            launch.list_entry,
+        ),
     )
 
 

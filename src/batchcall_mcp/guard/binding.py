@@ -52,6 +52,7 @@ def bound(
     called: Iterable[CallTask],
     left_out: Iterable[LeftOut],
     concerns: Mapping[str, Iterable[str]],
+    said: Iterable[str | int | None] = (),
 ) -> Bound:
     """What a confirmation of this launch stands for.
 
@@ -65,6 +66,7 @@ def bound(
         called: the people who would be called.
         left_out: the rows of the list that would not be.
         concerns: of each kind, whom or what it is about.
+        said: what the question says beyond all that, such as who speaks.
     """
     digest = _Digest(caller, backend, tool, operation)
     if request is not None:
@@ -75,6 +77,7 @@ def bound(
         digest.add([current.max_concurrency, current.window, current.retry])
     for row in left_out:
         digest.add([row.line, row.kind, row.to_number])
+    digest.add(list(said))
     # Two people who each confirmed a retry would have everybody dialled twice: there the attempts count too.
     again = operation is Operation.RETRY
     sets = {PEOPLE: _members([*_recipient(task), task.attempts if again else None] for task in called)}

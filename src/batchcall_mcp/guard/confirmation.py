@@ -123,5 +123,5 @@ def used_already() -> NotConfirmed:
     """The error for a code that comes again."""
     return NotConfirmed(
         "This confirmation code was used already; one code launches once. Nothing was sent by this call. Look at the "
-        "batch call with get_batch_call; to launch again, call without a code to be asked anew."
+        "batch call with get_batch_call; to launch again, call without a code to be asked again."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -53,11 +53,19 @@ class Evidence:
     skipped: dict[str, int] | None = None
     """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
     variables: tuple[str, ...] | None = None
-    """Those that every task of the list had; kept for the launch, because not every backend gives them back."""
+    """Those that every task of the list had, hashed; for the launch, because not every backend gives them back."""
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
         return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest entry of a ledger at a moment, in milliseconds since 1970: what is recorded or sent later is newer."""
+
+    write_id: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,7 @@ class Intent:
     """Whom it may dial, as numbers are compared, and how often at most."""
     named: frozenset[str] = frozenset()
     """Those of them who are known, and were said, to be called by another launch too."""
-    since: int = 0
+    since: Newest = field(default_factory=lambda: Newest(0, 0))
     simulated: bool = False
     """No real phone can ring: it counts only for other launches of which this is so."""
 

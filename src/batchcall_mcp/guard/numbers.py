@@ -100,6 +100,17 @@ def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], o
     yield Concern("elsewhere", sentence, frozenset(found))
 
 
+def lately_concern(
+    tasks: Sequence[CallTask], lately: Mapping[str, str], elsewhere: Mapping[str, str]
+) -> Iterator[Concern]:
+    """Who was launched a moment ago, and may have been called already. `lately`: number -> the other launch."""
+    found = [number for number in _numbers(tasks) if number in lately and number not in elsewhere] if lately else []
+    if found:
+        others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
+        sentence = f"{_of_the_numbers(len(found))} in another launch of the last minutes ({others})."
+        yield Concern("elsewhere", sentence, frozenset(found))
+
+
 def attempts_concern(
     tasks: Sequence[CallTask], attempts: Mapping[str, int], most_dials: Callable[[CallTask], int], cap: int
 ) -> Iterator[Concern]:

@@ -18,6 +18,7 @@ from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
 from batchcall_mcp.calling_hours import is_timezone, recipient_zones
 from batchcall_mcp.guard import numbers
 from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.entries import Newest
 from batchcall_mcp.guard.local_time import LaunchTimes, launch_times
 from batchcall_mcp.guard.numbers import Concern
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
@@ -120,9 +121,13 @@ class Surroundings:
     """What an update changes, in words."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Number -> id of a live batch call that will call it too. Numbers here and below are as `comparable` has them."""
+    lately: Mapping[str, str] = field(default_factory=dict)
+    """Number -> a launch of the last minutes that calls it too."""
+    list_entry: int = 0
+    """The ledger entry that last sent a list to the batch call; 0: none is known."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Number -> dials of the last 24 hours sent through us, at most."""
-    since: int = 0
+    since: Newest = field(default_factory=lambda: Newest(0, 0))
     """The newest ledger entry when these people began to be compared with those of other launches."""
     calls_today: int = 0
     """Calls of other launches on the (UTC) day on which this one starts."""
@@ -304,6 +309,7 @@ def _list_concerns(
     yield from numbers.repeated_concern(tasks)
     yield from numbers.unreadable_concern(tasks)
     yield from numbers.do_not_call_concern(tasks, surroundings.do_not_call)
+    yield from numbers.lately_concern(tasks, surroundings.lately, surroundings.elsewhere)
     yield from numbers.elsewhere_concern(tasks, surroundings.elsewhere, current.batch_call_id if current else None)
 
 

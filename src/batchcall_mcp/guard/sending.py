@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _STOP_THREADS = anyio.CapacityLimiter(20)
+_WRITE_THREADS = anyio.CapacityLimiter(20)
+"""For what may wait for the ledger: the dialer in this process answers a stop in the threads of everybody else."""
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 
@@ -182,7 +184,7 @@ class Sender:
             if begun is None:
                 return await unrecorded(intent.operation, send)
         else:
-            begun = await anyio.to_thread.run_sync(begin)
+            begun = await anyio.to_thread.run_sync(begin, limiter=_WRITE_THREADS)
         if isinstance(begun, Shared):
             raise LaunchedMeanwhile(begun.people)
         if not isinstance(begun, Entry):
@@ -305,7 +307,7 @@ class Sender:
                 if entry.operation in STOPS:
                     entry = await in_time(partial(record, wait_s=STOP_WAITS_S)) or entry
                 else:
-                    entry = await anyio.to_thread.run_sync(record)
+                    entry = await anyio.to_thread.run_sync(record, limiter=_WRITE_THREADS)
         except ConfigurationError as error:
             logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
         finally:

@@ -16,7 +16,7 @@ from batchcall_mcp.recipients import LeftOut, LeftOutKind, comparable
 _WHY: Mapping[Kind, str] = {
     "unreadable": "the number cannot be read as a phone number",
     "do_not_call": "the number is on the do-not-call list",
-    "elsewhere": "the number is in another live batch call",
+    "elsewhere": "the number is in another live batch call, or in a launch of the last minutes",
     "attempts": "the number was dialled in the last 24 hours, and may not be dialled more often today",
 }
 

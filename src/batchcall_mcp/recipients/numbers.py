@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _COMPARABLE = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
-_DIGITS = re.compile(r"\+?[0-9]{7,17}", re.ASCII)
-_NO_PUNCTUATION = str.maketrans("", "", " ().-/")
 _LONGEST = 100
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
 _URI = re.compile(r"(tel|callto|phone|whatsapp):(//)?", re.IGNORECASE)
@@ -63,10 +61,9 @@ def comparable(number: str) -> str:
     if is_comparable(number):
         return number
     try:
-        digits = _cleaned(number).translate(_NO_PUNCTUATION)
-        if _DIGITS.fullmatch(digits) and is_comparable(compact := "+" + digits.removeprefix("+").removeprefix("00")):
-            return compact
-        return normalise_number(number, None)
+        written = _cleaned(number)
+        international = written if written.startswith("+") else "+" + written.removeprefix("00").lstrip()
+        return _parsed(number, international, None)
     except InvalidNumber:
         return number.strip()
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -31,7 +32,9 @@ LOOKS_EVERY_S: Final = 0.25
 _WATCHES_EVERY_S: Final = 1.0
 _MOST_PLACES: Final = 100
 _KEEP_ALIVE_S: Final = 5
-_MOST_CONNECTIONS: Final = 50
+_MOST_CONNECTIONS: Final = 500
+_SILENT_S: Final = 5.0
+"""How long a connection may stay open without a whole request."""
 
 
 class ApprovalDesk:
@@ -154,6 +157,8 @@ class ApprovalDesk:
         idle_since: float | None = None
         while True:
             await anyio.sleep(min(_WATCHES_EVERY_S, self._lingers_s))
+            if self._listener is not None:
+                self._listener.drop_silent()
             if await self._one_waits():
                 idle_since = None
                 continue
@@ -182,6 +187,7 @@ class _Listener:
     def __init__(self, server: asyncio.Server, state: Any, url: str) -> None:
         self._server = server
         self._state = state
+        self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self.url = url
 
     @classmethod
@@ -206,6 +212,14 @@ class _Listener:
         protocol = partial(config.http_protocol_class, config=config, server_state=state, app_state={})
         server = await asyncio.get_running_loop().create_server(protocol, sock=listening)
         return cls(server, state, f"http://127.0.0.1:{port}")
+
+    def drop_silent(self) -> None:
+        """Any program on this machine can connect; one that asks for nothing does not keep others out."""
+        now = anyio.current_time()
+        for connection in list(self._state.connections):
+            opened = self._since.setdefault(connection, now)
+            if connection.cycle is None and now - opened > _SILENT_S:
+                connection.transport.abort()
 
     async def stop(self) -> None:
         """Answer what is in flight, then close."""

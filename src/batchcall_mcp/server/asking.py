@@ -150,7 +150,8 @@ class ClientAsker:
             try:
                 return await ask(), anyio.current_time() - began
             except MCPError as error:
-                logger.warning("The client answered a question with an error, which is not a yes: %s", error)
+                # Its text may repeat the address of the approval page.
+                logger.warning("The client answered a question with the error %s, which is not a yes", error.code)
             except ValidationError as error:
                 logger.warning("The client answered a question with something else: %s problems", error.error_count())
             seconds = anyio.current_time() - began

@@ -313,7 +313,7 @@ def test_a_change_that_was_judged_before_a_launch_is_not_sent_after_it(
     ledger: Ledger, state: WriteState, operation: Operation
 ) -> None:
     """A list of 60,000 rows, judged on a draft, must not land on the batch call that somebody launched meanwhile."""
-    change = replace(UPDATE, operation=operation, seen=ledger.history.newest())
+    change = replace(UPDATE, operation=operation, seen=ledger.history.newest().write_id)
     launch = begun(ledger, START)
     if state is not WriteState.SENDING:
         launch = ledger.writes.finish(launch.write_id, state, status="running")
@@ -444,4 +444,4 @@ def test_a_launch_that_is_sent_again_is_compared_too(ledger: Ledger) -> None:
     other = done(ledger, replace(START, caller="b", batch_call_id="bc_2", since=since, named=named), "bc_2")
 
     assert ledger.writes.take_over(lost, replace(START, since=since)) == Shared(other, 2)
-    assert isinstance(ledger.writes.take_over(lost, replace(START, since=other.write_id)), Entry)
+    assert isinstance(ledger.writes.take_over(lost, replace(START, since=ledger.history.newest())), Entry)

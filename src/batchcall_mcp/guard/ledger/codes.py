@@ -157,6 +157,24 @@ class Codes:
         """The token of an answer to one question."""
         return Token(kind="answer", digest=self._database.hashed(f"answer {nonce}"))
 
+    def close(self, caller: str, launch: Bound) -> None:
+        """Write down that a person said no: whatever was asked about this launch before takes no yes any more."""
+        digest, now = self._no_to(caller, launch), self._database.now()
+        with self._database.writing() as tx:
+            tx.execute(t.used_answers.delete().where(t.used_answers.c.answer_hash == digest))
+            tx.execute(t.used_answers.insert().values(answer_hash=digest, at=now))
+
+    def is_closed(self, caller: str, launch: Bound, seconds: float) -> bool:
+        """Whether a question of so many seconds ago was closed since, by a no or by an emergency stop."""
+        asked_at = self._database.now() - round(seconds * 1000)
+        no = sa.select(t.used_answers.c.at).where(t.used_answers.c.answer_hash == self._no_to(caller, launch))
+        with self._database.reading() as connection:
+            closed = (connection.scalar(no), connection.scalar(sa.select(sa.func.max(t.stops.c.at))))
+        return any(at is not None and at >= asked_at for at in closed)
+
+    def _no_to(self, caller: str, launch: Bound) -> str:
+        return self._database.hashed(f"no {caller} {launch.launch}")
+
     def discard(self, token: Token) -> None:
         """Make a code worthless that was given for something else than what would be sent now."""
         with self._database.writing() as tx:

@@ -9,14 +9,14 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.entries import Entry, Evidence, WriteState
+from batchcall_mcp.guard.entries import Entry, Evidence, Newest, WriteState
 from batchcall_mcp.guard.ledger import rows
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
 from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, read
 
-_LATELY_MS: Final = 10 * 60 * 1000
-"""As long as a question can be answered: whoever was launched since it was asked is seen here."""
+_LATELY_MS: Final = 15 * 60 * 1000
+"""As long as a question can be prepared and answered: whoever was launched meanwhile is seen here."""
 _AROUND_MS: Final = 24 * 60 * 60 * 1000
 """A day before and a day after: attempts are counted in any 24 hours."""
 
@@ -46,33 +46,43 @@ class History:
         with self._database.reading() as connection:
             return set(connection.scalars(query))
 
-    def newest(self) -> int:
+    def newest(self) -> Newest:
         """The last entry of all, to be asked for before people are compared with those of other launches."""
         with self._database.reading() as connection:
-            return connection.scalar(sa.select(sa.func.max(t.writes.c.write_id))) or 0
+            write_id = connection.scalar(sa.select(sa.func.max(t.writes.c.write_id))) or 0
+        return Newest(write_id, self._database.now())
 
     def calls_on(
-        self, day: datetime, *, simulated: bool = False, beside: str | None = None, numbers: Iterable[str] = ()
+        self,
+        day: datetime,
+        *,
+        simulated: bool = False,
+        backend: str = "",
+        beside: str | None = None,
+        numbers: Iterable[str] = (),
     ) -> int:
         """People whom launches may call that start on this UTC day, by all callers.
 
         Args:
             day: any moment of it.
             simulated: whether the launches counted are those that make no real phone ring.
+            backend: where `beside` is.
             beside: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
         """
         hashed = {self._database.hashed_bytes(number) for number in numbers} if beside else ()
-        mine = rows.Mine(batch_call_id=beside, numbers=hashed)
+        mine = rows.Mine(backend=backend, batch_call_id=beside, numbers=hashed)
         with self._database.reading() as connection:
             return rows.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
-        """Launches of the last ten minutes, by any caller to any backend, and which of those numbers each calls."""
+        """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
         with self._database.reading() as connection:
             entries = [
                 entry
-                for entry in rows.launches_after(connection, 0, simulated=simulated, after=self._lately())
+                for entry in rows.launches_after(
+                    connection, Newest(0, 0), simulated=simulated, sent_after=self._lately()
+                )
                 if not rows.is_withdrawn(connection, entry)
             ]
             if not entries:
@@ -85,7 +95,13 @@ class History:
         return self._database.now() - _LATELY_MS
 
     def attempts(
-        self, numbers: Iterable[str], moment: datetime, *, simulated: bool = False, beside: str | None = None
+        self,
+        numbers: Iterable[str],
+        moment: datetime,
+        *,
+        simulated: bool = False,
+        backend: str = "",
+        beside: str | None = None,
     ) -> dict[str, int]:
         """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment.
 
@@ -104,7 +120,9 @@ class History:
                 t.dialled.c.at > around - _AROUND_MS,
                 t.dialled.c.at < around + _AROUND_MS,
                 t.writes.c.simulated == simulated,
-                t.writes.c.batch_call_id.is_distinct_from(beside) | t.writes.c.batch_call_id.is_(None),
+                t.writes.c.batch_call_id.is_distinct_from(beside)
+                | t.writes.c.batch_call_id.is_(None)
+                | (t.writes.c.backend != backend),
             )
             .group_by(t.dialled.c.number_hash, t.writes.c.backend, once)
             .subquery()
@@ -151,6 +169,14 @@ class History:
                 if evidence.get("total") is not None:  # the last one that sent a list
                     return Evidence(**evidence) if state == WriteState.DONE else Evidence()
         return Evidence()
+
+    def list_entry_of(self, backend: str, batch_call_id: str) -> int:
+        """The last entry that sent a list to a batch call, or may have; 0 if none is known here."""
+        of_it = (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id) & NOT_REFUSED
+        query = sa.select(t.writes.c.write_id, t.writes.c.evidence).where(of_it).order_by(t.writes.c.write_id.desc())
+        with self._database.reading() as connection:
+            found = connection.execute(query)
+            return next((write_id for write_id, evidence in found if evidence.get("total") is not None), 0)
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of whatever was given there."""

@@ -10,11 +10,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.entries import STOPS, Entry, Evidence, WriteState
+from batchcall_mcp.guard.entries import STOPS, Entry, Evidence, Newest, WriteState
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import to_ms
 
 _DAY: Final = timedelta(days=1)
+_CLOCKS_APART_MS: Final = 60_000
+"""How far the clocks of machines on one ledger may be apart."""
 NOT_REFUSED: Final = t.writes.c.state != WriteState.REFUSED
 OPEN: Final = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
@@ -33,12 +35,11 @@ def open_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry
     return None if row is None else read(row)
 
 
-def open_change_of(tx: sa.Connection, backend: str, batch_call_id: str, after: int) -> Entry | None:
-    """The first change of a batch call that was sent after a moment, and of which nobody knows whether it arrived."""
+def open_changes_of(tx: sa.Connection, backend: str, batch_call_id: str) -> list[Entry]:
+    """The changes of a batch call of which nobody knows whether they arrived, oldest first."""
     of_it = (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id) & OPEN & ~t.writes.c.dials
-    changes = of_it & t.writes.c.operation.not_in(STOPS) & (t.writes.c.sent_at > after)
-    row = tx.execute(sa.select(t.writes).where(changes).order_by(t.writes.c.write_id).limit(1)).first()
-    return None if row is None else read(row)
+    changes = sa.select(t.writes).where(of_it, t.writes.c.operation.not_in(STOPS))
+    return [read(row) for row in tx.execute(changes.order_by(t.writes.c.write_id))]
 
 
 def newest_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
@@ -49,20 +50,22 @@ def newest_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Ent
     return None if row is None else read(row)
 
 
-def launches_after(tx: sa.Connection, write_id: int, *, simulated: bool, after: int = 0) -> list[Entry]:
-    """Launches that were recorded after an entry, and sent after a moment, by any caller to any backend."""
-    newer = (t.writes.c.write_id > write_id) & (t.writes.c.sent_at > after)
+def launches_after(tx: sa.Connection, since: Newest, *, simulated: bool, sent_after: int = 0) -> list[Entry]:
+    """Launches that were recorded since, or sent once more since, by any caller to any backend."""
+    again = (t.writes.c.sent_at != t.writes.c.at) & (t.writes.c.sent_at > since.at - _CLOCKS_APART_MS)
+    newer = ((t.writes.c.write_id > since.write_id) | again) & (t.writes.c.sent_at > sent_after)
     found = newer & t.writes.c.dials & NOT_REFUSED & (t.writes.c.simulated == simulated)
     return [read(row) for row in tx.execute(sa.select(t.writes).where(found).order_by(t.writes.c.write_id))]
 
 
 def is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
-    """Whether the last that was done to the batch call of a launch was to cancel or delete it."""
-    if launch.batch_call_id is None:
+    """Whether a launch was cancelled or deleted before it was to begin: then it called nobody."""
+    if launch.batch_call_id is None or launch.starts_at is None:
         return False
     newest = newest_of(tx, launch.backend, launch.batch_call_id)
     ends = {Operation.CANCEL, Operation.DELETE}
-    return newest is not None and newest.operation in ends and newest.state is WriteState.DONE
+    ended = newest is not None and newest.operation in ends and newest.state is WriteState.DONE
+    return ended and newest is not None and newest.sent_at + _CLOCKS_APART_MS < launch.starts_at
 
 
 def numbers_of(tx: sa.Connection, write_id: int) -> set[bytes]:
@@ -75,6 +78,7 @@ def numbers_of(tx: sa.Connection, write_id: int) -> set[bytes]:
 class Mine:
     """Of a launch that is counted together with those of its day: people of its own batch call count once."""
 
+    backend: str = ""
     batch_call_id: str | None = None
     write_id: int | None = None
     numbers: Collection[bytes] = ()
@@ -89,32 +93,31 @@ def calls_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Mine) -
     """
     midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     of_day = (t.writes.c.starts_at >= to_ms(midnight)) & (t.writes.c.starts_at < to_ms(midnight + _DAY))
-    launches = sa.select(t.writes.c.write_id, t.writes.c.batch_call_id, t.writes.c.operation, t.writes.c.calls).where(
-        of_day, NOT_REFUSED, t.writes.c.simulated == simulated
-    )
+    columns = (getattr(t.writes.c, name) for name in ("write_id", "backend", "batch_call_id", "operation", "calls"))
+    launches = sa.select(*columns).where(of_day, NOT_REFUSED, t.writes.c.simulated == simulated)
     again = 0
-    groups: dict[str, list[tuple[int, int]]] = {}
-    for write_id, batch_call_id, operation, calls in tx.execute(launches):
+    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for write_id, backend, batch_call_id, operation, calls in tx.execute(launches):
         if write_id == mine.write_id:
             continue
         if operation == Operation.RETRY:
             again += calls or 0
         else:
-            groups.setdefault(batch_call_id or f"entry {write_id}", []).append((write_id, calls or 0))
-    own = () if mine.calls_again else groups.pop(mine.batch_call_id or "", ())
-    others = sum(
-        _people(tx, [write_id for write_id, _ in group], max(calls for _, calls in group)) for group in groups.values()
-    )
+            name = (backend, batch_call_id or f"entry {write_id}")
+            groups.setdefault(name, []).append((write_id, calls or 0))
+    own = () if mine.calls_again else groups.pop((mine.backend, mine.batch_call_id or ""), ())
+    others = sum(_people(tx, group) for group in groups.values())
     before = set[bytes]().union(*(numbers_of(tx, write_id) for write_id, _ in own))
     return again + others + len(before.difference(mine.numbers))
 
 
-def _people(tx: sa.Connection, write_ids: Sequence[int], at_least: int) -> int:
-    """Different people of these launches; `at_least` so many were said, where their numbers are not known."""
-    if len(write_ids) == 1:
-        return at_least
-    query = sa.select(sa.func.count(sa.distinct(t.dialled.c.number_hash))).where(t.dialled.c.write_id.in_(write_ids))
-    return max(tx.scalar(query) or 0, at_least)
+def _people(tx: sa.Connection, launches: Sequence[tuple[int, int]]) -> int:
+    """Different people of launches of one batch call, each with its calls: those of unknown numbers may be others."""
+    if len(launches) == 1:
+        return launches[0][1]
+    known = [numbers_of(tx, write_id) for write_id, _ in launches]
+    unknown = (max(calls - len(numbers), 0) for numbers, (_, calls) in zip(known, launches, strict=True))
+    return len(set[bytes]().union(*known)) + sum(unknown)
 
 
 def entry_of(tx: sa.Connection, write_id: int) -> Entry:

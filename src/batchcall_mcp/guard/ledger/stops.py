@@ -48,9 +48,16 @@ class Stops:
         """
         with self._database.writing(wait_s) as tx:
             tx.execute(t.stops.insert().values(at=self._database.now()))
+            _end_every_yes(tx)
 
     def clear(self) -> None:
         """Lift it."""
         with self._database.writing() as tx:
             tx.execute(t.stops.update().where(t.stops.c.cleared_at.is_(None)).values(cleared_at=self._database.now()))
+            _end_every_yes(tx)
         stop_file(self._database.data_dir).unlink(missing_ok=True)
+
+
+def _end_every_yes(tx: sa.Connection) -> None:
+    """What was approved before a stop was approved in another situation: after it a person is asked again."""
+    tx.execute(t.codes.delete().where(t.codes.c.used_at.is_(None)))

@@ -30,7 +30,7 @@ from batchcall_mcp.guard.ledger.rows import (
     newest_launch_of,
     newest_of,
     numbers_of,
-    open_change_of,
+    open_changes_of,
     open_launch_of,
     read,
 )
@@ -269,7 +269,10 @@ class Writes:
         newer = newest if newest is not None and newest.write_id > intent.seen else None
         arriving = None
         if intent.dials:
-            arriving = open_change_of(tx, *of_it, self._database.now() - self._may_arrive_ms)
+            young = self._database.now() - self._may_arrive_ms
+            arriving = next(
+                (one for one in open_changes_of(tx, *of_it) if one.sent_at > young or self.is_in_hand(one)), None
+            )
         return open_launch_of(tx, *of_it) or arriving or newer
 
     def _check(
@@ -285,6 +288,7 @@ class Writes:
             self._check_stop(tx)
             if most is not None and intent.starts_at is not None:
                 mine = Mine(
+                    backend=intent.backend,
                     batch_call_id=intent.batch_call_id,
                     write_id=beside,
                     numbers=dialled.keys(),
@@ -332,9 +336,12 @@ class Writes:
         if tx.dialect.name == "postgresql":
             # Three times as fast as INSERT: meanwhile other writes wait, a stop among them.
             copying: Any = tx.connection.cursor()  # psycopg's own
-            with copying, copying.copy("COPY dialled (write_id, number_hash, at, dials) FROM STDIN") as copy:
-                for digest, dials in dialled.items():
-                    copy.write_row((write_id, digest, at, dials))
+            try:
+                with copying, copying.copy("COPY dialled (write_id, number_hash, at, dials) FROM STDIN") as copy:
+                    for digest, dials in dialled.items():
+                        copy.write_row((write_id, digest, at, dials))
+            except tx.dialect.loaded_dbapi.Error as error:  # past SQLAlchemy, and it quotes the row
+                raise sa.exc.DBAPIError("COPY dialled", None, type(error)()) from None
             return
         rows = iter(dialled.items())
         while part := list(islice(rows, _ROWS_AT_ONCE)):
@@ -352,7 +359,8 @@ def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], beside: int 
     if not intent.dials or not unnamed:
         return None
     for entry in launches_after(tx, intent.since, simulated=intent.simulated):
-        other = intent.batch_call_id is None or entry.batch_call_id != intent.batch_call_id
+        mine = entry.backend, entry.batch_call_id
+        other = intent.batch_call_id is None or mine != (intent.backend, intent.batch_call_id)
         if other and entry.write_id != beside:
             both = len(unnamed & numbers_of(tx, entry.write_id))
             if both:
