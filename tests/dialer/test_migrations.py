@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from batchcall_mcp import database, dialer
+from batchcall_mcp.dialer import queries, writes
 from batchcall_mcp.dialer.records import utc_now
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import metadata
@@ -103,3 +105,57 @@ def test_a_database_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(ConfigurationError, match="9999, which this version of batchcall-mcp does not know"):
         Store.open(tmp_path / "dialer.db")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_the_second_version_put_off_has_its_reason_and_every_batch_call_a_revision(
+    kind: str, tmp_path: Path
+) -> None:
+    """The words of its error message are all that says why."""
+    where: Path | str = postgresql_url() if kind == "postgresql" else tmp_path / "dialer.db"
+    engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
+    with engine.begin() as tx:
+        database.migrate(tx, Path(dialer.__file__).parent / "migrations", "0002", "dialer_version", None)
+        tx.execute(
+            sa.text(
+                "INSERT INTO batch_calls (batch_call_id, organization_id, from_number, status, total_task_count,"
+                " max_concurrency, \"window\", created_at, updated_at) VALUES ('b', 'o', '+14155550199', 'sent', 6, 1,"
+                " '{}', 1, 1)"
+            )
+        )
+        for position, (status, due_at, last_outcome, said) in enumerate(
+            [
+                ("pending", 5, None, None),
+                ("pending", 5, None, "outside calling hours; next attempt not before 2026-11-24T07:00+00:00"),
+                ("pending", 5, "busy", "dialled 3 times in 24 hours; next attempt not before 2026-11-24T07:00+00:00"),
+                ("pending", 5, "failed", "the line broke"),
+                ("busy", None, "busy", "busy"),
+                ("pending", 5, None, "another process is deciding about the same number; looked at again in a moment"),
+            ]
+        ):
+            tx.execute(
+                sa.text(
+                    "INSERT INTO tasks (task_id, batch_call_id, position, to_number, status, attempts, answered, "
+                    "due_at, last_outcome, error_message, created_at) VALUES (:id, 'b', :position, '+14155550120',"
+                    " :status, 0, false, :due_at, :last_outcome, :said, 1)"
+                ),
+                {
+                    "id": f"t{position}",
+                    "position": position,
+                    "status": status,
+                    "due_at": due_at,
+                    "last_outcome": last_outcome,
+                    "said": said,
+                },
+            )
+    engine.dispose()
+    store = Store.open(where)
+    with store.reading() as tx:
+        held = tx.execute(sa.text("SELECT held_by FROM tasks ORDER BY position")).scalars().all()
+        assert held == [None, "calling_hours", "daily_cap", "retry", None, None]
+        assert tx.execute(sa.text("SELECT revision FROM batch_calls")).scalars().all() == [0]
+        first = queries.get(tx, "o", "b")
+    with store.writing() as tx:
+        changed = writes.update(tx, first, {"name": "another"}, None, 2)
+    assert (first.revision, changed.revision) == (0, 1)
+    store.close()

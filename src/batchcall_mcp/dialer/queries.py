@@ -104,28 +104,30 @@ _BEFORE_IT_DIALS = frozenset({State.DRAFT, State.SCHEDULED})
 
 
 def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int) -> list[HeldBack]:
-    """From the attempts to the tasks: whoever was dialled so often is usually nobody."""
+    """From the attempts to the tasks: nobody was dialled so often on most days, and then no task is looked at."""
     day = DAY // timedelta(milliseconds=1)
-    recent = (
-        sa.select(
-            attempts.c.to_number,
-            attempts.c.started_at,
-            sa.func.row_number()
-            .over(partition_by=attempts.c.to_number, order_by=attempts.c.started_at.desc())
-            .label("nth"),
-        )
-        .where(attempts.c.organization_id == record.organization_id, attempts.c.started_at > at - day)
-        .subquery()
+    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - day)
+    often = (
+        sa.select(attempts.c.to_number)
+        .where(of_the_day)
+        .group_by(attempts.c.to_number)
+        .having(sa.func.count() >= daily_cap)
     )
+    if tx.execute(often.limit(1)).first() is None:
+        return []
+    waiting = (tasks.c.batch_call_id == record.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    # Not a join: SQLite would go through all tasks for each of the numbers.
+    held = sa.select(sa.func.count()).where(waiting, tasks.c.to_number.in_(often))
+    calls = tx.execute(held).scalar_one()
+    if not calls:
+        return []
+    latest_first = sa.func.row_number().over(partition_by=attempts.c.to_number, order_by=attempts.c.started_at.desc())
+    ranked = sa.select(attempts.c.to_number, attempts.c.started_at, latest_first.label("nth")).where(of_the_day)
+    recent = ranked.subquery()
     # As `rules.capped_until`: a day after the attempt that is the last one allowed.
-    capped = sa.select(recent.c.to_number, recent.c.started_at).where(recent.c.nth == daily_cap).subquery()
-    query = (
-        sa.select(sa.func.count().label("calls"), sa.func.min(capped.c.started_at).label("first"))
-        .select_from(tasks.join(capped, capped.c.to_number == tasks.c.to_number))
-        .where(tasks.c.batch_call_id == record.batch_call_id, tasks.c.status == TaskStatus.PENDING)
-    )
-    found = tx.execute(query).one()
-    return [HeldBack(reason="daily_cap", calls=found.calls, until=found.first + day)] if found.calls else []
+    listed = recent.c.to_number.in_(sa.select(tasks.c.to_number).where(waiting))
+    first = sa.select(sa.func.min(recent.c.started_at)).where(recent.c.nth == daily_cap, listed)
+    return [HeldBack(reason="daily_cap", calls=calls, until=tx.execute(first).scalar_one() + day)]
 
 
 def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tuple[list[BatchCallRecord], int]:
