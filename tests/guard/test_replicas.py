@@ -69,7 +69,10 @@ async def _read_on(errors: BufferedByteReceiveStream) -> None:
 async def two_servers(tmp_path: Path, **variables: str) -> AsyncIterator[tuple[str, str]]:
     """Two processes that share nothing but the database."""
     shared = variables | {"database_url": postgresql_url()}
-    async with serving(tmp_path / "one", **shared) as one, serving(tmp_path / "two", **shared) as two:
+    async with (
+        serving(tmp_path / "one", sessions=False, **shared) as one,
+        serving(tmp_path / "two", sessions=False, **shared) as two,
+    ):
         yield one, two
 
 
@@ -166,7 +169,7 @@ async def test_the_emergency_stop_of_one_machine_stops_the_other(tmp_path: Path)
     database = postgresql_url()
     async with vendor.served() as backend:
         variables = {"backend": "magpipe", "url": backend, "database_url": database, "confirm": "code"}
-        async with serving(tmp_path / "one", **variables) as url:
+        async with serving(tmp_path / "one", sessions=False, **variables) as url:
             environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
             environment |= {"BATCHCALL_DATA_DIR": str(tmp_path / "two"), "BATCHCALL_API_KEY": magpipe.KEY}
             command = [sys.executable, "-m", "batchcall_mcp", "stop"]

@@ -261,14 +261,14 @@ class House:
         if step.kind == "create":
             made = {"from_number": FROM, "tasks": people, "max_concurrency": 1, "name": f"Made {len(self._calls)}"}
             return "create_batch_call", made
-        of = {"batch_call_id": self._ids[step.batch]}
+        of: dict[str, Any] = {"batch_call_id": self._ids[step.batch]}
         tool, more = _CALLS[step.kind]
         if step.kind in {"replace", "replace and send"}:
             of |= {"tasks": people}
         return tool, of | more()
 
     async def _until_nothing_dials(self) -> None:
-        while await run_sync(self._dials_still):
+        while await run_sync(self._dials_still):  # noqa: ASYNC110 - the dialer is another process
             await anyio.sleep(_POLL_S)
 
     def _dials_still(self) -> bool:
@@ -290,8 +290,8 @@ class House:
         of_attempt = sa.select(attempts.c.task_id, attempts.c.batch_call_id)
         named = sa.select(tasks.c.task_id, tasks.c.name)
         with self._store.reading() as tx:
-            batch_of = {task_id: batch_call_id for task_id, batch_call_id in tx.execute(of_attempt)}
-            name_of = {task_id: name for task_id, name in tx.execute(named)}
+            batch_of: dict[str, str] = dict(tx.execute(of_attempt).tuples().all())
+            name_of: dict[str, str] = dict(tx.execute(named).tuples().all())
         found = []
         for line in lines:
             task_id = line["attempt_id"].partition(":")[0]
@@ -392,7 +392,7 @@ async def opened(folder: Path, on: Database) -> AsyncIterator[House]:
             headers = {"X-API-KEY": pair.api_key, "X-API-SECRET": pair.api_secret}
             for server, url in enumerate(urls):
                 for era in ("auto", "legacy"):
-                    way = Way("http", era)  # type: ignore[arg-type]
+                    way = Way("http", era)
                     client = client_of(url, way, headers=headers, elicitation_callback=callers[name].asked)
                     callers[name].clients[server, era] = await stack.enter_async_context(client)
         ledger = database.open_postgresql(at) if at else database.open_sqlite(shared / "ledger.db")

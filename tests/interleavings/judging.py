@@ -21,7 +21,8 @@ Said: TypeAlias = Literal["yes", "no", "dismissed"]
 _FIRST: Final = re.compile(r"(?:Person|First on the list): (Gaz[a-z]*) P\., ")
 _MANY: Final = re.compile(r"Call ([\d,]+) (?:person|people)")
 _CALLED_TWICE: Final = re.compile(
-    "in another live batch call|more than once|dialled in the last 24 hours|not known|could not be|not checked"
+    "in another live batch call|launch of the last minutes|more than once|dialled in the last 24 hours"
+    "|not known|could not be|not checked"
 )
 _LAUNCHED: Final = frozenset({"started", "scheduled", "resumed", "retried", "updated"})
 _STARTS: Final = frozenset({"start_batch_call", "update_batch_call"})

@@ -153,10 +153,7 @@ def script(number: int, seed: int) -> Script:
         f"+1415{3_000_000 + (number * _NUMBERS + at * 10) % 2_000_000 + int(chance.choice(_DIGITS))}" for at in range(8)
     ]
     theme = chance.choice(_THEMES)
-    people = tuple(
-        People(_tag(number, at), tuple(chance.sample(pool, chance.choice(_SIZES))))
-        for at in range(6)
-    )
+    people = tuple(People(_tag(number, at), tuple(chance.sample(pool, chance.choice(_SIZES)))) for at in range(6))
     batches = chance.choice(theme.batches)
     opening = tuple((chance.randrange(len(people)), _one_of(chance, theme.states)) for _ in range(batches))
     return Script(
