@@ -248,7 +248,8 @@ class Sender:
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
             entry = await self._read(entry)
-        return entry
+        # Who had it in hand has recorded its outcome before letting go: after it was read here, perhaps.
+        return await self._read(entry) if entry.state is WriteState.SENDING else entry
 
     async def _again_or_unknown(self, looked: Looked, intent: Intent) -> Again:
         if looked.entry.is_equal(intent) and not await self._in_hand(looked.entry):

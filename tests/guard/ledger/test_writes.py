@@ -228,7 +228,7 @@ def test_the_limit_of_a_day_counts_each_person_of_a_batch_call_once(ledger: Ledg
     assert isinstance(ledger.writes.begin(other, max_calls_per_day=4), Entry)
     assert ledger.history.calls_on(BEGIN) == 4
     people = [number for number, _ in START.numbers]
-    assert ledger.history.calls_on(BEGIN, beside="bc_2", numbers=people) == 2
+    assert ledger.history.calls_on(BEGIN, backend=START.backend, beside="bc_2", numbers=people) == 2
     assert ledger.history.calls_on(BEGIN + timedelta(days=1)) == 0
 
 
@@ -350,6 +350,10 @@ def test_no_launch_is_sent_while_a_change_may_still_arrive(ledger: Ledger, clock
 
     assert ledger.writes.begin(launch) == Overtaken(change)
     clock.move(seconds=61)
+    if state is WriteState.SENDING:  # by a process that lives: however long it takes
+        assert ledger.writes.begin(launch) == Overtaken(change)
+        change = ledger.writes.finish(change.write_id, WriteState.DONE)
+        launch = replace(launch, seen=change.write_id)
     begun(ledger, launch)
 
 
@@ -393,7 +397,7 @@ def test_the_limit_of_a_day_counts_the_people_with_whom_a_batch_call_was_filled_
         ledger.writes.begin(refilled, max_calls_per_day=2)
     begun(ledger, refilled, max_calls_per_day=3)
     assert ledger.history.calls_on(BEGIN) == 3
-    assert ledger.history.calls_on(BEGIN, beside="bc_1", numbers=["+14155550101"]) == 2
+    assert ledger.history.calls_on(BEGIN, backend=START.backend, beside="bc_1", numbers=["+14155550101"]) == 2
 
 
 class TestRowsThatWereSkipped:

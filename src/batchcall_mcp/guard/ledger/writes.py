@@ -159,8 +159,10 @@ class Writes:
         status: str | None = None,
         wait_s: float = LONGEST_WAIT_S,
     ) -> Entry:
-        """Record what came of it. A settled one stays as it is."""
-        self._in_hand.discard(write_id)
+        """Record what came of it. A settled one stays as it is.
+
+        Until that is recorded it is in this process's hand: another call would take it for one that nobody sends.
+        """
         values: dict[str, Any] = {"state": state}
         if state is not WriteState.UNKNOWN:
             values["settled_at"] = self._database.now()
@@ -172,7 +174,9 @@ class Writes:
             tx.execute(t.writes.update().where((t.writes.c.write_id == write_id) & OPEN).values(**values))
             if state is WriteState.REFUSED:  # then nobody of it was dialled
                 tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
-            return entry_of(tx, write_id)
+            entry = entry_of(tx, write_id)
+        self._in_hand.discard(write_id)
+        return entry
 
     def let_go(self, write_id: int) -> None:
         """This process does nothing more about it, although it could not be recorded what came of it."""
