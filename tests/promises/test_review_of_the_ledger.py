@@ -261,28 +261,6 @@ async def test_a_task_that_is_shown_twice_does_not_stand_for_one_that_is_not_sho
     assert "says that this batch call has 3 tasks, but its list shows 2" in asked["summary"]
 
 
-async def test_a_list_that_is_replaced_when_its_time_comes_calls_nobody_twice(tmp_path: Path) -> None:
-    """Zudu refuses to change only what is over: a replaced list is dialled again, although it is being dialled."""
-    vendor = Zudu()
-    between = Between(vendor)
-    async with listening(between) as url, two_servers(url, data_dir=str(tmp_path)) as (model, _):
-        start = await draft(model, PEOPLE[:2])
-        at = vendor.now + timedelta(minutes=5)
-        await confirmed(model, "start_batch_call", start | {"trigger_timestamp": at.isoformat()})
-        people = [{"to_number": one, "dynamic_variables": {"name": "Ann"}} for one in PEOPLE[:3]]
-        change = {"batch_call_id": start["batch_call_id"], "tasks": people}
-        asked = await model.call("update_batch_call", **change)
-        assert asked["result"] == "confirmation_required"
-
-        async def time_comes() -> None:
-            vendor.tick(at)
-
-        between.after(lambda _method, path, _key: path == "/api/agents", time_comes)
-        code = asked["confirmation_code"]
-        await model.client.call_tool("update_batch_call", change | {"confirmation_code": code})
-    assert max(Counter(vendor.dialled).values()) == 1
-
-
 async def test_a_draft_that_is_replaced_is_sent_without_the_time_that_was_taken_back(tmp_path: Path) -> None:
     """`status: draft` with a time is two words that contradict each other, and one of them dials."""
     vendor = Zudu()

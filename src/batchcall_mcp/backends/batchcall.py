@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -43,9 +43,6 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
-
-_TOO_SOON = timedelta(minutes=2)
-"""Before its time a scheduled batch call is not replaced: the request may arrive when it dials."""
 
 PAGE = 100
 """The most that both documents allow a page to have."""
@@ -149,8 +146,6 @@ class BatchCallBackend:
         self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
-        if method == "PUT" and current.etag is None:
-            await self._check_still_waits(request, current)
         answer = await self._http.write(
             doing,
             method,
@@ -160,24 +155,6 @@ class BatchCallBackend:
             if_match=current.etag,
         )
         return await self._after_write(doing, answer, current)
-
-    async def _check_still_waits(self, request: BatchCallRequest, current: BatchCall) -> None:
-        """A list that is replaced while it begins to dial is called, and so is the one in its place.
-
-        Where the backend has no conditional writes, the state is read once more just before.
-
-        Raises:
-            IllegalTransition: it has begun, or its time comes within a moment; nothing was sent.
-        """
-        now = (await self.get(current.batch_call_id))[0]
-        self.check_state(Operation.UPDATE, request, now)
-        soon = now.scheduled_at is not None and now.scheduled_at - datetime.now(UTC) < _TOO_SOON
-        if now.status is not current.status or (now.status is BatchStatus.SCHEDULED and soon):
-            raise IllegalTransition(
-                f"{current.batch_call_id} is {now.status} and its time has come, or comes within "
-                f"{_TOO_SOON.seconds // 60} minutes: its list cannot be replaced safely. Nothing was sent. Cancel it "
-                "first (cancel_batch_call), then replace the list."
-            )
 
     async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
         """GET /batch-call/{id}, and a page of /tasks.

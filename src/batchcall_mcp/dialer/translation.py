@@ -17,7 +17,7 @@ from batchcall_mcp import calling_hours
 from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.records import DAYS, BatchCallRecord, NewTask, TaskCounts, TaskRecord, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State
-from batchcall_mcp.dialer.wire import PATTERNS, BatchCallPatch, QuietHoursIn, TaskIn, WindowIn
+from batchcall_mcp.dialer.wire import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallingWindow, TaskStatus
 from batchcall_mcp.wording import shortened
@@ -137,7 +137,7 @@ def moment(value: float | str, timezone: str | None, field: str = "trigger_times
 
 
 def columns(
-    body: BatchCallPatch, *, default_window: CallingWindow | None, default_concurrency: int | None
+    body: BatchCallFields, *, default_window: CallingWindow | None, default_concurrency: int | None
 ) -> dict[str, Any]:
     """The columns of `batch_calls` that a body sets; the defaults fill a whole one (None: leave it out)."""
     given: dict[str, Any] = {
@@ -265,7 +265,7 @@ def iso(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else from_ms(milliseconds).isoformat(timespec="milliseconds")
 
 
-def launch_columns(body: BatchCallPatch, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:
+def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:
     """What a body says about when to dial, and the columns that follow. None: a partial update that does not say."""
     zone = calling_hours.check_timezone(body.timezone) if body.timezone else before.timezone if before else None
     columns: dict[str, Any] = {}

@@ -122,8 +122,8 @@ class RetryRuleIn(BaseModel):
     retry_timing: Annotated[RetryAt | RetryAfter, Field(discriminator="type")]
 
 
-class BatchCallPatch(BaseModel):
-    """A partial update: what is left out or null stays. `tasks` replaces the whole list."""
+class BatchCallFields(BaseModel):
+    """What a batch call is made of."""
 
     model_config = _STRICT
 
@@ -147,14 +147,6 @@ class BatchCallPatch(BaseModel):
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
-    skip_tasks: Annotated[
-        dict[Text, list[Text]] | None,
-        Field(
-            min_length=1,
-            max_length=20,
-            description="reason -> ids of tasks that are not dialled; only in a PATCH, and only before the start",
-        ),
-    ] = None
 
     @model_validator(mode="after")
     def _one_kind_of_hours(self) -> Self:
@@ -163,17 +155,24 @@ class BatchCallPatch(BaseModel):
         return self
 
 
-class BatchCallBody(BatchCallPatch):
+class BatchCallPatch(BatchCallFields):
+    """A partial update: what is left out or null stays. `tasks` replaces the whole list."""
+
+    skip_tasks: Annotated[
+        dict[Text, list[Text]] | None,
+        Field(
+            min_length=1,
+            max_length=20,
+            description="reason -> ids of tasks that are not dialled; only before the start",
+        ),
+    ] = None
+
+
+class BatchCallBody(BatchCallFields):
     """A whole batch call. Without `send_now`, a `status` and a time it is a draft that dials nobody."""
 
     from_number: PhoneNumber
     tasks: Annotated[list[TaskIn], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _skips_nobody(self) -> Self:
-        if self.skip_tasks is not None:
-            raise ValueError("skip_tasks names tasks that exist; leave them out of a list that is sent")
-        return self
 
 
 class AppendBody(BaseModel):
