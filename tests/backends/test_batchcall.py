@@ -215,7 +215,7 @@ class TestUpdate:
             (at(BatchStatus.SCHEDULED), {}, ("scheduled", False, AT_MS)),
             (at(BatchStatus.DRAFT, scheduled_at=None), {}, ("draft", False, None)),
             (at(BatchStatus.DRAFT), {"send_now": True}, ("sent", True, AT_MS)),
-            (at(BatchStatus.SCHEDULED), {"status": BatchStatus.DRAFT}, ("draft", False, AT_MS)),
+            (at(BatchStatus.SCHEDULED), {"status": BatchStatus.DRAFT}, ("draft", False, None)),
         ],
     )
     async def test_a_replacement_always_says_status_send_now_and_time(

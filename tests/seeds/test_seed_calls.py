@@ -78,6 +78,7 @@ def at_work(portal: BlockingPortal, way: Way, home: Path, backend: str) -> Itera
             "BATCHCALL_URL": url,
             "BATCHCALL_API_KEY": PAIR["X-API-KEY"],
             "BATCHCALL_API_SECRET": PAIR["X-API-SECRET"],
+            "BATCHCALL_CONFIRM": "auto" if way.can_ask else "code",
         }
         with opened(portal, way, home, Person(), settings, PAIR) as desk:
             yield desk, account.requests
