@@ -14,7 +14,7 @@ import pytest
 from tests.interleavings.house import DATABASES, Database
 from tests.server.transports import ROOT
 
-EXAMPLES = 20
+EXAMPLES = 12
 SEED = 20261127
 
 
