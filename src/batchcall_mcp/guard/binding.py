@@ -20,7 +20,7 @@ _NAME_DIGITS = 6
 MEMBER_BYTES = 8
 _DIGEST_DIGITS = 32
 PEOPLE = "people"
-"""The set of those who would be called, beside one set for each kind of concern."""
+"""The set of those who would be called; there is one more set for each kind of concern."""
 
 
 @dataclass(frozen=True, slots=True)

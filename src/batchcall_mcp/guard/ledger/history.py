@@ -16,7 +16,7 @@ from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
 from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, read
 
 _LATELY_MS: Final = 15 * 60 * 1000
-"""As long as a question can be prepared and answered: whoever was launched meanwhile is seen here."""
+"""As long as a question can be prepared and answered: anyone who was launched meanwhile is seen here."""
 _AROUND_MS: Final = 24 * 60 * 60 * 1000
 """A day before and a day after: attempts are counted in any 24 hours."""
 
