@@ -72,7 +72,11 @@ def _why_idle(current: BatchCall, left: timedelta, relay: Relay) -> tuple[str, s
             f"start_batch_call with batch_call_id={name}.",
         )
     if current.status is BatchStatus.PAUSED:
-        return f"{name} is paused; no new call is placed.", f"resume_batch_call with batch_call_id={name}."
+        why = "" if current.status_reason is None else f" {current.status_reason.text}"
+        return (
+            f"{name} is paused; no new call is placed.{why}",
+            f"resume_batch_call with batch_call_id={name}, after a person has agreed.",
+        )
     at = current.scheduled_at
     if current.status is BatchStatus.SCHEDULED and at is not None and at - relay.clock() > left:
         return (
