@@ -139,12 +139,21 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReason:
+    """Why the backend paused a batch call by itself. The dialer's codes: stopped, late, failing, error."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCall:
     """One named list of calls with one agent, caller number and schedule, as the backend tells it."""
 
     batch_call_id: str
     status: BatchStatus
     backend_status: Annotated[str | None, Field(description="the backend's own word, where it says more")] = None
+    status_reason: StatusReason | None = None
     name: str | None = None
     from_number: str | None = None
     agent_id: str | None = None

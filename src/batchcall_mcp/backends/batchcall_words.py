@@ -38,6 +38,7 @@ from batchcall_mcp.model import (
     ListQuery,
     RetryOutcome,
     RetryPolicy,
+    StatusReason,
     TaskStatus,
     Weekday,
 )
@@ -84,6 +85,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         batch_call_id=batch_call_id,
         status=status,
         backend_status=backend_status,
+        status_reason=_status_reason(data.get("status_reason")) if extended else None,
         name=name,
         from_number=text(data.get("from_number")),
         agent_id=text(data.get("agent_id")),
@@ -240,6 +242,13 @@ def account_rows(answer: JsonObject, *members: str) -> tuple[list[Mapping[str, A
     told: Mapping[str, Any] = pagination if isinstance(pagination, dict) else data
     total = whole(first(told, "total_count", "total"))
     return rows(found)[0], told.get("has_next_page") is True or (total is not None and total > len(found))
+
+
+def _status_reason(value: Any) -> StatusReason | None:
+    """Our extension: why it is paused, though nobody asked for it."""
+    told: Mapping[str, Any] = value if isinstance(value, dict) else {}
+    code = text(told.get("code"), 100)
+    return None if code is None else StatusReason(code=code, text=text(told.get("text")) or code)
 
 
 def _held_back(value: Any) -> tuple[HeldBack, ...]:

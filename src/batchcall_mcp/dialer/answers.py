@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from batchcall_mcp.dialer.outbox import Event
-from batchcall_mcp.dialer.records import HeldBy
+from batchcall_mcp.dialer.records import HeldBy, ReasonCode
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.wire import FilterCriteria, RetryConfigIn, RetryRuleIn, SortBy, SortOrder
 from batchcall_mcp.model import TaskStatus
@@ -57,6 +57,13 @@ class Window(_Closed):
     timezone: str
 
 
+class StatusReason(_Closed):
+    """Why the dialer paused it by itself."""
+
+    code: ReasonCode
+    text: str
+
+
 class BatchCall(_Closed):
     """A batch call in the dialect's words, and beside it what the dialect does not have."""
 
@@ -72,6 +79,7 @@ class BatchCall(_Closed):
     agent_id: str | None
     organization_id: str
     status: State
+    status_reason: StatusReason | None
     timezone: str | None
     last_sent_timestamp: Milliseconds | None
     tasks_url: str

@@ -74,6 +74,7 @@ _OF_BATCH_CALL: Final = (
     batch_calls.c.batch_call_id,
     batch_calls.c.name,
     batch_calls.c.status,
+    batch_calls.c.status_reason,
     batch_calls.c.total_task_count,
     batch_calls.c.retry_of,
 )

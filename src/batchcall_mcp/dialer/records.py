@@ -21,6 +21,10 @@ Clock: TypeAlias = Callable[[], datetime]
 HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "retry", "carrier"]
 """Why a pending task is not dialled before a later time: its hours, its day's attempts, its redial, a busy carrier."""
 
+ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error"]
+"""Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
+error of the dialer."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -85,6 +89,10 @@ class BatchCallRecord:
     completed_at: int | None
     last_sent_at: int | None
     revision: int
+    status_reason: ReasonCode | None
+    status_reason_text: str | None
+    launched_at: int | None
+    pause_on_failures: bool
 
     @classmethod
     def of(cls, row: sa.RowMapping) -> BatchCallRecord:

@@ -24,7 +24,7 @@ from batchcall_mcp.settings import Settings
 
 T = TypeVar("T")
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration."""
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _VERSIONS: Final = "dialer_version"

@@ -36,12 +36,22 @@ batch_calls = sa.Table(
     sa.Column("last_sent_at", sa.BigInteger),
     # One more with each change of its status, list or settings, and not with a dial: see `REVISED`.
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
+    # Why it has its status, where nobody asked for it (records.ReasonCode), and the same in words.
+    sa.Column("status_reason", sa.String),
+    sa.Column("status_reason_text", sa.String),
+    # When somebody last asked that it dials, now or at its time: what happened before that is approved.
+    sa.Column("launched_at", sa.BigInteger),
+    # Whether it is paused when most of its last attempts failed.
+    sa.Column("pause_on_failures", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Index("batch_calls_of_organization", "organization_id", "created_at"),
     sa.Index("batch_calls_by_status", "status"),
 )
 
 REVISED: Final[Mapping[str, Any]] = {"revision": batch_calls.c.revision + 1}
 """Part of every update that changes what people decide by: status, list or settings. `test_etags` holds that."""
+
+UNEXPLAINED: Final[Mapping[str, Any]] = {"status_reason": None, "status_reason_text": None}
+"""Part of every update of a status for which somebody asked."""
 
 tasks = sa.Table(
     "tasks",
@@ -189,4 +199,27 @@ webhook_outbox = sa.Table(
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
     sa.Index("webhook_outbox_of_webhook", "webhook_id", "created_at"),
+)
+
+dialer_stops = sa.Table(
+    "dialer_stops",
+    metadata,
+    sa.Column("stop_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("cleared_at", sa.BigInteger),
+)
+"""Emergency stops. While one is not cleared, nothing is dialled or launched, for no organisation."""
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    # There is one row.
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    # When an engine last said that it runs: once a minute. Null: never.
+    sa.Column("engine_ran_at", sa.BigInteger),
+    # How often an engine failed and started again.
+    sa.Column("engine_failures", sa.BigInteger, nullable=False, server_default="0"),
+    # Where the SQLite file was when it was last opened, so that a copy of it notices that it is one.
+    sa.Column("path", sa.String),
+    sa.Column("inode", sa.String),
 )

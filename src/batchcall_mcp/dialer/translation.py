@@ -218,6 +218,9 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
         "agent_id": record.agent_id,
         "organization_id": record.organization_id,
         "status": record.status.value,
+        "status_reason": None
+        if record.status_reason is None
+        else {"code": record.status_reason, "text": record.status_reason_text},
         "timezone": record.timezone,
         "last_sent_timestamp": record.last_sent_at,
         "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",

@@ -13,7 +13,7 @@ from batchcall_mcp.dialer.queries import get
 from batchcall_mcp.dialer.records import BatchCallRecord, NewTask, NewTasks
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import CHUNK, INSERTED_AT_ONCE, chunks
-from batchcall_mcp.dialer.tables import REVISED, batch_calls, tasks
+from batchcall_mcp.dialer.tables import REVISED, UNEXPLAINED, batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
@@ -33,6 +33,7 @@ _INSERTED: Final = (
     "created_at",
 )
 """The columns of a new task."""
+_LAUNCHED: Final = frozenset({State.SENT, State.SCHEDULED})
 
 
 def create(
@@ -53,6 +54,7 @@ def create(
             created_at=now,
             updated_at=now,
             started_at=now if columns["status"] is State.SENT else None,
+            launched_at=now if columns["status"] in _LAUNCHED else None,
         )
     )
     _insert_tasks(tx, batch_call_id, new_tasks, 0, now)
@@ -81,6 +83,8 @@ def update(
             raise InvalidInput("from_number: is also the to_number of a task. Nothing was changed.")
     if values.get("status") is State.SENT and before.started_at is None:
         values["started_at"] = now
+    if values.get("status") in _LAUNCHED:
+        values["launched_at"] = now
     tx.execute(batch_calls.update().where(mine).values({**values, **REVISED}))
     after = get(tx, before.organization_id, before.batch_call_id)
     if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
@@ -190,9 +194,11 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
         state = State.SCHEDULED
     if state is before.status:
         return before
-    values: dict[str, Any] = {"status": state, "updated_at": now, **REVISED}
+    values: dict[str, Any] = {"status": state, "updated_at": now, **REVISED, **UNEXPLAINED}
     if state is State.SENT and before.started_at is None:
         values["started_at"] = now
+    if state in _LAUNCHED:
+        values["launched_at"] = now
     if action is Action.CANCEL:
         values["completed_at"] = now
         waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
@@ -258,7 +264,14 @@ def retry(
     if statuses:
         retried += tx.execute(tasks.update().where(mine, tasks.c.status.in_(statuses)).values(again)).rowcount
     if retried:
-        values = {"status": state, "updated_at": now, "completed_at": None, **REVISED}
+        values = {
+            "status": state,
+            "updated_at": now,
+            "completed_at": None,
+            "launched_at": now,
+            **REVISED,
+            **UNEXPLAINED,
+        }
         tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
     after = get(tx, before.organization_id, before.batch_call_id)
     if after.status is not before.status:
