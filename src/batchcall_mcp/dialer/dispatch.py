@@ -149,8 +149,8 @@ class Dispatch:
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
-    def stop(self) -> list[str]:
-        """Stop everything, because the file says so; see `stops.stop`."""
+    def stop(self) -> int:
+        """Stop everything, because the file says so; see `stops.stop`. Gives how many batch calls this paused."""
         return stops.stop(self._store)
 
     def is_stopped(self) -> bool:
