@@ -21,7 +21,7 @@ from batchcall_mcp.guard.entries import STOP_WAITS_S
 from batchcall_mcp.guard.preflight import Limits
 from batchcall_mcp.guard.sending import Sender
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, TaskStatus
-from batchcall_mcp.recipients import load_do_not_call
+from batchcall_mcp.recipients import DoNotCall, read_do_not_call
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,14 +122,14 @@ class Relay:
         self.seen[batch_call_id] = await (await self.sender()).seen(self.service, batch_call_id)
         return (await self.backend.get(batch_call_id))[0]
 
-    def do_not_call(self) -> frozenset[str]:
+    def do_not_call(self) -> DoNotCall:
         """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
 
         Raises:
             BatchCallError: it cannot be read.
         """
         path = self.settings.do_not_call
-        return frozenset() if path is None else load_do_not_call(path, self.settings.default_region)
+        return DoNotCall() if path is None else read_do_not_call(path, self.settings.default_region)
 
     def every_task(
         self,

@@ -92,6 +92,8 @@ class Service:
             async with anyio.create_task_group() as group:
                 if self.embedded and self.dials:
                     group.start_soon(self._start_soon)
+                if self.settings.do_not_call is not None and not self.embedded:  # the dialer reads its own
+                    group.start_soon(self._read_do_not_call_soon)
                 if not self.local:
                     group.start_soon(self._open_ledger_soon)
                 yield self
@@ -116,6 +118,19 @@ class Service:
             await self.ledger()
         except BatchCallError as error:
             logger.warning("The ledger cannot be used, and every write will say why: %s", error)
+
+    async def _read_do_not_call_soon(self) -> None:
+        """Every launch reads it again; its operator reads the log when a server starts."""
+        await anyio.sleep(_HEAD_START_S)
+        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients")
+        read = module.read_do_not_call
+        try:
+            found = await anyio.to_thread.run_sync(read, self.settings.do_not_call, self.settings.default_region)
+        except BatchCallError as error:
+            logger.warning("Every launch will say why: %s", error)
+            return
+        for note in found.notes():
+            logger.warning(note)
 
     async def ledger(self) -> Ledger:
         """The record of all writes, opened when it is first needed; its imports are heavy.
