@@ -87,7 +87,7 @@ def test_calls_in_progress_of_a_paused_batch_call_are_watched_to_their_end() -> 
 
     idle = why_idle(batch_call(BatchStatus.PAUSED, counts=Counts(calling=0), status_reason=late), NOON, SOON)
     assert idle is not None
-    assert idle.summary == "bc_1 is paused (The dialer was away when calls were due.); no new call is placed."
+    assert idle.summary == "bc_1 is paused; no new call is placed. The dialer was away when calls were due."
 
 
 @pytest.mark.parametrize("generation", GENERATIONS, ids=str)

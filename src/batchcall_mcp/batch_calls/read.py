@@ -128,7 +128,9 @@ async def get(relay: Relay, batch_call_id: str, query: TaskQuery) -> tuple[Batch
     """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks."""
     if query.to_number is not None:
         query = replace(query, to_number=_as_e164(query.to_number, relay.settings.default_region))
+    read_at = relay.clock()
     batch_call, page = await relay.backend.get(batch_call_id, query if query.limit else None)
+    await relay.note_over(batch_call, read_at)
     if page is not None:
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):

@@ -20,7 +20,7 @@ from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.entries import STOP_WAITS_S
 from batchcall_mcp.guard.preflight import Limits
 from batchcall_mcp.guard.sending import Sender
-from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, TaskStatus
+from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
 from batchcall_mcp.recipients import DoNotCall, read_do_not_call
 from batchcall_mcp.settings import Settings
 
@@ -116,6 +116,17 @@ class Relay:
                 return False
             return True
         return False
+
+    async def note_over(self, found: BatchCall, read_at: datetime) -> None:
+        """Remember what is over, so that an emergency stop need not ask for it: nothing else depends on it."""
+        if found.status in FINISHED and not self.backend.capabilities.in_process:
+            try:
+                ledger = await self.open_ledger()
+                await anyio.to_thread.run_sync(
+                    ledger.history.note_over, self.service, [found.batch_call_id], read_at, abandon_on_cancel=True
+                )
+            except ConfigurationError as error:
+                logger.info("That %s is over was not recorded: %s", found.status, error)
 
     async def look(self, batch_call_id: str) -> BatchCall:
         """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""

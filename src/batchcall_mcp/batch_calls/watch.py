@@ -77,11 +77,11 @@ def why_idle(current: BatchCall, now: datetime, deadline: datetime) -> Watched |
     if current.counts.calling:
         return None
     if current.status is BatchStatus.PAUSED:
-        why = f" ({current.status_reason.text})" if current.status_reason else ""
+        why = "" if current.status_reason is None else f" {current.status_reason.text}"
         return Watched(
             current,
-            f"{name} is paused{why}; no new call is placed.",
-            f"resume_batch_call with batch_call_id={name}.",
+            f"{name} is paused; no new call is placed.{why}",
+            f"resume_batch_call with batch_call_id={name}, after a person has agreed.",
         )
     at = current.scheduled_at
     if current.status is BatchStatus.SCHEDULED and at is not None and at > deadline:

@@ -188,7 +188,8 @@ def in_words(batch_call: BatchCall) -> str:
         )
         if number is not None
     ]
-    return f"{batch_call.batch_call_id} is {batch_call.status}" + (f": {', '.join(parts)}." if parts else ".")
+    why = "" if batch_call.status_reason is None else f" {batch_call.status_reason.text}"
+    return f"{batch_call.batch_call_id} is {batch_call.status}" + (f": {', '.join(parts)}." if parts else ".") + why
 
 
 def _next_for(batch_call: BatchCall) -> str | None:
@@ -196,6 +197,7 @@ def _next_for(batch_call: BatchCall) -> str | None:
         BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
         BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call takes it back.",
         BatchStatus.RUNNING: "watch_batch_call until it is finished.",
+        BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
         BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
     }
     return following.get(batch_call.status)
