@@ -47,11 +47,19 @@ async def get_backend(
     facts = await read.backend_facts(relay, name_contains, limit)
     backend, settings = relay.backend, relay.settings
     capabilities = backend.capabilities
-    numbers, agents = facts.account.numbers, facts.account.agents
+    numbers, agents, silent = facts.account.numbers, facts.account.agents, facts.account.unavailable
     return render(
         BackendResult(
-            summary=f"Backend {backend.name}: {_told(numbers, 'caller numbers')}, {_told(agents, 'agents')}.",
-            next="check_batch_call with a list and a from_number.",
+            summary=(
+                f"The backend {backend.name} does not answer. {silent}"
+                if silent
+                else f"Backend {backend.name}: {_told(numbers, 'caller numbers')}, {_told(agents, 'agents')}."
+            ),
+            next=(
+                "get_backend, when the backend answers again."
+                if silent
+                else "check_batch_call with a list and a from_number."
+            ),
             backend=backend.name,
             now=facts.now.replace(microsecond=0),
             numbers=None if numbers is None else list(numbers),
