@@ -14,8 +14,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, rules, workers
+from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, pausing, rules, workers
 from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import to_ms
 from batchcall_mcp.dialer.rules import State
@@ -70,6 +71,8 @@ class Dispatch:
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
         """
         with self._store.writing() as tx:
+            if self._store.halt(tx) is not None:
+                wanted = {}
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)})
             now = self._store.clock()
             outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
@@ -136,7 +139,7 @@ class Dispatch:
                     self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
-            fresh = may_dial() and abs(now - since) < STALE_AFTER
+            fresh = may_dial() and self._store.halt(tx) is None and abs(now - since) < STALE_AFTER
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
@@ -144,6 +147,16 @@ class Dispatch:
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def halted(self) -> Halt | None:
+        """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""
+        halt = self._store.halted()
+        if halt is not None and halt.code != "database_version":
+            with self._store.writing() as tx:
+                pausing.pause(
+                    tx, pausing.dialling(tx, self._store.now()), "error", f"{halt} Then resume it.", self._store.now()
+                )
+        return halt
 
     def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
         """Take back whatever this worker has started but for these: a claim whose answer was lost.

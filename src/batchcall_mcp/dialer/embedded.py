@@ -33,6 +33,7 @@ from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import WebhookOperations
 from batchcall_mcp.dialer.workers import BEAT_SECONDS
+from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class EmbeddedDialer:
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
         )
         self._store: Store | None = None
+        self._lock_file: HeldFile | None = None
         self._opening = threading.Lock()
         self._starting = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -130,6 +132,8 @@ class EmbeddedDialer:
         with self._opening:
             if self._store is None:
                 self._store = Store.open(self._database, self._clock)
+                self._store.watch(lambda: self._lock_file)
+                self._store.watch(self._carrier.held_file)
             return self._store
 
     def verify(self, api_key: str, api_secret: str) -> str | None:
@@ -182,6 +186,7 @@ class EmbeddedDialer:
             try:
                 if lock is not None:
                     lock.acquire(timeout=0)
+                    self._lock_file = HeldFile.at(Path(lock.lock_file))
             except Timeout:
                 await self._pause()
                 continue
@@ -197,6 +202,7 @@ class EmbeddedDialer:
                 await self._pause()
             finally:
                 self._host = None
+                self._lock_file = None
                 if lock is not None:
                     lock.release()
         self._settled.set()

@@ -17,9 +17,12 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.dialer import halts
+from batchcall_mcp.dialer.halts import DialerHalted, Halt
 from batchcall_mcp.dialer.records import Clock, to_ms, utc_now
 from batchcall_mcp.dialer.tables import do_not_call, recorded_answers
 from batchcall_mcp.errors import ConfigurationError, IllegalTransition
+from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import Settings
 
 T = TypeVar("T")
@@ -70,6 +73,7 @@ class Store:
     def __init__(self, engine: sa.Engine, clock: Clock = utc_now) -> None:
         self.engine: Final = engine
         self.clock = clock
+        self._files: list[Callable[[], HeldFile | None]] = [lambda: database.held_file(engine)]
 
     @classmethod
     def open(cls, where: Path | str, clock: Clock = utc_now) -> Store:
@@ -104,10 +108,34 @@ class Store:
     def writing(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
 
-    def is_current(self) -> bool:
-        """Whether the tables are still those that this version of the program knows."""
-        with self.reading() as tx:
-            return database.version(tx, _VERSIONS) == HEAD
+    def watch(self, file: Callable[[], HeldFile | None]) -> None:
+        """Name another file without which nothing may be dialled; None while it is not open."""
+        self._files.append(file)
+
+    def halt(self, tx: sa.Connection) -> Halt | None:
+        """Why nothing may be dialled or launched, as it is in this transaction."""
+        return self._halt_of_files() or halts.of_version(tx, _VERSIONS, HEAD)
+
+    def halted(self) -> Halt | None:
+        """The same, in a look of its own; without a database that works, if a file is not in its place."""
+        halt = self._halt_of_files()
+        if halt is None:
+            with self.reading() as tx:
+                halt = self.halt(tx)
+        return halt
+
+    def check(self, tx: sa.Connection | None = None) -> None:
+        """Go on only if something may be launched; without a transaction, as far as its files say.
+
+        Raises:
+            DialerHalted: nothing may be.
+        """
+        halt = self._halt_of_files() if tx is None else self.halt(tx)
+        if halt is not None:
+            raise DialerHalted(halt)
+
+    def _halt_of_files(self) -> Halt | None:
+        return halts.of_files(file for held in self._files if (file := held()) is not None)
 
     def now(self) -> int:
         return to_ms(self.clock())

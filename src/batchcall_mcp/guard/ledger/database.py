@@ -112,6 +112,20 @@ class LedgerDatabase:
         with self._counted(), in_words(), database.reading(self.engine) as connection:
             yield connection
 
+    def check_file(self) -> None:
+        """Go on only if the ledger is still the file at its path: what another process does not see is not recorded.
+
+        Raises:
+            ConfigurationError: it was deleted or replaced.
+        """
+        file = database.held_file(self.engine)
+        if file is not None and not file.is_in_place:
+            raise ConfigurationError(
+                f"The ledger {file.path}, in which every write is recorded before it is sent, was deleted, moved or "
+                "replaced while this process ran. Nothing was sent. Restart it (the MCP client, or `batchcall-mcp "
+                "serve`); put the file back first if there is a copy, because a new ledger knows no earlier launch."
+            )
+
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself: the same in every process on this database."""
         return hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest()

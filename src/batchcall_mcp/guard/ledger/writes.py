@@ -75,7 +75,9 @@ class Writes:
             PermissionDenied: the emergency stop is on, and it dials.
             NotConfirmed: its confirmation was used a moment ago, or is too old.
             InvalidInput: more calls than a day may have.
+            ConfigurationError: it cannot be recorded, or where nobody else would see it.
         """
+        self._database.check_file()
         wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
         with in_words():
             self._owners.hold()
@@ -124,6 +126,7 @@ class Writes:
         Raises:
             As `begin`.
         """
+        self._database.check_file()
         with in_words():
             self._owners.hold()
         dialled = self._hashed(intent)
@@ -224,7 +227,10 @@ class Writes:
 
         Raises:
             InvalidInput: its idempotency key stands for another request.
+            ConfigurationError: as `begin`; a launch says so before anyone is asked.
         """
+        if intent.dials:
+            self._database.check_file()
         with self._database.reading() as connection:
             return self._first(connection, intent)
 
