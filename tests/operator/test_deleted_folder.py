@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.dialer.conftest import dialled, eventually
 from tests.operator.processes import LONGEST_S, of_magpipe, serving, variables
 from tests.operator.test_stop import MANY, PEOPLE, draft
 from tests.vendors.magpipe import Magpipe
@@ -56,9 +57,7 @@ async def test_the_dialer_inside_a_server_dials_nobody_into_a_record_without_a_n
         await model.call("start_batch_call", **launch)
         other = await draft(model, "December")
         record = folder / "carrier.jsonl"
-        with anyio.fail_after(LONGEST_S):
-            while not record.exists() or len(record.read_bytes().splitlines()) < 5:
-                await anyio.sleep(0.01)
+        await eventually(lambda: len(dialled(folder)) >= 5)
         with record.open("rb") as lines:
             shutil.rmtree(folder)
             with anyio.fail_after(LONGEST_S):
