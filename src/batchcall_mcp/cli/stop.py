@@ -48,15 +48,14 @@ def _clear(settings: Settings) -> None:
 
 def _stop(settings: Settings) -> None:
     from batchcall_mcp.guard.ledger.ledger import Ledger
-    from batchcall_mcp.guard.ledger.stops import stop_file
 
     file_made = row_made = False
     try:  # the file first: it works without a database
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        stop_file(settings.data_dir).touch()
+        settings.stop_file.touch()
         file_made = True
     except OSError as error:
-        click.echo(f"The file {stop_file(settings.data_dir)} could not be made: {error.strerror}.", err=True)
+        click.echo(f"The file {settings.stop_file} could not be made: {error.strerror}.", err=True)
     unknown: list[Entry] = []
     try:
         ledger = Ledger.open(settings)

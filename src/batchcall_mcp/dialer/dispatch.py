@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, pausing, rules, workers
+from batchcall_mcp.dialer import claims, lateness, outbox, outcomes, pacing, pausing, rules, stops, workers
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
@@ -79,6 +79,8 @@ class Dispatch:
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
             }
+            if running and stops.since(tx) is not None:
+                running = {}
             if running and self._capacity is not None:
                 workers.enlist(tx, self._worker_id, self._capacity, to_ms(now))
             calling = _calling(tx, list(running))
@@ -125,6 +127,8 @@ class Dispatch:
                 # What this transaction is for is the lock; others wait for it, so that it does not wait for the disk.
                 # If a crash of the server loses what it took back, that is `interrupted` instead of dialled later.
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
+            stops.share(tx)
+            stopped = stops.since(tx) is not None
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started})
             now = self._store.clock()
             running = {
@@ -139,7 +143,8 @@ class Dispatch:
                     self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
-            fresh = may_dial() and self._store.halt(tx) is None and abs(now - since) < STALE_AFTER
+            halted = stopped or self._store.halt(tx) is not None
+            fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
@@ -157,6 +162,19 @@ class Dispatch:
                     tx, pausing.dialling(tx, self._store.now()), "error", f"{halt} Then resume it.", self._store.now()
                 )
         return halt
+
+    def stop(self) -> list[str]:
+        """Stop everything, because the file says so; see `stops.stop`."""
+        return stops.stop(self._store)
+
+    def is_stopped(self) -> bool:
+        """Whether the database says that the emergency stop is on."""
+        with self._store.reading() as tx:
+            return stops.since(tx) is not None
+
+    def catch_up(self, late_after: timedelta | None) -> list[str]:
+        """Say that an engine runs, and pause what is late; see `lateness`."""
+        return lateness.catch_up(self._store, late_after)
 
     def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
         """Take back whatever this worker has started but for these: a claim whose answer was lost.

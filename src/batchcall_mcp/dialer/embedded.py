@@ -34,7 +34,7 @@ from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import WebhookOperations
 from batchcall_mcp.dialer.workers import BEAT_SECONDS
 from batchcall_mcp.held_files import HeldFile
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.settings import STOP_FILE, Settings
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
@@ -42,6 +42,7 @@ CAPACITY: Final = 50
 RETRY_DELAY: Final = timedelta(minutes=5)
 """Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
 LOCK_RETRY_SECONDS: Final = 1.0
+LATE_AFTER: Final = timedelta(hours=1)
 
 
 class EmbeddedDialer:
@@ -65,6 +66,7 @@ class EmbeddedDialer:
         webhook_addresses: where webhooks may be sent to.
         limiter: how many requests are taken; none if the only caller is this process.
         beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
+        late_after: see Engine.
     """
 
     def __init__(
@@ -84,9 +86,12 @@ class EmbeddedDialer:
         webhook_addresses: WebhookAddresses | None = None,
         limiter: Limiter | None = None,
         beat_seconds: float = BEAT_SECONDS,
+        late_after: timedelta | None = LATE_AFTER,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
+        self._stop_file = data_dir / STOP_FILE
+        self._late_after = late_after
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
@@ -125,13 +130,14 @@ class EmbeddedDialer:
             do_not_call=settings.do_not_call,
             default_region=settings.default_region,
             calling_hours=settings.calling_hours,
+            late_after=timedelta(minutes=settings.late_start_minutes) or None,
         )
 
     def store(self) -> Store:
         """The database, opened by whoever needs it first. Blocks."""
         with self._opening:
             if self._store is None:
-                self._store = Store.open(self._database, self._clock)
+                self._store = Store.open(self._database, self._clock, self._stop_file)
                 self._store.watch(lambda: self._lock_file)
                 self._store.watch(self._carrier.held_file)
             return self._store
@@ -217,6 +223,7 @@ class EmbeddedDialer:
             poll_seconds=self._poll_seconds,
             drain_seconds=self._drain_seconds,
             beat_seconds=self._beat_seconds,
+            late_after=self._late_after,
         )
 
         def launched() -> None:

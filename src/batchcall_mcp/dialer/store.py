@@ -70,14 +70,20 @@ def place_of(settings: Settings) -> Path | str:
 class Store:
     """The open database. Every method may be called from any thread; none may be called on an event loop."""
 
-    def __init__(self, engine: sa.Engine, clock: Clock = utc_now) -> None:
+    def __init__(self, engine: sa.Engine, clock: Clock = utc_now, stop_file: Path | None = None) -> None:
         self.engine: Final = engine
         self.clock = clock
         self._files: list[Callable[[], HeldFile | None]] = [lambda: database.held_file(engine)]
+        self.stop_file: Final = stop_file
 
     @classmethod
-    def open(cls, where: Path | str, clock: Clock = utc_now) -> Store:
+    def open(cls, where: Path | str, clock: Clock = utc_now, stop_file: Path | None = None) -> Store:
         """Open a SQLite file (made if it is not there) or the PostgreSQL database of a URL; bring it to today's tables.
+
+        Args:
+            where: the file or the URL.
+            clock: the time, aware.
+            stop_file: while this file is there, nothing is launched or dialled.
 
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
@@ -92,7 +98,7 @@ class Store:
         except ConfigurationError:
             engine.dispose()
             raise
-        return cls(engine, clock)
+        return cls(engine, clock, stop_file)
 
     @property
     def shared(self) -> bool:

@@ -16,8 +16,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.entries import Entry, Evidence, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
-from batchcall_mcp.guard.ledger.stops import stop_file
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.settings import STOP_FILE, Settings
 from tests.guard.ledger.conftest import BEGIN, Clock
 
 CREATE = Intent(
@@ -203,7 +202,7 @@ def test_a_confirmation_is_used_up_with_the_record_or_not_at_all(ledger: Ledger)
 def test_the_emergency_stop_refuses_launches_and_nothing_else(ledger: Ledger, *, by_file: bool) -> None:
     token = ledger.codes.answer("nonce")
     if by_file:
-        stop_file(ledger.database.data_dir).touch()
+        (ledger.database.data_dir / STOP_FILE).touch()
     else:
         ledger.stops.stop(1)
     with pytest.raises(PermissionDenied, match="emergency stop is on"):
