@@ -14,7 +14,19 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, lateness, outbox, outcomes, pacing, pausing, rules, stops, workers
+from batchcall_mcp import database
+from batchcall_mcp.dialer import (
+    claims,
+    installation,
+    lateness,
+    outbox,
+    outcomes,
+    pacing,
+    pausing,
+    rules,
+    stops,
+    workers,
+)
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
@@ -152,6 +164,13 @@ class Dispatch:
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def settle(self) -> None:
+        """Write down where the database dials from now on, if it never did."""
+        file = database.held_file(self._store.engine)
+        with self._store.writing() as tx:
+            if file is not None and installation.last(tx) is None:
+                installation.settle(tx, file)
 
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""

@@ -5,14 +5,12 @@ Looked at in the transactions that claim, place and launch, because all of it ca
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.tables import installation
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
 
@@ -40,11 +38,6 @@ class DialerHalted(IllegalTransition):
         super().__init__(f"{halt.why} Nothing was changed. {halt.step}")
 
 
-_MOVED: Final = Halt(
-    "database_moved",
-    "The dialer's database was copied or moved since it last dialled: nothing is dialled or launched.",
-    "If no other dialer uses the original, accept the new place with `batchcall-mcp dialer adopt`.",
-)
 _VERSION: Final = Halt(
     "database_version",
     "The database's tables are not of this version: nothing is dialled or launched.",
@@ -66,19 +59,3 @@ def of_version(tx: sa.Connection, versions: str, head: str) -> Halt | None:
     """Whether another version of the program has migrated the tables."""
     found = tx.scalar(sa.select(sa.column("version_num")).select_from(sa.table(versions)))
     return None if found == head else _VERSION
-
-
-def of_place(tx: sa.Connection, file: HeldFile) -> Halt | None:
-    """Whether the database last dialled under another path, or as another file: then this one may be a copy.
-
-    The device is not compared: its number changes when a machine starts again, or a volume is mounted again.
-    """
-    known = tx.execute(sa.select(installation.c.path, installation.c.inode)).one_or_none()
-    if known is None or known.path is None:
-        return None
-    return None if (known.path, known.inode) == place_of(file) else _MOVED
-
-
-def place_of(file: HeldFile) -> tuple[str, str]:
-    """The path, without symbolic links, and the inode, as the table holds them."""
-    return os.path.realpath(file.path), str(file.inode)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer import halts
+from batchcall_mcp.dialer import halts, installation
 from batchcall_mcp.dialer.halts import DialerHalted, Halt
 from batchcall_mcp.dialer.records import Clock, to_ms, utc_now
 from batchcall_mcp.dialer.tables import do_not_call, recorded_answers
@@ -120,7 +120,12 @@ class Store:
 
     def halt(self, tx: sa.Connection) -> Halt | None:
         """Why nothing may be dialled or launched, as it is in this transaction."""
-        return self._halt_of_files() or halts.of_version(tx, _VERSIONS, HEAD)
+        file = database.held_file(self.engine)
+        return (
+            self._halt_of_files()
+            or halts.of_version(tx, _VERSIONS, HEAD)
+            or (None if file is None else installation.halt(tx, file))
+        )
 
     def halted(self) -> Halt | None:
         """The same, in a look of its own; without a database that works, if a file is not in its place."""
