@@ -182,8 +182,8 @@ class Dispatch:
                 )
         return halt
 
-    def stop(self) -> list[str]:
-        """Stop everything, because the file says so; see `stops.stop`."""
+    def stop(self) -> int:
+        """Stop everything, because the file says so; see `stops.stop`. Gives how many batch calls this paused."""
         return stops.stop(self._store)
 
     def is_stopped(self) -> bool:

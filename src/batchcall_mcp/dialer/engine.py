@@ -391,7 +391,7 @@ class Engine:
         """The file means what the row means: other machines see only the row."""
         if stops.file_is_there(self._store.stop_file) and not self._insist(self._dispatch.is_stopped):
             paused = self._insist(self._dispatch.stop)
-            LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", len(paused))
+            LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
 
     def _catch_up(self) -> None:
         """Before the first look after a gap: what was missed in it is not dialled without being asked for."""

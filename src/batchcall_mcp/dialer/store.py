@@ -100,6 +100,23 @@ class Store:
             raise
         return cls(engine, clock, stop_file)
 
+    @classmethod
+    def open_existing(cls, where: Path | str, clock: Clock = utc_now) -> Store | None:
+        """The same, if a dialer has used it before; nothing is made.
+
+        Raises:
+            ConfigurationError: see `open`.
+        """
+        if isinstance(where, Path):
+            return cls.open(where, clock) if where.exists() else None
+        engine = database.open_postgresql(where)
+        try:
+            with database.reading(engine) as tx:
+                used = database.version(tx, _VERSIONS) is not None
+        finally:
+            engine.dispose()
+        return cls.open(where, clock) if used else None
+
     @property
     def shared(self) -> bool:
         """Whether any number of processes may dial from it: PostgreSQL. A SQLite file has one engine."""

@@ -34,6 +34,7 @@ writes = sa.Table(
     sa.Column("absent_at", sa.BigInteger),
     sa.Column("settled_at", sa.BigInteger),
     sa.Column("simulated", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("over_at", sa.BigInteger),
     sa.Index("writes_equal", "caller", "backend", "operation", "fingerprint"),
     sa.Index("writes_by_key", "caller", "backend", "operation", "key_hash"),
     sa.Index("writes_of_batch_call", "backend", "batch_call_id", "write_id"),
