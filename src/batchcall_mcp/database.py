@@ -47,6 +47,8 @@ LONGEST_WAIT_S = 30.0
 _LOOKS_EVERY_S: Final = 0.001
 _PRIMARY_CODE: Final = 0xFF
 """The part of an SQLite error code that its extended codes have in common."""
+_DENIED: Final = "42501"
+"""PostgreSQL's code for a privilege that the role does not have."""
 _HELD: Final[WeakKeyDictionary[sa.Engine, HeldFile]] = WeakKeyDictionary()
 
 
@@ -242,7 +244,35 @@ def migrate(tx: sa.Connection, scripts: Path, head: str, versions: str, unversio
 
 def version(connection: sa.Connection, versions: str) -> str | None:
     """The version that the table `versions` names, or None: no migration ever ran."""
-    if not sa.inspect(connection).has_table(versions):
-        return None
+    return recorded_version(connection, versions) if sa.inspect(connection).has_table(versions) else None
+
+
+def recorded_version(connection: sa.Connection, versions: str) -> str | None:
+    """The same of a database that was migrated once, with one statement: for looking again and again."""
     found: str | None = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(versions)))
     return found
+
+
+@contextmanager
+def privileges() -> Iterator[None]:
+    """Say in one line that the role lacks a privilege.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _DENIED:
+            raise
+        # psycopg's own; it names no value
+        raise denied(error.orig.diag.message_primary) from None  # type: ignore[union-attr]
+
+
+def denied(what: str) -> ConfigurationError:
+    """A privilege that the role of the PostgreSQL database does not have, and those that it needs."""
+    return ConfigurationError(
+        f"The role of the PostgreSQL database lacks a privilege ({what}). Nothing was sent. To make or migrate the "
+        "tables it needs CREATE on the schema public, and for the dialer CREATE on the database (schema dbos); to "
+        "use them USAGE on both schemas and their sequences, and SELECT, INSERT, UPDATE and DELETE on their tables."
+    )

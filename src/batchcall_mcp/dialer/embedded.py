@@ -33,6 +33,7 @@ from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import WebhookOperations
 from batchcall_mcp.dialer.workers import BEAT_SECONDS
+from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import STOP_FILE, Settings
 
@@ -112,6 +113,7 @@ class EmbeddedDialer:
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
         self._away = False
+        self._unusable: str | None = None
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
         face = Face(operations, self.verify, self._engine_state, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
@@ -162,12 +164,13 @@ class EmbeddedDialer:
         """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
 
         Raises:
-            ConfigurationError: the do-not-call file cannot be read.
+            ConfigurationError: the do-not-call file cannot be read, or the database's role lacks a privilege.
         """
         async with self._starting:
             if self._holder is not None:
                 return
             store = await asyncio.to_thread(self.store)
+            await asyncio.to_thread(store.check_privileges)
             await asyncio.to_thread(self.load_do_not_call, store)
             self._closing.clear()
             self._settled.clear()
@@ -202,6 +205,11 @@ class EmbeddedDialer:
                 if not self._away:
                     LOG.warning(AWAY, getattr(error, "orig", error))
                 self._away = True
+                await self._pause()
+            except ConfigurationError as error:  # said once, however often it is tried again
+                if error.message != self._unusable:
+                    LOG.error("%s", error)  # noqa: TRY400 - the operator's to mend: a traceback says nothing
+                self._unusable = error.message
                 await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
+from batchcall_mcp import database
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
 
@@ -57,5 +58,4 @@ def of_files(files: Iterable[HeldFile]) -> Halt | None:
 
 def of_version(tx: sa.Connection, versions: str, head: str) -> Halt | None:
     """Whether another version of the program has migrated the tables."""
-    found = tx.scalar(sa.select(sa.column("version_num")).select_from(sa.table(versions)))
-    return None if found == head else _VERSION
+    return None if database.recorded_version(tx, versions) == head else _VERSION

@@ -90,11 +90,12 @@ class Store:
         """
         engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
         try:
-            with database.reading(engine) as tx:
-                current = database.version(tx, _VERSIONS) == HEAD
-            if not current:
-                with database.writing(engine, _MIGRATING) as tx:
-                    database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=("batch_calls", "0001"))
+            with database.privileges():
+                with database.reading(engine) as tx:
+                    current = database.version(tx, _VERSIONS) == HEAD
+                if not current:
+                    with database.writing(engine, _MIGRATING) as tx:
+                        database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=("batch_calls", "0001"))
         except ConfigurationError:
             engine.dispose()
             raise
@@ -130,6 +131,19 @@ class Store:
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
+
+    def check_privileges(self) -> None:
+        """Go on only if DBOS, which is there when something is to be dialled, has its schema or may make it.
+
+        Raises:
+            ConfigurationError: the role may not.
+        """
+        if self.shared:
+            there = sa.func.to_regnamespace("dbos").is_not(None)
+            may = sa.func.has_database_privilege(sa.func.current_database(), "CREATE")
+            with self.reading() as tx:
+                if not tx.scalar(sa.select(sa.or_(there, may))):
+                    raise database.denied("permission denied to create the schema dbos")
 
     def watch(self, file: Callable[[], HeldFile | None]) -> None:
         """Name another file without which nothing may be dialled; None while it is not open."""

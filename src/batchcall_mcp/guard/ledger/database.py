@@ -126,6 +126,19 @@ class LedgerDatabase:
                 "serve`); put the file back first if there is a copy, because a new ledger knows no earlier launch."
             )
 
+    def check_version(self, tx: sa.Connection) -> None:
+        """Go on only if no other version of the program has migrated the tables; none can until `tx` ends.
+
+        Raises:
+            ConfigurationError: one has.
+        """
+        found = database.recorded_version(tx, _VERSIONS)
+        if found != HEAD:
+            raise ConfigurationError(
+                f"The ledger, in which every write is recorded before it is sent, is of version {found} now, and this "
+                f"process knows version {HEAD}. Nothing was sent. Restart it on the newest batchcall-mcp."
+            )
+
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself: the same in every process on this database."""
         return hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest()
@@ -157,7 +170,8 @@ def in_words() -> Iterator[None]:
         ConfigurationError: without the database's own words, which may hold what was to be written.
     """
     try:
-        yield
+        with database.privileges():
+            yield
     except (sa.exc.SQLAlchemyError, OSError) as error:
         why = type(getattr(error, "orig", None) or error).__name__
         raise ConfigurationError(

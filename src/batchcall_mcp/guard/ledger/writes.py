@@ -84,6 +84,7 @@ class Writes:
         dialled = self._hashed(intent)
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing(wait_s) as tx:
+            self._database.check_version(tx)
             first = self._first(tx, intent)
             if first is not None:
                 return Overtaken(first)
@@ -132,6 +133,7 @@ class Writes:
         dialled = self._hashed(intent)
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing() as tx:
+            self._database.check_version(tx)
             latest = entry_of(tx, entry.write_id)
             if latest != entry:
                 return Overtaken(latest)
