@@ -58,7 +58,7 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
         state = WriteState.DONE if outcome == "made" else WriteState.REFUSED
         if not opened.writes.settle(found, state, batch_call_id=batch_call_id if outcome == "made" else None):
             raise click.ClickException(
-                f"Entry {entry} has just changed: it was sent again, or its outcome is known now. Nothing was changed by "
+                f"Entry {entry} has just changed: it was sent again, or its outcome is known. Nothing was changed by "
                 "this. See `batchcall-mcp ledger`."
             )
         told = Event(
