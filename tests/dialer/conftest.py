@@ -143,16 +143,16 @@ def new_caller(tmp_path: Path, clock: Clock) -> NewCaller:
     """Makes dialers; `start=False` is a process that only serves."""
 
     @asynccontextmanager
-    async def make(*, start: bool = True, **given: Any) -> AsyncIterator[Caller]:
+    async def make(*, start: bool = True, folder: Path = tmp_path, **given: Any) -> AsyncIterator[Caller]:
         options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02}
         # The clocks of tests jump by hours while a dialer runs: that is no dialer that was away.
         options = options | {"late_after": None} | given
-        dialer = EmbeddedDialer(tmp_path, **options)
+        dialer = EmbeddedDialer(folder, **options)
         if start:
             await dialer.start()
         try:
             async with client_of(dialer.app, *dialer.credentials) as http:
-                yield Caller(dialer, http, clock, tmp_path)
+                yield Caller(dialer, http, clock, folder)
         finally:
             await dialer.aclose()
 

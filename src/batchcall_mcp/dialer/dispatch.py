@@ -14,8 +14,21 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, lateness, outbox, outcomes, pacing, rules, stops, workers
+from batchcall_mcp import database
+from batchcall_mcp.dialer import (
+    claims,
+    installation,
+    lateness,
+    outbox,
+    outcomes,
+    pacing,
+    pausing,
+    rules,
+    stops,
+    workers,
+)
 from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import to_ms
 from batchcall_mcp.dialer.rules import State
@@ -70,6 +83,8 @@ class Dispatch:
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
         """
         with self._store.writing() as tx:
+            if self._store.halt(tx) is not None:
+                wanted = {}
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)})
             now = self._store.clock()
             outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
@@ -140,7 +155,8 @@ class Dispatch:
                     self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
-            fresh = may_dial() and not stopped and abs(now - since) < STALE_AFTER
+            halted = stopped or self._store.halt(tx) is not None
+            fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
@@ -148,6 +164,23 @@ class Dispatch:
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def settle(self) -> None:
+        """Write down where the database dials from now on, if it never did."""
+        file = database.held_file(self._store.engine)
+        with self._store.writing() as tx:
+            if file is not None and installation.last(tx) is None:
+                installation.settle(tx, file)
+
+    def halted(self) -> Halt | None:
+        """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""
+        halt = self._store.halted()
+        if halt is not None and halt.code != "database_version":
+            with self._store.writing() as tx:
+                pausing.pause(
+                    tx, pausing.dialling(tx, self._store.now()), "error", f"{halt} Then resume it.", self._store.now()
+                )
+        return halt
 
     def stop(self) -> int:
         """Stop everything, because the file says so; see `stops.stop`. Gives how many batch calls this paused."""

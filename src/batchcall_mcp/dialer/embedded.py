@@ -33,6 +33,8 @@ from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import WebhookOperations
 from batchcall_mcp.dialer.workers import BEAT_SECONDS
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import STOP_FILE, Settings
 
 LOG = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class EmbeddedDialer:
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
         )
         self._store: Store | None = None
+        self._lock_file: HeldFile | None = None
         self._opening = threading.Lock()
         self._starting = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -110,6 +113,7 @@ class EmbeddedDialer:
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
         self._away = False
+        self._unusable: str | None = None
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
         face = Face(operations, self.verify, self._engine_state, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
@@ -136,6 +140,8 @@ class EmbeddedDialer:
         with self._opening:
             if self._store is None:
                 self._store = Store.open(self._database, self._clock, self._stop_file)
+                self._store.watch(lambda: self._lock_file)
+                self._store.watch(self._carrier.held_file)
             return self._store
 
     def verify(self, api_key: str, api_secret: str) -> str | None:
@@ -158,12 +164,13 @@ class EmbeddedDialer:
         """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
 
         Raises:
-            ConfigurationError: the do-not-call file cannot be read.
+            ConfigurationError: the do-not-call file cannot be read, or the database's role lacks a privilege.
         """
         async with self._starting:
             if self._holder is not None:
                 return
             store = await asyncio.to_thread(self.store)
+            await asyncio.to_thread(store.check_privileges)
             await asyncio.to_thread(self.load_do_not_call, store)
             self._closing.clear()
             self._settled.clear()
@@ -188,6 +195,7 @@ class EmbeddedDialer:
             try:
                 if lock is not None:
                     lock.acquire(timeout=0)
+                    self._lock_file = HeldFile.at(Path(lock.lock_file))
             except Timeout:
                 await self._pause()
                 continue
@@ -198,11 +206,17 @@ class EmbeddedDialer:
                     LOG.warning(AWAY, getattr(error, "orig", error))
                 self._away = True
                 await self._pause()
+            except ConfigurationError as error:  # said once, however often it is tried again
+                if error.message != self._unusable:
+                    LOG.error("%s", error)  # noqa: TRY400 - the operator's to mend: a traceback says nothing
+                self._unusable = error.message
+                await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")
                 await self._pause()
             finally:
                 self._host = None
+                self._lock_file = None
                 if lock is not None:
                     lock.release()
         self._settled.set()

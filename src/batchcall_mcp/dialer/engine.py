@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from batchcall_mcp.dialer import feeding, lateness, stops
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.model import TaskStatus
@@ -62,6 +63,10 @@ class OpensLanes(Protocol):
 
     def rest(self) -> None:
         """Nothing is due, and no lane of this process is open."""
+        ...
+
+    def close(self) -> None:
+        """Nothing may be dialled, and no lane of this process is open."""
         ...
 
 
@@ -122,6 +127,7 @@ class Engine:
         self._look_at = 0.0
         self._next_at: datetime | None = None
         self._offset: float | None = None
+        self._halt: Halt | None = None
         self._said_at: datetime | None = None
 
     @property
@@ -341,6 +347,10 @@ class Engine:
             self._woken = False
             mine = dict(self._lanes)
         self._notice_jumps()
+        if self._halted():
+            if not mine:
+                self._insist(lanes.close)
+            return
         self._insist(self._catch_up)
         work = self._insist(feeding.look, self._store, self._carrier.capacity)
         if work.moves:
@@ -363,6 +373,19 @@ class Engine:
         moments = (work.next_at, *self._resting.values())
         self._next_at = min((moment for moment in moments if moment is not None), default=None)
         self._look_at = monotonic() + self._poll_seconds
+
+    def _halted(self) -> bool:
+        """Whether nothing may be dialled; said when it begins and when it ends."""
+        halt = self._insist(self._dispatch.halted)
+        if halt is not None and halt != self._halt:
+            LOG.error("%s", halt)
+        elif halt is None and self._halt is not None:
+            LOG.warning("What stopped the dialling is mended; it goes on.")
+        self._halt = halt
+        if halt is not None:
+            self._next_at = None
+            self._look_at = monotonic() + self._poll_seconds
+        return halt is not None
 
     def _look_for_a_stop(self) -> None:
         """The file means what the row means: other machines see only the row."""

@@ -124,6 +124,7 @@ class EngineHost:
         """Be one of those that dial."""
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
+            self._dispatch.settle()
             self._dispatch.interrupt()
         living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
         if not self._store.shared:

@@ -165,7 +165,7 @@ class Operations:
             extra = {"execution_started_at": translation.iso(record.started_at)} if action is Action.EXECUTE else {}
             return self._told(tx, _DONE[action], record, extra)
 
-        return self._run(write, effect)
+        return self._run(write, effect, stops=action in {Action.PAUSE, Action.CANCEL})
 
     def retry(self, write: WriteRequest, batch_call_id: str, body: bytes, if_match: IfMatch | None) -> Answer:
         """Dial exactly the named finished tasks again, in place."""
@@ -321,8 +321,18 @@ class Operations:
         data = translation.batch_call_json(record, counts, self._carrier.name)
         return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
-    def _run(self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]]) -> Answer:
-        answer, replayed = self._open_store().once(write, effect)
+    def _run(
+        self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]], *, stops: bool = False
+    ) -> Answer:
+        opened = self._open_store()
+
+        def checked(tx: sa.Connection) -> Mapping[str, Any]:
+            opened.check(tx)
+            return effect(tx)
+
+        if not stops:
+            opened.check()  # a file that is gone gives no transaction
+        answer, replayed = opened.once(write, effect if stops else checked)
         self._written()
         # What an older version recorded has no tag.
         return Answer(answer["message"], answer["data"], replayed, answer.get("etag"))

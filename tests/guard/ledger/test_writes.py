@@ -448,3 +448,34 @@ def test_a_launch_that_is_sent_again_is_compared_too(ledger: Ledger) -> None:
 
     assert ledger.writes.take_over(lost, replace(START, since=since)) == Shared(other, 2)
     assert isinstance(ledger.writes.take_over(lost, replace(START, since=ledger.history.newest())), Entry)
+
+
+def test_what_became_of_an_earlier_request_is_no_word_about_a_later_one(
+    settings: Settings, ledger: Ledger, clock: Clock
+) -> None:
+    """A process that was taken for dead hears no, while another one has sent the launch again: it may be made."""
+    other = Ledger.open(settings, clock)
+    first = begun(ledger, START)
+    lost = ledger.writes.finish(first.write_id, WriteState.UNKNOWN)
+    clock.move(seconds=90)
+    again = other.writes.take_over(lost, START)
+    assert isinstance(again, Entry)
+
+    for state in (WriteState.REFUSED, WriteState.UNKNOWN):
+        assert ledger.writes.finish(first.write_id, state, sent=first) == again
+    assert ledger.history.attempts([number for number, _ in START.numbers], BEGIN) == dict(START.numbers)
+    assert other.writes.finish(again.write_id, WriteState.REFUSED, sent=again).state is WriteState.REFUSED
+    assert ledger.history.attempts([number for number, _ in START.numbers], BEGIN) == {}
+    other.close()
+
+
+def test_what_the_sender_knows_to_be_made_is_made_whatever_was_said_before_it_knew(ledger: Ledger) -> None:
+    """And a settled entry loses no number by a word that changes nothing."""
+    sent = begun(ledger, START)
+    assert ledger.writes.settle(sent, WriteState.REFUSED)
+    assert ledger.writes.finish(sent.write_id, WriteState.DONE, sent=sent).state is WriteState.DONE
+
+    made = done(ledger, replace(START, batch_call_id="bc_2", numbers=(("+14155550103", 2),)), "bc_2")
+    assert not ledger.writes.settle(made, WriteState.REFUSED)
+    assert ledger.writes.finish(made.write_id, WriteState.REFUSED) == made
+    assert ledger.history.attempts(["+14155550103"], BEGIN) == {"+14155550103": 2}
