@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 _QUOTED_LENGTH = 40
 # A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"\+[0-9]+")
 _QUOTATION_MARKS = dict.fromkeys(map(ord, '"“”„‟«»″‶〝〞\N{FULLWIDTH QUOTATION MARK}'), "'")
+_BLANK: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0]")
+"""To Unicode these are letters, marks and symbols; to a reader they are nothing, and hide what differs."""
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 
@@ -20,10 +23,15 @@ def harmless_cell(value: object) -> object:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with a space for each character that does not print."""
-    if text.isprintable():  # nearly every text, and fifty times faster than looking at each character
-        return text
-    return "".join(character if character.isprintable() else " " for character in text)
+    """The text on one line, with a space for each character that does not print, or prints as nothing."""
+    if not text.isprintable():  # for nearly every text fifty times faster than looking at each character
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return _BLANK.sub(" ", text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of each line."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def shortened(text: str, longest: int) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -61,10 +61,14 @@ async def export_to_file(
 async def export_text(
     relay: Relay, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
 ) -> tuple[TextIO, int]:
-    """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows."""
+    """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows.
+
+    Raises:
+        InvalidInput: the folder for temporary files is full or cannot be written.
+    """
     names: dict[str, None] = {}
     rows = 0
-    with ExitStack() as until_returned:
+    with _in_temporary_files(), ExitStack() as until_returned:
         spool = until_returned.enter_context(_spool())
         async for task in relay.every_task(batch_call_id, statuses, bounds=FOR_A_FILE):
             names.update(dict.fromkeys(task.dynamic_variables))
@@ -75,6 +79,17 @@ async def export_text(
             return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names)), rows
         until_returned.pop_all()
         return spool, rows
+
+
+@contextmanager
+def _in_temporary_files() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(
+            f"The folder for temporary files ({tempfile.gettempdir()}) cannot be written ({error.strerror}). Nothing "
+            "was written. The operator makes room there, or names another folder with TMPDIR."
+        ) from None
 
 
 def _spool() -> TextIO:
@@ -116,12 +131,22 @@ def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path
     for path in _free_names(folder, batch_call_id, form):
         try:
             with path.open("x", encoding="utf-8", newline="") as file:
-                while chunk := text.read(io.DEFAULT_BUFFER_SIZE * 16):
-                    file.write(chunk)
+                _pour(text, file, path)
         except FileExistsError:
             continue
         return path
     raise InvalidInput(f"The folder {folder} holds too many exports of {batch_call_id}. Nothing was written.")
+
+
+def _pour(text: TextIO, file: TextIO, path: Path) -> None:
+    """A part of an export looks like a whole one: if not all of it can be written, nothing stays."""
+    try:
+        while chunk := text.read(io.DEFAULT_BUFFER_SIZE * 16):
+            file.write(chunk)
+        file.flush()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _free_names(folder: Path, batch_call_id: str, form: Format) -> Iterator[Path]:

@@ -77,7 +77,10 @@ class CheckedHost:
         await app(scope, receive, send)
 
     def _origin_is_allowed(self, origin: str) -> bool:
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:  # such as http://[
+            return False
         return parts.scheme in {"http", "https"} and host_is_allowed(parts.netloc, self.allowed)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from batchcall_mcp.batch_calls.moments import read_moment
 from batchcall_mcp.batch_calls.source import ListSource
@@ -13,6 +14,8 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import NOT_REACHED, CallingWindow, CallTask, RetryPolicy, TaskStatus
 
 AS_CREATE = "As in create_batch_call"
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: controls, marks of the writing direction and of format, half characters, line ends."""
 
 
 # The two classes have no docstring, because pydantic would tell it to the model, in every schema.
@@ -33,13 +36,24 @@ class PlainTaskInput(BaseModel):
     name: str | None = None
 
 
+def _in_print(batch_call_id: str) -> str:
+    """An id is repeated in results, questions and the audit record: what does not print would hide or turn a line."""
+    if any(unicodedata.category(character) in _UNSEEN for character in batch_call_id):
+        raise ValueError("must hold only characters that print")
+    return batch_call_id
+
+
 def _lengths_untold(schema: dict[str, Any]) -> None:
     """Lengths that only stop nonsense are checked, and not told: a dozen times over they cost the model's context."""
     schema.pop("minLength", None)
     schema.pop("maxLength", None)
 
 
-Id = Annotated[str, Field(min_length=1, max_length=200, description="Batch call ID", json_schema_extra=_lengths_untold)]
+Id = Annotated[
+    str,
+    AfterValidator(_in_print),
+    Field(min_length=1, max_length=200, description="Batch call ID", json_schema_extra=_lengths_untold),
+]
 Tasks = Annotated[list[TaskInput] | list[PlainTaskInput] | None, Field(description="The people to call, in order")]
 TasksFile = Annotated[
     str | None,

@@ -1,7 +1,7 @@
-"""Answers to a question that are not JSON-RPC: they end the question at once, as an error does.
+"""Answers and requests that are not JSON-RPC: they end at once, in an error.
 
-The SDK drops what it cannot read, and the question would wait for its whole time. Only the id is read: an answer in
-which nothing else can be read is never a yes.
+The SDK drops what it cannot read, and whoever waits for it would wait for the whole time. Of an answer to a question
+only the id is read: an answer in which nothing else can be read is never a yes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _HEAD_BYTES: Final = 4096
 _MOST_BYTES: Final = 64 * 1024
 _ID = re.compile(r'"id"\s*:\s*(?:(?P<number>\d{1,18})|"(?P<text>[^"\\]{1,100})")')
+_HALF: Final = (
+    "The request holds half a character (a lone surrogate, such as \\ud83d), which is not text. Nothing was sent. "
+    "Write the whole character, or leave it out."
+)
+_NO_JSON: Final = "The request cannot be read as JSON: too deep, or with a number such as NaN. Nothing was sent."
 _UNREAD: Final = frozenset({400, 413})
 
 
@@ -32,6 +37,36 @@ def error_in_place_of(error: Exception) -> JSONRPCError | None:
         if problem["type"] == "json_invalid" and isinstance(value, str | bytes):
             return _error(_id_in(value))
     return None
+
+
+def answer_to_unread(error: Exception) -> JSONRPCError | None:
+    """What a line over stdio is answered with that is not a message, if it was meant as a request."""
+    if not isinstance(error, ValidationError):
+        return None
+    for problem in error.errors(include_url=False, include_context=False):
+        line = problem["input"]
+        if problem["type"] != "json_invalid" or not isinstance(line, str | bytes):
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, Mapping) and "method" in found and "id" in found:
+            name = found["id"]
+            known = isinstance(name, int | str) and not isinstance(name, bool) and not _holds_half(name)
+            unread = ErrorData(code=INVALID_REQUEST, message=_HALF if _holds_half(found) else _NO_JSON)
+            return JSONRPCError(jsonrpc="2.0", id=name if known else None, error=unread)
+    return None
+
+
+def _holds_half(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 class BrokenAnswers:

@@ -15,6 +15,8 @@ from batchcall_mcp.wording import shortened
 _MOST_PROBLEMS: Final = 10
 _MOST_CHARACTERS: Final = 60
 _SECRET = re.compile(r"key|secret|token|password|code", re.IGNORECASE)
+_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
+"""A member of an enumeration, as Python writes it."""
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -99,7 +101,7 @@ def _reason(problem: ErrorDetails, path: Sequence[str | int], schema: Mapping[st
     if kind == "value_error":
         reason = str(context.get("error", "is not valid"))
     elif kind in _REASONS:
-        reason = _REASONS[kind].format(**context)
+        reason = _MEMBER.sub(r"\1", _REASONS[kind].format(**context))
     else:
         message = problem["msg"]
         reason = message[:1].lower() + message[1:]

@@ -18,6 +18,7 @@ from batchcall_mcp.model import TaskQuery
 from batchcall_mcp.server.read_tools import in_words
 from batchcall_mcp.server.results import BatchCallResult, text_of
 from batchcall_mcp.server.service import Service
+from batchcall_mcp.wording import printable_lines
 
 
 def add_resources(server: MCPServer[Any], service: Service) -> None:
@@ -93,6 +94,6 @@ async def _read(reading: Awaitable[str]) -> str:
     try:
         return await reading
     except NotFound as error:
-        raise ResourceNotFoundError(f"[{error.code}] {error}") from error
+        raise ResourceNotFoundError(printable_lines(f"[{error.code}] {error}")) from error
     except BatchCallError as error:
-        raise ResourceError(f"[{error.code}] {error}") from error
+        raise ResourceError(printable_lines(f"[{error.code}] {error}")) from error

@@ -17,7 +17,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import SERVER_INFO_META_KEY, DiscoverResult, ErrorData, JSONRPCError, JSONRPCRequest, JSONRPCResponse
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
-from batchcall_mcp.server.broken_answers import error_in_place_of
+from batchcall_mcp.server.broken_answers import answer_to_unread, error_in_place_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,10 @@ async def _forward(
         broken = error_in_place_of(item) if isinstance(item, Exception) else None
         if broken is not None:
             await onward.send(SessionMessage(broken))
+            continue
+        unread = answer_to_unread(item) if isinstance(item, Exception) else None
+        if unread is not None:
+            await write.send(SessionMessage(unread))
             continue
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCRequest) and not decided:

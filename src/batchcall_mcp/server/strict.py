@@ -27,6 +27,7 @@ from batchcall_mcp.server.lifespan import Opener, ProcessLifespan
 from batchcall_mcp.server.problems import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.server.schemas import ArgumentSchema, open_objects, result_adapter, result_schema
 from batchcall_mcp.server.sessions import Acceptance
+from batchcall_mcp.wording import printable_lines
 
 
 class StrictArguments(ArgModelBase):
@@ -179,7 +180,7 @@ class StrictServer(MCPServer[Any]):
         tool = self._tools_by_name.get(name)
         if tool is None:
             problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
-            raise ToolError(f"[invalid_input] {problem} Nothing was sent.")
+            raise ToolError(printable_lines(f"[invalid_input] {problem} Nothing was sent."))
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
@@ -190,12 +191,12 @@ class StrictServer(MCPServer[Any]):
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):
-                raise ToolError(describe_arguments(cause, arguments, tool.parameters)) from cause
-            raise ToolError(str(error).removeprefix(f"Error executing tool {name}: ")) from cause
+                raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
+            raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
 
 
 def _text(error: BatchCallError) -> str:
-    return f"[{error.code}] {error}"
+    return printable_lines(f"[{error.code}] {error}")
 
 
 def _expected(error: BaseException) -> BatchCallError | None:
