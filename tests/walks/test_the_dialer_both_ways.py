@@ -116,7 +116,8 @@ def plain(told: Any, folder: Path) -> Any:
         case list() | tuple():
             return [plain(value, folder) for value in told if value != MUST_BE_ON]
         case str():
-            told = told.replace(f" {MUST_BE_ON}", "").replace(str(folder), "FOLDER").replace("through batchcall", "through dialer")
+            told = told.replace(f" {MUST_BE_ON}", "").replace(str(folder), "FOLDER")
+            told = told.replace("through batchcall", "through dialer")
             told = re.sub(r"(batch_call|task)_[0-9a-f]{32}", r"\1_ID", told)
             return re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?", "MOMENT", told)
     return told
