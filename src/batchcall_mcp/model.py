@@ -270,3 +270,5 @@ class Account:
     agents: tuple[Agent, ...] | None = None
     organization_id: str | None = None
     notes: tuple[str, ...] = ()
+    unavailable: str | None = None
+    """Why nothing could be read, where the backend did not answer at all."""

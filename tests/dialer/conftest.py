@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import metadata
+from batchcall_mcp.dialer.tables import installation, metadata
 from tests.postgresql import postgresql_url
 
 ALWAYS = {"start": "00:00", "end": "24:00"}
@@ -186,5 +186,6 @@ def emptied_postgresql() -> str:
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     with engine.begin() as tx:
         tx.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)} CASCADE"))
+        tx.execute(installation.insert().values(one=1))
     engine.dispose()
     return url

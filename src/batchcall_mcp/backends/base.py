@@ -127,6 +127,8 @@ class Capabilities:
     """Whether a caller has an API secret beside the key."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
+    in_process: bool = False
+    """It dials only while this process, or another one on the same database, runs."""
     limitations: tuple[str, ...] = ()
     """One sentence each: what somebody who plans on this backend must know."""
 

@@ -50,6 +50,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
+from batchcall_mcp.recipients import comparable
 
 PATH = "/batch-calls"
 LIST_PAGE = 50
@@ -392,7 +393,7 @@ def _page(recipients: Sequence[Mapping[str, Any]], query: TaskQuery) -> TaskPage
         row
         for row in recipients
         if (query.statuses is None or words.task_status(row) in query.statuses)
-        and (query.to_number is None or words.task(row).to_number == query.to_number)
+        and (query.to_number is None or comparable(words.task(row).to_number) == query.to_number)
     ]
     end = begin + max(query.limit, 0)
     return TaskPage(tuple(words.task(row) for row in wanted[begin:end]), str(end) if end < len(wanted) else None)

@@ -302,8 +302,8 @@ class _Stop:
         """Only of what was looked at."""
         if self._no_ledger:
             self._fail(
-                f"Nothing is known: there was no ledger in {self._settings.data_dir}. If servers use a different folder "
-                "or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and run this command again."
+                f"Nothing is known: there was no ledger in {self._settings.data_dir}. If servers use a different "
+                "folder or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and run this again."
             )
         elif self._found.failed or self._found.no_key:
             click.echo("Nothing that could be seen is live; not everything could be looked at.")

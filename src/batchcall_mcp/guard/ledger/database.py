@@ -19,7 +19,7 @@ from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.tables import secret_keys
 from batchcall_mcp.settings import Settings
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration; a database that is there needs no look at the others."""
 _LOCK: Final = 0x62617463685F6D63
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
