@@ -135,6 +135,7 @@ def test_the_figures_are_those_of_one_organisation(store: Store) -> None:
         batch_calls={"sent": 1, "paused": 1, "draft": 1},
         webhook_messages_due=2,
         workers=1,
+        engine_failures=0,
     )
 
 
@@ -170,6 +171,7 @@ def test_they_are_told_in_prometheus_s_words(store: Store) -> None:
         ("batch_calls", "paused"): 1,
         ("webhook_messages_due", ""): 2,
         ("workers", ""): 1,
+        ("engine_failures_total", ""): 0,
     }
 
 

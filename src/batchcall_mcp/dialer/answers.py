@@ -215,10 +215,11 @@ class Account(_Closed):
 
 
 class Health(_Closed):
-    """That it lives, and whether this process dials."""
+    """That it lives, whether this process dials, and how often its engine failed and started again."""
 
     status: Literal["ok"]
     engine: Engine
+    engine_failures: Count
 
 
 class Unready(_Closed):
@@ -226,6 +227,7 @@ class Unready(_Closed):
 
     status: Literal["error"]
     engine: Engine
+    engine_failures: Count
     code: Literal["database_timeout", "database_unavailable", "database_version"]
     error: str
 

@@ -14,16 +14,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import sqlalchemy as sa
 from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.dialer import keys, webhook_api
+from batchcall_mcp.dialer import keys, webhook_api, workers
 from batchcall_mcp.dialer.api import Face, build_app
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.deliveries import Deliveries
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
 from batchcall_mcp.dialer.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
+from batchcall_mcp.dialer.health import EngineHealth
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.limiter import Limiter
@@ -105,8 +107,9 @@ class EmbeddedDialer:
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
         self._away = False
+        self._failures = 0
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
-        face = Face(operations, self.verify, self._engine_state, limiter)
+        face = Face(operations, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
         webhook_api.install(self.app, WebhookOperations(self.store, self._webhook_addresses))
 
@@ -194,6 +197,9 @@ class EmbeddedDialer:
                 await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")
+                self._failures += 1
+                with contextlib.suppress(sa.exc.SQLAlchemyError):  # the log has it, and this process's own count
+                    await asyncio.to_thread(workers.count_failure, store)
                 await self._pause()
             finally:
                 self._host = None
@@ -240,6 +246,9 @@ class EmbeddedDialer:
 
     def _engine_state(self) -> str:
         return "running" if self._host is not None else "standby"
+
+    def _engine_health(self) -> EngineHealth:
+        return EngineHealth(self._engine_state(), self._failures)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

@@ -19,7 +19,15 @@ from prometheus_client.registry import Collector
 from batchcall_mcp import __version__
 from batchcall_mcp.dialer.rules import ANSWERED, REDIALABLE, State
 from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks, webhook_outbox, webhooks, workers
+from batchcall_mcp.dialer.tables import (
+    attempts,
+    batch_calls,
+    installation,
+    tasks,
+    webhook_outbox,
+    webhooks,
+    workers,
+)
 from batchcall_mcp.model import TaskStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -44,6 +52,7 @@ class Figures:
     batch_calls: Mapping[str, int]
     webhook_messages_due: int
     workers: int
+    engine_failures: int
 
 
 def exposition(store: Store, organization_id: str) -> bytes:
@@ -74,6 +83,7 @@ def figures(store: Store, organization_id: str) -> Figures:
                 .where(webhooks.c.organization_id == organization_id, webhook_outbox.c.due_at <= now),
             ),
             workers=_count(tx, sa.select(sa.func.count()).select_from(workers)),
+            engine_failures=tx.scalar(sa.select(installation.c.engine_failures)) or 0,
         )
 
 
@@ -149,6 +159,8 @@ class _Told(Collector):
         yield _by("status", OPEN, told.batch_calls, GaugeMetricFamily, "batch_calls", "Open batch calls, by status.")
         yield _gauge("webhook_messages_due", "Webhook messages that wait to be sent.", told.webhook_messages_due)
         yield _gauge("workers", "Processes that dial from this database.", told.workers)
+        failures = "How often an engine on this database failed and started again."
+        yield CounterMetricFamily(_PREFIX + "engine_failures", failures, told.engine_failures)
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

@@ -15,6 +15,9 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
 DAY: Final = timedelta(hours=24)
+SLOWEST: Final = 0.001
+"""Calls per second: one call in 1,000 seconds."""
+FASTEST: Final = 1000.0
 _SKEW: Final = timedelta(seconds=1)
 """How far two machines' clocks may be apart for both to be believed."""
 REDIALED_BY_DEFAULT: Final = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY})
@@ -236,6 +239,11 @@ def closes_before(expires_at: datetime | None, opens: datetime | None) -> bool:
     return opens is None or expired(expires_at, opens)
 
 
+def pace(calls_per_second: float) -> float:
+    """Calls per second as they are kept to: what is stored may be from a version that took any number above 0."""
+    return SLOWEST if math.isnan(calls_per_second) else min(max(calls_per_second, SLOWEST), FASTEST)
+
+
 def paced(placed: Sequence[datetime], now: datetime, calls_per_second: float) -> tuple[int, datetime | None]:
     """How many more calls may be placed at `now`, and, if none, when the next one may be.
 
@@ -247,8 +255,9 @@ def paced(placed: Sequence[datetime], now: datetime, calls_per_second: float) ->
             of the last second, have to be there.
         now: any moment. Calls up to a second later count (another machine's clock); what lies further in the future
             does not, because the clock has jumped back, and would else stop dialling for as long.
-        calls_per_second: more than 0.
+        calls_per_second: see `pace`.
     """
+    calls_per_second = pace(calls_per_second)
     most = max(1, math.floor(calls_per_second))
     span = timedelta(microseconds=max(1_000_000, math.ceil(1_000_000 / calls_per_second)))
     recent = sorted((moment for moment in placed if now - span < moment <= now + _SKEW), reverse=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from batchcall_mcp.dialer.rules import State
+from batchcall_mcp.dialer.rules import FASTEST, SLOWEST, State
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
@@ -139,7 +139,7 @@ class BatchCallFields(BaseModel):
     quiet_hours: QuietHoursIn | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1000), _WHOLE] | None = None
     calls_per_second: Annotated[
-        float | None, Field(gt=0, le=1000, description="calls started per second; unlimited if not given")
+        float | None, Field(ge=SLOWEST, le=FASTEST, description="calls started per second; unlimited if not given")
     ] = None
     expires_timestamp: Annotated[
         Moment | None, Field(description="nothing is dialled from then on; a moment like trigger_timestamp")
