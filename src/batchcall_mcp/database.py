@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import event
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.held_files import HeldFile
 
 _POSTGRESQL = "postgresql"
 _SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c synchronous_commit=on"
@@ -45,13 +47,17 @@ LONGEST_WAIT_S = 30.0
 _LOOKS_EVERY_S: Final = 0.001
 _PRIMARY_CODE: Final = 0xFF
 """The part of an SQLite error code that its extended codes have in common."""
+_DENIED: Final = "42501"
+"""PostgreSQL's code for a privilege that the role does not have."""
+_HELD: Final[WeakKeyDictionary[sa.Engine, HeldFile]] = WeakKeyDictionary()
 
 
 def open_sqlite(path: Path) -> sa.Engine:
     """Open (and create, readable by its owner only) a SQLite file.
 
     Transactions begin with BEGIN IMMEDIATE, so that a read followed by a write cannot fail half-way for a lock, and
-    wait up to 30 s for another process's transaction. Those of `reading` take no lock at all.
+    wait up to 30 s for another process's transaction. Those of `reading` take no lock at all. Every later connection
+    is to the file that was opened here (`held_file`); a file that was put in its place is refused.
 
     Raises:
         ConfigurationError: the folder cannot be made or written, or the file is no database.
@@ -70,6 +76,12 @@ def open_sqlite(path: Path) -> sa.Engine:
         connect_args={"timeout": LONGEST_WAIT_S, "isolation_level": None},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _same_file(*_arguments: object) -> None:
+        held = _HELD.get(engine)
+        if held is not None and not held.is_in_place:
+            raise sqlite3.OperationalError(f"{path} was deleted or replaced while it was open")
+
     @event.listens_for(engine, "connect")
     def _configure(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()
@@ -87,7 +99,9 @@ def open_sqlite(path: Path) -> sa.Engine:
     try:
         # One process at a time: on a file that is new, turning the write-ahead log on waits for nobody.
         with FileLock(f"{path}.opening.lock", timeout=_OPENING_S):
+            held = HeldFile.at(path)
             engine.connect().close()
+            _HELD[engine] = held
     except Timeout:
         engine.dispose()
         raise ConfigurationError(
@@ -101,6 +115,11 @@ def open_sqlite(path: Path) -> sa.Engine:
             "another folder with BATCHCALL_DATA_DIR."
         ) from error
     return engine
+
+
+def held_file(engine: sa.Engine) -> HeldFile | None:
+    """The file that `open_sqlite` opened; None for PostgreSQL."""
+    return _HELD.get(engine)
 
 
 def _begin_writing(connection: sa.Connection) -> None:
@@ -225,7 +244,35 @@ def migrate(tx: sa.Connection, scripts: Path, head: str, versions: str, unversio
 
 def version(connection: sa.Connection, versions: str) -> str | None:
     """The version that the table `versions` names, or None: no migration ever ran."""
-    if not sa.inspect(connection).has_table(versions):
-        return None
+    return recorded_version(connection, versions) if sa.inspect(connection).has_table(versions) else None
+
+
+def recorded_version(connection: sa.Connection, versions: str) -> str | None:
+    """The same of a database that was migrated once, with one statement: for looking again and again."""
     found: str | None = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(versions)))
     return found
+
+
+@contextmanager
+def privileges() -> Iterator[None]:
+    """Say in one line that the role lacks a privilege.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _DENIED:
+            raise
+        # psycopg's own; it names no value
+        raise denied(error.orig.diag.message_primary) from None  # type: ignore[union-attr]
+
+
+def denied(what: str) -> ConfigurationError:
+    """A privilege that the role of the PostgreSQL database does not have, and those that it needs."""
+    return ConfigurationError(
+        f"The role of the PostgreSQL database lacks a privilege ({what}). Nothing was sent. To make or migrate the "
+        "tables it needs CREATE on the schema public, and for the dialer CREATE on the database (schema dbos); to "
+        "use them USAGE on both schemas and their sequences, and SELECT, INSERT, UPDATE and DELETE on their tables."
+    )

@@ -177,6 +177,8 @@ class BatchCall:
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
     """The backend says that no phone rings; a note tells the reader."""
+    run_dials: Annotated[bool, Field(exclude=True)] = False
+    """A run of this paused series is under way, and dials on; a note tells the reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,3 +270,5 @@ class Account:
     agents: tuple[Agent, ...] | None = None
     organization_id: str | None = None
     notes: tuple[str, ...] = ()
+    unavailable: str | None = None
+    """Why nothing could be read, where the backend did not answer at all."""

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from batchcall_mcp.errors import ConfigurationError
 
 PREFIX = "BATCHCALL_"
+STOP_FILE = "STOP"
+"""In the data folder: while it is there, nothing is launched or dialled. Who can write there can stop everything."""
 _ENV_FILE = PREFIX + "ENV_FILE"
 _WRITTEN_AS = {
     "default_region": 'must be a country\'s two letters in capitals, such as "US"',
@@ -58,6 +60,8 @@ class Settings(BaseSettings):
     request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
+    """0: a batch call whose time was missed dials as soon as the dialer runs again."""
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
@@ -104,6 +108,11 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://; leave it out for SQLite in BATCHCALL_DATA_DIR")
         return value
+
+    @property
+    def stop_file(self) -> Path:
+        """See STOP_FILE."""
+        return self.data_dir / STOP_FILE
 
     def with_database(self, url: str) -> Settings:
         """These settings, with another PostgreSQL database."""

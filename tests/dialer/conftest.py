@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import metadata
+from batchcall_mcp.dialer.tables import installation, metadata
 from tests.postgresql import postgresql_url
 
 ALWAYS = {"start": "00:00", "end": "24:00"}
@@ -143,14 +143,16 @@ def new_caller(tmp_path: Path, clock: Clock) -> NewCaller:
     """Makes dialers; `start=False` is a process that only serves."""
 
     @asynccontextmanager
-    async def make(*, start: bool = True, **given: Any) -> AsyncIterator[Caller]:
-        options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02, **given}
-        dialer = EmbeddedDialer(tmp_path, **options)
+    async def make(*, start: bool = True, folder: Path = tmp_path, **given: Any) -> AsyncIterator[Caller]:
+        options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02}
+        # The clocks of tests jump by hours while a dialer runs: that is no dialer that was away.
+        options = options | {"late_after": None} | given
+        dialer = EmbeddedDialer(folder, **options)
         if start:
             await dialer.start()
         try:
             async with client_of(dialer.app, *dialer.credentials) as http:
-                yield Caller(dialer, http, clock, tmp_path)
+                yield Caller(dialer, http, clock, folder)
         finally:
             await dialer.aclose()
 
@@ -184,5 +186,6 @@ def emptied_postgresql() -> str:
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     with engine.begin() as tx:
         tx.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)} CASCADE"))
+        tx.execute(installation.insert().values(one=1))
     engine.dispose()
     return url

@@ -50,7 +50,8 @@ async def test_tables_of_another_version_are_not_ready(kind: str, tmp_path: Path
             "engine": "running",
             "engine_failures": 0,
             "code": "database_version",
-            "error": "The database's tables are not of this version. Restart this process on the newest version.",
+            "error": "The database's tables are not of this version: nothing is dialled or launched. "
+            "Restart this process on the newest version.",
         }
         assert (await http.get("/healthz")).status_code == 200
     store.close()

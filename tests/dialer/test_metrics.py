@@ -86,6 +86,8 @@ def fill(store: Store) -> None:
         for owner in ("mine", "other"):
             add_batch_call(tx, f"{owner}-running", "sent", owner)
             add_batch_call(tx, f"{owner}-paused", "paused", owner)
+            late = batch_calls.c.batch_call_id == f"{owner}-paused"
+            tx.execute(batch_calls.update().where(late).values(status_reason="late", status_reason_text="."))
             add_batch_call(tx, f"{owner}-done", "completed", owner)
             add_batch_call(tx, f"{owner}-draft", "draft", owner)
             add_task(tx, f"{owner}-running/0", "pending", now - 90 * SECOND)
@@ -133,6 +135,7 @@ def test_the_figures_are_those_of_one_organisation(store: Store) -> None:
         due=2,
         lag_s=90.0,
         batch_calls={"sent": 1, "paused": 1, "draft": 1},
+        paused_because={"late": 1},
         webhook_messages_due=2,
         workers=1,
         engine_failures=0,
@@ -169,6 +172,10 @@ def test_they_are_told_in_prometheus_s_words(store: Store) -> None:
         ("batch_calls", "scheduled"): 0,
         ("batch_calls", "sent"): 1,
         ("batch_calls", "paused"): 1,
+        ("batch_calls_paused", "stopped"): 0,
+        ("batch_calls_paused", "late"): 1,
+        ("batch_calls_paused", "failing"): 0,
+        ("batch_calls_paused", "error"): 0,
         ("webhook_messages_due", ""): 2,
         ("workers", ""): 1,
         ("engine_failures_total", ""): 0,

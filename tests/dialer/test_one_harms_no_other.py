@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import feeding, rules
+from batchcall_mcp.dialer.broken import Broken, concerning
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.tables import batch_calls, tasks
+from batchcall_mcp.dialer.tables import batch_calls, installation, tasks
 from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, eventually, numbers
 from tests.dialer.hooks import another_organization
 
@@ -238,3 +239,56 @@ async def test_an_engine_that_failed_and_started_again_is_counted(
     assert (await dialling.http.get("/readyz")).json()["engine_failures"] == 2
     assert "batchcall_dialer_engine_failures_total 2.0" in (await dialling.http.get("/metrics")).text
     assert caplog.text.count("starts again") == 2
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_batch_call_whose_lateness_cannot_be_told_is_paused_for_its_error(
+    new_caller: NewCaller, kind: str
+) -> None:
+    """The others are late, or not, as they are."""
+    database = emptied_postgresql() if kind == "postgresql" else None
+    async with new_caller(start=False, database=database, late_after=timedelta(hours=1)) as caller:
+        bad = await caller.create(numbers(1, 1), send_now=True)
+        late = await caller.create(numbers(1, 2), send_now=True)
+        stored(caller, bad, window={})
+        with caller.dialer.store().writing() as tx:
+            tx.execute(installation.delete())
+            tx.execute(installation.insert().values(one=1, engine_ran_at=caller.dialer.store().now()))
+        caller.clock.forward(hours=3)
+        await caller.dialer.start()
+        assert (await until_paused(caller, late))["status_reason"] == "late"
+        assert (await until_paused(caller, bad))["status_reason"] == "error"
+        fresh = await caller.create(numbers(1), send_now=True)
+        assert (await caller.until_status(fresh, "completed"))["completed"] == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sa.exc.OperationalError("SELECT 1", None, Exception("the server is away")),
+        sa.exc.InterfaceError("SELECT 1", None, Exception("the connection is closed")),
+        sa.exc.InternalError("SELECT 1", None, Exception("the transaction has failed")),
+        sa.exc.ProgrammingError("SELECT 1", None, Exception("there is no such table")),
+        sa.exc.TimeoutError("all connections are in use"),
+        MemoryError(),
+    ],
+)
+def test_what_is_wrong_with_the_database_or_the_machine_is_nobody_s_error(error: Exception) -> None:
+    with pytest.raises(type(error)), concerning("batch_call_1"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sa.exc.DataError("INSERT", None, Exception("out of range")),
+        sa.exc.IntegrityError("INSERT", None, Exception("there already")),
+        OverflowError(),
+        KeyError("start"),
+        ZeroDivisionError(),
+    ],
+)
+def test_what_is_wrong_with_its_values_is_a_batch_call_s_own_error(error: Exception) -> None:
+    with pytest.raises(Broken) as raised, concerning("batch_call_1"):
+        raise error
+    assert (raised.value.batch_call_id, raised.value.__cause__) == ("batch_call_1", error)

@@ -11,7 +11,15 @@ from typing import Any
 
 import anyio
 import pytest
+from click.testing import CliRunner
 
+from batchcall_mcp.cli import cli
+from batchcall_mcp.guard.entries import Entry, WriteState
+from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.ledger.writes import Writes
+from batchcall_mcp.settings import Settings
+from tests.guard.ledger.conftest import BEGIN
+from tests.guard.ledger.test_writes import START
 from tests.kills.scenes import Front
 from tests.operator.gate import Gate, starts
 from tests.operator.processes import LONGEST_S, command, of_magpipe, of_zudu, serving
@@ -202,3 +210,33 @@ async def test_the_operators_commands_need_no_account_and_no_write_mode(tmp_path
         bare["BATCHCALL_MODE"] = "read-only"
         assert "unknown" in (await command(bare, "ledger")).out
         assert (await command(bare, "ledger", "resolve", "2", "not-made")).code == 0
+
+
+@pytest.mark.parametrize("outcome", ["made", "not-made"])
+def test_a_word_on_an_entry_that_is_sent_again_at_that_moment_changes_nothing(
+    outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at it and the word another process takes it over: that launch is on its way."""
+    settings = Settings(data_dir=tmp_path)
+    server = Ledger.open(settings)
+    sent = server.writes.begin(START)
+    assert isinstance(sent, Entry)
+    lost = server.writes.finish(sent.write_id, WriteState.UNKNOWN)
+    looked = Writes.is_in_hand
+
+    def taken_over_meanwhile(self: Writes, entry: Entry) -> bool:
+        held = looked(self, entry)
+        assert isinstance(server.writes.take_over(lost, START), Entry)
+        return held
+
+    monkeypatch.setattr(Writes, "is_in_hand", taken_over_meanwhile)
+    monkeypatch.setenv("BATCHCALL_DATA_DIR", str(tmp_path))
+    said = CliRunner().invoke(cli, ["ledger", "resolve", "1", outcome])
+    assert said.exit_code == 1
+    assert "was sent again" in said.output
+    assert "Nothing was changed" in said.output
+    (entry,) = server.history.unsettled()
+    assert (entry.state, entry.owner) == (WriteState.SENDING, lost.owner)
+    assert server.history.attempts([number for number, _ in START.numbers], BEGIN) == dict(START.numbers)
+    assert server.writes.finish(entry.write_id, WriteState.DONE, sent=entry).state is WriteState.DONE
+    server.close()

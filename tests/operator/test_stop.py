@@ -46,7 +46,7 @@ async def test_a_running_server_refuses_launches_at_once(left: str, tmp_path: Pa
             stopped = await command(there, "stop")
             assert (stopped.code, stopped.err) == (0, "")
             assert STOPPED in stopped.out
-            assert "Nothing that could be seen is live." in stopped.out
+            assert "\nNothing is live.\n" in stopped.out
             if left == "the row":
                 (tmp_path / "STOP").unlink()
             else:
@@ -206,7 +206,9 @@ async def test_drafts_reads_pauses_and_cancels_go_on_and_nothing_is_resumed(tmp_
         assert changed["result"] == "updated"
         assert REFUSED in await model.refused("start_batch_call", "invalid_input", **other)
 
-        assert (await model.call("pause_batch_call", **name))["result"] == "paused"
+        stopped = (await model.call("get_batch_call", **name, limit=0))["batch_call"]
+        assert (stopped["status"], stopped["status_reason"]["code"]) == ("paused", "stopped")
+        assert (await model.call("pause_batch_call", **name))["result"] == "nothing_to_do"
         assert REFUSED in await model.refused("resume_batch_call", "invalid_input", **name)
         assert (await model.call("cancel_batch_call", **name))["result"] == "cancelled"
         assert (await model.call("delete_batch_call", batch_call_id=other["batch_call_id"]))["result"] == "deleted"
@@ -248,13 +250,15 @@ async def test_magpipe_cancels_what_is_live_and_a_series_with_its_runs(tmp_path:
         ids["recurring"] = vendor.series(PEOPLE)
         stopped = await command(there, "stop")
     assert (stopped.code, stopped.err) == (0, "")
-    assert sorted(stopped.out.splitlines()[1:-1]) == sorted(
+    *lines, people = stopped.out.splitlines()[1:-1]
+    assert sorted(lines) == sorted(
         [
             f"cancelled: {ids['scheduled']} (was scheduled).",
             f"cancelled: {ids['running']} (was running).",
             f"cancelled: {ids['recurring']} (was recurring).",
         ]
     )
+    assert people.startswith("People: 0 called, 0 in a call, 9 never called. ")
     assert {status: vendor.batches[one]["status"] for status, one in ids.items()} == {
         "draft": "draft",
         "scheduled": "cancelled",
@@ -318,6 +322,7 @@ async def test_a_backend_that_cannot_be_asked_is_said_and_launches_stop_all_the_
     assert (tmp_path / "STOP").exists()
     assert stopped.err.startswith("Not every live batch call could be stopped: ")
     assert "another" not in stopped.out + stopped.err
+    assert "Nothing is live" not in stopped.out
     assert stopped.out.endswith("`batchcall-mcp stop --clear` lifts the stop.\n")
 
 

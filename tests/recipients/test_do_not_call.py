@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.recipients import load_do_not_call
+from batchcall_mcp.recipients import InvalidNumber, comparable, load_do_not_call, normalise_number, read_do_not_call
+from batchcall_mcp.recipients.former_numbers import of_today
 from tests.recipients.workbooks import write_workbook
 
 ONE, TWO = "+14155550100", "+14155550101"
@@ -75,3 +76,63 @@ def test_a_broken_json_line_fails_the_whole_list(tmp_path: Path) -> None:
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r'BATCHCALL_DO_NOT_CALL: "dnc\.txt" is not there'):
         load_do_not_call(tmp_path / "dnc.txt")
+
+
+FORMER = [
+    ("+52 1 55 1234 5678", None, "+525512345678", "+5215512345678"),
+    ("1 55 1234 5678", "MX", "+525512345678", None),
+    ("+55 11 8765-4321", None, "+5511987654321", "+551187654321"),
+    ("(11) 8765-4321", "BR", "+5511987654321", None),
+    ("+229 97 12 34 56", None, "+2290197123456", "+22997123456"),
+]
+
+
+@pytest.mark.parametrize(("written", "region", "today", "before"), FORMER)
+def test_a_number_of_an_earlier_plan_is_the_one_of_today(
+    tmp_path: Path, written: str, region: str | None, today: str, before: str | None
+) -> None:
+    path = tmp_path / "dnc.txt"
+    path.write_text(f"{written}\n{ONE}\n")
+    found = read_do_not_call(path, region)
+    assert found.numbers == {ONE, today} | ({before} if before else set())
+    assert found.notes() == ()
+
+
+@pytest.mark.parametrize("number", ["+525512345678", "+551133334444", "+5511987654321", "+2290197123456", ONE])
+def test_a_number_of_today_stays_what_it_is(number: str) -> None:
+    assert comparable(number) == number
+    assert of_today(number, None) is None
+
+
+@pytest.mark.parametrize("number", ["+52155123456", "+550087654321", "+551157654321", "+1555", "Ann"])
+def test_what_no_plan_knew_is_not_guessed(number: str) -> None:
+    assert of_today(number, None) is None
+
+
+@pytest.mark.parametrize(("written", "region", "today", "before"), FORMER)
+def test_a_backend_s_list_of_an_earlier_plan_is_compared_with_the_numbers_of_today(
+    written: str, region: str | None, today: str, before: str | None
+) -> None:
+    if before is not None:
+        assert comparable(before) == comparable(written) == today
+        assert comparable(before.removeprefix("+")) == today
+    with pytest.raises(InvalidNumber):
+        normalise_number(written, region)
+
+
+def test_lines_that_are_nobody_s_number_are_reported_masked_and_only_so_many(tmp_path: Path) -> None:
+    path = tmp_path / "dnc.txt"
+    strange = [f"+1 111 555 01{line:02}" for line in range(7)]
+    path.write_text("\n".join([ONE, *strange]))
+    (note,) = read_do_not_call(path).notes()
+    assert "line 2 (+11•••••••00), line 3" in note
+    assert "line 6 (+11•••••••04) and 2 more." in note
+    assert "line 7" not in note
+    assert "1115550" not in note
+
+
+def test_a_masked_number_hides_six_digits_at_least(tmp_path: Path) -> None:
+    path = tmp_path / "dnc.txt"
+    path.write_text("+9991234\n")
+    (note,) = read_do_not_call(path).notes()
+    assert "line 1 (+99••••••)" in note

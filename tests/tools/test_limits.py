@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anyio.from_thread import BlockingPortal
 
-from batchcall_mcp.guard.ledger.stops import stop_file
+from batchcall_mcp.settings import STOP_FILE
 from tests.server.transports import Way
 from tests.tools.desk import FROM_NUMBER, opened
 
@@ -34,7 +34,7 @@ def test_a_day_has_so_many_calls_and_get_backend_tells_what_is_left(portal: Bloc
 def test_during_an_emergency_stop_a_model_reads_and_drafts_and_is_told(portal: BlockingPortal, tmp_path: Path) -> None:
     with opened(portal, Way("stdio", "auto"), tmp_path) as desk:
         batch_call_id = desk.draft(desk.people(1))
-        stop_file(tmp_path / "data").touch()
+        (tmp_path / "data" / STOP_FILE).touch()
         told = desk.call("get_backend")
         assert "The emergency stop is on since" in told["notes"][0]
         assert desk.status(desk.draft(desk.people(1))) == "draft"
@@ -42,7 +42,7 @@ def test_during_an_emergency_stop_a_model_reads_and_drafts_and_is_told(portal: B
         assert "emergency stop" in text
         assert "`batchcall-mcp stop --clear`" in text
         assert "confirmation_code" not in text
-        stop_file(tmp_path / "data").unlink()
+        (tmp_path / "data" / STOP_FILE).unlink()
         asked = desk.call("start_batch_call", batch_call_id=batch_call_id, trigger_timestamp="now")
         assert asked["result"] == "confirmation_required"
 

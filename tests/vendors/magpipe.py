@@ -225,7 +225,9 @@ class Magpipe:
 
     def _get(self, body: dict[str, Any]) -> dict[str, Any]:
         batch = self._batch(body)
-        runs: list[Any] | None = [] if batch["status"] in {"recurring", "paused"} else None
+        runs: list[Any] | None = None
+        if batch["status"] in {"recurring", "paused"}:
+            runs = [{"id": run["id"], "status": run["status"]} for run in self._runs(batch)]
         return {"batch": self._row(batch), "recipients": self.recipients[batch["id"]], "runs": runs}
 
     def _update(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -256,7 +258,12 @@ class Magpipe:
             for recipient in self.recipients[batch["id"]]:
                 if recipient["status"] == "pending":
                     recipient["status"] = "skipped"
+        for run in self._runs(batch):
+            self._cancel({"batch_id": run["id"]})
         return {"success": True, "message": "Recurring series cancelled" if series else "Batch cancelled"}
+
+    def _runs(self, series: dict[str, Any]) -> list[dict[str, Any]]:
+        return [one for one in self.batches.values() if one["parent_batch_id"] == series["id"]]
 
     def _pause_series(self, body: dict[str, Any]) -> dict[str, Any]:
         self._move(body, "recurring", "paused")

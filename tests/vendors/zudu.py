@@ -87,6 +87,7 @@ class Zudu:
         self.now = datetime.now(UTC)
         self.batches: dict[str, Batch] = {}
         self.dialled: list[str] = []
+        self.revoked: set[str] = set()
         one, more = ["GET"], ["GET", "PUT", "PATCH", "DELETE"]
         self.recording = Recording(
             Starlette(
@@ -263,7 +264,7 @@ class Zudu:
     def _organization(self, request: Request) -> str:
         pair = request.headers.get("x-api-key"), request.headers.get("x-api-secret")
         known = {(KEY, SECRET): "org_first", (OTHER_KEY, OTHER_SECRET): "org_second"}
-        if pair not in known:
+        if pair not in known or pair[0] in self.revoked:
             raise Refused(401, "Unauthorized", "Missing or invalid API key/secret")
         return known[pair[0] or "", pair[1] or ""]
 

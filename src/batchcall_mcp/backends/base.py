@@ -95,6 +95,9 @@ class Capabilities:
     """What cancel can take back: everything not dialled at any time, only a batch call that has not started, …"""
     cancel_effect: str
     """One sentence: what cancel does to calls in progress, and what it cannot stop."""
+    pause_stops: bool = True
+    """Whether a pause keeps everybody from being dialled; if not, a run of a paused series that is under way dials on.
+    """
     windows: Literal["full", "one_zone", "utc_same_day", "none"] = "none"
     """full: as CallingWindow; one_zone: one IANA zone; utc_same_day: UTC and not over midnight."""
     window_days: bool = True
@@ -124,6 +127,8 @@ class Capabilities:
     """Whether a caller has an API secret beside the key."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
+    in_process: bool = False
+    """It dials only while this process, or another one on the same database, runs."""
     limitations: tuple[str, ...] = ()
     """One sentence each: what somebody who plans on this backend must know."""
 

@@ -43,6 +43,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
+from batchcall_mcp.recipients import comparable
 
 PAGE = 100
 """The most that both documents allow a page to have."""
@@ -286,7 +287,7 @@ class BatchCallBackend:
         def keep(data: Mapping[str, Any]) -> CallTask | None:
             task = words.call_task(data)
             unwanted = query.statuses is not None and task.status not in query.statuses
-            other = query.to_number is not None and task.to_number != query.to_number
+            other = query.to_number is not None and comparable(task.to_number) != query.to_number
             return None if unwanted or other else task
 
         if query.limit <= 0:

@@ -10,7 +10,7 @@ from batchcall_mcp.backends import batchcall_words as words
 from batchcall_mcp.backends.answers import JsonObject
 from batchcall_mcp.backends.fields import rows, text, whole
 from batchcall_mcp.backends.http import CallerHttp
-from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, NotFound, NotSupported
+from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, NotFound, NotSupported
 from batchcall_mcp.model import Account
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
         except (NotFound, NotSupported):
             pass  # a server without this extension may have Zudu's lists
     found = Account()
+    silent: str | None = None
     page: JsonObject = {"page": 0, "limit": LIMIT}
     try:
         answer = await http.read("list the caller numbers", "POST", "/api/phone-numbers/list", json=page)
@@ -38,6 +39,7 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
     except AuthenticationFailed:
         raise
     except BatchCallError as error:
+        silent = error.message if isinstance(error, BackendUnavailable) else None
         found = replace(found, notes=(*found.notes, f"The caller numbers could not be read: {error.message}"))
     try:
         answer = await http.read("list the agents", "GET", "/api/agents", params={"page": 0, "limit": LIMIT})
@@ -46,7 +48,9 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
     except AuthenticationFailed:
         raise
     except BatchCallError as error:
-        return replace(found, notes=(*found.notes, f"The agents could not be read: {error.message}"))
+        unavailable = silent if isinstance(error, BackendUnavailable) else None
+        notes = (*found.notes, f"The agents could not be read: {error.message}")
+        return replace(found, notes=notes, unavailable=unavailable)
 
 
 def _account(answer: JsonObject) -> Account:

@@ -32,6 +32,7 @@ class DialerBackend(BatchCallBackend):
         BatchCallBackend.capabilities,
         task_page_size=1000,
         simulated=True,
+        in_process=True,
         limitations=(
             "Its carrier is simulated: no phone rings, and the last digit of a number decides how its call goes.",
             "Calls are placed only while a client is connected or `batchcall-mcp dialer` runs.",

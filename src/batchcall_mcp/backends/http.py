@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from json import dumps
 from typing import TypeAlias
@@ -50,6 +52,8 @@ Params: TypeAlias = Mapping[str, str | int | list[str]]
 logger = logging.getLogger(__name__)
 
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
+Judged: TypeAlias = Callable[[Credentials, bool], None]
+"""Hears of each answer that shows whether the backend accepts a key pair."""
 
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
@@ -141,6 +145,7 @@ class BackendHttp:
         sleep: Sleep = anyio.sleep,
         clock: Callable[[], float] = anyio.current_time,
         jitter: Callable[[], float] = random.random,
+        judged: Judged = lambda _credentials, _accepted: None,
     ) -> None:
         self._client = client
         self._base_url = base_url.rstrip("/")
@@ -148,6 +153,7 @@ class BackendHttp:
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
+        self._judged = judged
 
     def caller(
         self, credentials: Credentials, headers: Mapping[str, str], recognise: Recognise = lambda _refusal: None
@@ -165,7 +171,7 @@ class BackendHttp:
                     f"The API key or secret {problem}. Nothing was sent. Check BATCHCALL_API_KEY and "
                     "BATCHCALL_API_SECRET (over HTTP: the headers X-API-KEY and X-API-SECRET)."
                 )
-        return CallerHttp(self, headers, secrets, recognise)
+        return CallerHttp(self, headers, secrets, recognise, partial(self._judged, credentials))
 
     async def exchange(
         self,
@@ -235,12 +241,18 @@ class CallerHttp:
     """`BackendHttp` with one caller's headers. `doing` completes "could not …" in the errors."""
 
     def __init__(
-        self, http: BackendHttp, headers: Mapping[str, str], secrets: tuple[str, ...], recognise: Recognise
+        self,
+        http: BackendHttp,
+        headers: Mapping[str, str],
+        secrets: tuple[str, ...],
+        recognise: Recognise,
+        judged: Callable[[bool], None],
     ) -> None:
         self._http = http
         self._headers = headers
         self._secrets = secrets
         self._recognise = recognise
+        self._judged = judged
 
     async def read(
         self,
@@ -271,7 +283,8 @@ class CallerHttp:
             BatchCallError: the backend's no.
         """
         exchange = self._exchange(doing, writes=False)
-        return await self._http.exchange(exchange, method, path, headers=self._headers, params=params, json=json)
+        with self._heard():
+            return await self._http.exchange(exchange, method, path, headers=self._headers, params=params, json=json)
 
     async def write(
         self,
@@ -304,12 +317,23 @@ class CallerHttp:
             headers["If-Match"] = if_match
         exchange = self._exchange(doing, writes=True)
         try:
-            done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
+            with self._heard():
+                done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
         except anyio.get_cancelled_exc_class():
             # Nobody is left to tell but the operator.
             logger.warning("The caller went away during a write, so that its outcome is not known: %s", doing)
             raise
         return done.body
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Only a success or a refused key says something about the key; an error of another kind says nothing."""
+        try:
+            yield
+        except AuthenticationFailed:
+            self._judged(False)  # noqa: FBT003 - what Judged takes
+            raise
+        self._judged(True)  # noqa: FBT003
 
     def _exchange(self, doing: str, *, writes: bool) -> Exchange:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)

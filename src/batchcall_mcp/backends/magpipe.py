@@ -50,6 +50,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
+from batchcall_mcp.recipients import comparable
 
 PATH = "/batch-calls"
 LIST_PAGE = 50
@@ -76,6 +77,7 @@ class MagpipeBackend:
         ),
         stop="pending_only",
         cancel_effect="Who was not dialled yet is skipped; calls in progress go on to their end.",
+        pause_stops=False,
         windows="utc_same_day",
         max_concurrency=words.MAX_CONCURRENCY,
         idempotency="none",
@@ -188,12 +190,10 @@ class MagpipeBackend:
         for named in {text(row.get("batch_id")) for row in recipients or ()} - {None}:
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
+        batch_call = words.with_runs(batch_call, answer.get("runs"))
         notes = list(batch_call.notes)
         if unreadable:
             notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
-        runs = answer.get("runs")
-        if isinstance(runs, list):
-            notes.append(f"A recurring series, which calls everybody in each run; {len(runs)} runs are told.")
         if batch_call.counts.completed:
             notes.append(words.VOICEMAIL_NOTE)
         if recipients is None and tasks is not None:
@@ -393,7 +393,7 @@ def _page(recipients: Sequence[Mapping[str, Any]], query: TaskQuery) -> TaskPage
         row
         for row in recipients
         if (query.statuses is None or words.task_status(row) in query.statuses)
-        and (query.to_number is None or words.task(row).to_number == query.to_number)
+        and (query.to_number is None or comparable(words.task(row).to_number) == query.to_number)
     ]
     end = begin + max(query.limit, 0)
     return TaskPage(tuple(words.task(row) for row in wanted[begin:end]), str(end) if end < len(wanted) else None)

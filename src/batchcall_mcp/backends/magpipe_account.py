@@ -6,7 +6,7 @@ from batchcall_mcp.backends.batchcall_words import agent
 from batchcall_mcp.backends.fields import rows
 from batchcall_mcp.backends.http import CallerHttp
 from batchcall_mcp.backends.magpipe_words import caller_number, list_in
-from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput, NotSupported
+from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, InvalidInput, NotSupported
 from batchcall_mcp.model import Account, CallerNumber
 
 LIMIT = 100
@@ -20,11 +20,13 @@ async def read_account(http: CallerHttp) -> Account:
     """
     numbers = agents = None
     notes: list[str] = []
+    silent: list[str] = []
     try:
         numbers = await own_numbers(http)
     except AuthenticationFailed:
         raise
     except BatchCallError as error:
+        silent += [error.message] * isinstance(error, BackendUnavailable)
         notes.append(f"The caller numbers could not be read: {error.message}")
     try:
         answer = await http.read("list the agents", "POST", "/list-agents", json={"limit": LIMIT})
@@ -33,8 +35,10 @@ async def read_account(http: CallerHttp) -> Account:
     except AuthenticationFailed:
         raise
     except BatchCallError as error:
+        silent += [error.message] * isinstance(error, BackendUnavailable)
         notes.append(f"The agents could not be read: {error.message}")
-    return Account(numbers=numbers, agents=agents, notes=tuple(notes))
+    unavailable = silent[0] if len(silent) > 1 else None
+    return Account(numbers=numbers, agents=agents, notes=tuple(notes), unavailable=unavailable)
 
 
 async def own_numbers(http: CallerHttp) -> tuple[CallerNumber, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -16,6 +17,7 @@ from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, name_w
 from batchcall_mcp.backends.fields import first, moment, rows, text, time_of_day, whole
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.model import (
+    FINISHED,
     NOT_REACHED,
     WEEKDAYS,
     BatchCall,
@@ -290,3 +292,16 @@ def list_in(answer: JsonObject, member: str) -> list[Any]:
     raise UnexpectedResponse(
         f"Magpipe answered without a list of {member}. Nothing was changed. Check BATCHCALL_URL and BATCHCALL_BACKEND."
     )
+
+
+def with_runs(series: BatchCall, runs: Any) -> BatchCall:
+    """What the runs of a series say; of a paused one, whether a run dials: one in words that nobody knows may."""
+    if not isinstance(runs, list):
+        return series
+    notes = [*series.notes, f"A recurring series, which calls everybody in each run; {len(runs)} runs are told."]
+    rests = {str(status) for status in (*FINISHED, BatchStatus.DRAFT, BatchStatus.PAUSED)}
+    dials = any((text(run.get("status")) or "").lower() not in rests for run in rows(runs)[0])
+    run_dials = dials and series.status is BatchStatus.PAUSED
+    if run_dials:
+        notes.append("A run of it is under way and calls on; cancel_batch_call cancels the series and that run.")
+    return replace(series, notes=tuple(notes), run_dials=run_dials)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import launch
 from batchcall_mcp.batch_calls.relay import Relay
-from batchcall_mcp.errors import BatchCallError, QuotaExceeded
-from batchcall_mcp.model import BatchCall, BatchStatus, ListQuery
+from batchcall_mcp.errors import BatchCallError, NotFound, QuotaExceeded
+from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 
 DIALLING = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING, BatchStatus.UNKNOWN})
 """What dials, or will without anybody asking again; one whose state is not known may."""
 _MOST_PAGES = 100
+
+Reached: TypeAlias = Literal["called", "in a call", "never called", "not known"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,30 +29,81 @@ class Stopped:
     told: str
 
 
-async def stop_live(relay: Relay) -> AsyncIterator[Stopped]:
+@dataclass(slots=True)
+class Round:
+    """What one caller's backend said; filled as it goes, so what was done before something broke counts too."""
+
+    stopped: list[Stopped] = field(default_factory=list)
+    over: set[str] = field(default_factory=set)
+    """Those that the backend says are over, or does not have any more."""
+    asked: set[str] = field(default_factory=set)
+
+
+async def stop_live(relay: Relay, launched: Collection[str], found: Round) -> None:
     """Stop one after the other; one that cannot be stopped keeps none of the others from it.
 
+    Args:
+        relay: one caller's way to the backend.
+        launched: batch calls that are known to have been launched there: they are asked for if no list shows them.
+        found: is filled.
+
     Raises:
-        BatchCallError: not all batch calls could be listed; those that could be were stopped before.
+        BatchCallError: not all batch calls could be listed; those that could be, and all of `launched`, were stopped.
     """
+    broken: BatchCallError | None = None
+    try:
+        await _stop_listed(relay, found)
+    except BatchCallError as error:
+        broken = error
+    for batch_call_id in launched:
+        if batch_call_id not in found.asked:
+            await _stop_one(relay, batch_call_id, found)
+    if broken is not None:
+        raise broken
+
+
+async def _stop_listed(relay: Relay, found: Round) -> None:
     relay.require(Operation.LIST)
     cursor: str | None = None
     for _ in range(_MOST_PAGES):
         # Page by page: what is seen is stopped before more is read. A stop moves nothing in a list by creation.
         page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
         for one in page.batch_calls:
-            if one.status in DIALLING:
-                yield await _stopped(relay, one)
+            if one.status is BatchStatus.PAUSED and not relay.backend.capabilities.pause_stops:
+                await _stop_one(relay, one.batch_call_id, found)
+            else:
+                await _look_at(relay, one, found)
         cursor = page.next_cursor
         if cursor is None:
             return
     raise QuotaExceeded(f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read.")
 
 
+async def _stop_one(relay: Relay, batch_call_id: str, found: Round) -> None:
+    try:
+        one, _ = await relay.backend.get(batch_call_id)
+    except NotFound:
+        found.asked.add(batch_call_id)
+        found.over.add(batch_call_id)
+    except BatchCallError:
+        # What cannot be read may be stopped all the same.
+        await _look_at(relay, BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN), found)
+    else:
+        await _look_at(relay, one, found)
+
+
+async def _look_at(relay: Relay, one: BatchCall, found: Round) -> None:
+    found.asked.add(one.batch_call_id)
+    if one.status in FINISHED:
+        found.over.add(one.batch_call_id)
+    elif one.status in DIALLING or one.run_dials:
+        found.stopped.append(await _stopped(relay, one))
+
+
 async def _stopped(relay: Relay, one: BatchCall) -> Stopped:
-    """A pause can be taken back, so that it is tried first; but a series that is paused lets its run dial on."""
+    """A pause can be taken back, so it is tried first; but a series that is paused lets its run dial on."""
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
-    if one.status is BatchStatus.RECURRING:
+    if one.status is BatchStatus.RECURRING or one.run_dials:
         ways.reverse()
     told = f"{relay.backend.name} can neither pause nor cancel."
     for operation, stop in ways:
@@ -64,3 +117,25 @@ async def _stopped(relay: Relay, one: BatchCall) -> Stopped:
             done: Literal["paused", "cancelled"] = "paused" if operation is Operation.PAUSE else "cancelled"
             return Stopped(batch_call_id=one.batch_call_id, was=one.status, done=done, told=outcome.summary)
     return Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", told=told)
+
+
+def reached(task: CallTask) -> Reached:
+    """Whether this person was called, as far as the backend says."""
+    if task.status is TaskStatus.CALLING:
+        return "in a call"
+    if task.attempts or task.status in _CALLED:
+        return "called"
+    return "never called" if task.status in _WAITING else "not known"
+
+
+_CALLED = frozenset(
+    {
+        TaskStatus.COMPLETED,
+        TaskStatus.NO_ANSWER,
+        TaskStatus.BUSY,
+        TaskStatus.VOICEMAIL,
+        TaskStatus.FAILED,
+        TaskStatus.INTERRUPTED,
+    }
+)
+_WAITING = frozenset({TaskStatus.PENDING, TaskStatus.SKIPPED, TaskStatus.CANCELLED, TaskStatus.EXPIRED})

@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO, TypeAlias
 
 import anyio.to_thread
 
+from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask, TaskStatus
@@ -65,7 +66,7 @@ async def export_text(
     rows = 0
     with ExitStack() as until_returned:
         spool = until_returned.enter_context(_spool())
-        async for task in relay.every_task(batch_call_id, statuses):
+        async for task in relay.every_task(batch_call_id, statuses, bounds=FOR_A_FILE):
             names.update(dict.fromkeys(task.dynamic_variables))
             spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
             rows += 1

@@ -123,7 +123,7 @@ async def pause(relay: Relay, batch_call_id: str) -> Outcome:
     return Outcome(
         result="paused",
         summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",
-        next=f"resume_batch_call or cancel_batch_call with batch_call_id={batch_call_id}.",
+        next=f"resume_batch_call goes on, cancel_batch_call ends it: batch_call_id={batch_call_id}.",
         batch_call=paused,
         notes=noted(sent.note),
     )

@@ -26,7 +26,18 @@ from batchcall_mcp.model import (
     TaskPage,
     TaskQuery,
 )
-from batchcall_mcp.recipients import Columns, LeftOut, ListedFile, Recipients, list_files, normalise_number
+from batchcall_mcp.recipients import (
+    Columns,
+    InvalidNumber,
+    LeftOut,
+    ListedFile,
+    Recipients,
+    comparable,
+    digits_as_written,
+    is_comparable,
+    list_files,
+    normalise_number,
+)
 
 PAGE_BYTES = 60_000
 _FILES_SHOWN = 10
@@ -117,7 +128,9 @@ async def get(relay: Relay, batch_call_id: str, query: TaskQuery) -> tuple[Batch
     """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks."""
     if query.to_number is not None:
         query = replace(query, to_number=_as_e164(query.to_number, relay.settings.default_region))
+    read_at = relay.clock()
     batch_call, page = await relay.backend.get(batch_call_id, query if query.limit else None)
+    await relay.note_over(batch_call, read_at)
     if page is not None:
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):
@@ -126,11 +139,18 @@ async def get(relay: Relay, batch_call_id: str, query: TaskQuery) -> tuple[Batch
 
 
 def _as_e164(number: str, region: str | None) -> str:
-    """As a list would hold it; what no list of ours could hold, a backend may, so that it is looked for as it is."""
+    """As a list would hold it; digits with a country code that no list of ours could hold, a backend may.
+
+    Raises:
+        InvalidInput: it is not a number, so nobody has it.
+    """
     try:
         return normalise_number(number, region)
-    except ValueError:
-        return number.strip()
+    except InvalidNumber as error:
+        stored = digits_as_written(number)
+        if stored is not None and is_comparable(stored):
+            return comparable(stored)
+        raise InvalidInput(f"to_number: {error.message}. Nothing was changed.") from None
 
 
 def _fitting(tasks: Sequence[CallTask]) -> int:

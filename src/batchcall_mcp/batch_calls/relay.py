@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from batchcall_mcp.backends.base import Backend, Operation, unsupported
-from batchcall_mcp.backends.paging import endless
+from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported, UnexpectedResponse
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.entries import STOP_WAITS_S
 from batchcall_mcp.guard.preflight import Limits
 from batchcall_mcp.guard.sending import Sender
-from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, TaskQuery, TaskStatus
-from batchcall_mcp.recipients import load_do_not_call
+from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
+from batchcall_mcp.recipients import DoNotCall, read_do_not_call
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Relay:
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
     clock: Callable[[], datetime] = _now
+    monotonic: Callable[[], float] = time.monotonic
+    """For what may take so many seconds."""
     seen: dict[str, int] = field(default_factory=dict)
     """The newest ledger entry about each batch call at the time when it was read."""
 
@@ -114,49 +117,55 @@ class Relay:
             return True
         return False
 
+    async def note_over(self, found: BatchCall, read_at: datetime) -> None:
+        """Remember what is over, so that an emergency stop need not ask for it: nothing else depends on it."""
+        if found.status in FINISHED and not self.backend.capabilities.in_process:
+            try:
+                ledger = await self.open_ledger()
+                await anyio.to_thread.run_sync(
+                    ledger.history.note_over, self.service, [found.batch_call_id], read_at, abandon_on_cancel=True
+                )
+            except ConfigurationError as error:
+                logger.info("That %s is over was not recorded: %s", found.status, error)
+
     async def look(self, batch_call_id: str) -> BatchCall:
         """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""
         self.seen[batch_call_id] = await (await self.sender()).seen(self.service, batch_call_id)
         return (await self.backend.get(batch_call_id))[0]
 
-    def do_not_call(self) -> frozenset[str]:
+    def do_not_call(self) -> DoNotCall:
         """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
 
         Raises:
             BatchCallError: it cannot be read.
         """
         path = self.settings.do_not_call
-        return frozenset() if path is None else load_do_not_call(path, self.settings.default_region)
+        return DoNotCall() if path is None else read_do_not_call(path, self.settings.default_region)
 
-    async def every_task(
-        self, batch_call_id: str, statuses: frozenset[TaskStatus] | None = None
+    def every_task(
+        self,
+        batch_call_id: str,
+        statuses: frozenset[TaskStatus] | None = None,
+        *,
+        bounds: Bounds = BEFORE_A_WRITE,
     ) -> AsyncIterator[CallTask]:
-        """All tasks of a batch call, page after page.
+        """All tasks of a batch call, as of `backends.task_reading`.
 
         Raises:
-            BatchCallError: if a page cannot be read.
+            NoEnd: the pages do not end.
+            BatchCallError: a page cannot be read.
         """
-        cursor: str | None = None
-        last: Sequence[CallTask] = ()
-        while True:
-            query = TaskQuery(statuses=statuses, limit=self.backend.capabilities.task_page_size, cursor=cursor)
-            batch_call, page = await self.backend.get(batch_call_id, query)
-            if page is None:
-                raise UnexpectedResponse(
-                    f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}"
-                )
-            if page.tasks and page.tasks == last:
-                raise endless()
-            last = page.tasks
-            for task in page.tasks:
-                yield task
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return every_task(self.backend, batch_call_id, statuses, bounds=bounds, clock=self.monotonic)
 
     async def tasks_or_none(self, batch_call_id: str) -> list[CallTask] | None:
-        """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning."""
+        """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
+
+        Raises:
+            NoEnd: the pages do not end. Whoever would be called is not known then, so nothing is launched.
+        """
         try:
             return [task async for task in self.every_task(batch_call_id)]
+        except NoEnd:
+            raise
         except BatchCallError:
             return None

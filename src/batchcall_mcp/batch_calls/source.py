@@ -58,7 +58,7 @@ def _read(relay: Relay, source: ListSource, from_number: str | None) -> Recipien
         rows=source.rows,
         number_column=source.number_column,
         default_region=source.default_region or settings.default_region,
-        do_not_call=relay.do_not_call(),
+        do_not_call=relay.do_not_call().numbers,
         from_number=from_number,
     )
     if source.tasks is not None:

@@ -122,10 +122,12 @@ class _Found:
     async def do_not_call(self) -> frozenset[str]:
         """The operator's list of today."""
         try:
-            return await run_sync(self._relay.do_not_call)
+            found = await run_sync(self._relay.do_not_call)
         except BatchCallError as error:
             self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
             return frozenset()
+        self.notes += found.notes()
+        return found.numbers
 
     async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
         """The agent that speaks, with the variables that it needs, where the backend tells."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 import anyio
 
 from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.calling_hours import is_open, is_timezone, next_open
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, Counts
 
 Until: TypeAlias = Literal["finished", "started", "changed"]
@@ -41,15 +42,16 @@ async def watch(
     deadline = relay.clock() + timedelta(seconds=timeout_s)
     wait_s = _FIRST_WAIT_S
     while True:
+        now = relay.clock()
         if _reached(until, first, current):
-            return _ended(current, reached=True)
-        idle = _why_idle(current, deadline - relay.clock(), relay)
+            return ended(current, now, reached=True)
+        idle = why_idle(current, now, deadline)
         if idle is not None:
-            return Watched(current, summary=idle[0], next=idle[1])
-        await progress(*_progress(current.counts), _progress_words(current))
-        left_s = (deadline - relay.clock()).total_seconds()
+            return idle
+        await progress(*_progress(current.counts), progress_words(current))
+        left_s = (deadline - now).total_seconds()
         if left_s <= 0:
-            return _ended(current, reached=False)
+            return ended(current, now, reached=False)
         await sleep(min(wait_s, left_s))
         wait_s = min(wait_s * 1.5, _LONGEST_WAIT_S)
         current, _ = await relay.backend.get(batch_call_id)
@@ -63,50 +65,89 @@ def _reached(until: Until, first: BatchCall, current: BatchCall) -> bool:
     return until == "changed" and (current.status, current.counts) != (first.status, first.counts)
 
 
-def _why_idle(current: BatchCall, left: timedelta, relay: Relay) -> tuple[str, str] | None:
-    """Why nothing can happen before the limit, and how to go on."""
+def why_idle(current: BatchCall, now: datetime, deadline: datetime) -> Watched | None:
+    """Why nothing can happen before the limit, and how to go on; None where something can. Pure."""
     name = current.batch_call_id
     if current.status is BatchStatus.DRAFT:
-        return (
+        return Watched(
+            current,
             f"{name} is a draft: nothing happens until it is started.",
             f"start_batch_call with batch_call_id={name}.",
         )
+    if current.counts.calling:
+        return None
     if current.status is BatchStatus.PAUSED:
-        return f"{name} is paused; no new call is placed.", f"resume_batch_call with batch_call_id={name}."
+        why = "" if current.status_reason is None else f" {current.status_reason.text}"
+        return Watched(
+            current,
+            f"{name} is paused; no new call is placed.{why}",
+            f"resume_batch_call with batch_call_id={name}, after a person has agreed.",
+        )
     at = current.scheduled_at
-    if current.status is BatchStatus.SCHEDULED and at is not None and at - relay.clock() > left:
-        return (
+    if current.status is BatchStatus.SCHEDULED and at is not None and at > deadline:
+        return Watched(
+            current,
             f"{name} is scheduled for {at:%Y-%m-%d %H:%M UTC}; nothing to watch before.",
             "Ask again then, or start_batch_call to move it.",
         )
+    waits = waits_until(current, now)
+    if waits is not None and waits > deadline and current.counts.calling == 0:
+        return ended(current, now, reached=False)
     return None
 
 
-def _ended(current: BatchCall, *, reached: bool) -> Watched:
+def waits_until(current: BatchCall, now: datetime) -> datetime | None:
+    """Until when a running batch call places no call at all, as far as the backend or its window tells. Pure."""
+    if current.status is not BatchStatus.RUNNING:
+        return None
+    pending, held = current.counts.pending, current.held_back
+    if pending and held and sum(one.calls for one in held) >= pending:
+        moments = [one.until for one in held if one.until is not None]
+        return min(moments) if len(moments) == len(held) and min(moments) > now else None
+    window = current.window
+    if pending == 0 or window is None or not is_timezone(window.timezone):  # of each person's own zone others know
+        return None
+    return None if is_open(window, (), now) else next_open(window, (), now)
+
+
+def ended(current: BatchCall, now: datetime, *, reached: bool) -> Watched:
+    """What the wait has shown, and how to go on. Pure."""
     name = current.batch_call_id
     if current.status in FINISHED:
         following = f'get_batch_call with batch_call_id={name} and task_status=["not_reached"] shows who was missed.'
-    else:
-        following = f"watch_batch_call with batch_call_id={name} goes on watching."
+        return Watched(current, progress_words(current), following)
     still = "" if reached else "still "
-    return Watched(current, summary=f"{still}{_progress_words(current)}", next=following)
+    waits = waits_until(current, now)
+    if waits is None:
+        return Watched(current, still + progress_words(current), f"watch_batch_call with batch_call_id={name}.")
+    return Watched(
+        current,
+        f"{still}{progress_words(current)} No call starts before {waits:%Y-%m-%d %H:%M UTC}.",
+        f"Ask again then: watch_batch_call with batch_call_id={name}.",
+    )
 
 
 def done(counts: Counts) -> int | None:
-    """Tasks that need nothing more, where the backend tells."""
+    """Tasks that need nothing more, where the backend tells: one in a call does, and one that is redialled. Pure."""
     if counts.total is not None and counts.pending is not None and counts.calling is not None:
         return counts.total - counts.pending - counts.calling
-    return counts.sent if counts.sent is not None else counts.completed
+    return None
 
 
 def _progress(counts: Counts) -> tuple[float, float | None]:
-    return float(done(counts) or 0), None if counts.total is None else float(counts.total)
+    finished = done(counts)
+    least = counts.completed if finished is None else finished
+    return float(least or 0), None if counts.total is None else float(counts.total)
 
 
-def _progress_words(current: BatchCall) -> str:
+def progress_words(current: BatchCall) -> str:
+    """How far it is, in the backend's own figures: "dialled" where it does not say who is still in a call. Pure."""
     counts = current.counts
     finished = done(counts)
-    how_far = f", {finished} of {counts.total} done" if finished is not None and counts.total is not None else ""
+    figures = (("done", finished), ("dialled", counts.sent), ("completed", counts.completed))
+    known = next(((word, number) for word, number in figures if number is not None), None)
+    how_far = f", {known[1]} of {counts.total} {known[0]}" if known is not None and counts.total is not None else ""
+    calling = f", {counts.calling} in a call" if counts.calling else ""
     so_far = "" if current.status in FINISHED else " so far"
     missed = f", {counts.not_reached} not reached{so_far}" if counts.not_reached else ""
-    return f"{current.status}{how_far}{missed} ({current.batch_call_id})."
+    return f"{current.status}{how_far}{calling}{missed} ({current.batch_call_id})."

@@ -6,17 +6,19 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias, get_args
+from typing import IO, Any, Literal, Protocol, TypeAlias, get_args
 
 import click
 
 from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, read, recorded_id, utc_now
+from batchcall_mcp.settings import Settings
 from batchcall_mcp.wording import printable
 
 Form: TypeAlias = Literal["table", "csv", "jsonl"]
@@ -34,6 +36,7 @@ _IN_TABLE = (
     ("caller", False, True),
 )
 """Each heading, whether numbers stand below it, and whether its column may fold where the screen is narrow."""
+_MACHINE = "machine"
 _AGO = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -81,26 +84,53 @@ def audit(
     """Show or export what was done: each write, question and answer, oldest first.
 
     It says who (a hash), what, to how many and with what outcome; no names, variables or phone numbers. csv and jsonl
-    have more columns than the table. FILES are records that were rotated away, not compressed; they are read instead,
+    have more columns than the table. With BATCHCALL_DATABASE_URL it is the record of every machine on that database.
+    FILES are records that were rotated away, not compressed; they are read instead,
     in the order given.
     """
     settings = load_settings()
-    paths = files or (settings.data_dir / FILE_NAME,)
-    if not files and not _is_there(paths[0]):
-        click.echo(f"Nothing has been recorded yet. The record will be {paths[0]}.", err=True)
+    path = settings.data_dir / FILE_NAME
+    shared = not files and settings.database_url is not None
+    if not files and not shared and not _is_there(path):
+        click.echo(f"Nothing has been recorded yet. The record will be {path}.", err=True)
         return
     form = form or _form_of(output)
     if last is None and form == "table" and output is None:
         last = _SHOWN
-    events = chain.from_iterable(map(_events, paths))
-    wanted = _wanted(events, begin, None if batch_call_id is None else recorded_id(batch_call_id))
-    with _opened(output) as out:
-        _WRITERS[form](wanted if last is None else deque(wanted, last), out)
+    with ExitStack() as opened:
+        events = (
+            opened.enter_context(_of_every_machine(settings, begin))
+            if shared
+            else chain.from_iterable(map(_events, files or (path,)))
+        )
+        wanted = _wanted(events, begin, None if batch_call_id is None else recorded_id(batch_call_id))
+        out = opened.enter_context(_opened(output))
+        _WRITERS[form](wanted if last is None else deque(wanted, last), out, shared=shared)
 
 
 def _form_of(output: Path | None) -> Form:
     endings: dict[str, Form] = {".csv": "csv", ".jsonl": "jsonl"}
     return "table" if output is None else endings.get(output.suffix.lower(), "table")
+
+
+@contextmanager
+def _of_every_machine(settings: Settings, begin: datetime | None) -> Iterator[Iterator[dict[str, Any]]]:
+    """The record of all machines on the shared database, after this one's own last lines."""
+    from batchcall_mcp.guard.ledger.database import LedgerDatabase
+    from batchcall_mcp.guard.ledger.shared_audit import SharedAudit
+
+    try:
+        database = LedgerDatabase.open(settings)
+        record = SharedAudit(database)
+        try:
+            record.copy()
+            yield record.events(begin)
+        finally:
+            record.close()
+            database.close()
+    except ConfigurationError as error:
+        path = settings.data_dir / FILE_NAME
+        raise click.ClickException(f"{error} The record of this machine alone: batchcall-mcp audit {path}") from None
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
@@ -156,16 +186,18 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
         raise
 
 
-def _write_jsonl(events: Iterable[dict[str, Any]], out: IO[str]) -> None:
+def _write_jsonl(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None:
+    del shared  # an event of another machine names it
     out.writelines(json.dumps(event) + "\n" for event in events)
 
 
-def _write_csv(events: Iterable[dict[str, Any]], out: IO[str]) -> None:
+def _write_csv(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None:
     import csv
 
     writer = csv.writer(out)
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(event.get(name)) for name in COLUMNS] for event in events)
+    columns = (*COLUMNS, *[_MACHINE] * shared)
+    writer.writerow(columns)
+    writer.writerows([_cell(event.get(name)) for name in columns] for event in events)
 
 
 def _cell(value: object) -> object:
@@ -176,18 +208,18 @@ def _cell(value: object) -> object:
     return text if not text or text[0].isalnum() else "'" + text
 
 
-def _write_table(events: Iterable[dict[str, Any]], out: IO[str]) -> None:
+def _write_table(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading, numeric, folds in _IN_TABLE:
+    for heading, numeric, folds in (*_IN_TABLE, *[(_MACHINE, False, True)] * shared):
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=not folds)
     for event in events:
         # As Text: what a backend chose is no markup.
-        table.add_row(*(Text(printable(str(value))) for value in _row(event)))
+        table.add_row(*(Text(printable(str(value))) for value in (*_row(event), *[event.get(_MACHINE, "")] * shared)))
     if table.row_count:
         Console(file=out, width=None if out.isatty() else _WIDTH).print(table)
     else:
@@ -203,7 +235,11 @@ def _row(event: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-_WRITERS: Mapping[Form, Callable[[Iterable[dict[str, Any]], IO[str]], None]] = {
+class _Writer(Protocol):
+    def __call__(self, events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None: ...
+
+
+_WRITERS: Mapping[Form, _Writer] = {
     "table": _write_table,
     "csv": _write_csv,
     "jsonl": _write_jsonl,

@@ -56,7 +56,11 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
         if outcome == "made" and not (found.batch_call_id or batch_call_id):
             raise click.ClickException("Say what it made: --batch-call-id, as the backend's own page shows it.")
         state = WriteState.DONE if outcome == "made" else WriteState.REFUSED
-        opened.writes.finish(entry, state, batch_call_id=batch_call_id if outcome == "made" else None)
+        if not opened.writes.settle(found, state, batch_call_id=batch_call_id if outcome == "made" else None):
+            raise click.ClickException(
+                f"Entry {entry} has just changed: it was sent again, or its outcome is known. Nothing was changed by "
+                "this. See `batchcall-mcp ledger`."
+            )
         told = Event(
             event="settled",
             caller="operator",

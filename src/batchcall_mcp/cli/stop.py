@@ -1,13 +1,22 @@
-"""`batchcall-mcp stop`: from now on nothing is launched, and what is live is paused or cancelled."""
+"""`batchcall-mcp stop`: from now on nothing is launched or dialled, and what is live elsewhere is paused or cancelled.
+
+It starts from what was launched, by any caller at any backend, and not from its own settings.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.cli.keys import database_url as database_url_option
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.entries import STOP_WAITS_S, Entry
@@ -15,101 +24,320 @@ from batchcall_mcp.settings import Settings
 from batchcall_mcp.wording import shortened
 
 if TYPE_CHECKING:
-    from batchcall_mcp.batch_calls.emergency import Stopped
+    from batchcall_mcp.batch_calls.emergency import Round, Stopped
+    from batchcall_mcp.batch_calls.relay import Relay
+    from batchcall_mcp.cli.stop_report import PeopleFile
+    from batchcall_mcp.dialer.store import Store
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+    from batchcall_mcp.server.service import Service
 
 _LONGEST_WORDS = 300
+_IDS_NAMED = 20
+_NOT_DONE, _NO_KEY = 1, 3
 
 
 @click.command()
 @click.option("--clear", is_flag=True, help="Lift the stop. What it paused stays paused.")
-def stop(*, clear: bool) -> None:
+@database_url_option
+def stop(*, clear: bool, database_url: str | None) -> None:
     """Emergency stop: refuse every launch at once, then pause or cancel what is live.
 
-    Every server on the same ledger refuses from then on, until --clear. Live batch calls are stopped as far as the
-    credentials reach that this command finds in BATCHCALL_API_KEY and BATCHCALL_API_SECRET. Exit code 1: some of it
-    could not be done.
+    Every server on the same ledger refuses launches from then on, until --clear. A dialer in the data folder, or in
+    the PostgreSQL database, dials nobody, for no organisation. At other backends, what was launched from here is
+    stopped with BATCHCALL_API_KEY and BATCHCALL_API_SECRET. Exit code 1: some of it could not be done; 3: a key is
+    missing for what may be live.
     """
     settings = load_settings()
     if clear:
-        _clear(settings)
+        _clear(settings, database_url)
     else:
-        _stop(settings)
+        _Stop(settings, database_url).run()
 
 
-def _clear(settings: Settings) -> None:
+def _clear(settings: Settings, database_url: str | None) -> None:
+    from batchcall_mcp.dialer import stops
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
-    ledger = Ledger.open(settings)
-    ledger.stops.clear()
-    ledger.close()
+    with ExitStack() as opened:
+        # All of them are opened before any is changed: it is not lifted by half.
+        ledger = Ledger.open(settings)
+        opened.callback(ledger.close)
+        for store in _dialers(settings, database_url, opened):
+            stops.clear(store)
+        ledger.stops.clear()
     Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="cleared"))
     click.echo("The emergency stop is lifted: launches are possible again. What was paused or cancelled stays so.")
 
 
-def _stop(settings: Settings) -> None:
-    from batchcall_mcp.guard.ledger.ledger import Ledger
-    from batchcall_mcp.guard.ledger.stops import stop_file
+def _dialers(settings: Settings, database_url: str | None, opened: ExitStack) -> list[Store]:
+    """The databases of dialers that there are: in the data folder, in the settings, and the one that is named.
 
-    file_made = row_made = False
-    try:  # the file first: it works without a database
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        stop_file(settings.data_dir).touch()
-        file_made = True
-    except OSError as error:
-        click.echo(f"The file {stop_file(settings.data_dir)} could not be made: {error.strerror}.", err=True)
-    unknown: list[Entry] = []
-    try:
-        ledger = Ledger.open(settings)
-        ledger.stops.stop(wait_s=STOP_WAITS_S)
-        row_made = True
-        unknown = [entry for entry in ledger.history.unsettled() if entry.dials]
-        ledger.close()
-    except ConfigurationError as error:
-        click.echo(f"Other machines on the ledger do not know of the stop: {error}", err=True)
-    on = file_made or row_made
-    outcome = "stopped" if on else "not_stopped"
-    Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
-    if on:
-        click.echo("Stopped: nothing is launched from now on. Now what is live:")
-    else:
-        click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
-    stopped: list[Stopped] = []
-    broken = anyio.run(_stop_live, settings, stopped)
-    if broken is not None:
-        click.echo(f"Not every live batch call could be stopped: {shortened(str(broken), _LONGEST_WORDS)}", err=True)
-    click.echo(_report(stopped))
-    for entry in unknown:
-        what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name or ''} (ledger entry {entry.write_id})"
-        click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
-    click.echo("Calls in progress end by themselves." + (" `batchcall-mcp stop --clear` lifts the stop." if on else ""))
-    complete = file_made and row_made and broken is None
-    if not complete or unknown or any(one.done == "not stopped" for one in stopped):
-        raise SystemExit(1)
+    Raises:
+        ConfigurationError: one of them cannot be opened.
+    """
+    from batchcall_mcp.dialer.store import Store
+
+    urls = [database_url, settings.database_url.get_secret_value() if settings.database_url else None]
+    places: list[Path | str] = [settings.data_dir / "dialer.db", *dict.fromkeys(url for url in urls if url is not None)]
+    stores = []
+    for place in places:
+        store = Store.open_existing(place)
+        if store is not None:
+            opened.callback(store.close)
+            stores.append(store)
+    return stores
 
 
-async def _stop_live(settings: Settings, stopped: list[Stopped]) -> BatchCallError | None:
-    """Fills `stopped`; what was stopped before something broke counts too."""
-    from batchcall_mcp.batch_calls.emergency import stop_live
-    from batchcall_mcp.server.service import Service
+@dataclass(slots=True)
+class _Found:
+    """What one run of the command did and saw."""
 
-    try:
-        service = Service(settings, local=True, dials=False)
-    except ConfigurationError as error:
-        return error
-    async with service.opened():
+    stopped: list[Stopped] = field(default_factory=list)
+    unknown: list[Entry] = field(default_factory=list)
+    """Launches of which nobody knows whether they arrived."""
+    unasked: list[Entry] = field(default_factory=list)
+    """Launches at a backend for which there is no key here."""
+    lost: list[Entry] = field(default_factory=list)
+    """Launches on a dialer whose database is not here any more."""
+    no_key: bool = False
+    failed: bool = False
+
+
+class _Stop:
+    """One run of the command. What fails is said and keeps nothing else from being stopped."""
+
+    def __init__(self, settings: Settings, database_url: str | None) -> None:
+        self._settings = settings
+        self._database_url = database_url
+        self._found = _Found()
+        self._no_ledger = settings.database_url is None and not (settings.data_dir / "ledger.db").exists()
+
+    def run(self) -> None:
+        """Stop, say what was done, and end the process with the code that says it."""
+        from batchcall_mcp.cli.stop_report import PeopleFile
+
+        with ExitStack() as opened:
+            on = self._make_file()
+            ledger = self._open_ledger(opened)
+            on = self._record(ledger) or on
+            dialers = self._stop_dialers(opened)
+            outcome = "stopped" if on else "not_stopped"
+            Audit(self._settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
+            if on:
+                click.echo("Stopped: nothing is launched from now on. Now what is live:")
+            else:
+                click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
+            people = PeopleFile(self._settings.data_dir)
+            opened.callback(people.close)
+            self._stop_elsewhere(ledger, self._launched(ledger, dialers), people)
+            self._report(dialers, people)
+        click.echo(
+            "Calls in progress end by themselves." + (" `batchcall-mcp stop --clear` lifts the stop." if on else "")
+        )
+        found = self._found
+        if found.failed or found.unknown or found.lost or any(one.done == "not stopped" for one in found.stopped):
+            raise SystemExit(_NOT_DONE)
+        if found.no_key:
+            raise SystemExit(_NO_KEY)
+
+    def _fail(self, text: str) -> None:
+        click.echo(shortened(text, 2 * _LONGEST_WORDS), err=True)
+        self._found.failed = True
+
+    def _make_file(self) -> bool:
+        """First of all: it works without a database."""
+        stop_file = self._settings.stop_file
         try:
-            async for one in stop_live(await service.operator_relay("stop")):
-                stopped.append(one)  # noqa: PERF401 - see above
-        except BatchCallError as error:
-            return error
-    return None
+            self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+            if not stop_file.is_symlink():  # a link that leads nowhere is a stop already
+                stop_file.touch()
+        except OSError as error:
+            self._fail(f"The file {stop_file} could not be made: {error.strerror}.")
+            return False
+        return True
+
+    def _open_ledger(self, opened: ExitStack) -> Ledger | None:
+        from batchcall_mcp.guard.ledger.ledger import Ledger
+
+        try:
+            ledger = Ledger.open(self._settings)
+        except ConfigurationError as error:
+            self._fail(f"Other machines on the ledger do not know of the stop: {error}")
+            return None
+        opened.callback(ledger.close)
+        return ledger
+
+    def _record(self, ledger: Ledger | None) -> bool:
+        if ledger is None:
+            return False
+        try:
+            ledger.stops.stop(wait_s=STOP_WAITS_S)
+        except ConfigurationError as error:
+            self._fail(f"Other machines on the ledger do not know of the stop: {error}")
+            return False
+        return True
+
+    def _stop_dialers(self, opened: ExitStack) -> list[Store]:
+        """From here on no dialer dials, of any organisation, in whatever process it runs."""
+        import sqlalchemy as sa
+
+        from batchcall_mcp.batch_calls.emergency import Stopped
+        from batchcall_mcp.dialer import stops
+        from batchcall_mcp.model import BatchStatus
+
+        try:
+            stores = _dialers(self._settings, self._database_url, opened)
+        except ConfigurationError as error:
+            self._fail(f"The dialer's database could not be opened, and it may dial on: {error}")
+            return []
+        stopped: list[Store] = []
+        for store in stores:
+            try:
+                stops.stop(store)
+            except sa.exc.SQLAlchemyError as error:
+                name = type(getattr(error, "orig", None) or error).__name__
+                self._fail(f"The dialer could not be stopped ({name}), and may dial on. Try again, or end its process.")
+                continue
+            stopped.append(store)
+            self._found.stopped += [
+                Stopped(
+                    batch_call_id=one.batch_call_id,
+                    was=BatchStatus.RUNNING if one.started else BatchStatus.SCHEDULED,
+                    done="paused",
+                    told="",
+                )
+                for one in stops.paused_by_it(store)
+            ]
+        return stopped
+
+    def _launched(self, ledger: Ledger | None, dialers: Sequence[Store]) -> list[Entry]:
+        """What was launched from here and is not known to be over; without what is on dialers of ours."""
+        from batchcall_mcp.backends.registry import EMBEDDED
+        from batchcall_mcp.dialer import stops
+
+        if ledger is None:
+            return []
+        try:
+            self._found.unknown = [entry for entry in ledger.history.unsettled() if entry.dials]
+            launched = ledger.history.launched()
+        except ConfigurationError as error:
+            self._fail(f"What was launched from here could not be read: {error}")
+            return []
+        ours = [entry for entry in launched if entry.backend.startswith(f"{EMBEDDED} ")]
+        held = {one for store in dialers for one in stops.known(store, [entry.batch_call_id or "" for entry in ours])}
+        self._found.lost = [entry for entry in ours if entry.batch_call_id not in held]
+        return [entry for entry in launched if entry not in ours]
+
+    def _stop_elsewhere(self, ledger: Ledger | None, launched: list[Entry], people: PeopleFile) -> None:
+        """Everything that is not on a dialer of ours: with the key that is set, as far as it reaches."""
+        from batchcall_mcp.server.service import Service
+
+        self._found.unasked = launched
+        try:
+            service = Service(self._settings, local=True, dials=False)
+        except ConfigurationError as error:
+            self._fail(f"Not every live batch call could be stopped: {error}")
+            return
+        if not service.embedded:
+            anyio.run(self._with_the_key, service, ledger, launched, people)
+
+    async def _with_the_key(
+        self, service: Service, ledger: Ledger | None, launched: list[Entry], people: PeopleFile
+    ) -> None:
+        from batchcall_mcp.batch_calls.emergency import Round, stop_live
+
+        async with service.opened():
+            try:
+                relay = await service.operator_relay("stop")
+            except ConfigurationError as error:
+                self._found.no_key = True
+                click.echo(f"No key: {shortened(str(error), _LONGEST_WORDS)}", err=True)
+                return
+            mine = None if ledger is None else ledger.hashed(relay.caller)
+            reachable = [one for one in launched if (one.backend, one.caller) == (relay.service, mine)]
+            self._found.unasked = [one for one in launched if one not in reachable]
+            found = Round()
+            began = relay.clock()
+            try:
+                await stop_live(relay, [one.batch_call_id or "" for one in reachable], found)
+            except BatchCallError as error:
+                self._fail(f"Not every live batch call could be stopped: {error}")
+            self._found.stopped += found.stopped
+            if ledger is not None and found.over:
+                await anyio.to_thread.run_sync(ledger.history.note_over, relay.service, found.over, began)
+            await self._list_people(relay, found, people)
+
+    async def _list_people(self, relay: Relay, found: Round, people: PeopleFile) -> None:
+        """After everything is stopped: reading long lists takes time."""
+        for one in found.stopped:
+            try:
+                async for task in relay.every_task(one.batch_call_id):
+                    people.add(one.batch_call_id, task)
+            except (BatchCallError, OSError) as error:
+                self._fail(f"The people of {one.batch_call_id} could not be listed: {error}")
+
+    def _report(self, dialers: Sequence[Store], people: PeopleFile) -> None:
+        found = self._found
+        for one in found.stopped:
+            words = shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
+            click.echo(f"{one.done}: {shortened(one.batch_call_id, 200)} (was {one.was}). {words}".rstrip())
+        for entry in found.unknown:
+            what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name or ''} (ledger entry {entry.write_id})"
+            click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
+        for entry in found.lost:
+            click.echo(
+                f"not known: {entry.batch_call_id} was launched on the dialer, and no dialer's database that is here "
+                "has it. If a process still runs on the database that was here before, end that process."
+            )
+        for line in _by_account(found.unasked):
+            click.echo(line)
+        found.no_key = found.no_key or bool(found.unasked)
+        self._list_people_of_dialers(dialers, people)
+        if not (found.stopped or found.unknown or found.lost or found.unasked or people.path):
+            self._say_that_nothing_is_live()
+        if people.path is not None:
+            click.echo(f"{people.counted()} {people.path} lists the people of each.")
+
+    def _say_that_nothing_is_live(self) -> None:
+        """Only of what was looked at."""
+        if self._no_ledger:
+            self._fail(
+                f"Nothing is known: there was no ledger in {self._settings.data_dir}. If servers use a different "
+                "folder or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and run this again."
+            )
+        elif self._found.failed or self._found.no_key:
+            click.echo("Nothing that could be seen is live; not everything could be looked at.")
+        else:
+            click.echo("Nothing is live.")
+
+    def _list_people_of_dialers(self, dialers: Sequence[Store], people: PeopleFile) -> None:
+        from batchcall_mcp.dialer import stops
+
+        try:
+            for store in dialers:
+                for one in stops.paused_by_it(store):
+                    for task in stops.people(store, one.batch_call_id):
+                        people.add(one.batch_call_id, task)
+        except OSError as error:
+            self._fail(f"The people could not be listed: {error}")
 
 
-def _report(stopped: list[Stopped]) -> str:
-    if not stopped:
-        return "Nothing that could be seen is live."
-    return "\n".join(f"{one.done}: {one.batch_call_id} (was {one.was}). {_words(one)}".rstrip() for one in stopped)
-
-
-def _words(one: Stopped) -> str:
-    return shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
+def _by_account(entries: Sequence[Entry]) -> list[str]:
+    """What is live, or may be, where this command has no key: each backend, address and caller once."""
+    accounts: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        accounts.setdefault((entry.backend, entry.caller), []).append(entry)
+    lines = []
+    for (backend, caller), launched in accounts.items():
+        name, _, url = backend.partition(" ")
+        ids = ", ".join(shortened(entry.batch_call_id or "", 200) for entry in launched[-_IDS_NAMED:])
+        more = f", and {len(launched) - _IDS_NAMED} older ones" if len(launched) > _IDS_NAMED else ""
+        calls = sum(entry.calls or 0 for entry in launched)
+        first = datetime.fromtimestamp(min(entry.at for entry in launched) / 1000, UTC)
+        lines.append(
+            f"no key: {len(launched)} batch calls with {calls} calls, launched at {backend} by caller {caller[:12]} "
+            f"since {first:%Y-%m-%d %H:%M UTC}, may be live: {ids}{more}. To stop them, run this command again with "
+            f"BATCHCALL_BACKEND={name} BATCHCALL_URL={url} and that caller's BATCHCALL_API_KEY and "
+            "BATCHCALL_API_SECRET, or stop them on the backend's own page."
+        )
+    return lines

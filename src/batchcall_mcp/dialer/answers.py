@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from batchcall_mcp.dialer.halts import HaltCode
 from batchcall_mcp.dialer.outbox import Event
 from batchcall_mcp.dialer.records import HeldBy, ReasonCode
 from batchcall_mcp.dialer.rules import State
@@ -228,7 +229,7 @@ class Unready(_Closed):
     status: Literal["error"]
     engine: Engine
     engine_failures: Count
-    code: Literal["database_timeout", "database_unavailable", "database_version"]
+    code: Literal["database_timeout", "database_unavailable", HaltCode]
     error: str
 
 

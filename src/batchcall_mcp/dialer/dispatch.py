@@ -14,9 +14,22 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, outbox, outcomes, pacing, rules, workers
+from batchcall_mcp import database
+from batchcall_mcp.dialer import (
+    claims,
+    installation,
+    lateness,
+    outbox,
+    outcomes,
+    pacing,
+    pausing,
+    rules,
+    stops,
+    workers,
+)
 from batchcall_mcp.dialer.broken import concerning, without_broken
 from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.records import BatchCallRecord, to_ms
 from batchcall_mcp.dialer.rules import State
@@ -74,12 +87,16 @@ class Dispatch:
 
     def _record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], broken: frozenset[str]) -> Turn:
         with self._store.writing() as tx:
+            if self._store.halt(tx) is not None:
+                wanted = {}
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self._store.clock()
             outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
             }
+            if running and stops.since(tx) is not None:
+                running = {}
             if running and self._capacity is not None:
                 workers.enlist(tx, self._worker_id, self._capacity, to_ms(now))
             calling = _calling(tx, list(running))
@@ -138,6 +155,8 @@ class Dispatch:
                 # What this transaction is for is the lock; others wait for it, so that it does not wait for the disk.
                 # If a crash of the server loses what it took back, that is `interrupted` instead of dialled later.
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
+            stops.share(tx)
+            stopped = stops.since(tx) is not None
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started}, broken)
             now = self._store.clock()
             running: dict[str, BatchCallRecord] = {}
@@ -152,7 +171,8 @@ class Dispatch:
                     self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
-            fresh = may_dial() and abs(now - since) < STALE_AFTER
+            halted = stopped or self._store.halt(tx) is not None
+            fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
@@ -160,6 +180,36 @@ class Dispatch:
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def settle(self) -> None:
+        """Write down where the database dials from now on, if it never did."""
+        file = database.held_file(self._store.engine)
+        with self._store.writing() as tx:
+            if file is not None and installation.last(tx) is None:
+                installation.settle(tx, file)
+
+    def halted(self) -> Halt | None:
+        """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""
+        halt = self._store.halted()
+        if halt is not None and halt.code != "database_version":
+            with self._store.writing() as tx:
+                pausing.pause(
+                    tx, pausing.dialling(tx, self._store.now()), "error", f"{halt} Then resume it.", self._store.now()
+                )
+        return halt
+
+    def stop(self) -> int:
+        """Stop everything, because the file says so; see `stops.stop`. Gives how many batch calls this paused."""
+        return stops.stop(self._store)
+
+    def is_stopped(self) -> bool:
+        """Whether the database says that the emergency stop is on."""
+        with self._store.reading() as tx:
+            return stops.since(tx) is not None
+
+    def catch_up(self, late_after: timedelta | None) -> list[str]:
+        """Say that an engine runs, and pause what is late; see `lateness`."""
+        return lateness.catch_up(self._store, late_after)
 
     def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
         """Take back whatever this worker has started but for these: a claim whose answer was lost.

@@ -8,7 +8,7 @@ from pathlib import Path
 from batchcall_mcp.dialer import store
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.errors import BatchCallError
-from batchcall_mcp.recipients import load_do_not_call
+from batchcall_mcp.recipients import read_do_not_call
 
 LOG = logging.getLogger(__name__)
 
@@ -34,9 +34,11 @@ class DoNotCallFile:
         if self._path is None:
             return
         seen = self._state()
-        numbers = load_do_not_call(self._path, self._default_region)
+        found = read_do_not_call(self._path, self._default_region)
+        for note in found.notes():
+            LOG.warning(note)
         with to.writing() as tx:
-            store.replace_do_not_call(tx, sorted(numbers), to.now())
+            store.replace_do_not_call(tx, sorted(found.numbers), to.now())
         self._seen = seen
 
     def refresh(self, to: Store) -> None:

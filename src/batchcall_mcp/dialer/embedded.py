@@ -35,7 +35,9 @@ from batchcall_mcp.dialer.store import Store, place_of
 from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
 from batchcall_mcp.dialer.webhooks import WebhookOperations
 from batchcall_mcp.dialer.workers import BEAT_SECONDS
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.held_files import HeldFile
+from batchcall_mcp.settings import STOP_FILE, Settings
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
@@ -43,6 +45,7 @@ CAPACITY: Final = 50
 RETRY_DELAY: Final = timedelta(minutes=5)
 """Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
 LOCK_RETRY_SECONDS: Final = 1.0
+LATE_AFTER: Final = timedelta(hours=1)
 
 
 class EmbeddedDialer:
@@ -66,6 +69,7 @@ class EmbeddedDialer:
         webhook_addresses: where webhooks may be sent to.
         limiter: how many requests are taken; none if the only caller is this process.
         beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
+        late_after: see Engine.
     """
 
     def __init__(
@@ -85,9 +89,12 @@ class EmbeddedDialer:
         webhook_addresses: WebhookAddresses | None = None,
         limiter: Limiter | None = None,
         beat_seconds: float = BEAT_SECONDS,
+        late_after: timedelta | None = LATE_AFTER,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
+        self._stop_file = data_dir / STOP_FILE
+        self._late_after = late_after
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
@@ -100,6 +107,7 @@ class EmbeddedDialer:
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
         )
         self._store: Store | None = None
+        self._lock_file: HeldFile | None = None
         self._opening = threading.Lock()
         self._starting = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -108,6 +116,7 @@ class EmbeddedDialer:
         self._host: EngineHost | None = None
         self._away = False
         self._failures = 0
+        self._unusable: str | None = None
         operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
         face = Face(operations, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
@@ -126,13 +135,16 @@ class EmbeddedDialer:
             do_not_call=settings.do_not_call,
             default_region=settings.default_region,
             calling_hours=settings.calling_hours,
+            late_after=timedelta(minutes=settings.late_start_minutes) or None,
         )
 
     def store(self) -> Store:
         """The database, opened by whoever needs it first. Blocks."""
         with self._opening:
             if self._store is None:
-                self._store = Store.open(self._database, self._clock)
+                self._store = Store.open(self._database, self._clock, self._stop_file)
+                self._store.watch(lambda: self._lock_file)
+                self._store.watch(self._carrier.held_file)
             return self._store
 
     def verify(self, api_key: str, api_secret: str) -> str | None:
@@ -155,12 +167,13 @@ class EmbeddedDialer:
         """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
 
         Raises:
-            ConfigurationError: the do-not-call file cannot be read.
+            ConfigurationError: the do-not-call file cannot be read, or the database's role lacks a privilege.
         """
         async with self._starting:
             if self._holder is not None:
                 return
             store = await asyncio.to_thread(self.store)
+            await asyncio.to_thread(store.check_privileges)
             await asyncio.to_thread(self.load_do_not_call, store)
             self._closing.clear()
             self._settled.clear()
@@ -185,6 +198,7 @@ class EmbeddedDialer:
             try:
                 if lock is not None:
                     lock.acquire(timeout=0)
+                    self._lock_file = HeldFile.at(Path(lock.lock_file))
             except Timeout:
                 await self._pause()
                 continue
@@ -195,6 +209,11 @@ class EmbeddedDialer:
                     LOG.warning(AWAY, getattr(error, "orig", error))
                 self._away = True
                 await self._pause()
+            except ConfigurationError as error:  # said once, however often it is tried again
+                if error.message != self._unusable:
+                    LOG.error("%s", error)  # noqa: TRY400 - the operator's to mend: a traceback says nothing
+                self._unusable = error.message
+                await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")
                 self._failures += 1
@@ -203,6 +222,7 @@ class EmbeddedDialer:
                 await self._pause()
             finally:
                 self._host = None
+                self._lock_file = None
                 if lock is not None:
                     lock.release()
         self._settled.set()
@@ -217,6 +237,7 @@ class EmbeddedDialer:
             poll_seconds=self._poll_seconds,
             drain_seconds=self._drain_seconds,
             beat_seconds=self._beat_seconds,
+            late_after=self._late_after,
         )
 
         def launched() -> None:

@@ -21,9 +21,10 @@ from typing import Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import broken, feeding
+from batchcall_mcp.dialer import broken, feeding, lateness, stops
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.model import TaskStatus
@@ -65,6 +66,10 @@ class OpensLanes(Protocol):
         """Nothing is due, and no lane of this process is open."""
         ...
 
+    def close(self) -> None:
+        """Nothing may be dialled, and no lane of this process is open."""
+        ...
+
 
 class EngineStopped(Exception):
     """The engine failed while a lane waited for it."""
@@ -86,6 +91,8 @@ class Engine:
         carrier: what dials.
         before_claims: called in the engine's thread before anything is claimed.
         poll_seconds: see POLL_SECONDS.
+        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
+            however long.
     """
 
     def __init__(
@@ -96,12 +103,14 @@ class Engine:
         *,
         before_claims: Callable[[], None],
         poll_seconds: float = POLL_SECONDS,
+        late_after: timedelta | None = None,
     ) -> None:
         self._dispatch = dispatch
         self._store = store
         self._carrier = carrier
         self._before_claims = before_claims
         self._poll_seconds = poll_seconds
+        self._late_after = late_after
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []
         self._lanes: Counter[str] = Counter()
@@ -120,6 +129,8 @@ class Engine:
         self._look_at = 0.0
         self._next_at: datetime | None = None
         self._offset: float | None = None
+        self._halt: Halt | None = None
+        self._said_at: datetime | None = None
 
     @property
     def calls(self) -> int:
@@ -206,6 +217,7 @@ class Engine:
         asked: list[_Asked] | None = None
         try:
             while (asked := self._take()) is not None:
+                self._look_for_a_stop()
                 if asked:
                     self._turn(asked)
                 if not self._stopping and self._time_to_look():
@@ -271,6 +283,7 @@ class Engine:
     def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
         if wanted:
             self._before_claims()
+            self._catch_up()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
             self._dispatch.take_back(self._given)
@@ -284,7 +297,7 @@ class Engine:
         failed: dict[str, Exception] = {}
 
         def dial(attempt: Attempt) -> bool:
-            if attempt.batch_call_id in failed:
+            if attempt.batch_call_id in failed or stops.file_is_there(self._store.stop_file):
                 return False
             placed[attempt.attempt_id] = attempt
             try:
@@ -347,6 +360,11 @@ class Engine:
             self._woken = False
             mine = dict(self._lanes)
         self._notice_jumps()
+        if self._halted():
+            if not mine:
+                self._insist(lanes.close)
+            return
+        self._insist(self._catch_up)
         work = self._insist(feeding.look, self._store, self._carrier.capacity)
         if work.moves:
             self._insist(self._dispatch.start_arrived, work.moves)
@@ -368,6 +386,35 @@ class Engine:
         moments = (work.next_at, *self._resting.values())
         self._next_at = min((moment for moment in moments if moment is not None), default=None)
         self._look_at = monotonic() + self._poll_seconds
+
+    def _halted(self) -> bool:
+        """Whether nothing may be dialled; said when it begins and when it ends."""
+        halt = self._insist(self._dispatch.halted)
+        if halt is not None and halt != self._halt:
+            LOG.error("%s", halt)
+        elif halt is None and self._halt is not None:
+            LOG.warning("What stopped the dialling is mended; it goes on.")
+        self._halt = halt
+        if halt is not None:
+            self._next_at = None
+            self._look_at = monotonic() + self._poll_seconds
+        return halt is not None
+
+    def _look_for_a_stop(self) -> None:
+        """The file means what the row means: other machines see only the row."""
+        if stops.file_is_there(self._store.stop_file) and not self._insist(self._dispatch.is_stopped):
+            paused = self._insist(self._dispatch.stop)
+            LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
+
+    def _catch_up(self) -> None:
+        """Before the first look after a gap: what was missed in it is not dialled without being asked for."""
+        now = self._store.clock()
+        if self._said_at is not None and abs(now - self._said_at) < lateness.MARKED_EVERY:
+            return
+        late = self._dispatch.catch_up(self._late_after)
+        self._said_at = now
+        if late:
+            LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
 
     def _notice_jumps(self) -> None:
         offset = self._store.clock().timestamp() - monotonic()

@@ -41,9 +41,6 @@ class EngineHealth(NamedTuple):
 
 _SLOW: Final = Unready("database_timeout", f"The database has not answered within {LIMIT_S:g} s.")
 _AWAY: Final = Unready("database_unavailable", "The database cannot be asked. The log says why.")
-_OTHER: Final = Unready(
-    "database_version", "The database's tables are not of this version. Restart this process on the newest version."
-)
 
 
 def install(
@@ -80,7 +77,8 @@ def install(
 
 def _look(open_store: Callable[[], Store]) -> Unready | None:
     try:
-        return None if open_store().is_current() else _OTHER
+        halt = open_store().halted()
     except (ConfigurationError, sa.exc.SQLAlchemyError) as error:
         LOG.warning("Not ready: %s", getattr(error, "orig", error))
         return _AWAY
+    return None if halt is None else Unready(halt.code, str(halt))

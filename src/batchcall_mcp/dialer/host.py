@@ -47,6 +47,7 @@ class EngineHost:
         drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
         beat_seconds: see workers.BEAT_SECONDS; the same in all processes.
         dispatch: the transactions.
+        late_after: see Engine.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class EngineHost:
         drain_seconds: float,
         beat_seconds: float = workers.BEAT_SECONDS,
         dispatch: type[Dispatch] = Dispatch,
+        late_after: timedelta | None = None,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
         self._store = store
@@ -76,7 +78,12 @@ class EngineHost:
             capacity=carrier.capacity if store.shared else None,
         )
         self.engine: Final = Engine(
-            self._dispatch, store, carrier, before_claims=before_claims, poll_seconds=poll_seconds
+            self._dispatch,
+            store,
+            carrier,
+            before_claims=before_claims,
+            poll_seconds=poll_seconds,
+            late_after=late_after,
         )
         self._watch = workers.Watch()
 
@@ -117,6 +124,7 @@ class EngineHost:
         """Be one of those that dial."""
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
+            self._dispatch.settle()
             self._dispatch.interrupt()
         living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
         if not self._store.shared:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
 from dbos import error as dbos_error
 
+from batchcall_mcp import database
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
 
 LOG = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ class Lanes:
         capacity: most lanes at once in this process.
         poll_seconds: how late a lane that was opened may be taken up.
         run_lane: what a lane does; runs on DBOS's own event loop.
+
+    Raises:
+        ConfigurationError: the role may not make DBOS's tables.
     """
 
     def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
@@ -64,7 +68,8 @@ class Lanes:
             self._worker_id = worker_id
             url = store.engine.url.set(drivername=store.engine.url.get_backend_name())
             where = url.render_as_string(hide_password=False)
-            DBOS.migrate(where)
+            with database.privileges():
+                DBOS.migrate(where)
             self._client = DBOSClient(
                 system_database_url=where,
                 system_database_pool_size=2,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import sqlalchemy as sa
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from batchcall_mcp import __version__
+from batchcall_mcp.dialer.records import ReasonCode
 from batchcall_mcp.dialer.rules import ANSWERED, REDIALABLE, State
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import (
@@ -32,6 +33,7 @@ from batchcall_mcp.model import TaskStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 OPEN: Final = (State.DRAFT, State.SCHEDULED, State.SENT, State.PAUSED)
+REASONS: Final = get_args(ReasonCode)
 OUTCOMES: Final = sorted(REDIALABLE | ANSWERED)
 """What can become of a call."""
 _MINUTE_MS: Final = 60_000
@@ -50,6 +52,7 @@ class Figures:
     due: int
     lag_s: float
     batch_calls: Mapping[str, int]
+    paused_because: Mapping[str, int]
     webhook_messages_due: int
     workers: int
     engine_failures: int
@@ -76,6 +79,7 @@ def figures(store: Store, organization_id: str) -> Figures:
             due=due,
             lag_s=0.0 if oldest is None else (now - oldest) / 1000,
             batch_calls=_open_batch_calls(tx, organization_id),
+            paused_because=_paused_because(tx, organization_id),
             webhook_messages_due=_count(
                 tx,
                 sa.select(sa.func.count())
@@ -108,6 +112,14 @@ def _open_batch_calls(tx: sa.Connection, organization_id: str) -> dict[str, int]
     status = batch_calls.c.status
     mine = batch_calls.c.organization_id == organization_id
     query = sa.select(status, sa.func.count()).where(mine, status.in_(OPEN)).group_by(status)
+    return _named(dict(tx.execute(query).all()))
+
+
+def _paused_because(tx: sa.Connection, organization_id: str) -> dict[str, int]:
+    """How many batch calls the dialer has paused by itself, by reason."""
+    reason = batch_calls.c.status_reason
+    paused = (batch_calls.c.organization_id == organization_id) & (batch_calls.c.status == State.PAUSED)
+    query = sa.select(reason, sa.func.count()).where(paused, reason.is_not(None)).group_by(reason)
     return _named(dict(tx.execute(query).all()))
 
 
@@ -157,6 +169,8 @@ class _Told(Collector):
         yield _gauge("tasks_due", "Tasks of running batch calls that wait to be dialled now.", told.due)
         yield _gauge("queue_lag_seconds", "How long the longest of them has waited.", told.lag_s)
         yield _by("status", OPEN, told.batch_calls, GaugeMetricFamily, "batch_calls", "Open batch calls, by status.")
+        says = "Batch calls that the dialer paused by itself, by reason."
+        yield _by("reason", REASONS, told.paused_because, GaugeMetricFamily, "batch_calls_paused", says)
         yield _gauge("webhook_messages_due", "Webhook messages that wait to be sent.", told.webhook_messages_due)
         yield _gauge("workers", "Processes that dial from this database.", told.workers)
         failures = "How often an engine on this database failed and started again."

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer import export, metrics, queries, rules, translation, writes
+from batchcall_mcp.dialer import export, metrics, queries, rules, stops, translation, writes
 from batchcall_mcp.dialer.bodies import BodyReader
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.preconditions import IfMatch
@@ -34,6 +34,7 @@ _LAUNCHES: Final = {
     State.SCHEDULED: Action.SCHEDULE,
     State.SENT: Action.EXECUTE,
 }
+_DIALLING: Final = frozenset({Action.EXECUTE, Action.RESUME})
 _CREATE: Final = TypeAdapter(BatchCallBody)
 _PATCH: Final = TypeAdapter(BatchCallPatch)
 _APPEND: Final = TypeAdapter(AppendBody)
@@ -86,6 +87,7 @@ class Operations:
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
+                self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 tasks = read.tasks(read.asked.from_number)
                 record = writes.create(tx, write.organization_id, columns, tasks, self._now())
                 return self._told(tx, "Batch call created successfully", record)
@@ -99,6 +101,7 @@ class Operations:
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
+                self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 before = _before(tx, write, batch_call_id, if_match)
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
@@ -116,6 +119,7 @@ class Operations:
             columns = translation.columns(asked, default_window=None, default_concurrency=None)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                self._check_stop(tx, launches=translation.launches(asked))
                 before = _before(tx, write, batch_call_id, if_match)
                 launch, times = translation.launch_columns(asked, before)
                 changes = columns | times
@@ -142,7 +146,9 @@ class Operations:
             read = reader.read(_APPEND, body)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                stops.share(tx)
                 before = _before(tx, write, batch_call_id, if_match)
+                self._check_stop(tx, launches=before.status is not State.DRAFT)
                 tasks = read.tasks(before.from_number)
                 record = writes.append(tx, before, tasks, self._now())
                 return self._told(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
@@ -153,18 +159,20 @@ class Operations:
         """Execute, pause, resume or cancel. The two that stop calls have no condition: a stop is never held up."""
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            self._check_stop(tx, launches=action in _DIALLING)
             before = _before(tx, write, batch_call_id, if_match)
             record = writes.move(tx, before, action, self._now())
             extra = {"execution_started_at": translation.iso(record.started_at)} if action is Action.EXECUTE else {}
             return self._told(tx, _DONE[action], record, extra)
 
-        return self._run(write, effect)
+        return self._run(write, effect, stops=action in {Action.PAUSE, Action.CANCEL})
 
     def retry(self, write: WriteRequest, batch_call_id: str, body: bytes, if_match: IfMatch | None) -> Answer:
         """Dial exactly the named finished tasks again, in place."""
         asked = translation.parse(_RETRY, body)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            self._check_stop(tx, launches=True)
             before = _before(tx, write, batch_call_id, if_match)
             record, retried = writes.retry(
                 tx,
@@ -313,11 +321,25 @@ class Operations:
         data = translation.batch_call_json(record, counts, self._carrier.name)
         return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
-    def _run(self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]]) -> Answer:
-        answer, replayed = self._open_store().once(write, effect)
+    def _run(
+        self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]], *, stops: bool = False
+    ) -> Answer:
+        opened = self._open_store()
+
+        def checked(tx: sa.Connection) -> Mapping[str, Any]:
+            opened.check(tx)
+            return effect(tx)
+
+        if not stops:
+            opened.check()  # a file that is gone gives no transaction
+        answer, replayed = opened.once(write, effect if stops else checked)
         self._written()
         # What an older version recorded has no tag.
         return Answer(answer["message"], answer["data"], replayed, answer.get("etag"))
+
+    def _check_stop(self, tx: sa.Connection, *, launches: bool) -> None:
+        if launches:
+            stops.check(tx, self._open_store().stop_file)
 
     def _now(self) -> int:
         return self._open_store().now()

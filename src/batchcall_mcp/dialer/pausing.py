@@ -40,3 +40,10 @@ def pause(tx: sa.Connection, batch_call_ids: Iterable[str], code: ReasonCode, te
             outbox.batch_call_events(tx, [(key, "batch_call.paused") for key in found], now)
             paused += found
     return paused
+
+
+def dialling(tx: sa.Connection, now: int) -> list[str]:
+    """The batch calls that dial at this moment, or would have begun to."""
+    arrived = (batch_calls.c.status == State.SCHEDULED) & (batch_calls.c.scheduled_at <= now)
+    query = sa.select(batch_calls.c.batch_call_id).where((batch_calls.c.status == State.SENT) | arrived)
+    return list(tx.execute(query).scalars())

@@ -67,6 +67,7 @@ def serve(
             anyio.run(_serve, dialer, listening, url_of(host, listening))
             return
         # What cannot work is said here, once, and not by every worker.
+        store.check_privileges()
         dialer.load_do_not_call(store)
         store.close()
         _say_hello(url_of(host, listening), workers)

@@ -17,9 +17,12 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.dialer import halts, installation
+from batchcall_mcp.dialer.halts import DialerHalted, Halt
 from batchcall_mcp.dialer.records import Clock, to_ms, utc_now
 from batchcall_mcp.dialer.tables import do_not_call, recorded_answers
 from batchcall_mcp.errors import ConfigurationError, IllegalTransition
+from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import Settings
 
 T = TypeVar("T")
@@ -67,28 +70,53 @@ def place_of(settings: Settings) -> Path | str:
 class Store:
     """The open database. Every method may be called from any thread; none may be called on an event loop."""
 
-    def __init__(self, engine: sa.Engine, clock: Clock = utc_now) -> None:
+    def __init__(self, engine: sa.Engine, clock: Clock = utc_now, stop_file: Path | None = None) -> None:
         self.engine: Final = engine
         self.clock = clock
+        self._files: list[Callable[[], HeldFile | None]] = [lambda: database.held_file(engine)]
+        self.stop_file: Final = stop_file
 
     @classmethod
-    def open(cls, where: Path | str, clock: Clock = utc_now) -> Store:
+    def open(cls, where: Path | str, clock: Clock = utc_now, stop_file: Path | None = None) -> Store:
         """Open a SQLite file (made if it is not there) or the PostgreSQL database of a URL; bring it to today's tables.
+
+        Args:
+            where: the file or the URL.
+            clock: the time, aware.
+            stop_file: while this file is there, nothing is launched or dialled.
 
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
         engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
         try:
-            with database.reading(engine) as tx:
-                current = database.version(tx, _VERSIONS) == HEAD
-            if not current:
-                with database.writing(engine, _MIGRATING) as tx:
-                    database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=("batch_calls", "0001"))
+            with database.privileges():
+                with database.reading(engine) as tx:
+                    current = database.version(tx, _VERSIONS) == HEAD
+                if not current:
+                    with database.writing(engine, _MIGRATING) as tx:
+                        database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=("batch_calls", "0001"))
         except ConfigurationError:
             engine.dispose()
             raise
-        return cls(engine, clock)
+        return cls(engine, clock, stop_file)
+
+    @classmethod
+    def open_existing(cls, where: Path | str, clock: Clock = utc_now) -> Store | None:
+        """The same, if a dialer has used it before; nothing is made.
+
+        Raises:
+            ConfigurationError: see `open`.
+        """
+        if isinstance(where, Path):
+            return cls.open(where, clock) if where.exists() else None
+        engine = database.open_postgresql(where)
+        try:
+            with database.reading(engine) as tx:
+                used = database.version(tx, _VERSIONS) is not None
+        finally:
+            engine.dispose()
+        return cls.open(where, clock) if used else None
 
     @property
     def shared(self) -> bool:
@@ -104,10 +132,52 @@ class Store:
     def writing(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
 
-    def is_current(self) -> bool:
-        """Whether the tables are still those that this version of the program knows."""
-        with self.reading() as tx:
-            return database.version(tx, _VERSIONS) == HEAD
+    def check_privileges(self) -> None:
+        """Go on only if DBOS, which is there when something is to be dialled, has its schema or may make it.
+
+        Raises:
+            ConfigurationError: the role may not.
+        """
+        if self.shared:
+            there = sa.func.to_regnamespace("dbos").is_not(None)
+            may = sa.func.has_database_privilege(sa.func.current_database(), "CREATE")
+            with self.reading() as tx:
+                if not tx.scalar(sa.select(sa.or_(there, may))):
+                    raise database.denied("permission denied to create the schema dbos")
+
+    def watch(self, file: Callable[[], HeldFile | None]) -> None:
+        """Name another file without which nothing may be dialled; None while it is not open."""
+        self._files.append(file)
+
+    def halt(self, tx: sa.Connection) -> Halt | None:
+        """Why nothing may be dialled or launched, as it is in this transaction."""
+        file = database.held_file(self.engine)
+        return (
+            self._halt_of_files()
+            or halts.of_version(tx, _VERSIONS, HEAD)
+            or (None if file is None else installation.halt(tx, file))
+        )
+
+    def halted(self) -> Halt | None:
+        """The same, in a look of its own; without a database that works, if a file is not in its place."""
+        halt = self._halt_of_files()
+        if halt is None:
+            with self.reading() as tx:
+                halt = self.halt(tx)
+        return halt
+
+    def check(self, tx: sa.Connection | None = None) -> None:
+        """Go on only if something may be launched; without a transaction, as far as its files say.
+
+        Raises:
+            DialerHalted: nothing may be.
+        """
+        halt = self._halt_of_files() if tx is None else self.halt(tx)
+        if halt is not None:
+            raise DialerHalted(halt)
+
+    def _halt_of_files(self) -> Halt | None:
+        return halts.of_files(file for held in self._files if (file := held()) is not None)
 
     def now(self) -> int:
         return to_ms(self.clock())

@@ -286,6 +286,12 @@ def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tup
     return launch, {**columns, "status": launch.state, "scheduled_at": at}
 
 
+def launches(body: BatchCallFields) -> bool:
+    """Whether a partial update asks for dialling, now or at a time."""
+    asks = body.status is not None or bool(body.send_now) or body.trigger_timestamp is not None
+    return asks and body.status != State.DRAFT.value
+
+
 def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a whole update: what it does not give is taken back."""
     taken_back = "name agent_id timezone retry_config retry_rules retry_of calls_per_second expires_at"

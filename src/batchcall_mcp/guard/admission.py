@@ -177,7 +177,7 @@ class Guard:
             self._check_unattended(launch)
             return Admitted()
         binding = await anyio.to_thread.run_sync(_bound, launch)
-        await anyio.to_thread.run_sync(codes.remember, binding)
+        await anyio.to_thread.run_sync(codes.remember, binding, launch.caller)
         asked = launch.question or question(launch.preflight, launch.request, launch.current, launch.backend)
         takes_codes = self.takes_codes(simulated=bool(launch.preflight.simulated))
         if takes_codes and code is not None:

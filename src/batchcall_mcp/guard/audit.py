@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal["write", "question", "answer", "refused", "stop", "set
 _CALLER_LENGTH = 12
 _ID_LENGTH = 200
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
-_LONGEST_LINE = 16 * 1024
+LONGEST_LINE = 16 * 1024
 """Of which an event fills less than 4 KB: whatever is longer is not ours, and is not held in memory to find out."""
 _BEGINNING = b'{"at":'
 _OPENED = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
@@ -149,11 +149,8 @@ class Reading(Iterator[dict[str, Any]]):
     def _of(self, path: Path) -> Iterator[dict[str, Any]]:
         with path.open("rb") as file:
             for line in _lines(file):
-                # Behind the torn beginning of a line stands the next whole one. No value can look like the beginning
-                # of an event, because its quotation marks are escaped.
-                begins = max(line.rfind(_BEGINNING), 0)
-                event = _event(line[begins:])
-                self.skipped += (event is None) or begins > 0
+                event = event_in(line)
+                self.skipped += (event is None) or line.rfind(_BEGINNING) > 0
                 if event is not None:
                     yield event
 
@@ -169,16 +166,20 @@ def read(path: Path) -> Reading:
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Each line, or no more than the beginning of one that is too long to be an event."""
-    while line := file.readline(_LONGEST_LINE):
+    while line := file.readline(LONGEST_LINE):
         rest = line
-        while len(rest) == _LONGEST_LINE and not rest.endswith(b"\n"):
-            rest = file.readline(_LONGEST_LINE)
+        while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+            rest = file.readline(LONGEST_LINE)
         yield line
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
+def event_in(line: bytes) -> dict[str, Any] | None:
+    """The event that a line holds; None if it holds no whole one. Pure."""
+    # Behind the torn beginning of a line stands the next whole one. No value can look like the beginning of an event,
+    # because its quotation marks are escaped.
+    whole = line[max(line.rfind(_BEGINNING), 0) :]
     try:
-        found = json.loads(line.decode())
+        found = json.loads(whole.decode())
         aware = datetime.fromisoformat(found["at"]).tzinfo is not None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -137,6 +137,8 @@ class Entry:
     absent_at: int | None
     settled_at: int | None
     simulated: bool = False
+    over_at: int | None = None
+    """When the backend was seen to say that what this launch started is over."""
 
     @property
     def is_open(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,11 +13,12 @@ import anyio
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Backend, Operation
-from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound, UnexpectedResponse
+from batchcall_mcp.backends.task_reading import every_task
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
 from batchcall_mcp.guard.binding import PeopleDigest
 from batchcall_mcp.guard.entries import Entry, WriteState
 from batchcall_mcp.guard.settlement import is_made_by, is_older, took_effect
-from batchcall_mcp.model import BatchCall, CallTask, ListQuery, TaskQuery
+from batchcall_mcp.model import BatchCall, ListQuery
 from batchcall_mcp.recipients import comparable
 
 if TYPE_CHECKING:
@@ -103,18 +103,9 @@ class Looker:
     async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
         """Whether a batch call of the right name and size is for these very people: a name may be given twice."""
         digest = PeopleDigest()
-        last: Sequence[CallTask] = ()
-        cursor: str | None = None
-        while True:
-            query = TaskQuery(limit=self._backend.capabilities.task_page_size, cursor=cursor)
-            batch_call, page = await self._backend.get(found.batch_call_id, query)
-            if page is None:
-                raise UnexpectedResponse(" ".join(batch_call.notes))
-            digest.add(comparable(task.to_number) for task in page.tasks)
-            cursor = page.next_cursor if page.tasks != last else None
-            last = page.tasks
-            if cursor is None:
-                return self._ledger.hashed(digest.hex()) == entry.evidence.people
+        async for task in every_task(self._backend, found.batch_call_id):
+            digest.add((comparable(task.to_number),))
+        return self._ledger.hashed(digest.hex()) == entry.evidence.people
 
     async def _candidates(self, entry: Entry) -> tuple[list[BatchCall], bool]:
         """Batch calls that nobody else made and that fit; and whether the list was read as far as it matters."""

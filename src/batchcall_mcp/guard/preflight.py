@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from batchcall_mcp.guard.schedule import Hours, Timetable, hours_warnings, is_re
 from batchcall_mcp.guard.time_words import about, distance, in_words, minute
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
 from batchcall_mcp.recipients import LeftOut, country_of
-from batchcall_mcp.wording import quoted
+from batchcall_mcp.wording import quoted, shortened
 
 _MOST_COUNTRIES = 10
 _MOST_GROUPS = 20
@@ -142,6 +142,8 @@ class Surroundings:
 
 
 _NOTHING_FOUND = Surroundings()
+_LONGEST_REASON: Final = 300
+_MUST_BE_ON: Final = "This computer must be on then, with its client open."
 
 
 def preflight(
@@ -198,6 +200,8 @@ def preflight(
             concerns.append(Concern("hours", unknown))
         concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
         notes += times.waits
+        if capabilities.in_process and starts_at > now:
+            notes.append(_MUST_BE_ON)
         if capabilities.stop in ("before_start", "never"):
             concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
             notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
@@ -224,7 +228,7 @@ def preflight(
         warnings=tuple(one.sentence for one in concerns),
         blocks=tuple(_blocks(calls, request, current, limits, surroundings, starts_at if launched else None)),
         concerns=tuple(concerns),
-        unusual=tuple(_unusual(surroundings.changes, times)) if launched else (),
+        unusual=tuple(_unusual(surroundings.changes, times, current)) if launched else (),
         first=person(tasks[0]) if tasks else None,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
@@ -245,8 +249,10 @@ def _shortfall(listed: int, unlisted: int) -> Concern:
     return Concern("list", sentence, frozenset({sentence}))
 
 
-def _unusual(changes: Sequence[str], times: LaunchTimes) -> Iterable[str]:
+def _unusual(changes: Sequence[str], times: LaunchTimes, current: BatchCall | None) -> Iterable[str]:
     """What is to be read before anything else and blocks nobody."""
+    if current is not None and current.status is BatchStatus.PAUSED and current.status_reason is not None:
+        yield f"It was paused: {shortened(current.status_reason.text, _LONGEST_REASON)}"
     if changes:
         yield f"Change: {'; '.join(changes)}."
     if times.nobody_before:

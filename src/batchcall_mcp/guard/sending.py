@@ -302,6 +302,7 @@ class Sender:
             state,
             batch_call_id=made.batch_call_id if made else None,
             status=str(made.status) if made else None,
+            sent=entry,
         )
         try:
             with anyio.CancelScope(shield=True):

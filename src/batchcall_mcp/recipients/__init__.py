@@ -2,7 +2,7 @@
 
 from batchcall_mcp.recipients.columns import Columns
 from batchcall_mcp.recipients.countries import country_name
-from batchcall_mcp.recipients.do_not_call import load_do_not_call
+from batchcall_mcp.recipients.do_not_call import DoNotCall, load_do_not_call, read_do_not_call
 from batchcall_mcp.recipients.folder import ListedFile, list_files, resolve_file
 from batchcall_mcp.recipients.listing import (
     LeftOut,
@@ -16,12 +16,14 @@ from batchcall_mcp.recipients.numbers import (
     InvalidNumber,
     comparable,
     country_of,
+    digits_as_written,
     is_comparable,
     normalise_number,
 )
 
 __all__ = [
     "Columns",
+    "DoNotCall",
     "InvalidNumber",
     "LeftOut",
     "LeftOutKind",
@@ -31,10 +33,12 @@ __all__ = [
     "comparable",
     "country_name",
     "country_of",
+    "digits_as_written",
     "is_comparable",
     "list_files",
     "load_do_not_call",
     "normalise_number",
+    "read_do_not_call",
     "read_file",
     "read_inline",
     "resolve_file",

@@ -5,28 +5,58 @@ left out quietly, it would be a person who asked not to be called, and is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchcall_mcp.errors import ConfigurationError, InvalidInput
 from batchcall_mcp.recipients.columns import choose_columns
 from batchcall_mcp.recipients.entries import Broken
-from batchcall_mcp.recipients.numbers import InvalidNumber, looks_like_a_number, normalise_number
+from batchcall_mcp.recipients.former_numbers import of_today
+from batchcall_mcp.recipients.numbers import InvalidNumber, digits_as_written, looks_like_a_number, normalise_number
 from batchcall_mcp.recipients.readers import kind_of, open_list, open_rows
 from batchcall_mcp.wording import quoted
 
 _MOST_NAMED = 5
+_FEWEST_HIDDEN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoNotCall:
+    """`numbers` in E.164. `unknown`: the lines of those that nobody has today, with the number masked."""
+
+    numbers: frozenset[str] = frozenset()
+    unknown: tuple[tuple[int, str], ...] = ()
+
+    def notes(self) -> tuple[str, ...]:
+        """What the operator should know of it: a sentence, or none."""
+        if not self.unknown:
+            return ()
+        more = f" and {len(self.unknown) - _MOST_NAMED} more" if len(self.unknown) > _MOST_NAMED else ""
+        named = ", ".join(f"line {line} ({masked})" for line, masked in self.unknown[:_MOST_NAMED])
+        found = (
+            f"The do-not-call list (BATCHCALL_DO_NOT_CALL) holds numbers that nobody has today: {named}{more}. Each "
+            "stops only a number that is written in the same digits. Correct these lines."
+        )
+        return (found,)
 
 
 def load_do_not_call(path: Path, default_region: str | None = None) -> frozenset[str]:
+    """The numbers of a list, as of `read_do_not_call`."""
+    return read_do_not_call(path, default_region).numbers
+
+
+def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall:
     """The numbers of a list, in E.164: a table or JSONL with a number column, or bare numbers, one on each line.
 
-    Lines of a text that begin with `#` are comments. A number with its country code that libphonenumber does not know
-    is kept as its digits, so that it still holds if a vendor knows it.
+    Lines of a text that begin with `#` are comments. A number of an earlier plan is the one of today, and what it was.
+    Any other number with its country code that libphonenumber does not know is kept as its digits, which hold if a
+    vendor knows it, and named.
 
     Raises:
         ConfigurationError: naming BATCHCALL_DO_NOT_CALL and each line that is no number.
     """
     numbers: set[str] = set()
+    unknown: list[tuple[int, str]] = []
     problems: list[str] = []
     try:
         for line, text in _written_numbers(path):
@@ -36,10 +66,12 @@ def load_do_not_call(path: Path, default_region: str | None = None) -> frozenset
             try:
                 numbers.add(normalise_number(text, default_region))
             except InvalidNumber as error:
-                digits = "".join(character for character in text if character.isascii() and character.isdecimal())
-                if text.strip().startswith("+") and digits and looks_like_a_number(text):
-                    numbers.add(f"+{digits}")
-                else:
+                today = of_today(text, default_region) if looks_like_a_number(text) else None
+                digits = digits_as_written(text)
+                numbers |= {one for one in (today, digits) if one is not None}
+                if today is None and digits is not None:
+                    unknown.append((line, _masked(digits)))
+                elif today is None:
                     problems.append(f"line {line}: {error.message}")
     except InvalidInput as error:
         raise ConfigurationError(f"BATCHCALL_DO_NOT_CALL: {error.message}") from None
@@ -50,7 +82,13 @@ def load_do_not_call(path: Path, default_region: str | None = None) -> frozenset
             f"{'; '.join(problems[:_MOST_NAMED])}{more}. Nothing was sent, because somebody on it could be called. "
             "Repair these lines; numbers without + need BATCHCALL_DEFAULT_REGION."
         )
-    return frozenset(numbers)
+    return DoNotCall(numbers=frozenset(numbers), unknown=tuple(unknown))
+
+
+def _masked(number: str) -> str:
+    """Enough to find it in its line, not enough to dial it."""
+    hidden = max(len(number) - 5, _FEWEST_HIDDEN)
+    return number[:3] + "•" * hidden + number[3 + hidden :]
 
 
 def _written_numbers(path: Path) -> Iterator[tuple[int, str | Broken]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from batchcall_mcp.calling_hours import phone_number
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.former_numbers import may_be_former, of_today
 from batchcall_mcp.wording import quoted
 
 if TYPE_CHECKING:
@@ -55,17 +56,27 @@ def normalise_number(text: str, default_region: str | None) -> str:
 def comparable(number: str) -> str:
     """A number that a backend stores, as it is compared with others: `12125550124` is `+12125550124`.
 
-    For comparing only, never for sending: digits alone are read as if `+` stood in front. What cannot be read as a
-    number comes back as it is; `is_comparable` tells.
+    For comparing only, never for sending: digits alone are read as if `+` stood in front, and a number of an earlier
+    plan is the one of today. What cannot be read as a number comes back as it is; `is_comparable` tells.
     """
     if is_comparable(number):
-        return number
+        return (of_today(number, None) or number) if may_be_former(number) else number
     try:
         written = _cleaned(number)
-        international = written if written.startswith("+") else "+" + written.removeprefix("00").lstrip()
-        return _parsed(number, international, None)
     except InvalidNumber:
         return number.strip()
+    international = written if written.startswith("+") else "+" + written.removeprefix("00").lstrip()
+    try:
+        return _parsed(number, international, None)
+    except InvalidNumber:
+        former = of_today(international, None) if looks_like_a_number(international) else None
+        return former or number.strip()
+
+
+def digits_as_written(text: str) -> str | None:
+    """`+` and the digits of a text that says its country and looks like a number, known to libphonenumber or not."""
+    digits = "".join(character for character in text if character.isascii() and character.isdecimal())
+    return f"+{digits}" if text.strip().startswith("+") and digits and looks_like_a_number(text) else None
 
 
 def is_comparable(number: str) -> bool:

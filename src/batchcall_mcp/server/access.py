@@ -63,13 +63,13 @@ class CheckedHost:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             if not all(host_is_allowed(host, self.allowed) for host in headers.getlist("host") or [""]):
-                app = _refusal(
+                app = refusal(
                     421,
                     "This server does not answer to that Host name. Nothing was sent. If the name is yours, add it to "
                     "BATCHCALL_ALLOWED_HOSTS.",
                 )
             elif not all(self._origin_is_allowed(origin) for origin in headers.getlist("origin")):
-                app = _refusal(
+                app = refusal(
                     403,
                     "This server does not answer to web pages of that Origin. Nothing was sent. If it is yours, add "
                     "its host to BATCHCALL_ALLOWED_HOSTS.",
@@ -111,10 +111,10 @@ class KnownCaller:
         try:
             caller = await self._caller(Headers(scope=scope))
         except AuthenticationFailed as error:
-            await _refusal(401, str(error), error.code)(scope, receive, send)
+            await refusal(401, str(error), error.code)(scope, receive, send)
         except BatchCallError as error:
             logger.warning("A caller could not be checked: %s", error)
-            await _refusal(503, str(error), error.code)(scope, receive, send)
+            await refusal(503, str(error), error.code)(scope, receive, send)
         else:
             user = AuthenticatedUser(AccessToken(token=caller, client_id=caller, scopes=[]))
             await self.app({**scope, "user": user}, receive, send)
@@ -142,7 +142,7 @@ class PostOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] == "http" and scope["path"] == self.path and scope["method"] != "POST":
-            refused = _refusal(405, "This server keeps no sessions: only POST is served here.", allow="POST")
+            refused = refusal(405, "This server keeps no sessions: only POST is served here.", allow="POST")
             await refused(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -178,43 +178,7 @@ class TooLargeInWords:
         await self.app(scope, receive, send_in_words)
 
 
-class BoundedStreams:
-    """Answers 503 while as many SSE connections are open as this server holds, and ends each with one response.
-
-    When a stream has ended, mcp 2.3 sends an empty response after it, which uvicorn reports as a crash.
-    """
-
-    def __init__(self, app: ASGIApp, path: str, most: int) -> None:
-        self.app = app
-        self.path = path
-        self.most = most
-        self._open = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; an SSE connection is one request as long as it lasts."""
-        if scope["type"] != "http" or scope["path"] != self.path:
-            await self.app(scope, receive, send)
-            return
-        if self._open >= self.most:
-            await _refusal(503, f"{self.most} connections are open already. Try again later.")(scope, receive, send)
-            return
-        started = ended = False
-
-        async def send_one_response(message: Message) -> None:
-            nonlocal started, ended
-            if ended or (started and message["type"] == "http.response.start"):
-                return
-            started = True
-            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message)
-
-        self._open += 1
-        try:
-            await self.app(scope, receive, send_one_response)
-        finally:
-            self._open -= 1
-
-
-def _refusal(status: int, text: str, code: str = "refused", allow: str | None = None) -> JSONResponse:
+def refusal(status: int, text: str, code: str = "refused", allow: str | None = None) -> JSONResponse:
+    """The answer to a request that goes no further."""
     headers = {"allow": allow} if allow else None
     return JSONResponse({"error": code, "message": text}, status_code=status, headers=headers)

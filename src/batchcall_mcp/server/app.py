@@ -59,5 +59,6 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         log_level=settings.log_level,
     )
     server.service = service
+    server.accepted = service.accepted
     add_resources(server, service)
     return server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import anyio
 from mcp.server.transport_security import TransportSecuritySettings
@@ -18,7 +18,6 @@ from starlette.routing import BaseRoute, Route
 from batchcall_mcp.listening import bound_socket, url_of
 from batchcall_mcp.server.access import (
     Authenticate,
-    BoundedStreams,
     CheckedHost,
     KnownCaller,
     PostOnly,
@@ -26,6 +25,7 @@ from batchcall_mcp.server.access import (
     allowed_hosts,
 )
 from batchcall_mcp.server.broken_answers import BrokenAnswers
+from batchcall_mcp.server.sessions import Acceptance, BoundedSessions, BoundedStreams, Bounds, Everybody
 from batchcall_mcp.server.strict import StrictServer
 from batchcall_mcp.settings import Settings
 
@@ -53,6 +53,7 @@ def http_app(
     authenticate: Authenticate | None = None,
     session_idle_timeout_s: float = 30 * 60,
     max_sessions: int = 1000,
+    max_sessions_per_caller: int = 100,
 ) -> Starlette:
     """The ASGI application. Its lifespan opens the server's state once for the process.
 
@@ -65,8 +66,17 @@ def http_app(
         stateless: No sessions for handshake-era clients of streamable HTTP; such clients cannot be asked questions.
         authenticate: Says whether a key pair is known; None leaves that to the backend.
         session_idle_timeout_s: After which a handshake-era session without a request ends.
-        max_sessions: Most sessions, and most SSE connections; the next caller gets 503.
+        max_sessions: Most sessions, and most SSE connections. When they are open, a caller whom the backend accepts
+            takes the place of one whom it never accepted; anyone else gets 401 or 503.
+        max_sessions_per_caller: Most of one key pair. Its next session ends its oldest idle one, or gets 429.
     """
+    accepted: Acceptance = (server.accepted if authenticate is None else None) or Everybody()
+    bounded: dict[str, Any] = {
+        "bounds": Bounds(most=max_sessions, most_per_caller=max_sessions_per_caller),
+        "accepted": accepted,
+        "settings": settings,
+        "needs_secret": server.needs_secret,
+    }
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # CheckedHost does it, for every path
     routes: list[BaseRoute] = [Route(HEALTH_PATH, _healthy, methods=["GET"])]
     middleware = [
@@ -88,15 +98,19 @@ def http_app(
             transport_security=unchecked,
             max_request_body_size=_LARGEST_BODY_BYTES,
             session_idle_timeout=session_idle_timeout_s,
-            max_sessions=max_sessions,
+            max_sessions=None,  # BoundedSessions does it
         ).routes
         if stateless:
             middleware.append(Middleware(PostOnly, path=MCP_PATH))
+        else:
+            middleware.append(
+                Middleware(BoundedSessions, path=MCP_PATH, idle_timeout_s=session_idle_timeout_s, **bounded)
+            )
     if transport in {"sse", "both"}:
         routes += server.sse_app(
             sse_path=SSE_PATH, transport_security=unchecked, max_request_body_size=_LARGEST_BODY_BYTES
         ).routes
-        middleware.append(Middleware(BoundedStreams, path=SSE_PATH, most=max_sessions))
+        middleware.append(Middleware(BoundedStreams, path=SSE_PATH, **bounded))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

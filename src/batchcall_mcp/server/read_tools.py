@@ -47,11 +47,19 @@ async def get_backend(
     facts = await read.backend_facts(relay, name_contains, limit)
     backend, settings = relay.backend, relay.settings
     capabilities = backend.capabilities
-    numbers, agents = facts.account.numbers, facts.account.agents
+    numbers, agents, silent = facts.account.numbers, facts.account.agents, facts.account.unavailable
     return render(
         BackendResult(
-            summary=f"Backend {backend.name}: {_told(numbers, 'caller numbers')}, {_told(agents, 'agents')}.",
-            next="check_batch_call with a list and a from_number.",
+            summary=(
+                f"The backend {backend.name} does not answer. {silent}"
+                if silent
+                else f"Backend {backend.name}: {_told(numbers, 'caller numbers')}, {_told(agents, 'agents')}."
+            ),
+            next=(
+                "get_backend, when the backend answers again."
+                if silent
+                else "check_batch_call with a list and a from_number."
+            ),
             backend=backend.name,
             now=facts.now.replace(microsecond=0),
             numbers=None if numbers is None else list(numbers),
@@ -180,7 +188,8 @@ def in_words(batch_call: BatchCall) -> str:
         )
         if number is not None
     ]
-    return f"{batch_call.batch_call_id} is {batch_call.status}" + (f": {', '.join(parts)}." if parts else ".")
+    why = "" if batch_call.status_reason is None else f" {batch_call.status_reason.text}"
+    return f"{batch_call.batch_call_id} is {batch_call.status}" + (f": {', '.join(parts)}." if parts else ".") + why
 
 
 def _next_for(batch_call: BatchCall) -> str | None:
@@ -188,6 +197,7 @@ def _next_for(batch_call: BatchCall) -> str | None:
         BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
         BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call takes it back.",
         BatchStatus.RUNNING: "watch_batch_call until it is finished.",
+        BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
         BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
     }
     return following.get(batch_call.status)

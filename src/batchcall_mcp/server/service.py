@@ -24,13 +24,15 @@ from batchcall_mcp.backends.dialer import open_dialer_client
 from batchcall_mcp.backends.http import BackendHttp, open_client
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
 from batchcall_mcp.batch_calls.relay import Relay
-from batchcall_mcp.errors import BatchCallError
+from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
+from batchcall_mcp.model import ListQuery
 from batchcall_mcp.server.approval_desk import ApprovalDesk
 from batchcall_mcp.server.asking import ClientAsker
 from batchcall_mcp.server.credentials import caller_credentials, caller_identity
+from batchcall_mcp.server.sessions import AcceptedPairs
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Service:
         self._dialer: EmbeddedDialer | None = None
         self._opening = anyio.Lock()
         self.desk = ApprovalDesk(self.ledger, audit, enabled=settings.approval_page != "off")
+        self.accepted = AcceptedPairs(self.accepts)
         self._turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
 
     @property
@@ -89,6 +92,8 @@ class Service:
             async with anyio.create_task_group() as group:
                 if self.embedded and self.dials:
                     group.start_soon(self._start_soon)
+                if self.settings.do_not_call is not None and not self.embedded:  # the dialer reads its own
+                    group.start_soon(self._read_do_not_call_soon)
                 if not self.local:
                     group.start_soon(self._open_ledger_soon)
                 yield self
@@ -113,6 +118,19 @@ class Service:
             await self.ledger()
         except BatchCallError as error:
             logger.warning("The ledger cannot be used, and every write will say why: %s", error)
+
+    async def _read_do_not_call_soon(self) -> None:
+        """Every launch reads it again; its operator reads the log when a server starts."""
+        await anyio.sleep(_HEAD_START_S)
+        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients")
+        read = module.read_do_not_call
+        try:
+            found = await anyio.to_thread.run_sync(read, self.settings.do_not_call, self.settings.default_region)
+        except BatchCallError as error:
+            logger.warning("Every launch will say why: %s", error)
+            return
+        for note in found.notes():
+            logger.warning(note)
 
     async def ledger(self) -> Ledger:
         """The record of all writes, opened when it is first needed; its imports are heavy.
@@ -155,7 +173,9 @@ class Service:
                 self._stack = self._stack or AsyncExitStack()
                 client = await self._open_dialer(self._stack) if self.embedded else open_client()
                 await self._stack.enter_async_context(client)
-                self._http = BackendHttp(client, self._url, self.settings.request_timeout_s)
+                self._http = BackendHttp(
+                    client, self._url, self.settings.request_timeout_s, judged=self.accepted.judged
+                )
             return self._http
 
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
@@ -189,6 +209,18 @@ class Service:
             return False
         pair = credentials.api_key.get_secret_value(), secret.get_secret_value()
         return await anyio.to_thread.run_sync(self._dialer.verify, *pair) is not None
+
+    async def accepts(self, credentials: Credentials) -> bool:
+        """Whether the backend accepts this pair: one small read.
+
+        Raises:
+            BatchCallError: it gave no answer from which that can be learned.
+        """
+        try:
+            await (await self.backend(credentials)).list(ListQuery(limit=1))
+        except AuthenticationFailed:
+            return False
+        return True
 
     async def backend(self, credentials: Credentials) -> Backend:
         """The backend, seen with one caller's credentials."""

@@ -26,6 +26,7 @@ from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.server.lifespan import Opener, ProcessLifespan
 from batchcall_mcp.server.problems import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.server.schemas import ArgumentSchema, open_objects, result_adapter, result_schema
+from batchcall_mcp.server.sessions import Acceptance
 
 
 class StrictArguments(ArgModelBase):
@@ -141,8 +142,11 @@ def strict_tool(
 class StrictServer(MCPServer[Any]):
     """An MCPServer whose failures are texts that a model can act on, and whose lifespan can be held for a process.
 
-    `needs_secret` says whether callers have a secret beside their key (`Capabilities.needs_secret`).
+    `needs_secret` says whether callers have a secret beside their key (`Capabilities.needs_secret`), `accepted` which
+    key pairs the backend accepts; None where there is no backend to ask.
     """
+
+    accepted: Acceptance | None = None
 
     def __init__(
         self,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.guard.approval import Shown
+from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound
 from batchcall_mcp.guard.confirmation import LIFETIME_S, recall
-from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, MOST_CODES
+from batchcall_mcp.guard.ledger import code_rows
+from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, MOST_OF_CALLER
+from batchcall_mcp.guard.ledger.codes import MOST_MEMBERS
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import Clock
@@ -132,10 +137,66 @@ def test_what_is_remembered_of_large_requests_is_bounded(ledger: Ledger) -> None
     assert codes[-1] in kept
 
 
+LARGE = "x" * 4_000_000
+SHOWN = Shown(question="Call 1 person?", word="1")
+
+
+def bound_of(launch: str, size: int = 3) -> Bound:
+    return Bound(launch, {"people": frozenset(member.to_bytes(MEMBER_BYTES, "big") for member in range(size))})
+
+
+def fewer(bound: Bound) -> Bound:
+    return Bound(bound.launch, {kind: frozenset(sorted(members)[1:]) for kind, members in bound.sets.items()})
+
+
+def test_twenty_large_questions_of_one_caller_push_out_nothing_of_another_s(ledger: Ledger, clock: Clock) -> None:
+    code = issued(ledger, caller="b")
+    asked = ledger.codes.approvals.ask(caller="b", tool="t", bound="y", shown=SHOWN)
+    ledger.codes.remember(bound_of("b"), caller="b")
+    for number in range(20):
+        clock.move(milliseconds=1)
+        issued(ledger, caller="a", binding=f"x{number}", tasks=LARGE)
+        shown = replace(SHOWN, question=LARGE)
+        ledger.codes.approvals.ask(caller="a", tool="t", bound=f"y{number}", shown=shown)
+        ledger.codes.remember(bound_of(f"a{number}", MOST_MEMBERS), caller="a")
+
+    assert used(ledger, code)
+    assert asked is not None
+    assert ledger.codes.approvals.approve(asked.approval_id)
+    assert ledger.codes.covers(bound_of("b").text, fewer(bound_of("b")))
+
+
+def test_the_sets_of_one_caller_are_bounded_and_the_oldest_question_s_go_first(ledger: Ledger, clock: Clock) -> None:
+    first, last = bound_of("first"), bound_of("last")
+    ledger.codes.remember(first, caller="a")
+    for number in range(MOST_OF_CALLER):
+        clock.move(milliseconds=1)
+        ledger.codes.remember(bound_of(f"x{number}") if number else last, caller="a")
+
+    assert not ledger.codes.covers(first.text, fewer(first))
+    assert ledger.codes.covers(last.text, fewer(last))
+
+
+def test_of_many_callers_together_the_one_that_holds_most_loses_its_oldest(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_rows, "MOST_BYTES", 10_000)
+    small = issued(ledger, caller="b")
+    large = []
+    for number in range(20):
+        clock.move(milliseconds=1)
+        large.append(issued(ledger, caller=f"a{number % 2}", binding=str(number), tasks="x" * 1000))
+
+    assert used(ledger, small)
+    kept = [ledger.codes.find(code) is not None for code in large]
+    assert kept == sorted(kept)
+    assert 5 <= sum(kept) <= 9
+
+
 def test_codes_that_nobody_uses_do_not_pile_up(tmp_path: Any, clock: Clock) -> None:
     ledger = Ledger.open(Settings(data_dir=tmp_path), clock)
     first = issued(ledger)
-    for number in range(MOST_CODES):
+    for number in range(MOST_OF_CALLER):
         clock.move(milliseconds=1)
         issued(ledger, binding=f"x{number}")
 

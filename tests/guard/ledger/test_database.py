@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.entries import Entry, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.ledger.tables import metadata
 from batchcall_mcp.settings import Settings
+from tests.guard.ledger.test_writes import START
+from tests.postgresql import postgresql_url
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> None:
@@ -43,6 +48,39 @@ def test_a_ledger_of_a_newer_version_is_not_touched(ledger: Ledger, settings: Se
 
     with pytest.raises(ConfigurationError, match="9999, which this version of batchcall-mcp does not know"):
         Ledger.open(settings)
+
+
+@pytest.mark.parametrize("how", ["begin", "take over"])
+def test_a_process_that_runs_launches_nothing_when_a_newer_version_has_migrated(ledger: Ledger, how: str) -> None:
+    """Nothing is recorded, and nothing is sent; what was sent before can still be recorded as over."""
+    entry = ledger.writes.begin(START)
+    assert isinstance(entry, Entry)
+    entry = ledger.writes.finish(entry.write_id, WriteState.UNKNOWN)
+    with ledger.database.engine.begin() as tx:
+        tx.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+    launch = partial(ledger.writes.take_over, entry) if how == "take over" else ledger.writes.begin
+    intent = START if how == "take over" else replace(START, batch_call_id="bc_2", numbers=(("+14155550109", 1),))
+    with pytest.raises(ConfigurationError, match=r"of version 9999 now.*Nothing was sent\. Restart it on the newest"):
+        launch(intent)
+    assert ledger.history.unsettled() == [entry]
+    assert ledger.writes.finish(entry.write_id, WriteState.DONE).state is WriteState.DONE
+
+
+def test_a_ledger_whose_role_may_not_make_tables_names_what_it_needs(tmp_path: Path) -> None:
+    owner = sa.make_url(postgresql_url())
+    small = owner.set(username=f"no_create_{owner.database}", password="hunter2")
+    admin = sa.create_engine(owner.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as tx:
+        tx.execute(sa.text(f"CREATE ROLE {small.username} LOGIN PASSWORD 'hunter2'"))
+    admin.dispose()
+    url = small.render_as_string(hide_password=False)
+    settings = Settings.model_validate({"data_dir": tmp_path, "database_url": url})
+
+    with pytest.raises(ConfigurationError, match="needs CREATE on the schema public") as caught:
+        Ledger.open(settings)
+    assert "hunter2" not in caught.value.message
+    assert "\n" not in caught.value.message
 
 
 def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.entries import Entry, Evidence, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
-from batchcall_mcp.guard.ledger.stops import stop_file
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.settings import STOP_FILE, Settings
 from tests.guard.ledger.conftest import BEGIN, Clock
 
 CREATE = Intent(
@@ -203,7 +202,7 @@ def test_a_confirmation_is_used_up_with_the_record_or_not_at_all(ledger: Ledger)
 def test_the_emergency_stop_refuses_launches_and_nothing_else(ledger: Ledger, *, by_file: bool) -> None:
     token = ledger.codes.answer("nonce")
     if by_file:
-        stop_file(ledger.database.data_dir).touch()
+        (ledger.database.data_dir / STOP_FILE).touch()
     else:
         ledger.stops.stop(1)
     with pytest.raises(PermissionDenied, match="emergency stop is on"):
@@ -449,3 +448,34 @@ def test_a_launch_that_is_sent_again_is_compared_too(ledger: Ledger) -> None:
 
     assert ledger.writes.take_over(lost, replace(START, since=since)) == Shared(other, 2)
     assert isinstance(ledger.writes.take_over(lost, replace(START, since=ledger.history.newest())), Entry)
+
+
+def test_what_became_of_an_earlier_request_is_no_word_about_a_later_one(
+    settings: Settings, ledger: Ledger, clock: Clock
+) -> None:
+    """A process that was taken for dead hears no, while another one has sent the launch again: it may be made."""
+    other = Ledger.open(settings, clock)
+    first = begun(ledger, START)
+    lost = ledger.writes.finish(first.write_id, WriteState.UNKNOWN)
+    clock.move(seconds=90)
+    again = other.writes.take_over(lost, START)
+    assert isinstance(again, Entry)
+
+    for state in (WriteState.REFUSED, WriteState.UNKNOWN):
+        assert ledger.writes.finish(first.write_id, state, sent=first) == again
+    assert ledger.history.attempts([number for number, _ in START.numbers], BEGIN) == dict(START.numbers)
+    assert other.writes.finish(again.write_id, WriteState.REFUSED, sent=again).state is WriteState.REFUSED
+    assert ledger.history.attempts([number for number, _ in START.numbers], BEGIN) == {}
+    other.close()
+
+
+def test_what_the_sender_knows_to_be_made_is_made_whatever_was_said_before_it_knew(ledger: Ledger) -> None:
+    """And a settled entry loses no number by a word that changes nothing."""
+    sent = begun(ledger, START)
+    assert ledger.writes.settle(sent, WriteState.REFUSED)
+    assert ledger.writes.finish(sent.write_id, WriteState.DONE, sent=sent).state is WriteState.DONE
+
+    made = done(ledger, replace(START, batch_call_id="bc_2", numbers=(("+14155550103", 2),)), "bc_2")
+    assert not ledger.writes.settle(made, WriteState.REFUSED)
+    assert ledger.writes.finish(made.write_id, WriteState.REFUSED) == made
+    assert ledger.history.attempts(["+14155550103"], BEGIN) == {"+14155550103": 2}

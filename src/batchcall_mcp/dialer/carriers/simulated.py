@@ -10,6 +10,7 @@ from typing import Final
 
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable, Outcome
 from batchcall_mcp.dialer.records import Clock, utc_now
+from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.model import TaskStatus
 
 RINGING: Final = 2.0
@@ -55,6 +56,7 @@ class SimulatedCarrier:
         self._clock = clock
         self._record = record
         self._opened: int | None = None
+        self._held: HeldFile | None = None
         self._cut_short = False
 
     def place(self, attempt: Attempt) -> None:
@@ -67,6 +69,7 @@ class SimulatedCarrier:
             if self._opened is None:
                 self._record.parent.mkdir(parents=True, exist_ok=True)
                 self._opened = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                self._held = HeldFile.opened(self._record, self._opened)
             # A line that was cut short by a full disk is no dial; the next one begins anew.
             start = "\n" if self._cut_short else ""
             written = f"{start}{json.dumps(line)}\n".encode()
@@ -75,6 +78,10 @@ class SimulatedCarrier:
             raise CarrierUnavailable(f"its record cannot be written ({error.strerror})") from error
         if self._cut_short:
             raise CarrierUnavailable("its record cannot be written (the disk is full)")
+
+    def held_file(self) -> HeldFile | None:
+        """Its record, once it has dialled."""
+        return self._held
 
     async def outcome(self, attempt: Attempt) -> Outcome:
         outcome, seconds = simulate(attempt.to_number, attempt.n)
@@ -88,4 +95,4 @@ class SimulatedCarrier:
         """Close the record."""
         if self._opened is not None:
             os.close(self._opened)
-            self._opened = None
+            self._opened = self._held = None

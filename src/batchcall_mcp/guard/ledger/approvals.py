@@ -69,7 +69,7 @@ class Approvals:
                     issued_at=now,
                 )
             )
-            keep_bounded(tx, newest=approval_id)
+            keep_bounded(tx, t.codes, caller=caller, newest=approval_id)
         return self.find(approval_id)
 
     def find(self, approval_id: str) -> Approval | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -11,9 +12,12 @@ from batchcall_mcp.guard.binding import launch_of
 from batchcall_mcp.guard.ledger import tables as t
 
 LIFETIME_MS: Final = 600_000
-MOST_CODES: Final = 1000
-MOST_BYTES: Final = 64 * 1024 * 1024
-"""Of everything that waits: arguments may be as large as a request."""
+MOST_OF_CALLER: Final = 200
+MOST_BYTES_OF_CALLER: Final = 32 * 1024 * 1024
+"""Of one caller's that waits: arguments may be as large as a request."""
+MOST: Final = 10_000
+MOST_BYTES: Final = 256 * 1024 * 1024
+"""Of all callers' together, of each table."""
 _CLOCKS_APART_MS: Final = 60_000
 """Several machines may share a ledger. A row from further in the future is one of a clock that was set back."""
 _ALPHABET: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # nothing that a person misreads over the telephone
@@ -43,13 +47,40 @@ def forget_all_of(tx: sa.Connection, caller: str, binding: str, now: int) -> Non
     )
 
 
-def keep_bounded(tx: sa.Connection, newest: str) -> None:
-    """Forget the oldest rows, where there are too many or they are too large."""
-    newest_first = sa.select(t.codes.c.code_hash, t.codes.c.size).order_by(
-        t.codes.c.code_hash != newest, t.codes.c.issued_at.desc()
-    )
-    kept = size = 0
-    for code_hash, of_this in tx.execute(newest_first).all():
-        kept, size = kept + 1, size + of_this
-        if kept > MOST_CODES or (size > MOST_BYTES and kept > 1):
-            tx.execute(t.codes.delete().where(t.codes.c.code_hash == code_hash))
+def keep_bounded(tx: sa.Connection, table: sa.Table, *, caller: str, newest: str) -> None:
+    """Forget the oldest of a caller, where there are too many or they are too large; never the newest.
+
+    Where all callers together hold too much, the one that holds most loses its oldest: nobody's few are pushed out by
+    another's many.
+    """
+    name, size, at = _COLUMNS[table.name]
+    largest = sa.func.sum(size)
+    rows = sa.select(name, largest).where(table.c.caller == caller).group_by(name)
+    kept = held = 0
+    for of_this, bytes_of_this in tx.execute(rows.order_by(name != newest, sa.func.max(at).desc())).all():
+        kept, held = kept + 1, held + bytes_of_this
+        if of_this != newest and (kept > MOST_OF_CALLER or held > MOST_BYTES_OF_CALLER):
+            tx.execute(table.delete().where(name == of_this))
+    while True:
+        count, total = tx.execute(sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(size), 0))).one()
+        if count <= MOST and total <= MOST_BYTES:
+            return
+        by = sa.func.count() if total <= MOST_BYTES else largest
+        others = sa.select(table.c.caller).where(name != newest).group_by(table.c.caller)
+        heaviest = tx.scalar(others.order_by(by.desc(), sa.func.min(at)).limit(1))
+        oldest = sa.select(name).where((table.c.caller == heaviest) & (name != newest)).order_by(at).limit(1)
+        forgotten = tx.scalar(oldest)
+        if forgotten is None:
+            return
+        tx.execute(table.delete().where(name == forgotten))
+
+
+_COLUMNS: Final[Mapping[str, tuple[sa.ColumnElement[str], sa.ColumnElement[int], sa.ColumnElement[int]]]] = {
+    t.codes.name: (t.codes.c.code_hash, t.codes.c.size, t.codes.c.issued_at),
+    t.question_sets.name: (
+        t.question_sets.c.question,
+        sa.func.length(t.question_sets.c.members),
+        t.question_sets.c.at,
+    ),
+}
+"""What rows of one question share, their size in bytes, and when they were made."""

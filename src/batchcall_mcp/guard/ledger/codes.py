@@ -46,7 +46,7 @@ class Pending:
 
 
 class Codes:
-    """All codes of a ledger. Bounded; the oldest go first. Of one launch only the last code counts."""
+    """All codes of a ledger. Bounded for each caller; the oldest go first. Of one launch only the last code counts."""
 
     def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
@@ -58,13 +58,19 @@ class Codes:
             tx.execute(t.codes.delete().where(t.codes.c.issued_at < self._database.now() - LIFETIME_MS))
             _forget_sets(tx, self._database.now())
 
-    def remember(self, shown: Bound) -> None:
-        """Keep the sets of a question for as long as it can be answered, so that a yes to it is one to fewer people."""
+    def remember(self, shown: Bound, caller: str) -> None:
+        """Keep the sets of a caller's question while it can be answered, so that a yes to it is one to fewer people."""
         if all(len(members) > MOST_MEMBERS for members in shown.sets.values() if members):
             return
         name, now = self._database.hashed(f"question {shown.text}"), self._database.now()
         rows = [
-            {"question": name, "kind": kind, "at": now, "members": self._sealed(b"".join(sorted(members)))}
+            {
+                "question": name,
+                "caller": caller,
+                "kind": kind,
+                "at": now,
+                "members": self._sealed(b"".join(sorted(members))),
+            }
             for kind, members in shown.sets.items()
             if 0 < len(members) <= MOST_MEMBERS
         ]
@@ -72,6 +78,7 @@ class Codes:
             _forget_sets(tx, now)
             tx.execute(t.question_sets.delete().where(t.question_sets.c.question == name))
             tx.execute(t.question_sets.insert(), rows)
+            keep_bounded(tx, t.question_sets, caller=caller, newest=name)
 
     def covers(self, shown: str, now: Bound) -> bool:
         """Whether a yes to the question of the text `shown` is a yes to what would be done now."""
@@ -107,7 +114,7 @@ class Codes:
                     issued_at=now,
                 )
             )
-            keep_bounded(tx, newest=self._hash(code))
+            keep_bounded(tx, t.codes, caller=caller, newest=self._hash(code))
         return code
 
     def find(self, code: str) -> Pending | None:

@@ -19,7 +19,7 @@ from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.tables import secret_keys
 from batchcall_mcp.settings import Settings
 
-HEAD: Final = "0002"
+HEAD: Final = "0004"
 """The newest migration; a database that is there needs no look at the others."""
 _LOCK: Final = 0x62617463685F6D63
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -112,6 +112,33 @@ class LedgerDatabase:
         with self._counted(), in_words(), database.reading(self.engine) as connection:
             yield connection
 
+    def check_file(self) -> None:
+        """Go on only if the ledger is still the file at its path: what another process does not see is not recorded.
+
+        Raises:
+            ConfigurationError: it was deleted or replaced.
+        """
+        file = database.held_file(self.engine)
+        if file is not None and not file.is_in_place:
+            raise ConfigurationError(
+                f"The ledger {file.path}, in which every write is recorded before it is sent, was deleted, moved or "
+                "replaced while this process ran. Nothing was sent. Restart it (the MCP client, or `batchcall-mcp "
+                "serve`); put the file back first if there is a copy, because a new ledger knows no earlier launch."
+            )
+
+    def check_version(self, tx: sa.Connection) -> None:
+        """Go on only if no other version of the program has migrated the tables; none can until `tx` ends.
+
+        Raises:
+            ConfigurationError: one has.
+        """
+        found = database.recorded_version(tx, _VERSIONS)
+        if found != HEAD:
+            raise ConfigurationError(
+                f"The ledger, in which every write is recorded before it is sent, is of version {found} now, and this "
+                f"process knows version {HEAD}. Nothing was sent. Restart it on the newest batchcall-mcp."
+            )
+
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself: the same in every process on this database."""
         return hmac.new(self._pepper, text.encode(), hashlib.sha256).hexdigest()
@@ -143,7 +170,8 @@ def in_words() -> Iterator[None]:
         ConfigurationError: without the database's own words, which may hold what was to be written.
     """
     try:
-        yield
+        with database.privileges():
+            yield
     except (sa.exc.SQLAlchemyError, OSError) as error:
         why = type(getattr(error, "orig", None) or error).__name__
         raise ConfigurationError(

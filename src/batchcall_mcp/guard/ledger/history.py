@@ -38,6 +38,36 @@ class History:
         with self._database.reading() as connection:
             return [read(row) for row in connection.execute(query)]
 
+    def launched(self) -> list[Entry]:
+        """The last launch of each batch call, by any caller to any backend, of what is not known to be over."""
+        launches = sa.select(t.writes).where(t.writes.c.dials, NOT_REFUSED, t.writes.c.over_at.is_(None))
+        with self._database.reading() as connection:
+            found = [read(row) for row in connection.execute(launches.order_by(t.writes.c.write_id))]
+            newest = {(one.backend, one.batch_call_id): one for one in found if one.batch_call_id is not None}
+            return [one for one in newest.values() if not rows.is_ended(connection, one)]
+
+    def note_over(self, backend: str, ids: Collection[str], read_at: datetime) -> None:
+        """Remember that the backend says that these batch calls are over.
+
+        Args:
+            backend: name and address.
+            ids: the batch calls.
+            read_at: the time before the backend was asked: what was launched since, or just before, goes on.
+        """
+        launches = (
+            (t.writes.c.backend == backend)
+            & t.writes.c.batch_call_id.in_(list(ids))
+            & t.writes.c.dials
+            & t.writes.c.over_at.is_(None)
+            & (t.writes.c.state == WriteState.DONE)
+            & (t.writes.c.settled_at < to_ms(read_at) - rows.CLOCKS_APART_MS)
+        )
+        with self._database.reading() as connection:
+            if connection.scalar(sa.select(t.writes.c.write_id).where(launches).limit(1)) is None:
+                return
+        with self._database.writing() as tx:
+            tx.execute(t.writes.update().where(launches).values(over_at=self._database.now()))
+
     def known_ids(self, backend: str, ids: Collection[str]) -> set[str]:
         """Those batch calls that some write of this ledger made or changed."""
         query = sa.select(t.writes.c.batch_call_id).where(

@@ -1,4 +1,4 @@
-"""One open ledger: the entries, the codes and the emergency stop over one database."""
+"""One open ledger: the entries, the codes, the emergency stop and the shared record over one database."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, utc_now
 from batchcall_mcp.guard.ledger.history import History
 from batchcall_mcp.guard.ledger.owners import FileOwners, Owners, PostgresOwners
+from batchcall_mcp.guard.ledger.shared_audit import SharedAudit
 from batchcall_mcp.guard.ledger.stops import Stops
 from batchcall_mcp.guard.ledger.writes import Writes
 from batchcall_mcp.settings import Settings
@@ -26,6 +27,7 @@ class Ledger:
         self._owners: Owners = FileOwners(database.data_dir / "owners")
         if database.shared:
             self._owners = PostgresOwners(database.engine)
+        self.audit: Final = SharedAudit(database)
         self.codes: Final = Codes(database)
         self.stops: Final = Stops(database)
         self.history: Final = History(database)
@@ -41,6 +43,8 @@ class Ledger:
         opened = cls(LedgerDatabase.open(settings, clock), may_arrive_s=settings.request_timeout_s + ARRIVES_WITHIN_S)
         with suppress(ConfigurationError):  # the database is busy; the next code does it too
             opened.codes.forget_old()
+        if opened.database.shared:
+            opened.audit.start()
         return opened
 
     def hashed(self, text: str) -> str:
@@ -49,5 +53,6 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the locks and of every connection."""
+        self.audit.close()
         self._owners.close()
         self.database.close()

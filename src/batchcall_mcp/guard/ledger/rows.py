@@ -15,8 +15,9 @@ from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import to_ms
 
 _DAY: Final = timedelta(days=1)
-_CLOCKS_APART_MS: Final = 60_000
+CLOCKS_APART_MS: Final = 60_000
 """How far the clocks of machines on one ledger may be apart."""
+_ENDS: Final = frozenset({Operation.CANCEL, Operation.DELETE})
 NOT_REFUSED: Final = t.writes.c.state != WriteState.REFUSED
 OPEN: Final = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
@@ -52,7 +53,7 @@ def newest_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Ent
 
 def launches_after(tx: sa.Connection, since: Newest, *, simulated: bool, sent_after: int = 0) -> list[Entry]:
     """Launches that were recorded since, or sent once more since, by any caller to any backend."""
-    again = (t.writes.c.sent_at != t.writes.c.at) & (t.writes.c.sent_at > since.at - _CLOCKS_APART_MS)
+    again = (t.writes.c.sent_at != t.writes.c.at) & (t.writes.c.sent_at > since.at - CLOCKS_APART_MS)
     newer = ((t.writes.c.write_id > since.write_id) | again) & (t.writes.c.sent_at > sent_after)
     found = newer & t.writes.c.dials & NOT_REFUSED & (t.writes.c.simulated == simulated)
     return [read(row) for row in tx.execute(sa.select(t.writes).where(found).order_by(t.writes.c.write_id))]
@@ -63,9 +64,14 @@ def is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
     if launch.batch_call_id is None or launch.starts_at is None:
         return False
     newest = newest_of(tx, launch.backend, launch.batch_call_id)
-    ends = {Operation.CANCEL, Operation.DELETE}
-    ended = newest is not None and newest.operation in ends and newest.state is WriteState.DONE
-    return ended and newest is not None and newest.sent_at + _CLOCKS_APART_MS < launch.starts_at
+    ended = newest is not None and newest.operation in _ENDS and newest.state is WriteState.DONE
+    return ended and newest is not None and newest.sent_at + CLOCKS_APART_MS < launch.starts_at
+
+
+def is_ended(tx: sa.Connection, launch: Entry) -> bool:
+    """Whether the last thing that was done to its batch call, from here, was to cancel or delete it."""
+    newest = newest_of(tx, launch.backend, launch.batch_call_id or "")
+    return newest is not None and newest.operation in _ENDS and newest.state is WriteState.DONE
 
 
 def numbers_of(tx: sa.Connection, write_id: int) -> set[bytes]:

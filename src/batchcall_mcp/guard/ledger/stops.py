@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
-
-STOP_FILE: Final = "STOP"
-
-
-def stop_file(data_dir: Path) -> Path:
-    """Whoever can write the data directory can stop everything with it."""
-    return data_dir / STOP_FILE
+from batchcall_mcp.settings import STOP_FILE
 
 
 class Stops:
@@ -35,8 +27,8 @@ class Stops:
         at = tx.scalar(sa.select(sa.func.max(t.stops.c.at)).where(t.stops.c.cleared_at.is_(None)))
         if at is not None:
             return datetime.fromtimestamp(at / 1000, UTC)
-        try:
-            return datetime.fromtimestamp(stop_file(self._database.data_dir).stat().st_mtime, UTC)
+        try:  # lstat: a link that leads nowhere is a stop too
+            return datetime.fromtimestamp((self._database.data_dir / STOP_FILE).lstat().st_mtime, UTC)
         except FileNotFoundError:
             return None
 
@@ -55,7 +47,7 @@ class Stops:
         with self._database.writing() as tx:
             tx.execute(t.stops.update().where(t.stops.c.cleared_at.is_(None)).values(cleared_at=self._database.now()))
             _end_every_yes(tx)
-        stop_file(self._database.data_dir).unlink(missing_ok=True)
+        (self._database.data_dir / STOP_FILE).unlink(missing_ok=True)
 
 
 def _end_every_yes(tx: sa.Connection) -> None:

@@ -34,6 +34,7 @@ writes = sa.Table(
     sa.Column("absent_at", sa.BigInteger),
     sa.Column("settled_at", sa.BigInteger),
     sa.Column("simulated", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("over_at", sa.BigInteger),
     sa.Index("writes_equal", "caller", "backend", "operation", "fingerprint"),
     sa.Index("writes_by_key", "caller", "backend", "operation", "key_hash"),
     sa.Index("writes_of_batch_call", "backend", "batch_call_id", "write_id"),
@@ -67,7 +68,9 @@ question_sets = sa.Table(
     sa.Column("kind", sa.String, primary_key=True),
     sa.Column("members", sa.LargeBinary, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("caller", sa.String, nullable=False, server_default=""),
     sa.Index("question_sets_by_age", "at"),
+    sa.Index("question_sets_of_caller", "caller", "at"),
 )
 """Who would be called, and what is warned of, of a question that can still be answered: sealed hashes."""
 
@@ -103,3 +106,22 @@ stops = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("cleared_at", sa.BigInteger),
 )
+
+audit_files = sa.Table(
+    "audit_files",
+    metadata,
+    sa.Column("file", sa.String, primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+"""How far the audit file of a data folder has been copied, in bytes. `file` is a hash of machine, path and begin."""
+
+audit_events = sa.Table(
+    "audit_events",
+    metadata,
+    sa.Column("event_id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("machine", sa.String, nullable=False),
+    sa.Column("line", sa.String, nullable=False),
+    sa.Index("audit_events_by_time", "at", "event_id"),
+)
+"""The audit files of every machine on this database, line by line."""

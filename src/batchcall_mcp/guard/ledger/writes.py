@@ -75,13 +75,16 @@ class Writes:
             PermissionDenied: the emergency stop is on, and it dials.
             NotConfirmed: its confirmation was used a moment ago, or is too old.
             InvalidInput: more calls than a day may have.
+            ConfigurationError: it cannot be recorded, or where nobody else would see it.
         """
+        self._database.check_file()
         wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
         with in_words():
             self._owners.hold()
         dialled = self._hashed(intent)
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing(wait_s) as tx:
+            self._database.check_version(tx)
             first = self._first(tx, intent)
             if first is not None:
                 return Overtaken(first)
@@ -124,11 +127,13 @@ class Writes:
         Raises:
             As `begin`.
         """
+        self._database.check_file()
         with in_words():
             self._owners.hold()
         dialled = self._hashed(intent)
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         with self._database.writing() as tx:
+            self._database.check_version(tx)
             latest = entry_of(tx, entry.write_id)
             if latest != entry:
                 return Overtaken(latest)
@@ -158,11 +163,46 @@ class Writes:
         batch_call_id: str | None = None,
         status: str | None = None,
         wait_s: float = LONGEST_WAIT_S,
+        sent: Entry | None = None,
     ) -> Entry:
         """Record what came of it. A settled one stays as it is.
 
         Until that is recorded it is in this process's hand: another call would take it for one that nobody sends.
+
+        Args:
+            write_id: the entry.
+            state: what is known of it now.
+            batch_call_id: what it made.
+            status: the batch call's, after it.
+            wait_s: for the ledger.
+            sent: the entry as the caller sent it. Where another process has sent it again since, only that it was made
+                is recorded: a no to one request says nothing about another.
         """
+        mine: sa.ColumnElement[bool] = OPEN
+        if sent is not None:
+            sent_here = (t.writes.c.owner == sent.owner) & (t.writes.c.sent_at == sent.sent_at)
+            # What was sent and made is so, whatever a person said who could not see it yet.
+            mine = OPEN | ((t.writes.c.state == WriteState.REFUSED) & sent_here)
+            if state is not WriteState.DONE:
+                mine = OPEN & sent_here
+        with self._database.writing(wait_s) as tx:
+            self._settle(tx, write_id, mine, self._outcome(state, batch_call_id, status))
+            entry = entry_of(tx, write_id)
+        self._in_hand.discard(write_id)
+        return entry
+
+    def settle(self, seen: Entry, state: WriteState, *, batch_call_id: str | None = None) -> bool:
+        """Record a person's word on an entry as it was shown; False if it is no longer so, and nothing was changed.
+
+        Whoever sends it again changes its owner and the time it was sent, so that nobody's word is about that.
+        """
+        as_seen = (
+            (t.writes.c.state == seen.state) & (t.writes.c.owner == seen.owner) & (t.writes.c.sent_at == seen.sent_at)
+        )
+        with self._database.writing() as tx:
+            return self._settle(tx, seen.write_id, OPEN & as_seen, self._outcome(state, batch_call_id, None))
+
+    def _outcome(self, state: WriteState, batch_call_id: str | None, status: str | None) -> dict[str, Any]:
         values: dict[str, Any] = {"state": state}
         if state is not WriteState.UNKNOWN:
             values["settled_at"] = self._database.now()
@@ -170,13 +210,16 @@ class Writes:
             values["batch_call_id"] = batch_call_id
         if status is not None:
             values["status"] = status
-        with self._database.writing(wait_s) as tx:
-            tx.execute(t.writes.update().where((t.writes.c.write_id == write_id) & OPEN).values(**values))
-            if state is WriteState.REFUSED:  # then nobody of it was dialled
-                tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
-            entry = entry_of(tx, write_id)
-        self._in_hand.discard(write_id)
-        return entry
+        return values
+
+    def _settle(
+        self, tx: sa.Connection, write_id: int, condition: sa.ColumnElement[bool], values: Mapping[str, Any]
+    ) -> bool:
+        """Change the entry if it is so; of one that was not made nobody was dialled."""
+        changed = tx.execute(t.writes.update().where((t.writes.c.write_id == write_id) & condition).values(values))
+        if changed.rowcount and values["state"] is WriteState.REFUSED:
+            tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
+        return bool(changed.rowcount)
 
     def let_go(self, write_id: int) -> None:
         """This process does nothing more about it, although it could not be recorded what came of it."""
@@ -224,7 +267,10 @@ class Writes:
 
         Raises:
             InvalidInput: its idempotency key stands for another request.
+            ConfigurationError: as `begin`; a launch says so before anyone is asked.
         """
+        if intent.dials:
+            self._database.check_file()
         with self._database.reading() as connection:
             return self._first(connection, intent)
 

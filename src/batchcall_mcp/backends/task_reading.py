@@ -1,0 +1,148 @@
+"""Every task of a batch call, page after page, with an end: a backend whose pages have none cannot hold us for ever."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from time import monotonic
+
+import anyio
+
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.errors import UnexpectedResponse
+from batchcall_mcp.model import CallTask, TaskQuery, TaskStatus
+
+_EMPTY_PAGES = (20, 500)
+"""Fewest and most in a row that a filter may leave empty: a backend looks through a page or more for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Where a read ends, beside the total that the backend reports and the most that it takes: seconds, and tasks."""
+
+    seconds: float | None
+    tasks: int
+
+
+BEFORE_A_WRITE = Bounds(seconds=30, tasks=250_000)
+"""Somebody waits for the question, and the list is held in memory."""
+FOR_A_FILE = Bounds(seconds=None, tasks=1_000_000)
+"""The rows go to disk."""
+
+
+class NoEnd(UnexpectedResponse):
+    """A list of tasks that was not read to its end, because there was none in sight."""
+
+
+async def every_task(
+    backend: Backend,
+    batch_call_id: str,
+    statuses: frozenset[TaskStatus] | None = None,
+    *,
+    bounds: Bounds = BEFORE_A_WRITE,
+    clock: Callable[[], float] = monotonic,
+) -> AsyncIterator[CallTask]:
+    """All tasks of a batch call, in the backend's order. `clock` is in seconds.
+
+    Raises:
+        NoEnd: there are more than the backend counts or takes, a page brought nothing new, or it takes too long.
+        BatchCallError: a page cannot be read.
+    """
+    reading = _Reading(backend, batch_call_id, bounds, filtered=statuses is not None)
+    deadline = None if bounds.seconds is None else clock() + bounds.seconds
+    cursor: str | None = None
+    while True:
+        query = TaskQuery(statuses=statuses, limit=backend.capabilities.task_page_size, cursor=cursor)
+        left_s = None if deadline is None else deadline - clock()
+        if left_s is not None and left_s <= 0:
+            raise reading.too_slow()
+        with anyio.move_on_after(left_s) as limit:
+            batch_call, page = await backend.get(batch_call_id, query)
+        if limit.cancelled_caught:
+            raise reading.too_slow()
+        if page is None:
+            raise UnexpectedResponse(f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}")
+        reading.total = batch_call.counts.total
+        new = reading.take(page.tasks)
+        cursor = page.next_cursor
+        if not new and reading.goes_round(last=cursor is None):
+            return
+        for task in page.tasks:
+            yield task
+        if cursor is None:
+            return
+
+
+class _Reading:
+    """What was read so far. `total`: what the backend counts, as of the last page."""
+
+    def __init__(self, backend: Backend, batch_call_id: str, bounds: Bounds, *, filtered: bool) -> None:
+        self._name = batch_call_id
+        self._most = backend.capabilities.max_tasks
+        self._page_size = backend.capabilities.task_page_size
+        self._bounds = bounds
+        self._filtered = filtered
+        self._seen: set[int] = set()
+        self._empty_pages = 0
+        self.total: int | None = None
+
+    def take(self, tasks: tuple[CallTask, ...]) -> int:
+        """Count the tasks of a page; how many of them had not been seen before.
+
+        Raises:
+            NoEnd: they are more than there can be.
+        """
+        before = len(self._seen)
+        self._seen.update(map(_identity, tasks))
+        read = len(self._seen)
+        if self.total is not None and read > self.total:
+            raise self._no_end(f"the backend counts {self.total:,} tasks and gave at least {read:,}")
+        if self._most is not None and read > self._most:
+            raise self._no_end(f"the backend takes {self._most:,} tasks and gave at least {read:,}")
+        if read > self._bounds.tasks:
+            raise self._no_end(f"the backend gave at least {read:,} tasks, and says that more follow")
+        if read > before:
+            self._empty_pages = 0
+        return read - before
+
+    def goes_round(self, *, last: bool) -> bool:
+        """Whether a page that brought nothing new repeats what was read completely.
+
+        Raises:
+            NoEnd: not all was read, and nothing says that the next page brings more.
+        """
+        if self.total == len(self._seen):
+            return True
+        self._empty_pages += 1
+        if not last and (not self._filtered or self._empty_pages > self._may_be_empty()):
+            raise self._no_end(
+                f"a page of the backend brought nothing new after {len(self._seen):,} tasks, and it says that more "
+                "follow"
+            )
+        return False
+
+    def _may_be_empty(self) -> int:
+        most = min(one for one in (self.total, self._most, self._bounds.tasks) if one is not None)
+        fewest, ceiling = _EMPTY_PAGES
+        return min(max(most // self._page_size, fewest), ceiling)
+
+    def too_slow(self) -> NoEnd:
+        """The error for a read that takes longer than somebody waits."""
+        of = "" if self.total is None else f" of {self.total:,}"
+        return NoEnd(
+            f"The tasks of {self._name} were not read to the end: {self._bounds.seconds:g} s passed, and "
+            f"{len(self._seen):,}{of} tasks were read. Nothing was sent. Try again; if it happens again, make smaller "
+            "batch calls."
+        )
+
+    def _no_end(self, why: str) -> NoEnd:
+        return NoEnd(
+            f"The tasks of {self._name} were not read to the end: {why}. Nothing was sent. Compare the batch call with "
+            "get_batch_call, and check BATCHCALL_URL and BATCHCALL_BACKEND."
+        )
+
+
+def _identity(task: CallTask) -> int:
+    """A small stand-in for a task, so that 100,000 of them are remembered in little memory. Pure."""
+    unnamed = () if task.task_id else (task.name, *sorted(task.dynamic_variables.items()))
+    return hash((task.task_id, task.to_number, *unnamed))

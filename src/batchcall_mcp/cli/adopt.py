@@ -1,0 +1,68 @@
+"""`batchcall-mcp dialer adopt`: a person's word that a database which was copied or moved is the one that dials."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.wording import shortened
+
+if TYPE_CHECKING:
+    from batchcall_mcp.dialer.adoption import Adopted, Live
+
+_LONGEST_NAME = 200
+_RESUME = "Resume those whose people were not called meanwhile, for example from the original; cancel the others."
+
+
+@click.command()
+def adopt() -> None:
+    """Let the dialer dial from a database in the data folder that was copied, moved or restored.
+
+    What dials at this moment, or would have begun while nothing was dialled, is paused and named: a person decides
+    what goes on. What is scheduled for later keeps its time. Only SQLite needs this.
+    """
+    settings = load_settings()
+    from batchcall_mcp.dialer.adoption import NotAdopted, adopt_place
+    from batchcall_mcp.dialer.store import Store, place_of
+
+    where = place_of(settings)
+    if isinstance(where, str):
+        raise click.ClickException("The dialer is on PostgreSQL, which no file moves. There is nothing to adopt.")
+    if not where.exists():
+        raise click.ClickException(f"There is no database {where}. Nothing was changed.")
+    store = Store.open(where)
+    try:
+        adopted = adopt_place(store)
+    except NotAdopted as error:
+        raise click.ClickException(error.message) from None
+    finally:
+        store.close()
+    click.echo("\n".join(_lines(where, adopted)))
+
+
+def _lines(where: Path, adopted: Adopted | None) -> list[str]:
+    if adopted is None:
+        return [f"{where} is where it last dialled, or never dialled. There is nothing to adopt."]
+    said = [f"{where} is the dialer's database from now on. It last dialled as {adopted.before}."]
+    if adopted.original_is_there:
+        said.append(f"The original is still there: a dialer on {adopted.before} calls the same people. Remove it.")
+    said += [f"paused: {_named(one)}" for one in adopted.paused]
+    said += [f"scheduled: {_named(one)}, dials at {_moment(one.scheduled_at)}" for one in adopted.scheduled]
+    if adopted.paused:
+        said.append(_RESUME)
+    return said if adopted.paused or adopted.scheduled else [*said, "No batch call is live."]
+
+
+def _named(one: Live) -> str:
+    name = f" ({shortened(one.name, _LONGEST_NAME)})" if one.name else ""
+    return f"{one.batch_call_id}{name} of {one.organization_id}, {one.waiting} of {one.total} people not called"
+
+
+def _moment(milliseconds: int | None) -> str:
+    return (
+        "its time" if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M UTC}"
+    )

@@ -1,0 +1,117 @@
+"""A batch call whose engine was away does not simply dial on: what is late is paused, and a person decides.
+
+Late: for longer than the operator allows no engine ran, while one of its tasks was due inside its window. To wait for
+a window, a redial or the daily cap is not late; nor is what was launched after the engine had come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import calling_hours
+from batchcall_mcp.dialer import outcomes, pausing
+from batchcall_mcp.dialer.broken import concerning, without_broken
+from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp.dialer.rules import State, expired
+from batchcall_mcp.dialer.store import INSERTED_AT_ONCE, Store
+from batchcall_mcp.dialer.tables import batch_calls, installation, tasks
+from batchcall_mcp.model import CallingWindow, TaskStatus
+
+MARKED_EVERY: Final = timedelta(minutes=1)
+"""How often an engine says that it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The time in which no engine ran. `start` None: as far as is known, none ever did."""
+
+    start: datetime | None
+    end: datetime
+
+
+def missed(window: CallingWindow, zones: Sequence[str], due: datetime, gap: Gap) -> timedelta:
+    """For how long a task that was due could have been dialled while no engine ran."""
+    start = due if gap.start is None else max(due, gap.start)
+    if start >= gap.end:
+        return timedelta()
+    spans = calling_hours.openings(window, zones, start, gap.end)
+    return sum((closes - opens for opens, closes in spans), timedelta())
+
+
+def catch_up(store: Store, late_after: timedelta | None) -> list[str]:
+    """Say that an engine runs, and pause what is late since the last one did; None: nothing ever is.
+
+    One engine decides, before any of them claims: the others wait for its transaction.
+
+    Returns:
+        The batch calls that this paused.
+    """
+    return without_broken(store, lambda broken: _catch_up(store, late_after, broken))
+
+
+def _catch_up(store: Store, late_after: timedelta | None, broken: frozenset[str]) -> list[str]:
+    with store.writing() as tx:
+        now = store.clock()
+        mine = installation.c.one == 1
+        ran_at = tx.scalar(sa.select(installation.c.engine_ran_at).where(mine).with_for_update())
+        tx.execute(installation.update().where(mine).values(engine_ran_at=to_ms(now)))
+        gap = Gap(None if ran_at is None else from_ms(ran_at), now)
+        if late_after is None or (gap.start is not None and gap.end - gap.start <= late_after):
+            return []
+        late: list[str] = []
+        for key, record in _live(tx, broken).items():
+            with concerning(key):
+                if _is_late(tx, record, gap, late_after):
+                    late.append(key)
+        return pausing.pause(tx, late, "late", _text(gap), to_ms(now))
+
+
+def _text(gap: Gap) -> str:
+    away = "" if gap.start is None else f" from {gap.start:%Y-%m-%d %H:%M} to {gap.end:%Y-%m-%d %H:%M UTC}"
+    return (
+        f"The dialer did not run{away} and missed calls that were due. Nobody was called late; resume it to call now."
+    )
+
+
+def _live(tx: sa.Connection, broken: frozenset[str]) -> dict[str, BatchCallRecord]:
+    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
+    held = outcomes.locked(tx, list(tx.execute(live).scalars()), broken)
+    return {key: record for key, record in held.items() if record.status in pausing.LIVE}
+
+
+def _is_late(tx: sa.Connection, record: BatchCallRecord, gap: Gap, late_after: timedelta) -> bool:
+    begins = from_ms(record.launched_at or record.created_at)
+    if record.status is State.SCHEDULED and record.scheduled_at is not None:
+        begins = max(begins, from_ms(record.scheduled_at))
+    if begins >= gap.end or expired(record.expires(), gap.end):
+        return False
+    window = record.calling_window()
+    known: dict[tuple[tuple[str, ...], datetime], bool] = {}
+    for row in _due(tx, record.batch_call_id, gap.end):
+        zones = calling_hours.recipient_zones(row.to_number, row.timezone, record.timezone)
+        due = max(begins, from_ms(row.due_at), gap.start or begins)
+        key = zones, due
+        if key not in known:
+            known[key] = missed(window, zones, due, gap) > late_after
+        if known[key]:
+            return True
+    return False
+
+
+def _due(tx: sa.Connection, batch_call_id: str, now: datetime) -> Iterator[Any]:
+    """Its tasks that wait to be dialled and are due, a part at a time: most batch calls are late by their first."""
+    mine = (
+        (tasks.c.batch_call_id == batch_call_id)
+        & (tasks.c.status == TaskStatus.PENDING)
+        & (tasks.c.due_at <= to_ms(now))
+    )
+    query = sa.select(tasks.c.to_number, tasks.c.timezone, tasks.c.due_at, tasks.c.position).order_by(tasks.c.position)
+    after = -1
+    while rows := tx.execute(query.where(mine, tasks.c.position > after).limit(INSERTED_AT_ONCE)).all():
+        yield from rows
+        after = rows[-1].position
