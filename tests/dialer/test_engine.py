@@ -21,7 +21,6 @@ from batchcall_mcp.dialer import engine as engine_module
 from batchcall_mcp.dialer import host as host_module
 from batchcall_mcp.dialer import lanes as lanes_module
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
-from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.outcomes import Ended
