@@ -96,6 +96,7 @@ class BatchCall(_Closed):
     retry_config: RetryConfigIn | None
     retry_rules: list[RetryRuleIn] | None
     retry_of: str | None
+    pause_on_failures: bool
     carrier: str
 
 

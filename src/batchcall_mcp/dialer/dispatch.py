@@ -66,16 +66,28 @@ class Dispatch:
         daily_cap: most attempts at a number within 24 hours, over all batch calls of an organisation.
         retry_delay: how long to wait before a redial that no retry rule times.
         capacity: of this process, which then is in the list of workers at each claim; None: it is alone.
+        min_gap: between dials of one number by different batch calls of an organisation.
+        pause_on_failures: whether batch calls that want it are paused when most of their last attempts failed.
     """
 
     def __init__(
-        self, store: Store, worker_id: str, *, daily_cap: int, retry_delay: timedelta, capacity: int | None = None
+        self,
+        store: Store,
+        worker_id: str,
+        *,
+        daily_cap: int,
+        retry_delay: timedelta,
+        capacity: int | None = None,
+        min_gap: timedelta = timedelta(0),
+        pause_on_failures: bool = False,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._daily_cap = daily_cap
         self._retry_delay = retry_delay
         self._capacity = capacity
+        self._min_gap = min_gap
+        self._pause_on_failures = pause_on_failures
 
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
@@ -92,6 +104,9 @@ class Dispatch:
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self._store.clock()
             outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
+            if ended and self._pause_on_failures:
+                failing = outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
+                wanted = {key: count for key, count in wanted.items() if key not in failing}
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
             }
@@ -112,7 +127,13 @@ class Dispatch:
                         paced[key] = again_at, pace
                     if share > 0:
                         claim = claims.start_due(
-                            tx, record, share, now=now, daily_cap=self._daily_cap, worker_id=self._worker_id
+                            tx,
+                            record,
+                            share,
+                            now=now,
+                            daily_cap=self._daily_cap,
+                            worker_id=self._worker_id,
+                            min_gap=self._min_gap,
                         )
                         started += claim.started
                         if claim.more:

@@ -44,6 +44,7 @@ DAILY_CAP: Final = 3
 CAPACITY: Final = 50
 RETRY_DELAY: Final = timedelta(minutes=5)
 """Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
+MIN_GAP: Final = timedelta(minutes=15)
 LOCK_RETRY_SECONDS: Final = 1.0
 LATE_AFTER: Final = timedelta(hours=1)
 
@@ -70,6 +71,8 @@ class EmbeddedDialer:
         limiter: how many requests are taken; none if the only caller is this process.
         beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
         late_after: see Engine.
+        min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
+            calls.
     """
 
     def __init__(
@@ -90,11 +93,13 @@ class EmbeddedDialer:
         limiter: Limiter | None = None,
         beat_seconds: float = BEAT_SECONDS,
         late_after: timedelta | None = LATE_AFTER,
+        min_gap: timedelta = MIN_GAP,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._stop_file = data_dir / STOP_FILE
         self._late_after = late_after
+        self._min_gap = min_gap
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
@@ -117,7 +122,9 @@ class EmbeddedDialer:
         self._away = False
         self._failures = 0
         self._unusable: str | None = None
-        operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
+        operations = Operations(
+            self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._gap_kept(), self._written
+        )
         face = Face(operations, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
         webhook_api.install(self.app, WebhookOperations(self.store, self._webhook_addresses))
@@ -136,6 +143,7 @@ class EmbeddedDialer:
             default_region=settings.default_region,
             calling_hours=settings.calling_hours,
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
+            min_gap=timedelta(minutes=settings.min_gap_minutes),
         )
 
     def store(self) -> Store:
@@ -238,6 +246,7 @@ class EmbeddedDialer:
             drain_seconds=self._drain_seconds,
             beat_seconds=self._beat_seconds,
             late_after=self._late_after,
+            min_gap=self._gap_kept(),
         )
 
         def launched() -> None:
@@ -259,6 +268,10 @@ class EmbeddedDialer:
         self._settled.set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), LOCK_RETRY_SECONDS)
+
+    def _gap_kept(self) -> timedelta:
+        """With the simulated carrier none: no phone rings, and two batch calls to one sample list both dial."""
+        return self._min_gap if self._carrier.places_real_calls else timedelta(0)
 
     def _written(self) -> None:
         host = self._host

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.dialer import broken, outbox, rules
+from batchcall_mcp.dialer import broken, outbox, pausing, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, HeldBy, to_ms
 from batchcall_mcp.dialer.rules import State
@@ -19,6 +19,10 @@ from batchcall_mcp.dialer.store import CHUNK, chunks
 from batchcall_mcp.dialer.tables import REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
 
+FAILING: Final = (
+    "{failed} of the last {of} calls failed. Check the caller number and the carrier, then resume it to call the "
+    "people who were not called."
+)
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
@@ -158,6 +162,35 @@ def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[
         "why": end.error,
         "at": None if again else to_ms(now),
     }
+
+
+def pause_failing(
+    tx: sa.Connection, batch_call_ids: Iterable[str], records: Mapping[str, BatchCallRecord], now: int
+) -> set[str]:
+    """Pause those of these batch calls of whose last attempts too many failed, while people wait; gives their ids.
+
+    Only attempts that began since it was last launched count: whoever resumed it knows of the others.
+    """
+    paused: set[str] = set()
+    for key in sorted(set(batch_call_ids) & records.keys()):
+        record = records[key]
+        if not record.pause_on_failures or record.status is not State.SENT:
+            continue
+        since = record.launched_at or 0
+        mine = (attempts.c.batch_call_id == key) & attempts.c.outcome.is_not(None) & (attempts.c.ended_at >= since)
+        latest = (
+            sa.select(attempts.c.outcome)
+            .where(mine, attempts.c.started_at >= since)
+            .order_by(attempts.c.ended_at.desc())
+            .limit(rules.LOOKED_BACK)
+        )
+        with broken.concerning(key):
+            last = [TaskStatus(outcome) for outcome in tx.execute(latest).scalars()]
+        waiting = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == key, tasks.c.status == TaskStatus.PENDING)
+        if rules.failing(last) and tx.execute(waiting.limit(1)).first() is not None:
+            text = FAILING.format(failed=last.count(TaskStatus.FAILED), of=len(last))
+            paused.update(pausing.pause(tx, [key], "failing", text, now))
+    return paused
 
 
 def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:

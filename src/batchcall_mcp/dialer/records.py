@@ -19,8 +19,9 @@ DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 Clock: TypeAlias = Callable[[], datetime]
 
-HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "retry", "carrier"]
-"""Why a pending task is not dialled before a later time: its hours, its day's attempts, its redial, a busy carrier."""
+HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "min_gap", "retry", "carrier"]
+"""Why a pending task is not dialled before a later time: its hours, its day's attempts, another batch call that has
+just dialled the number, its redial, a busy carrier."""
 
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an

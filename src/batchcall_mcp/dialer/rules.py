@@ -15,6 +15,8 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
 DAY: Final = timedelta(hours=24)
+LOOKED_BACK: Final = 20
+"""Of so many ended attempts half may not fail."""
 SLOWEST: Final = 0.001
 """Calls per second: one call in 1,000 seconds."""
 FASTEST: Final = 1000.0
@@ -264,6 +266,19 @@ def paced(placed: Sequence[datetime], now: datetime, calls_per_second: float) ->
     if len(recent) < most:
         return most - len(recent), None
     return 0, recent[most - 1] + span
+
+
+def apart_until(dialled_at: datetime | None, now: datetime, gap: timedelta) -> datetime | None:
+    """When a number may be dialled that another batch call dialled last at `dialled_at`, or None: now.
+
+    As with the daily cap, a dial in the future of `now` counts too.
+    """
+    return None if dialled_at is None or dialled_at + gap <= now else dialled_at + gap
+
+
+def failing(last: Sequence[TaskStatus]) -> bool:
+    """Whether too many of a batch call's last outcomes (the latest first) are `failed`; too few decide nothing."""
+    return len(last) >= LOOKED_BACK and last[:LOOKED_BACK].count(TaskStatus.FAILED) * 2 >= LOOKED_BACK
 
 
 def fair_shares(wanted: Sequence[int], room: int) -> list[int]:

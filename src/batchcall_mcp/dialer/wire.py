@@ -147,6 +147,9 @@ class BatchCallFields(BaseModel):
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
+    pause_on_failures: Annotated[
+        bool | None, Field(description="pause it when half of its last 20 calls failed; true if not given")
+    ] = None
 
     @model_validator(mode="after")
     def _one_kind_of_hours(self) -> Self:
