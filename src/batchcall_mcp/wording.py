@@ -12,6 +12,8 @@ _NUMBER = re.compile(r"\+[0-9]+")
 _QUOTATION_MARKS = dict.fromkeys(map(ord, '"“”„‟«»″‶〝〞\N{FULLWIDTH QUOTATION MARK}'), "'")
 _BLANK: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0]")
 """To Unicode these are letters, marks and symbols; to a reader they are nothing, and hide what differs."""
+FEWEST_HIDDEN: Final = 6
+"""Digits of a called person's number that every mask hides: nobody tries out a million."""
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 

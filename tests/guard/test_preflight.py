@@ -23,6 +23,7 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     RetryPolicy,
+    StatusReason,
     TaskStatus,
 )
 from batchcall_mcp.recipients import LeftOut, LeftOutKind
@@ -73,6 +74,25 @@ def test_it_counts_calls_countries_and_zones() -> None:
         "Europe/London": 1,
     }
     assert found.blocks == ()
+
+
+def test_why_it_was_paused_is_read_first() -> None:
+    """A resume after the emergency stop or a missed start; what a backend says is cut and cleaned."""
+    paused = replace(STORED, status=BatchStatus.PAUSED, status_reason=StatusReason(code="late", text="Missed.\n" * 500))
+    found = judged(request=BatchCallRequest(), current=paused)
+    (first,) = found.unusual
+    assert first.startswith("It was paused: Missed. Missed. ")
+    assert len(first) < 330
+    assert question(found, BatchCallRequest(), paused, "dialer").startswith(first)
+
+
+@pytest.mark.parametrize(("hours", "said"), [(0, False), (20, True)])
+def test_a_dialer_in_this_process_needs_its_computer_when_the_time_comes(hours: int, said: bool) -> None:
+    at = NOON + timedelta(hours=hours)
+    dials = At(at) if hours else Now()
+    notes = judged(capabilities=replace(FULL, in_process=True), dials=dials).notes
+    assert ("This computer must be on then, with its client open." in notes) is said
+    assert judged(dials=dials).notes == ()
 
 
 def test_rows_left_out_are_counted_by_reason() -> None:

@@ -208,6 +208,10 @@ async def test_drafts_reads_pauses_and_cancels_go_on_and_nothing_is_resumed(tmp_
 
         stopped = (await model.call("get_batch_call", **name, limit=0))["batch_call"]
         assert (stopped["status"], stopped["status_reason"]["code"]) == ("paused", "stopped")
+        listed = (await model.call("list_batch_calls"))["batch_calls"]
+        assert [(one.get("status_reason") or {}).get("code") for one in listed] == [None, "stopped"]
+        watched = await model.call("watch_batch_call", **name)
+        assert "The emergency stop paused it." in watched["summary"]
         assert (await model.call("pause_batch_call", **name))["result"] == "nothing_to_do"
         assert REFUSED in await model.refused("resume_batch_call", "invalid_input", **name)
         assert (await model.call("cancel_batch_call", **name))["result"] == "cancelled"

@@ -281,6 +281,23 @@ async def test_where_there_was_no_ledger_nothing_is_known(tmp_path: Path) -> Non
     assert f"there was no ledger in {tmp_path / 'typo'}" in stopped.err
 
 
+async def test_a_dialer_whose_database_is_gone_is_named(tmp_path: Path) -> None:
+    """Deleted, or not the one that is meant: whoever still runs on it may dial."""
+    there = variables(tmp_path, simulated_speed="40", calling_hours="00:00-24:00")
+    async with serving(there, Person()) as model:
+        name = await start(model, "November", MANY_TASKS, max_concurrency=1, window=ALWAYS)
+        delete_the_database(tmp_path)
+        stopped = await command(there, "stop")
+    assert stopped.code == 1
+    assert CLEAR not in stopped.out
+    assert f"not known: {name} was launched on the dialer" in stopped.out
+
+
+def delete_the_database(folder: Path) -> None:
+    for file in folder.glob("dialer.db*"):
+        file.unlink()
+
+
 async def test_the_database_of_a_standing_dialer_is_named_with_an_option(tmp_path: Path) -> None:
     """Its own keys are not needed: whoever has the database can stop everybody in it."""
     database = postgresql_url()

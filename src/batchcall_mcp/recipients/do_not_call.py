@@ -14,10 +14,9 @@ from batchcall_mcp.recipients.entries import Broken
 from batchcall_mcp.recipients.former_numbers import of_today
 from batchcall_mcp.recipients.numbers import InvalidNumber, digits_as_written, looks_like_a_number, normalise_number
 from batchcall_mcp.recipients.readers import kind_of, open_list, open_rows
-from batchcall_mcp.wording import quoted
+from batchcall_mcp.wording import FEWEST_HIDDEN, quoted
 
 _MOST_NAMED = 5
-_FEWEST_HIDDEN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall
 
 def _masked(number: str) -> str:
     """Enough to find it in its line, not enough to dial it."""
-    hidden = max(len(number) - 5, _FEWEST_HIDDEN)
+    hidden = max(len(number) - 5, FEWEST_HIDDEN)
     return number[:3] + "•" * hidden + number[3 + hidden :]
 
 
