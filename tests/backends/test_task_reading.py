@@ -155,9 +155,22 @@ async def test_a_file_may_take_longer() -> None:
     assert len(await read(pages, bounds=FOR_A_FILE, clock=lambda: float(next(passed)))) == 1_000
 
 
+def one_twice(number: int) -> tuple[list[int], bool]:
+    """As where somebody was added while the pages were read: one person on two pages, another one on none."""
+    rows = growing(number)[0]
+    return ([PAGE - 1, *rows[1:]] if number == 1 else rows), number < 2
+
+
+async def test_who_is_on_two_pages_counts_once_so_that_somebody_is_missed(tmp_path: Path) -> None:
+    pages = Pages(one_twice, total=3 * PAGE)
+    with anyio.fail_after(30):
+        async with desk_of(tmp_path, pages) as (desk, _):
+            answer = await desk.call_tool("check_batch_call", {"batch_call_id": "batch_1"})
+    assert "has 300 tasks, but its list shows 299." in str(answer.structured_content)
+
+
 @asynccontextmanager
-async def desk_of(tmp_path: Path) -> AsyncIterator[tuple[Client, Pages]]:
-    pages = Pages(growing, total=250)
+async def desk_of(tmp_path: Path, pages: Pages) -> AsyncIterator[tuple[Client, Pages]]:
     async with listening(pages.app) as url:
         environment = {
             "BATCHCALL_BACKEND": "batchcall",
@@ -184,7 +197,7 @@ async def test_a_tool_that_meets_a_list_without_an_end_says_so_and_sends_and_wri
     tmp_path: Path, tool: str, arguments: dict[str, Any]
 ) -> None:
     with anyio.fail_after(30):
-        async with desk_of(tmp_path) as (desk, pages):
+        async with desk_of(tmp_path, Pages(growing, total=250)) as (desk, pages):
             answer = await desk.call_tool(tool, {"batch_call_id": "batch_1", **arguments})
     assert answer.is_error
     text = str(answer.content[0])

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.approval import Approval, Shown, State
+from batchcall_mcp.guard.approval import LONGEST_READ, Approval, Shown, State
 from batchcall_mcp.server.approval_page import ApprovalPages, Place
 from tests.browser import axe_findings, browsing
 from tests.vendors.serving import listening
@@ -48,6 +48,7 @@ class Store:
     )
     answers: list[bool] = field(default_factory=list)
     broken: bool = False
+    waiting: list[str] = field(default_factory=list)
 
     async def read(self, approval_id: str) -> Approval | None:
         if self.broken:
@@ -55,13 +56,22 @@ class Store:
         assert approval_id == "A" * 26
         return self.approval
 
-    async def answer(self, approval_id: str, *, yes: bool) -> bool:
+    async def others(self, approval_id: str) -> list[str]:
+        assert approval_id == "A" * 26
+        return self.waiting
+
+    async def answer(self, approval_id: str, *, yes: bool, after_a_yes: bool = False) -> bool:
         found = await self.read(approval_id)
-        if found is None or found.state != "waiting":
+        open_states = {"waiting", "approved"} if after_a_yes else {"waiting"}
+        if found is None or found.state not in open_states:
             return False
         self.answers.append(yes)
         self.becomes("approved" if yes else "declined")
         return True
+
+    def shows(self, shown: Shown) -> None:
+        assert self.approval is not None
+        self.approval = replace(self.approval, shown=shown)
 
     def becomes(self, state: State) -> None:
         assert self.approval is not None
@@ -89,10 +99,74 @@ async def test_a_person_answers_once_without_scripts(button: str, title: str) ->
             assert part in text
         await page.get_by_role("button", name=button, exact=True).click()
         assert await page.inner_text("h1") == title
-        assert await page.get_by_role("button").count() == 0
+        assert await page.get_by_role("button").all_inner_texts() == (["Withdraw"] if button == "Approve" else [])
         await page.goto(url + place.path)
         assert await page.inner_text("h1") == title
     assert store.answers == [button == "Approve"]
+
+
+async def test_a_yes_can_be_withdrawn_until_it_has_launched() -> None:
+    store, place = Store(), Place("A" * 26)
+    async with served(store, place) as url, browsing(scripts=False) as browser:
+        page = await browser.new_page()
+        await page.goto(url + place.path)
+        await page.get_by_role("button", name="Approve", exact=True).click()
+        await page.get_by_role("button", name="Withdraw", exact=True).click()
+        assert await page.inner_text("h1") == "Declined"
+        assert await page.get_by_role("button").count() == 0
+    assert store.answers == [True, False]
+
+
+async def test_a_yes_that_has_launched_is_not_withdrawn_by_an_open_tab() -> None:
+    store, place = Store(), Place("A" * 26)
+    async with served(store, place) as url, browsing(scripts=False) as browser:
+        page = await browser.new_page()
+        await page.goto(url + place.path)
+        await page.get_by_role("button", name="Approve", exact=True).click()
+        store.becomes("used")
+        await page.get_by_role("button", name="Withdraw", exact=True).click()
+        assert await page.inner_text("h1") == "Answered: approved"
+    assert store.answers == [True]
+
+
+async def test_a_long_question_is_shown_to_its_end() -> None:
+    store, place = Store(), Place("A" * 26)
+    long = replace(
+        SHOWN, question=f"{'Call them. ' * 900}The end.", concerns=tuple(f"{n} {'x' * 600}" for n in range(12))
+    )
+    store.shows(long)
+    async with served(store, place) as url, httpx2.AsyncClient(trust_env=False) as http:
+        text = (await http.get(url + place.path)).text
+    assert "The end." in text
+    assert f"11 {'x' * 600}</li>" in text
+    assert "…" not in text.replace("+44…106", "").replace("+14…", "")
+    assert 'value="approve"' in text
+
+
+async def test_what_is_too_long_to_be_shown_completely_cannot_be_approved_here() -> None:
+    store, place = Store(), Place("A" * 26)
+    store.shows(replace(SHOWN, concerns=("x" * LONGEST_READ,)))
+    async with served(store, place) as url, httpx2.AsyncClient(trust_env=False) as http:
+        text = (await http.get(url + place.path)).text
+        assert "<h1>This question is too long to be approved</h1>" in text
+        assert 'value="approve"' not in text
+        form = {"token": place.form_token, "answer": "approve"}
+        assert (await http.post(url + place.path, data=form, headers={"origin": url})).status_code == 403
+        assert store.answers == []
+        form["answer"] = "decline"
+        assert "Declined" in (await http.post(url + place.path, data=form, headers={"origin": url})).text
+    assert store.answers == [False]
+
+
+async def test_what_waits_without_a_tab_is_linked() -> None:
+    store, place = Store(waiting=["/approve/one", "/approve/two"]), Place("A" * 26)
+    async with served(store, place) as url, browsing(scripts=False, width=320) as browser:
+        page = await browser.new_page()
+        await page.goto(url + place.path)
+        assert "2 more questions wait for your answer: Question 1 Question 2" in await page.inner_text("main")
+        await page.get_by_role("button", name="Approve", exact=True).click()
+        links = await page.get_by_role("link").all()
+        assert [await link.get_attribute("href") for link in links] == store.waiting
 
 
 async def test_the_page_is_answered_with_the_keyboard_and_fits_a_narrow_screen() -> None:

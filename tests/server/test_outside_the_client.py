@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +21,7 @@ from mcp.types import CallToolResult
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.server import approval_desk, asking
 from batchcall_mcp.server.app import BatchCallServer, build_server
-from batchcall_mcp.server.approval_desk import ApprovalDesk
+from batchcall_mcp.server.approval_desk import MOST_TABS, ApprovalDesk
 from tests.browser import browsing
 from tests.operator.processes import of_zudu, serving
 from tests.operator.test_approve import PEOPLE, draft
@@ -28,7 +29,7 @@ from tests.server.person import LONGEST_S, browser_script, first_line, presses
 from tests.server.transports import ROOT, spawned
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import Era, Model, every_era, settings_of
+from tests.walks.stage import FROM, Era, Model, every_era, settings_of
 
 
 @dataclass
@@ -314,6 +315,37 @@ async def test_two_equal_calls_at_once_open_one_page_and_launch_once(tmp_path: P
             await presses(browser.opened[0], "approve")
     assert len(browser.opened) == 1
     assert sorted(one.get("replayed", False) for one in results) == [False, True]
+    assert on.vendor.dialled == PEOPLE
+
+
+async def named(model: Model, name: str) -> dict[str, Any]:
+    """A draft of its own, and the arguments that start it."""
+    people = [{"to_number": number} for number in PEOPLE]
+    made = await model.call("create_batch_call", from_number=FROM, tasks=people, name=name)
+    return {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
+
+
+async def test_a_model_opens_only_so_many_tabs_and_the_person_finds_the_other_questions_from_them(
+    tmp_path: Path, impatient: None
+) -> None:
+    browser = Browser()
+    async with scene("auto", tmp_path, browser) as on:
+        launches = [await named(on.model, f"List {number}") for number in range(MOST_TABS + 3)]
+        for launch in launches:
+            waits = await on.result("start_batch_call", **launch)
+            assert waits["result"] == "waiting_for_person"
+        assert len(browser.opened) == MOST_TABS
+        origin = browser.opened[0].partition("/approve/")[0]
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            page = (await client.get(browser.opened[0])).text
+        assert f"{MOST_TABS + 2} more questions wait" in page
+        links = re.findall(r'href="(/approve/[^"]+)"', page)
+        assert len(links) == MOST_TABS + 2
+        assert await presses(origin + links[-1], "approve") == "Approved"
+        assert (await on.result("start_batch_call", **launches[-1]))["result"] == "started"
+        assert await presses(browser.opened[0], "decline") == "Declined"
+        await on.call("start_batch_call", **await named(on.model, "One more"))
+        assert len(browser.opened) == MOST_TABS + 1
     assert on.vendor.dialled == PEOPLE
 
 

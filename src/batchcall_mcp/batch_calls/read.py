@@ -13,7 +13,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.batch_calls.source import ListSource, parts_that_fit, read_source
-from batchcall_mcp.batch_calls.surroundings import surroundings
+from batchcall_mcp.batch_calls.surroundings import different, surroundings
 from batchcall_mcp.errors import ConfigurationError, InvalidInput
 from batchcall_mcp.guard.preflight import Preflight, preflight
 from batchcall_mcp.model import (
@@ -214,7 +214,7 @@ async def check(
         limits=relay.limits,
         now=relay.clock(),
         surroundings=replace(around, unchecked=(*(recipients.notes if recipients else ()), *around.unchecked)),
-        listed=None if tasks is None else len(tasks),
+        listed=None if tasks is None else different(tasks),
     )
     found = await anyio.to_thread.run_sync(judge)
     rows = recipients.left_out if recipients else ()

@@ -213,6 +213,11 @@ class _Found:
         return read
 
 
+def different(tasks: Sequence[CallTask]) -> int:
+    """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
+    return len({task.task_id or f"{position}." for position, task in enumerate(tasks)})
+
+
 def _digest_of(numbers: Sequence[str]) -> str:
     digest = PeopleDigest()
     digest.add(numbers)

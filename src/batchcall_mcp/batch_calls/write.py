@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
 from batchcall_mcp.batch_calls.relay import Relay
-from batchcall_mcp.batch_calls.surroundings import surroundings
+from batchcall_mcp.batch_calls.surroundings import different, surroundings
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
@@ -138,7 +138,7 @@ class Write:
                 changes=tuple(changes),
             ),
             # A retry dials the tasks that it names, whatever else is in the batch call.
-            listed=None if tasks is None or self._operation is Operation.RETRY else _different(tasks),
+            listed=None if tasks is None or self._operation is Operation.RETRY else different(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
         found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
@@ -326,8 +326,3 @@ def _had_by_all(tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) 
         if not found:
             return None
     return tuple(sorted(hashed(f"variable {name}") for name in found))
-
-
-def _different(tasks: Sequence[CallTask]) -> int:
-    """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
-    return len({task.task_id or f"{position}." for position, task in enumerate(tasks)})

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from batchcall_mcp.cli.environment import load_settings
-from batchcall_mcp.guard.approval import meaning_of
+from batchcall_mcp.guard.approval import LONGEST_READ, meaning_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.wording import shortened
+from batchcall_mcp.wording import printable, shortened
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.approval import Approval
     from batchcall_mcp.guard.ledger.approvals import Approvals
 
-_LONGEST_QUESTION: Final = 4000
-_LONGEST_LINE: Final = 500
 _SHORT: Final = 100
-_MOST_LINES: Final = 30
 _CALLER_LENGTH: Final = 6
 
 
@@ -86,12 +83,15 @@ def _listed(one: Approval) -> str:
 def _answer(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
     shown = chosen.shown
     click.echo(f"{chosen.short_id} ({chosen.tool}), open until {chosen.expires_at:%H:%M:%S UTC}:")
-    click.echo(shortened(shown.question, _LONGEST_QUESTION))
+    if not shown.is_readable:
+        _decline_unread(approvals, chosen, audit)
+        return
+    click.echo(printable(shown.question))
     for title, lines in (("Some of the people", shown.samples), ("Skipped rows", shown.skipped)):
         if lines:
-            click.echo(f"{title}: " + "; ".join(shortened(line, _LONGEST_LINE) for line in lines))
-    for line in shown.concerns[:_MOST_LINES]:
-        click.echo(f"- {shortened(line, _LONGEST_LINE)}")
+            click.echo(f"{title}: " + "; ".join(map(printable, lines)))
+    for line in shown.concerns:
+        click.echo(f"- {printable(line)}")
     wanted = "the number of people who would be called" if shown.word.isdecimal() else f"the word {shown.word}"
     typed = click.prompt(
         f"To approve exactly this, once, type {wanted}. To decline: no", default="", show_default=False
@@ -102,7 +102,21 @@ def _answer(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
             "That is neither what approves nor no: nothing was approved or declined, and the question still waits."
         )
         raise SystemExit(1)
-    yes = meant == "approve"
+    _write_down(approvals, chosen, audit, yes=meant == "approve")
+
+
+def _decline_unread(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
+    click.echo(
+        f"It has more than {LONGEST_READ:,} characters, and nobody can say yes to a part of it. Have the assistant ask "
+        "about fewer people or rows at a time."
+    )
+    if meaning_of(click.prompt("To decline: no", default="", show_default=False), "") == "decline":
+        _write_down(approvals, chosen, audit, yes=False)
+    click.echo("Nothing was approved or declined, and the question still waits.")
+    raise SystemExit(1)
+
+
+def _write_down(approvals: Approvals, chosen: Approval, audit: Audit, *, yes: bool) -> None:
     counted = approvals.approve(chosen.approval_id) if yes else approvals.decline(chosen.approval_id)
     outcome = ("approved" if yes else "declined") if counted else "too_late"
     audit.note(Event(event="approved", caller=chosen.caller, tool=chosen.tool, outcome=outcome))

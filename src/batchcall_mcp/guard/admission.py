@@ -390,6 +390,6 @@ def _happened(answer: Answer) -> str:
 
 
 _NOBODY_SAW_IT = (
-    "Nothing was sent. If no person saw a question, this client answers by itself: the operator can use another "
-    "client, or set BATCHCALL_CONFIRM=code. Do not try again unless the person asks for it."
+    "Nothing was sent. If no person saw a question, this client answers by itself: the operator has to use another "
+    "client, or another way for people to answer. Do not try again unless the person asks for it."
 )

@@ -13,6 +13,8 @@ from batchcall_mcp.guard.people import person
 from batchcall_mcp.model import CallTask
 
 SAMPLES: Final = 3
+LONGEST_READ: Final = 20_000
+"""Characters that a person is shown of a launch. What is longer cannot be approved: nobody says yes to a part."""
 
 State: TypeAlias = Literal["waiting", "approved", "declined", "used", "expired", "withdrawn"]
 """approved: a person said yes, and the launch has not come yet. used: it has come. withdrawn: it was answered in
@@ -31,6 +33,11 @@ class Shown:
     samples: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     concerns: tuple[str, ...] = ()
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a person can be shown all of it."""
+        return sum(map(len, (self.question, *self.samples, *self.skipped, *self.concerns))) <= LONGEST_READ
 
     def as_json(self) -> dict[str, Any]:
         """For the database, where it is sealed."""

@@ -31,6 +31,8 @@ LINGERS_S: Final = 30.0
 LOOKS_EVERY_S: Final = 0.25
 _WATCHES_EVERY_S: Final = 1.0
 _MOST_PLACES: Final = 100
+MOST_TABS: Final = 3
+"""Of one caller that wait. What it asks beyond is linked from their pages: a model can make any number of calls."""
 _KEEP_ALIVE_S: Final = 5
 _MOST_CONNECTIONS: Final = 500
 _SILENT_S: Final = 5.0
@@ -65,6 +67,7 @@ class ApprovalDesk:
         self._starting = anyio.Lock()
         self._showing = anyio.Lock()
         self._opened: set[str] = set()
+        self._tabs: list[str] = []
         self._lingers_s = LINGERS_S
 
     async def read(self, approval_id: str) -> Approval | None:
@@ -94,15 +97,42 @@ class ApprovalDesk:
         """Remember that the person has the page, so that nobody opens it a second time."""
         self._opened.add(approval_id)
 
+    async def others(self, approval_id: str) -> list[str]:
+        """The paths of the same caller's other questions that wait and have a page."""
+        this = await self.read(approval_id)
+        found = {path: await self.read(place.approval_id) for path, place in list(self._places.items())}
+        return [
+            path
+            for path, one in found.items()
+            if this is not None and one is not None and one.approval_id != approval_id
+            if one.caller == this.caller and one.state == "waiting"
+        ]
+
+    async def _has_tabs(self, approval_id: str) -> bool:
+        """Whether the caller of a question has as many tabs that wait as one may have."""
+        this = await self.read(approval_id)
+        found = [(tab, await self.read(tab)) for tab in self._tabs]
+        waiting = [(tab, one) for tab, one in found if one is not None and one.state == "waiting"]
+        self._tabs = [tab for tab, _ in waiting]
+        return this is not None and sum(one.caller == this.caller for _, one in waiting) >= MOST_TABS
+
     async def open(self, approval_id: str) -> bool:
-        """Open the page of a question in the person's browser, once; False if that is not possible here."""
+        """Open the page of a question in the person's browser, once; False if that is not possible here.
+
+        Where the caller has tabs enough that wait, their pages lead to it instead.
+        """
         if not self.enabled:
             return False
         async with self._showing:
             if self.is_open(approval_id):
                 return True
-            if await self._open_browser(await self.address(approval_id)):
+            address = await self.address(approval_id)
+            if await self._has_tabs(approval_id):
                 self.was_opened(approval_id)
+                return True
+            if await self._open_browser(address):
+                self.was_opened(approval_id)
+                self._tabs.append(approval_id)
                 return True
             for path in [path for path, place in self._places.items() if place.approval_id == approval_id]:
                 del self._places[path]
@@ -146,6 +176,7 @@ class ApprovalDesk:
         watch, self._watch = self._watch, None
         self._places.clear()
         self._opened.clear()
+        self._tabs.clear()
         if watch is not None and watch is not asyncio.current_task():
             watch.cancel()
             with suppress(asyncio.CancelledError):

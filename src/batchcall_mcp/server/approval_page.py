@@ -23,14 +23,12 @@ from starlette.responses import HTMLResponse
 from starlette.types import Receive, Scope, Send
 
 from batchcall_mcp.errors import BatchCallError
-from batchcall_mcp.guard.approval import Approval
-from batchcall_mcp.wording import shortened
+from batchcall_mcp.guard.approval import LONGEST_READ, Approval
+from batchcall_mcp.wording import printable
 
 _TOKEN_BYTES: Final = 32
 _LARGEST_BODY_BYTES: Final = 2048
-_LONGEST_QUESTION: Final = 4000
-_LONGEST_LINE: Final = 500
-_MOST_LINES: Final = 30
+_MOST_OTHERS: Final = 20
 
 
 class Questions(Protocol):
@@ -40,8 +38,12 @@ class Questions(Protocol):
         """The question as it stands now; None if it was replaced or has been forgotten."""
         ...
 
-    async def answer(self, approval_id: str, *, yes: bool) -> bool:
-        """Write an answer down; False if the question no longer waits."""
+    async def answer(self, approval_id: str, *, yes: bool, after_a_yes: bool = False) -> bool:
+        """Write an answer down; False if it does not count any more. `after_a_yes`: a no withdraws a yes too."""
+        ...
+
+    async def others(self, approval_id: str) -> Sequence[str]:
+        """The paths of the same caller's other questions that wait."""
         ...
 
 
@@ -96,10 +98,13 @@ class ApprovalPages:
 
     async def _shown(self, place: Place) -> HTMLResponse:
         try:
-            approval = await self._questions.read(place.approval_id)
+            return await self._now(place)
         except BatchCallError:
             return _broken()
-        return _of(approval, place, self._clock())
+
+    async def _now(self, place: Place) -> HTMLResponse:
+        approval = await self._questions.read(place.approval_id)
+        return _of(approval, place, self._clock(), await self._questions.others(place.approval_id))
 
     async def _taken(self, request: Request, place: Place) -> HTMLResponse:
         if not _is_own_form(request.headers, self._hosts):
@@ -109,15 +114,19 @@ class ApprovalPages:
         tokens, answers = given.get("token", []), given.get("answer", [])
         if len(tokens) != 1 or not hmac.compare_digest(tokens[0].encode(), place.form_token.encode()):
             return _refused("it did not come from this page's own form.")
-        if answers not in (["approve"], ["decline"]):
+        if answers not in (["approve"], ["decline"], ["withdraw"]):
             return _refused("it is neither Approve nor Decline.")
         try:
-            await self._questions.answer(place.approval_id, yes=answers == ["approve"])
-            approval = await self._questions.read(place.approval_id)
+            asked = await self._questions.read(place.approval_id)
+            if answers == ["approve"] and asked is not None and not asked.shown.is_readable:
+                return _refused("this question is too long to be shown completely.")
+            await self._questions.answer(
+                place.approval_id, yes=answers == ["approve"], after_a_yes=answers == ["withdraw"]
+            )
+            # Whether this answer or an earlier one counted, the page says what counts.
+            return await self._now(place)
         except BatchCallError:
             return _broken()
-        # Whether this answer or an earlier one counted, the page says what counts.
-        return _of(approval, place, self._clock())
 
 
 def _is_own_form(headers: Headers, hosts: frozenset[str]) -> bool:
@@ -140,24 +149,46 @@ async def _read(request: Request) -> bytes | None:
     return body
 
 
-def _of(approval: Approval | None, place: Place, now: datetime) -> HTMLResponse:
+def _of(approval: Approval | None, place: Place, now: datetime, others: Sequence[str]) -> HTMLResponse:
+    more = _more(others)
     if approval is None:
-        return _page(410, "This question is closed", "<p>It has expired, or a later question replaced it.</p>")
-    told = _lines(approval)
+        return _page(410, "This question is closed", f"<p>It has expired, or a later question replaced it.</p>{more}")
+    lines = _lines(approval)
     if approval.state == "waiting":
         left = max(0, round((approval.expires_at - now).total_seconds() / 60))
+        may = approval.shown.is_readable
         form = (
-            f'<form method="post" action="{place.path}">'
-            f'<input type="hidden" name="token" value="{place.form_token}">'
-            '<button class="yes" name="answer" value="approve">Approve</button>'
-            '<button name="answer" value="decline">Decline</button></form>'
-            f"<p>Open until {approval.expires_at:%H:%M:%S UTC}: {_minutes(left)} left when this page was loaded. "
+            _form(place, *[_APPROVE] * may, _DECLINE)
+            + f"<p>Open until {approval.expires_at:%H:%M:%S UTC}: {_minutes(left)} left when this page was loaded. "
             "An answer counts once, for exactly this.</p>"
         )
-        return _page(200, "Do you approve this?", told + form)
+        title = "Do you approve this?" if may else "This question is too long to be approved"
+        return _page(200, title, lines + form + more)
     title, words = _ENDS[approval.state]
     until = f"{approval.expires_at:%H:%M UTC}"
-    return _page(200, title, f'<p role="status">{words.format(until=until)}</p>' + told)
+    withdraw = _form(place, _WITHDRAW) if approval.state == "approved" else ""
+    return _page(200, title, f'<p role="status">{words.format(until=until)}</p>' + lines + withdraw + more)
+
+
+_APPROVE: Final = '<button class="yes" name="answer" value="approve">Approve</button>'
+_DECLINE: Final = '<button name="answer" value="decline">Decline</button>'
+_WITHDRAW: Final = '<button name="answer" value="withdraw">Withdraw</button>'
+
+
+def _form(place: Place, *buttons: str) -> str:
+    return (
+        f'<form method="post" action="{place.path}">'
+        f'<input type="hidden" name="token" value="{place.form_token}">{"".join(buttons)}</form>'
+    )
+
+
+def _more(others: Sequence[str]) -> str:
+    """The way to what waits without a tab of its own."""
+    if not others:
+        return ""
+    what = "1 more question waits" if len(others) == 1 else f"{len(others)} more questions wait"
+    links = " ".join(f'<a href="{path}">Question {at}</a>' for at, path in enumerate(others[:_MOST_OTHERS], 1))
+    return f'<p class="more">{what} for your answer: {links}</p>'
 
 
 _ENDS: Final = {
@@ -174,9 +205,13 @@ _ENDS: Final = {
 
 def _lines(approval: Approval) -> str:
     shown = approval.shown
-    question = escape(shortened(shown.question, _LONGEST_QUESTION))
+    if not shown.is_readable:
+        return (
+            f"<p>It has more than {LONGEST_READ:,} characters, and nobody can say yes to a part of it. Nothing was "
+            "sent. Decline it, and have the assistant ask about fewer people or rows at a time.</p>"
+        )
     return (
-        f'<p class="question">{question}</p>'
+        f'<p class="question">{escape(printable(shown.question))}</p>'
         + _list("Some of the people", shown.samples)
         + _list("Skipped rows", shown.skipped)
         + _list("Please note", shown.concerns)
@@ -186,10 +221,8 @@ def _lines(approval: Approval) -> str:
 def _list(title: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    shown = [f"<li>{escape(shortened(line, _LONGEST_LINE))}</li>" for line in lines[:_MOST_LINES]]
-    if len(lines) > _MOST_LINES:
-        shown.append(f"<li>and {len(lines) - _MOST_LINES} more</li>")
-    return f"<h2>{title}</h2><ul>{''.join(shown)}</ul>"
+    shown = "".join(f"<li>{escape(printable(line))}</li>" for line in lines)
+    return f"<h2>{title}</h2><ul>{shown}</ul>"
 
 
 def _minutes(count: int) -> str:
