@@ -297,6 +297,8 @@ class Engine:
         failed: dict[str, Exception] = {}
 
         def dial(attempt: Attempt) -> bool:
+            if attempt.attempt_id in placed:  # the transaction is done again, without a batch call that is broken
+                return True
             if attempt.batch_call_id in failed or stops.file_is_there(self._store.stop_file):
                 return False
             placed[attempt.attempt_id] = attempt
