@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from batchcall_mcp.dialer import health
+from batchcall_mcp.dialer.health import EngineHealth
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from tests.dialer.conftest import NewCaller
@@ -28,8 +29,8 @@ async def test_a_process_says_that_it_is_ready_and_whether_it_dials(
 ) -> None:
     async with new_caller(start=start) as caller, anonymous(caller.dialer.app) as http:
         answer = await http.get("/readyz")
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "engine": engine})
-        assert (await http.get("/healthz")).json() == {"status": "ok", "engine": engine}
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "engine": engine, "engine_failures": 0})
+        assert (await http.get("/healthz")).json() == answer.json()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -37,7 +38,7 @@ async def test_tables_of_another_version_are_not_ready(kind: str, tmp_path: Path
     """A newer process has migrated them while this one ran."""
     store = Store.open(tmp_path / "dialer.db" if kind == "sqlite" else postgresql_url())
     app = FastAPI()
-    health.install(app, lambda: store, lambda: "running")
+    health.install(app, lambda: store, lambda: EngineHealth("running"))
     async with anonymous(app) as http:
         assert (await http.get("/readyz")).status_code == 200
         with store.writing() as tx:
@@ -47,6 +48,7 @@ async def test_tables_of_another_version_are_not_ready(kind: str, tmp_path: Path
         assert answer.json() == {
             "status": "error",
             "engine": "running",
+            "engine_failures": 0,
             "code": "database_version",
             "error": "The database's tables are not of this version: nothing is dialled or launched. "
             "Restart this process on the newest version.",
@@ -62,7 +64,7 @@ async def test_a_database_that_is_away_is_named_by_code_alone() -> None:
         return Store.open("postgresql://nobody:s3cr3t@127.0.0.1:9/none")
 
     app = FastAPI()
-    health.install(app, nowhere, lambda: "standby")
+    health.install(app, nowhere, lambda: EngineHealth("standby"))
     async with anonymous(app) as http:
         answer = await http.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
@@ -80,7 +82,7 @@ async def test_a_database_that_hangs_holds_one_thread_and_no_answer() -> None:
         raise ConfigurationError("late")
 
     app = FastAPI()
-    health.install(app, hanging, lambda: "standby", limit_s=0.05)
+    health.install(app, hanging, lambda: EngineHealth("standby"), limit_s=0.05)
     try:
         async with anonymous(app) as http:
             for _ in range(5):

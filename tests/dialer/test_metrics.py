@@ -138,6 +138,7 @@ def test_the_figures_are_those_of_one_organisation(store: Store) -> None:
         paused_because={"late": 1},
         webhook_messages_due=2,
         workers=1,
+        engine_failures=0,
     )
 
 
@@ -177,6 +178,7 @@ def test_they_are_told_in_prometheus_s_words(store: Store) -> None:
         ("batch_calls_paused", "error"): 0,
         ("webhook_messages_due", ""): 2,
         ("workers", ""): 1,
+        ("engine_failures_total", ""): 0,
     }
 
 

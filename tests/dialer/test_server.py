@@ -62,7 +62,7 @@ def test_the_first_start_shows_a_pair_once(free_port: int) -> None:
         health = httpx2.get(f"http://127.0.0.1:{free_port}/healthz").json()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
-    assert (health, process.returncode) == ({"status": "ok", "engine": "running"}, 0)
+    assert (health, process.returncode) == ({"status": "ok", "engine": "running", "engine_failures": 0}, 0)
     assert "no phone rings" in said
     assert "Traceback" not in said
     pair = re.search(r"BATCHCALL_API_KEY=(sk_\w+)\s+BATCHCALL_API_SECRET=(s3cr3t_\w+)", said)

@@ -96,6 +96,7 @@ class BatchCall(_Closed):
     retry_config: RetryConfigIn | None
     retry_rules: list[RetryRuleIn] | None
     retry_of: str | None
+    pause_on_failures: bool
     carrier: str
 
 
@@ -216,10 +217,11 @@ class Account(_Closed):
 
 
 class Health(_Closed):
-    """That it lives, and whether this process dials."""
+    """That it lives, whether this process dials, and how often its engine failed and started again."""
 
     status: Literal["ok"]
     engine: Engine
+    engine_failures: Count
 
 
 class Unready(_Closed):
@@ -227,6 +229,7 @@ class Unready(_Closed):
 
     status: Literal["error"]
     engine: Engine
+    engine_failures: Count
     code: Literal["database_timeout", "database_unavailable", HaltCode]
     error: str
 

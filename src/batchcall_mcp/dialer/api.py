@@ -70,13 +70,13 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 class Face:
     """What the endpoints stand in front of.
 
-    `verify` gives the organisation of a key pair, or None. `engine_state` is `running` if this process dispatches,
-    else `standby`. `limiter` is None where the only caller is the user of this process.
+    `verify` gives the organisation of a key pair, or None. `engine_health` tells of this process's engine. `limiter` is
+    None where the only caller is the user of this process.
     """
 
     operations: Operations
     verify: Verify
-    engine_state: Callable[[], str]
+    engine_health: Callable[[], health.EngineHealth]
     limiter: Limiter | None = None
 
 
@@ -179,7 +179,7 @@ def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
     app.state.face = face
     envelope.install(app)
     app.include_router(_router)
-    health.install(app, face.operations.open_store, face.engine_state)
+    health.install(app, face.operations.open_store, face.engine_health)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
     return app
 

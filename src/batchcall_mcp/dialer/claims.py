@@ -46,16 +46,18 @@ class _LeftOut:
 class _Gate:
     """May this task be dialled at this moment? One for each batch call and transaction, so that answers are reused."""
 
-    def __init__(self, record: BatchCallRecord, now: datetime, daily_cap: int) -> None:
+    def __init__(self, record: BatchCallRecord, now: datetime, daily_cap: int, min_gap: timedelta) -> None:
         self._window: CallingWindow = record.calling_window()
         self._timezone = record.timezone
         self._now = now
         self._cap = daily_cap
+        self._gap = min_gap
         self._expires = record.expires()
         self._hours: dict[tuple[str, ...], _PutOff | _LeftOut | None] = {}
         self.never: set[str] = set()
         self.elsewhere: set[str] = set()
         self.dialled: dict[str, list[datetime]] = {}
+        self.dialled_by_others: dict[str, datetime] = {}
 
     def check(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
         verdict = self._judge(to_number, timezone)
@@ -82,6 +84,10 @@ class _Gate:
         if until:
             reason = f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}"
             return _PutOff(until, reason, "daily_cap")
+        until = rules.apart_until(self.dialled_by_others.get(to_number), self._now, self._gap)
+        if until:
+            reason = f"another batch call dialled the number; next attempt not before {_iso(until)}"
+            return _PutOff(until, reason, "min_gap")
         return None
 
     def _closed(self, zones: tuple[str, ...]) -> _PutOff | _LeftOut | None:
@@ -105,7 +111,14 @@ class Claim:
 
 
 def start_due(
-    tx: sa.Connection, record: BatchCallRecord, share: int, *, now: datetime, daily_cap: int, worker_id: str
+    tx: sa.Connection,
+    record: BatchCallRecord,
+    share: int,
+    *,
+    now: datetime,
+    daily_cap: int,
+    worker_id: str,
+    min_gap: timedelta = timedelta(0),
 ) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 
@@ -113,7 +126,7 @@ def start_due(
     """
     if rules.expired(record.expires(), now):
         return Claim([], more=False)
-    gate = _Gate(record, now, daily_cap)
+    gate = _Gate(record, now, daily_cap, min_gap)
     started: list[Attempt] = []
     looked, limit = 0, share + 10
     while len(started) < share and looked < LOOKED_AT_ONCE:
@@ -127,7 +140,7 @@ def start_due(
             .order_by(tasks.c.due_at, tasks.c.position)
             .limit(limit)
         ).all()
-        _learn(tx, gate, record.organization_id, [row.to_number for row in candidates], now)
+        _learn(tx, gate, record, [row.to_number for row in candidates], now)
         started += _decide(tx, gate, record, candidates, share - len(started), now, worker_id)
         looked += len(candidates)
         if len(candidates) < limit:
@@ -163,30 +176,33 @@ def expire(tx: sa.Connection, record: BatchCallRecord, now: int) -> None:
         outbox.task_events(tx, chunk, now)
 
 
-def _learn(tx: sa.Connection, gate: _Gate, organization_id: str, numbers: Iterable[str], now: datetime) -> None:
+def _learn(tx: sa.Connection, gate: _Gate, record: BatchCallRecord, numbers: Iterable[str], now: datetime) -> None:
     for chunk in chunks(sorted(set(numbers) - gate.dialled.keys()), CHUNK):
         gate.never.update(
             tx.execute(sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk))).scalars()
         )
-        recent = sa.select(attempts.c.to_number, attempts.c.started_at).where(
-            attempts.c.organization_id == organization_id,
+        recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
+            attempts.c.organization_id == record.organization_id,
             attempts.c.to_number.in_(chunk),
             attempts.c.started_at > to_ms(now - rules.DAY),
         )
         gate.dialled.update({number: [] for number in chunk})
         for row in tx.execute(recent):
-            gate.dialled[row.to_number].append(from_ms(row.started_at))
+            at = from_ms(row.started_at)
+            gate.dialled[row.to_number].append(at)
+            if row.batch_call_id != record.batch_call_id:
+                gate.dialled_by_others[row.to_number] = max(at, gate.dialled_by_others.get(row.to_number, at))
 
 
 def _hold(
     tx: sa.Connection,
     gate: _Gate,
-    organization_id: str,
+    record: BatchCallRecord,
     candidates: Sequence[sa.Row[Any]],
     room: int,
     now: datetime,
 ) -> set[str] | None:
-    """Keep other processes from deciding about the same numbers at the same time, so that the daily cap is exact.
+    """Keep other processes from deciding about the same numbers at the same time: the daily cap and the gap are exact.
 
     Without waiting, so that no two ever wait for each other. Gives the numbers that may be started; None: all, because
     SQLite has one writer at a time.
@@ -195,12 +211,12 @@ def _hold(
         return None
     free = [row.to_number for row in candidates if gate.check(row.to_number, row.timezone) is None][:room]
     number = sa.func.unnest(sa.literal(sorted(set(free)), sa.ARRAY(sa.String))).column_valued("number")
-    lock = sa.func.hashtextextended(sa.literal(organization_id + ":") + number, sa.literal(0, sa.BigInteger))
+    lock = sa.func.hashtextextended(sa.literal(record.organization_id + ":") + number, sa.literal(0, sa.BigInteger))
     query = sa.select(number).where(~sa.func.pg_try_advisory_xact_lock(lock, type_=sa.Boolean))
     gate.elsewhere.update(tx.execute(query).scalars())
     for one in set(free) & gate.dialled.keys():
         del gate.dialled[one]
-    _learn(tx, gate, organization_id, free, now)
+    _learn(tx, gate, record, free, now)
     return set(free)
 
 
@@ -216,7 +232,7 @@ def _decide(
     started: list[Attempt] = []
     put_off: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
-    held = _hold(tx, gate, record.organization_id, candidates, room, now)
+    held = _hold(tx, gate, record, candidates, room, now)
     for row in candidates:
         if len(started) == room:
             break

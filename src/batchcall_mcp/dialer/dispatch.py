@@ -27,10 +27,11 @@ from batchcall_mcp.dialer import (
     stops,
     workers,
 )
+from batchcall_mcp.dialer.broken import concerning, without_broken
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.halts import Halt
 from batchcall_mcp.dialer.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.records import to_ms
+from batchcall_mcp.dialer.records import BatchCallRecord, to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.tables import REVISED, attempts, batch_calls, tasks
@@ -65,16 +66,28 @@ class Dispatch:
         daily_cap: most attempts at a number within 24 hours, over all batch calls of an organisation.
         retry_delay: how long to wait before a redial that no retry rule times.
         capacity: of this process, which then is in the list of workers at each claim; None: it is alone.
+        min_gap: between dials of one number by different batch calls of an organisation.
+        pause_on_failures: whether batch calls that want it are paused when most of their last attempts failed.
     """
 
     def __init__(
-        self, store: Store, worker_id: str, *, daily_cap: int, retry_delay: timedelta, capacity: int | None = None
+        self,
+        store: Store,
+        worker_id: str,
+        *,
+        daily_cap: int,
+        retry_delay: timedelta,
+        capacity: int | None = None,
+        min_gap: timedelta = timedelta(0),
+        pause_on_failures: bool = False,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._daily_cap = daily_cap
         self._retry_delay = retry_delay
         self._capacity = capacity
+        self._min_gap = min_gap
+        self._pause_on_failures = pause_on_failures
 
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
@@ -82,12 +95,18 @@ class Dispatch:
         What it returns is committed, so that a crash from here on makes it `interrupted`, never dialled again. A batch
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
         """
+        return without_broken(self._store, lambda broken: self._record_and_claim(ended, wanted, broken))
+
+    def _record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], broken: frozenset[str]) -> Turn:
         with self._store.writing() as tx:
             if self._store.halt(tx) is not None:
                 wanted = {}
-            records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)})
+            records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self._store.clock()
             outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
+            if ended and self._pause_on_failures:
+                failing = outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
+                wanted = {key: count for key, count in wanted.items() if key not in failing}
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
             }
@@ -100,17 +119,25 @@ class Dispatch:
             unfinished: set[str] = set()
             paced: dict[str, tuple[datetime, float]] = {}
             for key, record in running.items():
-                share = min(wanted[key], record.max_concurrency - calling.get(key, 0))
-                share, again_at = pacing.allowed(tx, record, share, now)
-                if again_at is not None and record.calls_per_second is not None:
-                    paced[key] = again_at, record.calls_per_second
-                if share > 0:
-                    claim = claims.start_due(
-                        tx, record, share, now=now, daily_cap=self._daily_cap, worker_id=self._worker_id
-                    )
-                    started += claim.started
-                    if claim.more:
-                        unfinished.add(key)
+                with concerning(key):
+                    share = min(wanted[key], record.max_concurrency - calling.get(key, 0))
+                    share, again_at = pacing.allowed(tx, record, share, now)
+                    pace = record.pace()
+                    if again_at is not None and pace is not None:
+                        paced[key] = again_at, pace
+                    if share > 0:
+                        claim = claims.start_due(
+                            tx,
+                            record,
+                            share,
+                            now=now,
+                            daily_cap=self._daily_cap,
+                            worker_id=self._worker_id,
+                            min_gap=self._min_gap,
+                        )
+                        started += claim.started
+                        if claim.more:
+                            unfinished.add(key)
             outcomes.finish(tx, records, to_ms(now))
         return Turn(started, frozenset(unfinished), paced)
 
@@ -134,6 +161,16 @@ class Dispatch:
             may_dial: whether this process still may.
             dial: asks the carrier; False if it did not take the call.
         """
+        without_broken(self._store, lambda broken: self._place(started, since, may_dial, dial, broken))
+
+    def _place(
+        self,
+        started: Sequence[Attempt],
+        since: datetime,
+        may_dial: Callable[[], bool],
+        dial: Callable[[Attempt], bool],
+        broken: frozenset[str],
+    ) -> None:
         with self._store.writing() as tx:
             if self._store.shared:
                 # What this transaction is for is the lock; others wait for it, so that it does not wait for the disk.
@@ -141,13 +178,13 @@ class Dispatch:
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
             stops.share(tx)
             stopped = stops.since(tx) is not None
-            held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started})
+            held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started}, broken)
             now = self._store.clock()
-            running = {
-                key: record
-                for key, record in held.items()
-                if record.status is State.SENT and not rules.expired(record.expires(), now)
-            }
+            running: dict[str, BatchCallRecord] = {}
+            for key, record in held.items():
+                with concerning(key):
+                    if record.status is State.SENT and not rules.expired(record.expires(), now):
+                        running[key] = record
             ours = {
                 (row.task_id, row.n)
                 for chunk in chunks(started, CHUNK)
@@ -204,14 +241,15 @@ class Dispatch:
             lost = [row for row in look.execute(self._mine()) if (row.task_id, row.n) not in on_the_line]
         for chunk in chunks(lost, CHUNK):
             with self._store.writing() as tx:
-                held = outcomes.locked(tx, {row.batch_call_id for row in chunk})
+                ids = {row.batch_call_id for row in chunk}
+                outcomes.locked(tx, ids, ids)
                 still = {(row.task_id, row.n) for row in tx.execute(self._mine())}
                 left = [
                     Attempt(
                         task_id=row.task_id,
                         n=row.n,
                         batch_call_id=row.batch_call_id,
-                        from_number=held[row.batch_call_id].from_number,
+                        from_number="",  # nobody is dialled with it
                         to_number=row.to_number,
                     )
                     for row in chunk
@@ -236,8 +274,11 @@ class Dispatch:
 
         Bounded: a part of a long list at a time.
         """
+        without_broken(self._store, lambda broken: self._start_arrived(batch_call_ids, broken))
+
+    def _start_arrived(self, batch_call_ids: Collection[str], broken: frozenset[str]) -> None:
         with self._store.writing() as tx:
-            records = outcomes.locked(tx, batch_call_ids)
+            records = outcomes.locked(tx, batch_call_ids, broken)
             now = self._store.clock()
             at = to_ms(now)
             for chunk in chunks(sorted(records), CHUNK):
@@ -250,8 +291,11 @@ class Dispatch:
                 start = batch_calls.update().where(arrived).values({**values, **REVISED})
                 begun = list(tx.execute(start.returning(batch_calls.c.batch_call_id)).scalars())
                 outbox.batch_call_events(tx, [(key, "batch_call.started") for key in begun], at)
-            for record in records.values():
-                claims.expire(tx, record, at)
+            for key, record in records.items():
+                with concerning(key):
+                    if record.status is State.SCHEDULED and record.scheduled_at is None:
+                        raise ValueError("it is scheduled, and has no time")
+                    claims.expire(tx, record, at)
             outcomes.finish(tx, records, at)
 
     def interrupt(self, worker_ids: Collection[str] | None = None) -> int:

@@ -14,16 +14,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import sqlalchemy as sa
 from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.dialer import keys, webhook_api
+from batchcall_mcp.dialer import keys, webhook_api, workers
 from batchcall_mcp.dialer.api import Face, build_app
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.deliveries import Deliveries
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
 from batchcall_mcp.dialer.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
+from batchcall_mcp.dialer.health import EngineHealth
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.limiter import Limiter
@@ -42,6 +44,7 @@ DAILY_CAP: Final = 3
 CAPACITY: Final = 50
 RETRY_DELAY: Final = timedelta(minutes=5)
 """Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
+MIN_GAP: Final = timedelta(minutes=15)
 LOCK_RETRY_SECONDS: Final = 1.0
 LATE_AFTER: Final = timedelta(hours=1)
 
@@ -68,6 +71,8 @@ class EmbeddedDialer:
         limiter: how many requests are taken; none if the only caller is this process.
         beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
         late_after: see Engine.
+        min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
+            calls.
     """
 
     def __init__(
@@ -88,11 +93,13 @@ class EmbeddedDialer:
         limiter: Limiter | None = None,
         beat_seconds: float = BEAT_SECONDS,
         late_after: timedelta | None = LATE_AFTER,
+        min_gap: timedelta = MIN_GAP,
     ) -> None:
         self.credentials: Final = keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._stop_file = data_dir / STOP_FILE
         self._late_after = late_after
+        self._min_gap = min_gap
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
@@ -113,9 +120,12 @@ class EmbeddedDialer:
         self._holder: asyncio.Task[None] | None = None
         self._host: EngineHost | None = None
         self._away = False
+        self._failures = 0
         self._unusable: str | None = None
-        operations = Operations(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._written)
-        face = Face(operations, self.verify, self._engine_state, limiter)
+        operations = Operations(
+            self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._gap_kept(), self._written
+        )
+        face = Face(operations, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(face, self._lifespan)
         webhook_api.install(self.app, WebhookOperations(self.store, self._webhook_addresses))
 
@@ -133,6 +143,7 @@ class EmbeddedDialer:
             default_region=settings.default_region,
             calling_hours=settings.calling_hours,
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
+            min_gap=timedelta(minutes=settings.min_gap_minutes),
         )
 
     def store(self) -> Store:
@@ -213,6 +224,9 @@ class EmbeddedDialer:
                 await self._pause()
             except Exception:
                 LOG.exception("The dialer's engine failed; it starts again")
+                self._failures += 1
+                with contextlib.suppress(sa.exc.SQLAlchemyError):  # the log has it, and this process's own count
+                    await asyncio.to_thread(workers.count_failure, store)
                 await self._pause()
             finally:
                 self._host = None
@@ -232,6 +246,7 @@ class EmbeddedDialer:
             drain_seconds=self._drain_seconds,
             beat_seconds=self._beat_seconds,
             late_after=self._late_after,
+            min_gap=self._gap_kept(),
         )
 
         def launched() -> None:
@@ -254,6 +269,10 @@ class EmbeddedDialer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), LOCK_RETRY_SECONDS)
 
+    def _gap_kept(self) -> timedelta:
+        """With the simulated carrier none: no phone rings, and two batch calls to one sample list both dial."""
+        return self._min_gap if self._carrier.places_real_calls else timedelta(0)
+
     def _written(self) -> None:
         host = self._host
         if host is not None:
@@ -261,6 +280,9 @@ class EmbeddedDialer:
 
     def _engine_state(self) -> str:
         return "running" if self._host is not None else "standby"
+
+    def _engine_health(self) -> EngineHealth:
+        return EngineHealth(self._engine_state(), self._failures)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

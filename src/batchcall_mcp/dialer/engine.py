@@ -21,7 +21,7 @@ from typing import Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import feeding, lateness, stops
+from batchcall_mcp.dialer import broken, feeding, lateness, stops
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.halts import Halt
@@ -37,6 +37,7 @@ OUTAGE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutE
 """What the database raises when it is away, full or overloaded, and works again some time later."""
 AWAY: Final = "The dialer's database does not work; nothing is dialled until it does: %s"
 BACK: Final = "The dialer's database works again; dialling goes on."
+LOST: Final = "the carrier failed while it was asked to dial; whether the phone rang is not known"
 FREED_SECONDS: Final = 0.05
 """How soon to look for other work when lanes have ended."""
 PARKED_AT_MOST: Final = timedelta(seconds=5)
@@ -123,6 +124,7 @@ class Engine:
         self._resting: dict[str, datetime] = {}
         self._too_many: Counter[str] = Counter()
         self._given: set[tuple[str, int]] = set()
+        self._lost: set[str] = set()
         self._unsure = False
         self._look_at = 0.0
         self._next_at: datetime | None = None
@@ -184,6 +186,9 @@ class Engine:
         return await asyncio.wrap_future(asked.answer)
 
     async def _call(self, attempt: Attempt) -> Ended:
+        if attempt.attempt_id in self._lost:
+            self._lost.discard(attempt.attempt_id)
+            return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, LOST)
         loop = asyncio.get_running_loop()
         call = loop.create_task(self._carrier.outcome(attempt))
         with self._changed:
@@ -289,9 +294,10 @@ class Engine:
 
     def _place(self, started: list[Attempt], since: datetime, placed: dict[str, Attempt]) -> None:
         """Have the carrier dial; what a first try `placed` before the database failed is not asked for again."""
+        failed: dict[str, Exception] = {}
 
         def dial(attempt: Attempt) -> bool:
-            if stops.file_is_there(self._store.stop_file):
+            if attempt.batch_call_id in failed or stops.file_is_there(self._store.stop_file):
                 return False
             placed[attempt.attempt_id] = attempt
             try:
@@ -300,10 +306,17 @@ class Engine:
                 del placed[attempt.attempt_id]
                 LOG.warning("The carrier does not take calls, %s; they are tried again", error)
                 return False
+            except Exception as error:  # noqa: BLE001 - perhaps it dialled: nobody may ask it again
+                failed[attempt.batch_call_id] = error
+                self._lost.add(attempt.attempt_id)
             return True
 
         waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
-        self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
+        try:
+            self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
+        finally:
+            for batch_call_id, error in failed.items():
+                broken.pause(self._store, batch_call_id, error)
 
     def _answer(self, asked: list[_Asked], turn: Turn, placed: Mapping[str, Attempt]) -> None:
         """Give each lane its attempt, let it wait for its moment, or end it."""

@@ -216,5 +216,5 @@ def _could(one: Open, lanes: int, parked: int) -> int:
     more = min(one.due, one.max_concurrency - one.calling)
     if one.calls_per_second is not None:
         # Those that wait for their moment are no use in larger numbers.
-        more = min(more, ceil(one.calls_per_second) - parked)
+        more = min(more, ceil(rules.pace(one.calls_per_second)) - parked)
     return lanes + max(0, more)

@@ -32,14 +32,21 @@ class Unready(NamedTuple):
     error: str
 
 
+class EngineHealth(NamedTuple):
+    """This process's engine: `running` if it dials, else `standby`, and how often it failed since the start."""
+
+    state: str
+    failures: int = 0
+
+
 _SLOW: Final = Unready("database_timeout", f"The database has not answered within {LIMIT_S:g} s.")
 _AWAY: Final = Unready("database_unavailable", "The database cannot be asked. The log says why.")
 
 
 def install(
-    app: FastAPI, open_store: Callable[[], Store], engine_state: Callable[[], str], limit_s: float = LIMIT_S
+    app: FastAPI, open_store: Callable[[], Store], engine_health: Callable[[], EngineHealth], limit_s: float = LIMIT_S
 ) -> None:
-    """Add both endpoints. `engine_state` is `running` if this process dials, else `standby`."""
+    """Add both endpoints."""
     # One look at a time: while the database hangs, however often it is asked, one thread waits for it.
     looking: asyncio.Task[Unready | None] | None = None
 
@@ -50,15 +57,19 @@ def install(
         done, _ = await asyncio.wait({looking}, timeout=limit_s)
         return looking.result() if done else _SLOW
 
+    def engine() -> dict[str, Any]:
+        health = engine_health()
+        return {"engine": health.state, "engine_failures": health.failures}
+
     # Both run on the event loop, so that they answer also when every worker thread waits for the database.
     @app.get("/healthz", response_model=answers.Health)
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok", "engine": engine_state()}
+    async def healthz() -> dict[str, Any]:
+        return {"status": "ok", **engine()}
 
     @app.get("/readyz", response_model=answers.Health, responses={503: {"model": answers.Unready}})
     async def readyz() -> JSONResponse:
         problem = await ready()
-        told: dict[str, Any] = {"status": "ok", "engine": engine_state()}
+        told = {"status": "ok", **engine()}
         if problem is None:
             return JSONResponse(told)
         return JSONResponse(told | {"status": "error"} | problem._asdict(), HTTPStatus.SERVICE_UNAVAILABLE)

@@ -49,6 +49,7 @@ class EngineHost:
         beat_seconds: see workers.BEAT_SECONDS; the same in all processes.
         dispatch: the transactions.
         late_after: see Engine.
+        min_gap: see Dispatch.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class EngineHost:
         beat_seconds: float = workers.BEAT_SECONDS,
         dispatch: type[Dispatch] = Dispatch,
         late_after: timedelta | None = None,
+        min_gap: timedelta = timedelta(0),
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
         self._store = store
@@ -77,6 +79,8 @@ class EngineHost:
             daily_cap=daily_cap,
             retry_delay=retry_delay,
             capacity=carrier.capacity if store.shared else None,
+            min_gap=min_gap,
+            pause_on_failures=carrier.places_real_calls,
         )
         self.engine: Final = Engine(
             self._dispatch,

@@ -14,7 +14,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.dialer import pausing
+from batchcall_mcp.dialer import outcomes, pausing
+from batchcall_mcp.dialer.broken import concerning, without_broken
 from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State, expired
 from batchcall_mcp.dialer.store import INSERTED_AT_ONCE, Store
@@ -50,6 +51,10 @@ def catch_up(store: Store, late_after: timedelta | None) -> list[str]:
     Returns:
         The batch calls that this paused.
     """
+    return without_broken(store, lambda broken: _catch_up(store, late_after, broken))
+
+
+def _catch_up(store: Store, late_after: timedelta | None, broken: frozenset[str]) -> list[str]:
     with store.writing() as tx:
         now = store.clock()
         mine = installation.c.one == 1
@@ -58,9 +63,12 @@ def catch_up(store: Store, late_after: timedelta | None) -> list[str]:
         gap = Gap(None if ran_at is None else from_ms(ran_at), now)
         if late_after is None or (gap.start is not None and gap.end - gap.start <= late_after):
             return []
-        late = [one for one in _live(tx) if _is_late(tx, one, gap, late_after)]
-        text = _text(gap)
-        return pausing.pause(tx, [one.batch_call_id for one in late], "late", text, to_ms(now))
+        late: list[str] = []
+        for key, record in _live(tx, broken).items():
+            with concerning(key):
+                if _is_late(tx, record, gap, late_after):
+                    late.append(key)
+        return pausing.pause(tx, late, "late", _text(gap), to_ms(now))
 
 
 def _text(gap: Gap) -> str:
@@ -70,10 +78,10 @@ def _text(gap: Gap) -> str:
     )
 
 
-def _live(tx: sa.Connection) -> list[BatchCallRecord]:
-    live = sa.select(batch_calls).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
-    found = tx.execute(live.order_by(batch_calls.c.batch_call_id).with_for_update()).mappings()
-    return [BatchCallRecord.of(row) for row in found]
+def _live(tx: sa.Connection, broken: frozenset[str]) -> dict[str, BatchCallRecord]:
+    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
+    held = outcomes.locked(tx, list(tx.execute(live).scalars()), broken)
+    return {key: record for key, record in held.items() if record.status in pausing.LIVE}
 
 
 def _is_late(tx: sa.Connection, record: BatchCallRecord, gap: Gap, late_after: timedelta) -> bool:

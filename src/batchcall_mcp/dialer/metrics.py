@@ -20,7 +20,15 @@ from batchcall_mcp import __version__
 from batchcall_mcp.dialer.records import ReasonCode
 from batchcall_mcp.dialer.rules import ANSWERED, REDIALABLE, State
 from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks, webhook_outbox, webhooks, workers
+from batchcall_mcp.dialer.tables import (
+    attempts,
+    batch_calls,
+    installation,
+    tasks,
+    webhook_outbox,
+    webhooks,
+    workers,
+)
 from batchcall_mcp.model import TaskStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -47,6 +55,7 @@ class Figures:
     paused_because: Mapping[str, int]
     webhook_messages_due: int
     workers: int
+    engine_failures: int
 
 
 def exposition(store: Store, organization_id: str) -> bytes:
@@ -78,6 +87,7 @@ def figures(store: Store, organization_id: str) -> Figures:
                 .where(webhooks.c.organization_id == organization_id, webhook_outbox.c.due_at <= now),
             ),
             workers=_count(tx, sa.select(sa.func.count()).select_from(workers)),
+            engine_failures=tx.scalar(sa.select(installation.c.engine_failures)) or 0,
         )
 
 
@@ -163,6 +173,8 @@ class _Told(Collector):
         yield _by("reason", REASONS, told.paused_because, GaugeMetricFamily, "batch_calls_paused", says)
         yield _gauge("webhook_messages_due", "Webhook messages that wait to be sent.", told.webhook_messages_due)
         yield _gauge("workers", "Processes that dial from this database.", told.workers)
+        failures = "How often an engine on this database failed and started again."
+        yield CounterMetricFamily(_PREFIX + "engine_failures", failures, told.engine_failures)
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

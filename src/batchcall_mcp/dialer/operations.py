@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from itertools import chain
 from typing import IO, Any, Final
 
@@ -63,6 +63,7 @@ class Operations:
         carrier: what will dial.
         default_window: for a batch call that gives no hours.
         daily_cap: most attempts at a number in 24 hours.
+        min_gap: between dials of one number by different batch calls.
         written: called after every write, so that the engine looks for work.
     """
 
@@ -72,12 +73,14 @@ class Operations:
         carrier: Carrier,
         default_window: CallingWindow,
         daily_cap: int,
+        min_gap: timedelta,
         written: Callable[[], None],
     ) -> None:
         self._open_store = open_store
         self._carrier = carrier
         self._default_window = default_window
         self._daily_cap = daily_cap
+        self._min_gap = min_gap
         self._written = written
 
     def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
@@ -200,7 +203,7 @@ class Operations:
         opened = self._open_store()
         with opened.reading() as tx:
             record = queries.get(tx, organization_id, batch_call_id)
-            held_back = queries.held_back(tx, record, opened.clock(), self._daily_cap)
+            held_back = queries.held_back(tx, record, opened.clock(), self._daily_cap, self._min_gap)
             extra = {"held_back": [asdict(one) for one in held_back]}
             told = self._told(tx, "Batch call retrieved successfully", record, extra)
         return Answer(told["message"], told["data"], etag=told["etag"])

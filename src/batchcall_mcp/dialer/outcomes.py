@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.dialer import outbox, rules
+from batchcall_mcp.dialer import broken, outbox, pausing, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, HeldBy, to_ms
 from batchcall_mcp.dialer.rules import State
@@ -18,6 +19,10 @@ from batchcall_mcp.dialer.store import CHUNK, chunks
 from batchcall_mcp.dialer.tables import REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
 
+FAILING: Final = (
+    "{failed} of the last {of} calls failed. Check the caller number and the carrier, then resume it to call the "
+    "people who were not called."
+)
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
@@ -32,21 +37,37 @@ class Ended:
     error: str | None = None
 
 
-def locked(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, BatchCallRecord]:
+def locked(
+    tx: sa.Connection, batch_call_ids: Iterable[str], unread: AbstractSet[str] = frozenset()
+) -> dict[str, BatchCallRecord]:
     """These batch calls, their state held still until the transaction ends.
 
-    Always in the same order, so that two transactions never wait for each other.
+    Always in the same order, so that two transactions never wait for each other. Those of `unread` are only held: they
+    are broken.
+
+    Raises:
+        Broken: one of them cannot be read.
     """
     records: dict[str, BatchCallRecord] = {}
     for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
-        query = (
-            sa.select(batch_calls)
-            .where(batch_calls.c.batch_call_id.in_(chunk))
-            .order_by(batch_calls.c.batch_call_id)
-            .with_for_update()
-        )
-        records |= {row["batch_call_id"]: BatchCallRecord.of(row) for row in tx.execute(query).mappings()}
+        if not unread.isdisjoint(chunk):
+            held = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.batch_call_id.in_(chunk))
+            tx.execute(held.order_by(batch_calls.c.batch_call_id).with_for_update())
+        query = sa.select(batch_calls).order_by(batch_calls.c.batch_call_id).with_for_update()
+        for row in _rows(tx, query, set(chunk) - set(unread)):
+            with broken.concerning(row["batch_call_id"]):
+                records[row["batch_call_id"]] = BatchCallRecord.of(row)
     return records
+
+
+def _rows(tx: sa.Connection, query: sa.Select[Any], wanted: AbstractSet[str]) -> Sequence[sa.RowMapping]:
+    try:
+        return tx.execute(query.where(batch_calls.c.batch_call_id.in_(wanted))).mappings().all()
+    except ValueError:  # the JSON of one of them; which one is not said
+        for key in sorted(wanted):
+            with broken.concerning(key):
+                tx.execute(query.where(batch_calls.c.batch_call_id == key)).all()
+        raise
 
 
 def record(
@@ -62,7 +83,7 @@ def record(
     Args:
         tx: the transaction.
         ended: the attempts.
-        records: their batch calls, locked.
+        records: their batch calls, locked; of those that are not there nobody is dialled again.
         now: the time.
         retry_delay: how long to wait before a redial that no retry rule times.
     """
@@ -87,11 +108,14 @@ def record(
             for end in ended
         ],
     )
-    values = [
-        _ended(end, row, records[end.batch_call_id], now, retry_delay)
-        for end in ended
-        if (row := rows.get(end.task_id)) is not None and _open(row, end) and end.batch_call_id in records
-    ]
+    values = []
+    for end in ended:
+        row = rows.get(end.task_id)
+        if row is not None and _open(row, end):
+            with broken.concerning(end.batch_call_id):
+                values.append(
+                    _ended(end, row, _again_at(end, row, records.get(end.batch_call_id), now, retry_delay), now)
+                )
     if values:
         tx.execute(_TASK_ENDED, values)
         outbox.task_events(tx, [value["id"] for value in values], to_ms(now))
@@ -105,7 +129,12 @@ def _paced(end: Ended, records: dict[str, BatchCallRecord]) -> bool:
     return end.batch_call_id in records and records[end.batch_call_id].calls_per_second is not None
 
 
-def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, retry_delay: timedelta) -> dict[str, Any]:
+def _again_at(
+    end: Ended, row: Any, batch_call: BatchCallRecord | None, now: datetime, retry_delay: timedelta
+) -> datetime | None:
+    """When the person is dialled again."""
+    if batch_call is None:
+        return None
     zones = calling_hours.recipient_zones(row.to_number, row.timezone, batch_call.timezone)
     again = rules.redial_at(
         batch_call.redialing(),
@@ -117,7 +146,11 @@ def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, ret
         default_delay=retry_delay,
     )
     if batch_call.status is State.CANCELLED or rules.closes_before(batch_call.expires(), again):
-        again = None
+        return None
+    return again
+
+
+def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[str, Any]:
     return {
         "id": end.task_id,
         "nth": end.n,
@@ -129,6 +162,35 @@ def _ended(end: Ended, row: Any, batch_call: BatchCallRecord, now: datetime, ret
         "why": end.error,
         "at": None if again else to_ms(now),
     }
+
+
+def pause_failing(
+    tx: sa.Connection, batch_call_ids: Iterable[str], records: Mapping[str, BatchCallRecord], now: int
+) -> set[str]:
+    """Pause those of these batch calls of whose last attempts too many failed, while people wait; gives their ids.
+
+    Only attempts that began since it was last launched count: whoever resumed it knows of the others.
+    """
+    paused: set[str] = set()
+    for key in sorted(set(batch_call_ids) & records.keys()):
+        record = records[key]
+        if not record.pause_on_failures or record.status is not State.SENT:
+            continue
+        since = record.launched_at or 0
+        mine = (attempts.c.batch_call_id == key) & attempts.c.outcome.is_not(None) & (attempts.c.ended_at >= since)
+        latest = (
+            sa.select(attempts.c.outcome)
+            .where(mine, attempts.c.started_at >= since)
+            .order_by(attempts.c.ended_at.desc())
+            .limit(rules.LOOKED_BACK)
+        )
+        with broken.concerning(key):
+            last = [TaskStatus(outcome) for outcome in tx.execute(latest).scalars()]
+        waiting = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == key, tasks.c.status == TaskStatus.PENDING)
+        if rules.failing(last) and tx.execute(waiting.limit(1)).first() is not None:
+            text = FAILING.format(failed=last.count(TaskStatus.FAILED), of=len(last))
+            paused.update(pausing.pause(tx, [key], "failing", text, now))
+    return paused
 
 
 def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:

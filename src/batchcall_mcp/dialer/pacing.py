@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer import broken, rules
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
 from batchcall_mcp.dialer.tables import attempts
@@ -18,27 +18,29 @@ def allowed(tx: sa.Connection, record: BatchCallRecord, share: int, now: datetim
 
     What has been started and not yet been placed, by whichever process, is counted as if it were placed now.
     """
-    if record.calls_per_second is None or share <= 0:
+    pace = record.pace()
+    if pace is None or share <= 0:
         return share, None
-    room, again_at = rules.paced(_placed(tx, record, now), now, record.calls_per_second)
+    room, again_at = rules.paced(_placed(tx, record.batch_call_id, pace, now), now, pace)
     on_its_way = sa.select(sa.func.count()).where(
         attempts.c.batch_call_id == record.batch_call_id, attempts.c.placed_at.is_(None), attempts.c.outcome.is_(None)
     )
     room = max(0, room - tx.execute(on_its_way).scalar_one())
     if room >= share:
         return share, None
-    return room, again_at or now + timedelta(seconds=1 / record.calls_per_second)
+    return room, again_at or now + timedelta(seconds=1 / pace)
 
 
 def keep(
     tx: sa.Connection, wanted: Sequence[Attempt], running: Mapping[str, BatchCallRecord], now: datetime
 ) -> list[Attempt]:
     """Those that may be placed at this moment. `running` are their batch calls, locked."""
-    room = {
-        key: rules.paced(_placed(tx, record, now), now, record.calls_per_second)[0]
-        for key, record in running.items()
-        if record.calls_per_second is not None
-    }
+    room: dict[str, int] = {}
+    for key, record in running.items():
+        with broken.concerning(key):
+            pace = record.pace()
+            if pace is not None:
+                room[key] = rules.paced(_placed(tx, key, pace, now), now, pace)[0]
     kept: list[Attempt] = []
     for attempt in wanted:
         left = room.get(attempt.batch_call_id)
@@ -62,12 +64,11 @@ def remember(
         tx.execute(_PLACED, [{"id": attempt.task_id, "nth": attempt.n, "at": to_ms(now)} for attempt in mine])
 
 
-def _placed(tx: sa.Connection, record: BatchCallRecord, now: datetime) -> list[datetime]:
+def _placed(tx: sa.Connection, batch_call_id: str, pace: float, now: datetime) -> list[datetime]:
     """The moments that can matter: those of the longest window (a second, or the gap of a slower pace)."""
-    pace = record.calls_per_second or 1.0
     since = to_ms(now - timedelta(seconds=max(1.0, 1 / pace)))
     query = sa.select(attempts.c.placed_at).where(
-        attempts.c.batch_call_id == record.batch_call_id, attempts.c.placed_at >= since
+        attempts.c.batch_call_id == batch_call_id, attempts.c.placed_at >= since
     )
     return [from_ms(at) for at in tx.execute(query).scalars()]
 

@@ -79,17 +79,20 @@ def counts(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, TaskCo
     }
 
 
-def held_back(tx: sa.Connection, record: BatchCallRecord, now: datetime, daily_cap: int) -> list[HeldBack]:
+def held_back(
+    tx: sa.Connection, record: BatchCallRecord, now: datetime, daily_cap: int, min_gap: timedelta = timedelta(0)
+) -> list[HeldBack]:
     """Who of its pending tasks would not be dialled now, by reason.
 
-    While it dials: what its claims put off, and redials that wait. Before: the daily cap, from what the organisation
-    has dialled, as it is at the time at which it is to begin. What is over holds nobody.
+    While it dials: what its claims put off, and redials that wait. Before: the daily cap and the gap to other batch
+    calls, from what the organisation has dialled, as it is at the time at which it is to begin. What is over holds
+    nobody.
     """
     if record.status in _BEFORE_IT_DIALS:
         at = to_ms(now)
         if record.status is State.SCHEDULED and record.scheduled_at is not None:
             at = max(at, record.scheduled_at)
-        return _capped(tx, record, at, daily_cap)
+        return [*_capped(tx, record, at, daily_cap), *_too_soon(tx, record, at, daily_cap, min_gap)]
     held = (tasks.c.batch_call_id == record.batch_call_id) & tasks.c.held_by.is_not(None)
     query = (
         sa.select(tasks.c.held_by, sa.func.count().label("calls"), sa.func.min(tasks.c.due_at).label("until"))
@@ -105,14 +108,9 @@ _BEFORE_IT_DIALS = frozenset({State.DRAFT, State.SCHEDULED})
 
 def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int) -> list[HeldBack]:
     """From the attempts to the tasks: nobody was dialled so often on most days, and then no task is looked at."""
-    day = DAY // timedelta(milliseconds=1)
+    day = _ms(DAY)
     of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - day)
-    often = (
-        sa.select(attempts.c.to_number)
-        .where(of_the_day)
-        .group_by(attempts.c.to_number)
-        .having(sa.func.count() >= daily_cap)
-    )
+    often = _dialled_often(record, at, daily_cap)
     if tx.execute(often.limit(1)).first() is None:
         return []
     waiting = (tasks.c.batch_call_id == record.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
@@ -128,6 +126,49 @@ def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int)
     listed = recent.c.to_number.in_(sa.select(tasks.c.to_number).where(waiting))
     first = sa.select(sa.func.min(recent.c.started_at)).where(recent.c.nth == daily_cap, listed)
     return [HeldBack(reason="daily_cap", calls=calls, until=tx.execute(first).scalar_one() + day)]
+
+
+def _dialled_often(record: BatchCallRecord, at: int, daily_cap: int) -> sa.Select[tuple[str]]:
+    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - _ms(DAY))
+    numbers = sa.select(attempts.c.to_number).where(of_the_day).group_by(attempts.c.to_number)
+    return numbers.having(sa.func.count() >= daily_cap)
+
+
+def _too_soon(
+    tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int, min_gap: timedelta
+) -> list[HeldBack]:
+    """Whom another batch call has just dialled; who waits for the next day does not wait for this too."""
+    gap = _ms(min_gap)
+    just_now = (
+        (attempts.c.organization_id == record.organization_id)
+        & (attempts.c.started_at > at - gap)
+        & (attempts.c.batch_call_id != record.batch_call_id)
+    )
+    if not gap or tx.execute(sa.select(attempts.c.task_id).where(just_now).limit(1)).first() is None:
+        return []
+    held = (
+        (tasks.c.batch_call_id == record.batch_call_id)
+        & (tasks.c.status == TaskStatus.PENDING)
+        & tasks.c.to_number.not_in(_dialled_often(record, at, daily_cap))
+    )
+    recent = sa.select(attempts.c.to_number).where(just_now)
+    calls = tx.execute(sa.select(sa.func.count()).where(held, tasks.c.to_number.in_(recent))).scalar_one()
+    if not calls:
+        return []
+    listed = attempts.c.to_number.in_(sa.select(tasks.c.to_number).where(held))
+    last = (
+        sa.select(sa.func.max(attempts.c.started_at).label("at"))
+        .where(just_now, listed)
+        .group_by(attempts.c.to_number)
+        .subquery()
+    )
+    return [
+        HeldBack(reason="min_gap", calls=calls, until=tx.execute(sa.select(sa.func.min(last.c.at))).scalar_one() + gap)
+    ]
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
 
 
 def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tuple[list[BatchCallRecord], int]:

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.rules import Redialing, RetryRule, State
 from batchcall_mcp.model import CallingWindow, TaskStatus, Weekday
 
@@ -18,8 +19,9 @@ DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 Clock: TypeAlias = Callable[[], datetime]
 
-HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "retry", "carrier"]
-"""Why a pending task is not dialled before a later time: its hours, its day's attempts, its redial, a busy carrier."""
+HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "min_gap", "retry", "carrier"]
+"""Why a pending task is not dialled before a later time: its hours, its day's attempts, another batch call that has
+just dialled the number, its redial, a busy carrier."""
 
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
@@ -27,6 +29,8 @@ error of the dialer."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_FIRST: Final = -((_EPOCH - datetime.min.replace(tzinfo=UTC)) // _MILLISECOND)
 
 
 def utc_now() -> datetime:
@@ -40,8 +44,8 @@ def to_ms(moment: datetime) -> int:
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """The aware UTC moment of `to_ms`."""
-    return _EPOCH + milliseconds * _MILLISECOND
+    """The aware UTC moment of `to_ms`; what no calendar has comes out as its first or last moment."""
+    return _EPOCH + min(max(milliseconds, _FIRST), _LAST) * _MILLISECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,10 @@ class BatchCallRecord:
     def expires(self) -> datetime | None:
         """The moment from which nobody is dialled any more."""
         return None if self.expires_at is None else from_ms(self.expires_at)
+
+    def pace(self) -> float | None:
+        """Calls per second, within what can be kept to; None: as many as there are lines."""
+        return None if self.calls_per_second is None else rules.pace(self.calls_per_second)
 
     def calling_window(self) -> CallingWindow:
         """The stored window as the rules take it."""

@@ -15,6 +15,11 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
 DAY: Final = timedelta(hours=24)
+LOOKED_BACK: Final = 20
+"""Of so many ended attempts half may not fail."""
+SLOWEST: Final = 0.001
+"""Calls per second: one call in 1,000 seconds."""
+FASTEST: Final = 1000.0
 _SKEW: Final = timedelta(seconds=1)
 """How far two machines' clocks may be apart for both to be believed."""
 REDIALED_BY_DEFAULT: Final = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY})
@@ -236,6 +241,11 @@ def closes_before(expires_at: datetime | None, opens: datetime | None) -> bool:
     return opens is None or expired(expires_at, opens)
 
 
+def pace(calls_per_second: float) -> float:
+    """Calls per second as they are kept to: what is stored may be from a version that took any number above 0."""
+    return SLOWEST if math.isnan(calls_per_second) else min(max(calls_per_second, SLOWEST), FASTEST)
+
+
 def paced(placed: Sequence[datetime], now: datetime, calls_per_second: float) -> tuple[int, datetime | None]:
     """How many more calls may be placed at `now`, and, if none, when the next one may be.
 
@@ -247,14 +257,28 @@ def paced(placed: Sequence[datetime], now: datetime, calls_per_second: float) ->
             of the last second, have to be there.
         now: any moment. Calls up to a second later count (another machine's clock); what lies further in the future
             does not, because the clock has jumped back, and would else stop dialling for as long.
-        calls_per_second: more than 0.
+        calls_per_second: see `pace`.
     """
+    calls_per_second = pace(calls_per_second)
     most = max(1, math.floor(calls_per_second))
     span = timedelta(microseconds=max(1_000_000, math.ceil(1_000_000 / calls_per_second)))
     recent = sorted((moment for moment in placed if now - span < moment <= now + _SKEW), reverse=True)
     if len(recent) < most:
         return most - len(recent), None
     return 0, recent[most - 1] + span
+
+
+def apart_until(dialled_at: datetime | None, now: datetime, gap: timedelta) -> datetime | None:
+    """When a number may be dialled that another batch call dialled last at `dialled_at`, or None: now.
+
+    As with the daily cap, a dial in the future of `now` counts too.
+    """
+    return None if dialled_at is None or dialled_at + gap <= now else dialled_at + gap
+
+
+def failing(last: Sequence[TaskStatus]) -> bool:
+    """Whether too many of a batch call's last outcomes (the latest first) are `failed`; too few decide nothing."""
+    return len(last) >= LOOKED_BACK and last[:LOOKED_BACK].count(TaskStatus.FAILED) * 2 >= LOOKED_BACK
 
 
 def fair_shares(wanted: Sequence[int], room: int) -> list[int]:

@@ -113,6 +113,14 @@ attempts = sa.Table(
     sa.Index("attempts_of_batch_call", "batch_call_id", "placed_at"),
     # For /metrics, which counts outcomes again and again without touching the rows.
     sa.Index("attempts_by_outcome", "organization_id", "outcome", "ended_at"),
+    # The last ones of a batch call, for the circuit breaker.
+    sa.Index(
+        "attempts_ended",
+        "batch_call_id",
+        "ended_at",
+        sqlite_where=sa.text("outcome IS NOT NULL"),
+        postgresql_where=sa.text("outcome IS NOT NULL"),
+    ),
     # Calls in progress, and those that a dead process left.
     sa.Index(
         "attempts_open",

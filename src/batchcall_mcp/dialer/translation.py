@@ -33,6 +33,18 @@ _NOTHING: Final = "Nothing was changed."
 NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
 _LONGEST_PLACE: Final = 200
 
+_AS_GIVEN: Final = (
+    "name",
+    "from_number",
+    "agent_id",
+    "timezone",
+    "max_concurrency",
+    "calls_per_second",
+    "retry_of",
+    "pause_on_failures",
+)
+"""Columns that are what a body gives."""
+
 T = TypeVar("T")
 
 
@@ -140,11 +152,7 @@ def columns(
     body: BatchCallFields, *, default_window: CallingWindow | None, default_concurrency: int | None
 ) -> dict[str, Any]:
     """The columns of `batch_calls` that a body sets; the defaults fill a whole one (None: leave it out)."""
-    given: dict[str, Any] = {
-        name: getattr(body, name)
-        for name in ("name", "from_number", "agent_id", "timezone", "max_concurrency", "calls_per_second", "retry_of")
-        if getattr(body, name) is not None
-    }
+    given: dict[str, Any] = {name: getattr(body, name) for name in _AS_GIVEN if getattr(body, name) is not None}
     if body.timezone is not None:
         given["timezone"] = calling_hours.check_timezone(body.timezone)
     hours = _window(body.window, body.quiet_hours) or default_window
@@ -236,6 +244,7 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
         "retry_config": record.retry_config,
         "retry_rules": record.retry_rules,
         "retry_of": record.retry_of,
+        "pause_on_failures": record.pause_on_failures,
         "carrier": carrier,
     }
 
@@ -295,4 +304,4 @@ def launches(body: BatchCallFields) -> bool:
 def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a whole update: what it does not give is taken back."""
     taken_back = "name agent_id timezone retry_config retry_rules retry_of calls_per_second expires_at"
-    return {**dict.fromkeys(taken_back.split()), **columns}
+    return {**dict.fromkeys(taken_back.split()), "pause_on_failures": True, **columns}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from batchcall_mcp.dialer.rules import State
+from batchcall_mcp.dialer.rules import FASTEST, SLOWEST, State
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
@@ -139,7 +139,7 @@ class BatchCallFields(BaseModel):
     quiet_hours: QuietHoursIn | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1000), _WHOLE] | None = None
     calls_per_second: Annotated[
-        float | None, Field(gt=0, le=1000, description="calls started per second; unlimited if not given")
+        float | None, Field(ge=SLOWEST, le=FASTEST, description="calls started per second; unlimited if not given")
     ] = None
     expires_timestamp: Annotated[
         Moment | None, Field(description="nothing is dialled from then on; a moment like trigger_timestamp")
@@ -147,6 +147,9 @@ class BatchCallFields(BaseModel):
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
+    pause_on_failures: Annotated[
+        bool | None, Field(description="pause it when half of its last 20 calls failed; true if not given")
+    ] = None
 
     @model_validator(mode="after")
     def _one_kind_of_hours(self) -> Self:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import workers
+from batchcall_mcp.dialer.tables import installation, workers
 
 BEAT_SECONDS: Final = 1.5
 DEAD_AFTER_BEATS: Final = 4
@@ -51,6 +51,14 @@ def forget(store: Store, worker_ids: list[str]) -> None:
     """Take these out of the list: they ended, or died. From here on they claim nothing, and their work is anybody's."""
     with store.writing() as tx:
         tx.execute(workers.delete().where(workers.c.worker_id.in_(worker_ids)))
+
+
+def count_failure(store: Store) -> None:
+    """One more time that an engine on this database failed and starts again."""
+    with store.writing() as tx:
+        more = installation.update().values(engine_failures=installation.c.engine_failures + 1)
+        if not tx.execute(more).rowcount:
+            tx.execute(installation.insert().values(one=1, engine_failures=1))
 
 
 def _row(worker_id: str, capacity: int, now: int) -> dict[str, Any]:

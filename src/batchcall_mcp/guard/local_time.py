@@ -22,6 +22,7 @@ _DAY: Final = timedelta(days=1)
 _MOST_WAITS: Final = 2
 _HELD_BACK_BECAUSE: Final[Mapping[str, str]] = {
     "daily_cap": "they were dialled often enough within 24 hours",
+    "min_gap": "another batch call has just dialled them",
     "calling_hours": "it is outside calling hours",
     "retry": "they are dialled again then",
 }

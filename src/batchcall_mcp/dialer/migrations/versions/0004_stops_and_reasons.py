@@ -10,13 +10,17 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add tables and columns. When an engine last ran is known from what it wrote last."""
+    """Add tables, columns and an index. When an engine last ran is known from what it wrote last."""
     op.add_column("batch_calls", sa.Column("status_reason", sa.String))
     op.add_column("batch_calls", sa.Column("status_reason_text", sa.String))
     op.add_column("batch_calls", sa.Column("launched_at", sa.BigInteger))
     op.add_column("batch_calls", sa.Column("pause_on_failures", sa.Boolean, nullable=False, server_default=sa.true()))
     op.execute(
         "UPDATE batch_calls SET launched_at = COALESCE(started_at, created_at) WHERE status NOT IN ('draft', 'failed')"
+    )
+    ended = sa.text("outcome IS NOT NULL")
+    op.create_index(
+        "attempts_ended", "attempts", ["batch_call_id", "ended_at"], sqlite_where=ended, postgresql_where=ended
     )
     op.create_table(
         "dialer_stops",
