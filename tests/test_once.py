@@ -158,8 +158,11 @@ async def test_a_list_of_tasks_without_an_end_is_not_read_for_ever() -> None:
         account = {"backend": "zudu", "url": url, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
         async with playing("auto", person := Person("no"), **account) as model:
             with anyio.fail_after(20):
-                await model.refused("start_batch_call", "not_confirmed", batch_call_id="bc", trigger_timestamp="now")
-    assert "could not be read" in person.questions[0]
+                start = {"batch_call_id": "bc", "trigger_timestamp": "now"}
+                text = await model.refused("start_batch_call", "unexpected_response", **start)
+    assert "brought nothing new after 100 tasks" in text
+    assert "Nothing was sent" in text
+    assert person.questions == []
 
 
 async def test_what_a_backend_says_does_not_flood_the_answer_or_run_in_a_spreadsheet(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -167,6 +167,7 @@ def open_postgresql(url: str) -> sa.Engine:
             isolation_level="READ COMMITTED",  # whoever waited for a lock sees what its holder has written
             connect_args=_ALIVE | {"options": _SESSION},
         )
+        event.listen(engine, "handle_error", _without_values)
         engine.connect().close()
     except (ValueError, sa.exc.ArgumentError, sa.exc.DBAPIError) as error:
         raise ConfigurationError(
@@ -175,6 +176,46 @@ def open_postgresql(url: str) -> sa.Engine:
             "the server runs and that the user may use the database."
         ) from None
     return engine
+
+
+def _without_values(context: sa.engine.interfaces.ExceptionContext) -> None:
+    """Leave PostgreSQL's message and its code; DETAIL, CONTEXT and the statement's lines quote people's rows."""
+    _shorten(context.original_exception)
+    if context.sqlalchemy_exception is not None:
+        kind = type(context.original_exception)
+        context.sqlalchemy_exception.args = (
+            f"({kind.__module__}.{kind.__name__}) {context.original_exception}",
+            *context.sqlalchemy_exception.args[1:],
+        )
+
+
+def _shorten(error: BaseException) -> None:
+    message = getattr(getattr(error, "diag", None), "message_primary", None)
+    if message:
+        error.args = (f"{message} (SQLSTATE {getattr(error, 'sqlstate', None)})",)
+
+
+def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:
+    """`COPY into FROM STDIN` on PostgreSQL: three times as fast as INSERT.
+
+    Args:
+        tx: the transaction.
+        into: the table, and its columns in brackets.
+        rows: their values in this order.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: without the row that it is about, which PostgreSQL would quote.
+    """
+    copying: Any = tx.connection.cursor()  # psycopg's own
+    try:
+        with copying, copying.copy(f"COPY {into} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except tx.dialect.loaded_dbapi.Error as error:  # it passes SQLAlchemy by
+        _shorten(error)
+        raise sa.exc.DBAPIError.instance(
+            f"COPY {into}", None, error, tx.dialect.loaded_dbapi.Error, dialect=tx.dialect
+        ) from None
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 _QUOTED_LENGTH = 40
 # A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"\+[0-9]+")
 _QUOTATION_MARKS = dict.fromkeys(map(ord, '"“”„‟«»″‶〝〞\N{FULLWIDTH QUOTATION MARK}'), "'")
+FEWEST_HIDDEN: Final = 6
+"""Digits of a called person's number that every mask hides: nobody tries out a million."""
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 

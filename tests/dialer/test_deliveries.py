@@ -104,6 +104,30 @@ async def test_what_fails_is_tried_again_at_the_times_of_the_table_and_then_give
     assert len({received.headers["webhook-timestamp"] for received in receiver.received}) == 10
 
 
+async def test_a_receiver_that_is_dead_is_a_line_a_minute_and_not_one_for_each_message(
+    store: Store, clock: Clock, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For each webhook: another one that is dead too is not drowned by it."""
+    dead, other = add_webhook(store, receiver.url("/dead")), add_webhook(store, receiver.url("/other"))
+    add_messages(store, dead, 60)
+    [alone] = add_messages(store, other)
+    receiver.always = status(500)
+
+    def said(webhook_id: str) -> list[str]:
+        return [one.getMessage() for one in caplog.records if f"Webhook {webhook_id} to" in one.getMessage()]
+
+    deliveries = Deliveries(store, LOCAL)
+    while len(receiver.received) < 61:
+        await turn(deliveries)
+    assert (len(said(dead)), len(said(other))) == (1, 1)
+    assert message(store, alone)["last_error"] == "answered 500"
+    clock.forward(seconds=61)
+    while len(receiver.received) < 122:
+        await turn(deliveries)
+    assert (len(said(dead)), len(said(other))) == (2, 2)
+    assert "answered 500" in said(dead)[1]
+
+
 async def test_a_try_that_succeeds_is_the_last(store: Store, clock: Clock, receiver: Receiver) -> None:
     [message_id] = add_messages(store, add_webhook(store, receiver.url()))
     receiver.replies = [status(503)]
@@ -474,7 +498,7 @@ async def test_neither_log_nor_outbox_shows_a_secret(
                     await deliveries._send(claimed)
         clock.forward(days=2)
     await deliveries._step()
-    assert "http://127.0.0.1: answered 500; tried again in" in caplog.text
+    assert "http://127.0.0.1: answered 500. 1 tries failed since" in caplog.text
     for text in (caplog.text, *(str(message(store, one)["last_error"]) for one in ids)):
         assert "t0ken" not in text
         assert "whsec" not in text

@@ -190,7 +190,7 @@ async def test_where_the_client_cannot_ask_a_person_is_reached_outside_of_it_and
     (asked,) = person.reached
     assert (needed.question, needed.reach) == (asked.shown.question, "terminal")
     assert asked.shown.word == "1"
-    assert asked.shown.samples == ("+1 415 … 101",)
+    assert asked.shown.samples == ("+1 … 101",)
 
     for code in (None, "AAAAAAAA", asked.approval_id, asked.short_id):  # the same question goes on waiting
         assert isinstance(await desk.admit(launch, person, code), PersonNeeded)

@@ -17,17 +17,17 @@ LONDON = "+442079460106"
 @pytest.mark.parametrize(
     ("number", "shown"),
     [
-        (LONDON, "+44 20 … 106"),
-        ("+12125550101", "+1 212 … 101"),
-        ("+918123456789", "+91 812 … 789"),
-        ("+29051234", "+290 … 4"),
-        ("12125550101", "+1 212 … 101"),
-        ("+1 (212) 555-0101", "+1 212 … 101"),
+        (LONDON, "+44 … 106"),
+        ("+12125550101", "+1 … 101"),
+        ("+918123456789", "+91 … 789"),
+        ("+29051234", "+290 …"),
+        ("12125550101", "+1 … 101"),
+        ("+1 (212) 555-0101", "+1 … 101"),
         ("", "a number that cannot be read"),
         ("nobody", "a number that cannot be read"),
     ],
 )
-def test_a_number_shows_its_country_its_first_and_its_last_digits(number: str, shown: str) -> None:
+def test_a_number_shows_its_country_and_its_last_digits(number: str, shown: str) -> None:
     assert masked(number) == shown
 
 
@@ -57,7 +57,7 @@ def test_at_least_four_digits_of_a_number_are_hidden(number: str) -> None:
     ],
 )
 def test_a_person_is_a_first_name_and_an_initial(name: str, shown: str) -> None:
-    assert person(CallTask(to_number=LONDON, name=name)) == f"{shown}+44 20 … 106"
+    assert person(CallTask(to_number=LONDON, name=name)) == f"{shown}+44 … 106"
 
 
 def test_the_name_may_be_a_variable_where_the_backend_has_no_field_for_it() -> None:
@@ -66,7 +66,7 @@ def test_the_name_may_be_a_variable_where_the_backend_has_no_field_for_it() -> N
 
 @given(st.text(max_size=300))
 def test_no_name_holds_more_than_a_word_and_an_initial(name: str) -> None:
-    shown = person(CallTask(to_number=LONDON, name=name)).removesuffix("+44 20 … 106")
+    shown = person(CallTask(to_number=LONDON, name=name)).removesuffix("+44 … 106")
     assert len(shown) <= 20 + len(" XXX., ")
     assert len(shown.split()) <= 2
     assert not set('"“”.0123456789') & set(shown.removesuffix("., "))

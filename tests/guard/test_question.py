@@ -59,7 +59,7 @@ def test_it_says_whom_where_when_who_speaks_what_is_skipped_how_long_and_what_ca
 
     assert asked(found, request) == (
         "Call 188 people (170 United States, 18 United Kingdom) on Fri 27 Nov, 9:00 to 17:00 their time, through zudu. "
-        'First on the list: Tara B., +44 20 … 106. Agent "Reminder" (agent_1) speaks, from +1 415 555 0199. 12 rows '
+        'First on the list: Tara B., +44 … 106. Agent "Reminder" (agent_1) speaks, from +1 415 555 0199. 12 rows '
         "are skipped: 5 invalid, 4 duplicates, 3 do-not-call. About 40 minutes, at most 10 at once, up to 3 dials "
         "each. You can stop it."
     )
@@ -255,5 +255,5 @@ def test_no_number_but_the_callers_own_is_whole() -> None:
     said = asked(found)
 
     assert len(found.warnings) == 4
-    assert "First on the list: +1 212 … 101." in said
+    assert "First on the list: +1 … 101." in said
     assert said.count("+") == 2

@@ -70,9 +70,7 @@ async def test_a_no_is_reported_once_and_a_later_call_asks_again(typed: str, tmp
         async with serving(there) as model:
             launch = await draft(model)
             await waits(model, "start_batch_call", **launch)
-            screen = await answered(
-                there, typed, "Call 3 people (United States) now", "+1 212 … 100; +1 212 … 101; +1 212 … 102"
-            )
+            screen = await answered(there, typed, "Call 3 people (United States) now", "+1 … 100; +1 … 101; +1 … 102")
             assert (screen.code, "Declined. Nothing was sent." in screen.said) == (1, True)
             text = await model.refused("start_batch_call", "not_confirmed", **launch)
             assert "the answer was no. Nothing was sent." in text

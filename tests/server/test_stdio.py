@@ -144,6 +144,25 @@ async def test_end_of_input_before_anything_ends_it_cleanly() -> None:
         assert await running.wait() == 0
 
 
+@pytest.mark.parametrize("busy", [False, True])
+async def test_end_of_input_ends_it_although_nobody_reads_its_answers(tmp_path: Path, *, busy: bool) -> None:
+    """The pipe is full, and a thread that writes into it cannot be cancelled; what is open is closed all the same."""
+    log = tmp_path / "log"
+    async with process(log) as (running, line):
+        await line.shake_hands()
+        if busy:
+            await line.send("tools/call", {"name": "wait_for_ever", "arguments": {}})
+            while not log.exists():  # noqa: ASYNC110 - another process writes it
+                await anyio.sleep(0.01)
+        for _ in range(200):
+            await line.send("tools/list", {})
+        assert running.stdin is not None
+        with anyio.fail_after(5):
+            await running.stdin.aclose()
+            assert await running.wait() == 0
+    assert log.read_text().split() == (["waiting", "cancelled", "closed"] if busy else ["closed"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("busy", [False, True])
 async def test_one_signal_ends_it_at_once_without_a_traceback(

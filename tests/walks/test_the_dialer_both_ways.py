@@ -104,15 +104,20 @@ async def job(model: Model) -> list[tuple[str, Any]]:
     return told
 
 
+MUST_BE_ON = "This computer must be on then, with its client open."
+"""Of the dialer in the server's own process alone."""
+
+
 def plain(told: Any, folder: Path) -> Any:
     """Without what differs between any two runs (names made at random, moments, folders), and the backend's name."""
     match told:
         case dict():
-            return {key: plain(value, folder) for key, value in told.items()}
+            return {key: plain(value, folder) for key, value in told.items() if value != [MUST_BE_ON]}
         case list() | tuple():
-            return [plain(value, folder) for value in told]
+            return [plain(value, folder) for value in told if value != MUST_BE_ON]
         case str():
-            told = told.replace(str(folder), "FOLDER").replace("through batchcall", "through dialer")
+            told = told.replace(f" {MUST_BE_ON}", "").replace(str(folder), "FOLDER")
+            told = told.replace("through batchcall", "through dialer")
             told = re.sub(r"(batch_call|task)_[0-9a-f]{32}", r"\1_ID", told)
             return re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?", "MOMENT", told)
     return told

@@ -97,14 +97,15 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
 def _opened(context: click.Context, given: str | None) -> Iterator[Store]:
     """The database that the dialer's servers use; also one that was given to `dialer`, before `keys`."""
     settings = load_settings()
-    from batchcall_mcp.dialer.store import Store, place_of
+    from batchcall_mcp.dialer.store import Store, in_words, place_of
 
     enclosing = (one.params.get("database_url") for one in _upwards(context.parent))
     if url := given or next(filter(None, enclosing), None):
         settings = settings.with_database(url)
     store = Store.open(place_of(settings))
     try:
-        yield store
+        with in_words(place_of(settings)):
+            yield store
     finally:
         store.close()
 

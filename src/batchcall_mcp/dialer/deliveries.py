@@ -11,7 +11,7 @@ import heapq
 import logging
 import random
 import ssl
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -54,6 +54,8 @@ POLL_SECONDS: Final = 1.0
 PRUNE_SECONDS: Final = 600.0
 PRUNED_AT_ONCE: Final = 2_000
 """So that the transaction stays short."""
+SAID_EVERY: Final = timedelta(minutes=1)
+"""How often the log says of one webhook that its messages are not delivered."""
 _JITTER: Final = random.SystemRandom()
 
 
@@ -64,6 +66,34 @@ class Claimed:
     message: Message
     webhook_id: str
     tries: int
+
+
+@dataclass
+class _Failures:
+    """What the log has not said yet of one webhook whose messages are not delivered; moments are milliseconds."""
+
+    said_at: int | None = None
+    tries: int = 0
+    given_up: int = 0
+
+    def add(self, *, given_up: bool) -> None:
+        self.tries += 1
+        self.given_up += given_up
+
+    def say(self, claimed: Claimed, error: str, now: int) -> None:
+        """One line, unless there was one a moment ago."""
+        if self.said_at is not None and abs(now - self.said_at) < _ms(SAID_EVERY):
+            return
+        LOG.warning(
+            "Webhook %s to %s: %s. %d tries failed since this was last said, %d messages are given up; the others are "
+            "tried again.",
+            claimed.webhook_id,
+            shown(claimed.message.url),
+            error,
+            self.tries,
+            self.given_up,
+        )
+        self.said_at, self.tries, self.given_up = now, 0, 0
 
 
 def next_try(tries: int, result: Result) -> timedelta | None:
@@ -110,6 +140,7 @@ class Deliveries:
         self._post = Post(addresses, tls)
         self._poll_seconds = poll_seconds
         self._busy: Counter[str] = Counter()
+        self._failures: defaultdict[str, _Failures] = defaultdict(_Failures)
         self._done: list[tuple[Claimed, Result]] = []
         self._changed = asyncio.Event()
         self._stopping = False
@@ -175,13 +206,19 @@ class Deliveries:
             return []
         with self._store.writing() as tx:
             now = self._store.now()
-            for claimed, result in done:
-                _record(tx, claimed, result, now)
-            return [
+            given_up = [_record(tx, claimed, result, now) for claimed, result in done]
+            found = [
                 claimed
                 for webhook_id, wanted in lanes(due, busy, room).items()
                 for claimed in _claim(tx, webhook_id, wanted, now)
             ]
+        for (claimed, result), over in zip(done, given_up, strict=True):
+            if result.error is not None:
+                self._failures[claimed.webhook_id].add(given_up=over)
+        for claimed, result in done:
+            if result.error is not None:
+                self._failures[claimed.webhook_id].say(claimed, result.error, now)
+        return found
 
 
 def prune(store: Store) -> None:
@@ -236,24 +273,19 @@ def _claim(tx: sa.Connection, webhook_id: str, wanted: int, now: int) -> list[Cl
     ]
 
 
-def _record(tx: sa.Connection, claimed: Claimed, result: Result, now: int) -> None:
+def _record(tx: sa.Connection, claimed: Claimed, result: Result, now: int) -> bool:
+    """Write down what came of a try; whether the message is given up with it."""
     this = webhook_outbox.c.message_id == claimed.message.message_id
     if result.error is None:
         values = {"due_at": None, "delivered_at": now, "last_error": None}
         tx.execute(webhook_outbox.update().where(this).values(values))
-        return
+        return False
     again = next_try(claimed.tries, result)
     # Another try may have begun after this one's lease; then that one decides.
     mine = this & (webhook_outbox.c.tries == claimed.tries) & webhook_outbox.c.delivered_at.is_(None)
     due_at = None if again is None else now + _ms(again)
     tx.execute(webhook_outbox.update().where(mine).values(due_at=due_at, last_error=result.error))
-    LOG.warning(
-        "Webhook message %s to %s: %s; %s",
-        claimed.message.message_id,
-        shown(claimed.message.url),
-        result.error,
-        "given up" if again is None else f"tried again in {again.total_seconds():.0f} s",
-    )
+    return again is None
 
 
 def _ms(span: timedelta) -> int:

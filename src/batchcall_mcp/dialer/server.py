@@ -21,7 +21,7 @@ from batchcall_mcp.dialer import keys
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.dialer.keys import KeyPair
 from batchcall_mcp.dialer.limiter import Limiter
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.store import Store, in_words, place_of
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.listening import bound_socket, url_of
 from batchcall_mcp.settings import Settings
@@ -62,7 +62,8 @@ def serve(
     with bound_socket(host, port) as listening:
         dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings))
         store = dialer.store()
-        _say_pair(store, given)
+        with in_words(place_of(settings)):
+            _say_pair(store, given)
         if workers == 1:
             anyio.run(_serve, dialer, listening, url_of(host, listening))
             return

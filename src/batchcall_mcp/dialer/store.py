@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -90,7 +90,7 @@ class Store:
         """
         engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
         try:
-            with database.privileges():
+            with in_words(where), database.privileges():
                 with database.reading(engine) as tx:
                     current = database.version(tx, _VERSIONS) == HEAD
                 if not current:
@@ -254,3 +254,25 @@ def _ms(span: timedelta) -> int:
 def _number(text: str) -> int:
     """64 bits of a text, as PostgreSQL takes the name of an advisory lock."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], signed=True)
+
+
+@contextmanager
+def in_words(where: Path | str) -> Iterator[None]:
+    """What goes wrong with the dialer's database before anything is served, in one line.
+
+    Raises:
+        ConfigurationError: it cannot be read or written.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        # SQLite's own words name no value; PostgreSQL's may.
+        which, why = (
+            (f"The database {where}", str(error.orig))
+            if isinstance(where, Path)
+            else ("The PostgreSQL database (BATCHCALL_DATABASE_URL, or --database-url)", type(error.orig).__name__)
+        )
+        raise ConfigurationError(
+            f"{which} cannot be read or written: {why}. Nothing was sent. Check that its disk is not full, then try "
+            "again."
+        ) from error

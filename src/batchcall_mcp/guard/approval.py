@@ -70,7 +70,7 @@ class Approval:
 
 
 def samples_of(tasks: Iterable[CallTask]) -> tuple[str, ...]:
-    """The first people of a list, so that a person sees whose list it is: `Tara B., +44 20 … 106`."""
+    """The first people of a list, so that a person sees whose list it is: `Tara B., +44 … 106`."""
     return tuple(person(task) for task in islice(tasks, SAMPLES))
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.calling_hours import phone_number
 from batchcall_mcp.model import Agent, CallTask
-from batchcall_mcp.wording import identifier, in_quotes
+from batchcall_mcp.wording import FEWEST_HIDDEN, identifier, in_quotes
 
 _LONGEST_WORD: Final = 20
 _LONGEST_NAME_READ: Final = 200
@@ -21,7 +21,7 @@ _LONGEST_SPOKEN: Final = 200
 _LONGEST_SPOKEN_READ: Final = 2000
 _LONGEST_VALUE: Final = 100
 _SHOWN_LAST: Final = 3
-_FEWEST_HIDDEN: Final = 4
+_SHOWN_OF_FOREIGN: Final = 2
 _VARIABLE = re.compile(r"\{\{\s*([^{}\s]{1,80})\s*\}\}")
 _PHONE = re.compile(
     r"(?<![\w.])"
@@ -33,23 +33,22 @@ _PHONE = re.compile(
 
 
 def person(task: CallTask) -> str:
-    """`Tara B., +44 20 … 106`; the number alone where no name is known."""
+    """`Tara B., +44 … 106`; the number alone where no name is known."""
     name = _first_name_and_initial(task.name or task.dynamic_variables.get("name") or "")
     number = masked(task.to_number)
     return f"{name}, {number}" if name else number
 
 
 def masked(to_number: str) -> str:
-    """`+44 20 … 106`: the country, the first digits and the last three, at least four digits hidden."""
+    """`+44 … 106`: the country and the last three digits, fewer of a short number: at least six are hidden."""
     # A backend's own list may hold it in another spelling: +1 (212) 555-0101, or without the plus.
     groups = _groups("+" + re.sub(r"[^0-9]", "", to_number))
     if groups is None:
         return "a number that cannot be read"
     country, *national = groups
     digits = "".join(national)
-    last = digits[-min(_SHOWN_LAST, max(0, len(digits) - _FEWEST_HIDDEN)) or len(digits) :]
-    first = national[0][: max(0, len(digits) - _FEWEST_HIDDEN - len(last))]
-    return " ".join(part for part in (country, first, "…", last) if part)
+    shown = min(_SHOWN_LAST, max(0, len(digits) - FEWEST_HIDDEN))
+    return " ".join(part for part in (country, "…", digits[len(digits) - shown :]) if part)
 
 
 def written(from_number: str) -> str:
@@ -60,7 +59,13 @@ def written(from_number: str) -> str:
 
 def without_numbers(text: str) -> str:
     """A foreign text in which every phone number is hidden: it may be that of a called person."""
-    return _PHONE.sub(lambda found: "…" + found.group()[-2:], text)
+    return _PHONE.sub(lambda found: _ending(found.group()), text)
+
+
+def _ending(number: str) -> str:
+    digits = [character for character in number if character.isdigit()]
+    shown = min(_SHOWN_OF_FOREIGN, len(digits) - FEWEST_HIDDEN)
+    return "…" + "".join(digits[len(digits) - shown :])
 
 
 def agent_words(agent_id: str, name: str | None) -> str:

@@ -1,7 +1,7 @@
 """What is written about a run: one line an event, to stderr (stdout is the protocol's), with nothing private in it.
 
-Phone numbers lose their last two digits, keys and session ids are blanked, and no library may write at DEBUG, where
-the SDK and the HTTP client print whole messages and headers.
+Phone numbers lose all but their first digits, keys and session ids are blanked, and no library may write at DEBUG,
+where the SDK and the HTTP client print whole messages and headers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.wording import FEWEST_HIDDEN
 
 _HIDDEN = "**********"
 _SHORTEST_SECRET = 6
@@ -25,7 +26,9 @@ _PHONE = re.compile(
     r"(?![\w])",
     re.IGNORECASE,
 )
-_RUN = re.compile(r"\d{4,}")
+_MOST_SHOWN = 3
+_MAY_FOLLOW = 2
+"""Digits that were taken for the end of a number and are none of it: "12 times"."""
 _HEADER = re.compile(
     r"(?P<name>x-api-key|x-api-secret|authorization)(?P<between>['\"]?\s*[:=,]\s*(?:b?['\"])?(?:bearer\s+)?)"
     r"(?P<value>[^\s'\",)}\]]+)",
@@ -46,17 +49,19 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, _HIDDEN)
     text = _HEADER.sub(rf"\g<name>\g<between>{_HIDDEN}", text)
     text = _SESSION.sub(rf"\g<name>{_HIDDEN}", text)
-    text = _PHONE.sub(lambda found: _without_last_digits(found.group()), text)
+    text = _PHONE.sub(lambda found: _masked(found.group()), text)
     return _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\n", " | "))
 
 
-def _without_last_digits(number: str) -> str:
-    kept = list(number)
-    digits = [index for index, character in enumerate(number) if character.isdigit()]
-    # What follows a number ("12 times") may have been taken for its end, so that every longer run ends in dots too.
-    ends = [index for run in _RUN.finditer(number) for index in (run.end() - 2, run.end() - 1)]
-    for index in {*digits[-2:], *ends}:
-        kept[index] = "•"
+def _masked(number: str) -> str:
+    """The number with its first digits alone, and its separators."""
+    digits = sum(character.isdigit() for character in number)
+    shown = min(_MOST_SHOWN, max(0, digits - FEWEST_HIDDEN - _MAY_FOLLOW))
+    kept = []
+    for character in number:
+        hidden = character.isdigit() and shown <= 0
+        shown -= character.isdigit()
+        kept.append("•" if hidden else character)
     return "".join(kept)
 
 
