@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.dialer.lateness import Gap, missed
+from batchcall_mcp.dialer.lateness import Gap, may_have_been_away, missed
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.model import CallingWindow
 from tests.dialer.conftest import ALWAYS, Caller, NewCaller, emptied_postgresql, eventually, numbers
@@ -254,6 +254,20 @@ BERLIN = ("Europe/Berlin",)
 def test_only_the_hours_inside_the_window_are_missed(due: str, away: tuple[str, str], hours: float) -> None:
     gap = Gap(*map(datetime.fromisoformat, away))
     assert missed(NINE_TO_FIVE, BERLIN, datetime.fromisoformat(due), gap) == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [(None, True), (timedelta(minutes=60), False), (timedelta(minutes=61), True), (timedelta(minutes=-90), False)],
+)
+def test_an_engine_that_spoke_a_moment_ago_was_not_away_whatever_the_clock_of_another_says(
+    said: timedelta | None,
+    away: bool,
+) -> None:
+    """Two machines, one of which is an hour fast, do not pause each other's batch calls."""
+    said_at = None if said is None else MONDAY_NOON - said
+    assert may_have_been_away(said_at, MONDAY_NOON, HOUR) is away
+    assert not may_have_been_away(said_at, MONDAY_NOON, None)
 
 
 def test_where_no_engine_ever_ran_it_is_missed_since_it_was_due() -> None:

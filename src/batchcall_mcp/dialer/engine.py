@@ -413,7 +413,8 @@ class Engine:
         now = self._store.clock()
         if self._said_at is not None and abs(now - self._said_at) < lateness.MARKED_EVERY:
             return
-        late = self._dispatch.catch_up(self._late_after)
+        looks = lateness.may_have_been_away(self._said_at, now, self._late_after)
+        late = self._dispatch.catch_up(self._late_after if looks else None)
         self._said_at = now
         if late:
             LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))

@@ -34,6 +34,19 @@ class Gap:
     end: datetime
 
 
+def may_have_been_away(said_at: datetime | None, now: datetime, late_after: timedelta | None) -> bool:
+    """Whether an engine has to look at when the last one ran, itself or another one.
+
+    What it said itself a moment ago, by its own clock, is enough: another machine's clock may be wrong.
+
+    Args:
+        said_at: when this engine last said that it runs; None: it has just come.
+        now: the time.
+        late_after: see `catch_up`.
+    """
+    return late_after is not None and (said_at is None or now - said_at > late_after)
+
+
 def missed(window: CallingWindow, zones: Sequence[str], due: datetime, gap: Gap) -> timedelta:
     """For how long a task that was due could have been dialled while no engine ran."""
     start = due if gap.start is None else max(due, gap.start)
