@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import lateness, queries, workers, writes
+from batchcall_mcp.dialer import embedded, feeding, lateness, queries, workers, writes
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.outcomes import Ended
@@ -19,7 +19,7 @@ from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import batch_calls, installation
 from batchcall_mcp.model import TaskStatus
-from tests.dialer.conftest import ALWAYS, CALLER, Clock, emptied_postgresql, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, emptied_postgresql, eventually, numbers
 
 HOUR = timedelta(hours=1)
 EVERY_DAY = {"days": list(range(7)), "timezone": "recipient"}
@@ -166,3 +166,72 @@ def test_without_the_row_that_says_when_an_engine_ran_it_is_decided_once(ground:
         [one] = ground.turn(long)
         ground.clock.forward(minutes=10)
         ground.engine.record_and_claim([Ended(one.task_id, 1, long, TaskStatus.COMPLETED)], {})
+
+
+def test_a_machine_that_falls_asleep_while_it_dials_rings_nobody_more_when_it_wakes(ground: Ground) -> None:
+    """Fifty are claimed at once; in the middle of asking the carrier the laptop is closed, until three in the morning."""
+    fifty = ground.launched(numbers(50))
+
+    def sleeps_after_the_first(attempt: Attempt) -> bool:
+        ground.dial(attempt)
+        if len(ground.dialled) == 1:
+            ground.clock.forward(hours=15)
+        return True
+
+    since = ground.clock()
+    started = ground.engine.record_and_claim([], {fifty: 50}).started
+    ground.engine.place(started, since, lambda: True, sleeps_after_the_first)
+    assert len(ground.dialled) == 1
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest) -> dict[str, Any]:
+    database = {"database": emptied_postgresql()} if request.param == "postgresql" else {}
+    return {"late_after": HOUR, **database}
+
+
+def ran_at(caller: Caller) -> int | None:
+    with caller.dialer.store().reading() as tx:
+        return tx.scalar(sa.select(installation.c.engine_ran_at))
+
+
+async def test_an_engine_that_fails_again_and_again_does_not_run(
+    new_caller: NewCaller, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it runs, fails before it dials, and starts again; three hours later somebody mends what was wrong."""
+    look, broken = feeding.look, [True]
+
+    def fails(*args: Any) -> feeding.Work:
+        if broken:
+            raise RuntimeError("nobody thought of this")
+        return look(*args)
+
+    monkeypatch.setattr(feeding, "look", fails)
+    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0.01)
+    async with new_caller(**place) as caller:
+        due = await caller.create(numbers(3), send_now=True)
+        for _ in range(4):
+            caller.clock.forward(minutes=50)
+            failures = caller.dialer._failures
+            await eventually(lambda failures=failures: caller.dialer._failures >= failures + 2)
+        broken.clear()
+        data = await caller.until(due, lambda data: data["status"] != "sent")
+        assert (data["status"], caller.dialled()) == ("paused", [])
+        assert data["status_reason"]["code"] == "late"
+
+
+async def test_an_engine_that_waits_for_its_turn_does_not_run(
+    new_caller: NewCaller, place: dict[str, Any], tmp_path: Path
+) -> None:
+    """Another dialer of this process dials for three hours; then it is this one's turn, and its people are late."""
+    async with new_caller(folder=tmp_path / "other", simulated_speed=0.01) as other:
+        await other.create(numbers(1, 5), send_now=True)
+        await eventually(lambda: len(other.dialled()) == 1)
+        async with new_caller(folder=tmp_path / "mine", **place) as caller:
+            due = await caller.create(numbers(3), send_now=True)
+            for _ in range(4):
+                caller.clock.forward(minutes=50)
+                await eventually(lambda: ran_at(caller) == caller.dialer.store().now())
+            await other.dialer.aclose()
+            data = await caller.until(due, lambda data: data["status"] != "sent")
+            assert (data["status"], caller.dialled()) == ("paused", [])
