@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import feeding
+from batchcall_mcp.dialer import broken, engine, feeding
+from batchcall_mcp.dialer.adoption import NotAdopted, adopt_place
+from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch
+from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import tasks
 from tests.dialer.conftest import Caller, NewCaller, emptied_postgresql, numbers
 from tests.dialer.test_copied_database import SAYS, copied
@@ -76,7 +80,6 @@ async def test_a_waiting_task_that_is_never_due_lets_no_engine_spin(desk: Caller
         ("max_concurrency", "sent"),
         ("calls_per_second", "sent"),
         ("last_sent_at", "sent"),
-        ("launched_at", "sent"),
     ],
 )
 async def test_text_where_a_number_belongs_is_one_batch_call_s_error(
@@ -144,3 +147,69 @@ async def test_what_no_version_would_store_stops_nobody_else(
             await caller.until_status(mine, "completed")
         assert caller.dialer._failures == 0
         assert row(caller, bad)["status"] in {"paused", "completed", "sent"}
+
+
+async def test_a_second_dialer_on_a_symbolic_link_to_the_file_waits(new_caller: NewCaller, tmp_path: Path) -> None:
+    """Two data folders, `dialer.db` of one is a link into the other: one database, so one engine."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    second.mkdir()
+    (second / "dialer.db").symlink_to(first / "dialer.db")
+    rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"duration_minutes": 0}}
+    async with new_caller(folder=first, simulated_speed=10.0) as one:
+        batch_call_id = await one.create(numbers(1, 1), send_now=True, retry_rules=[rule])
+        await one.until(batch_call_id, lambda data: data["counts"]["calling"] == 1)
+        async with new_caller(folder=second) as other:
+            assert (await other.http.get("/healthz")).json()["engine"] == "standby"
+            data = await one.until_status(batch_call_id, "completed")
+            assert (data["counts"]["completed"], len(one.dialled()) + len(other.dialled())) == (1, 1)
+
+
+async def test_a_dialer_whose_file_is_a_symbolic_link_keeps_a_copy_from_being_adopted(
+    new_caller: NewCaller, tmp_path: Path
+) -> None:
+    """Both would call the same people; whether the original is in use is looked up beside the file itself."""
+    disk, first, second = tmp_path / "disk", tmp_path / "first", tmp_path / "second"
+    for folder in (disk, first, second):
+        folder.mkdir()
+    (first / "dialer.db").symlink_to(disk / "dialer.db")
+    async with new_caller(folder=first) as one:
+        await one.create(numbers(3), trigger_timestamp=(one.clock() + timedelta(hours=1)).isoformat())
+        copied(disk / "dialer.db", second / "dialer.db")
+        store = Store.open(second / "dialer.db", one.clock)
+        try:
+            with pytest.raises(NotAdopted, match="dials from the original at this moment"):
+                adopt_place(store)
+        finally:
+            store.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_carrier_that_failed_pauses_its_batch_call_though_the_database_was_away_then(
+    new_caller: NewCaller, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dialled, and raised; the pause finds no database. Then nobody is paused, and a rule rings the phone again."""
+    place, pause = SimulatedCarrier.place, broken.pause
+    raised, away = list[str](), [True]
+
+    def dials_and_fails(self: SimulatedCarrier, attempt: Attempt) -> None:
+        place(self, attempt)
+        if not raised:
+            raised.append(attempt.attempt_id)
+            raise RuntimeError("nobody thought of this")
+
+    def pauses(*args: Any) -> None:
+        if away:
+            away.clear()
+            raise sa.exc.OperationalError("BEGIN", None, Exception("the server is away"))
+        pause(*args)
+
+    monkeypatch.setattr(SimulatedCarrier, "place", dials_and_fails)
+    monkeypatch.setattr(broken, "pause", pauses)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
+    database = {"database": emptied_postgresql()} if kind == "postgresql" else {}
+    rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"duration_minutes": 0}}
+    async with new_caller(**database) as caller:
+        bad = await caller.create(numbers(1), send_now=True, retry_rules=[rule])
+        data = await caller.until(bad, lambda data: data["status"] != "sent")
+        assert (data["status"], len(caller.dialled())) == ("paused", 1)
+        assert data["status_reason"]["code"] == "error"

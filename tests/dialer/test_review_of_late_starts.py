@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import embedded, feeding, lateness, queries, workers, writes
+from batchcall_mcp.dialer import embedded, engine, feeding, lateness, queries, workers, writes
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.dispatch import Dispatch
+from batchcall_mcp.dialer.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.outcomes import Ended
 from batchcall_mcp.dialer.records import NewTask
 from batchcall_mcp.dialer.rules import State
@@ -82,18 +82,6 @@ def test_who_was_claimed_when_the_laptop_fell_asleep_is_late_when_it_wakes(groun
     ground.turn(asleep)
     assert ground.dialled == []
     assert ground.state(asleep) == ("paused", "late")
-
-
-def test_whom_a_lost_answer_claimed_before_an_outage_of_days_is_late_after_it(ground: Ground) -> None:
-    """The database confirmed the claim to nobody and was away for three days; see `Engine._claim`."""
-    out = ground.launched(numbers(3))
-    assert len(ground.engine.record_and_claim([], {out: 50}).started) == 3
-    ground.clock.forward(days=3)
-    ground.engine.catch_up(HOUR)
-    ground.engine.take_back(set())
-    ground.turn(out)
-    assert ground.dialled == []
-    assert ground.state(out) == ("paused", "late")
 
 
 def test_a_retry_of_one_person_in_the_gap_is_no_yes_for_the_others(ground: Ground) -> None:
@@ -235,3 +223,31 @@ async def test_an_engine_that_waits_for_its_turn_does_not_run(
             await other.dialer.aclose()
             data = await caller.until(due, lambda data: data["status"] != "sent")
             assert (data["status"], caller.dialled()) == ("paused", [])
+
+
+async def test_whom_a_lost_answer_claimed_before_an_outage_of_days_is_late_after_it(
+    new_caller: NewCaller, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database made the claim, its answer was lost, and it was away for three days."""
+    claim, lost = Dispatch.record_and_claim, list[int]()
+
+    async with new_caller(start=False, **place) as caller:
+
+        def loses(self: Dispatch, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+            turn = claim(self, ended, wanted)
+            if turn.started and not lost:
+                lost.append(len(turn.started))
+                caller.clock.forward(days=3)
+                raise sa.exc.OperationalError("COMMIT", None, Exception("the server is away"))
+            return turn
+
+        monkeypatch.setattr(Dispatch, "record_and_claim", loses)
+        monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
+        # As after an engine that ran until a moment ago.
+        lateness.catch_up(caller.dialer.store(), HOUR)
+        out = await caller.create(numbers(1), send_now=True)
+        await caller.dialer.start()
+        data = await caller.until(out, lambda data: data["status"] != "sent")
+        assert lost == [1]
+        assert caller.dialled() == []
+        assert (data["status"], data["status_reason"]["code"]) == ("paused", "late")
