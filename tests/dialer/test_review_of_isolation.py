@@ -154,14 +154,14 @@ async def test_a_second_dialer_on_a_symbolic_link_to_the_file_waits(new_caller: 
     first, second = tmp_path / "first", tmp_path / "second"
     second.mkdir()
     (second / "dialer.db").symlink_to(first / "dialer.db")
-    rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"duration_minutes": 0}}
+    rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"type": "AFTER", "duration_minutes": 0}}
     async with new_caller(folder=first, simulated_speed=10.0) as one:
         batch_call_id = await one.create(numbers(1, 1), send_now=True, retry_rules=[rule])
         await one.until(batch_call_id, lambda data: data["counts"]["calling"] == 1)
         async with new_caller(folder=second) as other:
-            assert (await other.http.get("/healthz")).json()["engine"] == "standby"
             data = await one.until_status(batch_call_id, "completed")
             assert (data["counts"]["completed"], len(one.dialled()) + len(other.dialled())) == (1, 1)
+            assert (await other.http.get("/healthz")).json()["engine"] == "standby"
 
 
 async def test_a_dialer_whose_file_is_a_symbolic_link_keeps_a_copy_from_being_adopted(
@@ -207,7 +207,7 @@ async def test_a_carrier_that_failed_pauses_its_batch_call_though_the_database_w
     monkeypatch.setattr(broken, "pause", pauses)
     monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
     database = {"database": emptied_postgresql()} if kind == "postgresql" else {}
-    rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"duration_minutes": 0}}
+    rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"type": "AFTER", "duration_minutes": 0}}
     async with new_caller(**database) as caller:
         bad = await caller.create(numbers(1), send_now=True, retry_rules=[rule])
         data = await caller.until(bad, lambda data: data["status"] != "sent")
