@@ -266,7 +266,7 @@ class Engine:
         self._given.difference_update((end.task_id, end.n) for end in ended)
         placed: dict[str, Attempt] = {}
         if turn.started:
-            self._insist(self._place, turn.started, since, placed)
+            self._insist(self._place, turn.started, since, placed, {})
         self._answer(asked, turn, placed)
 
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
@@ -292,9 +292,13 @@ class Engine:
         self._unsure = False
         return turn
 
-    def _place(self, started: list[Attempt], since: datetime, placed: dict[str, Attempt]) -> None:
-        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again."""
-        failed: dict[str, Exception] = {}
+    def _place(
+        self, started: list[Attempt], since: datetime, placed: dict[str, Attempt], failed: dict[str, Exception]
+    ) -> None:
+        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again.
+
+        Nor is it forgotten for which batch calls the carrier `failed`, until they are paused.
+        """
 
         def dial(attempt: Attempt) -> bool:
             if attempt.attempt_id in placed:  # the transaction is done again, without a batch call that is broken
@@ -317,8 +321,9 @@ class Engine:
         try:
             self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
         finally:
-            for batch_call_id, error in failed.items():
+            for batch_call_id, error in list(failed.items()):
                 broken.pause(self._store, batch_call_id, error)
+                del failed[batch_call_id]
 
     def _answer(self, asked: list[_Asked], turn: Turn, placed: Mapping[str, Attempt]) -> None:
         """Give each lane its attempt, let it wait for its moment, or end it."""
