@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ class Ground:
         self.store, self.clock = store, clock
         self.dialled: list[str] = []
         self.engine = self.another("one")
-        lateness.catch_up(store, HOUR)
+        self.look()
+
+    def look(self) -> None:
+        """What the engine does before it claims, and when it has looked for work."""
+        self.engine.judge(HOUR)
+        self.engine.mark(self.clock())
 
     def another(self, name: str) -> Dispatch:
         workers.beat(self.store, name, 50)
@@ -51,7 +57,7 @@ class Ground:
 
     def turn(self, batch_call_id: str, ended: list[Ended] | None = None) -> list[Attempt]:
         """What the engine does when its lanes ask, as `Engine._claim` and `Engine._place` have it."""
-        self.engine.catch_up(HOUR)
+        self.look()
         since = self.clock()
         started = self.engine.record_and_claim(ended or [], {batch_call_id: 50}).started
         self.engine.place(started, since, lambda: True, self.dial)
@@ -115,15 +121,15 @@ def test_a_redial_that_the_gap_swallowed_is_late(ground: Ground, outcome: TaskSt
 
 
 def test_whom_a_dead_engine_left_in_a_call_is_not_redialled_days_later_without_a_yes(ground: Ground) -> None:
-    """A rule redials who was interrupted, after a minute; the process died on Tuesday, the next one starts on Friday."""
+    """A rule redials who was interrupted, after a minute; the process died on Tuesday, the next starts on Friday."""
     rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"duration_minutes": 1}}
     left = ground.launched(numbers(1), retry_rules=[rule])
     ground.turn(left)
     assert len(ground.dialled) == 1
     ground.clock.forward(days=3)
     ground.engine = ground.another("two")
+    ground.look()
     ground.engine.interrupt(["one"])
-    ground.engine.catch_up(HOUR)
     ground.clock.forward(minutes=2)
     ground.turn(left)
     assert len(ground.dialled) == 1
@@ -149,7 +155,7 @@ def test_without_the_row_that_says_when_an_engine_ran_it_is_decided_once(ground:
         tx.execute(installation.delete())
     long = ground.launched(numbers(80), max_concurrency=1)
     for minute in range(0, 120, 10):
-        ground.engine.catch_up(HOUR)
+        ground.look()
         assert ground.state(long) == ("sent", None), f"after {minute} minutes"
         [one] = ground.turn(long)
         ground.clock.forward(minutes=10)
@@ -157,7 +163,7 @@ def test_without_the_row_that_says_when_an_engine_ran_it_is_decided_once(ground:
 
 
 def test_a_machine_that_falls_asleep_while_it_dials_rings_nobody_more_when_it_wakes(ground: Ground) -> None:
-    """Fifty are claimed at once; in the middle of asking the carrier the laptop is closed, until three in the morning."""
+    """Fifty are claimed at once; in the middle of asking the carrier the laptop is closed, until the night."""
     fifty = ground.launched(numbers(50))
 
     def sleeps_after_the_first(attempt: Attempt) -> bool:
@@ -178,15 +184,14 @@ def place(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"late_after": HOUR, **database}
 
 
-def ran_at(caller: Caller) -> int | None:
-    with caller.dialer.store().reading() as tx:
-        return tx.scalar(sa.select(installation.c.engine_ran_at))
+def has_failed(caller: Caller, times: int) -> bool:
+    return caller.dialer._failures >= times
 
 
 async def test_an_engine_that_fails_again_and_again_does_not_run(
     new_caller: NewCaller, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says that it runs, fails before it dials, and starts again; three hours later somebody mends what was wrong."""
+    """It says that it runs, fails before it dials, and starts again; three hours later somebody mends it."""
     look, broken = feeding.look, [True]
 
     def fails(*args: Any) -> feeding.Work:
@@ -200,8 +205,8 @@ async def test_an_engine_that_fails_again_and_again_does_not_run(
         due = await caller.create(numbers(3), send_now=True)
         for _ in range(4):
             caller.clock.forward(minutes=50)
-            failures = caller.dialer._failures
-            await eventually(lambda failures=failures: caller.dialer._failures >= failures + 2)
+            enough = caller.dialer._failures + 2
+            await eventually(partial(has_failed, caller, enough))
         broken.clear()
         data = await caller.until(due, lambda data: data["status"] != "sent")
         assert (data["status"], caller.dialled()) == ("paused", [])
@@ -217,10 +222,7 @@ async def test_an_engine_that_waits_for_its_turn_does_not_run(
         await eventually(lambda: len(other.dialled()) == 1)
         async with new_caller(folder=tmp_path / "mine", **place) as caller:
             due = await caller.create(numbers(3), send_now=True)
-            for _ in range(4):
-                caller.clock.forward(minutes=50)
-                await eventually(lambda: ran_at(caller) == caller.dialer.store().now())
-            await other.dialer.aclose()
+            caller.clock.forward(minutes=100)
             data = await caller.until(due, lambda data: data["status"] != "sent")
             assert (data["status"], caller.dialled()) == ("paused", [])
 
@@ -244,7 +246,7 @@ async def test_whom_a_lost_answer_claimed_before_an_outage_of_days_is_late_after
         monkeypatch.setattr(Dispatch, "record_and_claim", loses)
         monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
         # As after an engine that ran until a moment ago.
-        lateness.catch_up(caller.dialer.store(), HOUR)
+        lateness.mark(caller.dialer.store(), caller.clock())
         out = await caller.create(numbers(1), send_now=True)
         await caller.dialer.start()
         data = await caller.until(out, lambda data: data["status"] != "sent")
