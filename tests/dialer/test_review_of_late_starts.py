@@ -115,7 +115,7 @@ def test_a_redial_that_the_gap_swallowed_is_late(ground: Ground, outcome: TaskSt
 
 
 def test_whom_a_dead_engine_left_in_a_call_is_not_redialled_days_later_without_a_yes(ground: Ground) -> None:
-    """A rule redials who was interrupted, after a minute; the process died on Tuesday, the next one starts on Friday."""
+    """A rule redials who was interrupted, after a minute; the process died on Tuesday, another starts on Friday."""
     rule = {"condition": "interrupted", "enabled": True, "retry_timing": {"duration_minutes": 1}}
     left = ground.launched(numbers(1), retry_rules=[rule])
     ground.turn(left)
@@ -157,7 +157,7 @@ def test_without_the_row_that_says_when_an_engine_ran_it_is_decided_once(ground:
 
 
 def test_a_machine_that_falls_asleep_while_it_dials_rings_nobody_more_when_it_wakes(ground: Ground) -> None:
-    """Fifty are claimed at once; in the middle of asking the carrier the laptop is closed, until three in the morning."""
+    """Fifty are claimed at once; in the middle of it the laptop is closed, until three in the morning."""
     fifty = ground.launched(numbers(50))
 
     def sleeps_after_the_first(attempt: Attempt) -> bool:
@@ -186,7 +186,7 @@ def ran_at(caller: Caller) -> int | None:
 async def test_an_engine_that_fails_again_and_again_does_not_run(
     new_caller: NewCaller, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says that it runs, fails before it dials, and starts again; three hours later somebody mends what was wrong."""
+    """It says that it runs, fails before it dials, and starts again; hours later somebody mends what was wrong."""
     look, broken = feeding.look, [True]
 
     def fails(*args: Any) -> feeding.Work:

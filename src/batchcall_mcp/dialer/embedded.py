@@ -201,8 +201,12 @@ class EmbeddedDialer:
                 self._store = None
             self._carrier.close()
 
+    def _engine_lock(self) -> FileLock:
+        """One for each file, whatever links lead to it: its database has one engine."""
+        return FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
+
     async def _hold(self, store: Store) -> None:
-        lock = None if store.shared else FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
+        lock = None if store.shared else self._engine_lock()
         while not self._closing.is_set():
             try:
                 if lock is not None:
