@@ -265,7 +265,8 @@ def retry(
             "status": state,
             "updated_at": now,
             "completed_at": None,
-            "launched_at": now,
+            # Of one that is running, the people who wait were approved when it was launched, not now.
+            "launched_at": now if before.status is State.COMPLETED else before.launched_at,
             **REVISED,
             **UNEXPLAINED,
         }
