@@ -197,7 +197,10 @@ class Dispatch:
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
-            refused = [attempt for attempt in allowed if not dial(attempt)]
+            # The machine may fall asleep at any moment, and between any two dials.
+            refused = [
+                attempt for attempt in allowed if abs(self._store.clock() - since) >= STALE_AFTER or not dial(attempt)
+            ]
             pacing.remember(tx, allowed, running, self._store.clock())
             outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
