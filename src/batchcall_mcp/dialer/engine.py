@@ -281,12 +281,12 @@ class Engine:
         return +wanted
 
     def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
-        if wanted:
-            self._before_claims()
-            self._catch_up()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
             self._dispatch.take_back(self._given)
+        if wanted:
+            self._before_claims()
+            self._catch_up()
         self._unsure = True
         turn = self._dispatch.record_and_claim(ended, wanted)
         self._unsure = False

@@ -207,7 +207,7 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
 
 
 def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
-    """Undo attempts that no carrier has dialled, as if they had never been started; due now.
+    """Undo attempts that no carrier has dialled, as if they had never been started; due since they were claimed.
 
     Args:
         tx: the transaction.
@@ -222,6 +222,8 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_
         .exists()
     )
     at = sa.literal(now, sa.BigInteger)
+    # Not now: a machine may have slept since, and who was due before that is late.
+    due = sa.case((tasks.c.attempted_at < at, tasks.c.attempted_at), else_=at)
     for attempt in withdrawn:
         tx.execute(attempts.delete().where(attempts.c.task_id == attempt.task_id, attempts.c.n == attempt.n))
         ended = sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED)
@@ -232,7 +234,7 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_
             .values(
                 status=sa.case((cancelled, ended), else_=TaskStatus.PENDING),
                 due_at=sa.case(
-                    (cancelled, sa.null()), else_=at if held_until is None else sa.literal(held_until, sa.BigInteger)
+                    (cancelled, sa.null()), else_=due if held_until is None else sa.literal(held_until, sa.BigInteger)
                 ),
                 held_by=sa.case((cancelled, sa.null()), else_=sa.literal(held, sa.String)),
                 completed_at=sa.case((cancelled, at), else_=sa.null()),
