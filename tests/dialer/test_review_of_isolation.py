@@ -23,9 +23,7 @@ from tests.dialer.test_one_harms_no_other import others_draft, raw, row, stored,
 
 
 async def test_a_back_up_copied_over_the_database_dials_nobody_again(new_caller: NewCaller, tmp_path: Path) -> None:
-    """`cp backup.db dialer.db`, as most people restore: the file keeps its path and its inode. It is ten minutes old,
-    so nothing is late.
-    """
+    """`cp backup.db dialer.db`: the file keeps its path and its inode. It is ten minutes old, so nothing is late."""
     folder = tmp_path / "data"
     async with new_caller(folder=folder) as caller:
         await caller.until_status(await caller.create(numbers(1, 1), send_now=True), "completed")
