@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -36,6 +37,7 @@ _ALIVE = {
     "tcp_user_timeout": 15_000,
 }
 """So that this side notices within seconds that the server's machine has gone."""
+LOG = logging.getLogger(__name__)
 _READING = {"batchcall_reading": True}
 _IN_ERRORS_NO_VALUES: Final = True
 """What fails is logged with its statement; the values are people's names and variables, and webhooks' secrets."""
@@ -47,6 +49,9 @@ LONGEST_WAIT_S = 30.0
 _LOOKS_EVERY_S: Final = 0.001
 _PRIMARY_CODE: Final = 0xFF
 """The part of an SQLite error code that its extended codes have in common."""
+CLOCKS_APART: Final = timedelta(minutes=1)
+"""How far a machine's clock may be off the database's before it matters."""
+_CLOCK_LOOKS_EVERY_S: Final = 60.0
 _DENIED: Final = "42501"
 """PostgreSQL's code for a privilege that the role does not have."""
 _HELD: Final[WeakKeyDictionary[sa.Engine, HeldFile]] = WeakKeyDictionary()
@@ -245,6 +250,41 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         if connection.dialect.name == _POSTGRESQL:
             connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection.execution_options(**_READING)
+
+
+class ClockWatch:
+    """How far this machine's clock is off a PostgreSQL's, which is everybody's; looked at once a minute.
+
+    Args:
+        clock: this machine's, aware.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._looked_at: float | None = None
+        self._off = timedelta()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look again."""
+        return self._looked_at is None or monotonic() - self._looked_at >= _CLOCK_LOOKS_EVERY_S
+
+    def off(self, connection: sa.Connection) -> timedelta:
+        """By how much it is ahead, if that is more than `CLOCKS_APART`; said when it begins and when it ends."""
+        if self.is_due:
+            self._looked_at = monotonic()
+            theirs: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            off, before = self._clock() - theirs, self._off
+            self._off = off if abs(off) > CLOCKS_APART else timedelta()
+            if self._off and not before:
+                LOG.warning(
+                    "This machine's clock is %.0f s %s the database's. Set it (NTP): calls are timed by it.",
+                    abs(off.total_seconds()),
+                    "ahead of" if off > timedelta() else "behind",
+                )
+            elif before and not self._off:
+                LOG.warning("This machine's clock agrees with the database's again.")
+        return self._off
 
 
 def migrate(tx: sa.Connection, scripts: Path, head: str, versions: str, unversioned: tuple[str, str] | None) -> None:

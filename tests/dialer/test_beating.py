@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from batchcall_mcp.dialer import workers
+from batchcall_mcp.dialer import records, workers
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import workers as workers_table
 from tests.dialer.conftest import NewCaller, emptied_postgresql, eventually, numbers
@@ -46,3 +47,12 @@ async def test_lanes_that_are_gone_before_they_are_taken_over(
         seen = beats(store)
         await eventually(lambda: beats(store) > seen + 5)
         assert "dead" not in workers.listed(store)
+
+
+async def test_a_machine_whose_clock_is_off_the_databases_says_so(
+    new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: it times calls by it."""
+    monkeypatch.setattr(records, "utc_now", lambda: datetime.now(UTC) - timedelta(minutes=5))
+    async with new_caller(database=emptied_postgresql(), beat_seconds=0.02):
+        await eventually(lambda: "behind the database's. Set it (NTP)" in caplog.text)

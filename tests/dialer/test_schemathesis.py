@@ -34,6 +34,7 @@ BETWEEN_FIELDS = (
     r"status: scheduled needs a trigger_timestamp",
     r"send_now: true contradicts status: draft",
     r"\w+_timestamp: the time has no offset",
+    r"\w+_timestamp: \S+ is more than a day in the past",
     r"expires_timestamp: (must be after the scheduled time|has passed)",
     r"body: name task_ids or task_status",
     r"task_ids: not all are tasks of this batch call",
@@ -51,7 +52,7 @@ schemathesis.openapi.format("entity-tags", st.sampled_from(["*", "*", "*", '"ano
 schemathesis.openapi.format("timezone", st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]))
 schemathesis.openapi.format(
     "date-time",
-    st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat),
+    st.datetimes(datetime(2040, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat),
 )
 
 

@@ -141,6 +141,7 @@ Received: TypeAlias = Annotated[envelope.Received, Depends(_received)]
 
 
 def _asked(
+    request: Request,
     received: Received,
     organization_id: Caller,
     idempotency_key: Annotated[
@@ -148,6 +149,8 @@ def _asked(
         Header(pattern=r"^[\x20-\x7e]{1,255}$", description="the same request with it takes effect once"),
     ] = None,
 ) -> _Asked:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise envelope.BadRequest("Idempotency-Key: is given twice. Nothing was changed; send one.")
     return _Asked(WriteRequest(organization_id, idempotency_key, received.fingerprint), received)
 
 

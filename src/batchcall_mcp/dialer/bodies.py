@@ -19,6 +19,7 @@ import ijson  # type: ignore[import-untyped]
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from batchcall_mcp.dialer.json_keys import Keys
 from batchcall_mcp.dialer.records import NewTask
 from batchcall_mcp.dialer.translation import NOT_VALID, Problems, new_tasks
 from batchcall_mcp.dialer.wire import TaskIn
@@ -196,6 +197,8 @@ def _value(began: Event, events: Iterator[Event], where: str) -> tuple[Any, int]
     event, value = began
     if event not in _STEPS:
         return value, 1
+    keys = Keys()
+    keys.repeated(event, value)
     builder = ijson.ObjectBuilder()
     builder.event(event, value)
     depth = size = 1
@@ -204,6 +207,8 @@ def _value(began: Event, events: Iterator[Event], where: str) -> tuple[Any, int]
         builder.event(event, value)
         depth += _STEPS.get(event, 0)
         size += 1
+        if (place := keys.repeated(event, value)) is not None:
+            raise InvalidInput(NOT_VALID, [f"{where}.{shortened(place, 200)}: is given twice"])
         if size > MOST_VALUES or depth > DEEPEST:
             wrong = f"nested more than {DEEPEST} deep" if depth > DEEPEST else f"more than {MOST_VALUES} values"
             raise InvalidInput(NOT_VALID, [f"{where}: is {wrong}"])

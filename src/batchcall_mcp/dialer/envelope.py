@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchcall_mcp.dialer.openapi import allowed
 from batchcall_mcp.dialer.operations import Answer
@@ -34,6 +35,14 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_READ_AT_ONCE_BYTES: Final = 16 * 1024 * 1024
 """For a body that is not read piece by piece: the ids of 400,000 tasks."""
 _IN_MEMORY: Final = 1024 * 1024
+_TWO_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class BadRequest(InvalidInput):
+    """The request can be read in two ways."""
+
+    code = "bad_request"
+
 
 _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
     AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
@@ -41,6 +50,7 @@ _STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,  # before what it is one of
     IllegalTransition: HTTPStatus.CONFLICT,
     QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BadRequest: HTTPStatus.BAD_REQUEST,  # before what it is one of
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
 }
@@ -107,8 +117,27 @@ async def receive(request: Request) -> AsyncIterator[Received]:
         yield Received(cast("IO[bytes]", file), hashed.hexdigest())
 
 
+class OneLength:
+    """Refuses a request whose body ends in two ways, and closes its connection: what follows is perhaps no request.
+
+    A proxy that goes by Content-Length and a server that goes by the chunks see different requests (RFC 9112, 6.1).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and {name for name, _ in scope["headers"]} >= _TWO_LENGTHS:
+            text = "Content-Length and Transfer-Encoding are both given. Nothing was changed; send one of them."
+            app = failure(HTTPStatus.BAD_REQUEST, BadRequest.code, text)
+            app.headers["Connection"] = "close"
+        await app(scope, receive, send)
+
+
 def install(app: FastAPI) -> None:
     """Put every error into the envelope."""
+    app.add_middleware(OneLength)
 
     @app.exception_handler(BatchCallError)
     async def _known(_request: Request, error: BatchCallError) -> JSONResponse:

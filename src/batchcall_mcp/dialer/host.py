@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import workers
+from batchcall_mcp import database
+from batchcall_mcp.dialer import records, workers
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.engine import Engine
@@ -90,6 +91,7 @@ class EngineHost:
             late_after=late_after,
         )
         self._watch = workers.Watch()
+        self._clocks = database.ClockWatch(records.utc_now)
 
     async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
         """Dial until `closing`. `launched` is called when it does."""
@@ -169,6 +171,9 @@ class EngineHost:
 
     def _look_after_the_others(self, lanes: _LanesWhenNeeded) -> None:
         beats = workers.beat(self._store, self.worker_id, self._carrier.capacity)
+        if self._clocks.is_due:
+            with self._store.reading() as tx:
+                self._clocks.off(tx)
         dead = self._watch.dead(beats)
         if dead:
             workers.forget(self._store, dead)

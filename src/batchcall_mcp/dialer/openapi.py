@@ -26,10 +26,10 @@ _KEYS: Final[list[dict[str, list[str]]]] = [{"ApiKey": [], "ApiSecret": []}]
 
 READ: Final = (401, 404)
 LISTED: Final = (401, 404, 422)
-WRITTEN: Final = (401, 404, 409, 413, 422)
-CHANGED: Final = (401, 404, 409, 412, 413, 422)
+WRITTEN: Final = (400, 401, 404, 409, 413, 422)
+CHANGED: Final = (400, 401, 404, 409, 412, 413, 422)
 """A write that takes If-Match."""
-CREATED: Final = (401, 409, 413, 422)
+CREATED: Final = (400, 401, 409, 413, 422)
 FILTERED: Final = (401, 413, 422)
 FOUND: Final = (401, 422)
 

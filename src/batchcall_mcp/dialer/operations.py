@@ -90,6 +90,7 @@ class Operations:
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
+                translation.check_times(columns, None, self._open_store().clock())
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 tasks = read.tasks(read.asked.from_number)
                 record = writes.create(tx, write.organization_id, columns, tasks, self._now())
@@ -106,6 +107,7 @@ class Operations:
                 columns = self._whole(read.asked)
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 before = _before(tx, write, batch_call_id, if_match)
+                translation.check_times(columns, before, self._open_store().clock())
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
                 tasks = read.tasks(read.asked.from_number)
@@ -125,6 +127,7 @@ class Operations:
                 self._check_stop(tx, launches=translation.launches(asked))
                 before = _before(tx, write, batch_call_id, if_match)
                 launch, times = translation.launch_columns(asked, before)
+                translation.check_times(times, before, self._open_store().clock())
                 changes = columns | times
                 if read.task_count or asked.skip_tasks or changes.keys() - {"name"}:
                     rules.transition(Action.EDIT, before.status)

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, to_json
 
 from batchcall_mcp import calling_hours
 from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.json_keys import repeated
 from batchcall_mcp.dialer.records import DAYS, BatchCallRecord, NewTask, TaskCounts, TaskRecord, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.wire import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
@@ -102,9 +103,12 @@ def parse(shape: TypeAdapter[T], body: bytes) -> T:
         InvalidInput: naming each field that is wrong, not known or missing.
     """
     try:
-        return shape.validate_json(body)
+        read = shape.validate_json(body)
     except ValidationError as error:
         raise invalid(error) from None
+    if (place := repeated(body)) is not None:
+        raise InvalidInput(NOT_VALID, [f"{shortened(place, _LONGEST_PLACE)}: is given twice"])
+    return read
 
 
 def invalid(error: ValidationError) -> InvalidInput:
@@ -275,6 +279,27 @@ def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
 def iso(milliseconds: int | None) -> str | None:
     """ISO 8601 in UTC, for what the dialect gives as text."""
     return None if milliseconds is None else from_ms(milliseconds).isoformat(timespec="milliseconds")
+
+
+def check_times(times: Mapping[str, Any], before: BatchCallRecord | None, now: datetime) -> None:
+    """Refuse a time that nobody can mean: 20261201 is 1970. What is stored already may be given again.
+
+    Args:
+        times: the columns that a body sets.
+        before: the batch call as it is stored; None: it is new.
+        now: the time.
+
+    Raises:
+        InvalidInput: one of them is more than a day in the past.
+    """
+    for field, column in (("trigger_timestamp", "scheduled_at"), ("expires_timestamp", "expires_at")):
+        at = times.get(column)
+        if at is None or (before is not None and at == getattr(before, column)) or at >= to_ms(now - rules.DAY):
+            continue
+        raise InvalidInput(
+            f"{field}: {from_ms(at).isoformat()} is more than a day in the past. {_NOTHING} Give Unix seconds, Unix "
+            "milliseconds or ISO 8601, such as 2026-12-01T09:00:00+01:00."
+        )
 
 
 def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:

@@ -37,6 +37,11 @@ MOMENT_SCHEMA: Final[dict[str, Any]] = {
     ],
 }
 Moment: TypeAlias = Annotated[int | float | str, WithJsonSchema(MOMENT_SCHEMA)]
+_TIME_SCHEMA: Final[dict[str, Any]] = {
+    **MOMENT_SCHEMA,
+    "description": f"{MOMENT_SCHEMA['description']}; at most a day in the past, unless it is the stored time",
+}
+Time: TypeAlias = Annotated[int | float | str, WithJsonSchema(_TIME_SCHEMA)]
 Timezone: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "timezone"})]
 """An IANA name."""
 Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
@@ -131,7 +136,7 @@ class BatchCallFields(BaseModel):
     from_number: PhoneNumber | None = None
     agent_id: Text | None = None
     tasks: Annotated[list[TaskIn] | None, Field(min_length=1)] = None
-    trigger_timestamp: Moment | None = None
+    trigger_timestamp: Time | None = None
     status: Literal["draft", "scheduled", "sent"] | None = None
     send_now: bool | None = None
     timezone: Annotated[Timezone | None, Field(description="IANA name")] = None
@@ -142,7 +147,7 @@ class BatchCallFields(BaseModel):
         float | None, Field(ge=SLOWEST, le=FASTEST, description="calls started per second; unlimited if not given")
     ] = None
     expires_timestamp: Annotated[
-        Moment | None, Field(description="nothing is dialled from then on; a moment like trigger_timestamp")
+        Time | None, Field(description="nothing is dialled from then on; a time like trigger_timestamp")
     ] = None
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +15,13 @@ from batchcall_mcp.guard.approval import Shown
 from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound
 from batchcall_mcp.guard.confirmation import LIFETIME_S, recall
 from batchcall_mcp.guard.ledger import code_rows
+from batchcall_mcp.guard.ledger import database as ledger_database
 from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, MOST_OF_CALLER
 from batchcall_mcp.guard.ledger.codes import MOST_MEMBERS
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import Clock
+from tests.postgresql import postgresql_url
 
 ARGUMENTS: dict[str, Any] = {"batch_call_id": "bc_1", "trigger_timestamp": "now"}
 
@@ -46,6 +51,34 @@ def test_a_code_is_used_once(ledger: Ledger) -> None:
     found = ledger.codes.find(code)
     assert found is not None
     assert found.is_used
+
+
+@pytest.mark.parametrize("minutes", [11, -11])
+def test_a_replica_whose_clock_is_off_says_so_and_leaves_others_codes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, minutes: int
+) -> None:
+    """It goes by the database's clock: it takes their codes, they take its own, and neither removes the other's."""
+    settings = Settings.model_validate({"data_dir": tmp_path, "database_url": postgresql_url()})
+    right = Ledger.open(settings)
+    code = issued(right)
+    assert "clock" not in caplog.text
+
+    def wrong() -> datetime:
+        return datetime.now(UTC) + timedelta(minutes=minutes)
+
+    monkeypatch.setattr(ledger_database, "utc_now", wrong)
+    off = Ledger.open(settings, wrong)
+    mine = issued(off, "b", "y")
+    off.codes.forget_old()
+    assert off.codes.find(code) is not None
+    assert right.codes.find(mine) is not None
+    assert used(right, code)
+    assert used(off, mine)
+    for ledger in (right, off):
+        ledger.close()
+    where = "ahead of" if minutes > 0 else "behind"
+    assert re.search(rf"This machine's clock is 6\d\d s {where} the database's", caplog.text)
+    assert caplog.text.count("This machine's clock is") == 1
 
 
 def test_another_process_on_the_ledger_takes_it(ledger: Ledger, settings: Settings, clock: Clock) -> None:

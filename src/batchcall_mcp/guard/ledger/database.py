@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +46,10 @@ class LedgerDatabase:
         self.clock = clock
         self._idle: Final = threading.Condition()
         self._at_work = 0
+        self._clocks = database.ClockWatch(utc_now)
+        self._off_ms = 0
         _migrate(self)
+        self._look_at_the_clocks()
         self._pepper = self.key("pepper")
 
     @classmethod
@@ -89,8 +92,16 @@ class LedgerDatabase:
         return self.engine.dialect.name == "postgresql"
 
     def now(self) -> int:
-        """The time in milliseconds."""
-        return to_ms(self.clock())
+        """The time in milliseconds: the database's, where this machine's clock is off by more than a minute.
+
+        Another replica's codes would be as old for this one as its clock is wrong, and be removed.
+        """
+        return to_ms(self.clock()) - self._off_ms
+
+    def _look_at_the_clocks(self) -> None:
+        if self.shared:
+            with self.reading() as connection:
+                self._off_ms = self._clocks.off(connection) // timedelta(milliseconds=1)
 
     @contextmanager
     def writing(self, wait_s: float = database.LONGEST_WAIT_S) -> Iterator[sa.Connection]:
@@ -100,6 +111,8 @@ class LedgerDatabase:
             ConfigurationError: the database cannot be reached, or not be written.
         """
         with self._counted(), in_words(), database.writing(self.engine, _LOCK, wait_s) as tx:
+            if self.shared:
+                self._off_ms = self._clocks.off(tx) // timedelta(milliseconds=1)
             yield tx
 
     @contextmanager
