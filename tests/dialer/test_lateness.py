@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.dialer.lateness import Gap, missed
+from batchcall_mcp.dialer.lateness import Gap, is_late, may_have_been_away
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.model import CallingWindow
 from tests.dialer.conftest import ALWAYS, Caller, NewCaller, emptied_postgresql, eventually, numbers
@@ -247,24 +247,61 @@ BERLIN = ("Europe/Berlin",)
         ("2026-11-24T08:00Z", ("2026-11-24T07:00Z", "2026-11-24T12:00Z"), 4),  # due at 9:00 there
         ("2026-11-24T08:00Z", ("2026-11-24T10:00Z", "2026-11-24T12:00Z"), 2),  # due before the engine went
         ("2026-11-24T13:00Z", ("2026-11-24T10:00Z", "2026-11-24T12:00Z"), 0),  # due after it came back
-        ("2026-11-23T08:00Z", ("2026-11-23T15:00Z", "2026-11-24T09:00Z"), 2),  # the night does not count
-        ("2026-10-24T00:00Z", ("2026-10-24T00:00Z", "2026-10-26T00:00Z"), 16),  # the clock goes back on the 25th
+        ("2026-11-23T10:00Z", ("2026-11-23T15:00Z", "2026-11-24T09:00Z"), 2),  # the night does not count
     ],
 )
 def test_only_the_hours_inside_the_window_are_missed(due: str, away: tuple[str, str], hours: float) -> None:
     gap = Gap(*map(datetime.fromisoformat, away))
-    assert missed(NINE_TO_FIVE, BERLIN, datetime.fromisoformat(due), gap) == timedelta(hours=hours)
+    judged = [
+        is_late(NINE_TO_FIVE, BERLIN, datetime.fromisoformat(due), gap, timedelta(hours=hours) + change)
+        for change in (-timedelta(seconds=1), timedelta())
+    ]
+    assert judged == [hours > 0, False]
+
+
+@pytest.mark.parametrize(
+    ("due", "away", "late"),
+    [
+        ("2026-11-24T08:00Z", ("2026-11-24T07:00Z", "2026-11-24T17:00Z"), True),  # from nine to five, all of it
+        ("2026-11-24T07:00Z", ("2026-11-24T07:00Z", "2026-11-24T16:00Z"), False),  # it closes only now
+        ("2026-11-24T08:01Z", ("2026-11-24T07:00Z", "2026-11-24T17:00Z"), False),  # it was open before
+        ("2026-10-24T00:00Z", ("2026-10-24T20:00Z", "2026-10-25T17:00Z"), True),  # the clock goes back that night
+    ],
+)
+def test_a_whole_opening_that_was_missed_is_late_however_short_it_is(
+    due: str,
+    away: tuple[str, str],
+    late: bool,
+) -> None:
+    gap = Gap(*map(datetime.fromisoformat, away))
+    assert is_late(NINE_TO_FIVE, BERLIN, datetime.fromisoformat(due), gap, timedelta(hours=12)) is late
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [(None, True), (timedelta(minutes=60), False), (timedelta(minutes=61), True), (timedelta(minutes=-90), False)],
+)
+def test_an_engine_that_spoke_a_moment_ago_was_not_away_whatever_the_clock_of_another_says(
+    said: timedelta | None,
+    away: bool,
+) -> None:
+    """Two machines, one of which is an hour fast, do not pause each other's batch calls."""
+    said_at = None if said is None else MONDAY_NOON - said
+    assert may_have_been_away(said_at, MONDAY_NOON, HOUR) is away
+    assert not may_have_been_away(said_at, MONDAY_NOON, None)
 
 
 def test_where_no_engine_ever_ran_it_is_missed_since_it_was_due() -> None:
     due = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
-    assert missed(NINE_TO_FIVE, BERLIN, due, Gap(None, due + HOUR)) == HOUR
+    gap = Gap(None, due + HOUR)
+    assert is_late(NINE_TO_FIVE, BERLIN, due, gap, HOUR - timedelta(seconds=1))
+    assert not is_late(NINE_TO_FIVE, BERLIN, due, gap, HOUR)
 
 
 def test_a_zone_that_is_not_known_misses_nothing() -> None:
     """Nobody would have been dialled."""
     due = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
-    assert missed(NINE_TO_FIVE, (), due, Gap(None, due + HOUR)) == timedelta()
+    assert not is_late(NINE_TO_FIVE, (), due, Gap(None, due + HOUR), timedelta())
 
 
 def test_the_file_of_a_dialer_says_when_an_engine_last_ran(tmp_path: Path) -> None:

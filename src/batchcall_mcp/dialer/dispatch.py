@@ -103,10 +103,11 @@ class Dispatch:
                 wanted = {}
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self._store.clock()
-            outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
+            redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
+            paused = set(lateness.pause_redials(tx, redialled, to_ms(now)))
             if ended and self._pause_on_failures:
-                failing = outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
-                wanted = {key: count for key, count in wanted.items() if key not in failing}
+                paused |= outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
+            wanted = {key: count for key, count in wanted.items() if key not in paused}
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
             }
@@ -194,12 +195,18 @@ class Dispatch:
             }
             halted = stopped or self._store.halt(tx) is not None
             fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
+            stale: list[Attempt] = []
+            refused: list[Attempt] = []
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
-            refused = [attempt for attempt in allowed if not dial(attempt)]
+            for attempt in allowed:
+                if abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
+                    stale.append(attempt)
+                elif not dial(attempt):
+                    refused.append(attempt)
             pacing.remember(tx, allowed, running, self._store.clock())
-            outcomes.withdraw(tx, [attempt for attempt in mine if attempt not in allowed], to_ms(now))
+            outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
     def settle(self) -> None:
@@ -228,9 +235,13 @@ class Dispatch:
         with self._store.reading() as tx:
             return stops.since(tx) is not None
 
-    def catch_up(self, late_after: timedelta | None) -> list[str]:
-        """Say that an engine runs, and pause what is late; see `lateness`."""
-        return lateness.catch_up(self._store, late_after)
+    def judge(self, late_after: timedelta) -> list[str]:
+        """Pause what is late since an engine last ran; see `lateness`."""
+        return lateness.judge(self._store, late_after)
+
+    def mark(self, at: datetime) -> None:
+        """Say that an engine runs; see `lateness`."""
+        lateness.mark(self._store, at)
 
     def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
         """Take back whatever this worker has started but for these: a claim whose answer was lost.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -201,7 +202,7 @@ class EmbeddedDialer:
             self._carrier.close()
 
     async def _hold(self, store: Store) -> None:
-        lock = None if store.shared else FileLock(f"{self._database}.engine.lock", thread_local=False)
+        lock = None if store.shared else self._engine_lock()
         while not self._closing.is_set():
             try:
                 if lock is not None:
@@ -234,6 +235,10 @@ class EmbeddedDialer:
                 if lock is not None:
                     lock.release()
         self._settled.set()
+
+    def _engine_lock(self) -> FileLock:
+        """Beside the file itself: a link to it is the same database."""
+        return FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
 
     async def _dispatch(self, store: Store) -> None:
         host = EngineHost(

@@ -130,6 +130,7 @@ class Engine:
         self._next_at: datetime | None = None
         self._offset: float | None = None
         self._halt: Halt | None = None
+        self._judged_at: datetime | None = None
         self._said_at: datetime | None = None
 
     @property
@@ -266,7 +267,7 @@ class Engine:
         self._given.difference_update((end.task_id, end.n) for end in ended)
         placed: dict[str, Attempt] = {}
         if turn.started:
-            self._insist(self._place, turn.started, since, placed)
+            self._insist(self._place, turn.started, since, placed, {})
         self._answer(asked, turn, placed)
 
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
@@ -283,18 +284,22 @@ class Engine:
     def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
         if wanted:
             self._before_claims()
-            self._catch_up()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
             self._dispatch.take_back(self._given)
+        self._judge()
         self._unsure = True
         turn = self._dispatch.record_and_claim(ended, wanted)
         self._unsure = False
         return turn
 
-    def _place(self, started: list[Attempt], since: datetime, placed: dict[str, Attempt]) -> None:
-        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again."""
-        failed: dict[str, Exception] = {}
+    def _place(
+        self, started: list[Attempt], since: datetime, placed: dict[str, Attempt], failed: dict[str, Exception]
+    ) -> None:
+        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again.
+
+        Nor is it forgotten for which batch calls the carrier `failed`, until they are paused.
+        """
 
         def dial(attempt: Attempt) -> bool:
             if attempt.attempt_id in placed:  # the transaction is done again, without a batch call that is broken
@@ -317,8 +322,9 @@ class Engine:
         try:
             self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
         finally:
-            for batch_call_id, error in failed.items():
+            for batch_call_id, error in list(failed.items()):
                 broken.pause(self._store, batch_call_id, error)
+                del failed[batch_call_id]
 
     def _answer(self, asked: list[_Asked], turn: Turn, placed: Mapping[str, Attempt]) -> None:
         """Give each lane its attempt, let it wait for its moment, or end it."""
@@ -366,7 +372,7 @@ class Engine:
             if not mine:
                 self._insist(lanes.close)
             return
-        self._insist(self._catch_up)
+        self._insist(self._judge)
         work = self._insist(feeding.look, self._store, self._carrier.capacity)
         if work.moves:
             self._insist(self._dispatch.start_arrived, work.moves)
@@ -374,8 +380,11 @@ class Engine:
         now = self._store.clock()
         self._resting = {key: at for key, at in self._resting.items() if at > now}
         dials = [one for one in work.open if one.batch_call_id not in self._resting]
-        if dials and not self._insist(lanes.ready):
+        waits = bool(dials) and not self._insist(lanes.ready)
+        if waits:
             dials = []
+        else:
+            self._insist(self._mark)
         standing = self._insist(lanes.standing) if dials else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}
@@ -408,15 +417,27 @@ class Engine:
             paused = self._insist(self._dispatch.stop)
             LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
 
-    def _catch_up(self) -> None:
+    def _judge(self) -> None:
         """Before the first look after a gap: what was missed in it is not dialled without being asked for."""
-        now = self._store.clock()
-        if self._said_at is not None and abs(now - self._said_at) < lateness.MARKED_EVERY:
+        self._judged_at = self._store.clock()
+        if self._late_after is None or not lateness.may_have_been_away(
+            self._said_at, self._judged_at, self._late_after
+        ):
             return
-        late = self._dispatch.catch_up(self._late_after)
-        self._said_at = now
+        late = self._dispatch.judge(self._late_after)
         if late:
             LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
+
+    def _mark(self) -> None:
+        """Say now and then that this engine runs: not while it fails, or waits for its turn.
+
+        As of the judging: the machine may have slept since.
+        """
+        if self._judged_at is None:
+            return
+        if self._said_at is None or abs(self._judged_at - self._said_at) >= lateness.MARKED_EVERY:
+            self._dispatch.mark(self._judged_at)
+            self._said_at = self._judged_at
 
     def _notice_jumps(self) -> None:
         offset = self._store.clock().timestamp() - monotonic()

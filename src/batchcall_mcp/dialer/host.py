@@ -73,6 +73,7 @@ class EngineHost:
         self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
         self._beat_seconds = beat_seconds
+        self._late_after = late_after
         self._dispatch = dispatch(
             store,
             self.worker_id,
@@ -128,6 +129,9 @@ class EngineHost:
 
     def _take_up(self) -> None:
         """Be one of those that dial."""
+        if self._late_after is not None:
+            # Before the calls are marked that a process left: a redial of them is late too.
+            self._dispatch.judge(self._late_after)
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.settle()

@@ -6,7 +6,7 @@ a window, a redial or the daily cap is not late; nor is what was launched after 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,6 +24,7 @@ from batchcall_mcp.model import CallingWindow, TaskStatus
 
 MARKED_EVERY: Final = timedelta(minutes=1)
 """How often an engine says that it runs."""
+_MOMENT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +35,90 @@ class Gap:
     end: datetime
 
 
-def missed(window: CallingWindow, zones: Sequence[str], due: datetime, gap: Gap) -> timedelta:
-    """For how long a task that was due could have been dialled while no engine ran."""
+def may_have_been_away(said_at: datetime | None, now: datetime, late_after: timedelta | None) -> bool:
+    """Whether an engine has to look at when the last one ran, itself or another one.
+
+    What it said itself a moment ago, by its own clock, is enough: another machine's clock may be wrong.
+
+    Args:
+        said_at: when this engine last said that it runs; None: it has just come.
+        now: the time.
+        late_after: for how long calls may be missed before they are late; None: nothing ever is.
+    """
+    return late_after is not None and (said_at is None or now - said_at > late_after)
+
+
+def is_late(window: CallingWindow, zones: Sequence[str], due: datetime, gap: Gap, late_after: timedelta) -> bool:
+    """Whether a task that was due could have been dialled for too long while no engine ran.
+
+    Too long is `late_after`, added up over its openings, or a whole opening that is shorter: its day is over.
+    """
     start = due if gap.start is None else max(due, gap.start)
     if start >= gap.end:
-        return timedelta()
-    spans = calling_hours.openings(window, zones, start, gap.end)
-    return sum((closes - opens for opens, closes in spans), timedelta())
+        return False
+    missed = calling_hours.openings(window, zones, start, gap.end)
+    whole = any(
+        closes < gap.end and (opens > start or not calling_hours.is_open(window, zones, start - _MOMENT))
+        for opens, closes in missed
+    )
+    return whole or sum((closes - opens for opens, closes in missed), timedelta()) > late_after
 
 
-def catch_up(store: Store, late_after: timedelta | None) -> list[str]:
-    """Say that an engine runs, and pause what is late since the last one did; None: nothing ever is.
+def judge(store: Store, late_after: timedelta) -> list[str]:
+    """Pause what is late since an engine last ran.
 
     One engine decides, before any of them claims: the others wait for its transaction.
 
     Returns:
         The batch calls that this paused.
     """
-    return without_broken(store, lambda broken: _catch_up(store, late_after, broken))
+    return without_broken(store, lambda broken: _judge(store, late_after, broken))
 
 
-def _catch_up(store: Store, late_after: timedelta | None, broken: frozenset[str]) -> list[str]:
+def mark(store: Store, at: datetime) -> None:
+    """Say that an engine ran at a moment: it has looked for work, and may dial."""
+    with store.writing() as tx:
+        _write(tx, engine_ran_at=to_ms(at))
+
+
+def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:
+    """Pause those batch calls whose redial follows a call from before the last absence: its time was in there.
+
+    Args:
+        tx: the transaction, which holds the batch calls.
+        began: when the call that is followed by a redial began, by batch call; milliseconds.
+        now: milliseconds.
+    """
+    if not began:
+        return []
+    away = tx.execute(sa.select(installation.c.away_from, installation.c.away_until)).first()
+    if away is None or away.away_until is None:
+        return []
+    gap = Gap(None if away.away_from is None else from_ms(away.away_from), from_ms(away.away_until))
+    late = [key for key, at in began.items() if at < away.away_until]
+    return pausing.pause(tx, late, "late", _text(gap), now)
+
+
+def _judge(store: Store, late_after: timedelta, broken: frozenset[str]) -> list[str]:
     with store.writing() as tx:
         now = store.clock()
-        mine = installation.c.one == 1
-        ran_at = tx.scalar(sa.select(installation.c.engine_ran_at).where(mine).with_for_update())
-        tx.execute(installation.update().where(mine).values(engine_ran_at=to_ms(now)))
+        row = tx.execute(sa.select(installation.c.engine_ran_at).with_for_update()).first()
+        ran_at = None if row is None else row.engine_ran_at
         gap = Gap(None if ran_at is None else from_ms(ran_at), now)
-        if late_after is None or (gap.start is not None and gap.end - gap.start <= late_after):
+        if gap.start is not None and gap.end - gap.start <= late_after:
             return []
+        _write(tx, away_from=ran_at, away_until=to_ms(now))
         late: list[str] = []
         for key, record in _live(tx, broken).items():
             with concerning(key):
                 if _is_late(tx, record, gap, late_after):
                     late.append(key)
         return pausing.pause(tx, late, "late", _text(gap), to_ms(now))
+
+
+def _write(tx: sa.Connection, **values: int | None) -> None:
+    if not tx.execute(installation.update().values(values)).rowcount:
+        tx.execute(installation.insert().values(one=1, **values))
 
 
 def _text(gap: Gap) -> str:
@@ -97,7 +147,7 @@ def _is_late(tx: sa.Connection, record: BatchCallRecord, gap: Gap, late_after: t
         due = max(begins, from_ms(row.due_at), gap.start or begins)
         key = zones, due
         if key not in known:
-            known[key] = missed(window, zones, due, gap) > late_after
+            known[key] = is_late(window, zones, due, gap, late_after)
         if known[key]:
             return True
     return False

@@ -77,7 +77,7 @@ def record(
     *,
     now: datetime,
     retry_delay: timedelta,
-) -> None:
+) -> dict[str, int]:
     """Write outcomes, each once: what somebody else has ended (a takeover) stays as it is.
 
     Args:
@@ -86,9 +86,12 @@ def record(
         records: their batch calls, locked; of those that are not there nobody is dialled again.
         now: the time.
         retry_delay: how long to wait before a redial that no retry rule times.
+
+    Returns:
+        When the first call began that a redial follows, by batch call.
     """
     if not ended:
-        return
+        return {}
     rows = {
         row.task_id: row
         for chunk in chunks(ended, CHUNK)
@@ -109,16 +112,19 @@ def record(
         ],
     )
     values = []
+    began: dict[str, int] = {}
     for end in ended:
         row = rows.get(end.task_id)
         if row is not None and _open(row, end):
             with broken.concerning(end.batch_call_id):
-                values.append(
-                    _ended(end, row, _again_at(end, row, records.get(end.batch_call_id), now, retry_delay), now)
-                )
+                again = _again_at(end, row, records.get(end.batch_call_id), now, retry_delay)
+            values.append(_ended(end, row, again, now))
+            if again is not None:
+                began[end.batch_call_id] = min(row.attempted_at, began.get(end.batch_call_id, row.attempted_at))
     if values:
         tx.execute(_TASK_ENDED, values)
         outbox.task_events(tx, [value["id"] for value in values], to_ms(now))
+    return began
 
 
 def _open(row: Any, end: Ended) -> bool:
@@ -207,7 +213,7 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
 
 
 def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
-    """Undo attempts that no carrier has dialled, as if they had never been started; due now.
+    """Undo attempts that no carrier has dialled, as if they had never been started.
 
     Args:
         tx: the transaction.
@@ -231,8 +237,12 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_
             .where(tasks.c.task_id == attempt.task_id)
             .values(
                 status=sa.case((cancelled, ended), else_=TaskStatus.PENDING),
+                # Since it was claimed: how long it waits already is not forgotten.
                 due_at=sa.case(
-                    (cancelled, sa.null()), else_=at if held_until is None else sa.literal(held_until, sa.BigInteger)
+                    (cancelled, sa.null()),
+                    else_=sa.func.coalesce(tasks.c.attempted_at, at)
+                    if held_until is None
+                    else sa.literal(held_until, sa.BigInteger),
                 ),
                 held_by=sa.case((cancelled, sa.null()), else_=sa.literal(held, sa.String)),
                 completed_at=sa.case((cancelled, at), else_=sa.null()),

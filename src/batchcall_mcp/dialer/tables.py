@@ -225,6 +225,9 @@ installation = sa.Table(
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     # When an engine last said that it runs: once a minute. Null: never.
     sa.Column("engine_ran_at", sa.BigInteger),
+    # The last time in which none ran for longer than is allowed.
+    sa.Column("away_from", sa.BigInteger),
+    sa.Column("away_until", sa.BigInteger),
     # How often an engine failed and started again.
     sa.Column("engine_failures", sa.BigInteger, nullable=False, server_default="0"),
     # Where the SQLite file was when it was last opened, so that a copy of it notices that it is one.

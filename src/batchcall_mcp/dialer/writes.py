@@ -265,7 +265,8 @@ def retry(
             "status": state,
             "updated_at": now,
             "completed_at": None,
-            "launched_at": now,
+            # Of one that dials, others wait too, of whom nobody has said anything.
+            **({} if before.status is State.SENT else {"launched_at": now}),
             **REVISED,
             **UNEXPLAINED,
         }

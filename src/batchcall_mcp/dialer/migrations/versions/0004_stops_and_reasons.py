@@ -32,6 +32,8 @@ def upgrade() -> None:
         "installation",
         sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("engine_ran_at", sa.BigInteger),
+        sa.Column("away_from", sa.BigInteger),
+        sa.Column("away_until", sa.BigInteger),
         sa.Column("engine_failures", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("path", sa.String),
         sa.Column("inode", sa.String),
