@@ -27,7 +27,7 @@ def test_the_question_says_who_when_from_where_what_was_skipped_and_what_can_be_
     question = desk.person.questions[0] if desk.is_asked and desk.person else started["summary"]
     for part in (
         "Call 3 people (United States) now",
-        f"First on the list: +1 415 … {tasks[0]['to_number'][-3:]}.",
+        f"First on the list: +1 … {tasks[0]['to_number'][-3:]}.",
         "+1 415 555 0199",
         '"Spring"',
         "through dialer",
