@@ -201,7 +201,10 @@ class Dispatch:
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
             for attempt in allowed:
-                if abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
+                if self._store.shared and stops.since(tx) is not None:
+                    # With the session goes the lock: who has lost it (a machine that slept, a network) is told here.
+                    stale.append(attempt)
+                elif abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
                     stale.append(attempt)
                 elif not dial(attempt):
                     refused.append(attempt)

@@ -92,12 +92,15 @@ def stop(store: Store, wait_s: float = database.LONGEST_WAIT_S) -> int:
         How many batch calls this paused, of all organisations.
 
     Raises:
-        sqlalchemy.exc.OperationalError: another transaction has not ended within `wait_s` seconds; nothing was changed.
+        sqlalchemy.exc.OperationalError: another transaction has not ended within `wait_s` seconds. Nobody else begins
+            to dial, but what is live is not paused.
     """
+    with store.writing() as tx:
+        # First without the lock: from here on nobody begins to dial, also while one that hangs is waited for.
+        if since(tx) is None:
+            tx.execute(dialer_stops.insert().values(at=store.now()))
     with database.writing(store.engine, _LOCK, wait_s) as tx:
         now = store.now()
-        if since(tx) is None:
-            tx.execute(dialer_stops.insert().values(at=now))
         live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
         return len(pausing.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
 
