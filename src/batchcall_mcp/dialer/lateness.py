@@ -59,7 +59,8 @@ def _catch_up(store: Store, late_after: timedelta | None, broken: frozenset[str]
         now = store.clock()
         mine = installation.c.one == 1
         ran_at = tx.scalar(sa.select(installation.c.engine_ran_at).where(mine).with_for_update())
-        tx.execute(installation.update().where(mine).values(engine_ran_at=to_ms(now)))
+        if not tx.execute(installation.update().where(mine).values(engine_ran_at=to_ms(now))).rowcount:
+            tx.execute(installation.insert().values(one=1, engine_ran_at=to_ms(now)))
         gap = Gap(None if ran_at is None else from_ms(ran_at), now)
         if late_after is None or (gap.start is not None and gap.end - gap.start <= late_after):
             return []
