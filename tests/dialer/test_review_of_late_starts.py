@@ -183,6 +183,12 @@ def ran_at(caller: Caller) -> int | None:
         return tx.scalar(sa.select(installation.c.engine_ran_at))
 
 
+async def failed_twice_more(caller: Caller) -> None:
+    """It has begun, and failed, since now."""
+    most = caller.dialer._failures + 2
+    await eventually(lambda: caller.dialer._failures >= most)
+
+
 async def test_an_engine_that_fails_again_and_again_does_not_run(
     new_caller: NewCaller, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,8 +206,7 @@ async def test_an_engine_that_fails_again_and_again_does_not_run(
         due = await caller.create(numbers(3), send_now=True)
         for _ in range(4):
             caller.clock.forward(minutes=50)
-            failures = caller.dialer._failures
-            await eventually(lambda failures=failures: caller.dialer._failures >= failures + 2)
+            await failed_twice_more(caller)
         broken.clear()
         data = await caller.until(due, lambda data: data["status"] != "sent")
         assert (data["status"], caller.dialled()) == ("paused", [])
