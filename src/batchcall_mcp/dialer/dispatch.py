@@ -292,9 +292,12 @@ class Dispatch:
 
     def _start_arrived(self, batch_call_ids: Collection[str], broken: frozenset[str]) -> None:
         with self._store.writing() as tx:
-            records = outcomes.locked(tx, batch_call_ids, broken)
+            paused = outcomes.paused(tx, batch_call_ids)
+            records = outcomes.locked(tx, set(batch_call_ids) - {row.batch_call_id for row in paused}, broken)
             now = self._store.clock()
             at = to_ms(now)
+            for row in paused:
+                claims.expire(tx, row, at)
             for chunk in chunks(sorted(records), CHUNK):
                 arrived = (
                     batch_calls.c.batch_call_id.in_(chunk)
@@ -310,6 +313,7 @@ class Dispatch:
                     if record.status is State.SCHEDULED and record.scheduled_at is None:
                         raise ValueError("it is scheduled, and has no time")
                     claims.expire(tx, record, at)
+                    claims.check_due(tx, record, now)
             outcomes.finish(tx, records, at)
 
     def interrupt(self, worker_ids: Collection[str] | None = None) -> int:
