@@ -212,12 +212,12 @@ class Dispatch:
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
-    def settle(self) -> None:
-        """Write down where the database dials from now on, if it never did."""
+    def take_up(self) -> None:
+        """Write down where the database dials from now on, if it never did, or that an older one is in its place."""
         file = database.held_file(self._store.engine)
-        with self._store.writing() as tx:
-            if file is not None and installation.last(tx) is None:
-                installation.settle(tx, file)
+        if file is not None:
+            with self._store.writing() as tx:
+                installation.take_up(tx, file)
 
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""
