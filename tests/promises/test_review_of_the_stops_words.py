@@ -12,6 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from starlette.requests import Request
+from starlette.responses import Response
 
 from batchcall_mcp.dialer import stops
 from batchcall_mcp.dialer.store import Store
@@ -219,24 +221,6 @@ async def test_a_clear_that_cannot_be_done_in_the_ledger_lifts_nothing_in_the_di
     store.close()
     assert "Traceback" not in lifted.err, lifted.err
     assert lifted.code == 0 or on, "it failed, and the dialer dials"
-
-
-async def test_a_key_that_was_renewed_stops_what_the_old_one_launched_and_says_so_once(tmp_path: Path) -> None:
-    """Stopped with the new key, and named as live for want of the old one."""
-    vendor = Magpipe()
-    async with vendor.served() as url:
-        there = of_magpipe(url, tmp_path)
-        async with serving(there, Person()) as model:
-            launch = await draft(model, "November")
-            await model.call("start_batch_call", **launch)
-        connection = sqlite3.connect(tmp_path / "ledger.db")
-        with connection:
-            connection.execute("UPDATE writes SET caller = 'the hash of the old key'")
-        connection.close()
-        stopped = await command(there, "stop")
-    assert f"cancelled: {launch['batch_call_id']}" in stopped.out
-    assert "no key: " not in stopped.out, stopped.out
-    assert stopped.code == 0
 
 
 async def test_calls_that_go_on_are_counted_although_somebody_else_paused_it(tmp_path: Path) -> None:

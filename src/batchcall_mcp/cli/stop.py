@@ -6,7 +6,7 @@ It starts from what was launched, by any caller at any backend, and not from its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from batchcall_mcp.server.service import Service
 
 _LONGEST_WORDS = 300
+_LONGEST_ID = 200
 _IDS_NAMED = 20
 _NOT_DONE, _NO_KEY = 1, 3
 
@@ -71,6 +72,13 @@ def _clear(settings: Settings, database_url: str | None) -> None:
             if store is not None:
                 opened.callback(store.close)
                 stores.append(store)
+        try:  # the file first: a dialer that sees it would stop again
+            settings.stop_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{settings.stop_file} could not be removed: {error.strerror}. Nothing was lifted. Remove it, then run "
+                "this command again."
+            ) from error
         for store in stores:
             stops.clear(store)
         for ledger in reversed(ledgers):
@@ -159,8 +167,8 @@ class _Stop:
                 click.echo("Stopped: nothing is launched from now on. Now what is live:")
             else:
                 click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
+            self._say(self._found.stopped)
             people = PeopleFile(self._settings.data_dir)
-            opened.callback(people.close)
             self._stop_elsewhere(self._launched(ledgers, dialers), people)
             self._report(dialers, people)
         click.echo(
@@ -309,10 +317,12 @@ class _Stop:
             except BatchCallError as error:
                 self._fail(f"Not every live batch call could be stopped: {error}")
             self._found.stopped += found.stopped
+            self._say(found.stopped)
             for one in mine:
                 if one.entry.batch_call_id in found.over:
                     note = (relay.service, one.entry.caller, [one.entry.batch_call_id], began)
-                    await anyio.to_thread.run_sync(one.ledger.history.note_over, *note)
+                    with suppress(ConfigurationError):  # the ledger is busy; the next command asks again
+                        await anyio.to_thread.run_sync(one.ledger.history.note_over, *note)
             await self._list_people(relay, found, people)
 
     async def _list_people(self, relay: Relay, found: Round, people: PeopleFile) -> None:
@@ -326,22 +336,23 @@ class _Stop:
 
     def _report(self, dialers: Sequence[Store], people: PeopleFile) -> None:
         found = self._found
-        for one in found.stopped:
-            words = shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
-            click.echo(f"{one.done}: {shortened(one.batch_call_id, 200)} (was {one.was}). {words}".rstrip())
         for entry in found.unknown:
-            what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name or ''} (ledger entry {entry.write_id})"
+            named = shortened(entry.batch_call_id or entry.evidence.name or "", _LONGEST_ID)
+            what = f"{entry.tool} {named} (ledger entry {entry.write_id})"
             click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
         for entry in found.lost:
             click.echo(
-                f"not known: {entry.batch_call_id} was launched on the dialer, and no dialer's database that is here "
-                "has it. If a process still runs on the database that was here before, end that process."
+                f"not known: {shortened(entry.batch_call_id or '', _LONGEST_ID)} was launched on the dialer, and no "
+                "dialer's database that is here has it. If a process still runs on the database that was here before, "
+                "end that process."
             )
         for line in _by_account(found.unasked):
             click.echo(line)
         found.no_key = found.no_key or bool(found.unasked)
-        self._list_people_of_dialers(dialers, people)
-        if not (found.stopped or found.unknown or found.lost or found.unasked or people.path):
+        talking = self._list_people_of_dialers(dialers, people)
+        if talking:
+            click.echo(f"in a call: {talking} people, now. Calls that are in progress are not cut off.")
+        if not (found.stopped or found.unknown or found.lost or found.unasked or people.path or talking):
             self._say_that_nothing_is_live()
         if people.path is not None:
             click.echo(f"{people.counted()} {people.path} lists the people of each.")
@@ -359,16 +370,30 @@ class _Stop:
         else:
             click.echo("Nothing is live.")
 
-    def _list_people_of_dialers(self, dialers: Sequence[Store], people: PeopleFile) -> None:
+    def _list_people_of_dialers(self, dialers: Sequence[Store], people: PeopleFile) -> int:
+        """Gives how many people are in a call, of whatever batch call."""
+        import sqlalchemy as sa
+
         from batchcall_mcp.dialer import stops
 
+        talking = 0
         try:
             for store in dialers:
+                talking += stops.in_progress(store)
                 for one in stops.paused_by_it(store):
                     for task in stops.people(store, one.batch_call_id):
                         people.add(one.batch_call_id, task)
-        except OSError as error:
-            self._fail(f"The people could not be listed: {error}")
+            people.finish()
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            self._fail(f"The people could not be listed: {getattr(error, 'strerror', None) or type(error).__name__}")
+        return talking
+
+    @staticmethod
+    def _say(stopped: Sequence[Stopped]) -> None:
+        """As soon as it is done: what follows may take long."""
+        for one in stopped:
+            words = shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
+            click.echo(f"{one.done}: {shortened(one.batch_call_id, _LONGEST_ID)} (was {one.was}). {words}".rstrip())
 
 
 def _by_account(entries: Sequence[Entry]) -> list[str]:
@@ -379,7 +404,7 @@ def _by_account(entries: Sequence[Entry]) -> list[str]:
     lines = []
     for (backend, caller), launched in accounts.items():
         name, _, url = backend.partition(" ")
-        ids = ", ".join(shortened(entry.batch_call_id or "", 200) for entry in launched[-_IDS_NAMED:])
+        ids = ", ".join(shortened(entry.batch_call_id or "", _LONGEST_ID) for entry in launched[-_IDS_NAMED:])
         more = f", and {len(launched) - _IDS_NAMED} older ones" if len(launched) > _IDS_NAMED else ""
         calls = sum(entry.calls or 0 for entry in launched)
         first = datetime.fromtimestamp(min(entry.at for entry in launched) / 1000, UTC)

@@ -21,7 +21,7 @@ from batchcall_mcp.dialer import pausing, queries
 from batchcall_mcp.dialer.records import from_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, INSERTED_AT_ONCE, Store, chunks
-from batchcall_mcp.dialer.tables import batch_calls, dialer_stops
+from batchcall_mcp.dialer.tables import batch_calls, dialer_stops, tasks
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import CallTask, TaskStatus
 
@@ -123,6 +123,13 @@ def paused_by_it(store: Store) -> list[Paused]:
     with store.reading() as tx:
         rows = tx.execute(query.order_by(batch_calls.c.created_at, batch_calls.c.batch_call_id))
         return [Paused(row.batch_call_id, row.started_at is not None) for row in rows]
+
+
+def in_progress(store: Store) -> int:
+    """How many people are in a call, of all batch calls."""
+    with store.reading() as tx:
+        calling = sa.select(sa.func.count()).select_from(tasks).where(tasks.c.status == TaskStatus.CALLING)
+        return tx.execute(calling).scalar_one()
 
 
 def known(store: Store, batch_call_ids: Collection[str]) -> set[str]:
