@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -38,6 +38,11 @@ _ALIVE = {
 }
 """So that this side notices within seconds that the server's machine has gone."""
 LOG = logging.getLogger(__name__)
+_KEPT_WHILE_USED: Final = 5
+_MOST_OPEN: Final = 10
+"""Connections of one pool."""
+_IDLE_S: Final = 5.0
+"""After so long without use all connections of a pool are closed."""
 _READING = {"batchcall_reading": True}
 _IN_ERRORS_NO_VALUES: Final = True
 """What fails is logged with its statement; the values are people's names and variables, and webhooks' secrets."""
@@ -165,14 +170,8 @@ def open_postgresql(url: str) -> sa.Engine:
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of each connection that an outage cuts
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(
-            address,
-            hide_parameters=_IN_ERRORS_NO_VALUES,
-            pool_pre_ping=True,
-            isolation_level="READ COMMITTED",  # whoever waited for a lock sees what its holder has written
-            connect_args=_ALIVE | {"options": _SESSION},
-        )
-        event.listen(engine, "handle_error", _without_values)
+        engine = _postgresql(address, pool_size=_KEPT_WHILE_USED, max_overflow=_MOST_OPEN - _KEPT_WHILE_USED)
+        _IdleConnections(engine)
         engine.connect().close()
     except (ValueError, sa.exc.ArgumentError, sa.exc.DBAPIError) as error:
         raise ConfigurationError(
@@ -181,6 +180,68 @@ def open_postgresql(url: str) -> sa.Engine:
             "the server runs and that the user may use the database."
         ) from None
     return engine
+
+
+def _postgresql(url: sa.URL, *, pool_size: int, max_overflow: int) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        hide_parameters=_IN_ERRORS_NO_VALUES,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        isolation_level="READ COMMITTED",  # whoever waited for a lock sees what its holder has written
+        connect_args=_ALIVE | {"options": _SESSION},
+    )
+    event.listen(engine, "handle_error", _without_values)
+    return engine
+
+
+def reserve(engine: sa.Engine, connections: int) -> sa.Engine:
+    """The same PostgreSQL database over so many connections of its own: opened now, and kept until it is disposed of.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: the server does not take so many.
+    """
+    reserved = _postgresql(engine.url, pool_size=connections, max_overflow=0)
+    with ExitStack() as opened:
+        opened.callback(reserved.dispose)
+        with ExitStack() as at_once:
+            for _ in range(connections):
+                at_once.enter_context(reserved.connect())
+        opened.pop_all()
+    return reserved
+
+
+class _IdleConnections:
+    """Closes the connections of a pool that nobody has used for a while: other processes may need them."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._used_at = 0.0
+        self._looks = False
+        event.listen(engine, "checkin", self._used)
+
+    def _used(self, _connection: object, _record: object) -> None:
+        with self._lock:
+            self._used_at = monotonic()
+            if not self._looks:
+                self._looks = True
+                self._look_in(_IDLE_S)
+
+    def _look_in(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._look)
+        timer.daemon = True
+        timer.start()
+
+    def _look(self) -> None:
+        with self._lock:
+            rest = self._used_at + _IDLE_S - monotonic()
+            if rest > 0 or self._engine.pool.checkedout():  # type: ignore[attr-defined]  # a QueuePool has it
+                self._look_in(max(rest, 1.0))
+                return
+            self._looks = False
+        self._engine.dispose()
 
 
 def _without_values(context: sa.engine.interfaces.ExceptionContext) -> None:

@@ -230,7 +230,7 @@ class Unready(_Closed):
     status: Literal["error"]
     engine: Engine
     engine_failures: Count
-    code: Literal["database_timeout", "database_unavailable", HaltCode]
+    code: Literal["database_timeout", "database_unavailable", "engine_stalled", HaltCode]
     error: str
 
 

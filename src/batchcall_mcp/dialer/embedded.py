@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Final
 
@@ -26,7 +27,7 @@ from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.deliveries import Deliveries
 from batchcall_mcp.dialer.do_not_call import DoNotCallFile
 from batchcall_mcp.dialer.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
-from batchcall_mcp.dialer.health import EngineHealth
+from batchcall_mcp.dialer.health import STALLED_S, EngineHealth
 from batchcall_mcp.dialer.host import EngineHost
 from batchcall_mcp.dialer.keys import LOCAL
 from batchcall_mcp.dialer.limiter import Limiter
@@ -122,6 +123,8 @@ class EmbeddedDialer:
         self._host: EngineHost | None = None
         self._away = False
         self._failures = 0
+        self._dials = False
+        self._worked_at = 0.0
         self._unusable: str | None = None
         operations = Operations(
             self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._gap_kept(), self._written
@@ -186,6 +189,7 @@ class EmbeddedDialer:
             await asyncio.to_thread(self.load_do_not_call, store)
             self._closing.clear()
             self._settled.clear()
+            self._dials = False
             self._holder = asyncio.get_running_loop().create_task(self._hold(store))
             await self._settled.wait()
 
@@ -196,6 +200,7 @@ class EmbeddedDialer:
             if holder is not None:
                 self._closing.set()
                 await holder
+                self._dials = False
             if self._store is not None:
                 self._store.close()
                 self._store = None
@@ -209,25 +214,15 @@ class EmbeddedDialer:
                     lock.acquire(timeout=0)
                     self._lock_file = HeldFile.at(Path(lock.lock_file))
             except Timeout:
+                self._dials = False
                 await self._pause()
                 continue
+            if not self._dials:
+                self._dials, self._worked_at = True, monotonic()
             try:
                 await self._dispatch(store)
-            except OUTAGE as error:  # while it launched; later the engine waits for the database itself
-                if not self._away:
-                    LOG.warning(AWAY, getattr(error, "orig", error))
-                self._away = True
-                await self._pause()
-            except ConfigurationError as error:  # said once, however often it is tried again
-                if error.message != self._unusable:
-                    LOG.error("%s", error)  # noqa: TRY400 - the operator's to mend: a traceback says nothing
-                self._unusable = error.message
-                await self._pause()
-            except Exception:
-                LOG.exception("The dialer's engine failed; it starts again")
-                self._failures += 1
-                with contextlib.suppress(sa.exc.SQLAlchemyError):  # the log has it, and this process's own count
-                    await asyncio.to_thread(workers.count_failure, store)
+            except Exception as error:  # noqa: BLE001 - it is said, and the engine starts again
+                await self._say(error, store)
                 await self._pause()
             finally:
                 self._host = None
@@ -236,22 +231,47 @@ class EmbeddedDialer:
                     lock.release()
         self._settled.set()
 
+    async def _say(self, error: Exception, store: Store) -> None:
+        """Why the engine has ended, once for what goes on; what nobody expected is counted too."""
+        if isinstance(error, OUTAGE):  # while it launched or closed; else the engine waits for the database itself
+            if not self._away and not self._closing.is_set():
+                LOG.warning(AWAY, getattr(error, "orig", error))
+            self._away = True
+        elif isinstance(error, ConfigurationError):
+            if error.message != self._unusable:
+                LOG.error("%s", error)
+            self._unusable = error.message
+        else:
+            LOG.error("The dialer's engine failed; it starts again", exc_info=error)
+            self._failures += 1
+            with contextlib.suppress(sa.exc.SQLAlchemyError):  # the log has it, and this process's own count
+                await asyncio.to_thread(workers.count_failure, store)
+
     def _engine_lock(self) -> FileLock:
         """Beside the file itself: a link to it is the same database."""
         return FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
 
     async def _dispatch(self, store: Store) -> None:
+        own = await asyncio.to_thread(store.for_dialling)
+        try:
+            await self._dispatch_from(own, store)
+        finally:
+            if own is not store:
+                await asyncio.to_thread(own.close)
+
+    async def _dispatch_from(self, own: Store, store: Store) -> None:
         host = EngineHost(
-            store,
+            own,
             self._carrier,
             daily_cap=self._daily_cap,
             retry_delay=self._retry_delay,
-            before_claims=lambda: self._do_not_call.refresh(store),
+            before_claims=lambda: self._do_not_call.refresh(own),
             poll_seconds=self._poll_seconds,
             drain_seconds=self._drain_seconds,
             beat_seconds=self._beat_seconds,
             late_after=self._late_after,
             min_gap=self._gap_kept(),
+            worked=self._worked,
         )
 
         def launched() -> None:
@@ -286,8 +306,12 @@ class EmbeddedDialer:
     def _engine_state(self) -> str:
         return "running" if self._host is not None else "standby"
 
+    def _worked(self) -> None:
+        self._worked_at = monotonic()
+
     def _engine_health(self) -> EngineHealth:
-        return EngineHealth(self._engine_state(), self._failures)
+        stalled = self._dials and monotonic() - self._worked_at > STALLED_S
+        return EngineHealth(self._engine_state(), self._failures, stalled=stalled)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

@@ -42,6 +42,8 @@ FREED_SECONDS: Final = 0.05
 """How soon to look for other work when lanes have ended."""
 PARKED_AT_MOST: Final = timedelta(seconds=5)
 """How long a lane keeps its line while its batch call's pace lets it wait; for longer it leaves it to others."""
+UNTAKEN_SECONDS: Final = 10.0
+"""So long lanes may wait while this process runs none, before something is wrong with what runs them."""
 JUMP: Final = timedelta(seconds=30)
 
 T = TypeVar("T")
@@ -91,6 +93,7 @@ class Engine:
         carrier: what dials.
         before_claims: called in the engine's thread before anything is claimed.
         poll_seconds: see POLL_SECONDS.
+        worked: called in the engine's thread whenever it has looked at the database, and nothing was wrong.
         late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
             however long.
     """
@@ -104,6 +107,7 @@ class Engine:
         before_claims: Callable[[], None],
         poll_seconds: float = POLL_SECONDS,
         late_after: timedelta | None = None,
+        worked: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatch = dispatch
         self._store = store
@@ -111,6 +115,7 @@ class Engine:
         self._before_claims = before_claims
         self._poll_seconds = poll_seconds
         self._late_after = late_after
+        self._worked = worked
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []
         self._lanes: Counter[str] = Counter()
@@ -126,6 +131,7 @@ class Engine:
         self._given: set[tuple[str, int]] = set()
         self._lost: set[str] = set()
         self._unsure = False
+        self._untaken_since: float | None = None
         self._look_at = 0.0
         self._next_at: datetime | None = None
         self._offset: float | None = None
@@ -224,6 +230,8 @@ class Engine:
                     self._turn(asked)
                 if not self._stopping and self._time_to_look():
                     self._feed(lanes)
+                if self._untaken_since is None or monotonic() - self._untaken_since < UNTAKEN_SECONDS:
+                    self._worked()
             self._mark_the_end()
         finally:
             with self._changed:
@@ -265,11 +273,11 @@ class Engine:
     def _turn(self, asked: list[_Asked]) -> None:
         ended = [one.ended for one in asked if one.ended is not None]
         since = self._store.clock()
-        turn = self._insist(self._claim, ended, self._wanted(asked))
+        turn = self._insist(self._claim, ended, self._wanted(asked), lasting=bool(ended))
         self._given.difference_update((end.task_id, end.n) for end in ended)
         placed: dict[str, Attempt] = {}
         if turn.started:
-            self._insist(self._place, turn.started, since, placed, {})
+            self._insist(self._place, turn.started, since, placed, {}, lasting=True)
             self._dialled = self._dialled or bool(placed)
         self._answer(asked, turn, placed)
 
@@ -392,6 +400,8 @@ class Engine:
         standing = self._insist(lanes.standing) if dials else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}
+        untaken = bool(waiting) and not mine
+        self._untaken_since = (self._untaken_since or monotonic()) if untaken else None
         plan = feeding.plan(dials, mine, waiting=waiting, capacity=self._carrier.capacity, parked=parked)
         self._too_many = Counter(plan.ended)
         if plan.opened:
@@ -469,20 +479,27 @@ class Engine:
             self._parked = {key: (self._store.clock(), parked) for key, (_, parked) in self._parked.items()}
         self._offset = offset
 
-    def _insist(self, work: Callable[..., T], *args: object) -> T:
-        """Do it until the database takes it: an outcome that is known must not be lost."""
+    def _insist(self, work: Callable[..., T], *args: object, lasting: bool = False) -> T:
+        """Do it until the database takes it, or the engine is to end.
+
+        What is `lasting` is done until the calls are cut off: an outcome that is known must not be lost.
+        """
+
+        def ends() -> bool:
+            return self._cutting or (self._stopping and not lasting)
+
         failed = False
         while True:
             try:
                 done = work(*args)
             except OUTAGE as error:
-                if self._cutting:
+                if ends():
                     raise
                 if not failed:
                     LOG.warning(AWAY, getattr(error, "orig", error))
                 failed = True
                 with self._changed:
-                    self._changed.wait_for(lambda: self._cutting, RETRY_SECONDS)
+                    self._changed.wait_for(ends, RETRY_SECONDS)
             else:
                 if failed:
                     LOG.warning(BACK)

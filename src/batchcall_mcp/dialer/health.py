@@ -25,6 +25,10 @@ LIMIT_S: Final = 2.0
 """How long the database may take to answer."""
 
 
+STALLED_S: Final = 10.0
+"""How long an engine may go without a look at the database that succeeds; it looks twice a second."""
+
+
 class Unready(NamedTuple):
     """Why not: `code` for programs, `error` for people."""
 
@@ -33,13 +37,20 @@ class Unready(NamedTuple):
 
 
 class EngineHealth(NamedTuple):
-    """This process's engine: `running` if it dials, else `standby`, and how often it failed since the start."""
+    """This process's engine: `running` if it dials, else `standby`, and how often it failed since the start.
+
+    `stalled`: it is to dial, and for more than STALLED_S could not.
+    """
 
     state: str
     failures: int = 0
+    stalled: bool = False
 
 
 _SLOW: Final = Unready("database_timeout", f"The database has not answered within {LIMIT_S:g} s.")
+_STALLED: Final = Unready(
+    "engine_stalled", f"The engine of this process could not work for more than {STALLED_S:g} s. The log says why."
+)
 _AWAY: Final = Unready("database_unavailable", "The database cannot be asked. The log says why.")
 
 
@@ -68,7 +79,7 @@ def install(
 
     @app.get("/readyz", response_model=answers.Health, responses={503: {"model": answers.Unready}})
     async def readyz() -> JSONResponse:
-        problem = await ready()
+        problem = await ready() or (_STALLED if engine_health().stalled else None)
         told = {"status": "ok", **engine()}
         if problem is None:
             return JSONResponse(told)

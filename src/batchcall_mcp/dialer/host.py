@@ -50,6 +50,7 @@ class EngineHost:
         dispatch: the transactions.
         late_after: see Engine.
         min_gap: see Dispatch.
+        worked: see Engine.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class EngineHost:
         dispatch: type[Dispatch] = Dispatch,
         late_after: timedelta | None = None,
         min_gap: timedelta = timedelta(0),
+        worked: Callable[[], None] = lambda: None,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
         self._store = store
@@ -90,6 +92,7 @@ class EngineHost:
             before_claims=before_claims,
             poll_seconds=poll_seconds,
             late_after=late_after,
+            worked=worked,
         )
         self._watch = workers.Watch()
         self._clocks = database.ClockWatch(records.utc_now)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient
+from dbos import DBOS, DBOSClient, _sys_db
 from dbos import error as dbos_error
 
 from batchcall_mcp import database
@@ -31,7 +33,34 @@ _KEPT: Final = timedelta(hours=1)
 """How long ended lanes can be looked at before their rows are removed."""
 _CLOSING_S: Final = 2.0
 _CLOSING_POLL_S: Final = 0.01
-_OPEN_CONNECTIONS: Final = 10
+_LONGEST_BACKOFF_S: Final = 1.0
+
+
+class _Patience:
+    """The clock by which DBOS tries again while the database is away.
+
+    Left to itself it waits up to 90 s, in which nothing is dialled although the database is back, and for which the end
+    of this process waits.
+    """
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def begin(self) -> None:
+        self._over.clear()
+
+    def end(self) -> None:
+        self._over.set()
+
+    def sleep(self, seconds: float) -> None:
+        self._over.wait(min(seconds, _LONGEST_BACKOFF_S))
+
+
+_PATIENCE: Final = _Patience()
+setattr(_sys_db, "time", _PATIENCE)  # noqa: B010 - to a type checker it is a module; what is used of that is there
 
 RunLane: TypeAlias = Callable[[str], Awaitable[None]]
 _run_lane: RunLane | None = None
@@ -68,20 +97,25 @@ class Lanes:
             self._worker_id = worker_id
             url = store.engine.url.set(drivername=store.engine.url.get_backend_name())
             where = url.render_as_string(hide_password=False)
-            with database.privileges():
-                DBOS.migrate(where)
+            # Over the connections that are kept for dialling: a new one is perhaps not to be had.
+            own = store.engine if store.shared else None
             self._client = DBOSClient(
                 system_database_url=where,
+                system_database_engine=own,
                 system_database_pool_size=2,
                 retry_connection_errors=False,  # the engine tries again itself, says so, and can be stopped meanwhile
             )
+            with database.privileges():
+                # As `DBOS.migrate`, which opens connections of its own.
+                self._client._sys_db.run_migrations()  # noqa: SLF001
             # Before the launch, which looks for queues at once, and then only every second.
             self._client.register_queue(_QUEUE, worker_concurrency=capacity, polling_interval_sec=poll_seconds)
-            DBOS(
+            _PATIENCE.begin()
+            self._dbos = DBOS(
                 config={
                     "name": "batchcall-dialer",
                     "system_database_url": where,
-                    "sys_db_pool_size": _OPEN_CONNECTIONS,
+                    "system_database_engine": own,
                     "application_version": _VERSION,
                     "executor_id": worker_id,
                     "log_level": "CRITICAL",  # the engine says in its own words when the database is away
@@ -174,6 +208,10 @@ class Lanes:
         except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
             LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
         finally:
+            system = self._dbos._sys_db_field  # noqa: SLF001 - what tries again is told nowhere else to stop
+            if system is not None:
+                system._retry_connection_errors = False  # noqa: SLF001
+            _PATIENCE.end()
             DBOS.destroy()
             self._client.destroy()
             _run_lane = None

@@ -35,6 +35,9 @@ _MIGRATING: Final = 0x62617463685F6469
 CHUNK: Final = 500
 """Most values in one IN (...): SQLite and PostgreSQL both limit the parameters of a statement."""
 INSERTED_AT_ONCE: Final = 5_000
+RESERVED: Final = 3
+"""Connections of each process that dials from PostgreSQL: for its transactions, its signs of life, and DBOS, which
+holds one for its housekeeping while it uses another."""
 ANSWERS_KEPT: Final = timedelta(days=7)
 
 
@@ -122,6 +125,20 @@ class Store:
     def shared(self) -> bool:
         """Whether any number of processes may dial from it: PostgreSQL. A SQLite file has one engine."""
         return self.engine.dialect.name == "postgresql"
+
+    def for_dialling(self) -> Store:
+        """The same database for the engine, over connections that requests cannot use up; close it as well.
+
+        SQLite has no such limit: it is this one.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: PostgreSQL is away, or has no connection left.
+        """
+        if not self.shared:
+            return self
+        own = Store(database.reserve(self.engine, RESERVED), self.clock, self.stop_file)
+        own._files = self._files
+        return own
 
     def close(self) -> None:
         self.engine.dispose()
