@@ -289,7 +289,11 @@ async def test_a_signal_while_the_database_is_away_ends_it_without_waiting(
 
                 await until(completed)
         await anyio.to_thread.run_sync(server.begin)
-        await eventually(lambda: said.read_text().count("database does not work") >= workers)
+
+        async def noticed() -> bool:
+            return said.read_text().count("database does not work") >= workers
+
+        await until(noticed)
         process.send_signal(signal.SIGTERM)
         # Left to itself, each waited for a minute and more.
         await anyio.to_thread.run_sync(process.wait, 30)
