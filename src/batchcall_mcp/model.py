@@ -177,6 +177,8 @@ class BatchCall:
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
     """The backend says that no phone rings; a note tells the reader."""
+    is_series: Annotated[bool, Field(exclude=True)] = False
+    """It calls everybody again in each of its runs, which are batch calls of their own."""
     run_dials: Annotated[bool, Field(exclude=True)] = False
     """A run of this paused series is under way, and dials on; a note tells the reader."""
 

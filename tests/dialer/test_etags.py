@@ -147,10 +147,17 @@ async def test_two_batch_calls_never_have_the_same_tag(desk: Caller) -> None:
     assert len({await tag(desk, one) for one in made}) == 3
 
 
-async def test_a_dial_leaves_the_tag_and_what_begins_or_ends_by_itself_changes_it(dialling: Caller) -> None:
+async def test_a_dial_leaves_the_tag_and_what_begins_or_ends_by_itself_changes_it(
+    dialling: Caller, request: pytest.FixtureRequest
+) -> None:
     statements: list[str] = []
-    engine = dialling.dialer.store().engine
-    sa.event.listen(engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
+
+    def note(*of: Any) -> None:
+        statements.append(of[2])
+
+    # Of requests and of the engine, which has connections of its own.
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    request.addfinalizer(lambda: sa.event.remove(sa.Engine, "before_cursor_execute", note))
     at = dialling.clock().timestamp() + 60
     batch_call_id = await dialling.create(
         [*numbers(5), *numbers(1, 7)],

@@ -17,7 +17,7 @@ from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import tasks
-from tests.dialer.conftest import Caller, NewCaller, emptied_postgresql, numbers
+from tests.dialer.conftest import Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.test_copied_database import SAYS, copied
 from tests.dialer.test_one_harms_no_other import others_draft, raw, row, stored, until_paused
 
@@ -105,7 +105,9 @@ async def test_a_task_with_text_where_a_number_belongs_is_one_batch_call_s_error
     async with new_caller(simulated_speed=60.0, late_after=timedelta(hours=1)) as caller:
         bad = await others_draft(caller, numbers(3, 7), retry_config={"enabled": True, "max_attempts": 1})
         with caller.dialer.store().writing() as tx:
-            query = f"UPDATE tasks SET {column} = 'soon' WHERE batch_call_id = :id AND position = 0"
+            # Its only waiting task, so no number is in front of the text.
+            tx.execute(tasks.delete().where(tasks.c.batch_call_id == bad, tasks.c.position > 0))
+            query = f"UPDATE tasks SET {column} = 'soon' WHERE batch_call_id = :id"
             tx.execute(sa.text(query), {"id": bad})
         stored(caller, bad, status="sent")
         mine = await caller.create(numbers(2, 1), send_now=True)
@@ -212,3 +214,74 @@ async def test_a_carrier_that_failed_pauses_its_batch_call_though_the_database_w
         data = await caller.until(bad, lambda data: data["status"] != "sent")
         assert (data["status"], len(caller.dialled())) == ("paused", 1)
         assert data["status_reason"]["code"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong"),
+    [
+        ("max_concurrency", 1.5),
+        ("max_concurrency", b"soon"),
+        ("launched_at", "soon"),
+        ("scheduled_at", 9e999),
+        ("expires_at", b"soon"),
+        ("pause_on_failures", "soon"),
+    ],
+)
+@pytest.mark.parametrize("status", ["sent", "scheduled"])
+async def test_what_is_not_a_whole_number_is_one_batch_call_s_error(
+    new_caller: NewCaller, column: str, wrong: object, status: str
+) -> None:
+    """Fractions, bytes and infinity too, which a disk or another program can leave in a file."""
+    async with new_caller(simulated_speed=60.0, late_after=timedelta(hours=1)) as caller:
+        bad = await others_draft(caller, numbers(3, 7))
+        stored(caller, bad, scheduled_at=caller.dialer.store().now())
+        with caller.dialer.store().writing() as tx:
+            query = f"UPDATE batch_calls SET {column} = :wrong WHERE batch_call_id = :id"
+            tx.execute(sa.text(query), {"wrong": wrong, "id": bad})
+        stored(caller, bad, status=status)
+        if column == "pause_on_failures":  # whatever is there means yes or no
+            await eventually(lambda: row(caller, bad)["status"] == "completed")
+        else:
+            assert (await until_paused(caller, bad))["status_reason"] == "error"
+        mine = await caller.create(numbers(2, 1), send_now=True)
+        await caller.until_status(mine, "completed")
+        assert caller.dialer._failures == 0
+        assert moves_left(caller) == ()
+
+
+@pytest.mark.parametrize("column", ["attempts", "attempted_at"])
+async def test_a_redial_that_cannot_be_counted_is_one_batch_call_s_error(new_caller: NewCaller, column: str) -> None:
+    async with new_caller(simulated_speed=60.0, late_after=timedelta(hours=1)) as caller:
+        rule = {"condition": "voicemail", "enabled": True, "retry_timing": {"type": "AFTER", "duration_minutes": 0}}
+        bad = await others_draft(caller, numbers(1, 8), retry_rules=[rule])
+        stored(caller, bad, status="sent")
+        await eventually(lambda: len(caller.dialled()) == 1)
+        with caller.dialer.store().writing() as tx:
+            query = f"UPDATE tasks SET {column} = 'soon' WHERE batch_call_id = :id"
+            tx.execute(sa.text(query), {"id": bad})
+        mine = await caller.create(numbers(2, 1), send_now=True)
+        await caller.until_status(mine, "completed")
+        if column == "attempted_at":
+            assert (await until_paused(caller, bad))["status_reason"] == "error"
+        assert caller.dialer._failures == 0
+        assert len([line for line in caller.dialled() if line["to_number"] == numbers(1, 8)[0]]) == 1
+
+
+@pytest.mark.parametrize("status", ["sent", "paused", "scheduled"])
+@pytest.mark.parametrize("column", ["scheduled_at", "expires_at", "max_concurrency", "due_at"])
+async def test_text_where_a_moment_belongs_lets_no_engine_spin(new_caller: NewCaller, column: str, status: str) -> None:
+    async with new_caller(start=False) as caller:
+        expires = (caller.clock() + timedelta(hours=1)).isoformat()
+        bad = await caller.create(numbers(3), send_now=True, expires_timestamp=expires)
+        stored(caller, bad, scheduled_at=caller.dialer.store().now())
+        if column == "due_at":
+            with caller.dialer.store().writing() as tx:
+                tx.execute(sa.text("UPDATE tasks SET due_at = 'soon'"))
+        else:
+            raw(caller, bad, column, "soon")
+        stored(caller, bad, status=status)
+        moves_left(caller)  # a schedule begins first
+        assert moves_left(caller) == ()
+        caller.clock.forward(hours=2)
+        moves_left(caller)
+        assert moves_left(caller) == ()

@@ -1,4 +1,4 @@
-"""A review of the emergency stop: dials after it has returned, launches that pass it, and what keeps it from working."""
+"""A review of the emergency stop: dials after it has returned, launches that pass it, what keeps it from working."""
 
 from __future__ import annotations
 

@@ -139,6 +139,7 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
         max_concurrency=whole(answer.get("max_concurrency")),
         retry_of=retry_of_in_name(name),
         counts=_row_counts(answer) if recipients is None else _counts(recipients, answer),
+        is_series=(text(answer.get("recurrence_type")) or "none").lower() != "none",
         notes=notes,
     )
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import launch
 from batchcall_mcp.batch_calls.relay import Relay
-from batchcall_mcp.errors import BatchCallError, NotFound, QuotaExceeded
+from batchcall_mcp.errors import BatchCallError, NotFound, QuotaExceeded, UnexpectedResponse
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 
 DIALLING = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING, BatchStatus.UNKNOWN})
 """What dials, or will without anybody asking again; one whose state is not known may."""
 _MOST_PAGES = 100
+_LONGEST_RUN = timedelta(days=1)
+_LAST_RUN = "The series is over; its last run may still call people, and is not shown. Look at the backend's own page."
 
 Reached: TypeAlias = Literal["called", "in a call", "never called", "not known"]
 
@@ -57,7 +60,7 @@ async def stop_live(relay: Relay, launched: Collection[str], found: Round) -> No
         broken = error
     for batch_call_id in launched:
         if batch_call_id not in found.asked:
-            await _stop_one(relay, batch_call_id, found)
+            await _stop_one(relay, batch_call_id, found, believed=broken is None)
     if broken is not None:
         raise broken
 
@@ -65,9 +68,11 @@ async def stop_live(relay: Relay, launched: Collection[str], found: Round) -> No
 async def _stop_listed(relay: Relay, found: Round) -> None:
     relay.require(Operation.LIST)
     cursor: str | None = None
+    unread: tuple[str, ...] = ()
     for _ in range(_MOST_PAGES):
         # Page by page: what is seen is stopped before more is read. A stop moves nothing in a list by creation.
         page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
+        unread += page.notes
         for one in page.batch_calls:
             if one.status is BatchStatus.PAUSED and not relay.backend.capabilities.pause_stops:
                 await _stop_one(relay, one.batch_call_id, found)
@@ -75,16 +80,23 @@ async def _stop_listed(relay: Relay, found: Round) -> None:
                 await _look_at(relay, one, found)
         cursor = page.next_cursor
         if cursor is None:
+            if unread:
+                raise UnexpectedResponse(" ".join(unread))
             return
     raise QuotaExceeded(f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read.")
 
 
-async def _stop_one(relay: Relay, batch_call_id: str, found: Round) -> None:
+async def _stop_one(relay: Relay, batch_call_id: str, found: Round, *, believed: bool = True) -> None:
+    """`believed`: that it is not there; where a list could not be read, a 404 may be that of a proxy."""
     try:
         one, _ = await relay.backend.get(batch_call_id)
-    except NotFound:
+    except NotFound as error:
         found.asked.add(batch_call_id)
-        found.over.add(batch_call_id)
+        if believed:
+            found.over.add(batch_call_id)
+        else:
+            was = BatchStatus.UNKNOWN
+            found.stopped.append(Stopped(batch_call_id=batch_call_id, was=was, done="not stopped", told=error.message))
     except BatchCallError:
         # What cannot be read may be stopped all the same.
         await _look_at(relay, BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN), found)
@@ -96,14 +108,25 @@ async def _look_at(relay: Relay, one: BatchCall, found: Round) -> None:
     found.asked.add(one.batch_call_id)
     if one.status in FINISHED:
         found.over.add(one.batch_call_id)
+        if _last_run_may_dial(relay, one):
+            found.stopped.append(
+                Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", told=_LAST_RUN)
+            )
     elif one.status in DIALLING or one.run_dials:
         found.stopped.append(await _stopped(relay, one))
+
+
+def _last_run_may_dial(relay: Relay, one: BatchCall) -> bool:
+    """A series is over when its last run has begun; no list shows the run."""
+    ended = one.completed_at
+    lately = ended is None or relay.clock() - ended < _LONGEST_RUN
+    return one.is_series and not relay.backend.capabilities.pause_stops and lately
 
 
 async def _stopped(relay: Relay, one: BatchCall) -> Stopped:
     """A pause can be taken back, so it is tried first; but a series that is paused lets its run dial on."""
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
-    if one.status is BatchStatus.RECURRING or one.run_dials:
+    if one.is_series or one.status is BatchStatus.RECURRING:
         ways.reverse()
     told = f"{relay.backend.name} can neither pause nor cancel."
     for operation, stop in ways:

@@ -123,7 +123,12 @@ class Relay:
             try:
                 ledger = await self.open_ledger()
                 await anyio.to_thread.run_sync(
-                    ledger.history.note_over, self.service, [found.batch_call_id], read_at, abandon_on_cancel=True
+                    ledger.history.note_over,
+                    self.service,
+                    ledger.hashed(self.caller),
+                    [found.batch_call_id],
+                    read_at,
+                    abandon_on_cancel=True,
                 )
             except ConfigurationError as error:
                 logger.info("That %s is over was not recorded: %s", found.status, error)

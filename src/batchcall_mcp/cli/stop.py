@@ -6,7 +6,7 @@ It starts from what was launched, by any caller at any backend, and not from its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from batchcall_mcp.server.service import Service
 
 _LONGEST_WORDS = 300
+_LONGEST_ID = 200
 _IDS_NAMED = 20
 _NOT_DONE, _NO_KEY = 1, 3
 
@@ -60,32 +61,71 @@ def _clear(settings: Settings, database_url: str | None) -> None:
 
     with ExitStack() as opened:
         # All of them are opened before any is changed: it is not lifted by half.
-        ledger = Ledger.open(settings)
-        opened.callback(ledger.close)
-        for store in _dialers(settings, database_url, opened):
+        ledgers = [Ledger.open(settings)]
+        for other in _other_ledgers(settings, database_url):
+            ledgers += [found for found in [Ledger.open_existing(other)] if found is not None]
+        for ledger in ledgers:
+            opened.callback(ledger.close)
+        stores = []
+        for place in _places_of_dialers(settings, database_url):
+            store = _opened_dialer(place)
+            if store is not None:
+                opened.callback(store.close)
+                stores.append(store)
+        try:  # the file first: a dialer that sees it would stop again
+            settings.stop_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{settings.stop_file} could not be removed: {error.strerror}. Nothing was lifted. Remove it, then run "
+                "this command again."
+            ) from error
+        for store in stores:
             stops.clear(store)
-        ledger.stops.clear()
+        for ledger in reversed(ledgers):
+            ledger.stops.clear()
     Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="cleared"))
     click.echo("The emergency stop is lifted: launches are possible again. What was paused or cancelled stays so.")
 
 
-def _dialers(settings: Settings, database_url: str | None, opened: ExitStack) -> list[Store]:
-    """The databases of dialers that there are: in the data folder, in the settings, and the one that is named.
+def _other_ledgers(settings: Settings, database_url: str | None) -> list[Settings]:
+    """Where servers may have recorded launches beside the ledger of the settings: the named database, the folder."""
+    named = settings.database_url.get_secret_value() if settings.database_url else None
+    others = [] if database_url in {None, named} else [settings.with_database(database_url or "")]
+    if named is not None:
+        others.append(settings.model_copy(update={"database_url": None}))
+    return others
+
+
+def _places_of_dialers(settings: Settings, database_url: str | None) -> list[Path | str]:
+    """Where a dialer may be: in the data folder, in the settings' database, and in the one that is named."""
+    urls = [database_url, settings.database_url.get_secret_value() if settings.database_url else None]
+    return [settings.data_dir / "dialer.db", *dict.fromkeys(url for url in urls if url is not None)]
+
+
+def _opened_dialer(place: Path | str) -> Store | None:
+    """The database of a dialer, if one has used it.
 
     Raises:
-        ConfigurationError: one of them cannot be opened.
+        ConfigurationError: it cannot be opened or read.
     """
+    import sqlalchemy as sa
+
     from batchcall_mcp.dialer.store import Store
 
-    urls = [database_url, settings.database_url.get_secret_value() if settings.database_url else None]
-    places: list[Path | str] = [settings.data_dir / "dialer.db", *dict.fromkeys(url for url in urls if url is not None)]
-    stores = []
-    for place in places:
-        store = Store.open_existing(place)
-        if store is not None:
-            opened.callback(store.close)
-            stores.append(store)
-    return stores
+    try:
+        return Store.open_existing(place)
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        which = place if isinstance(place, Path) else "the PostgreSQL database"
+        name = type(getattr(error, "orig", None) or error).__name__
+        raise ConfigurationError(f"{which} cannot be opened or read ({name}).") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What was launched, and the ledger that says so."""
+
+    ledger: Ledger
+    entry: Entry
 
 
 @dataclass(slots=True)
@@ -110,7 +150,7 @@ class _Stop:
         self._settings = settings
         self._database_url = database_url
         self._found = _Found()
-        self._no_ledger = settings.database_url is None and not (settings.data_dir / "ledger.db").exists()
+        self._knows_nothing = True
 
     def run(self) -> None:
         """Stop, say what was done, and end the process with the code that says it."""
@@ -118,8 +158,8 @@ class _Stop:
 
         with ExitStack() as opened:
             on = self._make_file()
-            ledger = self._open_ledger(opened)
-            on = self._record(ledger) or on
+            ledgers = self._open_ledgers(opened)
+            on = self._record(ledgers) or on
             dialers = self._stop_dialers(opened)
             outcome = "stopped" if on else "not_stopped"
             Audit(self._settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
@@ -127,9 +167,9 @@ class _Stop:
                 click.echo("Stopped: nothing is launched from now on. Now what is live:")
             else:
                 click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
+            self._say(self._found.stopped)
             people = PeopleFile(self._settings.data_dir)
-            opened.callback(people.close)
-            self._stop_elsewhere(ledger, self._launched(ledger, dialers), people)
+            self._stop_elsewhere(self._launched(ledgers, dialers), people)
             self._report(dialers, people)
         click.echo(
             "Calls in progress end by themselves." + (" `batchcall-mcp stop --clear` lifts the stop." if on else "")
@@ -156,26 +196,34 @@ class _Stop:
             return False
         return True
 
-    def _open_ledger(self, opened: ExitStack) -> Ledger | None:
+    def _open_ledgers(self, opened: ExitStack) -> list[Ledger]:
+        """The settings' own, made if it is not there, and others that servers have used."""
         from batchcall_mcp.guard.ledger.ledger import Ledger
 
-        try:
-            ledger = Ledger.open(self._settings)
-        except ConfigurationError as error:
-            self._fail(f"Other machines on the ledger do not know of the stop: {error}")
-            return None
-        opened.callback(ledger.close)
-        return ledger
+        ledgers: list[Ledger] = []
+        for settings, make in [(self._settings, True)] + [
+            (other, False) for other in _other_ledgers(self._settings, self._database_url)
+        ]:
+            try:
+                ledger = Ledger.open(settings) if make else Ledger.open_existing(settings)
+            except (ConfigurationError, OSError) as error:
+                self._fail(f"Other machines on the ledger do not know of the stop: {error}")
+                continue
+            if ledger is not None:
+                opened.callback(ledger.close)
+                ledgers.append(ledger)
+        return ledgers
 
-    def _record(self, ledger: Ledger | None) -> bool:
-        if ledger is None:
-            return False
-        try:
-            ledger.stops.stop(wait_s=STOP_WAITS_S)
-        except ConfigurationError as error:
-            self._fail(f"Other machines on the ledger do not know of the stop: {error}")
-            return False
-        return True
+    def _record(self, ledgers: Sequence[Ledger]) -> bool:
+        recorded = False
+        for ledger in ledgers:
+            try:
+                ledger.stops.stop(wait_s=STOP_WAITS_S)
+            except ConfigurationError as error:
+                self._fail(f"Other machines on the ledger do not know of the stop: {error}")
+            else:
+                recorded = True
+        return recorded
 
     def _stop_dialers(self, opened: ExitStack) -> list[Store]:
         """From here on no dialer dials, of any organisation, in whatever process it runs."""
@@ -185,15 +233,20 @@ class _Stop:
         from batchcall_mcp.dialer import stops
         from batchcall_mcp.model import BatchStatus
 
-        try:
-            stores = _dialers(self._settings, self._database_url, opened)
-        except ConfigurationError as error:
-            self._fail(f"The dialer's database could not be opened, and it may dial on: {error}")
-            return []
         stopped: list[Store] = []
-        for store in stores:
+        for place in _places_of_dialers(self._settings, self._database_url):
             try:
+                store = _opened_dialer(place)
+                if store is None:
+                    if place == self._database_url:
+                        self._fail("No dialer has used the database that --database-url names. Is it the right one?")
+                    continue
+                opened.callback(store.close)
                 stops.stop(store)
+                paused = stops.paused_by_it(store)
+            except ConfigurationError as error:
+                self._fail(f"The dialer's database could not be opened, and it may dial on: {error}")
+                continue
             except sa.exc.SQLAlchemyError as error:
                 name = type(getattr(error, "orig", None) or error).__name__
                 self._fail(f"The dialer could not be stopped ({name}), and may dial on. Try again, or end its process.")
@@ -206,44 +259,45 @@ class _Stop:
                     done="paused",
                     told="",
                 )
-                for one in stops.paused_by_it(store)
+                for one in paused
             ]
         return stopped
 
-    def _launched(self, ledger: Ledger | None, dialers: Sequence[Store]) -> list[Entry]:
+    def _launched(self, ledgers: Sequence[Ledger], dialers: Sequence[Store]) -> list[_Launch]:
         """What was launched from here and is not known to be over; without what is on dialers of ours."""
         from batchcall_mcp.backends.registry import EMBEDDED
         from batchcall_mcp.dialer import stops
 
-        if ledger is None:
-            return []
-        try:
-            self._found.unknown = [entry for entry in ledger.history.unsettled() if entry.dials]
-            launched = ledger.history.launched()
-        except ConfigurationError as error:
-            self._fail(f"What was launched from here could not be read: {error}")
-            return []
-        ours = [entry for entry in launched if entry.backend.startswith(f"{EMBEDDED} ")]
-        held = {one for store in dialers for one in stops.known(store, [entry.batch_call_id or "" for entry in ours])}
-        self._found.lost = [entry for entry in ours if entry.batch_call_id not in held]
-        return [entry for entry in launched if entry not in ours]
+        elsewhere: list[_Launch] = []
+        for ledger in ledgers:
+            try:
+                self._knows_nothing = self._knows_nothing and ledger.history.is_empty()
+                self._found.unknown += [entry for entry in ledger.history.unsettled() if entry.dials]
+                launched = ledger.history.launched()
+            except ConfigurationError as error:
+                self._fail(f"What was launched from here could not be read: {error}")
+                continue
+            ours = [entry for entry in launched if entry.backend.startswith(f"{EMBEDDED} ")]
+            ids = [entry.batch_call_id or "" for entry in ours]
+            held = {one for store in dialers for one in stops.known(store, ids)}
+            self._found.lost += [entry for entry in ours if entry.batch_call_id not in held]
+            elsewhere += [_Launch(ledger, entry) for entry in launched if entry not in ours]
+        return elsewhere
 
-    def _stop_elsewhere(self, ledger: Ledger | None, launched: list[Entry], people: PeopleFile) -> None:
+    def _stop_elsewhere(self, launched: Sequence[_Launch], people: PeopleFile) -> None:
         """Everything that is not on a dialer of ours: with the key that is set, as far as it reaches."""
         from batchcall_mcp.server.service import Service
 
-        self._found.unasked = launched
+        self._found.unasked = [one.entry for one in launched]
         try:
             service = Service(self._settings, local=True, dials=False)
         except ConfigurationError as error:
             self._fail(f"Not every live batch call could be stopped: {error}")
             return
         if not service.embedded:
-            anyio.run(self._with_the_key, service, ledger, launched, people)
+            anyio.run(self._with_the_key, service, launched, people)
 
-    async def _with_the_key(
-        self, service: Service, ledger: Ledger | None, launched: list[Entry], people: PeopleFile
-    ) -> None:
+    async def _with_the_key(self, service: Service, launched: Sequence[_Launch], people: PeopleFile) -> None:
         from batchcall_mcp.batch_calls.emergency import Round, stop_live
 
         async with service.opened():
@@ -253,18 +307,22 @@ class _Stop:
                 self._found.no_key = True
                 click.echo(f"No key: {shortened(str(error), _LONGEST_WORDS)}", err=True)
                 return
-            mine = None if ledger is None else ledger.hashed(relay.caller)
-            reachable = [one for one in launched if (one.backend, one.caller) == (relay.service, mine)]
-            self._found.unasked = [one for one in launched if one not in reachable]
+            mine = [one for one in launched if one.ledger.hashed(relay.caller) == one.entry.caller]
+            mine = [one for one in mine if one.entry.backend == relay.service]
+            self._found.unasked = [one.entry for one in launched if one not in mine]
             found = Round()
             began = relay.clock()
             try:
-                await stop_live(relay, [one.batch_call_id or "" for one in reachable], found)
+                await stop_live(relay, [one.entry.batch_call_id or "" for one in mine], found)
             except BatchCallError as error:
                 self._fail(f"Not every live batch call could be stopped: {error}")
             self._found.stopped += found.stopped
-            if ledger is not None and found.over:
-                await anyio.to_thread.run_sync(ledger.history.note_over, relay.service, found.over, began)
+            self._say(found.stopped)
+            for one in mine:
+                if one.entry.batch_call_id in found.over:
+                    note = (relay.service, one.entry.caller, [one.entry.batch_call_id], began)
+                    with suppress(ConfigurationError):  # the ledger is busy; the next command asks again
+                        await anyio.to_thread.run_sync(one.ledger.history.note_over, *note)
             await self._list_people(relay, found, people)
 
     async def _list_people(self, relay: Relay, found: Round, people: PeopleFile) -> None:
@@ -278,48 +336,64 @@ class _Stop:
 
     def _report(self, dialers: Sequence[Store], people: PeopleFile) -> None:
         found = self._found
-        for one in found.stopped:
-            words = shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
-            click.echo(f"{one.done}: {shortened(one.batch_call_id, 200)} (was {one.was}). {words}".rstrip())
         for entry in found.unknown:
-            what = f"{entry.tool} {entry.batch_call_id or entry.evidence.name or ''} (ledger entry {entry.write_id})"
+            named = shortened(entry.batch_call_id or entry.evidence.name or "", _LONGEST_ID)
+            what = f"{entry.tool} {named} (ledger entry {entry.write_id})"
             click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
         for entry in found.lost:
             click.echo(
-                f"not known: {entry.batch_call_id} was launched on the dialer, and no dialer's database that is here "
-                "has it. If a process still runs on the database that was here before, end that process."
+                f"not known: {shortened(entry.batch_call_id or '', _LONGEST_ID)} was launched on the dialer, and no "
+                "dialer's database that is here has it. If a process still runs on the database that was here before, "
+                "end that process."
             )
         for line in _by_account(found.unasked):
             click.echo(line)
         found.no_key = found.no_key or bool(found.unasked)
-        self._list_people_of_dialers(dialers, people)
-        if not (found.stopped or found.unknown or found.lost or found.unasked or people.path):
+        talking = self._list_people_of_dialers(dialers, people)
+        if talking:
+            click.echo(f"in a call: {talking} people, now. Calls that are in progress are not cut off.")
+        if not (found.stopped or found.unknown or found.lost or found.unasked or people.path or talking):
             self._say_that_nothing_is_live()
         if people.path is not None:
             click.echo(f"{people.counted()} {people.path} lists the people of each.")
 
     def _say_that_nothing_is_live(self) -> None:
         """Only of what was looked at."""
-        if self._no_ledger:
+        if self._knows_nothing:
             self._fail(
-                f"Nothing is known: there was no ledger in {self._settings.data_dir}. If servers use a different "
-                "folder or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and run this again."
+                f"Nothing is known: no ledger here has a write of any server ({self._settings.data_dir}). If servers "
+                "use a different folder or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and "
+                "run this again."
             )
         elif self._found.failed or self._found.no_key:
             click.echo("Nothing that could be seen is live; not everything could be looked at.")
         else:
             click.echo("Nothing is live.")
 
-    def _list_people_of_dialers(self, dialers: Sequence[Store], people: PeopleFile) -> None:
+    def _list_people_of_dialers(self, dialers: Sequence[Store], people: PeopleFile) -> int:
+        """Gives how many people are in a call, of whatever batch call."""
+        import sqlalchemy as sa
+
         from batchcall_mcp.dialer import stops
 
+        talking = 0
         try:
             for store in dialers:
+                talking += stops.in_progress(store)
                 for one in stops.paused_by_it(store):
                     for task in stops.people(store, one.batch_call_id):
                         people.add(one.batch_call_id, task)
-        except OSError as error:
-            self._fail(f"The people could not be listed: {error}")
+            people.finish()
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            self._fail(f"The people could not be listed: {getattr(error, 'strerror', None) or type(error).__name__}")
+        return talking
+
+    @staticmethod
+    def _say(stopped: Sequence[Stopped]) -> None:
+        """As soon as it is done: what follows may take long."""
+        for one in stopped:
+            words = shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
+            click.echo(f"{one.done}: {shortened(one.batch_call_id, _LONGEST_ID)} (was {one.was}). {words}".rstrip())
 
 
 def _by_account(entries: Sequence[Entry]) -> list[str]:
@@ -330,7 +404,7 @@ def _by_account(entries: Sequence[Entry]) -> list[str]:
     lines = []
     for (backend, caller), launched in accounts.items():
         name, _, url = backend.partition(" ")
-        ids = ", ".join(shortened(entry.batch_call_id or "", 200) for entry in launched[-_IDS_NAMED:])
+        ids = ", ".join(shortened(entry.batch_call_id or "", _LONGEST_ID) for entry in launched[-_IDS_NAMED:])
         more = f", and {len(launched) - _IDS_NAMED} older ones" if len(launched) > _IDS_NAMED else ""
         calls = sum(entry.calls or 0 for entry in launched)
         first = datetime.fromtimestamp(min(entry.at for entry in launched) / 1000, UTC)

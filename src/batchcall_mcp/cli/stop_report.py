@@ -32,14 +32,20 @@ class PeopleFile:
             OSError: the file cannot be written.
         """
         if self._file is None:
-            self.path = self._data_dir / f"stopped-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.csv"
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(handle, "w", encoding="utf-8", newline="")
+            path = self._data_dir / f"stopped-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.csv"
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            # A backend may send half a character, which no file holds.
+            self._file = os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="")
+            self.path = path
             csv.writer(self._file).writerow(_COLUMNS)
         where = reached(task)
-        self._counts[where] += 1
         cells = (batch_call_id, task.to_number, task.name or "", where, task.status or "")
-        csv.writer(self._file).writerow([harmless_cell(str(cell)) for cell in cells])
+        try:
+            csv.writer(self._file).writerow([harmless_cell(str(cell)) for cell in cells])
+        except OSError:
+            self.path = None
+            raise
+        self._counts[where] += 1
 
     def counted(self) -> str:
         """The counts, in one sentence."""
@@ -49,7 +55,16 @@ class PeopleFile:
             told.append(f"{self._counts['not known']} not known")
         return f"People: {', '.join(told)}."
 
-    def close(self) -> None:
-        """End the file."""
+    def finish(self) -> None:
+        """Have all of it on the disk; a file that could not be written whole is not named.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         if self._file is not None:
-            self._file.close()
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError:
+                self.path = None
+                raise

@@ -58,16 +58,21 @@ def adopt_place(store: Store) -> Adopted | None:
     """
     file = database.held_file(store.engine)
     with store.writing() as tx:
-        before = installation.last(tx)
-        if file is None or before is None or before == Place.of(file):
+        if file is None:
             return None
-        _check_original(before, Place.of(file))
+        here = Place.of(file)
+        before = installation.last(tx)
+        if before in {None, here} and not installation.is_older(tx, file):
+            return None
+        elsewhere = before if before not in {None, here} else None
+        if elsewhere is not None:
+            _check_original(elsewhere, here)
         now = store.now()
         pausing.pause(tx, pausing.dialling(tx, now), "error", _PAUSED, now)
         installation.settle(tx, file)
         return Adopted(
-            before.path,
-            before.is_taken,
+            (elsewhere or here).path,
+            elsewhere is not None and elsewhere.is_taken,
             paused=_live(tx, (State.PAUSED,)),
             scheduled=_live(tx, (State.SCHEDULED,)),
         )

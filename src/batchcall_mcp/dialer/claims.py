@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -15,7 +15,7 @@ from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.records import BatchCallRecord, HeldBy, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, chunks
-from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, tasks
+from batchcall_mcp.dialer.tables import attempts, batch_calls, do_not_call, is_no_number, tasks
 from batchcall_mcp.model import CallingWindow, TaskStatus
 
 LOOKED_AT_ONCE: Final = 2_000
@@ -152,9 +152,37 @@ def start_due(
     return Claim(started, more=looked >= LOOKED_AT_ONCE and len(started) < share)
 
 
-def expire(tx: sa.Connection, record: BatchCallRecord, now: int) -> None:
+def check_due(tx: sa.Connection, record: BatchCallRecord, now: datetime) -> None:
+    """Go on only if each of its tasks that wait is due at some time: without one it would be looked at without end.
+
+    Raises:
+        ValueError: one never is.
+    """
+    if record.status is not State.SENT or rules.expired(record.expires(), now):
+        return
+    waiting = (tasks.c.batch_call_id == record.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    never = sa.select(tasks.c.task_id).where(waiting, tasks.c.due_at.is_(None) | is_no_number(tasks.c.due_at))
+    if tx.execute(never.limit(1)).first() is not None:
+        raise ValueError("one of its tasks waits, and is never due")
+
+
+class MayExpire(Protocol):
+    """What has to be known of a batch call: its record, or a row of these columns."""
+
+    @property
+    def batch_call_id(self) -> str: ...
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def expires_at(self) -> int | None: ...
+
+
+def expire(tx: sa.Connection, record: MayExpire, now: int) -> None:
     """End what waits in a batch call whose time is over, a part at a time. Who was dialled keeps the last outcome."""
-    if record.expires_at is None or record.expires_at > now or record.status not in _MAY_EXPIRE:
+    at = record.expires_at
+    if not isinstance(at, int) or at > now or record.status not in _MAY_EXPIRE:
         return
     waiting = (
         sa.select(tasks.c.task_id)

@@ -201,7 +201,10 @@ class Dispatch:
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = pacing.keep(tx, allowed, running, now)
             for attempt in allowed:
-                if abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
+                if self._store.shared and stops.since(tx) is not None:
+                    # With the session goes the lock: who has lost it (a machine that slept, a network) is told here.
+                    stale.append(attempt)
+                elif abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
                     stale.append(attempt)
                 elif not dial(attempt):
                     refused.append(attempt)
@@ -209,12 +212,12 @@ class Dispatch:
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
-    def settle(self) -> None:
-        """Write down where the database dials from now on, if it never did."""
+    def take_up(self) -> None:
+        """Write down where the database dials from now on, if it never did, or that an older one is in its place."""
         file = database.held_file(self._store.engine)
-        with self._store.writing() as tx:
-            if file is not None and installation.last(tx) is None:
-                installation.settle(tx, file)
+        if file is not None:
+            with self._store.writing() as tx:
+                installation.take_up(tx, file)
 
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""
@@ -289,9 +292,12 @@ class Dispatch:
 
     def _start_arrived(self, batch_call_ids: Collection[str], broken: frozenset[str]) -> None:
         with self._store.writing() as tx:
-            records = outcomes.locked(tx, batch_call_ids, broken)
+            paused = outcomes.paused(tx, batch_call_ids)
+            records = outcomes.locked(tx, set(batch_call_ids) - {row.batch_call_id for row in paused}, broken)
             now = self._store.clock()
             at = to_ms(now)
+            for row in paused:
+                claims.expire(tx, row, at)
             for chunk in chunks(sorted(records), CHUNK):
                 arrived = (
                     batch_calls.c.batch_call_id.in_(chunk)
@@ -307,6 +313,7 @@ class Dispatch:
                     if record.status is State.SCHEDULED and record.scheduled_at is None:
                         raise ValueError("it is scheduled, and has no time")
                     claims.expire(tx, record, at)
+                    claims.check_due(tx, record, now)
             outcomes.finish(tx, records, at)
 
     def interrupt(self, worker_ids: Collection[str] | None = None) -> int:

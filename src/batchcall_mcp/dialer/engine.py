@@ -138,6 +138,7 @@ class Engine:
         self._halt: Halt | None = None
         self._judged_at: datetime | None = None
         self._said_at: datetime | None = None
+        self._dialled = False
 
     @property
     def calls(self) -> int:
@@ -231,6 +232,7 @@ class Engine:
                     self._feed(lanes)
                 if self._untaken_since is None or monotonic() - self._untaken_since < UNTAKEN_SECONDS:
                     self._worked()
+            self._mark_the_end()
         finally:
             with self._changed:
                 self._failed = self._stopping = True
@@ -276,6 +278,7 @@ class Engine:
         placed: dict[str, Attempt] = {}
         if turn.started:
             self._insist(self._place, turn.started, since, placed, {}, lasting=True)
+            self._dialled = self._dialled or bool(placed)
         self._answer(asked, turn, placed)
 
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
@@ -392,7 +395,8 @@ class Engine:
         if waits:
             dials = []
         else:
-            self._insist(self._mark)
+            rests = not (mine or work.open)
+            self._insist(lambda: self._mark(rests=rests))
         standing = self._insist(lanes.standing) if dials else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}
@@ -438,16 +442,29 @@ class Engine:
         if late:
             LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
 
-    def _mark(self) -> None:
+    def _mark(self, *, rests: bool) -> None:
         """Say now and then that this engine runs: not while it fails, or waits for its turn.
 
-        As of the judging: the machine may have slept since.
+        As of the judging: the machine may have slept since. On a SQLite file also when it `rests` and has dialled
+        since: a back-up from before those dials is known by it.
         """
         if self._judged_at is None:
             return
-        if self._said_at is None or abs(self._judged_at - self._said_at) >= lateness.MARKED_EVERY:
+        again = self._said_at is None or abs(self._judged_at - self._said_at) >= lateness.MARKED_EVERY
+        if again or (rests and self._dialled and not self._store.shared):
             self._dispatch.mark(self._judged_at)
             self._said_at = self._judged_at
+            self._dialled = False
+
+    def _mark_the_end(self) -> None:
+        """The same before it ends, if the database takes it at once."""
+        if self._said_at is None or self._halt is not None:
+            return
+        try:
+            self._judge()
+            self._mark(rests=True)
+        except OUTAGE as error:
+            LOG.debug("the end is not marked: %s", getattr(error, "orig", error))
 
     def _notice_jumps(self) -> None:
         offset = self._store.clock().timestamp() - monotonic()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from heapq import nsmallest
 from math import ceil
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, NoneType
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.records import from_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, Store, chunks
-from batchcall_mcp.dialer.tables import batch_calls, tasks
+from batchcall_mcp.dialer.tables import batch_calls, is_no_number, tasks
 from batchcall_mcp.model import TaskStatus
 
 
@@ -55,14 +55,14 @@ def look(store: Store, capacity: int) -> Work:
         found = tx.execute(_LOOK, {"now": now}).all()
         rows = [row for row in found if row.batch_call_id is not None]
         acting = _details(tx, [row.batch_call_id for row in rows if row.status == State.SENT])
-        due_rows = [row for row in rows if _dials(row, now)]
+        due_rows = [row for row in rows if _dials(row, now, acting)]
         due = {row.batch_call_id: _due(tx, row.batch_call_id, now, capacity) for row in due_rows}
     moments = [
         moment
         for row in found
         if row.batch_call_id is None
         for moment in (row.next_at, row.expires_at)
-        if moment is not None
+        if isinstance(moment, int)
     ]
     return Work(
         open=tuple(
@@ -111,6 +111,7 @@ def _statement() -> sa.CompoundSelect[Any]:
     goes_on = found.c.status != State.PAUSED
     acts = sa.or_(
         sa.and_(goes_on, sa.or_(found.c.next_at.is_(None), found.c.next_at <= now)),
+        sa.and_(goes_on, sa.or_(is_no_number(found.c.next_at), is_no_number(found.c.expires_at))),
         sa.and_(found.c.next_at.is_not(None), found.c.expires_at <= now),
     )
     later = sa.select(
@@ -123,6 +124,7 @@ def _statement() -> sa.CompoundSelect[Any]:
 
 
 _LOOK = _statement()
+_MOMENT: Final = (int, NoneType)
 
 
 def _details(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, Any]:
@@ -142,15 +144,28 @@ def _details(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _dials(row: sa.Row[Any], now: int) -> bool:
+def _dials(row: sa.Row[Any], now: int, acting: Mapping[str, Any]) -> bool:
+    if row.status != State.SENT or not _is_sound(row, acting[row.batch_call_id]):
+        return False
     over = row.expires_at is not None and row.expires_at <= now
-    return row.status == State.SENT and row.next_at is not None and row.next_at <= now and not over
+    return row.next_at is not None and row.next_at <= now and not over
+
+
+def _is_sound(row: sa.Row[Any], details: sa.Row[Any]) -> bool:
+    """Whether what is computed with are numbers. One that is not makes a move of it, which says what is wrong."""
+    return (
+        isinstance(row.next_at, _MOMENT)
+        and isinstance(row.expires_at, _MOMENT)
+        and isinstance(details.last_sent_at, _MOMENT)
+        and isinstance(details.max_concurrency, int)
+        and isinstance(details.calls_per_second, int | float | None)
+    )
 
 
 def _moves(row: sa.Row[Any], now: int, acting: Mapping[str, Any]) -> bool:
     if row.status == State.SENT and row.next_at is None:
         return bool(acting[row.batch_call_id].calling == 0)
-    return not _dials(row, now)
+    return not _dials(row, now, acting)
 
 
 def _due(tx: sa.Connection, batch_call_id: str, now: int, limit: int) -> int:

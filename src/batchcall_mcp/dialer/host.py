@@ -132,12 +132,13 @@ class EngineHost:
 
     def _take_up(self) -> None:
         """Be one of those that dial."""
-        if self._late_after is not None:
+        if not self._store.shared:
+            self._dispatch.take_up()
+        if self._dispatch.halted() is None and self._late_after is not None:
             # Before the calls are marked that a process left: a redial of them is late too.
             self._dispatch.judge(self._late_after)
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
-            self._dispatch.settle()
             self._dispatch.interrupt()
         living = workers.beat(self._store, self.worker_id, self._carrier.capacity)
         if not self._store.shared:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp import calling_hours
-from batchcall_mcp.dialer import outcomes, pausing
+from batchcall_mcp import calling_hours, database
+from batchcall_mcp.dialer import outcomes, pausing, ran_file
 from batchcall_mcp.dialer.broken import concerning, without_broken
 from batchcall_mcp.dialer.records import BatchCallRecord, from_ms, to_ms
 from batchcall_mcp.dialer.rules import State, expired
@@ -79,6 +79,9 @@ def mark(store: Store, at: datetime) -> None:
     """Say that an engine ran at a moment: it has looked for work, and may dial."""
     with store.writing() as tx:
         _write(tx, engine_ran_at=to_ms(at))
+    file = database.held_file(store.engine)
+    if file is not None and file.is_in_place:
+        ran_file.write(file, to_ms(at))
 
 
 def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:

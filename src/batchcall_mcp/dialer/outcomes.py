@@ -56,8 +56,25 @@ def locked(
         query = sa.select(batch_calls).order_by(batch_calls.c.batch_call_id).with_for_update()
         for row in _rows(tx, query, set(chunk) - set(unread)):
             with broken.concerning(row["batch_call_id"]):
-                records[row["batch_call_id"]] = BatchCallRecord.of(row)
+                record = BatchCallRecord.of(row)
+                record.check_numbers()
+                records[row["batch_call_id"]] = record
     return records
+
+
+def paused(tx: sa.Connection, batch_call_ids: Iterable[str]) -> Sequence[sa.Row[str, str, int | None]]:
+    """Those of these batch calls that are paused, as `claims.expire` takes them; the state of all of them held still.
+
+    Nothing else of them is read: one that is broken expires like any other.
+    """
+    columns = (batch_calls.c.batch_call_id, batch_calls.c.status, batch_calls.c.expires_at)
+    query = sa.select(*columns).order_by(batch_calls.c.batch_call_id).with_for_update()
+    return [
+        row
+        for chunk in chunks(sorted(set(batch_call_ids)), CHUNK)
+        for row in tx.execute(query.where(batch_calls.c.batch_call_id.in_(chunk)))
+        if row.status == State.PAUSED
+    ]
 
 
 def _rows(tx: sa.Connection, query: sa.Select[Any], wanted: AbstractSet[str]) -> Sequence[sa.RowMapping]:
@@ -118,9 +135,11 @@ def record(
         if row is not None and _open(row, end):
             with broken.concerning(end.batch_call_id):
                 again = _again_at(end, row, records.get(end.batch_call_id), now, retry_delay)
-            values.append(_ended(end, row, again, now))
-            if again is not None:
-                began[end.batch_call_id] = min(row.attempted_at, began.get(end.batch_call_id, row.attempted_at))
+                value = _ended(end, row, again, now)
+                if again is not None:
+                    at = int(row.attempted_at)
+                    began[end.batch_call_id] = min(at, began.get(end.batch_call_id, at))
+            values.append(value)
     if values:
         tx.execute(_TASK_ENDED, values)
         outbox.task_events(tx, [value["id"] for value in values], to_ms(now))

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import NoneType
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import rules
 from batchcall_mcp.dialer.rules import Redialing, RetryRule, State
+from batchcall_mcp.dialer.tables import batch_calls
 from batchcall_mcp.model import CallingWindow, TaskStatus, Weekday
 
 DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -103,6 +105,16 @@ class BatchCallRecord:
         """Read a row of `select(batch_calls)`."""
         return cls(**(dict(row) | {"status": State(row["status"])}))
 
+    def check_numbers(self) -> None:
+        """Compute with it only if its numbers are numbers: SQLite keeps any text in any column.
+
+        Raises:
+            TypeError: one of them is not, naming the column.
+        """
+        for name, kinds in _NUMBERS.items():
+            if not isinstance(getattr(self, name), kinds):
+                raise TypeError(f"{name} is not a number")
+
     @property
     def etag(self) -> str:
         """Its entity tag, opaque: another one after each change of status, list or settings, and after no dial.
@@ -147,6 +159,18 @@ class BatchCallRecord:
                 for rule in rules
             ),
         )
+
+
+_NUMBERS: Final[Mapping[str, tuple[type, ...]]] = {
+    column.name: (
+        *((float,) if isinstance(column.type, sa.Float) else ()),
+        int,
+        *((NoneType,) if column.nullable else ()),
+    )
+    for column in batch_calls.c
+    if isinstance(column.type, sa.Float | sa.Integer)
+}
+"""What each column of numbers may hold. A whole number never is a fraction: a list of 1.5 lanes cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

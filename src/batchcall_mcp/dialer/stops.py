@@ -21,7 +21,7 @@ from batchcall_mcp.dialer import pausing, queries
 from batchcall_mcp.dialer.records import from_ms
 from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import CHUNK, INSERTED_AT_ONCE, Store, chunks
-from batchcall_mcp.dialer.tables import batch_calls, dialer_stops
+from batchcall_mcp.dialer.tables import batch_calls, dialer_stops, tasks
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import CallTask, TaskStatus
 
@@ -92,12 +92,15 @@ def stop(store: Store, wait_s: float = database.LONGEST_WAIT_S) -> int:
         How many batch calls this paused, of all organisations.
 
     Raises:
-        sqlalchemy.exc.OperationalError: another transaction has not ended within `wait_s` seconds; nothing was changed.
+        sqlalchemy.exc.OperationalError: another transaction has not ended within `wait_s` seconds. Nobody else begins
+            to dial, but what is live is not paused.
     """
+    with store.writing() as tx:
+        # First without the lock: from here on nobody begins to dial, also while one that hangs is waited for.
+        if since(tx) is None:
+            tx.execute(dialer_stops.insert().values(at=store.now()))
     with database.writing(store.engine, _LOCK, wait_s) as tx:
         now = store.now()
-        if since(tx) is None:
-            tx.execute(dialer_stops.insert().values(at=now))
         live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
         return len(pausing.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
 
@@ -120,6 +123,13 @@ def paused_by_it(store: Store) -> list[Paused]:
     with store.reading() as tx:
         rows = tx.execute(query.order_by(batch_calls.c.created_at, batch_calls.c.batch_call_id))
         return [Paused(row.batch_call_id, row.started_at is not None) for row in rows]
+
+
+def in_progress(store: Store) -> int:
+    """How many people are in a call, of all batch calls."""
+    with store.reading() as tx:
+        calling = sa.select(sa.func.count()).select_from(tasks).where(tasks.c.status == TaskStatus.CALLING)
+        return tx.execute(calling).scalar_one()
 
 
 def known(store: Store, batch_call_ids: Collection[str]) -> set[str]:

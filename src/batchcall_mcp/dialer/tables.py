@@ -50,6 +50,14 @@ batch_calls = sa.Table(
 REVISED: Final[Mapping[str, Any]] = {"revision": batch_calls.c.revision + 1}
 """Part of every update that changes what people decide by: status, list or settings. `test_etags` holds that."""
 
+_GREATEST: Final = 2**63 - 1
+
+
+def is_no_number(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether SQLite keeps text where a number belongs, which it sorts after all numbers. PostgreSQL never does."""
+    return value > sa.literal(_GREATEST, sa.BigInteger)
+
+
 UNEXPLAINED: Final[Mapping[str, Any]] = {"status_reason": None, "status_reason_text": None}
 """Part of every update of a status for which somebody asked."""
 

@@ -69,6 +69,22 @@ class LedgerDatabase:
             engine.dispose()
             raise
 
+    @staticmethod
+    def is_there(settings: Settings) -> bool:
+        """Whether the settings name a ledger that somebody has made.
+
+        Raises:
+            ConfigurationError: the database cannot be opened.
+        """
+        if settings.database_url is None:
+            return (settings.data_dir / "ledger.db").exists()
+        engine = database.open_postgresql(settings.database_url.get_secret_value())
+        try:
+            with in_words(), database.reading(engine) as connection:
+                return database.version(connection, _VERSIONS) is not None
+        finally:
+            engine.dispose()
+
     def close(self) -> None:
         """Let go of every connection; what a stop did not wait for has some seconds to end."""
         with self._idle:

@@ -38,24 +38,32 @@ class History:
         with self._database.reading() as connection:
             return [read(row) for row in connection.execute(query)]
 
+    def is_empty(self) -> bool:
+        """Whether no write was ever recorded: then it says nothing about what is live."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(t.writes.c.write_id).limit(1)) is None
+
     def launched(self) -> list[Entry]:
-        """The last launch of each batch call, by any caller to any backend, of what is not known to be over."""
+        """The last launch of each batch call, by each caller to any backend, of what is not known to be over."""
         launches = sa.select(t.writes).where(t.writes.c.dials, NOT_REFUSED, t.writes.c.over_at.is_(None))
         with self._database.reading() as connection:
             found = [read(row) for row in connection.execute(launches.order_by(t.writes.c.write_id))]
-            newest = {(one.backend, one.batch_call_id): one for one in found if one.batch_call_id is not None}
+            # Two accounts may have batch calls with the same id.
+            newest = {(one.backend, one.caller, one.batch_call_id): one for one in found if one.batch_call_id}
             return [one for one in newest.values() if not rows.is_ended(connection, one)]
 
-    def note_over(self, backend: str, ids: Collection[str], read_at: datetime) -> None:
+    def note_over(self, backend: str, caller: str, ids: Collection[str], read_at: datetime) -> None:
         """Remember that the backend says that these batch calls are over.
 
         Args:
             backend: name and address.
+            caller: who was told so, hashed.
             ids: the batch calls.
             read_at: the time before the backend was asked: what was launched since, or just before, goes on.
         """
         launches = (
             (t.writes.c.backend == backend)
+            & (t.writes.c.caller == caller)
             & t.writes.c.batch_call_id.in_(list(ids))
             & t.writes.c.dials
             & t.writes.c.over_at.is_(None)

@@ -47,6 +47,15 @@ class Ledger:
             opened.audit.start()
         return opened
 
+    @classmethod
+    def open_existing(cls, settings: Settings) -> Ledger | None:
+        """The same, if a server has used it before; nothing is made.
+
+        Raises:
+            ConfigurationError: see `open`.
+        """
+        return cls.open(settings) if LedgerDatabase.is_there(settings) else None
+
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself, such as a caller."""
         return self.database.hashed(text)

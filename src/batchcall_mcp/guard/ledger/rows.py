@@ -13,11 +13,13 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.guard.entries import STOPS, Entry, Evidence, Newest, WriteState
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import to_ms
+from batchcall_mcp.model import FINISHED, BatchStatus
 
 _DAY: Final = timedelta(days=1)
 CLOCKS_APART_MS: Final = 60_000
 """How far the clocks of machines on one ledger may be apart."""
-_ENDS: Final = frozenset({Operation.CANCEL, Operation.DELETE})
+_RESTS: Final = frozenset({*map(str, FINISHED), str(BatchStatus.DRAFT)})
+"""What the status of a batch call is that calls nobody; Zudu makes a draft of what is cancelled before its start."""
 NOT_REFUSED: Final = t.writes.c.state != WriteState.REFUSED
 OPEN: Final = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
@@ -64,14 +66,26 @@ def is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
     if launch.batch_call_id is None or launch.starts_at is None:
         return False
     newest = newest_of(tx, launch.backend, launch.batch_call_id)
-    ended = newest is not None and newest.operation in _ENDS and newest.state is WriteState.DONE
-    return ended and newest is not None and newest.sent_at + CLOCKS_APART_MS < launch.starts_at
+    return newest is not None and _ends(newest) and newest.sent_at + CLOCKS_APART_MS < launch.starts_at
 
 
 def is_ended(tx: sa.Connection, launch: Entry) -> bool:
-    """Whether the last thing that was done to its batch call, from here, was to cancel or delete it."""
-    newest = newest_of(tx, launch.backend, launch.batch_call_id or "")
-    return newest is not None and newest.operation in _ENDS and newest.state is WriteState.DONE
+    """Whether its caller has cancelled or deleted its batch call since, and done nothing more to it.
+
+    Not one that was sent before the launch was answered: the launch may have arrived after it.
+    """
+    of_it = (t.writes.c.backend == launch.backend) & (t.writes.c.batch_call_id == launch.batch_call_id)
+    mine = of_it & (t.writes.c.caller == launch.caller) & NOT_REFUSED
+    row = tx.execute(sa.select(t.writes).where(mine).order_by(t.writes.c.write_id.desc()).limit(1)).one()
+    newest = read(row)
+    return _ends(newest) and launch.settled_at is not None and launch.settled_at <= newest.sent_at
+
+
+def _ends(write: Entry) -> bool:
+    """Whether the backend answered that nobody is called any more; a cancel that it took may have changed nothing."""
+    if write.state is not WriteState.DONE:
+        return False
+    return write.operation is Operation.DELETE or (write.operation is Operation.CANCEL and write.status in _RESTS)
 
 
 def numbers_of(tx: sa.Connection, write_id: int) -> set[bytes]:
