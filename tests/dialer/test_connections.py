@@ -118,17 +118,17 @@ async def test_connections_that_nobody_uses_are_given_back(tmp_path: Path, monke
     await eventually(lambda: connections(url) == 0)
 
 
-def test_a_pool_in_use_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds a connection of it goes on with it."""
-    monkeypatch.setattr(database, "_IDLE_S", 0.01)
-    url = postgresql_url()
-    engine = database.open_postgresql(url)
-    with engine.connect() as held:
-        pid = held.scalar(sa.text("SELECT pg_backend_pid()"))
-        for _ in range(3):
-            engine.connect().close()
-            time.sleep(0.03)
-        assert held.scalar(sa.text("SELECT pg_backend_pid()")) == pid
+def test_a_pool_in_use_is_not_closed() -> None:
+    """Whoever holds a connection of it goes on with it, and gives it back to the same pool."""
+    engine = database.open_postgresql(postgresql_url())
+    idle = database._IdleConnections(engine)
+    pool = engine.pool
+    with engine.connect():
+        idle._look()
+        assert engine.pool is pool
+    idle._used_at -= database._IDLE_S
+    idle._look()
+    assert engine.pool is not pool
     engine.dispose()
 
 
