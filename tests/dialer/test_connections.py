@@ -169,6 +169,12 @@ def running(url: str, folder: Path, workers: int = 1) -> Iterator[tuple[subproce
         process.wait()
 
 
+def engines(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM workers").fetchone()
+    return 0 if row is None else int(row[0])
+
+
 async def until(reached: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what another process does."""
     with anyio.fail_after(60):
@@ -280,6 +286,8 @@ async def test_a_signal_while_the_database_is_away_ends_it_without_waiting(
     with running(server.url, tmp_path, workers=workers) as (process, port, said):
         async with httpx2.AsyncClient(headers=HEADERS, base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             await until(ready(http))
+            # Only one of them has answered: the outage is to meet all of them at work.
+            await eventually(lambda: engines(server.url) == workers)
             if dialling:
                 created = await http.post("/batch-call", json=body(numbers(5), send_now=True))
                 path = f"/batch-call/{created.json()['data']['batch_call_id']}"
