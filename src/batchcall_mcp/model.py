@@ -159,6 +159,7 @@ class BatchCall:
     agent_id: str | None = None
     timezone: str | None = None
     scheduled_at: datetime | None = None
+    expires_at: Annotated[datetime | None, Field(description="nobody is called from then on")] = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None

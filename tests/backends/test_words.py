@@ -250,6 +250,14 @@ def test_who_is_held_back_is_read_and_what_says_nothing_is_not() -> None:
     assert batchcall_words.batch_call({"batch_call_id": "bc", "held_back": {"x": 1}}).held_back == ()
 
 
+def test_when_it_expires_is_read_from_our_dialer_alone() -> None:
+    """A vendor's field of this name may mean anything."""
+    told = {"batch_call_id": "bc", "status": "draft", "expires_timestamp": 1_764_252_000_000}
+
+    assert batchcall_words.batch_call(told).expires_at == datetime(2025, 11, 27, 14, tzinfo=UTC)
+    assert batchcall_words.batch_call(told, extended=False).expires_at is None
+
+
 def test_what_an_agent_says_first_is_read_where_it_is_told() -> None:
     found = batchcall_words.agent({"agent_id": "a", "agent_name": "Reminder", "begin_message": "Hi\n{{name}}"})
 

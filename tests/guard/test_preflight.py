@@ -405,6 +405,21 @@ class TestPlaces:
 
 
 class TestBlocks:
+    @pytest.mark.parametrize(("hours", "blocked"), [(-1, True), (0, True), (1, False)])
+    def test_what_expires_before_it_begins_is_blocked(self, hours: int, blocked: bool) -> None:
+        current = replace(STORED, expires_at=NOON + timedelta(hours=hours))
+
+        found = judged(request=BatchCallRequest(), current=current).blocks
+
+        assert bool(found) is blocked
+        if blocked:
+            assert found[0].startswith("it expires at ")
+
+    def test_what_expires_while_nothing_is_launched_is_not(self) -> None:
+        current = replace(STORED, expires_at=NOON - timedelta(hours=1))
+
+        assert judged(request=BatchCallRequest(name="B"), current=current, dials=Never()).blocks == ()
+
     def limited(self, day: int, **changes: Any) -> tuple[str, ...]:
         return judged(
             limits=Limits(max_calls_per_launch=None, calling_hours=HOURS, max_calls_per_day=day), **changes

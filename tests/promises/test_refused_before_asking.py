@@ -212,3 +212,24 @@ async def test_no_question_is_asked_about_what_the_state_forbids(backend: str, t
                 carried_out.add(tool)
     assert in_vain == {}
     assert carried_out == worth_asking
+
+
+async def test_no_question_is_asked_about_a_draft_whose_time_is_over(tmp_path: Path) -> None:
+    """It expired over REST, whose field no tool sets; now and at a time after it, nobody would be called."""
+    person = Person()
+    async with at_the_dialer(tmp_path) as place, playing("auto", person, data_dir=tmp_path, **place.variables) as model:
+        draft = await place.made(model, "draft", "over")
+        later = await place.made(model, "draft", "over by then")
+        with closing(sqlite3.connect(tmp_path / "dialer.db")) as database, database:
+            for batch_call_id, hours in ((draft, -1), (later, 1)):
+                at = round((datetime.now(UTC) + timedelta(hours=hours)).timestamp() * 1000)
+                database.execute("UPDATE batch_calls SET expires_at = ? WHERE batch_call_id = ?", (at, batch_call_id))
+        for batch_call_id, when in ((draft, "now"), (later, SOME_DAY)):
+            call = {"batch_call_id": batch_call_id, "trigger_timestamp": when}
+            result = await model.client.call_tool("start_batch_call", call)
+            assert result.is_error
+            assert "so nobody would be called" in str(result.content)
+        assert person.questions == []
+        found = await model.client.call_tool("start_batch_call", {"batch_call_id": later, "trigger_timestamp": "now"})
+        assert not found.is_error
+        assert len(person.questions) == 1

@@ -91,6 +91,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         agent_id=text(data.get("agent_id")),
         timezone=text(data.get("timezone")),
         scheduled_at=moment(first(data, "scheduled_timestamp", "trigger_timestamp", "scheduled_at")),
+        expires_at=moment(data.get("expires_timestamp")) if extended else None,
         created_at=moment(first(data, "created_timestamp", "created_at")),
         started_at=moment(first(data, "started_timestamp", "started_at", "execution_started_at")),
         completed_at=moment(first(data, "completed_timestamp", "completed_at")),

@@ -282,6 +282,11 @@ def _blocks(
             f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: "
             "`batchcall-mcp stop --clear`"
         )
+    if current is not None and current.expires_at is not None and current.expires_at <= launch:
+        found.append(
+            f"it expires at {minute(current.expires_at)}, so nobody would be called; create a new batch call for these "
+            "people"
+        )
     if calls is None and current is not None:
         calls = current.counts.total
     told = "an unknown number of" if calls is None else str(calls)
