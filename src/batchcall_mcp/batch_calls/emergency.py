@@ -126,7 +126,7 @@ def _last_run_may_dial(relay: Relay, one: BatchCall) -> bool:
 async def _stopped(relay: Relay, one: BatchCall) -> Stopped:
     """A pause can be taken back, so it is tried first; but a series that is paused lets its run dial on."""
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
-    if one.is_series or one.status is BatchStatus.RECURRING:
+    if not relay.backend.capabilities.pause_stops or one.status is BatchStatus.RECURRING:
         ways.reverse()
     told = f"{relay.backend.name} can neither pause nor cancel."
     for operation, stop in ways:
