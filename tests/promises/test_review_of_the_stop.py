@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -19,7 +20,7 @@ from tests.operator.processes import command, dialling, of_magpipe, of_zudu, ser
 from tests.operator.test_stop import PAIR, PEOPLE, draft, until
 from tests.operator.test_stop_drills import MANY_TASKS, start, without_key
 from tests.postgresql import postgresql_url
-from tests.vendors.magpipe import Magpipe
+from tests.vendors.magpipe import Magpipe, Refused
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, Person, dials
 
@@ -166,3 +167,33 @@ async def test_a_lock_that_cannot_be_taken_keeps_nothing_else_from_being_stopped
         stopped = await command(of_magpipe(url, tmp_path), "stop")
     assert vendor.batches[scheduled["id"]]["status"] == "cancelled", stopped.out + stopped.err
     assert "Traceback" not in stopped.err
+
+
+class _Unread(Magpipe):
+    """It takes what it is asked for, and cannot be read: `list` works, `get` does not."""
+
+    def _get(self, body: dict[str, Any]) -> dict[str, Any]:
+        raise Refused(503, "upstream timed out")
+
+
+@pytest.mark.parametrize("status", ["scheduled", "running"])
+async def test_a_pause_that_magpipe_has_for_series_alone_is_not_said_of_another_batch_call(
+    status: str, tmp_path: Path
+) -> None:
+    """`pause_series` succeeds although nothing matched; what could not be read back is not paused."""
+    vendor = _Unread()
+    batch = vendor._stored({"name": "November", "caller_id": FROM}, PEOPLE, status)
+    async with vendor.served() as url:
+        stopped = await command(of_magpipe(url, tmp_path, request_timeout_s="1"), "stop")
+    left = vendor.batches[batch["id"]]["status"]
+    assert left == "cancelled" or (stopped.code, "not stopped: " in stopped.out) == (1, True), (left, stopped.out)
+
+
+async def test_a_pause_that_could_not_be_read_back_is_not_called_one(tmp_path: Path) -> None:
+    """The tool too: what Magpipe calls a success may have matched nothing."""
+    vendor = _Unread()
+    batch = vendor._stored({"name": "November", "caller_id": FROM}, PEOPLE, "running")
+    async with vendor.served() as url, serving(of_magpipe(url, tmp_path, request_timeout_s="1"), Person()) as model:
+        text = await model.refused("pause_batch_call", "outcome_unknown", batch_call_id=batch["id"])
+    assert "get_batch_call" in text
+    assert vendor.batches[batch["id"]]["status"] == "running"
