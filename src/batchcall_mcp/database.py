@@ -189,7 +189,7 @@ def _postgresql(url: sa.URL, *, pool_size: int, max_overflow: int) -> sa.Engine:
         pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=max_overflow,
-        isolation_level="READ COMMITTED",  # whoever waited for a lock sees what its holder has written
+        isolation_level="READ COMMITTED",  # after waiting for a lock, what its holder has written is seen
         connect_args=_ALIVE | {"options": _SESSION},
     )
     event.listen(engine, "handle_error", _without_values)

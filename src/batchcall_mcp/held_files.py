@@ -1,6 +1,6 @@
 """Files that a process keeps open: whether a path still names the file that was opened there.
 
-Whoever deletes or replaces an open file changes what its path names, and not what the process reads and writes. From
+To delete or replace an open file changes what its path names, and not what the process reads and writes. From
 then on another process on the same path sees nothing of it.
 """
 

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.embedded import EmbeddedDialer
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import installation, metadata
@@ -170,6 +171,17 @@ async def desk(new_caller: NewCaller, request: pytest.FixtureRequest) -> AsyncIt
     """A dialer whose engine is not running: nothing changes unless the test asks for it."""
     database = emptied_postgresql() if request.param == "postgresql" else None
     async with new_caller(start=False, database=database) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def real(
+    new_caller: NewCaller, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Caller]:
+    """A dialer whose carrier says that phones ring."""
+    monkeypatch.setattr(SimulatedCarrier, "places_real_calls", True)
+    database = emptied_postgresql() if request.param == "postgresql" else None
+    async with new_caller(database=database) as made:
         yield made
 
 

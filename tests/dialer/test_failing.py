@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,29 +10,17 @@ import pytest
 
 from batchcall_mcp.dialer import queries, rules, workers, writes
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.dispatch import Dispatch
 from batchcall_mcp.dialer.outcomes import Ended
 from batchcall_mcp.dialer.records import NewTask
 from batchcall_mcp.dialer.rules import Action, State
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.model import TaskStatus
-from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, body, emptied_postgresql, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, body, numbers
 from tests.dialer.hooks import add_webhook, messages
 from tests.postgresql import postgresql_url
 
 FAILED, ANSWERED = 9, 0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def real(
-    new_caller: NewCaller, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Caller]:
-    """A dialer whose carrier says that phones ring."""
-    monkeypatch.setattr(SimulatedCarrier, "places_real_calls", True)
-    database = emptied_postgresql() if request.param == "postgresql" else None
-    async with new_caller(database=database) as made:
-        yield made
 
 
 def people(digits: list[int]) -> list[str]:

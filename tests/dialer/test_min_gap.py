@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,11 @@ from batchcall_mcp.dialer.rules import State
 from batchcall_mcp.dialer.store import Store
 from batchcall_mcp.dialer.tables import tasks
 from batchcall_mcp.settings import Settings
-from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, body, emptied_postgresql, numbers
+from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, body, numbers
 from tests.dialer.hooks import another_organization
 from tests.postgresql import postgresql_url
 
 SOON = [{"condition": "busy", "retry_timing": {"type": "AFTER", "duration_minutes": 2}}]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def real(
-    new_caller: NewCaller, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Caller]:
-    """A dialer whose carrier says that phones ring."""
-    monkeypatch.setattr(SimulatedCarrier, "places_real_calls", True)
-    database = emptied_postgresql() if request.param == "postgresql" else None
-    async with new_caller(database=database) as made:
-        yield made
 
 
 def held(calls: int, until: int) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sqlite3
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from batchcall_mcp.server.http import MCP_PATH
 from tests.operator.gate import Gate, starts
 from tests.operator.processes import (
     LONGEST_S,
+    aged,
     command,
     dialling,
     of_magpipe,
@@ -256,21 +256,13 @@ async def test_what_was_seen_to_be_over_is_not_named_where_the_key_is_missing(tm
         async with serving(there, Person()) as model:
             over = await start(model, "October", TASKS)
             vendor.finish(over, {})
-            age_of_the_ledger(tmp_path)
+            aged(tmp_path)
             await model.call("get_batch_call", batch_call_id=over)
             live = await start(model, "November", [{"to_number": "+12125550177"}])
         stopped = await command(without_key(there), "stop")
     assert stopped.code == 3
     assert live in stopped.out
     assert over not in stopped.out
-
-
-def age_of_the_ledger(folder: Path) -> None:
-    """What was launched was launched ten minutes earlier."""
-    connection = sqlite3.connect(folder / "ledger.db")
-    with connection:
-        connection.execute("UPDATE writes SET settled_at = settled_at - 600000, sent_at = sent_at - 600000")
-    connection.close()
 
 
 async def test_where_there_was_no_ledger_nothing_is_known(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
 from tests.operator.gate import Gate, starts
-from tests.operator.processes import LONGEST_S, command, of_magpipe, of_zudu, serving, variables
+from tests.operator.processes import LONGEST_S, aged, command, of_magpipe, of_zudu, serving, variables
 from tests.operator.test_stop import PEOPLE, TASKS, draft, until
 from tests.operator.test_stop_drills import CLEAR, start, without_key
 from tests.postgresql import postgresql_url
@@ -131,14 +132,6 @@ async def test_a_404_of_everything_is_not_the_end_of_a_batch_call(tmp_path: Path
     assert (stopped.code, name in stopped.out, CLEAR in stopped.out) == (3, True, False), stopped.out
 
 
-def aged(folder: Path) -> None:
-    """What was launched was launched ten minutes earlier."""
-    engine = sa.create_engine(f"sqlite:///{folder / 'ledger.db'}")
-    with engine.begin() as tx:
-        tx.exec_driver_sql("UPDATE writes SET settled_at = settled_at - 600000, sent_at = sent_at - 600000")
-    engine.dispose()
-
-
 async def test_a_finished_series_whose_last_run_dials_is_live(tmp_path: Path) -> None:
     vendor = Magpipe()
     async with vendor.served() as url:
@@ -201,7 +194,7 @@ class _Garbled(Zudu):
 
     async def _list(self, request: Request) -> Response:
         answer = await super()._list(request)
-        content: Any = __import__("json").loads(bytes(answer.body))
+        content: Any = json.loads(bytes(answer.body))
         for one in content["data"]["batch_calls"]:
             one["uuid"] = one.pop("batch_call_id")
         return JSONResponse(content)

@@ -299,7 +299,7 @@ def with_runs(series: BatchCall, runs: Any) -> BatchCall:
     """What the runs of a series say; of a paused one, whether a run dials: one in words that nobody knows may."""
     if not isinstance(runs, list):
         return series
-    notes = [*series.notes, f"A recurring series, which calls everybody in each run; {len(runs)} runs are told."]
+    notes = [*series.notes, f"A recurring series, which calls everybody in each run; {len(runs)} runs are shown."]
     rests = {str(status) for status in (*FINISHED, BatchStatus.DRAFT, BatchStatus.PAUSED)}
     dials = any((text(run.get("status")) or "").lower() not in rests for run in rows(runs)[0])
     run_dials = dials and series.status is BatchStatus.PAUSED

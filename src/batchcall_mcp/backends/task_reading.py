@@ -18,7 +18,7 @@ _EMPTY_PAGES = (20, 500)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Where a read ends, beside the total that the backend reports and the most that it takes: seconds, and tasks."""
+    """Where a read ends, besides the total that the backend reports and the most that it takes: seconds, and tasks."""
 
     seconds: float | None
     tasks: int

@@ -166,7 +166,7 @@ class Relay:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
 
         Raises:
-            NoEnd: the pages do not end. Whoever would be called is not known then, so nothing is launched.
+            NoEnd: the pages do not end. Who would be called is not known then, so nothing is launched.
         """
         try:
             return [task async for task in self.every_task(batch_call_id)]

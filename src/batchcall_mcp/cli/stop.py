@@ -6,7 +6,7 @@ It starts from what was launched, by any caller at any backend, and not from its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,22 +56,23 @@ def stop(*, clear: bool, database_url: str | None) -> None:
 
 
 def _clear(settings: Settings, database_url: str | None) -> None:
+    import sqlalchemy as sa
+
     from batchcall_mcp.dialer import stops
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
     with ExitStack() as opened:
         # All of them are opened before any is changed: it is not lifted by half.
-        ledgers = [Ledger.open(settings)]
+        ledgers = [opened.enter_context(closing(Ledger.open(settings)))]
         for other in _other_ledgers(settings, database_url):
-            ledgers += [found for found in [Ledger.open_existing(other)] if found is not None]
-        for ledger in ledgers:
-            opened.callback(ledger.close)
+            ledger = Ledger.open_existing(other)
+            if ledger is not None:
+                ledgers.append(opened.enter_context(closing(ledger)))
         stores = []
         for place in _places_of_dialers(settings, database_url):
             store = _opened_dialer(place)
             if store is not None:
-                opened.callback(store.close)
-                stores.append(store)
+                stores.append(opened.enter_context(closing(store)))
         try:  # the file first: a dialer that sees it would stop again
             settings.stop_file.unlink(missing_ok=True)
         except OSError as error:
@@ -80,7 +81,14 @@ def _clear(settings: Settings, database_url: str | None) -> None:
                 "this command again."
             ) from error
         for store in stores:
-            stops.clear(store)
+            try:
+                stops.clear(store)
+            except sa.exc.SQLAlchemyError as error:
+                name = type(getattr(error, "orig", None) or error).__name__
+                raise ConfigurationError(
+                    f"The stop of the dialer could not be lifted ({name}): nothing is launched or dialled. Run this "
+                    "command again."
+                ) from error
         for ledger in reversed(ledgers):
             ledger.stops.clear()
     Audit(settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome="cleared"))
@@ -88,7 +96,7 @@ def _clear(settings: Settings, database_url: str | None) -> None:
 
 
 def _other_ledgers(settings: Settings, database_url: str | None) -> list[Settings]:
-    """Where servers may have recorded launches beside the ledger of the settings: the named database, the folder."""
+    """Where servers may have recorded launches too: the database that is named, and the file in the folder."""
     named = settings.database_url.get_secret_value() if settings.database_url else None
     others = [] if database_url in {None, named} else [settings.with_database(database_url or "")]
     if named is not None:

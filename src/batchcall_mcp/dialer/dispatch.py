@@ -202,7 +202,7 @@ class Dispatch:
             allowed = pacing.keep(tx, allowed, running, now)
             for attempt in allowed:
                 if self._store.shared and stops.since(tx) is not None:
-                    # With the session goes the lock: who has lost it (a machine that slept, a network) is told here.
+                    # A session that was cut (a machine that slept, a network) has lost the lock; this then fails.
                     stale.append(attempt)
                 elif abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
                     stale.append(attempt)
@@ -220,7 +220,7 @@ class Dispatch:
                 installation.take_up(tx, file)
 
     def halted(self) -> Halt | None:
-        """Why nothing may be dialled. What would seem to dial is paused then, so that whoever looks at it sees why."""
+        """Why nothing may be dialled. What would seem to dial is paused then, so a look at it shows why."""
         halt = self._store.halted()
         if halt is not None and halt.code != "database_version":
             with self._store.writing() as tx:

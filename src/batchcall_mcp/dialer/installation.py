@@ -62,7 +62,7 @@ def halt(tx: sa.Connection, file: HeldFile) -> Halt | None:
 def is_older(tx: sa.Connection, file: HeldFile) -> bool:
     """Whether an engine ran here later than the database knows of: an older one was put in its place.
 
-    To be asked by whoever is about to dial or to adopt it: an engine that runs writes one after the other. A new
+    To be asked before anything dials or adopts it: an engine that runs writes one after the other. A new
     database, in the place of one that was deleted, is not an older one.
     """
     ran_at = ran_file.read(file)

@@ -208,7 +208,7 @@ class Lanes:
         except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
             LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
         finally:
-            system = self._dbos._sys_db_field  # noqa: SLF001 - what tries again is told nowhere else to stop
+            system = self._dbos._sys_db_field  # noqa: SLF001 - nothing else stops its retries
             if system is not None:
                 system._retry_connection_errors = False  # noqa: SLF001
             _PATIENCE.end()

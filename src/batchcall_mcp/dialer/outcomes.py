@@ -194,7 +194,7 @@ def pause_failing(
 ) -> set[str]:
     """Pause those of these batch calls of whose last attempts too many failed, while people wait; gives their ids.
 
-    Only attempts that began since it was last launched count: whoever resumed it knows of the others.
+    Only attempts that began since it was last launched count: the person who resumed it knows of the others.
     """
     paused: set[str] = set()
     for key in sorted(set(batch_call_ids) & records.keys()):

@@ -1,6 +1,6 @@
 """The emergency stop in the dialer's own database: while it is on, nothing is dialled or launched for anybody.
 
-Whoever dials or launches holds a lock that it shares with the others, until its transaction ends; whoever stops waits
+A process that dials or launches holds a lock that it shares with the others, until its transaction ends. A stop waits
 for all of them. So when a stop returns, the last dial is over and no launch is on its way. SQLite needs no such lock,
 because it has one writer at a time.
 """

@@ -57,7 +57,7 @@ class History:
 
         Args:
             backend: name and address.
-            caller: who was told so, hashed.
+            caller: who asked, hashed.
             ids: the batch calls.
             read_at: the time before the backend was asked: what was launched since, or just before, goes on.
         """

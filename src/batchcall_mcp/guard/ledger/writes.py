@@ -194,7 +194,7 @@ class Writes:
     def settle(self, seen: Entry, state: WriteState, *, batch_call_id: str | None = None) -> bool:
         """Record a person's word on an entry as it was shown; False if it is no longer so, and nothing was changed.
 
-        Whoever sends it again changes its owner and the time it was sent, so that nobody's word is about that.
+        To send it again changes its owner and the time it was sent, so a person's word is never about that.
         """
         as_seen = (
             (t.writes.c.state == seen.state) & (t.writes.c.owner == seen.owner) & (t.writes.c.sent_at == seen.sent_at)
