@@ -22,6 +22,7 @@ from batchcall_mcp.backends.batchcall import BatchCallBackend
 from batchcall_mcp.backends.http import BackendHttp, open_client
 from batchcall_mcp.backends.task_reading import FOR_A_FILE, Bounds, NoEnd, every_task
 from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import TaskStatus
 from tests.server.transports import spawned
 from tests.vendors.serving import listening
@@ -98,6 +99,16 @@ async def test_a_list_that_grows_while_it_is_read_ends_where_it_passes_what_the_
     with pytest.raises(NoEnd, match=r"counts 250 tasks and gave at least 300\. Nothing was sent\."):
         await read(pages)
     assert pages.asked == 3
+
+
+async def test_a_list_that_was_changed_while_it_was_read_says_so() -> None:
+    def replaced(_number: int) -> tuple[list[int], bool]:
+        pages.total = 3
+        return [0, 1, 2], False
+
+    pages = Pages(replaced, total=2)
+    with pytest.raises(IllegalTransition, match=r"was changed while it was read: it has 3 tasks now and had 2 before"):
+        await read(pages)
 
 
 async def test_a_list_ends_where_it_passes_what_the_backend_takes() -> None:

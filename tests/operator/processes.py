@@ -42,6 +42,11 @@ def variables(folder: Path, **others: str) -> dict[str, str]:
     return {f"BATCHCALL_{name.upper()}": value for name, value in {"data_dir": str(folder), **others}.items()}
 
 
+def unmeasured() -> dict[str, str]:
+    """This environment for a process whose files are bounded: coverage writes a file of its own, and would fail."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 @asynccontextmanager
 async def serving(environment: dict[str, str], person: Person | None = None, era: Era = "auto") -> AsyncIterator[Model]:
     """A model at a `batchcall-mcp` process over stdio; without a person its client cannot ask."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import anyio
 import pytest
 
-from tests.operator.processes import variables
+from tests.operator.processes import unmeasured, variables
 from tests.server.transports import ROOT, spawned
 from tests.walks.stage import FROM, Model
 
@@ -30,7 +29,7 @@ async def test_a_command_says_in_one_line_that_its_database_cannot_be_written(
         with anyio.fail_after(30):
             ended = await anyio.run_process(
                 ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", sys.executable, "-m", "batchcall_mcp", *arguments],
-                env=dict(os.environ) | NO_BYTECODE | variables(tmp_path / str(blocks)),
+                env=unmeasured() | NO_BYTECODE | variables(tmp_path / str(blocks)),
                 cwd=ROOT,
                 check=False,
             )

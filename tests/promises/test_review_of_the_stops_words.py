@@ -22,7 +22,18 @@ from tests.dialer.conftest import Caller, NewCaller, eventually, numbers
 from tests.dialer.conftest import clock as clock  # noqa: PLC0414 - a fixture
 from tests.dialer.conftest import new_caller as new_caller  # noqa: PLC0414 - a fixture
 from tests.operator.gate import Gate
-from tests.operator.processes import LONGEST_S, PROGRAM, Ended, aged, command, of_magpipe, of_zudu, serving, variables
+from tests.operator.processes import (
+    LONGEST_S,
+    PROGRAM,
+    Ended,
+    aged,
+    command,
+    of_magpipe,
+    of_zudu,
+    serving,
+    unmeasured,
+    variables,
+)
 from tests.operator.test_stop import PEOPLE, TASKS, draft
 from tests.operator.test_stop_drills import start
 from tests.server.transports import ROOT
@@ -145,7 +156,7 @@ async def test_a_list_of_people_on_a_full_disk_is_an_error_in_words(tmp_path: Pa
         assert limit > 512
         with anyio.fail_after(LONGEST_S):
             ended = await anyio.run_process(
-                [PROGRAM[0], "-c", program], env=dict(os.environ) | there, cwd=ROOT, check=False
+                [PROGRAM[0], "-c", program], env=unmeasured() | there, cwd=ROOT, check=False
             )
     out, err = ended.stdout.decode(), ended.stderr.decode()
     assert "Traceback" not in err, err

@@ -9,7 +9,7 @@ from time import monotonic
 import anyio
 
 from batchcall_mcp.backends.base import Backend
-from batchcall_mcp.errors import UnexpectedResponse
+from batchcall_mcp.errors import BatchCallError, IllegalTransition, UnexpectedResponse
 from batchcall_mcp.model import CallTask, TaskQuery, TaskStatus
 
 _EMPTY_PAGES = (20, 500)
@@ -46,6 +46,7 @@ async def every_task(
 
     Raises:
         NoEnd: there are more than the backend counts or takes, a page brought nothing new, or it takes too long.
+        IllegalTransition: the list was changed while it was read.
         BatchCallError: a page cannot be read.
     """
     reading = _Reading(backend, batch_call_id, bounds, filtered=statuses is not None)
@@ -63,7 +64,9 @@ async def every_task(
         if page is None:
             raise UnexpectedResponse(f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}")
         reading.total = batch_call.counts.total
-        new = reading.take(page.tasks)
+        new = reading.note(page.tasks)
+        if reading.past_the_total():
+            raise reading.changed_or_endless((await backend.get(batch_call_id))[0].counts.total)
         cursor = page.next_cursor
         if not new and reading.goes_round(last=cursor is None):
             return
@@ -86,7 +89,7 @@ class _Reading:
         self._empty_pages = 0
         self.total: int | None = None
 
-    def take(self, tasks: tuple[CallTask, ...]) -> int:
+    def note(self, tasks: tuple[CallTask, ...]) -> int:
         """Count the tasks of a page; how many of them had not been seen before.
 
         Raises:
@@ -95,8 +98,6 @@ class _Reading:
         before = len(self._seen)
         self._seen.update(map(_identity, tasks))
         read = len(self._seen)
-        if self.total is not None and read > self.total:
-            raise self._no_end(f"the backend counts {self.total:,} tasks and gave at least {read:,}")
         if self._most is not None and read > self._most:
             raise self._no_end(f"the backend takes {self._most:,} tasks and gave at least {read:,}")
         if read > self._bounds.tasks:
@@ -104,6 +105,19 @@ class _Reading:
         if read > before:
             self._empty_pages = 0
         return read - before
+
+    def past_the_total(self) -> bool:
+        """Whether more was read than the backend counts: the list is another one by now, or it has no end."""
+        return self.total is not None and len(self._seen) > self.total
+
+    def changed_or_endless(self, total: int | None) -> BatchCallError:
+        """The error for a list that is longer than its total, where the backend now counts `total`."""
+        if total is not None and total >= len(self._seen):
+            return IllegalTransition(
+                f"The list of {self._name} was changed while it was read: it has {total:,} tasks now and had "
+                f"{self.total:,} before. Nothing was sent. Read it with get_batch_call and decide again."
+            )
+        return self._no_end(f"the backend counts {self.total:,} tasks and gave at least {len(self._seen):,}")
 
     def goes_round(self, *, last: bool) -> bool:
         """Whether a page that brought nothing new repeats what was read completely.
