@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.entries import Entry, Intent, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.write_record import Entry, Intent, Shared, WriteState
 from batchcall_mcp.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

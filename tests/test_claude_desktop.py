@@ -14,9 +14,9 @@ import pytest
 from mcp import Client
 
 from batchcall_mcp.guard.audit import Audit
-from batchcall_mcp.server import asking
 from batchcall_mcp.server.app import build_server
-from batchcall_mcp.server.approval_desk import ApprovalDesk
+from batchcall_mcp.server.approvals import elicitation
+from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from tests.server.person import presses
 from tests.test_never_dials import FUTURE, SCENES, Scene
 from tests.walks.stage import settings_of
@@ -29,7 +29,7 @@ CONFIRM = {"zudu": "auto", "magpipe": "auto", "batchcall": "person", "dialer": "
 async def test_only_a_person_launches_what_its_model_calls(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(elicitation, "PATIENCE_S", 0.0)
     caplog.set_level(logging.DEBUG)
     scene_of, calls_of, asks = SCENES[backend]
     opened: list[str] = []

@@ -92,7 +92,7 @@ def test_processes_may_open_a_new_file_at_the_same_time(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     script = (
         "import sys, pathlib\n"
-        "from batchcall_mcp.dialer.store import Store\n"
+        "from batchcall_mcp.dialer.storage.store import Store\n"
         "sys.stdin.read()\n"
         "Store.open(pathlib.Path(sys.argv[1])).close()\n"
     )

@@ -24,7 +24,8 @@ import sys
 import anyio
 import batchcall_mcp.cli
 from batchcall_mcp.server.app import build_server
-from batchcall_mcp.server import log, stdio
+from batchcall_mcp.server import log
+from batchcall_mcp.server.transports import stdio
 from batchcall_mcp.settings import Settings
 
 for backend in ("dialer", "zudu", "magpipe", "batchcall"):

@@ -27,9 +27,9 @@ from mcp import MCPError
 from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
-from batchcall_mcp.server import asking
+from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests.server.transports import ROOT, Way, connected
 from tests.vendors import magpipe, zudu
@@ -493,7 +493,7 @@ async def a_stored_draft(tmp_path: Path) -> AsyncIterator[tuple[Zudu, dict[str, 
 
 
 async def test_a_client_that_waits_and_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(elicitation, "LONGEST_WAIT_S", 0.01)
     async with (
         a_stored_draft(tmp_path) as (_, launch, account),
         playing("legacy", person := Silent(), **account) as model,

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from batchcall_mcp.backends.paging import RawPage, scan
 from batchcall_mcp.errors import UnexpectedResponse
+from batchcall_mcp.vendor_http.paging import RawPage, scan
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening

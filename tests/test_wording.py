@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.wording import quoted, shortened
+from batchcall_mcp.text import quoted, shortened
 
 
 @given(st.text(), st.integers(2, 50))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import WEEKDAYS, CallingWindow
-from batchcall_mcp.wording import quoted
+from batchcall_mcp.text import quoted
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends import batchcall_words, magpipe_words
 from batchcall_mcp.backends.base import Backend, Operation
-from batchcall_mcp.backends.batchcall import BatchCallBackend
-from batchcall_mcp.backends.http import BackendHttp, open_client
-from batchcall_mcp.backends.magpipe import MagpipeBackend
-from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.backends.rest_api import mapping
+from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
+from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
+from batchcall_mcp.backends.vendors.magpipe import mapping as magpipe_words
+from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.model import (
     BatchCall,
@@ -33,6 +33,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
+from batchcall_mcp.vendor_http.client import BackendHttp, open_client
 from tests.backends.recorder import CREDENTIALS
 from tests.backends.test_words import JSON, OBJECTS
 
@@ -106,7 +107,7 @@ async def test_any_json_is_read_or_is_an_error_of_ours_in_every_operation(
 @given(word=st.sampled_from([*BatchStatus, "sent", "canceled"]) | st.text(max_size=30), upper=st.booleans())
 def test_a_status_of_any_case_is_known_or_is_unknown_with_the_vendors_word(word: str, *, upper: bool) -> None:
     written = word.upper() if upper else word
-    for read in (batchcall_words.batch_status, batchcall_words.task_status):
+    for read in (mapping.batch_status, mapping.task_status):
         status, theirs = read(written)
         assert status.value == "unknown" or theirs is None or theirs.lower() != status.value
         if status.value == "unknown" and written.strip().isprintable() and written.strip().lower() != "unknown":

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation
-from batchcall_mcp.backends.batchcall import BatchCallBackend
-from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
+from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     IllegalTransition,

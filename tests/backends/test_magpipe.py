@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation
-from batchcall_mcp.backends.magpipe import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BatchCallError,

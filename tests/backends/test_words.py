@@ -12,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends import batchcall_words, fields, magpipe_words
-from batchcall_mcp.backends.answers import Answer, Exchange, backend_words, quoted, read_answer
 from batchcall_mcp.backends.base import name_with_retry_of, retry_of_in_name, unsupported
-from batchcall_mcp.backends.batchcall_requests import quiet_hours
-from batchcall_mcp.backends.dialer import DialerBackend
-from batchcall_mcp.backends.magpipe import MagpipeBackend
-from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.backends.rest_api import mapping
+from batchcall_mcp.backends.rest_api.dialer import DialerBackend
+from batchcall_mcp.backends.rest_api.requests import quiet_hours
+from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
+from batchcall_mcp.backends.vendors.magpipe import mapping as magpipe_words
+from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.errors import BatchCallError, UnexpectedResponse
 from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, HeldBack, RetryPolicy
+from batchcall_mcp.vendor_http import json_values
+from batchcall_mcp.vendor_http.http_errors import Answer, Exchange, backend_words, quoted, read_answer
 
 MEMBERS = st.sampled_from(
     [
@@ -51,13 +53,13 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(MEMBERS, JSON, max_size=10)
 
 PARSERS: list[Callable[[dict[str, Any]], Any]] = [
-    batchcall_words.batch_call,
-    batchcall_words.call_task,
-    batchcall_words.agent,
-    batchcall_words.caller_number,
-    batchcall_words.payload,
-    lambda data: batchcall_words.raw_page(data, "tasks", 0, 20),
-    lambda data: batchcall_words.account_rows(data, "agents"),
+    mapping.batch_call,
+    mapping.call_task,
+    mapping.agent,
+    mapping.caller_number,
+    mapping.payload,
+    lambda data: mapping.raw_page(data, "tasks", 0, 20),
+    lambda data: mapping.account_rows(data, "agents"),
     magpipe_words.batch_call,
     magpipe_words.task,
     magpipe_words.caller_number,
@@ -76,8 +78,8 @@ def test_any_object_is_read_or_is_an_unexpected_response(data: dict[str, Any]) -
 @given(data=OBJECTS)
 def test_a_batch_call_that_was_read_can_be_sent_on(data: dict[str, Any]) -> None:
     for found in (
-        batchcall_words.batch_call(data, "b1"),
-        batchcall_words.call_task(data),
+        mapping.batch_call(data, "b1"),
+        mapping.call_task(data),
         magpipe_words.batch_call({"id": "b1", **{name: item for name, item in data.items() if name != "id"}}),
     ):
         repr(found).encode()
@@ -86,30 +88,30 @@ def test_a_batch_call_that_was_read_can_be_sent_on(data: dict[str, Any]) -> None
 
 @given(value=JSON)
 def test_single_values_are_read_or_are_none(value: Any) -> None:
-    text = fields.text(value)
+    text = json_values.text(value)
     assert text is None or text.isprintable() or text.encode()
-    count = fields.whole(value)
+    count = json_values.whole(value)
     assert count is None or count >= 0
-    moment = fields.moment(value)
+    moment = json_values.moment(value)
     assert moment is None or moment.utcoffset() is not None
-    assert all(isinstance(name, str) for name in fields.names(value))
+    assert all(isinstance(name, str) for name in json_values.names(value))
     assert isinstance(backend_words(value), str)
 
 
 @given(moment=st.datetimes(min_value=datetime(1973, 3, 4), max_value=datetime(5000, 1, 1), timezones=st.just(UTC)))
 def test_a_time_survives_as_milliseconds_as_seconds_and_as_iso(moment: datetime) -> None:
     whole = moment.replace(microsecond=0)
-    milliseconds = fields.epoch_ms(whole)
-    assert fields.moment(milliseconds) == whole
-    assert fields.moment(milliseconds // 1000) == whole
-    assert fields.moment(str(milliseconds)) == whole
-    assert fields.moment(whole.isoformat()) == whole
-    assert fields.moment(whole.isoformat().replace("+00:00", "Z")) == whole
+    milliseconds = json_values.epoch_ms(whole)
+    assert json_values.moment(milliseconds) == whole
+    assert json_values.moment(milliseconds // 1000) == whole
+    assert json_values.moment(str(milliseconds)) == whole
+    assert json_values.moment(whole.isoformat()) == whole
+    assert json_values.moment(whole.isoformat().replace("+00:00", "Z")) == whole
 
 
 @pytest.mark.parametrize("value", [0, -1, True, float("nan"), float("inf"), 10**15, 10**400, "", "soon", "-5", [], {}])
 def test_what_is_no_time_is_none(value: Any) -> None:
-    assert fields.moment(value) is None
+    assert json_values.moment(value) is None
 
 
 TIMES = st.integers(0, 24 * 4 - 1).map(lambda quarter: f"{quarter // 4:02}:{quarter % 4 * 15:02}")
@@ -119,7 +121,7 @@ TIMES = st.integers(0, 24 * 4 - 1).map(lambda quarter: f"{quarter // 4:02}:{quar
 def test_quiet_hours_are_exactly_the_rest_of_the_day(start: str, end: str) -> None:
     window = CallingWindow(start=start, end=end, timezone="UTC")
     quiet = quiet_hours(window)
-    read = batchcall_words.batch_call({"quiet_hours": quiet}, "b1").window
+    read = mapping.batch_call({"quiet_hours": quiet}, "b1").window
     if not quiet["enabled"]:
         assert read is None
         assert start == end or (start, end) == ("00:00", "24:00")
@@ -241,25 +243,25 @@ def test_who_is_held_back_is_read_and_what_says_nothing_is_not() -> None:
         "x",
     ]
 
-    found = batchcall_words.batch_call({"batch_call_id": "bc", "status": "draft", "held_back": told})
+    found = mapping.batch_call({"batch_call_id": "bc", "status": "draft", "held_back": told})
 
     assert found.held_back == (
         HeldBack(reason="daily_cap", calls=2, until=until),
         HeldBack(reason="", calls=1),
     )
-    assert batchcall_words.batch_call({"batch_call_id": "bc", "held_back": {"x": 1}}).held_back == ()
+    assert mapping.batch_call({"batch_call_id": "bc", "held_back": {"x": 1}}).held_back == ()
 
 
 def test_when_it_expires_is_read_from_our_dialer_alone() -> None:
     """A vendor's field of this name may mean anything."""
     told = {"batch_call_id": "bc", "status": "draft", "expires_timestamp": 1_764_252_000_000}
 
-    assert batchcall_words.batch_call(told).expires_at == datetime(2025, 11, 27, 14, tzinfo=UTC)
-    assert batchcall_words.batch_call(told, extended=False).expires_at is None
+    assert mapping.batch_call(told).expires_at == datetime(2025, 11, 27, 14, tzinfo=UTC)
+    assert mapping.batch_call(told, extended=False).expires_at is None
 
 
 def test_what_an_agent_says_first_is_read_where_it_is_told() -> None:
-    found = batchcall_words.agent({"agent_id": "a", "agent_name": "Reminder", "begin_message": "Hi\n{{name}}"})
+    found = mapping.agent({"agent_id": "a", "agent_name": "Reminder", "begin_message": "Hi\n{{name}}"})
 
     assert found is not None
     assert (found.name, found.begins) == ("Reminder", "Hi {{name}}")

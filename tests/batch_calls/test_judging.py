@@ -10,8 +10,9 @@ import anyio
 import pytest
 from mcp import Client
 
-from batchcall_mcp.batch_calls import read, write
-from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.batch_calls import read
+from batchcall_mcp.batch_calls.writes import write
+from batchcall_mcp.guard.preflight.preflight import Preflight, preflight
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.batch_calls.moments import read_moment, read_start
+from batchcall_mcp.batch_calls.timestamps import read_moment, read_start
 from batchcall_mcp.errors import InvalidInput
 
 NINE = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

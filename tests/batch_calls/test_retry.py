@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchcall_mcp.batch_calls.retry import DEFAULT_STATUSES, left_alone
+from batchcall_mcp.batch_calls.writes.retry import DEFAULT_STATUSES, left_alone
 from batchcall_mcp.model import BatchCall, BatchStatus, Counts, TaskStatus
 from tests.guard.test_preflight import FULL
 

@@ -12,9 +12,9 @@ import uvicorn
 from mcp.shared.exceptions import MCPDeprecationWarning
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchcall_mcp.listening import bound_socket
-from batchcall_mcp.server.http import MCP_PATH, http_app
+from batchcall_mcp.server.transports.http import MCP_PATH, http_app
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.sockets import bound_socket
 from tests.conformance.fixtures import fixture_server
 
 _PAIR = [(b"x-api-key", b"key-of-the-suite"), (b"x-api-secret", b"secret-of-the-suite")]

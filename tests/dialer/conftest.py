@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import installation, metadata
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import installation, metadata
 from tests.postgresql import postgresql_url
 
 ALWAYS = {"start": "00:00", "end": "24:00"}

@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import keys
-from batchcall_mcp.dialer.deliveries import Deliveries
-from batchcall_mcp.dialer.keys import KeyPair
-from batchcall_mcp.dialer.records import Clock
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
-from batchcall_mcp.dialer.webhooks import WebhookOperations
+from batchcall_mcp.dialer.domain.records import Clock
+from batchcall_mcp.dialer.rest.webhook_service import WebhookOperations
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.api_keys import KeyPair
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
+from batchcall_mcp.dialer.webhooks.delivery import Deliveries
+from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from tests.dialer.conftest import Caller
 
 SECRET = "whsec_c2VjcmV0LW9mLTMyLWJ5dGVzLWZvci10aGVzZS10ZXN0cw=="
@@ -99,6 +99,6 @@ def with_webhooks(caller: Caller, addresses: WebhookAddresses) -> Caller:
 
 def another_organization(caller: Caller) -> dict[str, str]:
     """Headers of a key pair of an organisation of its own."""
-    pair: KeyPair = keys.new_pair()
-    keys.add(caller.dialer.store(), pair, "another")
+    pair: KeyPair = api_keys.new_pair()
+    api_keys.add(caller.dialer.store(), pair, "another")
     return {"X-API-KEY": pair.api_key, "X-API-SECRET": pair.api_secret}

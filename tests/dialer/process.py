@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
 
 
 async def main(data_dir: Path, speed: float) -> None:

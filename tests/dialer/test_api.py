@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.dialer import envelope, keys, translation
-from batchcall_mcp.dialer.keys import KeyPair
+from batchcall_mcp.dialer.rest import http_responses, mapping
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.errors import InvalidInput
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, NewCaller, body, client_of, numbers
 
@@ -35,9 +36,9 @@ async def test_the_seed_s_put_is_answered_in_the_seed_s_words(desk: Caller) -> N
     """Every field of the documented answer, with the documented meaning."""
     batch_call_id = await desk.create(numbers(2))
     answer = await desk.http.put(f"/batch-call/{batch_call_id}", json=SEED)
-    envelope = answer.json()
-    data = envelope.pop("data")
-    assert envelope == {"message": "Batch call updated successfully", "status": "success", "error": None}
+    http_responses = answer.json()
+    data = http_responses.pop("data")
+    assert http_responses == {"message": "Batch call updated successfully", "status": "success", "error": None}
     documented = {
         "batch_call_id": batch_call_id,
         "name": "Updated Campaign Name",
@@ -147,7 +148,7 @@ async def test_what_is_not_a_json_object_is_refused(desk: Caller, content: str) 
 
 async def test_a_body_that_is_too_large_is_not_read(desk: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded whatever is sent."""
-    monkeypatch.setattr(envelope, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(http_responses, "MAX_BODY_BYTES", 1000)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -165,9 +166,9 @@ async def test_a_body_that_is_too_large_is_not_read(desk: Caller, monkeypatch: p
 async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(desk: Caller, path: str) -> None:
     """Each problem is a kilobyte: one body of 64 MB would have ended the process, and the calls of everybody."""
     path = path.format(await desk.create(numbers(1)))
-    large = await desk.http.post(path, content=b" " * (envelope.MAX_READ_AT_ONCE_BYTES + 1))
+    large = await desk.http.post(path, content=b" " * (http_responses.MAX_READ_AT_ONCE_BYTES + 1))
     assert (large.status_code, large.json()["code"]) == (413, "quota_exceeded")
-    unknown = dict.fromkeys(map(str, range(translation.MOST_PROBLEMS + 1)), 1)
+    unknown = dict.fromkeys(map(str, range(mapping.MOST_PROBLEMS + 1)), 1)
     assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
 
 
@@ -444,8 +445,8 @@ async def test_without_a_known_key_everything_is_a_401(desk: Caller) -> None:
 
 async def test_organisations_see_only_their_own(desk: Caller) -> None:
     """What is another's is not there, for reading, for writing and for idempotency."""
-    pair = keys.new_pair()
-    keys.add(desk.dialer.store(), pair, "other")
+    pair = api_keys.new_pair()
+    api_keys.add(desk.dialer.store(), pair, "other")
     batch_call_id = await desk.create(numbers(1))
     await desk.ask("POST", "/batch-call", body(numbers(1)), headers={"Idempotency-Key": "one"})
     async with client_of(desk.dialer.app, *pair) as http:
@@ -511,8 +512,8 @@ def test_a_moment_is_read_alike_in_every_spelling(moment: datetime) -> None:
         moment.isoformat(),
         moment.isoformat().replace("+00:00", "Z"),
     ]
-    assert [translation.moment(spelling, None) for spelling in spellings] == [moment] * 4
-    assert translation.moment(moment.replace(tzinfo=None).isoformat(), "UTC") == moment
+    assert [mapping.moment(spelling, None) for spelling in spellings] == [moment] * 4
+    assert mapping.moment(moment.replace(tzinfo=None).isoformat(), "UTC") == moment
 
 
 SPELLINGS: st.SearchStrategy[float | str] = st.text(max_size=30) | st.floats() | st.integers()
@@ -523,13 +524,13 @@ def test_any_text_or_number_is_a_moment_or_refused(value: float | str) -> None:
     """Never anything else."""
     found: datetime | None = None
     with contextlib.suppress(InvalidInput):
-        found = translation.moment(value, "Europe/Berlin")
+        found = mapping.moment(value, "Europe/Berlin")
     assert found is None or (found.tzinfo is UTC and 1970 <= found.year <= 2200)
 
 
 def test_secrets_do_not_show() -> None:
     """Not even when a pair is printed by mistake."""
-    pair = keys.new_pair()
+    pair = api_keys.new_pair()
     assert pair.api_secret not in repr(pair)
     assert pair.api_key not in str(pair)
     assert isinstance(pair, KeyPair)

@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from batchcall_mcp.dialer import records, workers
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import workers as workers_table
+from batchcall_mcp.dialer.domain import records
+from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import workers as workers_table
 from tests.dialer.conftest import NewCaller, emptied_postgresql, eventually, numbers
 
 
@@ -42,11 +43,11 @@ async def test_lanes_that_are_gone_before_they_are_taken_over(
         store = caller.dialer.store()
         with store.writing() as tx:
             tx.execute(sa.text("UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = 'dead'"))
-        workers.beat(store, "dead", 1)
+        heartbeat.beat(store, "dead", 1)
         await eventually(lambda: bool(dropped))
         seen = beats(store)
         await eventually(lambda: beats(store) > seen + 5)
-        assert "dead" not in workers.listed(store)
+        assert "dead" not in heartbeat.listed(store)
 
 
 async def test_a_machine_whose_clock_is_off_the_databases_says_so(

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer import bodies
-from batchcall_mcp.dialer.bodies import BodyReader
-from batchcall_mcp.dialer.wire import BatchCallPatch
+from batchcall_mcp.dialer.rest import streaming_json
+from batchcall_mcp.dialer.rest.request_models import BatchCallPatch
+from batchcall_mcp.dialer.rest.streaming_json import BodyReader
 from batchcall_mcp.errors import InvalidInput
 from tests.dialer.conftest import CALLER, Caller, body, numbers
 
 PATCH = TypeAdapter(BatchCallPatch)
-LONG = bodies.CHUNK * 2 + 3
+LONG = streaming_json.CHUNK * 2 + 3
 
 
 def many(count: int, **changes: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read(content: bytes) -> list[str]:
         return [task.to_number for task in found.tasks("+10000000")]
 
 
-@pytest.mark.parametrize("count", [1, bodies.CHUNK - 1, bodies.CHUNK, bodies.CHUNK + 1, LONG])
+@pytest.mark.parametrize("count", [1, streaming_json.CHUNK - 1, streaming_json.CHUNK, streaming_json.CHUNK + 1, LONG])
 async def test_every_task_is_kept_whole_and_in_order(desk: Caller, count: int) -> None:
     """Wherever the chunks end, and whatever is in a task."""
     last = {
@@ -172,7 +172,7 @@ def test_few_tasks_with_much_in_them_are_not_held_together() -> None:
     """A chunk is bounded by what is in it too."""
     task = {"to_number": "+12132000000", "dynamic_variables": {str(n): n for n in range(300)}}
     content = json.dumps({"tasks": [task] * 900}).encode()
-    sizes = [size for _, _, size in bodies._pieces(io.BytesIO(content))]
+    sizes = [size for _, _, size in streaming_json._pieces(io.BytesIO(content))]
     assert sum(sizes) == 900
     assert len(sizes) > 4
 

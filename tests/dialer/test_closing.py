@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import workers
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.storage.store import Store
 from tests.dialer.conftest import NewCaller, emptied_postgresql, eventually, numbers
 
 
@@ -37,7 +37,7 @@ async def test_a_sign_of_life_does_not_outlive_the_dialer(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is under way while it closes would stay in the list, and be taken for dead by the others."""
-    real = workers.beat
+    real = heartbeat.beat
     dialling, held, let_go = threading.Event(), threading.Event(), threading.Event()
 
     def beat(store: Store, worker_id: str, capacity: int) -> Mapping[str, int]:
@@ -46,7 +46,7 @@ async def test_a_sign_of_life_does_not_outlive_the_dialer(
             assert let_go.wait(20)
         return real(store, worker_id, capacity)
 
-    monkeypatch.setattr(workers, "beat", beat)
+    monkeypatch.setattr(heartbeat, "beat", beat)
     async with new_caller(database=emptied_postgresql(), beat_seconds=0.01) as caller:
         dialling.set()
         await eventually(held.is_set)
@@ -56,7 +56,7 @@ async def test_a_sign_of_life_does_not_outlive_the_dialer(
         let_go.set()
         await closing
         await eventually(lambda: not dialling_threads())
-        assert workers.listed(store) == set()
+        assert heartbeat.listed(store) == set()
         store.close()
 
 

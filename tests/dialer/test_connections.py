@@ -24,10 +24,11 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer import embedded, feeding
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.keys import KeyPair
-from batchcall_mcp.dialer.store import RESERVED, Store
+from batchcall_mcp.dialer import app
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.engine import scheduler
+from batchcall_mcp.dialer.storage.api_keys import KeyPair
+from batchcall_mcp.dialer.storage.store import RESERVED, Store
 from tests.dialer.conftest import NewCaller, body, client_of, dialled, eventually, numbers
 from tests.postgresql import Outage, postgresql_url
 
@@ -236,18 +237,18 @@ async def test_a_process_whose_engine_cannot_work_is_not_ready(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its database answers requests all the same; and when the engine works again, it is ready again."""
-    monkeypatch.setattr(embedded, "STALLED_S", 0.2)
-    look = feeding.look
+    monkeypatch.setattr(app, "STALLED_S", 0.2)
+    look = scheduler.look
     away = [True]
 
-    def fails(*asked: Any) -> feeding.Work:
+    def fails(*asked: Any) -> scheduler.Work:
         if away:
             raise sa.exc.OperationalError("SELECT 1", None, Exception("all connections are in use"))
         return look(*asked)
 
     async with new_caller() as caller:
         await until(ready(caller.http))
-        monkeypatch.setattr(feeding, "look", fails)
+        monkeypatch.setattr(scheduler, "look", fails)
         await until(stalled(caller.http))
         assert (await caller.http.get("/healthz")).status_code == 200
         away.clear()
@@ -258,20 +259,20 @@ async def test_an_engine_that_fails_at_every_start_is_not_ready(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though it runs for a moment each time."""
-    monkeypatch.setattr(embedded, "STALLED_S", 0.2)
-    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(app, "STALLED_S", 0.2)
+    monkeypatch.setattr(app, "LOCK_RETRY_SECONDS", 0.01)
 
-    def fails(*_asked: Any) -> feeding.Work:
+    def fails(*_asked: Any) -> scheduler.Work:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr(feeding, "look", fails)
+    monkeypatch.setattr(scheduler, "look", fails)
     async with new_caller() as caller:
         await until(stalled(caller.http))
 
 
 async def test_a_process_that_only_serves_is_ready(new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one dials from its SQLite file."""
-    monkeypatch.setattr(embedded, "STALLED_S", 0.0)
+    monkeypatch.setattr(app, "STALLED_S", 0.0)
     async with new_caller(), new_caller() as second:
         answer = await second.http.get("/readyz")
         assert (answer.status_code, answer.json()["engine"]) == (200, "standby")

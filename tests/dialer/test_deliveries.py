@@ -21,14 +21,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from batchcall_mcp.dialer import deliveries as module
-from batchcall_mcp.dialer import outbox, webhook_post
-from batchcall_mcp.dialer.deliveries import CONCURRENCY, DELAYS, LEASE, TO_ONE, Deliveries, lanes, next_try, prune
-from batchcall_mcp.dialer.records import to_ms, utc_now
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
-from batchcall_mcp.dialer.webhook_post import Result, judged
+from batchcall_mcp.dialer.domain.records import to_ms, utc_now
+from batchcall_mcp.dialer.storage import outbox
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
+from batchcall_mcp.dialer.webhooks import delivery as module
+from batchcall_mcp.dialer.webhooks import sender as webhook_post
+from batchcall_mcp.dialer.webhooks.delivery import (
+    CONCURRENCY,
+    DELAYS,
+    LEASE,
+    TO_ONE,
+    Deliveries,
+    lanes,
+    next_try,
+    prune,
+)
+from batchcall_mcp.dialer.webhooks.sender import Result, judged
+from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from tests.dialer.certificates import authority_and_server
 from tests.dialer.conftest import Clock, eventually
 from tests.dialer.hooks import LOCAL, SECRET, add_messages, add_webhook, message, opened, turn

@@ -15,8 +15,8 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import attempts, workers
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import attempts, workers
 from tests.dialer.conftest import body, dialled, eventually, numbers
 from tests.postgresql import postgresql_url
 

@@ -16,18 +16,20 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, embedded, feeding, queries, writes
-from batchcall_mcp.dialer import engine as engine_module
-from batchcall_mcp.dialer import host as host_module
-from batchcall_mcp.dialer import lanes as lanes_module
+from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
-from batchcall_mcp.dialer.dispatch import Dispatch, Turn
-from batchcall_mcp.dialer.host import EngineHost
-from batchcall_mcp.dialer.outcomes import Ended
-from batchcall_mcp.dialer.records import NewTask
-from batchcall_mcp.dialer.rules import Action, State
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import tasks
+from batchcall_mcp.dialer.domain.records import NewTask
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.engine import claims, scheduler
+from batchcall_mcp.dialer.engine import dbos_queue as lanes_module
+from batchcall_mcp.dialer.engine import engine as engine_module
+from batchcall_mcp.dialer.engine import supervisor as host_module
+from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.outcomes import Ended
+from batchcall_mcp.dialer.engine.supervisor import EngineHost
+from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import tasks
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, eventually, numbers
 from tests.postgresql import postgresql_url
@@ -369,11 +371,11 @@ class Bench:
         }
         with self.store.writing() as tx:
             tasks = [NewTask(to_number=number) for number in numbers(count)]
-            return writes.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
+            return commands.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
 
     def move(self, batch_call_id: str, action: Action) -> None:
         with self.store.writing() as tx:
-            writes.move(tx, queries.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
+            commands.move(tx, queries.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
 
     def statuses(self, batch_call_id: str) -> Counter[str]:
         with self.store.reading() as tx:
@@ -497,7 +499,7 @@ def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Act
 def test_a_paused_batch_call_is_not_claimed_even_if_it_was_seen_due(bench: Bench) -> None:
     """Invariant 2: the claiming transaction looks again."""
     batch_call_id = bench.running(5)
-    [seen] = feeding.look(bench.store, 10).open
+    [seen] = scheduler.look(bench.store, 10).open
     assert seen.batch_call_id == batch_call_id
     bench.move(batch_call_id, Action.PAUSE)
     assert bench.claim(batch_call_id, 10) == []
@@ -548,9 +550,9 @@ def test_a_list_outside_its_hours_is_put_off_a_part_at_a_time(bench: Bench) -> N
     with bench.store.writing() as tx:
         row = queries.get(tx, "local", batch_call_id)
         window = {**row.window, "start": "15:00", "end": "16:00"}
-        writes.update(tx, row, {"window": window}, None, bench.store.now())
+        commands.update(tx, row, {"window": window}, None, bench.store.now())
     turns = 0
-    while (work := feeding.look(bench.store, 50)).open:
+    while (work := scheduler.look(bench.store, 50)).open:
         turn = bench.dispatch.record_and_claim([], {batch_call_id: 50})
         turns += 1
         assert turn.started == []
@@ -635,7 +637,7 @@ async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug, once: who was claimed then is `interrupted`, because nobody knows."""
-    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0)
+    monkeypatch.setattr(app, "LOCK_RETRY_SECONDS", 0)
     real, broken = Dispatch.place, ["once"]
 
     def place(self: Dispatch, *asked: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.dialer import claims
+from batchcall_mcp.dialer.engine import claims
 from tests.dialer.conftest import Caller, body, numbers
 
 AGAIN_IN_AN_HOUR = {

@@ -14,9 +14,10 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import answers, export, tables
-from batchcall_mcp.dialer.rules import State, check_expiry
-from batchcall_mcp.dialer.store import Store, WriteRequest
+from batchcall_mcp.dialer.domain.rules import State, check_expiry
+from batchcall_mcp.dialer.rest import csv_export, response_models
+from batchcall_mcp.dialer.storage import tables
+from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.errors import InvalidInput, NotFound
 from tests.dialer.conftest import CALLER, Caller, NewCaller, body, numbers
 from tests.dialer.test_api import reach
@@ -89,7 +90,7 @@ async def test_the_attempts_of_a_task_come_oldest_first(caller: Caller) -> None:
     await caller.until_status(batch_call_id, "completed")
     first, failed = await caller.tasks(batch_call_id)
     data = await caller.ask("GET", f"/batch-call/{batch_call_id}/tasks/{first['task_id']}/attempts")
-    answers.Attempts.model_validate(data)
+    response_models.Attempts.model_validate(data)
     assert data["task_id"] == first["task_id"]
     assert [(attempt["n"], attempt["outcome"], attempt["to_number"]) for attempt in data["attempts"]] == [
         (1, "no_answer", "+12132000006"),
@@ -131,7 +132,7 @@ async def exported(desk: Caller, batch_call_id: str) -> list[dict[str, str]]:
 
 async def test_an_export_holds_every_task_and_runs_no_formula(desk: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the list, over several reads."""
-    monkeypatch.setattr(export, "_ROWS", 2)
+    monkeypatch.setattr(csv_export, "_ROWS", 2)
     wanted: list[dict[str, Any]] = [
         {"to_number": "+12132000010", "name": '=HYPERLINK("http://x")', "dynamic_variables": {"a": "=1", "b": "ü\n"}},
         {"to_number": "+12132000020", "name": 'O"Neil, Ann\nof Bonn'},
@@ -142,7 +143,7 @@ async def test_an_export_holds_every_task_and_runs_no_formula(desk: Caller, monk
         batch_call_id = (await desk.ask("POST", "/batch-call", body([]) | {"tasks": wanted[:count]}))["batch_call_id"]
         rows = await exported(desk, batch_call_id)
         assert [row["to_number"] for row in rows] == [task["to_number"] for task in wanted[:count]]
-    assert list(rows[0]) == list(export.COLUMNS)
+    assert list(rows[0]) == list(csv_export.COLUMNS)
     assert [row["name"] for row in rows] == ['\'=HYPERLINK("http://x")', 'O"Neil, Ann\nof Bonn', "'-2", ""]
     assert [json.loads(row["dynamic_variables"]) for row in rows] == [wanted[0]["dynamic_variables"], {}, {}, {}]
     assert [row["task_id"] for row in rows] == [task["task_id"] for task in await desk.tasks(batch_call_id)]
@@ -152,9 +153,9 @@ async def test_an_export_holds_every_task_and_runs_no_formula(desk: Caller, monk
 
 async def test_an_export_of_what_is_deleted_meanwhile_breaks_off(desk: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a file must not look whole."""
-    monkeypatch.setattr(export, "_ROWS", 2)
+    monkeypatch.setattr(csv_export, "_ROWS", 2)
     batch_call_id = await desk.create(numbers(4))
-    pieces = export.lines(desk.dialer.store, "local", batch_call_id)
+    pieces = csv_export.lines(desk.dialer.store, "local", batch_call_id)
     assert next(pieces).count("\n") == 3
     await desk.ask("DELETE", f"/batch-call/{batch_call_id}")
     with pytest.raises(NotFound):
@@ -309,7 +310,7 @@ async def test_a_served_answer_is_as_its_model_says(new_caller: NewCaller) -> No
             numbers(3, 7), send_now=True, retry_rules=[], retry_config={"max_attempts": 0}
         )
         await caller.until_status(batch_call_id, "completed")
-        answers.BatchCallRead.model_validate(await caller.get(batch_call_id))
+        response_models.BatchCallRead.model_validate(await caller.get(batch_call_id))
         tasks = await caller.ask("GET", f"/batch-call/{batch_call_id}/tasks")
-        answers.Tasks.model_validate(tasks)
+        response_models.Tasks.model_validate(tasks)
         assert {task["status"] for task in tasks["tasks"]} == {"busy"}

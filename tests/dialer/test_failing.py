@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.dialer import queries, rules, workers, writes
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.dispatch import Dispatch
-from batchcall_mcp.dialer.outcomes import Ended
-from batchcall_mcp.dialer.records import NewTask
-from batchcall_mcp.dialer.rules import Action, State
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.records import NewTask
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from batchcall_mcp.dialer.engine.outcomes import Ended
+from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, body, numbers
 from tests.dialer.hooks import add_webhook, messages
@@ -110,10 +112,10 @@ class Two:
         asked = {"from_number": CALLER, "status": State.SENT, "max_concurrency": 50, "window": window}
         with self.store.writing() as tx:
             listed = [NewTask(to_number=number) for number in numbers(60)]
-            self.batch_call_id = writes.create(tx, "local", asked, listed, self.store.now()).batch_call_id
+            self.batch_call_id = commands.create(tx, "local", asked, listed, self.store.now()).batch_call_id
 
     def engine(self, name: str) -> Dispatch:
-        workers.beat(self.store, name, 50)
+        heartbeat.beat(self.store, name, 50)
         return Dispatch(self.store, name, daily_cap=3, retry_delay=timedelta(0), capacity=50, pause_on_failures=True)
 
 
@@ -148,7 +150,7 @@ def test_calls_from_before_a_resume_that_end_after_it_do_not_count(two: Two) -> 
     two.clock.forward(seconds=10)
     with two.store.writing() as tx:
         for action in (Action.PAUSE, Action.RESUME):
-            writes.move(tx, queries.get(tx, "local", two.batch_call_id, lock=True), action, two.store.now())
+            commands.move(tx, queries.get(tx, "local", two.batch_call_id, lock=True), action, two.store.now())
     new = one.record_and_claim([], {two.batch_call_id: 19}).started
     ended = [Ended(it.task_id, it.n, it.batch_call_id, TaskStatus.FAILED) for it in [*old, *new]]
     assert len(one.record_and_claim(ended, {two.batch_call_id: 1}).started) == 1

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
-from batchcall_mcp.dialer import health
-from batchcall_mcp.dialer.health import EngineHealth
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.rest import health
+from batchcall_mcp.dialer.rest.health import EngineHealth
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from tests.dialer.conftest import NewCaller
 from tests.postgresql import postgresql_url

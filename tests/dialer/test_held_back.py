@@ -10,7 +10,7 @@ import pytest
 
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.records import to_ms
+from batchcall_mcp.dialer.domain.records import to_ms
 from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers
 
 ONE_RETRY = {"enabled": True, "max_attempts": 1}
@@ -103,11 +103,11 @@ async def test_what_the_claims_do_is_what_a_draft_has_said(dialling: Caller) -> 
 
 
 async def test_another_organisation_s_dials_hold_nobody_back(dialling: Caller) -> None:
-    from batchcall_mcp.dialer import keys
+    from batchcall_mcp.dialer.storage import api_keys
     from tests.dialer.conftest import client_of
 
     await dial(dialling, numbers(1), 3)
-    keys.add(dialling.dialer.store(), pair := keys.new_pair(), "other")
+    api_keys.add(dialling.dialer.store(), pair := api_keys.new_pair(), "other")
     async with client_of(dialling.dialer.app, *pair) as http:
         made = (await http.post("/batch-call", json=body(numbers(1)))).json()["data"]["batch_call_id"]
         assert (await http.get(f"/batch-call/{made}")).json()["data"]["held_back"] == []

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import keys, outbox, tables
+from batchcall_mcp.dialer.storage import api_keys, outbox, tables
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, body, client_of, numbers
 
 ABSENT = {
@@ -147,8 +147,8 @@ async def test_every_operation_is_known_here(desk: Caller) -> None:
 @pytest.mark.parametrize("operation", [pytest.param(key, id=" ".join(key)) for key in ASKED if "{" in key[1]])
 async def test_another_organisation_s_ids_are_as_those_of_nothing(desk: Caller, operation: tuple[str, str]) -> None:
     """The same status, the same text; nothing in the database changes, and no key is used up."""
-    pair = keys.new_pair()
-    keys.add(desk.dialer.store(), pair, "other")
+    pair = api_keys.new_pair()
+    api_keys.add(desk.dialer.store(), pair, "other")
     async with client_of(desk.dialer.app, *pair) as stranger:
         for state in ASKED[operation].states:
             theirs = await first_organisation_s(desk, state)
@@ -163,8 +163,8 @@ async def test_another_organisation_s_ids_are_as_those_of_nothing(desk: Caller, 
 @pytest.mark.parametrize("operation", [pytest.param(key, id=" ".join(key)) for key in ASKED if "{" not in key[1]])
 async def test_what_names_no_id_shows_only_one_s_own(desk: Caller, operation: tuple[str, str]) -> None:
     """Also where the first organisation has used the same Idempotency-Key, and where a body names its ids."""
-    pair = keys.new_pair()
-    keys.add(desk.dialer.store(), pair, "other")
+    pair = api_keys.new_pair()
+    api_keys.add(desk.dialer.store(), pair, "other")
     theirs = await first_organisation_s(desk, "completed")
     await called(desk.http, operation, theirs, "key")
     before = rows(desk)
@@ -180,8 +180,8 @@ async def test_what_names_no_id_shows_only_one_s_own(desk: Caller, operation: tu
 
 async def test_a_stranger_s_task_cannot_be_reached_through_one_s_own_batch_call(desk: Caller) -> None:
     """Ids inside a path or body are checked against the batch call that is one's own."""
-    pair = keys.new_pair()
-    keys.add(desk.dialer.store(), pair, "other")
+    pair = api_keys.new_pair()
+    api_keys.add(desk.dialer.store(), pair, "other")
     theirs = await first_organisation_s(desk, "completed")
     async with client_of(desk.dialer.app, *pair) as http:
         other = Caller(desk.dialer, http, desk.clock, desk.data_dir)

@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 from batchcall_mcp.cli import cli
 from batchcall_mcp.cli.keys import database_url
 from batchcall_mcp.cli.keys import keys as keys_group
-from batchcall_mcp.dialer import keys
-from batchcall_mcp.dialer.keys import KeyPair
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import api_keys
+from batchcall_mcp.dialer.storage import api_keys as keys
+from batchcall_mcp.dialer.storage.api_keys import KeyPair
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import api_keys
 from batchcall_mcp.errors import ConfigurationError
 from tests.dialer.conftest import NewCaller, client_of
 from tests.postgresql import postgresql_url

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.dialer.lateness import Gap, is_late, may_have_been_away
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.engine.lateness import Gap, is_late, may_have_been_away
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.model import CallingWindow
 from tests.dialer.conftest import ALWAYS, Caller, NewCaller, emptied_postgresql, eventually, numbers
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from limits.storage import memory
 
-from batchcall_mcp.dialer import keys, limiter
-from batchcall_mcp.dialer.limiter import Limiter
+from batchcall_mcp.dialer.rest import rate_limiter
+from batchcall_mcp.dialer.rest.rate_limiter import Limiter
+from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.errors import RateLimited
 from batchcall_mcp.settings import Settings
 from tests.dialer.conftest import Caller, client_of
@@ -22,7 +23,7 @@ HOUR = 3600
 def forward(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Moves the clock, which stands still otherwise."""
     clock = SimpleNamespace(now=1_800_000_000.0)
-    for module in (memory, limiter):
+    for module in (memory, rate_limiter):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock.now))
 
     def move(seconds: float) -> None:
@@ -109,7 +110,7 @@ async def test_wrong_pairs_use_up_nobody_s_allowance(desk: Caller) -> None:
     face = desk.dialer.app.state.face
     desk.dialer.app.state.face = replace(face, limiter=Limiter(3, HOUR))
     app, mine = desk.dialer.app, desk.dialer.credentials
-    for pair in ((mine.api_key, "s3cr3t_wrong"), keys.new_pair()):
+    for pair in ((mine.api_key, "s3cr3t_wrong"), api_keys.new_pair()):
         async with client_of(app, *pair) as stranger:
             told = [(await stranger.get("/account")).status_code for _ in range(3)]
             assert set(told) <= {401, 429}

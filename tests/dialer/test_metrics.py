@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchcall_mcp import __version__
-from batchcall_mcp.dialer import keys, metrics
-from batchcall_mcp.dialer.metrics import Figures
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks, webhook_outbox, webhooks, workers
+from batchcall_mcp.dialer.rest import metrics
+from batchcall_mcp.dialer.rest.metrics import Figures
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks, webhook_outbox, webhooks, workers
 from tests.dialer.conftest import Clock, NewCaller, client_of, numbers
 from tests.postgresql import postgresql_url
 
@@ -219,11 +220,11 @@ async def test_a_real_run_is_told_alike_by_every_process_and_only_to_its_organis
         assert told["answer_ratio", ""] == 0.6
         assert (await later.http.get("/metrics")).text == answer.text
 
-        stranger = keys.new_pair()
+        stranger = api_keys.new_pair()
         async with client_of(caller.dialer.app, *stranger) as unknown:
             refused = await unknown.get("/metrics")
             assert (refused.status_code, refused.json()["code"]) == (401, "authentication_failed")
-        keys.add(caller.dialer.store(), stranger, "strangers")
+        api_keys.add(caller.dialer.store(), stranger, "strangers")
         async with client_of(caller.dialer.app, *stranger) as known:
             told = samples((await known.get("/metrics")).text)
             assert told["calls_started_total", ""] == 0

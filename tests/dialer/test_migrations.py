@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from batchcall_mcp import database, dialer
-from batchcall_mcp.dialer import queries, writes
-from batchcall_mcp.dialer.records import utc_now
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import metadata
+from batchcall_mcp import database
+from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.dialer.storage import commands, migrations, queries
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import metadata
 from batchcall_mcp.errors import ConfigurationError
 from tests.dialer.conftest import NewCaller
 from tests.postgresql import postgresql_url
@@ -115,7 +115,7 @@ def test_what_the_second_version_put_off_has_its_reason_and_every_batch_call_a_r
     where: Path | str = postgresql_url() if kind == "postgresql" else tmp_path / "dialer.db"
     engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
     with engine.begin() as tx:
-        database.migrate(tx, Path(dialer.__file__).parent / "migrations", "0002", "dialer_version", None)
+        database.migrate(tx, Path(migrations.__file__).parent, "0002", "dialer_version", None)
         tx.execute(
             sa.text(
                 "INSERT INTO batch_calls (batch_call_id, organization_id, from_number, status, total_task_count,"
@@ -156,6 +156,6 @@ def test_what_the_second_version_put_off_has_its_reason_and_every_batch_call_a_r
         assert tx.execute(sa.text("SELECT revision FROM batch_calls")).scalars().all() == [0]
         first = queries.get(tx, "o", "b")
     with store.writing() as tx:
-        changed = writes.update(tx, first, {"name": "another"}, None, 2)
+        changed = commands.update(tx, first, {"name": "another"}, None, 2)
     assert (first.revision, changed.revision) == (0, 1)
     store.close()

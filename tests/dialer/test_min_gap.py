@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import claims, queries, writes
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.records import NewTask, to_ms
-from batchcall_mcp.dialer.rules import State
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import tasks
+from batchcall_mcp.dialer.domain.records import NewTask, to_ms
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.engine import claims
+from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import tasks
 from batchcall_mcp.settings import Settings
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, body, numbers
 from tests.dialer.hooks import another_organization
@@ -145,7 +146,7 @@ def test_two_processes_in_the_middle_of_their_transactions_keep_the_gap(clock: C
     asked = {"from_number": CALLER, "status": State.SENT, "max_concurrency": 50, "window": window}
     with store.writing() as tx:
         listed = [NewTask(to_number=number) for number in numbers(4)]
-        ids = [writes.create(tx, "local", asked, listed, store.now()).batch_call_id for _ in range(3)]
+        ids = [commands.create(tx, "local", asked, listed, store.now()).batch_call_id for _ in range(3)]
     with store.reading() as tx:
         records = {key: queries.get(tx, "local", key) for key in ids}
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import feeding, rules
-from batchcall_mcp.dialer.broken import Broken, concerning
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.tables import batch_calls, installation, tasks
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.engine import scheduler
+from batchcall_mcp.dialer.engine.broken import Broken, concerning
+from batchcall_mcp.dialer.storage.tables import batch_calls, installation, tasks
 from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, eventually, numbers
 from tests.dialer.hooks import another_organization
 
@@ -223,16 +224,16 @@ async def test_an_engine_that_failed_and_started_again_is_counted(
     dialling: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In /healthz of this process, and in the metrics of all processes on its database."""
-    look = feeding.look
+    look = scheduler.look
     failing = iter((RuntimeError("nobody thought of this"), RuntimeError("nor of this")))
 
-    def fails(*args: Any) -> feeding.Work:
+    def fails(*args: Any) -> scheduler.Work:
         for error in failing:
             raise error
         return look(*args)
 
     assert (await dialling.http.get("/healthz")).json()["engine_failures"] == 0
-    monkeypatch.setattr(feeding, "look", fails)
+    monkeypatch.setattr(scheduler, "look", fails)
     done = await dialling.create(numbers(1), send_now=True)
     await dialling.until_status(done, "completed")
     assert (await dialling.http.get("/healthz")).json()["engine_failures"] == 2

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import outbox, writes
-from batchcall_mcp.dialer.records import NewTask
-from batchcall_mcp.dialer.rules import State
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import tasks, webhook_outbox, webhooks
+from batchcall_mcp.dialer.domain.records import NewTask
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.storage import commands, outbox
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import tasks, webhook_outbox, webhooks
 from tests.dialer.conftest import Caller, Clock, eventually, numbers
 from tests.dialer.hooks import add_webhook, messages
 from tests.postgresql import postgresql_url
@@ -28,7 +28,7 @@ def told(store: Store) -> list[str]:
 
 def new_batch_call(tx: sa.Connection, organization_id: str = "local", count: int = 1) -> str:
     columns: dict[str, Any] = {"from_number": "+14157774444", "status": State.DRAFT, "max_concurrency": 1, "window": {}}
-    made = writes.create(tx, organization_id, columns, [NewTask(to_number=one) for one in numbers(count)], 0)
+    made = commands.create(tx, organization_id, columns, [NewTask(to_number=one) for one in numbers(count)], 0)
     return made.batch_call_id
 
 

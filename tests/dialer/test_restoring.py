@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.adoption import adopt_place
+from batchcall_mcp.dialer.storage.adoption import adopt_place
 from tests.dialer.conftest import NewCaller, numbers
 from tests.dialer.test_copied_database import ADOPT
 from tests.operator.processes import command, variables

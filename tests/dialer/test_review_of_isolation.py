@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import broken, engine, feeding
-from batchcall_mcp.dialer.adoption import NotAdopted, adopt_place
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.dispatch import Dispatch
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import tasks
+from batchcall_mcp.dialer.engine import broken, engine, scheduler
+from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt_place
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import tasks
 from tests.dialer.conftest import Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.test_copied_database import SAYS, copied
 from tests.dialer.test_one_harms_no_other import others_draft, raw, row, stored, until_paused
@@ -49,8 +49,8 @@ def moves_left(caller: Caller) -> tuple[str, ...]:
     """What is left to move after one look: with anything, the engine looks again at once, and so on without end."""
     store = caller.dialer.store()
     dispatch = Dispatch(store, "one", daily_cap=3, retry_delay=timedelta(0))
-    dispatch.start_arrived(feeding.look(store, 50).moves)
-    return feeding.look(store, 50).moves
+    dispatch.start_arrived(scheduler.look(store, 50).moves)
+    return scheduler.look(store, 50).moves
 
 
 async def test_a_broken_batch_call_that_expires_while_it_is_paused_lets_no_engine_spin(new_caller: NewCaller) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import embedded, engine, feeding, lateness, queries, workers, writes
+from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.dispatch import Dispatch, Turn
-from batchcall_mcp.dialer.outcomes import Ended
-from batchcall_mcp.dialer.records import NewTask
-from batchcall_mcp.dialer.rules import State
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import batch_calls, installation
+from batchcall_mcp.dialer.domain.records import NewTask
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.engine import engine, heartbeat, lateness, scheduler
+from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.outcomes import Ended
+from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import batch_calls, installation
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, Clock, NewCaller, emptied_postgresql, eventually, numbers
 
@@ -41,7 +43,7 @@ class Ground:
         self.engine.mark(self.clock())
 
     def another(self, name: str) -> Dispatch:
-        workers.beat(self.store, name, 50)
+        heartbeat.beat(self.store, name, 50)
         capacity = 50 if self.store.shared else None
         return Dispatch(self.store, name, daily_cap=9, retry_delay=timedelta(minutes=5), capacity=capacity)
 
@@ -49,7 +51,7 @@ class Ground:
         asked = {"from_number": CALLER, "status": State.SENT, "max_concurrency": 50, "window": {**ALWAYS, **EVERY_DAY}}
         with self.store.writing() as tx:
             listed = [NewTask(to_number=number) for number in to_numbers]
-            return writes.create(tx, "local", asked | columns, listed, self.store.now()).batch_call_id
+            return commands.create(tx, "local", asked | columns, listed, self.store.now()).batch_call_id
 
     def dial(self, attempt: Attempt) -> bool:
         self.dialled.append(attempt.to_number)
@@ -99,7 +101,7 @@ def test_a_retry_of_one_person_in_the_gap_is_no_yes_for_the_others(ground: Groun
     ground.clock.forward(days=3)
     with ground.store.writing() as tx:
         record = queries.get(tx, "local", half_done, lock=True)
-        writes.retry(tx, record, task_ids=[first.task_id], statuses=[], now=ground.store.now())
+        commands.retry(tx, record, task_ids=[first.task_id], statuses=[], now=ground.store.now())
     ground.turn(half_done)
     assert set(ground.dialled) == {first.to_number}
     assert ground.state(half_done) == ("paused", "late")
@@ -192,15 +194,15 @@ async def test_an_engine_that_fails_again_and_again_does_not_run(
     new_caller: NewCaller, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that it runs, fails before it dials, and starts again; three hours later somebody mends it."""
-    look, broken = feeding.look, [True]
+    look, broken = scheduler.look, [True]
 
-    def fails(*args: Any) -> feeding.Work:
+    def fails(*args: Any) -> scheduler.Work:
         if broken:
             raise RuntimeError("nobody thought of this")
         return look(*args)
 
-    monkeypatch.setattr(feeding, "look", fails)
-    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler, "look", fails)
+    monkeypatch.setattr(app, "LOCK_RETRY_SECONDS", 0.01)
     async with new_caller(**place) as caller:
         due = await caller.create(numbers(3), send_now=True)
         for _ in range(4):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.dialer import rules
-from batchcall_mcp.dialer.rules import Action, Launch, Redialing, RetryRule, State
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.rules import Action, Launch, Redialing, RetryRule, State
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 

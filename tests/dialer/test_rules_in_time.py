@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from batchcall_mcp.calling_hours import is_open, next_open
-from batchcall_mcp.dialer import rules
+from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import WEEKDAYS, CallingWindow
 

@@ -18,8 +18,8 @@ from schemathesis.core.transport import Response
 from schemathesis.engine import events, from_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from tests.dialer.conftest import emptied_postgresql
 
 SEED = 20_261_124

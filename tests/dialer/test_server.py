@@ -17,9 +17,10 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.dialer import keys, server
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer import server
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 
@@ -121,7 +122,7 @@ def test_a_do_not_call_list_that_is_not_there_is_one_line(monkeypatch: pytest.Mo
 
 def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first start the settings' pair is not taken, and would be refused in every request."""
-    added(Settings.load().data_dir, keys.LOCAL)
+    added(Settings.load().data_dir, api_keys.LOCAL)
     monkeypatch.setenv("BATCHCALL_API_KEY", "my-own-key")
     monkeypatch.setenv("BATCHCALL_API_SECRET", "my-own-secret")
     with serving(free_port) as process:
@@ -132,9 +133,9 @@ def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monk
     assert "my-own" not in said
 
 
-def added(data_dir: Path, organization_id: str) -> keys.KeyPair:
+def added(data_dir: Path, organization_id: str) -> api_keys.KeyPair:
     store = Store.open(data_dir / "dialer.db")
-    keys.add(store, pair := keys.new_pair(), organization_id)
+    api_keys.add(store, pair := api_keys.new_pair(), organization_id)
     store.close()
     return pair
 
@@ -151,9 +152,9 @@ def test_a_pair_works_for_its_organisation_whole(tmp_path: Path) -> None:
 
 def test_only_hashes_are_kept(tmp_path: Path) -> None:
     """Whoever reads the file cannot call."""
-    pair = keys.new_pair()
+    pair = api_keys.new_pair()
     store = Store.open(tmp_path / "dialer.db")
-    keys.add(store, pair, "local")
+    api_keys.add(store, pair, "local")
     store.close()
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert pair.api_key.encode() not in content
@@ -163,8 +164,8 @@ def test_only_hashes_are_kept(tmp_path: Path) -> None:
 def test_there_is_one_first_pair(tmp_path: Path) -> None:
     """However often the dialer starts."""
     store = Store.open(tmp_path / "dialer.db")
-    first = keys.first_pair(store, None)
+    first = api_keys.first_pair(store, None)
     assert first is not None
-    assert keys.first_pair(store, keys.new_pair()) is None
-    assert keys.organization_of(store, *first) == "local"
+    assert api_keys.first_pair(store, api_keys.new_pair()) is None
+    assert api_keys.organization_of(store, *first) == "local"
     store.close()

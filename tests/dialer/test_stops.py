@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from batchcall_mcp.dialer import keys, stops
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.storage import api_keys, stops
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.settings import STOP_FILE
 from tests.dialer.conftest import Caller, NewCaller, body, client_of, emptied_postgresql, eventually, numbers
 
@@ -45,8 +45,8 @@ async def reason(caller: Caller, batch_call_id: str) -> tuple[str, str | None]:
 
 
 async def test_what_is_live_is_paused_with_the_reason_for_every_organisation(desk: Caller) -> None:
-    pair = keys.new_pair()
-    keys.add(desk.dialer.store(), pair, "another")
+    pair = api_keys.new_pair()
+    api_keys.add(desk.dialer.store(), pair, "another")
     live = await desk.create(numbers(3), send_now=True)
     scheduled = await desk.create(numbers(3), trigger_timestamp=TOMORROW)
     draft = await desk.create(numbers(3))

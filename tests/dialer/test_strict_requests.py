@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.server import _config
-from batchcall_mcp.dialer.tables import batch_calls
+from batchcall_mcp.dialer.storage.tables import batch_calls
 from tests.dialer.conftest import CALLER, Caller, body, numbers
 
 DATE_AS_A_NUMBER = 20_261_201

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 
-from batchcall_mcp.dialer import host, turns, workers
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.engine import heartbeat, supervisor, turns
 from tests.dialer.conftest import Caller, Clock, client_of, emptied_postgresql, eventually, numbers
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Caller]]
@@ -66,7 +66,7 @@ async def test_two_dialers_of_a_process_both_finish_and_the_one_that_waits_says_
         assert (await one.get(first))["status"] == "completed"
         assert (len(one.dialled()), len(two.dialled())) == (3, 3)
     (line,) = said(caplog)
-    assert line == host.WAITS
+    assert line == supervisor.WAITS
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -120,9 +120,9 @@ async def test_a_dialer_that_waits_on_postgresql_lives_and_what_it_shares_is_dia
     ):
         await one.until_status(await one.create(numbers(1), send_now=True), "completed")
         store = two.dialer.store()
-        both = workers.listed(store)
+        both = heartbeat.listed(store)
         assert len(both) == 2
         batch_call_id = await two.create(numbers(40), send_now=True)
         await two.until_status(batch_call_id, "completed")
-        assert workers.listed(store) == both
+        assert heartbeat.listed(store) == both
         assert len({line["attempt_id"] for line in [*one.dialled(), *two.dialled()]}) == 41

@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.store import ANSWERS_KEPT, Store, WriteRequest
-from batchcall_mcp.dialer.tables import recorded_answers
+from batchcall_mcp.dialer.storage.store import ANSWERS_KEPT, Store, WriteRequest
+from batchcall_mcp.dialer.storage.tables import recorded_answers
 from tests.dialer.conftest import Clock
 from tests.postgresql import postgresql_url
 

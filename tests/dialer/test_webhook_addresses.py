@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.dialer.webhook_addresses import NotAllowed, WebhookAddresses, is_public, shown
+from batchcall_mcp.dialer.webhooks.url_policy import NotAllowed, WebhookAddresses, is_public, shown
 from batchcall_mcp.settings import Settings
 
 PUBLIC = "93.184.216.34"

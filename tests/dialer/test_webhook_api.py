@@ -15,11 +15,11 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.records import utc_now
-from batchcall_mcp.dialer.store import Store, WriteRequest
-from batchcall_mcp.dialer.tables import recorded_answers, webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhook_addresses import WebhookAddresses
-from batchcall_mcp.dialer.webhooks import MOST, TooManyWebhooks, WebhookOperations
+from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.dialer.rest.webhook_service import MOST, TooManyWebhooks, WebhookOperations
+from batchcall_mcp.dialer.storage.store import Store, WriteRequest
+from batchcall_mcp.dialer.storage.tables import recorded_answers, webhook_outbox, webhooks
+from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from tests.dialer.conftest import Caller, numbers
 from tests.dialer.hooks import LOCAL, PUBLIC, add_messages, another_organization, message, with_webhooks
 from tests.postgresql import postgresql_url

@@ -8,14 +8,15 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import queries, workers, writes
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.dispatch import Dispatch
-from batchcall_mcp.dialer.outcomes import Ended
-from batchcall_mcp.dialer.records import NewTask
-from batchcall_mcp.dialer.rules import Action, State
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import attempts, tasks
+from batchcall_mcp.dialer.domain.records import NewTask
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from batchcall_mcp.dialer.engine.outcomes import Ended
+from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import attempts, tasks
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import CALLER, Clock, numbers
 from tests.postgresql import postgresql_url
@@ -30,7 +31,7 @@ class Shared:
 
     def engine(self, name: str) -> Dispatch:
         """One that has said that it lives."""
-        workers.beat(self.store, name, 10)
+        heartbeat.beat(self.store, name, 10)
         return Dispatch(self.store, name, daily_cap=3, retry_delay=timedelta(0), capacity=10)
 
     def running(self, count: int, **columns: object) -> str:
@@ -38,7 +39,7 @@ class Shared:
         asked = {"from_number": CALLER, "status": State.SENT, "max_concurrency": 10, "window": window, **columns}
         with self.store.writing() as tx:
             people = [NewTask(to_number=number) for number in numbers(count)]
-            return writes.create(tx, "local", asked, people, self.store.now()).batch_call_id
+            return commands.create(tx, "local", asked, people, self.store.now()).batch_call_id
 
     def place(self, dispatch: Dispatch, started: list[Attempt]) -> list[Attempt]:
         placed: list[Attempt] = []
@@ -66,11 +67,11 @@ def test_who_was_taken_for_dead_and_claims_again_is_known_again(shared: Shared) 
     """If it then dies before its next sign of life, the others find what it left."""
     batch_call_id = shared.running(4)
     late, other = shared.engine("late"), shared.engine("other")
-    workers.forget(shared.store, ["late"])
+    heartbeat.forget(shared.store, ["late"])
     assert len(late.record_and_claim([], {batch_call_id: 2}).started) == 2
-    assert "late" in workers.beat(shared.store, "other", 10)
+    assert "late" in heartbeat.beat(shared.store, "other", 10)
     assert other.interrupt_orphans() == 0, "it lives"
-    workers.forget(shared.store, ["late"])
+    heartbeat.forget(shared.store, ["late"])
     assert other.interrupt_orphans() == 2
     assert shared.outcomes() == ["interrupted"] * 2
 
@@ -81,7 +82,7 @@ def test_what_is_left_by_a_take_over_that_died_itself_is_found(shared: Shared) -
     shared.engine("dead").record_and_claim([], {batch_call_id: 3})
     last = shared.engine("last")
     assert last.record_and_claim([], {batch_call_id: 1}).started
-    workers.forget(shared.store, ["dead"])
+    heartbeat.forget(shared.store, ["dead"])
     assert last.interrupt_orphans() == 3
     assert sorted(shared.outcomes(), key=str) == [None, *["interrupted"] * 3]
 
@@ -96,7 +97,7 @@ def test_a_process_that_was_stopped_places_nothing_that_was_taken_over(shared: S
     )
     late, other = shared.engine("late"), shared.engine("other")
     started = late.record_and_claim([], {batch_call_id: 3}).started
-    workers.forget(shared.store, ["late"])
+    heartbeat.forget(shared.store, ["late"])
     assert other.interrupt_orphans() == 3
     again = other.record_and_claim([], {batch_call_id: 3}).started
     assert [attempt.n for attempt in again] == [2, 2, 2]
@@ -139,7 +140,7 @@ def test_what_may_have_been_dialled_before_a_crash_counts_for_the_pace(shared: S
     batch_call_id = shared.running(6, calls_per_second=2.0)
     dead, other = shared.engine("dead"), shared.engine("other")
     assert len(dead.record_and_claim([], {batch_call_id: 2}).started) == 2
-    workers.forget(shared.store, ["dead"])
+    heartbeat.forget(shared.store, ["dead"])
     other.interrupt_orphans()
     turn = other.record_and_claim([], {batch_call_id: 2})
     assert turn.started == []
@@ -154,7 +155,7 @@ def test_a_cancelled_batch_call_keeps_what_a_lost_claim_never_dialled(shared: Sh
     ours = shared.engine("ours")
     ours.record_and_claim([], {batch_call_id: 2})
     with shared.store.writing() as tx:
-        writes.move(tx, queries.get(tx, "local", batch_call_id, lock=True), Action.CANCEL, shared.store.now())
+        commands.move(tx, queries.get(tx, "local", batch_call_id, lock=True), Action.CANCEL, shared.store.now())
     ours.take_back(set())
     with shared.store.reading() as tx:
         assert set(tx.execute(sa.select(tasks.c.status)).scalars()) == {"cancelled"}

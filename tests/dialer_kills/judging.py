@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import simulate
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks, workers
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks, workers
 from tests.dialer.conftest import Caller, Clock, client_of, dialled
 from tests.dialer_kills.harness import Dialling, Zygote
 from tests.dialer_kills.zygote import PLACES

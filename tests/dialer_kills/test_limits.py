@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.simulated import simulate
-from batchcall_mcp.dialer.records import utc_now
-from batchcall_mcp.dialer.tables import attempts, batch_calls
-from batchcall_mcp.dialer.tables import tasks as tasks_table
+from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.dialer.storage.tables import attempts, batch_calls
+from batchcall_mcp.dialer.storage.tables import tasks as tasks_table
 from tests.dialer.conftest import dialled, eventually, numbers
 from tests.dialer_kills.judging import DATABASES, Database, Judge, Scene, most_at_once
 

@@ -18,11 +18,12 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import embedded, engine
-from batchcall_mcp.dialer import workers as beating
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.lanes import Lanes
-from batchcall_mcp.dialer.tables import attempts, workers
+from batchcall_mcp.dialer import app
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.engine import engine
+from batchcall_mcp.dialer.engine import heartbeat as beating
+from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+from batchcall_mcp.dialer.storage.tables import attempts, workers
 from tests.dialer.conftest import body, client_of, dialled, numbers
 from tests.dialer_kills.harness import Dialling
 from tests.dialer_kills.judging import PEOPLE, Dead, Judge, Scene, check, poll, snapshot
@@ -71,7 +72,7 @@ async def test_postgresql_stops_while_a_process_starts(
     tmp_path: Path, server: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It starts as soon as the database is there again, says so once, and leaves nobody to be taken for dead."""
-    monkeypatch.setattr(embedded, "LOCK_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(app, "LOCK_RETRY_SECONDS", 0.05)
     cut_off_at(monkeypatch, server, beating, "beat")
     dialer = EmbeddedDialer(tmp_path, database=server.url, poll_seconds=0.02)
     await dialer.start()

@@ -30,12 +30,12 @@ from alembic import command
 
 from batchcall_mcp import dialer
 from batchcall_mcp.calling_hours import zones_of
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.dispatch import Dispatch
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.host import EngineHost
-from batchcall_mcp.dialer.lanes import Lanes
-from batchcall_mcp.dialer.records import Clock, utc_now
+from batchcall_mcp.dialer.domain.records import Clock, utc_now
+from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from batchcall_mcp.dialer.engine.supervisor import EngineHost
 
 IMPORTED = (psycopg, command, Lanes)
 """What a process that dials needs, so that no child imports it again."""

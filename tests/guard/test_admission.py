@@ -15,10 +15,10 @@ from batchcall_mcp.guard.admission import Admitted, CodeNeeded, Guard, Launch, N
 from batchcall_mcp.guard.approval import Approval
 from batchcall_mcp.guard.audit import Audit, read
 from batchcall_mcp.guard.confirmation import Answer, Covers, Reach
-from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger.ledger import Ledger
-from batchcall_mcp.guard.numbers import Concern
-from batchcall_mcp.guard.preflight import Preflight
+from batchcall_mcp.guard.preflight.preflight import Preflight
+from batchcall_mcp.guard.preflight.recipient_warnings import Concern
+from batchcall_mcp.guard.write_record import Token
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts
 from batchcall_mcp.settings import Confirm, Mode, Settings
 

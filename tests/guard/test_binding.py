@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard import binding
-from batchcall_mcp.guard.binding import Bound, covers, fingerprint, made_up_name
+from batchcall_mcp.guard import fingerprints
+from batchcall_mcp.guard.fingerprints import Bound, covers, fingerprint, made_up_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, Counts, RetryPolicy
-from batchcall_mcp.recipients import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
 
 REQUEST = BatchCallRequest(
     from_number="+14155550199",
@@ -45,7 +45,7 @@ def bound(**changes: object) -> Bound:
         "left_out": LEFT_OUT,
         "concerns": {"elsewhere": {"+14155550101"}},
     }
-    return binding.bound(**{**values, **changes})  # type: ignore[arg-type]
+    return fingerprints.bound(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import inspect
 import re
 from datetime import timedelta
 
-from batchcall_mcp.dialer.embedded import DAILY_CAP, EmbeddedDialer
-from batchcall_mcp.guard.calling_rules import ATTEMPTS_PER_DAY, CALLING_HOURS, LATE_BY, RULES
-from batchcall_mcp.guard.preflight import Limits
-from batchcall_mcp.guard.schedule import CALL_LASTS
+from batchcall_mcp.dialer.app import DAILY_CAP, EmbeddedDialer
+from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, CALLING_HOURS, LATE_BY, RULES
+from batchcall_mcp.guard.preflight.preflight import Limits
+from batchcall_mcp.guard.preflight.schedule import CALL_LASTS
 from batchcall_mcp.settings import Settings
 from tests.server.transports import ROOT
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.guard.changes import ListChange, moved, not_shown, not_taken, setting_changes
+from batchcall_mcp.guard.preflight.changes import ListChange, moved, not_shown, not_taken, setting_changes
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, RetryPolicy
 from tests.guard.test_preflight import FULL, LONDON, LOS_ANGELES, NEW_YORK
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcall_mcp.calling_hours import is_open, parse_calling_hours
-from batchcall_mcp.guard.local_time import Clocks, LaunchTimes, launch_times, their_time
-from batchcall_mcp.guard.schedule import LOOKS_AHEAD, Hours, timetable
+from batchcall_mcp.guard.preflight.local_time import Clocks, LaunchTimes, launch_times, their_time
+from batchcall_mcp.guard.preflight.schedule import LOOKS_AHEAD, Hours, timetable
 from batchcall_mcp.model import CallingWindow, HeldBack
 
 Counted: TypeAlias = Sequence[tuple[tuple[str, ...], int]]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.backends.base import At, Capabilities, Never, Now, Operation
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.guard.preflight import Limits, Preflight, Surroundings, preflight
-from batchcall_mcp.guard.question import question
+from batchcall_mcp.guard.preflight.preflight import Limits, Preflight, Surroundings, preflight
+from batchcall_mcp.guard.preflight.question import question
 from batchcall_mcp.model import (
     BatchCall,
     BatchCallRequest,
@@ -26,7 +26,7 @@ from batchcall_mcp.model import (
     StatusReason,
     TaskStatus,
 )
-from batchcall_mcp.recipients import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
 
 NOON = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)  # 13:00 in New York, 10:00 in Los Angeles
 NIGHT = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)  # 04:00 and 01:00, but 09:00 in London

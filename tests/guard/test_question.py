@@ -10,8 +10,8 @@ import pytest
 
 from batchcall_mcp.backends.base import At, Now
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.guard.preflight import Limits, Preflight, Surroundings, preflight
-from batchcall_mcp.guard.question import question
+from batchcall_mcp.guard.preflight.preflight import Limits, Preflight, Surroundings, preflight
+from batchcall_mcp.guard.preflight.question import question
 from batchcall_mcp.model import (
     Agent,
     BatchCall,
@@ -22,7 +22,7 @@ from batchcall_mcp.model import (
     Counts,
     RetryPolicy,
 )
-from batchcall_mcp.recipients import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
 from tests.guard.test_preflight import FULL, LONDON, NEW_YORK, NIGHT, NOON, PLAIN, REQUEST, judged, people
 
 PLAN = Preflight(calls=3, max_dials=3, dials_each=1, starts="now", when="now", simulated=True)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcall_mcp.calling_hours import is_open, next_open, openings, parse_calling_hours
-from batchcall_mcp.guard.schedule import CALL_LASTS, LOOKS_AHEAD, Hours, Timetable, timetable
-from batchcall_mcp.guard.time_words import about, day_and_minute, distance, in_words
+from batchcall_mcp.guard.preflight.humanize import about, day_and_minute, distance, in_words
+from batchcall_mcp.guard.preflight.schedule import CALL_LASTS, LOOKS_AHEAD, Hours, Timetable, timetable
 from batchcall_mcp.model import CallingWindow
 from tests.guard.test_preflight import FULL, ONE_ZONE, PLAIN
 

@@ -14,16 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from batchcall_mcp.backends.base import Credentials, Operation
-from batchcall_mcp.backends.http import BackendHttp, open_client
-from batchcall_mcp.backends.zudu import ZuduBackend
+from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.errors import OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit
-from batchcall_mcp.guard.binding import PeopleDigest
-from batchcall_mcp.guard.entries import Evidence, Intent
+from batchcall_mcp.guard.delivery.write_sender import Again, Delivered, Sender, Ticket
+from batchcall_mcp.guard.fingerprints import PeopleDigest
 from batchcall_mcp.guard.ledger.ledger import Ledger
-from batchcall_mcp.guard.sending import Again, Delivered, Sender, Ticket
+from batchcall_mcp.guard.write_record import Evidence, Intent
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.vendor_http.client import BackendHttp, open_client
 from tests.guard.ledger.conftest import Clock
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu

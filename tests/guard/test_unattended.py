@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from batchcall_mcp.guard.numbers import PERSONAL, Concern, Kind
-from batchcall_mcp.guard.unattended import refusals, skip, too_many
+from batchcall_mcp.guard.preflight.recipient_warnings import PERSONAL, Concern, Kind
+from batchcall_mcp.guard.preflight.unattended import refusals, skip, too_many
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients import LeftOutKind
+from batchcall_mcp.recipients.validation import LeftOutKind
 
 TASKS = tuple(CallTask(to_number=f"+1212555010{at}") for at in range(10))
 

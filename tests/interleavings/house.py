@@ -21,9 +21,9 @@ from mcp.types import CallToolResult, ElicitRequest, ElicitRequestParams, Elicit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer import keys
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.tables import attempts, batch_calls, tasks
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.guard.ledger import tables as ledger_tables
 from tests.guard.test_replicas import serving
 from tests.interleavings.conductor import Conductor
@@ -372,9 +372,9 @@ async def opened(folder: Path, on: Database) -> AsyncIterator[House]:
     )
     conductor = Conductor()
     road = Road(dialer.app, conductor)
-    pairs = {name: keys.new_pair() for name in CALLERS}
+    pairs = {name: api_keys.new_pair() for name in CALLERS}
     for name, pair in pairs.items():
-        await run_sync(keys.add, dialer.store(), pair, keys.LOCAL)
+        await run_sync(api_keys.add, dialer.store(), pair, api_keys.LOCAL)
         road.callers[pair.api_key] = name
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(listening(road))

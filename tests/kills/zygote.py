@@ -25,9 +25,9 @@ from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
 import batchcall_mcp
 from batchcall_mcp.calling_hours import zones_of
-from batchcall_mcp.guard.entries import WriteState
+from batchcall_mcp.guard.delivery.write_sender import Sender
 from batchcall_mcp.guard.ledger.ledger import Ledger
-from batchcall_mcp.guard.sending import Sender
+from batchcall_mcp.guard.write_record import WriteState
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 

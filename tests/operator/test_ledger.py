@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from batchcall_mcp.cli import cli
-from batchcall_mcp.guard.entries import Entry, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.ledger.writes import Writes
+from batchcall_mcp.guard.write_record import Entry, WriteState
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import BEGIN
 from tests.guard.ledger.test_writes import START

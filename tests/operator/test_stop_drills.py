@@ -16,9 +16,9 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from batchcall_mcp.dialer import keys
-from batchcall_mcp.dialer.store import Store
-from batchcall_mcp.server.http import MCP_PATH
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.server.transports.http import MCP_PATH
 from tests.operator.gate import Gate, starts
 from tests.operator.processes import (
     LONGEST_S,
@@ -79,9 +79,9 @@ async def test_400_live_calls_at_zudu_and_a_command_without_a_key(tmp_path: Path
 async def test_another_organisation_on_the_embedded_dialer(tmp_path: Path) -> None:
     """A server for a team; the command has no key at all, and stops the calls of both organisations."""
     store = Store.open(tmp_path / "dialer.db")
-    pairs = [keys.new_pair(), keys.new_pair()]
+    pairs = [api_keys.new_pair(), api_keys.new_pair()]
     for pair, organization_id in zip(pairs, ("one", "two"), strict=True):
-        keys.add(store, pair, organization_id)
+        api_keys.add(store, pair, organization_id)
     store.close()
     there = variables(tmp_path, backend="dialer", simulated_speed="40", calling_hours="00:00-24:00")
     ids = []

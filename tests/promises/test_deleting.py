@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.batch_calls.launch import has_results, what_is_lost
+from batchcall_mcp.batch_calls.writes.launch import has_results, what_is_lost
 from batchcall_mcp.model import BatchCall, BatchStatus, Counts
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu

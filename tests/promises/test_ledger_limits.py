@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.guard.entries import Entry, Evidence, Intent, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.write_record import Entry, Evidence, Intent, WriteState
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import Clock
 from tests.postgresql import _server, postgresql_url

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe

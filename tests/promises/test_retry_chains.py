@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from tests.kills.scenes import Front
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe

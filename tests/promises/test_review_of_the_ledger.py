@@ -23,9 +23,9 @@ from starlette.routing import Route
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.entries import Entry, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
-from batchcall_mcp.recipients import comparable, is_comparable
+from batchcall_mcp.guard.write_record import Entry, Intent, Overtaken, Shared, WriteState
+from batchcall_mcp.recipients.phone.numbers import comparable, is_comparable
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import BEGIN, Clock
 from tests.operator.processes import command, of_zudu

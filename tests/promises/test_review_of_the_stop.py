@@ -10,9 +10,9 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer import stops
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.storage import stops
+from batchcall_mcp.dialer.storage.store import Store
 from tests.dialer.conftest import Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.conftest import clock as clock  # noqa: PLC0414 - a fixture
 from tests.dialer.conftest import new_caller as new_caller  # noqa: PLC0414 - a fixture

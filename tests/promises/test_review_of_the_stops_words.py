@@ -15,8 +15,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchcall_mcp.dialer import stops
-from batchcall_mcp.dialer.store import Store
+from batchcall_mcp.dialer.storage import stops
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.settings import STOP_FILE
 from tests.dialer.conftest import Caller, NewCaller, eventually, numbers
 from tests.dialer.conftest import clock as clock  # noqa: PLC0414 - a fixture

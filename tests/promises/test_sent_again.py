@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from batchcall_mcp.errors import BatchCallError, OutcomeUnknown, RateLimited
-from batchcall_mcp.guard.entries import WriteState
-from batchcall_mcp.guard.sending import Again, Ticket
+from batchcall_mcp.guard.delivery.write_sender import Again, Ticket
+from batchcall_mcp.guard.write_record import WriteState
 from batchcall_mcp.model import BatchCall
 from tests.guard.test_sending import desk
 

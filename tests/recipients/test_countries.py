@@ -5,7 +5,7 @@ from __future__ import annotations
 import phonenumbers
 import pytest
 
-from batchcall_mcp.recipients.countries import country_name
+from batchcall_mcp.recipients.phone.countries import country_name
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.recipients import InvalidNumber, comparable, load_do_not_call, normalise_number, read_do_not_call
-from batchcall_mcp.recipients.former_numbers import of_today
+from batchcall_mcp.recipients.do_not_call import load_do_not_call, read_do_not_call
+from batchcall_mcp.recipients.phone.former_numbers import of_today
+from batchcall_mcp.recipients.phone.numbers import InvalidNumber, comparable, normalise_number
 from tests.recipients.workbooks import write_workbook
 
 ONE, TWO = "+14155550100", "+14155550101"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import BatchCallError, InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients import Columns, LeftOut, LeftOutKind, ReadOptions, Recipients, read_file
+from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind, ReadOptions, Recipients, read_file
 from tests.recipients.workbooks import Cell, Sheet, write_workbook
 
 ANY = ReadOptions()

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients import ListedFile, list_files, resolve_file
+from batchcall_mcp.recipients.files.allowed_folders import ListedFile, list_files, resolve_file
 
 
 @pytest.fixture

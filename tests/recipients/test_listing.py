@@ -6,9 +6,15 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients import LeftOut, LeftOutKind, ReadOptions, Recipients, read_inline
-from batchcall_mcp.recipients.listing import MOST_VARIABLE_BYTES
 from batchcall_mcp.recipients.selection import parse_rows
+from batchcall_mcp.recipients.validation import (
+    MOST_VARIABLE_BYTES,
+    LeftOut,
+    LeftOutKind,
+    ReadOptions,
+    Recipients,
+    read_inline,
+)
 
 ONE, TWO, THREE = "+14155550100", "+14155550101", "+14155550102"
 ANY = ReadOptions()

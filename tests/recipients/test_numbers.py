@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients import InvalidNumber, comparable, country_of, is_comparable, normalise_number
-from batchcall_mcp.recipients.numbers import looks_like_a_number
+from batchcall_mcp.recipients.phone.numbers import (
+    InvalidNumber,
+    comparable,
+    country_of,
+    is_comparable,
+    looks_like_a_number,
+    normalise_number,
+)
 
 EXAMPLES = sorted(
     phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.server.credentials import caller_credentials, caller_id, request_state_security
-from batchcall_mcp.server.strict import StrictServer, strict_tool
+from batchcall_mcp.server.tools.strict_tools import StrictServer, strict_tool
 from batchcall_mcp.settings import Settings
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -114,7 +114,7 @@ def echo_server(settings: Settings, opened: Opened | None = None, *, needs_secre
 def main() -> None:
     """Serve over stdio; ECHO_LOG names the file that the state's notes go to."""
     from batchcall_mcp.server import log
-    from batchcall_mcp.server.stdio import run_stdio
+    from batchcall_mcp.server.transports.stdio import run_stdio
 
     settings = Settings.load()
     log.configure(settings)

@@ -10,9 +10,9 @@ from starlette.responses import PlainTextResponse
 
 from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import BackendUnavailable, ConfigurationError
-from batchcall_mcp.listening import bound_socket
-from batchcall_mcp.server.access import allowed_hosts, host_is_allowed
+from batchcall_mcp.server.transports.access import allowed_hosts, host_is_allowed
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.sockets import bound_socket
 from tests.server.echo import echo_server
 from tests.server.transports import PAIR, served
 

@@ -15,7 +15,7 @@ import pytest
 
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.approval import LONGEST_READ, Approval, Shown, State
-from batchcall_mcp.server.approval_page import ApprovalPages, Place
+from batchcall_mcp.server.approvals.page import ApprovalPages, Place
 from tests.browser import axe_findings, browsing
 from tests.vendors.serving import listening
 

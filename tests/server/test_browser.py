@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.server.browser import may_have_browser, open_in_browser
+from batchcall_mcp.server.approvals.browser import may_have_browser, open_in_browser
 
 ADDRESS = "http://127.0.0.1:1/approve/secret"
 

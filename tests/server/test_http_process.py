@@ -14,7 +14,7 @@ import pytest
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from batchcall_mcp.listening import bound_socket
+from batchcall_mcp.sockets import bound_socket
 from tests.server.transports import PAIR, ROOT
 
 REST = {"BATCHCALL_URL": "http://127.0.0.1:9", "BATCHCALL_BACKEND": "batchcall"}

@@ -15,7 +15,7 @@ from mcp import Client, MCPError
 
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.wording import quoted
+from batchcall_mcp.text import quoted
 from tests.operator.processes import variables
 from tests.server.raw import raw_client
 from tests.server.test_access import ACCEPT

@@ -19,9 +19,10 @@ from mcp import Client
 from mcp.types import CallToolResult
 
 from batchcall_mcp.guard.audit import Audit
-from batchcall_mcp.server import approval_desk, asking
 from batchcall_mcp.server.app import BatchCallServer, build_server
-from batchcall_mcp.server.approval_desk import MOST_TABS, ApprovalDesk
+from batchcall_mcp.server.approvals import desk as approval_desk
+from batchcall_mcp.server.approvals import elicitation
+from batchcall_mcp.server.approvals.desk import MOST_TABS, ApprovalDesk
 from tests.browser import browsing
 from tests.operator.processes import of_zudu, serving
 from tests.operator.test_approve import PEOPLE, draft
@@ -100,7 +101,7 @@ async def scene(era: Era, folder: Path, browser: Browser, **variables: str) -> A
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tool call that gives up at once."""
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(elicitation, "PATIENCE_S", 0.0)
 
 
 async def test_the_whole_way_from_a_process_over_stdio_to_a_real_browser(
@@ -371,8 +372,8 @@ def test_what_a_page_needs_is_not_imported_before_one_is_needed() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", _LISTING], capture_output=True, text=True, timeout=30, check=True, cwd=ROOT
     ).stdout.split()
-    assert "batchcall_mcp.server.approval_desk" in loaded
-    assert not {"batchcall_mcp.server.approval_page", "webbrowser", "uvicorn.config"} & set(loaded)
+    assert "batchcall_mcp.server.approvals.desk" in loaded
+    assert not {"batchcall_mcp.server.approvals.page", "webbrowser", "uvicorn.config"} & set(loaded)
 
 
 _LISTING = """

@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field
 
 from batchcall_mcp.errors import InvalidInput, NotFound
 from batchcall_mcp.model import BatchStatus, CallingWindow
-from batchcall_mcp.server.problems import quoted
-from batchcall_mcp.server.strict import StrictServer, strict_tool
+from batchcall_mcp.server.tools.strict_tools import StrictServer, strict_tool
+from batchcall_mcp.server.tools.validation_errors import quoted
 
 READS = ToolAnnotations(read_only_hint=True)
 WRITES = ToolAnnotations(read_only_hint=False)

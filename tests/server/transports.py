@@ -27,11 +27,11 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from batchcall_mcp.listening import bound_socket
-from batchcall_mcp.server.access import Authenticate
-from batchcall_mcp.server.http import MCP_PATH, SSE_PATH, http_app
-from batchcall_mcp.server.strict import StrictServer
+from batchcall_mcp.server.tools.strict_tools import StrictServer
+from batchcall_mcp.server.transports.access import Authenticate
+from batchcall_mcp.server.transports.http import MCP_PATH, SSE_PATH, http_app
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.sockets import bound_socket
 
 ROOT = Path(__file__).parents[2]
 PAIR = {"X-API-KEY": "key-of-the-tests", "X-API-SECRET": "secret-of-the-tests"}

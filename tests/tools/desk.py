@@ -24,8 +24,8 @@ from mcp import Client
 from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextContent
 
-from batchcall_mcp.dialer import keys
-from batchcall_mcp.dialer.store import Store, place_of
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.store import Store, place_of
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from tests.server.transports import Way, client_of, served, spawned
@@ -244,7 +244,7 @@ async def _connected(
 
 def _headers(settings: Settings) -> dict[str, str]:
     store = Store.open(place_of(settings))
-    keys.add(store, pair := keys.new_pair(), keys.LOCAL)
+    api_keys.add(store, pair := api_keys.new_pair(), api_keys.LOCAL)
     store.close()
     return {"X-API-KEY": pair.api_key, "X-API-SECRET": pair.api_secret}
 

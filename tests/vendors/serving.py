@@ -13,7 +13,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchcall_mcp.listening import bound_socket
+from batchcall_mcp.sockets import bound_socket
 
 
 @dataclass(frozen=True)

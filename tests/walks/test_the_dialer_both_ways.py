@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import anyio
 
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from tests.vendors.serving import listening
 from tests.walks.stage import ALWAYS, FROM, Model, Person, number, playing
 

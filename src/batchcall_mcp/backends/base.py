@@ -27,7 +27,7 @@ from batchcall_mcp.model import (
 )
 
 if TYPE_CHECKING:
-    from batchcall_mcp.backends.http import BackendHttp
+    from batchcall_mcp.vendor_http.client import BackendHttp
 
 
 class Operation(StrEnum):

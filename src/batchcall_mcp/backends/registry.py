@@ -16,10 +16,10 @@ GROUP = "batchcall_mcp.backends"
 EMBEDDED = "dialer"
 
 _BUILT_IN = {
-    "dialer": ("batchcall_mcp.backends.dialer", "DialerBackend"),
-    "batchcall": ("batchcall_mcp.backends.batchcall", "BatchCallBackend"),
-    "zudu": ("batchcall_mcp.backends.zudu", "ZuduBackend"),
-    "magpipe": ("batchcall_mcp.backends.magpipe", "MagpipeBackend"),
+    "dialer": ("batchcall_mcp.backends.rest_api.dialer", "DialerBackend"),
+    "batchcall": ("batchcall_mcp.backends.rest_api.batchcall", "BatchCallBackend"),
+    "zudu": ("batchcall_mcp.backends.rest_api.zudu", "ZuduBackend"),
+    "magpipe": ("batchcall_mcp.backends.vendors.magpipe.backend", "MagpipeBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.batch_calls import launch
-from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.writes import launch
 from batchcall_mcp.errors import BatchCallError, NotFound, QuotaExceeded, UnexpectedResponse
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 

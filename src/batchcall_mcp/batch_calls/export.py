@@ -14,10 +14,10 @@ from typing import Any, Literal, TextIO, TypeAlias
 import anyio.to_thread
 
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
-from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.call_context import Relay
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask, TaskStatus
-from batchcall_mcp.wording import harmless_cell
+from batchcall_mcp.text import harmless_cell
 
 Format: TypeAlias = Literal["csv", "jsonl"]
 _COLUMNS = (

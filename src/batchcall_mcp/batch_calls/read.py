@@ -11,11 +11,11 @@ from functools import partial
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.batch_calls.relay import Relay
-from batchcall_mcp.batch_calls.source import ListSource, parts_that_fit, read_source
-from batchcall_mcp.batch_calls.surroundings import different, surroundings
+from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fit, read_source
+from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
 from batchcall_mcp.errors import ConfigurationError, InvalidInput
-from batchcall_mcp.guard.preflight import Preflight, preflight
+from batchcall_mcp.guard.preflight.preflight import Preflight, preflight
 from batchcall_mcp.model import (
     Account,
     BatchCall,
@@ -26,18 +26,16 @@ from batchcall_mcp.model import (
     TaskPage,
     TaskQuery,
 )
-from batchcall_mcp.recipients import (
-    Columns,
+from batchcall_mcp.recipients.files.allowed_folders import ListedFile, list_files
+from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.phone.numbers import (
     InvalidNumber,
-    LeftOut,
-    ListedFile,
-    Recipients,
     comparable,
     digits_as_written,
     is_comparable,
-    list_files,
     normalise_number,
 )
+from batchcall_mcp.recipients.validation import LeftOut, Recipients
 
 PAGE_BYTES = 60_000
 _FILES_SHOWN = 10

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import anyio
 
-from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.batch_calls.call_context import Relay
 from batchcall_mcp.calling_hours import is_open, is_timezone, next_open
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, Counts
 

@@ -42,7 +42,7 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
     """
     settings = load_settings()
     from batchcall_mcp.server.app import build_server
-    from batchcall_mcp.server.http import run_http
+    from batchcall_mcp.server.transports.http import run_http
 
     server = build_server(settings, transport="http")
     run_http(
@@ -90,7 +90,7 @@ def dialer(
 @cli.command()
 def demo() -> None:
     """Watch a simulated batch call from draft to report; no phone rings."""
-    from batchcall_mcp.demo import main
+    from batchcall_mcp.cli.demo import main
 
     main()
 

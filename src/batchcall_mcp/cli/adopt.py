@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from batchcall_mcp.cli.environment import load_settings
-from batchcall_mcp.wording import shortened
+from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.adoption import Adopted, Live
+    from batchcall_mcp.dialer.storage.adoption import Adopted, Live
 
 _LONGEST_NAME = 200
 _RESUME = "Resume those whose people were not called meanwhile, for example from the original; cancel the others."
@@ -26,8 +26,8 @@ def adopt() -> None:
     what goes on. What is scheduled for later keeps its time. Only SQLite needs this.
     """
     settings = load_settings()
-    from batchcall_mcp.dialer.adoption import NotAdopted, adopt_place
-    from batchcall_mcp.dialer.store import Store, place_of
+    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt_place
+    from batchcall_mcp.dialer.storage.store import Store, place_of
 
     where = place_of(settings)
     if isinstance(where, str):

@@ -12,7 +12,7 @@ import click
 from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.guard.approval import LONGEST_READ, meaning_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.wording import printable, shortened
+from batchcall_mcp.text import printable, shortened
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.approval import Approval

@@ -19,7 +19,7 @@ from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, read, recorded_id, utc_now
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.wording import printable
+from batchcall_mcp.text import printable
 
 Form: TypeAlias = Literal["table", "csv", "jsonl"]
 _SHOWN = 20

@@ -12,7 +12,7 @@ from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.store import Store
+    from batchcall_mcp.dialer.storage.store import Store
 
 _LONGEST_NAME: Final = 100
 
@@ -55,7 +55,7 @@ def keys() -> None:
 def create(context: click.Context, organization: str, database_url: str | None) -> None:
     """Make a key and its secret. The secret is shown once and not stored."""
     with _opened(context, database_url) as store:
-        from batchcall_mcp.dialer.keys import add, new_pair
+        from batchcall_mcp.dialer.storage.api_keys import add, new_pair
 
         pair = new_pair()
         add(store, pair, organization)
@@ -68,7 +68,7 @@ def create(context: click.Context, organization: str, database_url: str | None) 
 def list_keys(context: click.Context, database_url: str | None) -> None:
     """Show every key in force: how it begins, when it was made (UTC), whose it is; with tabs between."""
     with _opened(context, database_url) as store:
-        from batchcall_mcp.dialer.keys import in_force
+        from batchcall_mcp.dialer.storage.api_keys import in_force
 
         for key in in_force(store):
             click.echo(f"{key.name}\t{key.created_at:%Y-%m-%d %H:%M}\t{key.organization_id}")
@@ -84,7 +84,7 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
     An old key, listed as "(old) #…", is named by its #… in quotes.
     """
     with _opened(context, database_url) as store:
-        from batchcall_mcp.dialer import keys as dialer_keys
+        from batchcall_mcp.dialer.storage import api_keys as dialer_keys
 
         try:
             key = dialer_keys.revoke(store, hint)
@@ -97,7 +97,7 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
 def _opened(context: click.Context, given: str | None) -> Iterator[Store]:
     """The database that the dialer's servers use; also one that was given to `dialer`, before `keys`."""
     settings = load_settings()
-    from batchcall_mcp.dialer.store import Store, in_words, place_of
+    from batchcall_mcp.dialer.storage.store import Store, in_words, place_of
 
     enclosing = (one.params.get("database_url") for one in _upwards(context.parent))
     if url := given or next(filter(None, enclosing), None):

@@ -9,8 +9,8 @@ import click
 
 from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.entries import Entry, WriteState
-from batchcall_mcp.wording import shortened
+from batchcall_mcp.guard.write_record import Entry, WriteState
+from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.ledger import Ledger

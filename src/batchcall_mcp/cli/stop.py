@@ -19,15 +19,15 @@ from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.cli.keys import database_url as database_url_option
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.entries import STOP_WAITS_S, Entry
+from batchcall_mcp.guard.write_record import STOP_WAITS_S, Entry
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.wording import shortened
+from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:
+    from batchcall_mcp.batch_calls.call_context import Relay
     from batchcall_mcp.batch_calls.emergency import Round, Stopped
-    from batchcall_mcp.batch_calls.relay import Relay
     from batchcall_mcp.cli.stop_report import PeopleFile
-    from batchcall_mcp.dialer.store import Store
+    from batchcall_mcp.dialer.storage.store import Store
     from batchcall_mcp.guard.ledger.ledger import Ledger
     from batchcall_mcp.server.service import Service
 
@@ -58,7 +58,7 @@ def stop(*, clear: bool, database_url: str | None) -> None:
 def _clear(settings: Settings, database_url: str | None) -> None:
     import sqlalchemy as sa
 
-    from batchcall_mcp.dialer import stops
+    from batchcall_mcp.dialer.storage import stops
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
     with ExitStack() as opened:
@@ -118,7 +118,7 @@ def _opened_dialer(place: Path | str) -> Store | None:
     """
     import sqlalchemy as sa
 
-    from batchcall_mcp.dialer.store import Store
+    from batchcall_mcp.dialer.storage.store import Store
 
     try:
         return Store.open_existing(place)
@@ -238,7 +238,7 @@ class _Stop:
         import sqlalchemy as sa
 
         from batchcall_mcp.batch_calls.emergency import Stopped
-        from batchcall_mcp.dialer import stops
+        from batchcall_mcp.dialer.storage import stops
         from batchcall_mcp.model import BatchStatus
 
         stopped: list[Store] = []
@@ -274,7 +274,7 @@ class _Stop:
     def _launched(self, ledgers: Sequence[Ledger], dialers: Sequence[Store]) -> list[_Launch]:
         """What was launched from here and is not known to be over; without what is on dialers of ours."""
         from batchcall_mcp.backends.registry import EMBEDDED
-        from batchcall_mcp.dialer import stops
+        from batchcall_mcp.dialer.storage import stops
 
         elsewhere: list[_Launch] = []
         for ledger in ledgers:
@@ -382,7 +382,7 @@ class _Stop:
         """Gives how many people are in a call, of whatever batch call."""
         import sqlalchemy as sa
 
-        from batchcall_mcp.dialer import stops
+        from batchcall_mcp.dialer.storage import stops
 
         talking = 0
         try:

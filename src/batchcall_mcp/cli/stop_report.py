@@ -11,7 +11,7 @@ from typing import TextIO
 
 from batchcall_mcp.batch_calls.emergency import Reached, reached
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.wording import harmless_cell
+from batchcall_mcp.text import harmless_cell
 
 _COLUMNS = ("batch_call_id", "to_number", "name", "reached", "status")
 

@@ -1,4 +1,5 @@
 """Our own batch-call backend: it keeps batch calls in SQL, decides when each call may start, and places it.
 
-`api` speaks REST, `store` and `dispatch` are the transactions, `engine` runs them, `rules` decides, `carriers` dial.
+`rest` speaks HTTP, `storage` holds the tables, `engine` decides whom to dial and
+when, `carriers` dial, `webhooks` report.
 """

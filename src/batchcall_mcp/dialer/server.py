@@ -17,14 +17,14 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from batchcall_mcp.dialer import keys
-from batchcall_mcp.dialer.embedded import EmbeddedDialer
-from batchcall_mcp.dialer.keys import KeyPair
-from batchcall_mcp.dialer.limiter import Limiter
-from batchcall_mcp.dialer.store import Store, in_words, place_of
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.rest.rate_limiter import Limiter
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.api_keys import KeyPair
+from batchcall_mcp.dialer.storage.store import Store, in_words, place_of
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.listening import bound_socket, url_of
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.sockets import bound_socket, url_of
 
 _NOT_STARTED = 3
 
@@ -141,7 +141,7 @@ def _given_pair(settings: Settings) -> KeyPair | None:
 
 def _say_pair(store: Store, given: KeyPair | None) -> None:
     """What to call with, where it has to be said: a new pair, or that the one in the settings is not known."""
-    first = keys.first_pair(store, given)
+    first = api_keys.first_pair(store, given)
     if first is not None and given is None:
         _say(
             "The first key pair, shown only now (in a request: X-API-KEY and X-API-SECRET):\n"
@@ -149,7 +149,7 @@ def _say_pair(store: Store, given: KeyPair | None) -> None:
         )
     elif first is not None:
         _say("The first key pair is BATCHCALL_API_KEY and BATCHCALL_API_SECRET.")
-    elif given is not None and keys.organization_of(store, *given) is None:
+    elif given is not None and api_keys.organization_of(store, *given) is None:
         _say(
             "BATCHCALL_API_KEY and BATCHCALL_API_SECRET are no pair that this dialer knows: it takes them only at its "
             "first start. `batchcall-mcp dialer keys create` makes another pair."

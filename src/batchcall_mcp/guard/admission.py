@@ -12,10 +12,8 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.binding import Bound, bound
 from batchcall_mcp.guard.confirmation import (
     LIFETIME_S,
     Answer,
@@ -26,11 +24,13 @@ from batchcall_mcp.guard.confirmation import (
     recall,
     used_already,
 )
-from batchcall_mcp.guard.entries import Token
-from batchcall_mcp.guard.preflight import Preflight
-from batchcall_mcp.guard.question import question, skipped_words
+from batchcall_mcp.guard.fingerprints import Bound, bound
+from batchcall_mcp.guard.preflight import unattended
+from batchcall_mcp.guard.preflight.preflight import Preflight
+from batchcall_mcp.guard.preflight.question import question, skipped_words
+from batchcall_mcp.guard.write_record import Token
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
-from batchcall_mcp.recipients import LeftOut
+from batchcall_mcp.recipients.validation import LeftOut
 from batchcall_mcp.settings import Confirm, Mode
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
-from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.people import person
+from batchcall_mcp.guard.write_record import Token
 from batchcall_mcp.model import CallTask
 
 SAMPLES: Final = 3

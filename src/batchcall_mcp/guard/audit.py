@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
-from batchcall_mcp.wording import shortened
+from batchcall_mcp.text import shortened
 
 FILE_NAME: Final = "audit.jsonl"
 Kind: TypeAlias = Literal["write", "question", "answer", "refused", "stop", "settled", "approved"]

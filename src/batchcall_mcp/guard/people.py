@@ -12,7 +12,7 @@ from typing import Final
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.calling_hours import phone_number
 from batchcall_mcp.model import Agent, CallTask
-from batchcall_mcp.wording import FEWEST_HIDDEN, identifier, in_quotes
+from batchcall_mcp.text import FEWEST_HIDDEN, identifier, in_quotes
 
 _LONGEST_WORD: Final = 20
 _LONGEST_NAME_READ: Final = 200

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchcall_mcp.errors import ConfigurationError, InvalidInput
-from batchcall_mcp.recipients.columns import choose_columns
-from batchcall_mcp.recipients.entries import Broken
-from batchcall_mcp.recipients.former_numbers import of_today
-from batchcall_mcp.recipients.numbers import InvalidNumber, digits_as_written, looks_like_a_number, normalise_number
-from batchcall_mcp.recipients.readers import kind_of, open_list, open_rows
-from batchcall_mcp.wording import FEWEST_HIDDEN, quoted
+from batchcall_mcp.recipients.files.columns import choose_columns
+from batchcall_mcp.recipients.files.file_formats import kind_of, open_list, open_rows
+from batchcall_mcp.recipients.files.raw_rows import Broken
+from batchcall_mcp.recipients.phone.former_numbers import of_today
+from batchcall_mcp.recipients.phone.numbers import (
+    InvalidNumber,
+    digits_as_written,
+    looks_like_a_number,
+    normalise_number,
+)
+from batchcall_mcp.text import FEWEST_HIDDEN, quoted
 
 _MOST_NAMED = 5
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.wording import quoted
+from batchcall_mcp.text import quoted
 
 _PART = re.compile(r"\s*([0-9]{1,9})\s*(?:[-\u2013]\s*([0-9]{1,9})\s*)?", re.ASCII)
 _EXAMPLE = 'Pass rows such as "1-1000" or "1-1000,1500"; the first row after the column names is 1.'

@@ -6,14 +6,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 import batchcall_mcp
-from batchcall_mcp.server.access import Authenticate
-from batchcall_mcp.server.asking import readable_answers
+from batchcall_mcp.server.approvals.elicitation import readable_answers
 from batchcall_mcp.server.credentials import request_state_security
-from batchcall_mcp.server.descriptions import instructions
 from batchcall_mcp.server.resources import add_resources
 from batchcall_mcp.server.service import Service
-from batchcall_mcp.server.strict import StrictServer
-from batchcall_mcp.server.tools import build_tools
+from batchcall_mcp.server.tools.descriptions import instructions
+from batchcall_mcp.server.tools.registry import build_tools
+from batchcall_mcp.server.tools.strict_tools import StrictServer
+from batchcall_mcp.server.transports.access import Authenticate
 from batchcall_mcp.settings import Settings
 
 NAME = "batchcall-mcp"

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.wording import FEWEST_HIDDEN
+from batchcall_mcp.text import FEWEST_HIDDEN
 
 _HIDDEN = "**********"
 _SHORTEST_SECRET = 6

@@ -11,14 +11,14 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from batchcall_mcp.batch_calls import read
+from batchcall_mcp.batch_calls.call_context import Relay
 from batchcall_mcp.batch_calls.export import Format, export_text
-from batchcall_mcp.batch_calls.relay import Relay
 from batchcall_mcp.errors import BatchCallError, NotFound
 from batchcall_mcp.model import TaskQuery
-from batchcall_mcp.server.read_tools import in_words
-from batchcall_mcp.server.results import BatchCallResult, text_of
 from batchcall_mcp.server.service import Service
-from batchcall_mcp.wording import printable_lines
+from batchcall_mcp.server.tools.read_tools import in_words
+from batchcall_mcp.server.tools.results import BatchCallResult, text_of
+from batchcall_mcp.text import printable_lines
 
 
 def add_resources(server: MCPServer[Any], service: Service) -> None:

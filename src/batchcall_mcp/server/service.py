@@ -20,23 +20,23 @@ from mcp.server.mcpserver import Context
 from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import Backend, Capabilities, Credentials
-from batchcall_mcp.backends.dialer import open_dialer_client
-from batchcall_mcp.backends.http import BackendHttp, open_client
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
-from batchcall_mcp.batch_calls.relay import Relay
+from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
+from batchcall_mcp.batch_calls.call_context import Relay
 from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.model import ListQuery
-from batchcall_mcp.server.approval_desk import ApprovalDesk
-from batchcall_mcp.server.asking import ClientAsker
+from batchcall_mcp.server.approvals.desk import ApprovalDesk
+from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import caller_credentials, caller_identity
 from batchcall_mcp.server.sessions import AcceptedPairs
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.vendor_http.client import BackendHttp, open_client
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.embedded import EmbeddedDialer
+    from batchcall_mcp.dialer.app import EmbeddedDialer
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class Service:
 
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
         """Start the dialer; its imports are heavy, so that they run beside the protocol, not before it."""
-        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.embedded")
+        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.app")
         dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings)
         stack.push_async_callback(dialer.aclose)
         if self.dials:

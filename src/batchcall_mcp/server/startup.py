@@ -24,7 +24,7 @@ def serve_stdio() -> None:
     log.configure(settings)
     with _not_imported(_OPTIONAL):
         from batchcall_mcp.server.app import build_server
-        from batchcall_mcp.server.stdio import run_stdio
+        from batchcall_mcp.server.transports.stdio import run_stdio
 
         server = build_server(settings, transport="stdio")
     collect_garbage_again()

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from batchcall_mcp.guard.approval import Approval, Shown, meaning_of, samples_of
-from batchcall_mcp.guard.entries import Token
 from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.write_record import Token
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import Clock

@@ -12,8 +12,8 @@ import pytest
 
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.approval import Shown
-from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound
 from batchcall_mcp.guard.confirmation import LIFETIME_S, recall
+from batchcall_mcp.guard.fingerprints import MEMBER_BYTES, Bound
 from batchcall_mcp.guard.ledger import code_rows
 from batchcall_mcp.guard.ledger import database as ledger_database
 from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, MOST_OF_CALLER

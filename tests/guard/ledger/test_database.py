@@ -13,9 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.entries import Entry, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.ledger.tables import metadata
+from batchcall_mcp.guard.write_record import Entry, WriteState
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.test_writes import START
 from tests.postgresql import postgresql_url

@@ -14,8 +14,8 @@ import pytest
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.entries import Entry, Evidence, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.write_record import Entry, Evidence, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.settings import STOP_FILE, Settings
 from tests.guard.ledger.conftest import BEGIN, Clock
 

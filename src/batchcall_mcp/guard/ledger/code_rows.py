@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.guard.binding import launch_of
+from batchcall_mcp.guard.fingerprints import launch_of
 from batchcall_mcp.guard.ledger import tables as t
 
 LIFETIME_MS: Final = 600_000

@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from batchcall_mcp.guard.binding import MEMBER_BYTES, Bound, covers
-from batchcall_mcp.guard.entries import Token
+from batchcall_mcp.guard.fingerprints import MEMBER_BYTES, Bound, covers
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.approvals import Approvals
 from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, UNUSED, forget_all_of, is_valid, keep_bounded, random_code
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
+from batchcall_mcp.guard.write_record import Token
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _CODE_LENGTH: Final = 8

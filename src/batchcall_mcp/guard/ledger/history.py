@@ -9,11 +9,11 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.entries import Entry, Evidence, Newest, WriteState
-from batchcall_mcp.guard.ledger import rows
+from batchcall_mcp.guard.ledger import mapping
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
-from batchcall_mcp.guard.ledger.rows import NOT_REFUSED, OPEN, read
+from batchcall_mcp.guard.ledger.mapping import NOT_REFUSED, OPEN, read
+from batchcall_mcp.guard.write_record import Entry, Evidence, Newest, WriteState
 
 _LATELY_MS: Final = 15 * 60 * 1000
 """As long as a question can be prepared and answered: anyone who was launched meanwhile is seen here."""
@@ -30,7 +30,7 @@ class History:
     def newest_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """The last write to a batch call that was not refused."""
         with self._database.reading() as connection:
-            return rows.newest_of(connection, backend, batch_call_id)
+            return mapping.newest_of(connection, backend, batch_call_id)
 
     def unsettled(self) -> list[Entry]:
         """All that nobody knows the outcome of, oldest first."""
@@ -50,7 +50,7 @@ class History:
             found = [read(row) for row in connection.execute(launches.order_by(t.writes.c.write_id))]
             # Two accounts may have batch calls with the same id.
             newest = {(one.backend, one.caller, one.batch_call_id): one for one in found if one.batch_call_id}
-            return [one for one in newest.values() if not rows.is_ended(connection, one)]
+            return [one for one in newest.values() if not mapping.is_ended(connection, one)]
 
     def note_over(self, backend: str, caller: str, ids: Collection[str], read_at: datetime) -> None:
         """Remember that the backend says that these batch calls are over.
@@ -68,7 +68,7 @@ class History:
             & t.writes.c.dials
             & t.writes.c.over_at.is_(None)
             & (t.writes.c.state == WriteState.DONE)
-            & (t.writes.c.settled_at < to_ms(read_at) - rows.CLOCKS_APART_MS)
+            & (t.writes.c.settled_at < to_ms(read_at) - mapping.CLOCKS_APART_MS)
         )
         with self._database.reading() as connection:
             if connection.scalar(sa.select(t.writes.c.write_id).where(launches).limit(1)) is None:
@@ -109,24 +109,24 @@ class History:
             numbers: who is about to be called, as numbers are compared.
         """
         hashed = {self._database.hashed_bytes(number) for number in numbers} if beside else ()
-        mine = rows.Mine(backend=backend, batch_call_id=beside, numbers=hashed)
+        mine = mapping.Mine(backend=backend, batch_call_id=beside, numbers=hashed)
         with self._database.reading() as connection:
-            return rows.calls_on(connection, day, simulated=simulated, mine=mine)
+            return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
         """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
         with self._database.reading() as connection:
             entries = [
                 entry
-                for entry in rows.launches_after(
+                for entry in mapping.launches_after(
                     connection, Newest(0, 0), simulated=simulated, sent_after=self._lately()
                 )
-                if not rows.is_withdrawn(connection, entry)
+                if not mapping.is_withdrawn(connection, entry)
             ]
             if not entries:
                 return []
             mine = {self._database.hashed_bytes(number): number for number in numbers}
-            found = [(one, rows.numbers_of(connection, one.write_id)) for one in entries]
+            found = [(one, mapping.numbers_of(connection, one.write_id)) for one in entries]
         return [(one, [mine[digest] for digest in theirs & mine.keys()]) for one, theirs in found]
 
     def _lately(self) -> int:
@@ -192,7 +192,7 @@ class History:
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """A launch of this batch call whose outcome nobody knows."""
         with self._database.reading() as connection:
-            return rows.open_launch_of(connection, backend, batch_call_id)
+            return mapping.open_launch_of(connection, backend, batch_call_id)
 
     def list_of(self, backend: str, batch_call_id: str) -> Evidence:
         """What is known here of the list that the batch call holds now; empty if it is not from here."""

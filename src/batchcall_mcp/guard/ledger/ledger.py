@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Final
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.entries import ARRIVES_WITHIN_S
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, utc_now
+from batchcall_mcp.guard.ledger.emergency_stop import Stops
 from batchcall_mcp.guard.ledger.history import History
-from batchcall_mcp.guard.ledger.owners import FileOwners, Owners, PostgresOwners
+from batchcall_mcp.guard.ledger.process_locks import FileOwners, Owners, PostgresOwners
 from batchcall_mcp.guard.ledger.shared_audit import SharedAudit
-from batchcall_mcp.guard.ledger.stops import Stops
 from batchcall_mcp.guard.ledger.writes import Writes
+from batchcall_mcp.guard.write_record import ARRIVES_WITHIN_S
 from batchcall_mcp.settings import Settings
 
 

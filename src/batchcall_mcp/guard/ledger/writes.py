@@ -15,12 +15,11 @@ import sqlalchemy as sa
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.database import LONGEST_WAIT_S, copy_rows
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
-from batchcall_mcp.guard.entries import STOP_WAITS_S, STOPS, Entry, Intent, Overtaken, Shared, Token, WriteState
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
-from batchcall_mcp.guard.ledger.owners import Owners
-from batchcall_mcp.guard.ledger.rows import (
+from batchcall_mcp.guard.ledger.emergency_stop import Stops
+from batchcall_mcp.guard.ledger.mapping import (
     NOT_REFUSED,
     OPEN,
     Mine,
@@ -34,7 +33,8 @@ from batchcall_mcp.guard.ledger.rows import (
     open_launch_of,
     read,
 )
-from batchcall_mcp.guard.ledger.stops import Stops
+from batchcall_mcp.guard.ledger.process_locks import Owners
+from batchcall_mcp.guard.write_record import STOP_WAITS_S, STOPS, Entry, Intent, Overtaken, Shared, Token, WriteState
 
 EQUAL_FOR_MS: Final = 24 * 60 * 60 * 1000
 """How long an equal create without a key counts as the same one."""

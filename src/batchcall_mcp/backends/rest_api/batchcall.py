@@ -1,0 +1,396 @@
+"""The seed REST dialect: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, as_asked, is_same_id, unsupported
+from batchcall_mcp.backends.rest_api import mapping as words
+from batchcall_mcp.backends.rest_api import requests, states
+from batchcall_mcp.backends.rest_api.account import read_account
+from batchcall_mcp.errors import (
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
+from batchcall_mcp.model import (
+    Account,
+    BatchCall,
+    BatchCallPage,
+    BatchCallRequest,
+    BatchStatus,
+    CallTask,
+    ListQuery,
+    TaskPage,
+    TaskQuery,
+    TaskStatus,
+)
+from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.vendor_http.client import BackendHttp, Params
+from batchcall_mcp.vendor_http.http_errors import (
+    JsonObject,
+    Refusal,
+    about_another,
+    accepted_about_another,
+    accepted_without_words,
+)
+from batchcall_mcp.vendor_http.json_values import text
+from batchcall_mcp.vendor_http.paging import RawPage, offset_of, scan
+
+PAGE = 100
+"""The most that both documents allow a page to have."""
+
+_ALL_FIELDS = frozenset(
+    {"from_number", "tasks", "name", "agent_id", "trigger_at", "send_now", "status", "timezone", "window", "retry"}
+)
+
+
+class BatchCallBackend:
+    """A server that speaks the seed's dialect and our extensions; `ZuduBackend` is the same without those."""
+
+    name: ClassVar[str] = "batchcall"
+    default_url: ClassVar[str] = "http://localhost:8080"
+    extended: ClassVar[bool] = True
+    patches_tasks: ClassVar[bool] = False
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        operations=frozenset(Operation),
+        drafts="full",
+        task_page_size=PAGE,
+        outcomes=tuple(status for status in TaskStatus if status is not TaskStatus.UNKNOWN),
+        stop="any_time",
+        cancel_effect="Calls in progress go on to their end; nothing else of it is dialled.",
+        windows="full",
+        max_concurrency=1000,
+        idempotency="key",
+        dynamic_variables=True,
+        returns_variables=True,
+        task_names=True,
+        task_timezones=True,
+        task_max_retries=True,
+        retry_policy=True,
+        max_name_length=255,
+        update_fields=_ALL_FIELDS | {"max_concurrency"},
+        limitations=(
+            "A server without an extension of ours (pause, resume, cancel, retry) refuses it, and nothing changes.",
+        ),
+    )
+
+    def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
+        headers = {"X-API-KEY": credentials.api_key.get_secret_value()}
+        if credentials.api_secret is not None:
+            headers["X-API-SECRET"] = credentials.api_secret.get_secret_value()
+        self._http = http.caller(credentials, headers, _recognise)
+
+    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
+        """Refuse what its state forbids. See `batchcall_states`."""
+        states.check_state(operation, request, current, extended=self.extended, patches_tasks=self.patches_tasks)
+
+    def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
+        """Would this make a phone ring? See `batchcall_requests.dials`."""
+        return requests.dials(operation, request, current)
+
+    async def account(self) -> Account:
+        """Caller numbers and agents: from `/account`, an extension, else from Zudu's two lists."""
+        return await read_account(self._http, extended=self.extended)
+
+    async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
+        """POST /batch-call; says draft, scheduled or now in so many words."""
+        self._check_fields(request)
+        body = requests.create_body(request, extended=self.extended)
+        answer = await self._http.write(
+            "create the batch call", "POST", "/batch-call", json=body, idempotency_key=self._key(idempotency_key)
+        )
+        asked = words.batch_status(body["status"])[0]
+        known = BatchCall(
+            batch_call_id="",
+            status=asked,
+            name=body.get("name"),
+            from_number=request.from_number,
+            agent_id=request.agent_id,
+            timezone=request.timezone,
+            retry_of=request.retry_of,
+        )
+        made = await self._after_write("create the batch call", answer, known)
+        if asked is BatchStatus.DRAFT and made.status is not BatchStatus.DRAFT:
+            note = f"A draft was asked for, and the backend says {made.backend_status or made.status}: look at it now."
+            return replace(made, notes=(*made.notes, note))
+        return made
+
+    async def keeps_keys(self) -> bool:
+        """A server whose `/account` is ours has our other extensions; another one may ignore the header."""
+        if self.capabilities.idempotency != "key":
+            return False
+        try:
+            answer = await self._http.read("read the account", "GET", "/account")
+        except BatchCallError:
+            return False
+        return isinstance(words.payload(answer).get("places_real_calls"), bool)
+
+    async def update(
+        self, current: BatchCall, request: BatchCallRequest, idempotency_key: str | None = None
+    ) -> BatchCall:
+        """PATCH with what is given, or PUT where only a full replacement can hold it.
+
+        Raises:
+            InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
+            IllegalTransition: its state does not allow it; nothing was sent.
+        """
+        self._check_fields(request)
+        self.check_state(Operation.UPDATE, request, current)
+        method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
+        doing = f"update batch call {current.batch_call_id}"
+        answer = await self._http.write(
+            doing,
+            method,
+            path_of(current.batch_call_id),
+            json=body,
+            idempotency_key=self._key(idempotency_key),
+            if_match=current.etag,
+        )
+        return await self._after_write(doing, answer, current)
+
+    async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
+        """GET /batch-call/{id}, and a page of /tasks.
+
+        Raises:
+            UnexpectedResponse: a success that tells of no batch call, or of another one than was asked for.
+        """
+        reply = await self._http.ask(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
+        data = words.payload(reply.body)
+        if not words.has_id(data):
+            raise UnexpectedResponse(
+                f"Could not read batch call {batch_call_id}: the backend answered success without a batch call. "
+                "Nothing was changed. Check BATCHCALL_URL and BATCHCALL_BACKEND, or look it up with list_batch_calls."
+            )
+        answered = words.batch_call(data, extended=self.extended)
+        batch_call = as_asked(answered, batch_call_id)
+        if batch_call is None:
+            raise about_another(f"read batch call {batch_call_id}", answered.batch_call_id)
+        if self.extended:
+            batch_call = replace(batch_call, etag=reply.etag)
+        if tasks is None:
+            return batch_call, None
+        try:
+            page = await self._tasks(batch_call_id, tasks)
+        except InvalidInput:
+            raise  # the cursor is wrong, not the backend
+        except BatchCallError as error:
+            note = f"Its tasks could not be read: {error.message}"
+            return replace(batch_call, notes=(*batch_call.notes, note)), None
+        return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
+
+    async def list(self, query: ListQuery) -> BatchCallPage:
+        """GET /batch-call/list, newest first. Always with a limit: without one Zudu answers everything."""
+
+        async def fetch(page: int, size: int) -> RawPage:
+            params: Params = {"page": page, "limit": size, "sort_by": "created_at", "sort_order": "descending"}
+            answer = await self._http.read("list batch calls", "GET", "/batch-call/list", params=params)
+            return words.raw_page(answer, "batch_calls", page, size)
+
+        def keep(data: Mapping[str, Any]) -> BatchCall | None:
+            if not words.has_id(data):
+                return None
+            batch_call = words.batch_call(data, extended=self.extended)
+            return batch_call if words.matches(batch_call, query) else None
+
+        filtered = query != ListQuery(limit=query.limit, cursor=query.cursor)
+        size = PAGE if filtered else _page_size(query.limit, query.cursor, PAGE)
+        scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
+        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+
+    async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
+        """POST /execute, or PATCH with the time.
+
+        Raises:
+            IllegalTransition: neither draft nor scheduled; nothing was sent.
+        """
+        self.check_state(Operation.START, None, current)
+        doing = f"start batch call {current.batch_call_id}"
+        path, key, etag = path_of(current.batch_call_id), self._key(idempotency_key), current.etag
+        if at is None:
+            answer = await self._http.write(doing, "POST", f"{path}/execute", idempotency_key=key, if_match=etag)
+        else:
+            body = requests.schedule_body(at)
+            answer = await self._http.write(doing, "PATCH", path, json=body, idempotency_key=key, if_match=etag)
+        return await self._after_write(doing, answer, current)
+
+    async def pause(self, current: BatchCall) -> BatchCall:
+        """POST /pause, an extension. A stop has no condition: it is never held up."""
+        return await self._extension("pause", current)
+
+    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:
+        """POST /resume, an extension."""
+        return await self._extension("resume", current, None, idempotency_key, current.etag)
+
+    async def cancel(self, current: BatchCall) -> BatchCall:
+        """POST /cancel, an extension; a server without it can take a scheduled one back to draft."""
+        try:
+            return await self._extension("cancel", current)
+        except NotSupported:
+            if current.status is not BatchStatus.SCHEDULED:
+                raise
+            return await self._back_to_draft(current)
+
+    async def _back_to_draft(self, current: BatchCall) -> BatchCall:
+        """What the seed's own dialect has: `draft` is an accepted status of its PATCH."""
+        doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
+        answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
+        return await self._after_write(doing, answer, current)
+
+    async def retry(
+        self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
+    ) -> BatchCall:
+        """POST /retry, an extension: exactly these tasks are dialled again.
+
+        Raises:
+            IllegalTransition: neither running nor completed; nothing was sent.
+        """
+        self.check_state(Operation.RETRY, None, current)
+        body = {"task_ids": list(task_ids)}
+        return await self._extension("retry", current, body, idempotency_key, current.etag)
+
+    async def delete(self, current: BatchCall) -> None:
+        """DELETE /batch-call/{id}.
+
+        Raises:
+            IllegalTransition: it may still dial, or calls are in progress; nothing was sent.
+        """
+        self.check_state(Operation.DELETE, None, current)
+        doing, path = f"delete batch call {current.batch_call_id}", path_of(current.batch_call_id)
+        await self._http.write(doing, "DELETE", path, if_match=current.etag)
+
+    async def _tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
+        path = f"{path_of(batch_call_id)}/tasks"
+        filters: dict[str, str | int | list[str]] = {}
+        if self.extended and query.statuses is not None:
+            filters["status"] = sorted(query.statuses)
+        if self.extended and query.to_number is not None:
+            filters["to_number"] = query.to_number
+
+        async def fetch(page: int, size: int) -> RawPage:
+            params = {"page": page, "limit": size, **filters}
+            doing = f"read the tasks of batch call {batch_call_id}"
+            answer = await self._http.read(doing, "GET", path, params=params)
+            named = text(words.payload(answer).get("batch_call_id"))
+            if named is not None and not is_same_id(named, batch_call_id):
+                raise about_another(doing, named)
+            return words.raw_page(answer, "tasks", page, size)
+
+        def keep(data: Mapping[str, Any]) -> CallTask | None:
+            task = words.call_task(data)
+            unwanted = query.statuses is not None and task.status not in query.statuses
+            other = query.to_number is not None and comparable(task.to_number) != query.to_number
+            return None if unwanted or other else task
+
+        if query.limit <= 0:
+            return TaskPage((), query.cursor)
+        filtered = query.statuses is not None or query.to_number is not None
+        largest = self.capabilities.task_page_size
+        size = largest if filtered else _page_size(query.limit, query.cursor, largest)
+        scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
+        return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
+
+    async def _extension(
+        self,
+        action: str,
+        current: BatchCall,
+        body: JsonObject | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> BatchCall:
+        """Ask for what Zudu's documents do not have.
+
+        Raises:
+            NotSupported: the server knows the batch call, but not the path; nothing changed.
+        """
+        doing = f"{action} batch call {current.batch_call_id}"
+        path = f"{path_of(current.batch_call_id)}/{action}"
+        try:
+            answer = await self._http.write(
+                doing, "POST", path, json=body, idempotency_key=self._key(idempotency_key), if_match=if_match
+            )
+        except (NotFound, NotSupported) as refused:
+            if isinstance(refused, NotFound):
+                # 404 may mean the path or the batch call; if the batch call is there, it was the path.
+                await self.get(current.batch_call_id)
+            raise NotSupported(
+                f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
+                "Look at it with get_batch_call."
+            ) from None
+        return await self._after_write(doing, answer, current)
+
+    async def _after_write(self, doing: str, answer: JsonObject, known: BatchCall) -> BatchCall:
+        """The batch call as a write's answer tells it; looked up where the answer does not tell its status.
+
+        Raises:
+            OutcomeUnknown: the answer is about another batch call, and this one could not be read either.
+        """
+        data = words.payload(answer)
+        try:
+            made = words.completed_by(
+                words.batch_call(data, known.batch_call_id or None, extended=self.extended), known
+            )
+        except UnexpectedResponse:
+            raise accepted_without_words(doing) from None
+        replayed = answer.get("replayed") is True  # then the answer is as old as the first request
+        own = as_asked(made, known.batch_call_id or made.batch_call_id)
+        if own is None:  # the write went to the right one; how that stands, only a read can say
+            try:
+                found, _ = await self.get(known.batch_call_id)
+            except BatchCallError as error:
+                raise accepted_about_another(doing, made.batch_call_id) from error
+            return replace(words.completed_by(found, known), replayed=replayed)
+        if not replayed and (own.status is not BatchStatus.UNKNOWN or own.backend_status is not None):
+            return own
+        try:
+            found, _ = await self.get(own.batch_call_id)
+        except BatchCallError as error:
+            note = f"The write was accepted, but it could not be read back: {error.message}"
+            return replace(own, notes=(*own.notes, note), replayed=replayed)
+        return replace(words.completed_by(found, known), replayed=replayed)
+
+    def _check_fields(self, request: BatchCallRequest) -> None:
+        problems = unsupported(request, self.capabilities)
+        if problems:
+            raise NotSupported(f"{self.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
+
+    def _key(self, idempotency_key: str | None) -> str | None:
+        return idempotency_key if self.capabilities.idempotency == "key" else None
+
+
+def path_of(batch_call_id: str) -> str:
+    """The path of a batch call. An id comes from a model: it must not lead anywhere else.
+
+    Raises:
+        NotFound: if no batch call can have this id; nothing was sent.
+    """
+    impossible = not batch_call_id.strip(". ") or batch_call_id == "list"  # other endpoints
+    if impossible or len(batch_call_id) > 200:  # noqa: PLR2004 - far over any real id
+        raise NotFound("No batch call can have this id. Nothing was sent. Look the id up with list_batch_calls.")
+    return f"/batch-call/{quote(batch_call_id, safe='')}"
+
+
+def _page_size(limit: int, cursor: str | None, largest: int) -> int:
+    """A page of exactly what is asked for, where the cursor falls between two such pages."""
+    fits = 0 < limit <= largest and offset_of(cursor) % limit == 0
+    return limit if fits else largest
+
+
+def _recognise(refusal: Refusal) -> type[BatchCallError] | None:
+    """Zudu has no error codes and answers 400 for states (execute, update and delete pages)."""
+    said = refusal.words.lower()
+    if refusal.status not in {200, 400}:
+        return None
+    if "does not exist" in said or "not found" in said:
+        return NotFound
+    states = ("with status", "illegal_transition", "status transition", "cannot change status", "cannot be modified")
+    if any(phrase in said for phrase in states):
+        return IllegalTransition
+    return None

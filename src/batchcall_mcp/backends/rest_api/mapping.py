@@ -1,0 +1,310 @@
+"""The seed REST dialect's answers, read into the model: both generations of Zudu's documents, and our extensions. Pure.
+
+The two generations (docs.zudu.ai, hand-written and generated pages) disagree on the case of statuses, on seconds and
+milliseconds, on ISO times, on the envelope and on what a page of a list tells; every reading is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, cast
+
+from batchcall_mcp.backends.base import retry_of_in_name
+from batchcall_mcp.errors import UnexpectedResponse
+from batchcall_mcp.model import (
+    NOT_REACHED,
+    WEEKDAYS,
+    Agent,
+    BatchCall,
+    BatchStatus,
+    CallerNumber,
+    CallingWindow,
+    CallTask,
+    Counts,
+    HeldBack,
+    ListQuery,
+    RetryOutcome,
+    RetryPolicy,
+    StatusReason,
+    TaskStatus,
+    Weekday,
+)
+from batchcall_mcp.vendor_http.http_errors import JsonObject
+from batchcall_mcp.vendor_http.json_values import first, moment, names, rows, text, time_of_day, variables, whole
+from batchcall_mcp.vendor_http.paging import RawPage
+
+DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+"""Days as the wire numbers them: 0 = Sunday."""
+
+SIMULATED_NOTE = "Simulated: no phone rings; the last digit of each number decides how its call goes."
+
+_BATCH_WORDS = {status.value: status for status in BatchStatus} | {
+    "sent": BatchStatus.RUNNING,
+    "canceled": BatchStatus.CANCELLED,
+}
+_TASK_WORDS = {status.value: status for status in TaskStatus} | {"canceled": TaskStatus.CANCELLED}
+_RETRY_OUTCOMES: tuple[RetryOutcome, ...] = ("no_answer", "busy", "voicemail", "failed")
+_COUNTED = tuple(field.name for field in fields(Counts) if field.name != "total")
+
+
+def payload(answer: JsonObject) -> Mapping[str, Any]:
+    """What the envelope holds, or the answer itself where there is no envelope."""
+    data = answer.get("data")
+    return cast("Mapping[str, Any]", data) if isinstance(data, dict) else answer
+
+
+def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, extended: bool = True) -> BatchCall:
+    """A batch call object; `extended`: words of our own dialect count.
+
+    Raises:
+        UnexpectedResponse: if it has no id and none is known.
+    """
+    batch_call_id = text(first(data, "batch_call_id", "id")) or fallback_id
+    if batch_call_id is None:
+        raise UnexpectedResponse(
+            "The backend answered without a batch_call_id. Check BATCHCALL_URL and BATCHCALL_BACKEND, and look it up "
+            "with list_batch_calls."
+        )
+    status, backend_status = batch_status(data.get("status"))
+    name = text(data.get("name"))
+    window, notes = _window(data)
+    simulated = extended and data.get("carrier") == "simulated"  # a word of ours, which no vendor has
+    if simulated:
+        notes += (SIMULATED_NOTE,)
+    return BatchCall(
+        batch_call_id=batch_call_id,
+        status=status,
+        backend_status=backend_status,
+        status_reason=_status_reason(data.get("status_reason")) if extended else None,
+        name=name,
+        from_number=text(data.get("from_number")),
+        agent_id=text(data.get("agent_id")),
+        timezone=text(data.get("timezone")),
+        scheduled_at=moment(first(data, "scheduled_timestamp", "trigger_timestamp", "scheduled_at")),
+        expires_at=moment(data.get("expires_timestamp")) if extended else None,
+        created_at=moment(first(data, "created_timestamp", "created_at")),
+        started_at=moment(first(data, "started_timestamp", "started_at", "execution_started_at")),
+        completed_at=moment(first(data, "completed_timestamp", "completed_at")),
+        last_sent_at=moment(first(data, "last_sent_timestamp", "last_sent_at")),
+        window=window,
+        max_concurrency=whole(data.get("max_concurrency")),
+        retry=_retry(data),
+        retry_of=text(data.get("retry_of")) or retry_of_in_name(name),
+        counts=_counts(data),
+        held_back=_held_back(data.get("held_back")),
+        organization_id=text(data.get("organization_id")),
+        notes=notes,
+        simulated=simulated,
+    )
+
+
+def has_id(data: Mapping[str, Any]) -> bool:
+    """Whether an entry of a list can be named at all."""
+    return text(first(data, "batch_call_id", "id")) is not None
+
+
+def matches(found: BatchCall, query: ListQuery) -> bool:
+    """Whether a batch call is one of those asked for. One without a time of creation is not newer than any."""
+    named = query.name_contains is None or query.name_contains.casefold() in (found.name or "").casefold()
+    newer = query.created_after is None or (found.created_at is not None and found.created_at > query.created_after)
+    by_agent = query.agent_id is None or found.agent_id == query.agent_id
+    return named and newer and by_agent and (query.status is None or found.status is query.status)
+
+
+def batch_status(word: Any) -> tuple[BatchStatus, str | None]:
+    """The model's status, and the backend's word where it is another."""
+    raw = text(word, 100)
+    lower = (raw or "").lower()
+    known = _BATCH_WORDS.get(lower, BatchStatus.UNKNOWN)
+    return known, raw if lower != known else None
+
+
+def task_status(word: Any) -> tuple[TaskStatus, str | None]:
+    """The same for a task."""
+    raw = text(word, 100)
+    lower = (raw or "").lower()
+    known = _TASK_WORDS.get(lower, TaskStatus.UNKNOWN)
+    return known, raw if lower != known else None
+
+
+def call_task(data: Mapping[str, Any]) -> CallTask:
+    """A task object. Zudu's own says neither attempts nor variables."""
+    status, backend_status = task_status(data.get("status"))
+    return CallTask(
+        to_number=text(data.get("to_number")) or "",
+        name=text(data.get("name")),
+        dynamic_variables=variables(data.get("dynamic_variables")),
+        max_retries=whole(data.get("max_retries")),
+        timezone=text(data.get("timezone")),
+        task_id=text(first(data, "task_id", "id")),
+        status=status,
+        backend_status=backend_status,
+        attempts=whole(data.get("attempts")),
+        call_id=text(data.get("call_id")),
+        error=text(first(data, "error_message", "error")),
+        attempted_at=moment(first(data, "attempted_timestamp", "attempted_at")),
+        completed_at=moment(first(data, "completed_timestamp", "completed_at")),
+    )
+
+
+def raw_page(answer: JsonObject, member: str, page: int, size: int) -> RawPage:
+    """One page of `data[member]`, asked for as page number `page` of `size`.
+
+    Raises:
+        UnexpectedResponse: if there is no such list.
+    """
+    data = payload(answer)
+    found = data.get(member)
+    if found is None and isinstance(answer.get("data"), list):
+        found = answer["data"]
+    if not isinstance(found, list):
+        raise UnexpectedResponse(
+            f"The backend answered without a list of {member.replace('_', ' ')}. Nothing was changed. Check "
+            "BATCHCALL_URL and BATCHCALL_BACKEND."
+        )
+    pagination = data.get("pagination")
+    told: Mapping[str, Any] = pagination if isinstance(pagination, dict) else {}
+    size_told = whole(first(told, "limit", "size"))
+    total = whole(first(told, "total_count", "total"))
+    has_more = _has_more(told, page, size_told or size, total, len(found))
+    return RawPage(tuple(item if isinstance(item, dict) else None for item in found), size_told or None, has_more)
+
+
+def _has_more(told: Mapping[str, Any], page: int, size: int, total: int | None, length: int) -> bool:
+    if length == 0:
+        return False
+    has_next = told.get("has_next_page")
+    if isinstance(has_next, bool):
+        return has_next
+    pages = whole(told.get("total_pages"))
+    if pages is not None:
+        return page + 1 < pages
+    if total is not None:
+        return page * size + length < total
+    return length >= size
+
+
+def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:
+    """An answer that tells only some fields (execute, older creates), the others as they were known.
+
+    Not its entity tag: it is another one now.
+    """
+    missing: dict[str, Any] = {
+        field.name: getattr(known, field.name)
+        for field in fields(answer)
+        if getattr(answer, field.name) is None and field.name not in {"backend_status", "etag"}
+    }
+    if answer.counts == Counts():
+        missing["counts"] = known.counts
+    return replace(answer, **missing)
+
+
+def caller_number(data: Mapping[str, Any]) -> CallerNumber | None:
+    """A number of the account; None if it has no number."""
+    number = text(first(data, "phone_number", "from_number", "number"))
+    if number is None:
+        return None
+    agent_id = text(first(data, "outbound_agent_id", "agent_id"))
+    return CallerNumber(from_number=number, name=text(first(data, "nickname", "name")), agent_id=agent_id)
+
+
+def agent(data: Mapping[str, Any]) -> Agent | None:
+    """An agent, with the names of the variables that its texts use; None if it has no id."""
+    agent_id = text(first(data, "agent_id", "id"))
+    if agent_id is None:
+        return None
+    llm = data.get("llm_config")
+    lists = [data.get("variables"), data.get("begin_message_variables"), data.get("test_variables")]
+    lists.append(llm.get("system_message_variables") if isinstance(llm, dict) else None)
+    told = any(found is not None for found in lists)
+    found = dict.fromkeys(name for values in lists for name in names(values))
+    name = text(first(data, "agent_name", "name"))
+    begins = text(data.get("begin_message"))
+    return Agent(agent_id=agent_id, name=name, variables=tuple(found) if told else None, begins=begins)
+
+
+def account_rows(answer: JsonObject, *members: str) -> tuple[list[Mapping[str, Any]], bool] | None:
+    """A list of the account under any of these names, and whether it goes on; None if there is none."""
+    data = payload(answer)
+    found = answer.get("data") if isinstance(answer.get("data"), list) else first(data, *members)
+    if not isinstance(found, list):
+        return None
+    pagination = data.get("pagination")
+    told: Mapping[str, Any] = pagination if isinstance(pagination, dict) else data
+    total = whole(first(told, "total_count", "total"))
+    return rows(found)[0], told.get("has_next_page") is True or (total is not None and total > len(found))
+
+
+def _status_reason(value: Any) -> StatusReason | None:
+    """Our extension: why it is paused, though nobody asked for it."""
+    told: Mapping[str, Any] = value if isinstance(value, dict) else {}
+    code = text(told.get("code"), 100)
+    return None if code is None else StatusReason(code=code, text=text(told.get("text")) or code)
+
+
+def _held_back(value: Any) -> tuple[HeldBack, ...]:
+    """Our extension: why pending tasks are not dialled now; an entry without a number says nothing."""
+    found = ((text(one.get("reason"), 100), whole(one.get("calls")), one.get("until")) for one in rows(value)[0])
+    return tuple(
+        HeldBack(reason=reason or "", calls=calls, until=moment(until)) for reason, calls, until in found if calls
+    )
+
+
+def _counts(data: Mapping[str, Any]) -> Counts:
+    nested = data.get("counts")
+    told: Mapping[str, Any] = {**data, **nested} if isinstance(nested, dict) else data
+    numbers = {name: whole(told.get(name)) for name in _COUNTED}
+    if numbers["not_reached"] is None:
+        parts = [whole(told.get(status)) for status in NOT_REACHED]
+        numbers["not_reached"] = None if None in parts else sum(filter(None, parts))
+    return Counts(total=whole(first(told, "total", "total_task_count")), **numbers)
+
+
+def _window(data: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple[str, ...]]:
+    window = data.get("window")
+    if isinstance(window, dict):
+        start, end = time_of_day(window.get("start")), time_of_day(window.get("end"))
+        zone = text(window.get("timezone"))
+        if start and end:
+            return CallingWindow(start=start, end=end, days=_days(window.get("days")), timezone=zone or "recipient"), ()
+        return None, ("The backend's calling window could not be read.",)
+    quiet = data.get("quiet_hours")
+    if not isinstance(quiet, dict) or quiet.get("enabled") is False:
+        return None, ()
+    # Quiet hours are when not to call: the window is the rest of the day, every day, in one zone.
+    start, end = time_of_day(quiet.get("end_time")), time_of_day(quiet.get("start_time"))
+    zone = text(first(quiet, "timezone")) or text(data.get("timezone"))
+    if start is None or end is None or zone is None:
+        return None, ("The backend's quiet hours could not be read.",)
+    start = "00:00" if start == "24:00" else start
+    return CallingWindow(start=start, end="24:00" if end == "00:00" else end, timezone=zone), ()
+
+
+def _days(value: Any) -> tuple[Weekday, ...]:
+    if not isinstance(value, list):
+        return WEEKDAYS
+    found = {DAYS[day] for day in value if isinstance(day, int) and not isinstance(day, bool) and 0 <= day < len(DAYS)}
+    found |= {day for day in WEEKDAYS if day in [str(item).lower()[:3] for item in value]}
+    return tuple(day for day in WEEKDAYS if day in found)
+
+
+def _retry(data: Mapping[str, Any]) -> RetryPolicy | None:
+    config = data.get("retry_config")
+    if not isinstance(config, dict) or config.get("enabled") is False:
+        return None
+    limit = whole(config.get("max_attempts"))
+    if limit is None:
+        return None
+    rules = [rule for rule in rows(data.get("retry_rules"))[0] if rule.get("enabled") is not False]
+    conditions = [str(rule.get("condition")).lower() for rule in rules]
+    timings = [timing for rule in rules if isinstance(timing := rule.get("retry_timing"), dict)]
+    after = next((minutes for timing in timings if (minutes := whole(timing.get("duration_minutes")))), None)
+    at = next((clock for timing in timings if (clock := time_of_day(timing.get("time")))), None)
+    named = tuple(outcome for outcome in _RETRY_OUTCOMES if outcome in conditions)
+    return RetryPolicy(
+        max_retries=limit,
+        on=named or ("no_answer", "busy"),
+        after_minutes=after,
+        at=at if after is None else None,
+    )

@@ -1,0 +1,295 @@
+"""The seed REST dialect's requests, and which of them make a phone ring. Pure.
+
+Two dialects: `zudu` as its documents have it, and ours (`extended`), in which PATCH also takes from_number, window,
+max_concurrency and the retry fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, name_with_retry_of, retry_of_in_name
+from batchcall_mcp.backends.rest_api.mapping import DAYS
+from batchcall_mcp.errors import IllegalTransition, InvalidInput
+from batchcall_mcp.model import (
+    FINISHED,
+    BatchCall,
+    BatchCallRequest,
+    BatchStatus,
+    CallingWindow,
+    CallTask,
+    RetryPolicy,
+)
+from batchcall_mcp.vendor_http.http_errors import JsonObject
+from batchcall_mcp.vendor_http.json_values import epoch_ms
+
+ZUDU_NAME_LENGTH = 255
+UpdateCall: TypeAlias = tuple[str, JsonObject]
+"""Method and body."""
+
+_PATCH_ALWAYS = frozenset({"name", "agent_id", "trigger_at", "timezone", "status", "send_now"})
+_PATCH_EXTENDED = _PATCH_ALWAYS | {"from_number", "window", "max_concurrency", "retry"}
+_QUIET: frozenset[Operation] = frozenset(Operation) - {
+    Operation.CREATE,
+    Operation.UPDATE,
+    Operation.START,
+    Operation.RESUME,
+    Operation.RETRY,
+}
+
+
+def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
+    """The body of POST /batch-call.
+
+    It always says what is to happen: in Zudu's documents a body with neither a time nor send_now dials at once.
+
+    Raises:
+        InvalidInput: missing or contradicting fields; nothing was sent.
+    """
+    check_schedule(request)
+    if request.from_number is None or not request.tasks:
+        raise InvalidInput("A batch call needs from_number and at least one task. Nothing was sent.")
+    if request.status is BatchStatus.DRAFT and request.trigger_at is not None:
+        raise InvalidInput("A draft has no time; give it with start_batch_call later. Nothing was sent.")
+    name = request.name
+    if request.retry_of is not None and not extended:
+        name = name_with_retry_of(name, request.retry_of, ZUDU_NAME_LENGTH)
+    body: JsonObject = {"from_number": request.from_number, "tasks": [_task(task) for task in request.tasks]}
+    _put_given(body, name=name, agent_id=request.agent_id, timezone=request.timezone)
+    if request.send_now:
+        body |= {"status": "sent", "send_now": True}
+    elif request.trigger_at is not None:
+        body |= {"status": "scheduled", "send_now": False, "trigger_timestamp": epoch_ms(request.trigger_at)}
+    else:
+        body |= {"status": "draft", "send_now": False}
+    body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
+    if extended:
+        _put_given(body, retry_of=request.retry_of)
+    return body
+
+
+def update_call(
+    current: BatchCall, request: BatchCallRequest, *, extended: bool, patches_tasks: bool = False
+) -> UpdateCall:
+    """PATCH with only what is given where the dialect can, else PUT with everything.
+
+    Raises:
+        InvalidInput: contradicting fields, or a full replacement that lacks something the backend does not give back.
+        IllegalTransition: a full replacement of a batch call that is neither draft nor scheduled; nothing was sent.
+    """
+    check_schedule(request)
+    if not extended:
+        request = _with_reference(current, request)
+    given = {name for name in _PATCH_EXTENDED | {"tasks"} if getattr(request, name) is not None}
+    if not given:
+        raise InvalidInput("Nothing to change was given. Nothing was sent.")
+    if given - ({"tasks"} if patches_tasks else set()) <= (_PATCH_EXTENDED if extended else _PATCH_ALWAYS):
+        return "PATCH", _patch_body(request, extended=extended)
+    return "PUT", _put_body(current, request, extended=extended)
+
+
+def _with_reference(current: BatchCall, request: BatchCallRequest) -> BatchCallRequest:
+    """A new name keeps the reference that the old one carried, where the name is the only place for it."""
+    reference = retry_of_in_name(current.name)
+    if request.name is None or reference is None:
+        return request
+    return replace(request, name=name_with_retry_of(request.name, reference, ZUDU_NAME_LENGTH))
+
+
+def schedule_body(at: datetime) -> JsonObject:
+    """The PATCH that launches at a moment."""
+    return {"trigger_timestamp": epoch_ms(at), "status": "scheduled", "send_now": False}
+
+
+def check_schedule(request: BatchCallRequest) -> None:
+    """Refuse words about when to dial that contradict each other.
+
+    Raises:
+        InvalidInput: nothing was sent.
+    """
+    if request.status is BatchStatus.DRAFT and request.send_now:
+        raise InvalidInput("status=draft and send_now=true contradict each other. Nothing was sent. Give one of them.")
+    if request.status is BatchStatus.SCHEDULED and request.trigger_at is None and not request.send_now:
+        raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent. Give the time too.")
+
+
+def dials(operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
+    """Would this make a phone ring? Unsure means Now."""
+    if operation in _QUIET:
+        return Never()
+    if request is None:
+        return Now()
+    if operation is Operation.CREATE:
+        return Now() if request.send_now else _at(request, otherwise=Never())
+    if operation is Operation.START:
+        return Now() if request.send_now else _at(request, otherwise=Now())
+    if operation is Operation.UPDATE and current is not None:
+        return _update_dials(request, current)
+    return Now()
+
+
+def _update_dials(request: BatchCallRequest, current: BatchCall) -> Dials:
+    if request.send_now:
+        return Now()
+    says_when = request.trigger_at is not None or request.status is BatchStatus.SCHEDULED
+    harmless = _only(request, "name") or current.status is BatchStatus.DRAFT
+    if request.status is BatchStatus.DRAFT or (harmless and not says_when):
+        return Never()
+    if request.trigger_at is not None:
+        return At(request.trigger_at)
+    if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None and not says_when:
+        return At(current.scheduled_at)
+    return Now()
+
+
+def _at(request: BatchCallRequest, otherwise: Dials) -> Dials:
+    if request.trigger_at is not None and request.status is not BatchStatus.DRAFT:
+        return At(request.trigger_at)
+    return otherwise
+
+
+def _only(request: BatchCallRequest, *allowed: str) -> bool:
+    return not any(
+        getattr(request, name) is not None for name in (_PATCH_EXTENDED | {"tasks"}) - frozenset((*allowed, "send_now"))
+    )
+
+
+def _patch_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
+    body: JsonObject = {}
+    _put_given(
+        body,
+        name=request.name,
+        from_number=request.from_number,
+        trigger_timestamp=None if request.trigger_at is None else epoch_ms(request.trigger_at),
+        status=None if request.status is None else request.status.value,
+        send_now=request.send_now,
+        timezone=request.timezone,
+        agent_id=request.agent_id,
+        tasks=[_task(task) for task in request.tasks] if request.tasks else None,
+    )
+    return body | _settings(request.window, request.max_concurrency, request.retry, extended=extended)
+
+
+def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) -> JsonObject:
+    status = _put_status(current, request)
+    if not request.tasks:
+        raise InvalidInput(
+            "This change replaces the whole batch call, and the backend does not give its tasks back with their "
+            "variables. Nothing was sent. Pass tasks or tasks_file with the complete list too."
+        )
+    from_number = request.from_number or current.from_number
+    if from_number is None:
+        raise InvalidInput(
+            "This change replaces the whole batch call, and the backend did not tell its from_number. Nothing was "
+            "sent. Pass from_number too."
+        )
+    # A draft that was scheduled once may still show its old time.
+    time = request.trigger_at or (None if status == "draft" else current.scheduled_at)
+    if status == "scheduled" and time is None and not request.send_now:
+        raise InvalidInput(
+            "This change replaces the whole batch call, and the backend did not tell its time. Nothing was sent. Pass "
+            "trigger_timestamp too, or status=draft."
+        )
+    body: JsonObject = {"from_number": from_number, "tasks": [_task(task) for task in request.tasks]}
+    _put_given(
+        body,
+        name=request.name or current.name,
+        trigger_timestamp=None if time is None else epoch_ms(time),
+        agent_id=request.agent_id or current.agent_id,
+        timezone=request.timezone or current.timezone,
+        status=status,
+        send_now=bool(request.send_now),
+    )
+    # What a replacement does not name is taken back, so that what else the batch call holds must be named too.
+    concurrency = request.max_concurrency or current.max_concurrency
+    body |= _settings(
+        request.window or current.window,
+        concurrency if extended else None,
+        request.retry or current.retry,
+        extended=extended,
+    )
+    if extended:
+        _put_given(body, retry_of=current.retry_of)
+    return body
+
+
+def _put_status(current: BatchCall, request: BatchCallRequest) -> str:
+    begun_or_over = current.status in FINISHED | {BatchStatus.RUNNING, BatchStatus.PAUSED}
+    if request.status is not None and not begun_or_over:
+        return request.status.value
+    if current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
+        return "sent" if request.send_now else current.status.value
+    raise IllegalTransition(
+        f"This change replaces the whole batch call, which can be done while it is a draft or scheduled; "
+        f"{current.batch_call_id} is {current.status}. Nothing was sent. Make a new one with create_batch_call."
+    )
+
+
+def _task(task: CallTask) -> JsonObject:
+    body: JsonObject = {"to_number": task.to_number}
+    _put_given(
+        body,
+        name=task.name,
+        dynamic_variables=dict(task.dynamic_variables) or None,
+        max_retries=task.max_retries,
+        timezone=task.timezone,
+    )
+    return body
+
+
+def _settings(
+    window: CallingWindow | None, max_concurrency: int | None, retry: RetryPolicy | None, *, extended: bool
+) -> JsonObject:
+    body: JsonObject = {}
+    if window is not None:
+        body |= {"window": _window(window)} if extended else {"quiet_hours": quiet_hours(window)}
+    _put_given(body, max_concurrency=max_concurrency)
+    if retry is not None:
+        body |= _retry(retry, extended=extended)
+    return body
+
+
+def _window(window: CallingWindow) -> JsonObject:
+    return {
+        "start": window.start,
+        "end": window.end,
+        "days": sorted(DAYS.index(day) for day in set(window.days)),
+        "timezone": window.timezone,
+    }
+
+
+def quiet_hours(window: CallingWindow) -> JsonObject:
+    """The hours of the day outside the window, in its one time zone; disabled for a window of the whole day."""
+    start = "00:00" if window.end == "24:00" else window.end
+    end = window.start
+    return {"enabled": start != end, "start_time": start, "end_time": end, "timezone": window.timezone}
+
+
+def _retry(retry: RetryPolicy, *, extended: bool) -> JsonObject:
+    """`max_attempts` is read as dials after the first, like a task's max_retries: the reading that calls less.
+
+    Raises:
+        InvalidInput: outcomes without a time to redial; nothing was sent.
+    """
+    body: JsonObject = {"retry_config": {"enabled": retry.max_retries > 0, "max_attempts": retry.max_retries}}
+    if retry.after_minutes is not None and retry.at is not None:
+        raise InvalidInput("retry: after_minutes and at exclude each other. Nothing was sent. Give one.")
+    if retry.after_minutes is None and retry.at is None:
+        if extended and set(retry.on) == {"no_answer", "busy"}:
+            return body  # without rules the server redials these two, after a delay of its own
+        raise InvalidInput("retry: say when to redial, with after_minutes or at. Nothing was sent.")
+    timing = (
+        {"type": "AFTER", "duration_minutes": retry.after_minutes}
+        if retry.at is None
+        else {"type": "AT", "time": retry.at}
+    )
+    body["retry_rules"] = [
+        {"condition": outcome, "enabled": True, "retry_timing": dict(timing)} for outcome in retry.on
+    ]
+    return body
+
+
+def _put_given(body: JsonObject, **members: Any) -> None:
+    body |= {name: value for name, value in members.items() if value is not None}

@@ -1,0 +1,97 @@
+"""Zudu (https://docs.zudu.ai): the seed dialect without our extensions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from batchcall_mcp.backends.base import Capabilities, Operation, is_unread
+from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
+from batchcall_mcp.errors import IllegalTransition, NotSupported
+from batchcall_mcp.model import BatchCall, BatchStatus, TaskStatus
+
+MAX_TASKS = 1000
+
+
+class ZuduBackend(BatchCallBackend):
+    """Zudu's own service: no pause, no stop once it dials, no idempotency key, one time zone a batch call."""
+
+    name: ClassVar[str] = "zudu"
+    default_url: ClassVar[str] = "https://api.zudu.ai"
+    extended: ClassVar[bool] = False
+    capabilities: ClassVar[Capabilities] = replace(
+        BatchCallBackend.capabilities,
+        operations=frozenset(Operation) - {Operation.PAUSE, Operation.RESUME, Operation.RETRY},
+        max_tasks=MAX_TASKS,
+        outcomes=(TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.FAILED),
+        stop="before_start",
+        cancel_effect=(
+            "A scheduled batch call becomes a draft again. Zudu cannot stop calls once a batch call has started."
+        ),
+        windows="one_zone",
+        window_days=False,
+        max_concurrency=None,
+        idempotency="none",
+        returns_variables=False,
+        task_names=False,
+        task_timezones=False,
+        retry_outcomes=("no_answer", "busy", "voicemail"),
+        update_fields=BatchCallBackend.capabilities.update_fields - {"max_concurrency"},
+        limitations=(
+            "A batch call that has started cannot be paused or stopped.",
+            "Its tasks say completed or failed, not why: no answer, busy and voicemail are not told apart.",
+            "Variables are not given back, so from_number, window and retry change only together with tasks.",
+            "It keeps no idempotency keys: the ledger here knows a repeated request, Zudu does not.",
+        ),
+    )
+
+    async def pause(self, current: BatchCall) -> BatchCall:
+        """Not there."""
+        raise _no("pause", current)
+
+    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
+        """Not there."""
+        raise _no("resume", current)
+
+    async def retry(
+        self,
+        current: BatchCall,
+        task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
+        idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
+    ) -> BatchCall:
+        """Not there."""
+        raise _no("retry", current)
+
+    async def cancel(self, current: BatchCall) -> BatchCall:
+        """Back to draft, which is all that the documents offer (update page: `draft` is an accepted status).
+
+        Raises:
+            NotSupported: it has started; nothing changed.
+            IllegalTransition: it is over, or in a state that nobody knows.
+        """
+        doing = f"cancel batch call {current.batch_call_id}"
+        if current.status is BatchStatus.DRAFT:
+            return replace(current, notes=(*current.notes, "It is a draft already: nothing was sent."))
+        if current.status is BatchStatus.RUNNING:
+            raise NotSupported(
+                f"Could not {doing}: Zudu cannot stop calls of a batch call that has started. Nothing changed; the "
+                "calls go on. Watch it with get_batch_call, or ask Zudu's support."
+            )
+        if is_unread(current):  # it may wait for its time: that much can be taken back
+            after = await self._back_to_draft(current)
+            return replace(after, notes=(*after.notes, "Calls that had started before go on."))
+        if current.status is not BatchStatus.SCHEDULED:
+            raise IllegalTransition(
+                f"Could not {doing}: it is {current.backend_status or current.status}. Nothing was sent."
+            )
+        after = await self._back_to_draft(current)
+        if after.status is BatchStatus.DRAFT:
+            return after
+        note = f"Zudu took the request, but says {after.backend_status or after.status}: its phones may still ring."
+        return replace(after, notes=(*after.notes, note))
+
+
+def _no(action: str, current: BatchCall) -> NotSupported:
+    return NotSupported(
+        f"Could not {action} batch call {current.batch_call_id}: Zudu has no {action}. Nothing changed."
+    )

@@ -1,0 +1,1 @@
+"""Magpipe: `POST …/batch-calls` with an `action`."""

@@ -1,0 +1,90 @@
+"""Whose numbers and agents a Magpipe key has (list-phone-numbers, list-agents), and which agent speaks on a number."""
+
+from __future__ import annotations
+
+from batchcall_mcp.backends.rest_api.mapping import agent
+from batchcall_mcp.backends.vendors.magpipe.mapping import caller_number, list_in
+from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, InvalidInput, NotSupported
+from batchcall_mcp.model import Account, CallerNumber
+from batchcall_mcp.vendor_http.client import CallerHttp
+from batchcall_mcp.vendor_http.json_values import rows
+
+LIMIT = 100
+
+
+async def read_account(http: CallerHttp) -> Account:
+    """Numbers and agents; a part that cannot be read is None and a note.
+
+    Raises:
+        AuthenticationFailed: the key is not accepted at all.
+    """
+    numbers = agents = None
+    notes: list[str] = []
+    silent: list[str] = []
+    try:
+        numbers = await own_numbers(http)
+    except AuthenticationFailed:
+        raise
+    except BatchCallError as error:
+        silent += [error.message] * isinstance(error, BackendUnavailable)
+        notes.append(f"The caller numbers could not be read: {error.message}")
+    try:
+        answer = await http.read("list the agents", "POST", "/list-agents", json={"limit": LIMIT})
+        found = rows(list_in(answer, "agents"))[0]
+        agents = tuple(item for data in found if (item := agent(data)) is not None)
+    except AuthenticationFailed:
+        raise
+    except BatchCallError as error:
+        silent += [error.message] * isinstance(error, BackendUnavailable)
+        notes.append(f"The agents could not be read: {error.message}")
+    unavailable = silent[0] if len(silent) > 1 else None
+    return Account(numbers=numbers, agents=agents, notes=tuple(notes), unavailable=unavailable)
+
+
+async def own_numbers(http: CallerHttp) -> tuple[CallerNumber, ...]:
+    """The account's active numbers.
+
+    Raises:
+        BatchCallError: if they cannot be read.
+    """
+    body = {"limit": LIMIT, "is_active": True}
+    answer = await http.read("list the caller numbers", "POST", "/list-phone-numbers", json=body)
+    found = rows(list_in(answer, "numbers"))[0]
+    return tuple(number for data in found if (number := caller_number(data)) is not None)
+
+
+async def own_number(http: CallerHttp, from_number: str) -> CallerNumber:
+    """The account's number `from_number`.
+
+    Raises:
+        InvalidInput: it is not one of the account's; nothing was sent.
+        NotSupported: that could not be read; nothing was sent.
+    """
+    try:
+        numbers = await own_numbers(http)
+    except BatchCallError as error:
+        raise NotSupported(
+            f"Whether {from_number} is a number of this account, and which agent speaks on it, could not be read, and "
+            f"Magpipe does not check it. Nothing was changed. {error.message}"
+        ) from None
+    for number in numbers:
+        if number.from_number == from_number:
+            return number
+    raise InvalidInput(
+        f"from_number: {from_number} is not an active number of this account. Nothing was sent. get_backend lists them."
+    )
+
+
+async def check_agent(http: CallerHttp, from_number: str, agent_id: str) -> None:
+    """Refuse an agent that would not speak.
+
+    Raises:
+        NotSupported: another agent speaks on this number, or that could not be read; nothing was sent.
+    """
+    number = await own_number(http, from_number)
+    if number.agent_id != agent_id:
+        speaks = f"agent {number.agent_id}" if number.agent_id else "an agent that Magpipe does not tell"
+        raise NotSupported(
+            f"agent_id: on calls from {from_number} {speaks} speaks, whatever is given here. Nothing was sent. Leave "
+            "agent_id out, or give the number another agent at Magpipe."
+        )

@@ -1,0 +1,176 @@
+"""What every use case works with: one caller's view of the backend, with the guard before it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from batchcall_mcp.backends.base import Backend, Operation, unsupported
+from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
+from batchcall_mcp.calling_hours import parse_calling_hours
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
+from batchcall_mcp.guard.admission import Guard
+from batchcall_mcp.guard.confirmation import Asker
+from batchcall_mcp.guard.delivery.write_sender import Sender
+from batchcall_mcp.guard.preflight.preflight import Limits
+from batchcall_mcp.guard.write_record import STOP_WAITS_S
+from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
+from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call
+from batchcall_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_TRIES_S = 20
+"""How long the tries of one request may go on beside its own time-out (`backends.http.BUDGET_S`)."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """One tool call's way to the backend. `arguments` are the tool call's own, for a confirmation to remember.
+
+    `caller` names the key pair, the same in every process; it is hashed again before the ledger holds it. `service` is
+    the backend's name and address: the same batch call id means another batch call elsewhere.
+    """
+
+    backend: Backend
+    service: str
+    guard: Guard
+    settings: Settings
+    caller: str
+    asker: Asker
+    tool: str
+    open_ledger: Callable[[], Awaitable[Ledger]]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    confirmation_code: str | None = None
+    local_files: bool = True
+    """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
+    clock: Callable[[], datetime] = _now
+    monotonic: Callable[[], float] = time.monotonic
+    """For what may take so many seconds."""
+    seen: dict[str, int] = field(default_factory=dict)
+    """The newest ledger entry about each batch call at the time when it was read."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the operator allows."""
+        return Limits(
+            max_calls_per_launch=self.settings.max_calls_per_launch,
+            max_calls_per_day=self.settings.max_calls_per_day,
+            calling_hours=parse_calling_hours(self.settings.calling_hours),
+        )
+
+    def require(self, operation: Operation) -> None:
+        """Refuse what the backend cannot do.
+
+        Raises:
+            NotSupported: nothing was sent.
+        """
+        if operation not in self.backend.capabilities.operations:
+            raise NotSupported(f"{self.backend.name} has no {operation} for batch calls. Nothing was sent.")
+
+    def require_fields(self, request: BatchCallRequest) -> None:
+        """Refuse an argument that the backend has no field for.
+
+        Raises:
+            NotSupported: naming each; nothing was sent.
+        """
+        problems = unsupported(request, self.backend.capabilities)
+        if problems:
+            raise NotSupported(f"{self.backend.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
+
+    async def sender(self) -> Sender:
+        """The way of a write.
+
+        Raises:
+            ConfigurationError: the ledger cannot be opened; nothing was sent.
+        """
+        return Sender(
+            await self.open_ledger(),
+            self.backend,
+            self.guard.audit,
+            request_timeout_s=self.settings.request_timeout_s,
+            patience_s=_LONGEST_TRIES_S + 2 * self.settings.request_timeout_s,
+            max_calls_per_day=self.settings.max_calls_per_day,
+        )
+
+    async def ledger_in_time(self) -> bool:
+        """Whether the ledger is open, or can be opened, soon enough for a stop."""
+        with anyio.move_on_after(STOP_WAITS_S + 1):
+            try:
+                await self.open_ledger()
+            except ConfigurationError as error:
+                logger.warning("A stop goes on without the ledger: %s", error)
+                return False
+            return True
+        return False
+
+    async def note_over(self, found: BatchCall, read_at: datetime) -> None:
+        """Remember what is over, so that an emergency stop need not ask for it: nothing else depends on it."""
+        if found.status in FINISHED and not self.backend.capabilities.in_process:
+            try:
+                ledger = await self.open_ledger()
+                await anyio.to_thread.run_sync(
+                    ledger.history.note_over,
+                    self.service,
+                    ledger.hashed(self.caller),
+                    [found.batch_call_id],
+                    read_at,
+                    abandon_on_cancel=True,
+                )
+            except ConfigurationError as error:
+                logger.info("That %s is over was not recorded: %s", found.status, error)
+
+    async def look(self, batch_call_id: str) -> BatchCall:
+        """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""
+        self.seen[batch_call_id] = await (await self.sender()).seen(self.service, batch_call_id)
+        return (await self.backend.get(batch_call_id))[0]
+
+    def do_not_call(self) -> DoNotCall:
+        """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
+
+        Raises:
+            BatchCallError: it cannot be read.
+        """
+        path = self.settings.do_not_call
+        return DoNotCall() if path is None else read_do_not_call(path, self.settings.default_region)
+
+    def every_task(
+        self,
+        batch_call_id: str,
+        statuses: frozenset[TaskStatus] | None = None,
+        *,
+        bounds: Bounds = BEFORE_A_WRITE,
+    ) -> AsyncIterator[CallTask]:
+        """All tasks of a batch call, as of `backends.task_reading`.
+
+        Raises:
+            NoEnd: the pages do not end.
+            BatchCallError: a page cannot be read.
+        """
+        return every_task(self.backend, batch_call_id, statuses, bounds=bounds, clock=self.monotonic)
+
+    async def tasks_or_none(self, batch_call_id: str) -> list[CallTask] | None:
+        """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
+
+        Raises:
+            NoEnd: the pages do not end. Who would be called is not known then, so nothing is launched.
+        """
+        try:
+            return [task async for task in self.every_task(batch_call_id)]
+        except NoEnd:
+            raise
+        except BatchCallError:
+            return None

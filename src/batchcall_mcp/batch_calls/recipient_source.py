@@ -1,0 +1,136 @@
+"""Where a list of people comes from: the tool call itself, or a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.errors import InvalidInput, NotSupported
+from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.files.allowed_folders import resolve_file
+from batchcall_mcp.recipients.validation import LeftOutKind, ReadOptions, Recipients, read_file, read_inline
+from batchcall_mcp.text import in_quotes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListSource:
+    """A list as a tool call names it: `tasks` or `tasks_file`, never both."""
+
+    tasks: tuple[CallTask, ...] | None = None
+    tasks_file: str | None = None
+    rows: str | None = None
+    number_column: str | None = None
+    default_region: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the call names a list at all."""
+        return self.tasks is not None or self.tasks_file is not None
+
+
+async def read_source(relay: Relay, source: ListSource, from_number: str | None) -> Recipients:
+    """Read the list; what cannot be called is left out, each row with its reason.
+
+    Raises:
+        InvalidInput: both or neither given, an unreadable file, or a bad `rows`; nothing was sent.
+    """
+    if source.tasks is not None and source.tasks_file is not None:
+        raise InvalidInput("Give tasks or tasks_file, not both. Nothing was sent.")
+    if not source.given:
+        where = "tasks or tasks_file" if relay.local_files else "tasks"
+        raise InvalidInput(f"Whom to call is missing: give {where}. Nothing was sent.")
+    return await anyio.to_thread.run_sync(_read, relay, source, from_number)
+
+
+def _read(relay: Relay, source: ListSource, from_number: str | None) -> Recipients:
+    settings = relay.settings
+    options = ReadOptions(
+        rows=source.rows,
+        number_column=source.number_column,
+        default_region=source.default_region or settings.default_region,
+        do_not_call=relay.do_not_call().numbers,
+        from_number=from_number,
+    )
+    if source.tasks is not None:
+        return read_inline(source.tasks, options)
+    if not relay.local_files:
+        raise NotSupported("tasks_file names a file on the server's disk, which callers over HTTP do not share. "
+                           "Nothing was sent. Give the people as tasks.")  # fmt: skip
+    path: Path = resolve_file(source.tasks_file or "", settings.files)
+    return read_file(path, options)
+
+
+def callable_tasks(
+    recipients: Recipients, capabilities: Capabilities, backend: str, rows: str | None = None
+) -> tuple[CallTask, ...]:
+    """The tasks that can be sent to this backend.
+
+    Raises:
+        InvalidInput: none is left, or more than the backend takes; the text spells out the calls that fit.
+    """
+    if not recipients.tasks:
+        reasons = [f"line {row.line}: {row.reason}" for row in recipients.left_out[:20]]
+        raise InvalidInput(
+            f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Mend the list; "
+            "check_batch_call shows every row.",
+            reasons,
+        )
+    limit = capabilities.max_tasks
+    if limit is not None and len(recipients.tasks) > limit:
+        parts = ", then ".join(f'rows="{part}"' for part in parts_that_fit(recipients, limit)[:20])
+        how = f"Narrow rows={rows!r}" if rows else f"Make one batch call for each part: {parts}"
+        raise InvalidInput(
+            f"{len(recipients.tasks)} callable rows are more than the {limit} that one batch call of {backend} takes. "
+            f"Nothing was sent. {how}."
+        )
+    return recipients.tasks
+
+
+def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
+    """Ranges for `rows` of at most `limit` rows each; empty if all fit at once."""
+    total = recipients.rows_read
+    if len(recipients.tasks) <= limit:
+        return []
+    return [f"{first}-{min(first + limit - 1, total)}" for first in range(1, total + 1, limit)]
+
+
+def fit_fields(
+    tasks: tuple[CallTask, ...], capabilities: Capabilities, *, from_file: bool
+) -> tuple[tuple[CallTask, ...], tuple[str, ...]]:
+    """Leave out what the backend has no field for, with a note for each: only for the extra columns of a file.
+
+    What a model wrote into `tasks` itself is refused elsewhere, not dropped.
+    """
+    if not from_file:
+        return tasks, ()
+    notes = []
+    if not capabilities.dynamic_variables and any(task.dynamic_variables for task in tasks):
+        columns = [in_quotes(name) for name in sorted({name for task in tasks for name in task.dynamic_variables})]
+        tasks = tuple(replace(task, dynamic_variables={}) for task in tasks)
+        notes.append(f"This backend has no variables: the columns {', '.join(columns[:20])} were not sent.")
+    if not capabilities.task_names:
+        # The name stays with the agent as a variable, where there are variables; the field itself has no seat.
+        if any(task.name for task in tasks) and not capabilities.dynamic_variables:
+            notes.append("This backend has no field for a name: it was not sent.")
+        tasks = tuple(replace(task, name=None) if task.name else task for task in tasks)
+    if not capabilities.task_timezones and any(task.timezone for task in tasks):
+        tasks = tuple(replace(task, timezone=None) for task in tasks)
+        notes.append("This backend has no time zone for each task: the timezone column was not sent.")
+    if not capabilities.task_max_retries and any(task.max_retries is not None for task in tasks):
+        tasks = tuple(replace(task, max_retries=None) for task in tasks)
+        notes.append("This backend has no retries for each task: the max_retries column was not sent.")
+    return tasks, tuple(notes)
+
+
+def left_out_words(recipients: Recipients) -> str:
+    """`" 12 rows are left out: 5 invalid, 4 duplicate, 3 do-not-call."`, or nothing."""
+    if not recipients.left_out:
+        return ""
+    counts = {kind: sum(row.kind == kind for row in recipients.left_out) for kind in LeftOutKind}
+    reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in counts.items() if count)
+    rows = "row is" if len(recipients.left_out) == 1 else "rows are"
+    return f" {len(recipients.left_out)} {rows} left out: {reasons}."

@@ -1,0 +1,104 @@
+"""create_batch_call: who is called and how. Where the backend keeps drafts, no phone rings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.recipient_source import (
+    ListSource,
+    callable_tasks,
+    fit_fields,
+    left_out_words,
+    read_source,
+)
+from batchcall_mcp.batch_calls.writes.results import Outcome, ResultWord, noted, replayed, waiting
+from batchcall_mcp.batch_calls.writes.write import Write
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import BatchCallRequest, BatchStatus
+from batchcall_mcp.recipients.phone.numbers import normalise_number
+
+
+async def create(
+    relay: Relay, request: BatchCallRequest, source: ListSource, idempotency_key: str | None = None
+) -> Outcome:
+    """Make a batch call; a draft, unless `request` says when to dial.
+
+    Raises:
+        InvalidInput: naming field and row; nothing was sent.
+        NotSupported: the backend has no field for an argument; nothing was sent.
+        OutcomeUnknown: it may or may not have been made.
+    """
+    relay.require(Operation.CREATE)
+    relay.guard.check_mode(Operation.CREATE, Never())
+    request = replace(request, from_number=caller_number(relay, request.from_number, source.default_region))
+    recipients = await read_source(relay, source, request.from_number)
+    capabilities = relay.backend.capabilities
+    tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
+    tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
+    notes = (*recipients.notes, *dropped)
+    request = replace(request, tasks=tasks)
+    relay.require_fields(request)
+
+    write = Write(relay, Operation.CREATE, request, key=idempotency_key)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
+    relay.backend.check_state(Operation.CREATE, request, None)
+    found, needed = await write.admit(tasks, recipients.left_out, recipients.rows_read, notes)
+    if needed:
+        return waiting(needed, found, relay.tool, None, recipients.left_out)
+    if write.overtaken:
+        earlier = write.overtaken
+        return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
+    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(write.request), ticket.backend_key))
+    made = sent.batch_call
+    if sent.replayed:
+        return replayed(sent, _result(made.status), f"made {made.batch_call_id}")
+    return Outcome(
+        result=_result(made.status),
+        summary=f"{_made(made.status)} {made.batch_call_id}: "
+        f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{left_out_words(recipients)}",
+        next=_next(made.batch_call_id, made.status),
+        batch_call=made,
+        preflight=found,
+        left_out=(*recipients.left_out, *write.skipped_rows),
+        notes=(*notes, *noted(write.skipped_note, sent.note)),
+    )
+
+
+def caller_number(relay: Relay, from_number: str | None, default_region: str | None = None) -> str:
+    """The number to call from, as E.164.
+
+    Raises:
+        InvalidInput: if it is none; nothing was sent.
+    """
+    try:
+        return normalise_number(from_number or "", default_region or relay.settings.default_region)
+    except ValueError as error:
+        raise InvalidInput(
+            f"from_number: {error}. Nothing was sent. get_backend lists the account's numbers."
+        ) from None
+
+
+def _of(number: int, rows_read: int) -> str:
+    return f"{number} tasks" if number == rows_read else f"{number} of {rows_read} rows"
+
+
+def _made(status: BatchStatus) -> str:
+    if status is BatchStatus.DRAFT:
+        return "Made the draft"
+    return f"Made the batch call (status {status})"
+
+
+def _result(status: BatchStatus) -> ResultWord:
+    if status is BatchStatus.SCHEDULED:
+        return "scheduled"
+    return "started" if status is BatchStatus.RUNNING else "created"
+
+
+def _next(batch_call_id: str, status: BatchStatus) -> str:
+    if status is BatchStatus.DRAFT:
+        return f"No phone rings yet. Show the person what was made (get_batch_call with batch_call_id={batch_call_id})."
+    return f"watch_batch_call or get_batch_call with batch_call_id={batch_call_id}."

@@ -1,0 +1,112 @@
+"""What a write did, said so that nothing is claimed beyond what the backend answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
+from batchcall_mcp.guard.delivery.write_sender import Delivered
+from batchcall_mcp.guard.preflight.preflight import Preflight
+from batchcall_mcp.model import BatchCall
+from batchcall_mcp.recipients.validation import LeftOut
+
+ResultWord: TypeAlias = Literal[
+    "created",
+    "updated",
+    "scheduled",
+    "started",
+    "paused",
+    "resumed",
+    "cancelled",
+    "retried",
+    "deleted",
+    "confirmation_required",
+    "waiting_for_person",
+    "nothing_to_do",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one writing use case. `result` is what happened; the state is `batch_call.status`."""
+
+    result: ResultWord
+    summary: str
+    next: str | None = None
+    batch_call: BatchCall | None = None
+    preflight: Preflight | None = None
+    confirmation_code: str | None = None
+    replayed: bool = False
+    left_out: Sequence[LeftOut] = ()
+    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def replayed(earlier: Delivered, result: ResultWord, did: str) -> Outcome:
+    """An equal call did it before; this one sent nothing. `did` completes "an equal call …"."""
+    found = earlier.batch_call
+    return Outcome(
+        result=result,
+        summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {did}. "
+        f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
+        next=f"get_batch_call with batch_call_id={found.batch_call_id}. To mean it anew, repeat the call with a new "
+        "idempotency_key, where the tool has one.",
+        batch_call=found,
+        replayed=True,
+    )
+
+
+def noted(*notes: str | None) -> tuple[str, ...]:
+    """Those that there are."""
+    return tuple(note for note in notes if note)
+
+
+_REQUIRED: Mapping[str, str] = {
+    "create_batch_call": "the same from_number",
+    "start_batch_call": "the same batch_call_id and trigger_timestamp",
+}
+"""What a tool's schema asks for in addition to the code, where that is not batch_call_id alone."""
+
+
+def waiting(
+    needed: Needed, preflight: Preflight, tool: str, batch_call: BatchCall | None, left_out: Sequence[LeftOut] = ()
+) -> Outcome:
+    """Nothing was sent: a person has to see the question first.
+
+    `next` stays empty: nothing that a model does next may stand for a yes that nobody has given.
+    """
+    told = _with_code(needed, tool) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
+    return replace(told, batch_call=batch_call, preflight=preflight, left_out=left_out)
+
+
+def _with_code(needed: CodeNeeded, tool: str) -> Outcome:
+    repeat = _REQUIRED.get(tool, "the same batch_call_id")
+    how = (
+        f"Show the question to the person and wait. If they agree, call {tool} with {repeat} and the confirmation_code "
+        "of this result; nothing else needs repeating."
+    )
+    return Outcome(
+        result="confirmation_required",
+        summary=f"Nothing was sent yet. Question for the person: {needed.question}",
+        confirmation_code=needed.code,
+        notes=(f"{how} The code is valid for {needed.lifetime_s // 60} minutes, once.",),
+    )
+
+
+def _at_the_person(needed: PersonNeeded, tool: str) -> Outcome:
+    terminal = "`batchcall-mcp approve` in a terminal on the machine of this server"
+    where = (
+        f"The question waits on the approval page in the person's browser. {terminal} shows it too."
+        if needed.reach == "page"
+        else f"A person answers it with {terminal} (with its BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL, if set)."
+    )
+    return Outcome(
+        result="waiting_for_person",
+        summary=f"Nothing was sent yet: a person has to answer first. The question: {needed.question}",
+        notes=(
+            f"{where} It is open until {needed.until:%H:%M UTC}. Ask the person to answer it; only they can.",
+            f"Then call {tool} again with the same arguments: it goes by their answer, and sends nothing before.",
+        ),
+    )

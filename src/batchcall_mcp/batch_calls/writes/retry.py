@@ -1,0 +1,396 @@
+"""retry_batch_call: call again exactly those who were not reached, and nobody else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Capabilities, Never, Operation
+from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, left_out_words, read_source
+from batchcall_mcp.batch_calls.writes.results import Outcome, noted, replayed, waiting
+from batchcall_mcp.batch_calls.writes.write import Write
+from batchcall_mcp.errors import (
+    BatchCallError,
+    ConfigurationError,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
+from batchcall_mcp.guard.delivery.write_sender import Delivered
+from batchcall_mcp.guard.fingerprints import fingerprint
+from batchcall_mcp.guard.preflight.humanize import counted
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, ListQuery, TaskStatus
+from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind, Recipients
+
+DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
+_CHAIN_PAGES = 5
+_MOST_GENERATIONS = 20
+_BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """The caller's own idempotency key, and what it stands for here."""
+
+    given: str | None
+    known_as: str | None
+
+
+async def retry(
+    relay: Relay,
+    batch_call_id: str,
+    statuses: frozenset[TaskStatus],
+    source: ListSource,
+    idempotency_key: str | None = None,
+) -> Outcome:
+    """Dial them again where the backend re-dials exactly the tasks named; elsewhere make a new draft of them.
+
+    Raises:
+        InvalidInput: a state of people who were reached or are being called, nobody is left to call, or the list is
+            needed again because the backend does not give back its variables; nothing was sent.
+    """
+    reached = statuses & _BEING_CALLED
+    if reached:
+        raise InvalidInput(
+            f"task_status: {_words(reached)} is not a state of people who were not reached, and nobody is called twice "
+            "by a retry. Nothing was sent. create_batch_call with their numbers makes a new batch call."
+        )
+    relay.guard.check_mode(Operation.RETRY, Never())
+    current = await relay.look(batch_call_id)
+    operation = Operation.RETRY if Operation.RETRY in relay.backend.capabilities.operations else Operation.CREATE
+    known_as = _known_as(operation, batch_call_id, statuses) if idempotency_key else None
+    if known_as:  # whoever is unreached by now, the same key is the same retry
+        asked = BatchCallRequest(retry_of=batch_call_id)
+        on = current if operation is Operation.RETRY else None
+        earlier = await Write(relay, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
+        if earlier is not None:
+            return _replayed(earlier, batch_call_id, operation)
+    everybody = [task async for task in relay.every_task(batch_call_id)]
+    wanted = [task for task in everybody if task.status in statuses]
+    called_later, notes = await _called_later(relay, current)
+    # Somebody may be in the list twice: who was reached by one of the calls is not called again for the other.
+    called_later |= {
+        comparable(task.to_number): "reached, or about to be called, by this same batch call"
+        for task in everybody
+        if task.status in _BEING_CALLED
+    }
+    alone = left_alone(current, statuses, relay.backend.capabilities)
+    left_out = [
+        LeftOut(
+            line=position,
+            kind=LeftOutKind.LATER_BATCH_CALL,
+            reason=called_later[comparable(task.to_number)],
+            to_number=task.to_number,
+        )
+        for position, task in enumerate(wanted, 1)
+        if comparable(task.to_number) in called_later
+    ]
+    wanted = [task for task in wanted if comparable(task.to_number) not in called_later]
+    if not wanted:
+        nobody = f"Nobody of {batch_call_id} is {_words(statuses)} any more."
+        return Outcome(
+            result="nothing_to_do",
+            summary=" ".join([nobody, *_since(left_out), *alone, "Nothing was sent."]),
+            batch_call=current,
+            left_out=left_out,
+            notes=notes,
+        )
+    key = _Key(idempotency_key, known_as)
+    if operation is Operation.RETRY:
+        return await _dial_again(relay, current, wanted, left_out, notes, alone, key)
+    return await _draft_of(relay, current, wanted, left_out, notes, alone, source, key)
+
+
+def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
+    asked = BatchCallRequest(retry_of=batch_call_id, name=",".join(sorted(statuses)))
+    return fingerprint(operation, asked, batch_call_id)
+
+
+def _replayed(earlier: Delivered, batch_call_id: str, operation: Operation) -> Outcome:
+    if operation is Operation.RETRY:
+        return replayed(
+            earlier, "retried", f"had tasks of {batch_call_id} dialled again; nobody is dialled by this one"
+        )
+    return replayed(earlier, "created", f"made {earlier.batch_call.batch_call_id}")
+
+
+async def _dial_again(
+    relay: Relay,
+    current: BatchCall,
+    wanted: Sequence[CallTask],
+    left_out: Sequence[LeftOut],
+    notes: Sequence[str],
+    alone: Sequence[str],
+    key: _Key,
+) -> Outcome:
+    checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
+    dialled = {comparable(task.to_number) for task in checked.tasks}
+    first_of = {number: task for task in reversed(wanted) if (number := comparable(task.to_number)) in dialled}
+    ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(comparable(task.to_number)) is task)
+    if len(ids) < len(dialled):
+        raise UnexpectedResponse(
+            f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
+            "which are meant. Nothing was sent. create_batch_call with their numbers makes a new batch call."
+        )
+    left_out = [*left_out, *checked.left_out]
+    write = Write(
+        relay, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
+    )
+    earlier = await write.earlier()
+    if earlier is not None:
+        return _replayed(earlier, current.batch_call_id, Operation.RETRY)
+    relay.backend.check_state(Operation.RETRY, None, current)
+    found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes, notes=alone)
+    if needed:
+        return waiting(needed, found, relay.tool, current, left_out)
+    if write.overtaken:
+        return _replayed(write.overtaken, current.batch_call_id, Operation.RETRY)
+    sent = await write.send(lambda ticket: relay.backend.retry(current, ids, ticket.backend_key))
+    retried = sent.batch_call
+    if sent.replayed:
+        return _replayed(sent, current.batch_call_id, Operation.RETRY)
+    took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is {retried.status}."
+    return Outcome(
+        result="retried",
+        summary=" ".join([took, *_since(left_out), *alone]),
+        next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
+        batch_call=retried,
+        preflight=found,
+        left_out=left_out,
+        notes=(*notes, *noted(sent.note)),
+    )
+
+
+async def _draft_of(
+    relay: Relay,
+    current: BatchCall,
+    wanted: Sequence[CallTask],
+    left_out: Sequence[LeftOut],
+    notes: Sequence[str],
+    alone: Sequence[str],
+    source: ListSource,
+    key: _Key,
+) -> Outcome:
+    relay.require(Operation.CREATE)
+    capabilities = relay.backend.capabilities
+    if capabilities.drafts == "none":
+        raise NotSupported(
+            f"{relay.backend.name} keeps no drafts and re-dials whole batch calls only. Nothing was sent. "
+            "create_batch_call with the people concerned makes a new one."
+        )
+    if source.given:
+        recipients = _only(await read_source(relay, source, current.from_number), wanted)
+    elif capabilities.dynamic_variables and not capabilities.returns_variables:
+        raise InvalidInput(
+            f"{relay.backend.name} does not give back the variables of {current.batch_call_id}; without them the agent "
+            "would read blanks. Nothing was sent. Pass the first list again as tasks_file (or tasks): only its rows "
+            f"for the {len(wanted)} unreached numbers are used."
+        )
+    else:
+        plain = tuple(
+            CallTask(
+                to_number=task.to_number,
+                name=task.name,
+                dynamic_variables=task.dynamic_variables,
+                timezone=task.timezone,
+                max_retries=task.max_retries,
+            )
+            for task in wanted
+        )
+        recipients = await read_source(relay, ListSource(tasks=plain), current.from_number)
+    if not recipients.tasks:
+        raise InvalidInput(
+            f"No row of the list is one of the {len(wanted)} unreached numbers of {current.batch_call_id}. "
+            "Nothing was sent. Pass the list that the batch call was made from."
+        )
+    tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=True)
+    left_out = [*left_out, *recipients.left_out]
+    request = BatchCallRequest(
+        from_number=current.from_number,
+        tasks=tasks,
+        name=current.name,
+        agent_id=current.agent_id if capabilities.agent == "per_batch" else None,
+        timezone=current.timezone if capabilities.drafts == "full" else None,
+        window=current.window if capabilities.windows != "none" else None,
+        max_concurrency=current.max_concurrency if capabilities.max_concurrency else None,
+        retry=current.retry if capabilities.retry_policy else None,
+        retry_of=current.batch_call_id,
+    )
+    relay.require_fields(request)
+    notes = (*notes, *dropped, *_lost(relay, current))
+    write = Write(relay, Operation.CREATE, request, key=key.given, known_as=key.known_as)
+    earlier = await write.earlier()
+    if earlier is not None:
+        return _replayed(earlier, current.batch_call_id, Operation.CREATE)
+    found, needed = await write.admit(tasks, left_out, len(wanted), notes)
+    if needed:
+        return waiting(needed, found, relay.tool, current, left_out)
+    if write.overtaken:
+        return _replayed(write.overtaken, current.batch_call_id, Operation.CREATE)
+    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
+    made = sent.batch_call
+    if sent.replayed:
+        return _replayed(sent, current.batch_call_id, Operation.CREATE)
+    missing = len(wanted) - len(recipients.tasks) - len(recipients.left_out)
+    absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
+    summary = (
+        f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody else is "
+        f"in it.{left_out_words(recipients)}{absent}"
+    )
+    return Outcome(
+        result="created",
+        summary=" ".join([summary, *_since(left_out), *alone]),
+        next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
+        batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
+        preflight=found,
+        left_out=left_out,
+        notes=(*notes, *noted(sent.note)),
+    )
+
+
+def left_alone(current: BatchCall, statuses: frozenset[TaskStatus], capabilities: Capabilities) -> tuple[str, ...]:
+    """Who was not reached either and is not called again, because the call names other states; what is counted."""
+    counts = current.counts
+    numbers = {
+        (TaskStatus.VOICEMAIL,): (counts.voicemail, "voicemail", "voicemails"),
+        (TaskStatus.NO_ANSWER,): (counts.no_answer, "person who did not answer", "people who did not answer"),
+        (TaskStatus.BUSY,): (counts.busy, "busy line", "busy lines"),
+        (TaskStatus.FAILED,): (counts.failed, "failed call", "failed calls"),
+        (TaskStatus.EXPIRED, TaskStatus.INTERRUPTED): (
+            _expired_or_interrupted(counts),
+            "expired or interrupted call",
+            "expired or interrupted calls",
+        ),
+    }
+    found = []
+    for states, (number, one, many) in numbers.items():
+        if number and statuses.isdisjoint(states):
+            named = json.dumps([str(state) for state in states if state in capabilities.outcomes])
+            how = "" if named == "[]" else f" (task_status={named} calls them)"
+            found.append(f"{counted(number, one, many)} {'is' if number == 1 else 'are'} not called again{how}.")
+    if counts.skipped and TaskStatus.SKIPPED not in statuses:
+        people = counted(counts.skipped, "person was", "people were")
+        found.append(f"{people} skipped by the backend and {'is' if counts.skipped == 1 else 'are'} not called.")
+    return tuple(found)
+
+
+def _expired_or_interrupted(counts: Counts) -> int:
+    parts = (counts.no_answer, counts.busy, counts.voicemail, counts.failed)
+    if counts.not_reached is None or None in parts:
+        return 0
+    return counts.not_reached - sum(part for part in parts if part)
+
+
+def _since(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    later = sum(row.kind is LeftOutKind.LATER_BATCH_CALL for row in left_out)
+    return (f"{counted(later, 'person is', 'people are')} skipped: a later batch call has them.",) if later else ()
+
+
+def _lost(relay: Relay, current: BatchCall) -> list[str]:
+    """What the first batch call may have had and the new one has not, because the backend does not tell it."""
+    capabilities = relay.backend.capabilities
+    lost = [
+        words
+        for words, held, told in (
+            ("calling hours (window)", capabilities.windows != "none", current.window),
+            ("automatic redials (retry)", capabilities.retry_policy, current.retry),
+        )
+        if held and told is None
+    ]
+    if not lost or capabilities.returns_variables:
+        return []
+    name = relay.backend.name
+    told = f"{name} does not tell the {' and '.join(lost)} of {current.batch_call_id}"
+    return [f"{told}: the new draft has none. update_batch_call sets them."]
+
+
+def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
+    numbers = {comparable(task.to_number) for task in wanted}
+    return replace(
+        recipients,
+        tasks=tuple(task for task in recipients.tasks if comparable(task.to_number) in numbers),
+        left_out=tuple(row for row in recipients.left_out if row.to_number and comparable(row.to_number) in numbers),
+    )
+
+
+async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which."""
+    if Operation.LIST not in relay.backend.capabilities.operations:
+        return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
+    later: dict[str, str] = {}
+    try:
+        for member in await _later_of_chain(relay, current):
+            async for task in relay.every_task(member.batch_call_id):
+                if task.status in _BEING_CALLED:
+                    waits = task.status is TaskStatus.PENDING
+                    how = "waits to be called by" if waits else "called again since, by"
+                    later[comparable(task.to_number)] = f"{how} {member.batch_call_id}"
+    except BatchCallError as error:
+        return later, (f"Later batch calls could not be read, so that they were not counted: {error.message}",)
+    return later, ()
+
+
+async def _later_of_chain(relay: Relay, current: BatchCall) -> list[BatchCall]:
+    """What was made after `current` of the same first list: its own retries, and those of what it is a retry of."""
+    eldest, chain = await _upwards(relay, current)
+    seen = await _with_the_ledgers_word(relay, await _made_since(relay, eldest.created_at))
+    members: list[BatchCall] = []
+    grown = True
+    while grown:  # a retry of a retry belongs to the chain too, in whatever order the backend lists them
+        found = [one for one in seen if one.retry_of in chain and one.batch_call_id not in chain]
+        chain.update(one.batch_call_id for one in found)
+        members += found
+        grown = bool(found)
+    return [
+        one
+        for one in members
+        if (one.status is not BatchStatus.CANCELLED or one.counts.total != 0)
+        and (current.created_at is None or one.created_at is None or one.created_at >= current.created_at)
+    ]
+
+
+async def _with_the_ledgers_word(relay: Relay, seen: list[BatchCall]) -> list[BatchCall]:
+    """Where `retry_of` is in the name, and somebody gave another name since, the ledger knows it still."""
+    try:
+        ledger = await relay.open_ledger()
+    except ConfigurationError:
+        return seen
+    ids = [one.batch_call_id for one in seen]
+    known = await anyio.to_thread.run_sync(ledger.history.retried, relay.service, ids)
+    return [replace(one, retry_of=one.retry_of or known.get(one.batch_call_id)) for one in seen]
+
+
+async def _upwards(relay: Relay, current: BatchCall) -> tuple[BatchCall, set[str]]:
+    """The first of the chain that can be read, and the ids from `current` up to it."""
+    (eldest,) = await _with_the_ledgers_word(relay, [current])
+    ids = {current.batch_call_id}
+    while eldest.retry_of is not None and eldest.retry_of not in ids and len(ids) < _MOST_GENERATIONS:
+        ids.add(eldest.retry_of)
+        try:
+            (eldest,) = await _with_the_ledgers_word(relay, [(await relay.backend.get(eldest.retry_of))[0]])
+        except NotFound:
+            break  # deleted; its other retries still name it
+    return eldest, ids
+
+
+async def _made_since(relay: Relay, moment: datetime | None) -> list[BatchCall]:
+    seen: list[BatchCall] = []
+    cursor: str | None = None
+    for _ in range(_CHAIN_PAGES):
+        page = await relay.backend.list(ListQuery(created_after=moment, limit=100, cursor=cursor))
+        seen += page.batch_calls
+        cursor = page.next_cursor
+        if cursor is None:
+            return seen
+    raise BatchCallError(f"more than {len(seen)} batch calls were made since")
+
+
+def _words(statuses: frozenset[TaskStatus]) -> str:
+    return " or ".join(sorted(status.replace("_", " ") for status in statuses))

@@ -1,0 +1,343 @@
+"""The whole dialer in one object: REST face, database, and the engine if no other process runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from hmac import compare_digest
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Final
+
+import sqlalchemy as sa
+from fastapi import FastAPI
+from filelock import FileLock, Timeout
+
+from batchcall_mcp.calling_hours import parse_calling_hours
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
+from batchcall_mcp.dialer.domain.records import Clock, utc_now
+from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
+from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
+from batchcall_mcp.dialer.engine.supervisor import EngineHost
+from batchcall_mcp.dialer.rest import webhook_routes
+from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
+from batchcall_mcp.dialer.rest.rate_limiter import Limiter
+from batchcall_mcp.dialer.rest.routes import Face, build_app
+from batchcall_mcp.dialer.rest.service import Operations
+from batchcall_mcp.dialer.rest.webhook_service import WebhookOperations
+from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage.api_keys import LOCAL
+from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFile
+from batchcall_mcp.dialer.storage.store import Store, place_of
+from batchcall_mcp.dialer.webhooks.delivery import Deliveries
+from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.held_files import HeldFile
+from batchcall_mcp.settings import STOP_FILE, Settings
+
+LOG = logging.getLogger(__name__)
+DAILY_CAP: Final = 3
+CAPACITY: Final = 50
+RETRY_DELAY: Final = timedelta(minutes=5)
+"""Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
+MIN_GAP: Final = timedelta(minutes=15)
+LOCK_RETRY_SECONDS: Final = 1.0
+LATE_AFTER: Final = timedelta(hours=1)
+
+
+class EmbeddedDialer:
+    """Cheap to make; `start` opens the database and dispatches.
+
+    Any number of processes may run one on the same database, and all of them serve. On PostgreSQL all of them dial; on
+    a SQLite file the one that holds its lock does, and when it ends another goes on.
+
+    Args:
+        data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
+        simulated_speed: how many times faster than life the simulated carrier is.
+        database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
+        do_not_call: a file of numbers that are never dialled; read again when it changes.
+        default_region: the country of its numbers without `+`.
+        calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
+        daily_cap: most attempts at a number in 24 hours.
+        clock: the time, aware.
+        poll_seconds: how late another process's write may be noticed.
+        drain_seconds: how long calls in progress may go on when it closes.
+        capacity: most calls at once in this process.
+        webhook_addresses: where webhooks may be sent to.
+        limiter: how many requests are taken; none if the only caller is this process.
+        beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
+        late_after: see Engine.
+        min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
+            calls.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        simulated_speed: float = 20,
+        database: Path | str | None = None,
+        do_not_call: Path | None = None,
+        default_region: str | None = None,
+        calling_hours: str = "08:00-21:00",
+        daily_cap: int = DAILY_CAP,
+        clock: Clock = utc_now,
+        poll_seconds: float = POLL_SECONDS,
+        drain_seconds: float = 0,
+        capacity: int = CAPACITY,
+        webhook_addresses: WebhookAddresses | None = None,
+        limiter: Limiter | None = None,
+        beat_seconds: float = BEAT_SECONDS,
+        late_after: timedelta | None = LATE_AFTER,
+        min_gap: timedelta = MIN_GAP,
+    ) -> None:
+        self.credentials: Final = api_keys.new_pair()
+        self._database = database or data_dir / "dialer.db"
+        self._stop_file = data_dir / STOP_FILE
+        self._late_after = late_after
+        self._min_gap = min_gap
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._drain_seconds = drain_seconds
+        self._webhook_addresses = webhook_addresses or WebhookAddresses()
+        self._beat_seconds = beat_seconds
+        self._daily_cap = daily_cap
+        self._retry_delay = RETRY_DELAY / simulated_speed
+        self._do_not_call = DoNotCallFile(do_not_call, default_region)
+        self._carrier = SimulatedCarrier(
+            data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
+        )
+        self._store: Store | None = None
+        self._lock_file: HeldFile | None = None
+        self._opening = threading.Lock()
+        self._starting = asyncio.Lock()
+        self._closing = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._holder: asyncio.Task[None] | None = None
+        self._host: EngineHost | None = None
+        self._away = False
+        self._failures = 0
+        self._dials = False
+        self._worked_at = 0.0
+        self._unusable: str | None = None
+        operations = Operations(
+            self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._gap_kept(), self._written
+        )
+        face = Face(operations, self.verify, self._engine_health, limiter)
+        self.app: Final[FastAPI] = build_app(face, self._lifespan)
+        webhook_routes.install(self.app, WebhookOperations(self.store, self._webhook_addresses))
+
+    @classmethod
+    def of(cls, settings: Settings, *, drain_seconds: float = 0, limiter: Limiter | None = None) -> EmbeddedDialer:
+        """The dialer that the settings describe, not started."""
+        return cls(
+            settings.data_dir,
+            database=place_of(settings),
+            drain_seconds=drain_seconds,
+            webhook_addresses=WebhookAddresses.of(settings),
+            limiter=limiter,
+            simulated_speed=settings.simulated_speed,
+            do_not_call=settings.do_not_call,
+            default_region=settings.default_region,
+            calling_hours=settings.calling_hours,
+            late_after=timedelta(minutes=settings.late_start_minutes) or None,
+            min_gap=timedelta(minutes=settings.min_gap_minutes),
+        )
+
+    def store(self) -> Store:
+        """The database, opened by whoever needs it first. Blocks."""
+        with self._opening:
+            if self._store is None:
+                self._store = Store.open(self._database, self._clock, self._stop_file)
+                self._store.watch(lambda: self._lock_file)
+                self._store.watch(self._carrier.held_file)
+            return self._store
+
+    def verify(self, api_key: str, api_secret: str) -> str | None:
+        """The organisation of a key pair, or None. Blocks for one look into the database."""
+        mine = (
+            compare_digest(given.encode(), own.encode())
+            for given, own in zip((api_key, api_secret), self.credentials, strict=True)
+        )
+        return LOCAL if all(list(mine)) else api_keys.organization_of(self.store(), api_key, api_secret)
+
+    def load_do_not_call(self, store: Store) -> None:
+        """Make the numbers of the do-not-call file the stored ones. Blocks.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        self._do_not_call.load(store)
+
+    async def start(self) -> None:
+        """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
+
+        Raises:
+            ConfigurationError: the do-not-call file cannot be read, or the database's role lacks a privilege.
+        """
+        async with self._starting:
+            if self._holder is not None:
+                return
+            store = await asyncio.to_thread(self.store)
+            await asyncio.to_thread(store.check_privileges)
+            await asyncio.to_thread(self.load_do_not_call, store)
+            self._closing.clear()
+            self._settled.clear()
+            self._dials = False
+            self._holder = asyncio.get_running_loop().create_task(self._hold(store))
+            await self._settled.wait()
+
+    async def aclose(self) -> None:
+        """Place no further call and let another process take over; calls in progress are `interrupted`."""
+        async with self._starting:
+            holder, self._holder = self._holder, None
+            if holder is not None:
+                self._closing.set()
+                await holder
+                self._dials = False
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            self._carrier.close()
+
+    async def _hold(self, store: Store) -> None:
+        lock = None if store.shared else self._engine_lock()
+        while not self._closing.is_set():
+            try:
+                if lock is not None:
+                    lock.acquire(timeout=0)
+                    self._lock_file = HeldFile.at(Path(lock.lock_file))
+            except Timeout:
+                self._dials = False
+                await self._pause()
+                continue
+            if not self._dials:
+                self._dials, self._worked_at = True, monotonic()
+            try:
+                await self._dispatch(store)
+            except Exception as error:  # noqa: BLE001 - it is said, and the engine starts again
+                await self._say(error, store)
+                await self._pause()
+            finally:
+                self._host = None
+                self._lock_file = None
+                if lock is not None:
+                    lock.release()
+        self._settled.set()
+
+    async def _say(self, error: Exception, store: Store) -> None:
+        """Why the engine has ended, once for what goes on; what nobody expected is counted too."""
+        if isinstance(error, OUTAGE):  # while it launched or closed; else the engine waits for the database itself
+            if not self._away and not self._closing.is_set():
+                LOG.warning(AWAY, getattr(error, "orig", error))
+            self._away = True
+        elif isinstance(error, ConfigurationError):
+            if error.message != self._unusable:
+                LOG.error("%s", error)
+            self._unusable = error.message
+        else:
+            LOG.error("The dialer's engine failed; it starts again", exc_info=error)
+            self._failures += 1
+            with contextlib.suppress(sa.exc.SQLAlchemyError):  # the log has it, and this process's own count
+                await asyncio.to_thread(heartbeat.count_failure, store)
+
+    def _engine_lock(self) -> FileLock:
+        """Beside the file itself: a link to it is the same database."""
+        return FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
+
+    async def _dispatch(self, store: Store) -> None:
+        own = await asyncio.to_thread(store.for_dialling)
+        try:
+            await self._dispatch_from(own, store)
+        finally:
+            if own is not store:
+                await asyncio.to_thread(own.close)
+
+    async def _dispatch_from(self, own: Store, store: Store) -> None:
+        host = EngineHost(
+            own,
+            self._carrier,
+            daily_cap=self._daily_cap,
+            retry_delay=self._retry_delay,
+            before_claims=lambda: self._do_not_call.refresh(own),
+            poll_seconds=self._poll_seconds,
+            drain_seconds=self._drain_seconds,
+            beat_seconds=self._beat_seconds,
+            late_after=self._late_after,
+            min_gap=self._gap_kept(),
+            worked=self._worked,
+        )
+
+        def launched() -> None:
+            self._host = host
+            self._settled.set()
+            if self._away:
+                self._away = False
+                LOG.warning(BACK)
+
+        deliveries = Deliveries(store, self._webhook_addresses)
+        sending = asyncio.get_running_loop().create_task(deliveries.run())
+        try:
+            await host.run(self._closing, launched)
+        finally:
+            deliveries.stop()
+            await sending
+
+    async def _pause(self) -> None:
+        self._settled.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), LOCK_RETRY_SECONDS)
+
+    def _gap_kept(self) -> timedelta:
+        """With the simulated carrier none: no phone rings, and two batch calls to one sample list both dial."""
+        return self._min_gap if self._carrier.places_real_calls else timedelta(0)
+
+    def _written(self) -> None:
+        host = self._host
+        if host is not None:
+            host.engine.wake()
+
+    def _engine_state(self) -> str:
+        return "running" if self._host is not None else "standby"
+
+    def _worked(self) -> None:
+        self._worked_at = monotonic()
+
+    def _engine_health(self) -> EngineHealth:
+        stalled = self._dials and monotonic() - self._worked_at > STALLED_S
+        return EngineHealth(self._engine_state(), self._failures, stalled=stalled)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        await self.start()
+        try:
+            yield
+        finally:
+            with self._hurried_by_a_signal():
+                await self.aclose()
+
+    @contextlib.contextmanager
+    def _hurried_by_a_signal(self) -> Iterator[None]:
+        """Whoever asks a second time to end does not wait for the calls in progress."""
+        host = self._host
+        if host is None or not self._drain_seconds or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def hurry(_number: int, _frame: FrameType | None) -> None:
+            host.engine.cut()
+
+        before = {number: signal.signal(number, hurry) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

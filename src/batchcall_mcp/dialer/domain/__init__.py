@@ -1,0 +1,1 @@
+"""What the dialer decides, and the values it decides about. No I/O but the clock."""

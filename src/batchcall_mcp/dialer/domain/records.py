@@ -1,0 +1,220 @@
+"""What the dialer's tables hold, as values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import NoneType
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
+from batchcall_mcp.dialer.storage.tables import batch_calls
+from batchcall_mcp.model import CallingWindow, TaskStatus, Weekday
+
+DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+"""Days as the wire numbers them: 0 = Sunday."""
+
+Clock: TypeAlias = Callable[[], datetime]
+
+HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "min_gap", "retry", "carrier"]
+"""Why a pending task is not dialled before a later time: its hours, its day's attempts, another batch call that has
+just dialled the number, its redial, a busy carrier."""
+
+ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error"]
+"""Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
+error of the dialer."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_FIRST: Final = -((_EPOCH - datetime.min.replace(tzinfo=UTC)) // _MILLISECOND)
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, rounded up: what is due at `moment` is never due before it."""
+    return -((_EPOCH - moment) // _MILLISECOND)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The aware UTC moment of `to_ms`; what no calendar has comes out as its first or last moment."""
+    return _EPOCH + min(max(milliseconds, _FIRST), _LAST) * _MILLISECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """A task as it is asked for; `dynamic_variables` is compact JSON."""
+
+    to_number: str
+    name: str | None = None
+    dynamic_variables: str | None = None
+    max_retries: int | None = None
+    timezone: str | None = None
+
+
+class NewTasks(Protocol):
+    """A task list that need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NewTask]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCallRecord:
+    """A row of `batch_calls`, column by column."""
+
+    batch_call_id: str
+    organization_id: str
+    name: str | None
+    from_number: str
+    agent_id: str | None
+    timezone: str | None
+    status: State
+    total_task_count: int
+    max_concurrency: int
+    calls_per_second: float | None
+    window: Mapping[str, Any]
+    retry_config: Mapping[str, Any] | None
+    retry_rules: list[Mapping[str, Any]] | None
+    retry_of: str | None
+    scheduled_at: int | None
+    expires_at: int | None
+    created_at: int
+    updated_at: int
+    started_at: int | None
+    completed_at: int | None
+    last_sent_at: int | None
+    revision: int
+    status_reason: ReasonCode | None
+    status_reason_text: str | None
+    launched_at: int | None
+    pause_on_failures: bool
+
+    @classmethod
+    def of(cls, row: sa.RowMapping) -> BatchCallRecord:
+        """Read a row of `select(batch_calls)`."""
+        return cls(**(dict(row) | {"status": State(row["status"])}))
+
+    def check_numbers(self) -> None:
+        """Compute with it only if its numbers are numbers: SQLite keeps any text in any column.
+
+        Raises:
+            TypeError: one of them is not, naming the column.
+        """
+        for name, kinds in _NUMBERS.items():
+            if not isinstance(getattr(self, name), kinds):
+                raise TypeError(f"{name} is not a number")
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag, opaque: another one after each change of status, list or settings, and after no dial.
+
+        `updated_at` changes with the revision; with it, a tag from before an old back-up was restored is never met.
+        """
+        named = hashlib.sha256(f"{self.batch_call_id} {self.updated_at}".encode()).hexdigest()[:16]
+        return f'"{named}-{self.revision}"'
+
+    def expires(self) -> datetime | None:
+        """The moment from which nobody is dialled any more."""
+        return None if self.expires_at is None else from_ms(self.expires_at)
+
+    def pace(self) -> float | None:
+        """Calls per second, within what can be kept to; None: as many as there are lines."""
+        return None if self.calls_per_second is None else rules.pace(self.calls_per_second)
+
+    def calling_window(self) -> CallingWindow:
+        """The stored window as the rules take it."""
+        return CallingWindow(
+            start=self.window["start"],
+            end=self.window["end"],
+            days=tuple(DAYS[day] for day in self.window["days"]),
+            timezone=self.window["timezone"],
+        )
+
+    def redialing(self) -> Redialing:
+        """The stored retry policy. Rules without a retry_config allow one redial; a disabled config none."""
+        rules = [rule for rule in self.retry_rules or () if rule["enabled"]]
+        if self.retry_config is None:
+            limit = 1 if rules else 0
+        else:
+            limit = self.retry_config["max_attempts"] if self.retry_config["enabled"] else 0
+        return Redialing(
+            max_retries=limit,
+            rules=tuple(
+                RetryRule(
+                    outcome=TaskStatus(rule["condition"]),
+                    after_minutes=rule["retry_timing"].get("duration_minutes"),
+                    at=rule["retry_timing"].get("time"),
+                )
+                for rule in rules
+            ),
+        )
+
+
+_NUMBERS: Final[Mapping[str, tuple[type, ...]]] = {
+    column.name: (
+        *((float,) if isinstance(column.type, sa.Float) else ()),
+        int,
+        *((NoneType,) if column.nullable else ()),
+    )
+    for column in batch_calls.c
+    if isinstance(column.type, sa.Float | sa.Integer)
+}
+"""What each column of numbers may hold. A whole number never is a fraction: a list of 1.5 lanes cannot be opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A row of `tasks`, without what only the engine needs."""
+
+    task_id: str
+    to_number: str
+    name: str | None
+    status: TaskStatus
+    attempts: int
+    max_retries: int | None
+    dynamic_variables: str | None
+    timezone: str | None
+    call_id: str | None
+    error_message: str | None
+    created_at: int
+    due_at: int | None
+    attempted_at: int | None
+    completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """Pending tasks that would not be dialled now: `calls` of them, none before `until` (milliseconds)."""
+
+    reason: HeldBy
+    calls: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCounts:
+    """How many tasks are where, counted from the rows, so that they always add up."""
+
+    by_status: Mapping[TaskStatus, int] = field(default_factory=dict)
+    sent: int = 0
+    picked_up: int = 0
+
+    def of(self, status: TaskStatus) -> int:
+        """Tasks with this status."""
+        return self.by_status.get(status, 0)
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that are being dialled or will be."""
+        return self.of(TaskStatus.PENDING) + self.of(TaskStatus.CALLING)

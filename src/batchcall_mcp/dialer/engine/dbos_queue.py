@@ -1,0 +1,217 @@
+"""The edge to DBOS: lanes are durable workflows on one queue, taken up by whichever process has a line free.
+
+A lane places one call after the other for one batch call. What it may dial, it is told by the engine, whose SQL holds
+the truth: a lane carries no state of its own, so that one that is run again, by its own process or by another one
+after a crash, can do no harm (docs/decisions/dialer-engine.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
+from typing import Any, Final, TypeAlias
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, _sys_db
+from dbos import error as dbos_error
+
+from batchcall_mcp import database
+from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
+
+LOG = logging.getLogger(__name__)
+_QUEUE: Final = "batchcall-lanes"
+_WORKFLOW: Final = "batchcall-lane"
+# Pinned: DBOS would take a hash of the code, and leave the lanes of an older release lying.
+_VERSION: Final = "1"
+_KEPT: Final = timedelta(hours=1)
+"""How long ended lanes can be looked at before their rows are removed."""
+_CLOSING_S: Final = 2.0
+_CLOSING_POLL_S: Final = 0.01
+_LONGEST_BACKOFF_S: Final = 1.0
+
+
+class _Patience:
+    """The clock by which DBOS tries again while the database is away.
+
+    Left to itself it waits up to 90 s, in which nothing is dialled although the database is back, and for which the end
+    of this process waits.
+    """
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def begin(self) -> None:
+        self._over.clear()
+
+    def end(self) -> None:
+        self._over.set()
+
+    def sleep(self, seconds: float) -> None:
+        self._over.wait(min(seconds, _LONGEST_BACKOFF_S))
+
+
+_PATIENCE: Final = _Patience()
+setattr(_sys_db, "time", _PATIENCE)  # noqa: B010 - to a type checker it is a module; what is used of that is there
+
+RunLane: TypeAlias = Callable[[str], Awaitable[None]]
+_run_lane: RunLane | None = None
+
+
+@DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=None)
+async def _lane(batch_call_id: str) -> None:
+    if _run_lane is not None:
+        await _run_lane(batch_call_id)
+
+
+class Lanes:
+    """DBOS, launched. Blocks; for worker threads.
+
+    There is one in a process at a time, because DBOS is one for a process: whoever makes it has the turn (`turns`).
+
+    Args:
+        store: the dialer's database, in which DBOS keeps its own tables too.
+        worker_id: this process's name as an executor.
+        capacity: most lanes at once in this process.
+        poll_seconds: how late a lane that was opened may be taken up.
+        run_lane: what a lane does; runs on DBOS's own event loop.
+
+    Raises:
+        ConfigurationError: the role may not make DBOS's tables.
+    """
+
+    def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
+        global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so that what they belong to is the module's
+        try:
+            # DBOS tells each step of its own start on stderr.
+            logging.getLogger("dbos").setLevel(logging.CRITICAL)
+            self._store = store
+            self._worker_id = worker_id
+            url = store.engine.url.set(drivername=store.engine.url.get_backend_name())
+            where = url.render_as_string(hide_password=False)
+            # Over the connections that are kept for dialling: a new one is perhaps not to be had.
+            own = store.engine if store.shared else None
+            self._client = DBOSClient(
+                system_database_url=where,
+                system_database_engine=own,
+                system_database_pool_size=2,
+                retry_connection_errors=False,  # the engine tries again itself, says so, and can be stopped meanwhile
+            )
+            with database.privileges():
+                # As `DBOS.migrate`, which opens connections of its own.
+                self._client._sys_db.run_migrations()  # noqa: SLF001
+            # Before the launch, which looks for queues at once, and then only every second.
+            self._client.register_queue(_QUEUE, worker_concurrency=capacity, polling_interval_sec=poll_seconds)
+            _PATIENCE.begin()
+            self._dbos = DBOS(
+                config={
+                    "name": "batchcall-dialer",
+                    "system_database_url": where,
+                    "system_database_engine": own,
+                    "application_version": _VERSION,
+                    "executor_id": worker_id,
+                    "log_level": "CRITICAL",  # the engine says in its own words when the database is away
+                    "use_listen_notify": False,
+                    "notification_listener_polling_interval_sec": min(1.0, poll_seconds),
+                    "run_migrations": False,
+                }
+            )
+            _run_lane = run_lane
+            DBOS.launch()
+        except BaseException:
+            DBOS.destroy()
+            _run_lane = None
+            raise
+
+    def open(self, wanted: Mapping[str, int]) -> None:
+        """Open so many lanes for each of these batch calls, all or none."""
+        with self._store.writing() as tx:
+            for batch_call_id, count in wanted.items():
+                for _ in range(count):
+                    self._client.enqueue_in_transaction(
+                        tx,
+                        {
+                            "queue_name": _QUEUE,
+                            "workflow_name": _WORKFLOW,
+                            "workflow_id": f"{batch_call_id}:{secrets.token_hex(8)}",
+                            "app_version": _VERSION,
+                        },
+                        batch_call_id,
+                    )
+
+    def standing(self) -> Mapping[str, int]:
+        """Lanes that no process has taken up, and those that this one has, whether they run already or not."""
+        found = self._client.list_workflows(
+            queue_name=_QUEUE, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False, limit=1_000
+        )
+        mine = (one for one in found if one.status == "ENQUEUED" or one.executor_id == self._worker_id)
+        return Counter(one.workflow_id.partition(":")[0] for one in mine)
+
+    def take_over(self, living: Collection[str]) -> int:
+        """Let whoever has a line free run the lanes that other processes left: all but those of the living."""
+        found = self._client.list_workflows(queue_name=_QUEUE, status="PENDING", load_input=False, load_output=False)
+        orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
+        for chunk in chunks(orphans, CHUNK):
+            try:
+                self._client.resume_workflows(chunk, queue_name=_QUEUE)
+            except dbos_error.DBOSNonExistentWorkflowError:
+                # Another process took some of them over first, ended and dropped them.
+                return self.take_over(living)
+        return len(orphans)
+
+    def _wait_for_the_last(self) -> None:
+        """DBOS writes down the end of a lane after the lane has ended, and `destroy` does not wait for it."""
+        deadline = monotonic() + _CLOSING_S
+        while monotonic() < deadline and self._client.list_workflows(
+            queue_name=_QUEUE,
+            status="PENDING",
+            executor_id=self._worker_id,
+            load_input=False,
+            load_output=False,
+            limit=1,
+        ):
+            sleep(_CLOSING_POLL_S)
+
+    def tidy(self) -> None:
+        """Remove the rows of lanes that ended some time ago."""
+        before = (datetime.now(UTC) - _KEPT).isoformat()
+        while True:
+            found = self._client.list_workflows(
+                name=_WORKFLOW,
+                status=["SUCCESS", "ERROR", "CANCELLED"],
+                completed_before=before,
+                load_input=False,
+                load_output=False,
+                limit=CHUNK,
+            )
+            if not found:
+                return
+            self._client.delete_workflows([one.workflow_id for one in found])
+
+    def close(self) -> None:
+        """Stop DBOS. Lanes that nobody has taken up are dropped: whoever goes on opens as many as it needs."""
+        global _run_lane  # noqa: PLW0603 - as above
+        try:
+            found = self._client.list_workflows(
+                queue_name=_QUEUE, status="ENQUEUED", load_input=False, load_output=False, limit=CHUNK
+            )
+            self._client.delete_workflows([one.workflow_id for one in found])
+            self._wait_for_the_last()
+        except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
+            LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
+        finally:
+            system = self._dbos._sys_db_field  # noqa: SLF001 - nothing else stops its retries
+            if system is not None:
+                system._retry_connection_errors = False  # noqa: SLF001
+            _PATIENCE.end()
+            DBOS.destroy()
+            self._client.destroy()
+            _run_lane = None

@@ -1,0 +1,351 @@
+"""The engine's transactions: what is due, starting attempts, their outcomes, and what a dead process left behind.
+
+The rules that keep anybody from being called twice or after a stop are held here, by SQL, whoever runs the engine and
+in however many processes: `record_and_claim` commits an attempt before `place` lets the carrier dial it, and both
+hold the batch call's state still while they look at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import database
+from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, to_ms
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
+from batchcall_mcp.dialer.engine.broken import concerning, without_broken
+from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.storage import installation, outbox, pausing, stops
+from batchcall_mcp.dialer.storage.halts import Halt
+from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
+from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import workers as workers_table
+from batchcall_mcp.model import TaskStatus
+
+CARRIER_RESTS: Final = timedelta(seconds=5)
+"""Before a call is tried again that the carrier did not take."""
+STALE_AFTER: Final = timedelta(seconds=10)
+"""A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one transaction started.
+
+    `unfinished` are batch calls whose due tasks were not all looked at; `paced` are those whose calls per second let
+    them dial again only at a moment, with how many calls a second that is.
+    """
+
+    started: list[Attempt] = field(default_factory=list)
+    unfinished: frozenset[str] = frozenset()
+    paced: Mapping[str, tuple[datetime, float]] = field(default_factory=dict)
+
+
+class Dispatch:
+    """What the engine does with the database. For one worker thread.
+
+    Args:
+        store: the database.
+        worker_id: this process's engine; its attempts carry the name, so that they are found if it dies.
+        daily_cap: most attempts at a number within 24 hours, over all batch calls of an organisation.
+        retry_delay: how long to wait before a redial that no retry rule times.
+        capacity: of this process, which then is in the list of workers at each claim; None: it is alone.
+        min_gap: between dials of one number by different batch calls of an organisation.
+        pause_on_failures: whether batch calls that want it are paused when most of their last attempts failed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker_id: str,
+        *,
+        daily_cap: int,
+        retry_delay: timedelta,
+        capacity: int | None = None,
+        min_gap: timedelta = timedelta(0),
+        pause_on_failures: bool = False,
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._daily_cap = daily_cap
+        self._retry_delay = retry_delay
+        self._capacity = capacity
+        self._min_gap = min_gap
+        self._pause_on_failures = pause_on_failures
+
+    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+        """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
+
+        What it returns is committed, so that a crash from here on makes it `interrupted`, never dialled again. A batch
+        call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
+        """
+        return without_broken(self._store, lambda broken: self._record_and_claim(ended, wanted, broken))
+
+    def _record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], broken: frozenset[str]) -> Turn:
+        with self._store.writing() as tx:
+            if self._store.halt(tx) is not None:
+                wanted = {}
+            records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
+            now = self._store.clock()
+            redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
+            paused = set(lateness.pause_redials(tx, redialled, to_ms(now)))
+            if ended and self._pause_on_failures:
+                paused |= outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
+            wanted = {key: count for key, count in wanted.items() if key not in paused}
+            running = {
+                key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
+            }
+            if running and stops.since(tx) is not None:
+                running = {}
+            if running and self._capacity is not None:
+                heartbeat.enlist(tx, self._worker_id, self._capacity, to_ms(now))
+            calling = _calling(tx, list(running))
+            started: list[Attempt] = []
+            unfinished: set[str] = set()
+            paced: dict[str, tuple[datetime, float]] = {}
+            for key, record in running.items():
+                with concerning(key):
+                    share = min(wanted[key], record.max_concurrency - calling.get(key, 0))
+                    share, again_at = rate_pacing.allowed(tx, record, share, now)
+                    pace = record.pace()
+                    if again_at is not None and pace is not None:
+                        paced[key] = again_at, pace
+                    if share > 0:
+                        claim = claims.start_due(
+                            tx,
+                            record,
+                            share,
+                            now=now,
+                            daily_cap=self._daily_cap,
+                            worker_id=self._worker_id,
+                            min_gap=self._min_gap,
+                        )
+                        started += claim.started
+                        if claim.more:
+                            unfinished.add(key)
+            outcomes.finish(tx, records, to_ms(now))
+        return Turn(started, frozenset(unfinished), paced)
+
+    def place(
+        self,
+        started: Sequence[Attempt],
+        since: datetime,
+        may_dial: Callable[[], bool],
+        dial: Callable[[Attempt], bool],
+    ) -> None:
+        """Hold the state of the batch calls still while the carrier is asked to dial.
+
+        Those that may not be dialled any more, because somebody paused or cancelled since `record_and_claim`, because
+        it has expired since, the claim is stale or their pace does not allow it, are taken back as if they had never
+        been started.
+        So are those that the carrier does not take; they are tried again some seconds later.
+
+        Args:
+            started: what `record_and_claim` gave.
+            since: the time before it was asked.
+            may_dial: whether this process still may.
+            dial: asks the carrier; False if it did not take the call.
+        """
+        without_broken(self._store, lambda broken: self._place(started, since, may_dial, dial, broken))
+
+    def _place(
+        self,
+        started: Sequence[Attempt],
+        since: datetime,
+        may_dial: Callable[[], bool],
+        dial: Callable[[Attempt], bool],
+        broken: frozenset[str],
+    ) -> None:
+        with self._store.writing() as tx:
+            if self._store.shared:
+                # What this transaction is for is the lock; others wait for it, so that it does not wait for the disk.
+                # If a crash of the server loses what it took back, that is `interrupted` instead of dialled later.
+                tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
+            stops.share(tx)
+            stopped = stops.since(tx) is not None
+            held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started}, broken)
+            now = self._store.clock()
+            running: dict[str, BatchCallRecord] = {}
+            for key, record in held.items():
+                with concerning(key):
+                    if record.status is State.SENT and not rules.expired(record.expires(), now):
+                        running[key] = record
+            ours = {
+                (row.task_id, row.n)
+                for chunk in chunks(started, CHUNK)
+                for row in tx.execute(
+                    self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
+                )
+            }
+            halted = stopped or self._store.halt(tx) is not None
+            fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
+            stale: list[Attempt] = []
+            refused: list[Attempt] = []
+            mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
+            allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
+            allowed = rate_pacing.keep(tx, allowed, running, now)
+            for attempt in allowed:
+                if self._store.shared and stops.since(tx) is not None:
+                    # A session that was cut (a machine that slept, a network) has lost the lock; this then fails.
+                    stale.append(attempt)
+                elif abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
+                    stale.append(attempt)
+                elif not dial(attempt):
+                    refused.append(attempt)
+            rate_pacing.remember(tx, allowed, running, self._store.clock())
+            outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
+            outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def take_up(self) -> None:
+        """Write down where the database dials from now on, if it never did, or that an older one is in its place."""
+        file = database.held_file(self._store.engine)
+        if file is not None:
+            with self._store.writing() as tx:
+                installation.take_up(tx, file)
+
+    def halted(self) -> Halt | None:
+        """Why nothing may be dialled. What would seem to dial is paused then, so a look at it shows why."""
+        halt = self._store.halted()
+        if halt is not None and halt.code != "database_version":
+            with self._store.writing() as tx:
+                pausing.pause(
+                    tx, pausing.dialling(tx, self._store.now()), "error", f"{halt} Then resume it.", self._store.now()
+                )
+        return halt
+
+    def stop(self) -> int:
+        """Stop everything, because the file says so; see `stops.stop`. Gives how many batch calls this paused."""
+        return stops.stop(self._store)
+
+    def is_stopped(self) -> bool:
+        """Whether the database says that the emergency stop is on."""
+        with self._store.reading() as tx:
+            return stops.since(tx) is not None
+
+    def judge(self, late_after: timedelta) -> list[str]:
+        """Pause what is late since an engine last ran; see `lateness`."""
+        return lateness.judge(self._store, late_after)
+
+    def mark(self, at: datetime) -> None:
+        """Say that an engine runs; see `lateness`."""
+        lateness.mark(self._store, at)
+
+    def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
+        """Take back whatever this worker has started but for these: a claim whose answer was lost.
+
+        No carrier was asked for it, because nobody knew of it.
+        """
+        with self._store.reading() as look:
+            lost = [row for row in look.execute(self._mine()) if (row.task_id, row.n) not in on_the_line]
+        for chunk in chunks(lost, CHUNK):
+            with self._store.writing() as tx:
+                ids = {row.batch_call_id for row in chunk}
+                outcomes.locked(tx, ids, ids)
+                still = {(row.task_id, row.n) for row in tx.execute(self._mine())}
+                left = [
+                    Attempt(
+                        task_id=row.task_id,
+                        n=row.n,
+                        batch_call_id=row.batch_call_id,
+                        from_number="",  # nobody is dialled with it
+                        to_number=row.to_number,
+                    )
+                    for row in chunk
+                    if (row.task_id, row.n) in still
+                ]
+                outcomes.withdraw(tx, left, self._store.now())
+
+    def _mine(self) -> sa.Select[tuple[str, int, str, str]]:
+        """This worker's attempts in progress that nobody else has ended, or begun anew."""
+        return (
+            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id, attempts.c.to_number)
+            .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
+            .where(
+                attempts.c.worker_id == self._worker_id,
+                attempts.c.outcome.is_(None),
+                tasks.c.status == TaskStatus.CALLING,
+            )
+        )
+
+    def start_arrived(self, batch_call_ids: Collection[str]) -> None:
+        """Let scheduled batch calls begin whose time has come, and expire or finish what has nothing left to do.
+
+        Bounded: a part of a long list at a time.
+        """
+        without_broken(self._store, lambda broken: self._start_arrived(batch_call_ids, broken))
+
+    def _start_arrived(self, batch_call_ids: Collection[str], broken: frozenset[str]) -> None:
+        with self._store.writing() as tx:
+            paused = outcomes.paused(tx, batch_call_ids)
+            records = outcomes.locked(tx, set(batch_call_ids) - {row.batch_call_id for row in paused}, broken)
+            now = self._store.clock()
+            at = to_ms(now)
+            for row in paused:
+                claims.expire(tx, row, at)
+            for chunk in chunks(sorted(records), CHUNK):
+                arrived = (
+                    batch_calls.c.batch_call_id.in_(chunk)
+                    & (batch_calls.c.status == State.SCHEDULED)
+                    & (batch_calls.c.scheduled_at <= at)
+                )
+                values = {"status": State.SENT, "started_at": at, "updated_at": at}
+                start = batch_calls.update().where(arrived).values({**values, **REVISED})
+                begun = list(tx.execute(start.returning(batch_calls.c.batch_call_id)).scalars())
+                outbox.batch_call_events(tx, [(key, "batch_call.started") for key in begun], at)
+            for key, record in records.items():
+                with concerning(key):
+                    if record.status is State.SCHEDULED and record.scheduled_at is None:
+                        raise ValueError("it is scheduled, and has no time")
+                    claims.expire(tx, record, at)
+                    claims.check_due(tx, record, now)
+            outcomes.finish(tx, records, at)
+
+    def interrupt(self, worker_ids: Collection[str] | None = None) -> int:
+        """Mark the open attempts of these workers `interrupted`; None: of everybody but this one.
+
+        For a worker that ends, and for whoever has just got a SQLite file's lock: everybody else is gone.
+        """
+        if worker_ids is None:
+            return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
+        return self._interrupt(attempts.c.worker_id.in_(list(worker_ids)))
+
+    def interrupt_orphans(self) -> int:
+        """Mark the open attempts of those workers `interrupted` that are not in the list any more.
+
+        A worker claims only while it is in the list, so that one which was taken out by mistake leaves nothing behind
+        that nobody ever looks at.
+        """
+        listed = sa.select(workers_table.c.worker_id)
+        return self._interrupt(attempts.c.worker_id.not_in(listed))
+
+    def _interrupt(self, theirs: sa.ColumnElement[bool]) -> int:
+        query = sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id).where(
+            attempts.c.outcome.is_(None), theirs
+        )
+        with self._store.reading() as look:
+            found = [
+                Ended(row.task_id, row.n, row.batch_call_id, TaskStatus.INTERRUPTED, INTERRUPTED)
+                for row in look.execute(query)
+            ]
+        for chunk in chunks(found, CHUNK):
+            self.record_and_claim(chunk, {})
+        return len(found)
+
+
+def _calling(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, int]:
+    return {
+        row.batch_call_id: row.calling
+        for chunk in chunks(batch_call_ids, CHUNK)
+        for row in tx.execute(
+            sa.select(tasks.c.batch_call_id, sa.func.count().label("calling"))
+            .where(tasks.c.batch_call_id.in_(chunk), tasks.c.status == TaskStatus.CALLING)
+            .group_by(tasks.c.batch_call_id)
+        )
+    }

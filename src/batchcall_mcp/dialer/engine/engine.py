@@ -1,0 +1,507 @@
+"""The engine of one process: what its lanes ask for, done for many at a time, in one thread.
+
+A lane says what came of its last call and asks for the next one. Whatever has been asked by then goes into one
+transaction that records and claims, and a second one in which the carrier is asked to dial; so that a hundred lanes
+cost little more than one. Nothing here decides whom to call: `dispatch` does, in SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import ceil
+from time import monotonic
+from typing import Final, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
+from batchcall_mcp.dialer.engine import broken, lateness, scheduler
+from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.storage import stops
+from batchcall_mcp.dialer.storage.halts import Halt
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.model import TaskStatus
+
+LOG = logging.getLogger(__name__)
+POLL_SECONDS: Final = 0.5
+"""How late another process's write may be noticed; a write in this process wakes the engine at once."""
+RETRY_SECONDS: Final = 1.0
+OUTAGE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+"""What the database raises when it is away, full or overloaded, and works again some time later."""
+AWAY: Final = "The dialer's database does not work; nothing is dialled until it does: %s"
+BACK: Final = "The dialer's database works again; dialling goes on."
+LOST: Final = "the carrier failed while it was asked to dial; whether the phone rang is not known"
+FREED_SECONDS: Final = 0.05
+"""How soon to look for other work when lanes have ended."""
+PARKED_AT_MOST: Final = timedelta(seconds=5)
+"""How long a lane keeps its line while its batch call's pace lets it wait; for longer it leaves it to others."""
+UNTAKEN_SECONDS: Final = 10.0
+"""So long lanes may wait while this process runs none, before something is wrong with what runs them."""
+JUMP: Final = timedelta(seconds=30)
+
+T = TypeVar("T")
+
+
+class OpensLanes(Protocol):
+    """Where lanes come from."""
+
+    def ready(self) -> bool:
+        """Whether lanes can be opened now. Not while another dialer of this process opens them: `wake` says when."""
+        ...
+
+    def open(self, wanted: Mapping[str, int]) -> None:
+        """Open so many for each batch call."""
+        ...
+
+    def standing(self) -> Mapping[str, int]:
+        """Those that nobody has taken up, and those that this process has, whether they run already or not."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing is due, and no lane of this process is open."""
+        ...
+
+    def close(self) -> None:
+        """Nothing may be dialled, and no lane of this process is open."""
+        ...
+
+
+class EngineStopped(Exception):
+    """The engine failed while a lane waited for it."""
+
+
+@dataclass(eq=False)
+class _Asked:
+    batch_call_id: str
+    ended: Ended | None
+    answer: Future[Attempt | None] = field(default_factory=Future)
+
+
+class Engine:
+    """Claims what is due, has the carrier dial it, and writes down what came of it.
+
+    Args:
+        dispatch: the transactions.
+        store: the database.
+        carrier: what dials.
+        before_claims: called in the engine's thread before anything is claimed.
+        poll_seconds: see POLL_SECONDS.
+        worked: called in the engine's thread whenever it has looked at the database, and nothing was wrong.
+        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
+            however long.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        store: Store,
+        carrier: Carrier,
+        *,
+        before_claims: Callable[[], None],
+        poll_seconds: float = POLL_SECONDS,
+        late_after: timedelta | None = None,
+        worked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._dispatch = dispatch
+        self._store = store
+        self._carrier = carrier
+        self._before_claims = before_claims
+        self._poll_seconds = poll_seconds
+        self._late_after = late_after
+        self._worked = worked
+        self._changed = threading.Condition()
+        self._asked: list[_Asked] = []
+        self._lanes: Counter[str] = Counter()
+        self._live: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]] = {}
+        self._woken = True
+        self._stopping = False
+        self._cutting = False
+        self._failed = False
+        # What follows belongs to the engine's thread.
+        self._parked: dict[str, tuple[datetime, list[_Asked]]] = {}
+        self._resting: dict[str, datetime] = {}
+        self._too_many: Counter[str] = Counter()
+        self._given: set[tuple[str, int]] = set()
+        self._lost: set[str] = set()
+        self._unsure = False
+        self._untaken_since: float | None = None
+        self._look_at = 0.0
+        self._next_at: datetime | None = None
+        self._offset: float | None = None
+        self._halt: Halt | None = None
+        self._judged_at: datetime | None = None
+        self._said_at: datetime | None = None
+        self._dialled = False
+
+    @property
+    def calls(self) -> int:
+        """Calls in progress."""
+        return len(self._live)
+
+    def wake(self) -> None:
+        """Look for work now. May be called from any thread."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Place no further call; `run` ends when those in progress have."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def cut(self) -> None:
+        """Hang up whoever is still on the line, which says so as `interrupted`."""
+        with self._changed:
+            self._stopping = self._cutting = True
+            live = list(self._live.values())
+            self._changed.notify_all()
+        for loop, call in live:
+            loop.call_soon_threadsafe(call.cancel)
+
+    async def lane(self, batch_call_id: str) -> None:
+        """Place one call after the other, as long as there is one for this lane."""
+        with self._changed:
+            self._lanes[batch_call_id] += 1
+        ended: Ended | None = None
+        try:
+            while (attempt := await self._next(batch_call_id, ended)) is not None:
+                ended = await self._call(attempt)
+        except EngineStopped:
+            LOG.debug("a lane ended with its engine; what it placed is marked by whoever goes on")
+        finally:
+            with self._changed:
+                self._lanes[batch_call_id] -= 1
+                self._lanes += Counter()
+                # The last one is gone: others of this process may wait for their turn.
+                self._woken = self._woken or not self._lanes
+                self._changed.notify_all()
+
+    async def _next(self, batch_call_id: str, ended: Ended | None) -> Attempt | None:
+        asked = _Asked(batch_call_id, ended)
+        with self._changed:
+            if self._failed:
+                raise EngineStopped
+            self._asked.append(asked)
+            self._changed.notify_all()
+        return await asyncio.wrap_future(asked.answer)
+
+    async def _call(self, attempt: Attempt) -> Ended:
+        if attempt.attempt_id in self._lost:
+            self._lost.discard(attempt.attempt_id)
+            return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, LOST)
+        loop = asyncio.get_running_loop()
+        call = loop.create_task(self._carrier.outcome(attempt))
+        with self._changed:
+            self._live[attempt.attempt_id] = loop, call
+            cutting = self._cutting
+        if cutting:
+            call.cancel()
+        error: str | None
+        try:
+            outcome = await call
+            status: TaskStatus = outcome.status
+            error = outcome.error
+        except asyncio.CancelledError:
+            self._carrier.hang_up(attempt)
+            status, error = TaskStatus.INTERRUPTED, INTERRUPTED
+        except Exception:
+            LOG.exception("The carrier lost attempt %s", attempt.attempt_id)
+            status, error = TaskStatus.FAILED, "the carrier lost the call"
+        finally:
+            with self._changed:
+                del self._live[attempt.attempt_id]
+        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error)
+
+    def run(self, lanes: OpensLanes) -> None:
+        """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
+        asked: list[_Asked] | None = None
+        try:
+            while (asked := self._take()) is not None:
+                self._look_for_a_stop()
+                if asked:
+                    self._turn(asked)
+                if not self._stopping and self._time_to_look():
+                    self._feed(lanes)
+                if self._untaken_since is None or monotonic() - self._untaken_since < UNTAKEN_SECONDS:
+                    self._worked()
+            self._mark_the_end()
+        finally:
+            with self._changed:
+                self._failed = self._stopping = True
+                left = (asked or []) + self._asked + [one for _, parked in self._parked.values() for one in parked]
+            for one in left:
+                if not one.answer.done():
+                    one.answer.set_exception(EngineStopped())
+            self.cut()
+
+    def _take(self) -> list[_Asked] | None:
+        """What lanes have asked for, perhaps nothing; None when it is over."""
+        with self._changed:
+            if not (self._asked or self._woken or self._stopping):
+                self._changed.wait(self._rest())
+            asked, self._asked = self._asked, []
+            now = self._store.clock()
+            for key in [key for key, (at, _) in self._parked.items() if at <= now or self._stopping]:
+                asked += self._parked.pop(key)[1]
+            if self._stopping and not asked:
+                if not self._lanes:
+                    return None
+                self._changed.wait(self._poll_seconds)
+        return asked
+
+    def _time_to_look(self) -> bool:
+        arrived = self._next_at is not None and self._next_at <= self._store.clock()
+        return self._woken or arrived or monotonic() >= self._look_at
+
+    def _rest(self) -> float:
+        """Seconds until something has to be done without being asked."""
+        rest = self._look_at - monotonic()
+        moments = [at for at, _ in self._parked.values()]
+        if self._next_at is not None:
+            moments.append(self._next_at)
+        now = self._store.clock()
+        return max(0.0, min([rest, *((at - now).total_seconds() for at in moments)]))
+
+    def _turn(self, asked: list[_Asked]) -> None:
+        ended = [one.ended for one in asked if one.ended is not None]
+        since = self._store.clock()
+        turn = self._insist(self._claim, ended, self._wanted(asked), lasting=bool(ended))
+        self._given.difference_update((end.task_id, end.n) for end in ended)
+        placed: dict[str, Attempt] = {}
+        if turn.started:
+            self._insist(self._place, turn.started, since, placed, {}, lasting=True)
+            self._dialled = self._dialled or bool(placed)
+        self._answer(asked, turn, placed)
+
+    def _wanted(self, asked: list[_Asked]) -> Counter[str]:
+        if self._stopping:
+            return Counter()
+        # A lane that was taken up while DBOS was closed is gone; it must be given no attempt.
+        wanted = Counter(one.batch_call_id for one in asked if not one.answer.cancelled())
+        for key in wanted.keys() & self._too_many.keys():
+            gone = min(wanted[key], self._too_many[key])
+            wanted[key] -= gone
+            self._too_many[key] -= gone
+        return +wanted
+
+    def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
+        if wanted:
+            self._before_claims()
+        if self._unsure:
+            # The database failed when it was to commit: perhaps it did, and only its answer was lost.
+            self._dispatch.take_back(self._given)
+        self._judge()
+        self._unsure = True
+        turn = self._dispatch.record_and_claim(ended, wanted)
+        self._unsure = False
+        return turn
+
+    def _place(
+        self, started: list[Attempt], since: datetime, placed: dict[str, Attempt], failed: dict[str, Exception]
+    ) -> None:
+        """Have the carrier dial; what a first try `placed` before the database failed is not asked for again.
+
+        Nor is it forgotten for which batch calls the carrier `failed`, until they are paused.
+        """
+
+        def dial(attempt: Attempt) -> bool:
+            if attempt.attempt_id in placed:  # the transaction is done again, without a batch call that is broken
+                return True
+            if attempt.batch_call_id in failed or stops.file_is_there(self._store.stop_file):
+                return False
+            placed[attempt.attempt_id] = attempt
+            try:
+                self._carrier.place(attempt)
+            except CarrierUnavailable as error:
+                del placed[attempt.attempt_id]
+                LOG.warning("The carrier does not take calls, %s; they are tried again", error)
+                return False
+            except Exception as error:  # noqa: BLE001 - perhaps it dialled: nobody may ask it again
+                failed[attempt.batch_call_id] = error
+                self._lost.add(attempt.attempt_id)
+            return True
+
+        waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
+        try:
+            self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
+        finally:
+            for batch_call_id, error in list(failed.items()):
+                broken.pause(self._store, batch_call_id, error)
+                del failed[batch_call_id]
+
+    def _answer(self, asked: list[_Asked], turn: Turn, placed: Mapping[str, Attempt]) -> None:
+        """Give each lane its attempt, let it wait for its moment, or end it."""
+        given: defaultdict[str, deque[Attempt]] = defaultdict(deque)
+        self._given.update((attempt.task_id, attempt.n) for attempt in placed.values())
+        for attempt in placed.values():
+            given[attempt.batch_call_id].append(attempt)
+        again: list[_Asked] = []
+        for one in asked:
+            one.ended = None
+            if one.answer.cancelled():
+                continue
+            if given[one.batch_call_id]:
+                one.answer.set_result(given[one.batch_call_id].popleft())
+            elif one.batch_call_id in turn.unfinished and not self._stopping:
+                again.append(one)
+            elif not self._park(one, turn):
+                one.answer.set_result(None)
+                self._look_at = min(self._look_at, monotonic() + FREED_SECONDS)
+        if again:
+            with self._changed:
+                self._asked += again
+
+    def _park(self, one: _Asked, turn: Turn) -> bool:
+        """Let a lane wait whose batch call may dial again in a moment; as many as that moment can use."""
+        if one.batch_call_id not in turn.paced or self._stopping:
+            return False
+        at, calls_per_second = turn.paced[one.batch_call_id]
+        if at - self._store.clock() > PARKED_AT_MOST:
+            self._resting[one.batch_call_id] = at
+            return False
+        _, parked = self._parked.setdefault(one.batch_call_id, (at, []))
+        if len(parked) >= ceil(calls_per_second):
+            return False
+        parked.append(one)
+        return True
+
+    def _feed(self, lanes: OpensLanes) -> None:
+        """Look for work, and open lanes for it."""
+        with self._changed:
+            self._woken = False
+            mine = dict(self._lanes)
+        self._notice_jumps()
+        if self._halted():
+            if not mine:
+                self._insist(lanes.close)
+            return
+        self._insist(self._judge)
+        work = self._insist(scheduler.look, self._store, self._carrier.capacity)
+        if work.moves:
+            self._insist(self._dispatch.start_arrived, work.moves)
+            self.wake()
+        now = self._store.clock()
+        self._resting = {key: at for key, at in self._resting.items() if at > now}
+        dials = [one for one in work.open if one.batch_call_id not in self._resting]
+        waits = bool(dials) and not self._insist(lanes.ready)
+        if waits:
+            dials = []
+        else:
+            rests = not (mine or work.open)
+            self._insist(lambda: self._mark(rests=rests))
+        standing = self._insist(lanes.standing) if dials else {}
+        waiting = +(Counter(standing) - Counter(mine))
+        parked = {key: len(these) for key, (_, these) in self._parked.items()}
+        untaken = bool(waiting) and not mine
+        self._untaken_since = (self._untaken_since or monotonic()) if untaken else None
+        plan = scheduler.plan(dials, mine, waiting=waiting, capacity=self._carrier.capacity, parked=parked)
+        self._too_many = Counter(plan.ended)
+        if plan.opened:
+            self._insist(lanes.open, plan.opened)
+        elif not (work.open or mine):
+            self._insist(lanes.rest)
+        moments = (work.next_at, *self._resting.values())
+        self._next_at = min((moment for moment in moments if moment is not None), default=None)
+        self._look_at = monotonic() + self._poll_seconds
+
+    def _halted(self) -> bool:
+        """Whether nothing may be dialled; said when it begins and when it ends."""
+        halt = self._insist(self._dispatch.halted)
+        if halt is not None and halt != self._halt:
+            LOG.error("%s", halt)
+        elif halt is None and self._halt is not None:
+            LOG.warning("What stopped the dialling is mended; it goes on.")
+        self._halt = halt
+        if halt is not None:
+            self._next_at = None
+            self._look_at = monotonic() + self._poll_seconds
+        return halt is not None
+
+    def _look_for_a_stop(self) -> None:
+        """The file means what the row means: other machines see only the row."""
+        if stops.file_is_there(self._store.stop_file) and not self._insist(self._dispatch.is_stopped):
+            paused = self._insist(self._dispatch.stop)
+            LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
+
+    def _judge(self) -> None:
+        """Before the first look after a gap: what was missed in it is not dialled without being asked for."""
+        self._judged_at = self._store.clock()
+        if self._late_after is None or not lateness.may_have_been_away(
+            self._said_at, self._judged_at, self._late_after
+        ):
+            return
+        late = self._dispatch.judge(self._late_after)
+        if late:
+            LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
+
+    def _mark(self, *, rests: bool) -> None:
+        """Say now and then that this engine runs: not while it fails, or waits for its turn.
+
+        As of the judging: the machine may have slept since. On a SQLite file also when it `rests` and has dialled
+        since: a back-up from before those dials is known by it.
+        """
+        if self._judged_at is None:
+            return
+        again = self._said_at is None or abs(self._judged_at - self._said_at) >= lateness.MARKED_EVERY
+        if again or (rests and self._dialled and not self._store.shared):
+            self._dispatch.mark(self._judged_at)
+            self._said_at = self._judged_at
+            self._dialled = False
+
+    def _mark_the_end(self) -> None:
+        """The same before it ends, if the database takes it at once."""
+        if self._said_at is None or self._halt is not None:
+            return
+        try:
+            self._judge()
+            self._mark(rests=True)
+        except OUTAGE as error:
+            LOG.debug("the end is not marked: %s", getattr(error, "orig", error))
+
+    def _notice_jumps(self) -> None:
+        offset = self._store.clock().timestamp() - monotonic()
+        if self._offset is not None and abs(offset - self._offset) > JUMP.total_seconds():
+            LOG.warning(
+                "The clock was set %s by %.0f s. Calls go on by the new time; check the machine's clock.",
+                "forward" if offset > self._offset else "back",
+                abs(offset - self._offset),
+            )
+            # Their moments were by the old time.
+            self._resting.clear()
+            self._parked = {key: (self._store.clock(), parked) for key, (_, parked) in self._parked.items()}
+        self._offset = offset
+
+    def _insist(self, work: Callable[..., T], *args: object, lasting: bool = False) -> T:
+        """Do it until the database takes it, or the engine is to end.
+
+        What is `lasting` is done until the calls are cut off: an outcome that is known must not be lost.
+        """
+
+        def ends() -> bool:
+            return self._cutting or (self._stopping and not lasting)
+
+        failed = False
+        while True:
+            try:
+                done = work(*args)
+            except OUTAGE as error:
+                if ends():
+                    raise
+                if not failed:
+                    LOG.warning(AWAY, getattr(error, "orig", error))
+                failed = True
+                with self._changed:
+                    self._changed.wait_for(ends, RETRY_SECONDS)
+            else:
+                if failed:
+                    LOG.warning(BACK)
+                return done

@@ -1,0 +1,306 @@
+"""What came of attempts, written down: outcomes, redials, batch calls that are finished, and dials that never were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import calling_hours
+from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy, to_ms
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.engine import broken
+from batchcall_mcp.dialer.storage import outbox, pausing
+from batchcall_mcp.dialer.storage.store import CHUNK, chunks
+from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
+from batchcall_mcp.model import TaskStatus
+
+FAILING: Final = (
+    "{failed} of the last {of} calls failed. Check the caller number and the carrier, then resume it to call the "
+    "people who were not called."
+)
+INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over, with what came of it."""
+
+    task_id: str
+    n: int
+    batch_call_id: str
+    status: TaskStatus
+    error: str | None = None
+
+
+def locked(
+    tx: sa.Connection, batch_call_ids: Iterable[str], unread: AbstractSet[str] = frozenset()
+) -> dict[str, BatchCallRecord]:
+    """These batch calls, their state held still until the transaction ends.
+
+    Always in the same order, so that two transactions never wait for each other. Those of `unread` are only held: they
+    are broken.
+
+    Raises:
+        Broken: one of them cannot be read.
+    """
+    records: dict[str, BatchCallRecord] = {}
+    for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
+        if not unread.isdisjoint(chunk):
+            held = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.batch_call_id.in_(chunk))
+            tx.execute(held.order_by(batch_calls.c.batch_call_id).with_for_update())
+        query = sa.select(batch_calls).order_by(batch_calls.c.batch_call_id).with_for_update()
+        for row in _rows(tx, query, set(chunk) - set(unread)):
+            with broken.concerning(row["batch_call_id"]):
+                record = BatchCallRecord.of(row)
+                record.check_numbers()
+                records[row["batch_call_id"]] = record
+    return records
+
+
+def paused(tx: sa.Connection, batch_call_ids: Iterable[str]) -> Sequence[sa.Row[str, str, int | None]]:
+    """Those of these batch calls that are paused, as `claims.expire` takes them; the state of all of them held still.
+
+    Nothing else of them is read: one that is broken expires like any other.
+    """
+    columns = (batch_calls.c.batch_call_id, batch_calls.c.status, batch_calls.c.expires_at)
+    query = sa.select(*columns).order_by(batch_calls.c.batch_call_id).with_for_update()
+    return [
+        row
+        for chunk in chunks(sorted(set(batch_call_ids)), CHUNK)
+        for row in tx.execute(query.where(batch_calls.c.batch_call_id.in_(chunk)))
+        if row.status == State.PAUSED
+    ]
+
+
+def _rows(tx: sa.Connection, query: sa.Select[Any], wanted: AbstractSet[str]) -> Sequence[sa.RowMapping]:
+    try:
+        return tx.execute(query.where(batch_calls.c.batch_call_id.in_(wanted))).mappings().all()
+    except ValueError:  # the JSON of one of them; which one is not said
+        for key in sorted(wanted):
+            with broken.concerning(key):
+                tx.execute(query.where(batch_calls.c.batch_call_id == key)).all()
+        raise
+
+
+def record(
+    tx: sa.Connection,
+    ended: Sequence[Ended],
+    records: dict[str, BatchCallRecord],
+    *,
+    now: datetime,
+    retry_delay: timedelta,
+) -> dict[str, int]:
+    """Write outcomes, each once: what somebody else has ended (a takeover) stays as it is.
+
+    Args:
+        tx: the transaction.
+        ended: the attempts.
+        records: their batch calls, locked; of those that are not there nobody is dialled again.
+        now: the time.
+        retry_delay: how long to wait before a redial that no retry rule times.
+
+    Returns:
+        When the first call began that a redial follows, by batch call.
+    """
+    if not ended:
+        return {}
+    rows = {
+        row.task_id: row
+        for chunk in chunks(ended, CHUNK)
+        for row in tx.execute(sa.select(tasks).where(tasks.c.task_id.in_([end.task_id for end in chunk])))
+    }
+    tx.execute(
+        _ATTEMPT_ENDED,
+        [
+            {
+                "id": end.task_id,
+                "nth": end.n,
+                "at": to_ms(now),
+                "how": end.status,
+                "why": end.error,
+                "placed": to_ms(now) if _paced(end, records) else None,
+            }
+            for end in ended
+        ],
+    )
+    values = []
+    began: dict[str, int] = {}
+    for end in ended:
+        row = rows.get(end.task_id)
+        if row is not None and _open(row, end):
+            with broken.concerning(end.batch_call_id):
+                again = _again_at(end, row, records.get(end.batch_call_id), now, retry_delay)
+                value = _ended(end, row, again, now)
+                if again is not None:
+                    at = int(row.attempted_at)
+                    began[end.batch_call_id] = min(at, began.get(end.batch_call_id, at))
+            values.append(value)
+    if values:
+        tx.execute(_TASK_ENDED, values)
+        outbox.task_events(tx, [value["id"] for value in values], to_ms(now))
+    return began
+
+
+def _open(row: Any, end: Ended) -> bool:
+    return bool(row.status == TaskStatus.CALLING and row.attempts == end.n)
+
+
+def _paced(end: Ended, records: dict[str, BatchCallRecord]) -> bool:
+    return end.batch_call_id in records and records[end.batch_call_id].calls_per_second is not None
+
+
+def _again_at(
+    end: Ended, row: Any, batch_call: BatchCallRecord | None, now: datetime, retry_delay: timedelta
+) -> datetime | None:
+    """When the person is dialled again."""
+    if batch_call is None:
+        return None
+    zones = calling_hours.recipient_zones(row.to_number, row.timezone, batch_call.timezone)
+    again = rules.redial_at(
+        batch_call.redialing(),
+        end.status,
+        attempts=end.n,
+        max_retries=row.max_retries,
+        zone=zones[0] if zones else "UTC",
+        now=now,
+        default_delay=retry_delay,
+    )
+    if batch_call.status is State.CANCELLED or rules.closes_before(batch_call.expires(), again):
+        return None
+    return again
+
+
+def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[str, Any]:
+    return {
+        "id": end.task_id,
+        "nth": end.n,
+        "now_is": TaskStatus.PENDING if again else end.status,
+        "outcome": end.status,
+        "due": to_ms(again) if again else None,
+        "held": "retry" if again else None,
+        "picked_up": row.answered or end.status in rules.ANSWERED,
+        "why": end.error,
+        "at": None if again else to_ms(now),
+    }
+
+
+def pause_failing(
+    tx: sa.Connection, batch_call_ids: Iterable[str], records: Mapping[str, BatchCallRecord], now: int
+) -> set[str]:
+    """Pause those of these batch calls of whose last attempts too many failed, while people wait; gives their ids.
+
+    Only attempts that began since it was last launched count: the person who resumed it knows of the others.
+    """
+    paused: set[str] = set()
+    for key in sorted(set(batch_call_ids) & records.keys()):
+        record = records[key]
+        if not record.pause_on_failures or record.status is not State.SENT:
+            continue
+        since = record.launched_at or 0
+        mine = (attempts.c.batch_call_id == key) & attempts.c.outcome.is_not(None) & (attempts.c.ended_at >= since)
+        latest = (
+            sa.select(attempts.c.outcome)
+            .where(mine, attempts.c.started_at >= since)
+            .order_by(attempts.c.ended_at.desc())
+            .limit(rules.LOOKED_BACK)
+        )
+        with broken.concerning(key):
+            last = [TaskStatus(outcome) for outcome in tx.execute(latest).scalars()]
+        waiting = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == key, tasks.c.status == TaskStatus.PENDING)
+        if rules.failing(last) and tx.execute(waiting.limit(1)).first() is not None:
+            text = FAILING.format(failed=last.count(TaskStatus.FAILED), of=len(last))
+            paused.update(pausing.pause(tx, [key], "failing", text, now))
+    return paused
+
+
+def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
+    """Complete those of these batch calls that have nothing left to do."""
+    unfinished = sa.exists().where(
+        tasks.c.batch_call_id == batch_calls.c.batch_call_id, tasks.c.status.in_(sorted(rules.UNFINISHED))
+    )
+    for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
+        running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
+        values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
+        done = batch_calls.update().where(running, ~unfinished).values({**values, **REVISED})
+        completed = list(tx.execute(done.returning(batch_calls.c.batch_call_id)).scalars())
+        outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
+
+
+def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
+    """Undo attempts that no carrier has dialled, as if they had never been started.
+
+    Args:
+        tx: the transaction.
+        withdrawn: the attempts.
+        now: the time.
+        held_until: the carrier took none of them: they are due again only then.
+    """
+    held: HeldBy | None = None if held_until is None else "carrier"
+    cancelled = (
+        sa.select(batch_calls.c.batch_call_id)
+        .where(batch_calls.c.batch_call_id == tasks.c.batch_call_id, batch_calls.c.status == State.CANCELLED)
+        .exists()
+    )
+    at = sa.literal(now, sa.BigInteger)
+    for attempt in withdrawn:
+        tx.execute(attempts.delete().where(attempts.c.task_id == attempt.task_id, attempts.c.n == attempt.n))
+        ended = sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED)
+        earlier = sa.select(sa.func.max(attempts.c.started_at)).where(attempts.c.task_id == attempt.task_id)
+        tx.execute(
+            tasks.update()
+            .where(tasks.c.task_id == attempt.task_id)
+            .values(
+                status=sa.case((cancelled, ended), else_=TaskStatus.PENDING),
+                # Since it was claimed: how long it waits already is not forgotten.
+                due_at=sa.case(
+                    (cancelled, sa.null()),
+                    else_=sa.func.coalesce(tasks.c.attempted_at, at)
+                    if held_until is None
+                    else sa.literal(held_until, sa.BigInteger),
+                ),
+                held_by=sa.case((cancelled, sa.null()), else_=sa.literal(held, sa.String)),
+                completed_at=sa.case((cancelled, at), else_=sa.null()),
+                attempts=attempt.n - 1,
+                call_id=f"{attempt.task_id}:{attempt.n - 1}" if attempt.n > 1 else None,
+                attempted_at=earlier.scalar_subquery(),
+            )
+        )
+    # Of who was dialled before; the end of the others is told by the cancelling of the batch call.
+    outbox.task_events(tx, [attempt.task_id for attempt in withdrawn if attempt.n > 1], now)
+
+
+_ATTEMPT_ENDED = (
+    attempts.update()
+    .where(attempts.c.task_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("nth"), attempts.c.outcome.is_(None))
+    .values(
+        ended_at=sa.bindparam("at"),
+        outcome=sa.bindparam("how"),
+        error_message=sa.bindparam("why"),
+        # Whose placing was never committed (a crash, a database that failed) was perhaps dialled, not later than now.
+        placed_at=sa.func.coalesce(attempts.c.placed_at, sa.bindparam("placed", type_=sa.BigInteger)),
+    )
+)
+_TASK_ENDED = (
+    tasks.update()
+    .where(
+        tasks.c.task_id == sa.bindparam("id"),
+        tasks.c.attempts == sa.bindparam("nth"),
+        tasks.c.status == TaskStatus.CALLING,
+    )
+    .values(
+        status=sa.bindparam("now_is"),
+        last_outcome=sa.bindparam("outcome"),
+        due_at=sa.bindparam("due"),
+        held_by=sa.bindparam("held"),
+        answered=sa.bindparam("picked_up"),
+        error_message=sa.bindparam("why"),
+        completed_at=sa.bindparam("at"),
+    )
+)

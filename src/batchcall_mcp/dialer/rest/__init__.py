@@ -1,0 +1,1 @@
+"""The dialer as a REST API: requests in, transactions called, responses out."""

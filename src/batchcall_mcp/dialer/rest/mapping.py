@@ -1,0 +1,332 @@
+"""Between the wire's words and the records, both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
+
+from batchcall_mcp import calling_hours
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.records import DAYS, BatchCallRecord, NewTask, TaskCounts, TaskRecord, from_ms, to_ms
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.rest.json_keys import repeated
+from batchcall_mcp.dialer.rest.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import CallingWindow, TaskStatus
+from batchcall_mcp.text import shortened
+
+MAX_VARIABLES_BYTES: Final = 5 * 1024
+SHOWN_PROBLEMS: Final = 20
+MOST_PROBLEMS: Final = 100_000
+"""In one piece of a body; of more than that not even the first ones are told, which take a kilobyte each."""
+# In seconds this is the year 5138, in milliseconds 1973: nobody schedules a call for either.
+_MILLISECONDS_FROM: Final = 100_000_000_000
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_NOTHING: Final = "Nothing was changed."
+NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
+_LONGEST_PLACE: Final = 200
+
+_AS_GIVEN: Final = (
+    "name",
+    "from_number",
+    "agent_id",
+    "timezone",
+    "max_concurrency",
+    "calls_per_second",
+    "retry_of",
+    "pause_on_failures",
+)
+"""Columns that are what a body gives."""
+
+T = TypeVar("T")
+
+
+class Problems:
+    """What is wrong with a request, however much of it is: the first ones in words, the others counted."""
+
+    def __init__(self) -> None:
+        self._shown: list[str] = []
+        self._more = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._shown)
+
+    def add(self, problem: str) -> None:
+        """One more, with its field and row."""
+        if len(self._shown) < SHOWN_PROBLEMS:
+            self._shown.append(problem)
+        else:
+            self._more += 1
+
+    def of(self, error: ValidationError, first_row: int | None = None) -> None:
+        """Those of a body, or of the tasks from `first_row` on; values are not repeated."""
+        if error.error_count() > MOST_PROBLEMS:
+            self.add(f"body: more than {MOST_PROBLEMS} fields are wrong")
+            return
+        found = error.errors(include_url=False, include_input=False)
+        for problem in found[:SHOWN_PROBLEMS]:
+            place = problem["loc"]
+            if first_row is not None:
+                place = ("tasks", first_row + int(place[0]), *place[1:])
+            name = shortened(".".join(map(str, place)), _LONGEST_PLACE) or "body"
+            self.add(f"{name}: {_plain(problem)}")
+        self._more += max(0, len(found) - SHOWN_PROBLEMS)
+
+    def extend(self, later: Problems) -> None:
+        """Those of `later` after these."""
+        for problem in later._shown:
+            self.add(problem)
+        self._more += later._more
+
+    def told(self) -> InvalidInput:
+        """As the error that names them."""
+        return InvalidInput(NOT_VALID, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
+
+    def raise_any(self) -> None:
+        """Go on only if there is none."""
+        if self:
+            raise self.told()
+
+
+def parse(shape: TypeAdapter[T], body: bytes) -> T:
+    """Read a small JSON body.
+
+    Raises:
+        InvalidInput: naming each field that is wrong, not known or missing.
+    """
+    try:
+        read = shape.validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+    if (place := repeated(body)) is not None:
+        raise InvalidInput(NOT_VALID, [f"{shortened(place, _LONGEST_PLACE)}: is given twice"])
+    return read
+
+
+def invalid(error: ValidationError) -> InvalidInput:
+    """The problems of a body, each with its field; values are not repeated."""
+    problems = Problems()
+    problems.of(error)
+    return problems.told()
+
+
+def _plain(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return "this field is not known"
+        case "string_pattern_mismatch":
+            return PATTERNS.get(problem.get("ctx", {}).get("pattern", ""), problem["msg"])
+        case _:
+            return problem["msg"].removeprefix("Value error, ")
+
+
+def moment(value: float | str, timezone: str | None, field: str = "trigger_timestamp") -> datetime:
+    """A moment as the wire spells it: Unix seconds or milliseconds, or ISO 8601; without an offset in `timezone`.
+
+    Raises:
+        InvalidInput: it is none of those.
+    """
+    try:
+        if isinstance(value, str):
+            read = datetime.fromisoformat(value)
+            if read.tzinfo is None:
+                if timezone is None:
+                    raise InvalidInput(f"{field}: the time has no offset; add one or give a timezone. {_NOTHING}")
+                read = read.replace(tzinfo=ZoneInfo(timezone))
+        else:
+            read = datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
+        in_range = datetime(1970, 1, 1, tzinfo=UTC) <= read <= _LATEST
+        moment = read.astimezone(UTC) if in_range else None
+    except (ValueError, OverflowError, OSError):
+        moment = None
+    if moment is None:
+        raise InvalidInput(f"{field}: is neither Unix time nor ISO 8601 between 1970 and 2200. {_NOTHING}")
+    return moment
+
+
+def columns(
+    body: BatchCallFields, *, default_window: CallingWindow | None, default_concurrency: int | None
+) -> dict[str, Any]:
+    """The columns of `batch_calls` that a body sets; the defaults fill a whole one (None: leave it out)."""
+    given: dict[str, Any] = {name: getattr(body, name) for name in _AS_GIVEN if getattr(body, name) is not None}
+    if body.timezone is not None:
+        given["timezone"] = calling_hours.check_timezone(body.timezone)
+    hours = _window(body.window, body.quiet_hours) or default_window
+    if hours is not None:
+        given["window"] = {**asdict(hours), "days": sorted(DAYS.index(day) for day in hours.days)}
+    if default_concurrency is not None:
+        given.setdefault("max_concurrency", default_concurrency)
+    if body.retry_config is not None:
+        given["retry_config"] = body.retry_config.model_dump()
+    if body.retry_rules is not None:
+        given["retry_rules"] = [rule.model_dump() for rule in body.retry_rules]
+    return given
+
+
+def _window(window: WindowIn | None, quiet: QuietHoursIn | None) -> CallingWindow | None:
+    if window is not None:
+        days = range(7) if window.days is None else window.days
+        return calling_hours.check_window(
+            CallingWindow(
+                start=window.start,
+                end=window.end,
+                days=tuple(DAYS[day] for day in days),
+                timezone=window.timezone,
+            )
+        )
+    if quiet is not None and quiet.enabled:
+        start, end = rules.open_hours(quiet.start_time, quiet.end_time)
+        return calling_hours.check_window(CallingWindow(start=start, end=end, timezone=quiet.timezone))
+    return None
+
+
+def new_tasks(tasks: Iterable[TaskIn], first_row: int, problems: Problems) -> list[NewTask]:
+    """Tasks of a body from `first_row` on; what their shape does not check goes to `problems`, with its row."""
+    made: list[NewTask] = []
+    for row, task in enumerate(tasks, first_row):
+        variables = _variables(task)
+        if variables is not None and len(variables.encode()) > MAX_VARIABLES_BYTES:
+            problems.add(f"tasks.{row}.dynamic_variables: more than {MAX_VARIABLES_BYTES} bytes of JSON")
+        if task.timezone is not None and not calling_hours.is_timezone(task.timezone):
+            problems.add(f"tasks.{row}.timezone: is not the IANA name of a time zone")
+        made.append(
+            NewTask(
+                to_number=task.to_number,
+                name=task.name,
+                dynamic_variables=variables,
+                max_retries=task.max_retries,
+                timezone=task.timezone,
+            )
+        )
+    return made
+
+
+def _variables(task: TaskIn) -> str | None:
+    if not task.dynamic_variables:
+        return None
+    return to_json(task.dynamic_variables, inf_nan_mode="null").decode()
+
+
+def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -> dict[str, Any]:
+    """The dialect's batch call object, and beside it what the dialect does not have."""
+    return {
+        "batch_call_id": record.batch_call_id,
+        "name": record.name,
+        "from_number": record.from_number,
+        "scheduled_timestamp": record.scheduled_at,
+        "total_task_count": record.total_task_count,
+        "total": record.total_task_count,
+        "sent": counts.sent,
+        "picked_up": counts.picked_up,
+        "completed": counts.of(TaskStatus.COMPLETED),
+        "agent_id": record.agent_id,
+        "organization_id": record.organization_id,
+        "status": record.status.value,
+        "status_reason": None
+        if record.status_reason is None
+        else {"code": record.status_reason, "text": record.status_reason_text},
+        "timezone": record.timezone,
+        "last_sent_timestamp": record.last_sent_at,
+        "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
+        "created_timestamp": record.created_at,
+        "updated_timestamp": record.updated_at,
+        "started_timestamp": record.started_at,
+        "completed_timestamp": record.completed_at,
+        "counts": {status.value: counts.of(status) for status in TaskStatus if status is not TaskStatus.UNKNOWN},
+        "window": record.window,
+        "max_concurrency": record.max_concurrency,
+        "calls_per_second": record.calls_per_second,
+        "expires_timestamp": record.expires_at,
+        "retry_config": record.retry_config,
+        "retry_rules": record.retry_rules,
+        "retry_of": record.retry_of,
+        "pause_on_failures": record.pause_on_failures,
+        "carrier": carrier,
+    }
+
+
+def task_json(task: TaskRecord) -> dict[str, Any]:
+    """A task as `/tasks` gives it; `due_at` is when it may be dialled, as far as is known."""
+    return {
+        **asdict(task),
+        "status": task.status.value,
+        "dynamic_variables": json.loads(task.dynamic_variables) if task.dynamic_variables else {},
+        **{name: iso(getattr(task, name)) for name in ("created_at", "due_at", "attempted_at", "completed_at")},
+    }
+
+
+def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
+    """A row of `attempts`; without an outcome it is in progress."""
+    return {
+        "n": row["n"],
+        "attempt_id": f"{row['task_id']}:{row['n']}",
+        "to_number": row["to_number"],
+        "started_at": iso(row["started_at"]),
+        "ended_at": iso(row["ended_at"]),
+        "outcome": row["outcome"],
+        "error_message": row["error_message"],
+    }
+
+
+def iso(milliseconds: int | None) -> str | None:
+    """ISO 8601 in UTC, for what the dialect gives as text."""
+    return None if milliseconds is None else from_ms(milliseconds).isoformat(timespec="milliseconds")
+
+
+def check_times(times: Mapping[str, Any], before: BatchCallRecord | None, now: datetime) -> None:
+    """Refuse a time that nobody can mean: 20261201 is 1970. What is stored already may be given again.
+
+    Args:
+        times: the columns that a body sets.
+        before: the batch call as it is stored; None: it is new.
+        now: the time.
+
+    Raises:
+        InvalidInput: one of them is more than a day in the past.
+    """
+    for field, column in (("trigger_timestamp", "scheduled_at"), ("expires_timestamp", "expires_at")):
+        at = times.get(column)
+        if at is None or (before is not None and at == getattr(before, column)) or at >= to_ms(now - rules.DAY):
+            continue
+        raise InvalidInput(
+            f"{field}: {from_ms(at).isoformat()} is more than a day in the past. {_NOTHING} Give Unix seconds, Unix "
+            "milliseconds or ISO 8601, such as 2026-12-01T09:00:00+01:00."
+        )
+
+
+def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:
+    """What a body says about when to dial, and the columns that follow. None: a partial update that does not say."""
+    zone = calling_hours.check_timezone(body.timezone) if body.timezone else before.timezone if before else None
+    columns: dict[str, Any] = {}
+    if body.expires_timestamp is not None:
+        columns["expires_at"] = to_ms(moment(body.expires_timestamp, zone, "expires_timestamp"))
+    trigger = None if body.trigger_timestamp is None else moment(body.trigger_timestamp, zone)
+    says_nothing = body.status is None and not body.send_now and trigger is None
+    if before is not None and says_nothing:
+        return None, columns
+    stored = from_ms(before.scheduled_at) if before is not None and before.scheduled_at is not None else None
+    launch = rules.launch(
+        State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
+    )
+    at = to_ms(launch.scheduled_at) if launch.scheduled_at else None
+    return launch, {**columns, "status": launch.state, "scheduled_at": at}
+
+
+def launches(body: BatchCallFields) -> bool:
+    """Whether a partial update asks for dialling, now or at a time."""
+    asks = body.status is not None or bool(body.send_now) or body.trigger_timestamp is not None
+    return asks and body.status != State.DRAFT.value
+
+
+def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a whole update: what it does not give is taken back."""
+    taken_back = "name agent_id timezone retry_config retry_rules retry_of calls_per_second expires_at"
+    return {**dict.fromkeys(taken_back.split()), "pause_on_failures": True, **columns}

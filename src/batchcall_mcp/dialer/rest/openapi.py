@@ -1,0 +1,116 @@
+"""The OpenAPI document: as FastAPI makes it, and the bodies that it does not read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from operator import itemgetter
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from batchcall_mcp.dialer.rest.request_models import AppendBody, BatchCallBody, BatchCallPatch, ListBody, RetryBody
+from batchcall_mcp.dialer.rest.response_models import BatchCall, ErrorEnvelope, Success
+from batchcall_mcp.dialer.rest.webhook_service import WebhookBody
+
+_BODIES: Final = (BatchCallBody, BatchCallPatch, AppendBody, ListBody, RetryBody, WebhookBody)
+_SCHEMAS: Final = "#/components/schemas/"
+_FASTAPI_S_OWN: Final = ("HTTPValidationError", "ValidationError")
+_METHODS: Final = ("get", "put", "post", "patch", "delete")
+_KEYS: Final[list[dict[str, list[str]]]] = [{"ApiKey": [], "ApiSecret": []}]
+"""Both at once: FastAPI lists them as alternatives."""
+
+READ: Final = (401, 404)
+LISTED: Final = (401, 404, 422)
+WRITTEN: Final = (400, 401, 404, 409, 413, 422)
+CHANGED: Final = (400, 401, 404, 409, 412, 413, 422)
+"""A write that takes If-Match."""
+CREATED: Final = (400, 401, 409, 413, 422)
+FILTERED: Final = (401, 413, 422)
+FOUND: Final = (401, 422)
+
+
+def takes(body: type[BaseModel]) -> dict[str, Any]:
+    """Bodies are read in worker threads, not by FastAPI on the event loop, so their shape is told to it here."""
+    schema = {"$ref": _SCHEMAS + body.__name__}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def answers(data: Any, *errors: int) -> dict[str, Any]:
+    """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors."""
+    success: Any = Success[data]
+    headers: dict[str, Any] = {}
+    if isinstance(data, type) and issubclass(data, BatchCall):
+        tag = "another one after each change of status, list or settings; the same after a dial"
+        headers["ETag"] = {"description": tag, "schema": {"type": "string"}}
+    if 409 in errors:  # noqa: PLR2004 - HTTP; a write
+        headers["Idempotency-Replayed"] = {"description": "true: a recorded answer", "schema": {"type": "string"}}
+    return {
+        "response_model": success,
+        "responses": {200: {"headers": headers} if headers else {}, **problems(*errors)},
+    }
+
+
+def exported() -> dict[int | str, dict[str, Any]]:
+    """What a CSV file is answered as."""
+    named = {"Content-Disposition": {"description": "a file name", "schema": {"type": "string"}}}
+    csv = {"description": "Every task", "content": {"text/csv": {"schema": {"type": "string"}}}, "headers": named}
+    return {200: csv, **problems(*READ)}
+
+
+def problems(*errors: int) -> dict[int | str, dict[str, Any]]:
+    """Error answers with these statuses, and 429: whoever needs a key may use it too often."""
+    content = {"application/json": {"schema": {"$ref": _SCHEMAS + ErrorEnvelope.__name__}}}
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"description": HTTPStatus(status).phrase, "content": content} for status in errors
+    }
+    after = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    found[429] = {"description": HTTPStatus.TOO_MANY_REQUESTS.phrase, "content": content, "headers": after}
+    return found
+
+
+def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """Makes the document once."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    return openapi
+
+
+def allowed(document: dict[str, Any], path: str) -> str:
+    """The Allow header of a path: all its methods, where FastAPI names those of the first route that fits."""
+    fitting = [
+        (template.count("{"), item)
+        for template, item in document["paths"].items()
+        if re.fullmatch("[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", template))), path)
+    ]
+    # `/batch-call/list` is a path of its own, although it looks like the one of an id.
+    _, item = min(fitting, key=itemgetter(0), default=(0, {"get": None}))
+    return ", ".join(method.upper() for method in _METHODS if method in item)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    # Those of FastAPI come later: it splits what is read and answered differently by name.
+    _, bodies = models_json_schema(
+        [(model, "validation") for model in (*_BODIES, ErrorEnvelope)], ref_template=_SCHEMAS + "{model}"
+    )
+    schemas = document["components"]["schemas"]
+    schemas.update(bodies["$defs"])
+    for name in _FASTAPI_S_OWN:
+        schemas.pop(name, None)
+    for item in document["paths"].values():
+        for operation in item.values():
+            if "security" in operation:
+                operation["security"] = _KEYS
+            # FastAPI adds one to whatever has a parameter, even if that takes any text.
+            if _FASTAPI_S_OWN[0] in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    return document

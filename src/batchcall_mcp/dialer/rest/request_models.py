@@ -1,0 +1,256 @@
+"""What the REST face takes, in the dialect's words: strict, so that a field that is not known is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from batchcall_mcp.dialer.domain.rules import FASTEST, SLOWEST, State
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
+_CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
+
+_E164: Final = r"^\+[1-9][0-9]{6,14}$"
+MOST_ALTERNATIVES: Final = 100
+"""Values of one filter."""
+_NO_NUL: Final = r"^[^\x00]*$"
+PATTERNS: Final = {
+    _NO_NUL: "holds a NUL character",
+    _CLOCK: "is not a local time like 09:00",
+    _CLOCK_OR_24: "is not a local time like 17:00, up to 24:00",
+    _E164: "is not a number in E.164, like +14155550123",
+}
+"""What is wrong with a text that does not match."""
+
+_WHOLE: Final = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""JSON has one kind of number: 5.0 is 5."""
+PhoneNumber: TypeAlias = Annotated[str, Field(pattern=_E164, description="E.164")]
+MOMENT_SCHEMA: Final[dict[str, Any]] = {
+    "description": "Unix seconds or milliseconds, or ISO 8601, from 1970 to 2200; without an offset in `timezone`",
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 7_258_118_400, "description": "Unix seconds"},
+        {"type": "number", "minimum": 100_000_000_000, "maximum": 7_258_118_400_000, "description": "milliseconds"},
+        {"type": "string", "format": "date-time"},
+    ],
+}
+Moment: TypeAlias = Annotated[int | float | str, WithJsonSchema(MOMENT_SCHEMA)]
+_TIME_SCHEMA: Final[dict[str, Any]] = {
+    **MOMENT_SCHEMA,
+    "description": f"{MOMENT_SCHEMA['description']}; at most a day in the past, unless it is the stored time",
+}
+Time: TypeAlias = Annotated[int | float | str, WithJsonSchema(_TIME_SCHEMA)]
+Timezone: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "timezone"})]
+"""An IANA name."""
+Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
+"""PostgreSQL keeps no NUL."""
+
+
+SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
+SortOrder: TypeAlias = Literal["ascending", "descending"]
+
+
+@checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
+class TaskIn:
+    """One person to call."""
+
+    to_number: PhoneNumber
+    name: Text | None = None
+    dynamic_variables: dict[str, Any] | None = None
+    max_retries: Annotated[int, Field(ge=0, le=10, description="dials after the first"), _WHOLE] | None = None
+    timezone: Annotated[Timezone | None, Field(description="IANA name; wins over the number's own zones")] = None
+
+
+class WindowIn(BaseModel):
+    """When calls may start."""
+
+    model_config = _STRICT
+
+    start: Annotated[str, Field(pattern=_CLOCK)]
+    end: Annotated[str, Field(pattern=_CLOCK_OR_24)]
+    days: Annotated[
+        list[Annotated[int, Field(ge=0, le=6), _WHOLE]] | None,
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}, description="0 = Sunday … 6"),
+    ] = None
+    timezone: Annotated[Timezone, Field(description="IANA name, or recipient: each called person's own")] = "recipient"
+
+
+class QuietHoursIn(BaseModel):
+    """When calls may not start: kept as the window that they leave."""
+
+    model_config = _STRICT
+
+    enabled: bool = True
+    start_time: Annotated[str, Field(pattern=_CLOCK)]
+    end_time: Annotated[str, Field(pattern=_CLOCK_OR_24)]
+    timezone: Timezone = "recipient"
+
+
+class RetryConfigIn(BaseModel):
+    """Automatic redials."""
+
+    model_config = _STRICT
+
+    enabled: bool = True
+    max_attempts: Annotated[
+        int, Field(ge=0, le=10, description="dials after the first: the lower of two readings"), _WHOLE
+    ]
+
+
+class RetryAt(BaseModel):
+    """Redial at a local time of the called person."""
+
+    model_config = _STRICT
+
+    type: Literal["AT"]
+    time: Annotated[str, Field(pattern=_CLOCK)]
+
+
+class RetryAfter(BaseModel):
+    """Redial so many minutes later."""
+
+    model_config = _STRICT
+
+    type: Literal["AFTER"]
+    duration_minutes: Annotated[float, Field(ge=0, le=14 * 24 * 60, allow_inf_nan=False)]
+
+
+class RetryRuleIn(BaseModel):
+    """What to do after one outcome."""
+
+    model_config = _STRICT
+
+    condition: Literal["no_answer", "busy", "voicemail", "failed", "interrupted"]
+    enabled: bool = True
+    retry_timing: Annotated[RetryAt | RetryAfter, Field(discriminator="type")]
+
+
+class BatchCallFields(BaseModel):
+    """What a batch call is made of."""
+
+    model_config = _STRICT
+
+    name: Text | None = None
+    from_number: PhoneNumber | None = None
+    agent_id: Text | None = None
+    tasks: Annotated[list[TaskIn] | None, Field(min_length=1)] = None
+    trigger_timestamp: Time | None = None
+    status: Literal["draft", "scheduled", "sent"] | None = None
+    send_now: bool | None = None
+    timezone: Annotated[Timezone | None, Field(description="IANA name")] = None
+    window: WindowIn | None = None
+    quiet_hours: QuietHoursIn | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=1000), _WHOLE] | None = None
+    calls_per_second: Annotated[
+        float | None, Field(ge=SLOWEST, le=FASTEST, description="calls started per second; unlimited if not given")
+    ] = None
+    expires_timestamp: Annotated[
+        Time | None, Field(description="nothing is dialled from then on; a time like trigger_timestamp")
+    ] = None
+    retry_config: RetryConfigIn | None = None
+    retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
+    retry_of: Text | None = None
+    pause_on_failures: Annotated[
+        bool | None, Field(description="pause it when half of its last 20 calls failed; true if not given")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_hours(self) -> Self:
+        if self.window and self.quiet_hours and self.quiet_hours.enabled:
+            raise ValueError("window and quiet_hours say the same thing twice; give one")
+        return self
+
+
+class BatchCallPatch(BatchCallFields):
+    """A partial update: what is left out or null stays. `tasks` replaces the whole list."""
+
+    skip_tasks: Annotated[
+        dict[Text, list[Text]] | None,
+        Field(
+            min_length=1,
+            max_length=20,
+            description="reason -> ids of tasks that are not dialled; only before the start",
+        ),
+    ] = None
+
+
+class BatchCallBody(BatchCallFields):
+    """A whole batch call. Without `send_now`, a `status` and a time it is a draft that dials nobody."""
+
+    from_number: PhoneNumber
+    tasks: Annotated[list[TaskIn], Field(min_length=1)]
+
+
+class AppendBody(BaseModel):
+    """Tasks to add after those that are there."""
+
+    model_config = _STRICT
+
+    tasks: Annotated[list[TaskIn], Field(min_length=1)]
+
+
+class RetryBody(BaseModel):
+    """Which finished tasks to dial again: those named, and all with one of these statuses."""
+
+    model_config = _STRICT
+
+    # Millions of wrong ones would be millions of problems, of a kilobyte each.
+    task_ids: Annotated[list[Text] | None, Field(fail_fast=True)] = None
+    task_status: Annotated[
+        list[
+            Literal[
+                "completed",
+                "no_answer",
+                "busy",
+                "voicemail",
+                "failed",
+                "skipped",
+                "cancelled",
+                "expired",
+                "interrupted",
+            ]
+        ]
+        | None,
+        Field(fail_fast=True),
+    ] = None
+
+    @model_validator(mode="after")
+    def _names_some(self) -> Self:
+        if not (self.task_ids or self.task_status):
+            raise ValueError("name task_ids or task_status")
+        return self
+
+
+class FilterCriteria(BaseModel):
+    """Which batch calls to list; values of one field are alternatives."""
+
+    model_config = _STRICT
+
+    status: Annotated[list[State] | None, Field(max_length=MOST_ALTERNATIVES)] = None
+    agent_id: Annotated[list[Text] | None, Field(max_length=MOST_ALTERNATIVES)] = None
+    name: Annotated[
+        list[Text] | None, Field(max_length=MOST_ALTERNATIVES, description="parts of names, case does not matter")
+    ] = None
+    created_after: Moment | None = None
+
+
+class Pagination(BaseModel):
+    """Pages count from 0."""
+
+    model_config = _STRICT
+
+    page: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] = 0
+    limit: Annotated[int, Field(ge=1, le=100), _WHOLE] = 20
+
+
+class ListBody(BaseModel):
+    """The filtered list."""
+
+    model_config = _STRICT
+
+    filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
+    pagination: Pagination = Field(default_factory=Pagination)
+    sort_by: SortBy = "updated_at"
+    sort_order: SortOrder = "descending"

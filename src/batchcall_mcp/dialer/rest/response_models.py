@@ -1,0 +1,283 @@
+"""What the REST face answers, for the OpenAPI document; built in `translation` and `operations`.
+
+Closed: a field that is not named here is not there. Moments are milliseconds since 1970 in a batch call, ISO 8601 in a
+task: so has the dialect.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from batchcall_mcp.dialer.domain.records import HeldBy, ReasonCode
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.rest.request_models import FilterCriteria, RetryConfigIn, RetryRuleIn, SortBy, SortOrder
+from batchcall_mcp.dialer.storage.halts import HaltCode
+from batchcall_mcp.dialer.storage.outbox import Event
+from batchcall_mcp.model import TaskStatus
+
+Data = TypeVar("Data")
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Engine: TypeAlias = Literal["running", "standby"]
+"""Whether this process dials, or another may."""
+Milliseconds: TypeAlias = Annotated[int, Field(ge=0, description="since 1970, UTC")]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Success(_Closed, Generic[Data]):
+    """Every success. `replayed`: an Idempotency-Key gave the recorded answer."""
+
+    message: str
+    status: Literal["success"]
+    error: None
+    data: Data
+    replayed: Literal[True] = True
+
+
+class ErrorEnvelope(_Closed):
+    """Every error; `code` is stable."""
+
+    message: str
+    status: Literal["error"]
+    error: str
+    code: str
+    data: None
+
+
+class Window(_Closed):
+    """When calls may start; `days`: 0 = Sunday … 6."""
+
+    start: str
+    end: str
+    days: list[Annotated[int, Field(ge=0, le=6)]]
+    timezone: str
+
+
+class StatusReason(_Closed):
+    """Why the dialer paused it by itself."""
+
+    code: ReasonCode
+    text: str
+
+
+class BatchCall(_Closed):
+    """A batch call in the dialect's words, and beside it what the dialect does not have."""
+
+    batch_call_id: str
+    name: str | None
+    from_number: str
+    scheduled_timestamp: Milliseconds | None
+    total_task_count: Count
+    total: Count
+    sent: Count
+    picked_up: Count
+    completed: Count
+    agent_id: str | None
+    organization_id: str
+    status: State
+    status_reason: StatusReason | None
+    timezone: str | None
+    last_sent_timestamp: Milliseconds | None
+    tasks_url: str
+    created_timestamp: Milliseconds
+    updated_timestamp: Milliseconds
+    started_timestamp: Milliseconds | None
+    completed_timestamp: Milliseconds | None
+    counts: dict[TaskStatus, Count]
+    window: Window
+    max_concurrency: Annotated[int, Field(ge=1, le=1000)]
+    calls_per_second: Annotated[float | None, Field(gt=0, le=1000)]
+    expires_timestamp: Milliseconds | None
+    retry_config: RetryConfigIn | None
+    retry_rules: list[RetryRuleIn] | None
+    retry_of: str | None
+    pause_on_failures: bool
+    carrier: str
+
+
+class HeldBack(_Closed):
+    """Pending tasks that would not be dialled now: how many, and the moment before which none of them is."""
+
+    reason: HeldBy
+    calls: Annotated[int, Field(ge=1)]
+    until: Milliseconds
+
+
+class BatchCallRead(BatchCall):
+    """A batch call as it is read by its id; `held_back` has one entry for each reason."""
+
+    held_back: list[HeldBack]
+
+
+class Executed(BatchCall):
+    """A batch call that has just been started."""
+
+    execution_started_at: datetime
+
+
+class Retried(BatchCall):
+    """A batch call of which some tasks are dialled again."""
+
+    retried_count: Count
+
+
+class Appended(BatchCall):
+    """A batch call to which tasks were added."""
+
+    appended_count: Annotated[int, Field(ge=1)]
+
+
+class Task(_Closed):
+    """One person to call. `due_at`: when it may be dialled, as far as is known."""
+
+    task_id: str
+    to_number: str
+    name: str | None
+    status: TaskStatus
+    attempts: Count
+    max_retries: int | None
+    dynamic_variables: dict[str, Any]
+    timezone: str | None
+    call_id: str | None
+    error_message: str | None
+    created_at: datetime
+    due_at: datetime | None
+    attempted_at: datetime | None
+    completed_at: datetime | None
+
+
+class Attempt(_Closed):
+    """One dial of a task. Without an outcome it is in progress."""
+
+    n: Annotated[int, Field(ge=1)]
+    attempt_id: str
+    to_number: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: TaskStatus | None
+    error_message: str | None
+
+
+class Page(_Closed):
+    """Where a page stands; pages count from 0."""
+
+    page: Count
+    limit: Annotated[int, Field(ge=1)]
+    total_count: Count
+    total_pages: Count
+    has_next_page: bool
+    has_previous_page: bool
+
+
+class BatchCalls(_Closed):
+    """A page of batch calls."""
+
+    organization_id: str
+    batch_calls: list[BatchCall]
+    pagination: Page
+    returned_count: Count
+    sort_order: SortOrder
+    sort_by: SortBy
+
+
+class FilteredBatchCalls(BatchCalls):
+    """A page of batch calls, and the filters that chose them."""
+
+    applied_filters: FilterCriteria
+
+
+class Tasks(_Closed):
+    """A page of tasks, in the order of the list."""
+
+    tasks: list[Task]
+    pagination: Page
+
+
+class Attempts(_Closed):
+    """Every attempt of a task, oldest first."""
+
+    task_id: str
+    attempts: list[Attempt]
+
+
+class Account(_Closed):
+    """Whose key it is, and what is dialled with. No list of numbers or agents is kept."""
+
+    organization_id: str
+    numbers: None
+    agents: None
+    carrier: str
+    places_real_calls: bool
+    calls_today: Count
+
+
+class Health(_Closed):
+    """That it lives, whether this process dials, and how often its engine failed and started again."""
+
+    status: Literal["ok"]
+    engine: Engine
+    engine_failures: Count
+
+
+class Unready(_Closed):
+    """Why it cannot serve now."""
+
+    status: Literal["error"]
+    engine: Engine
+    engine_failures: Count
+    code: Literal["database_timeout", "database_unavailable", "engine_stalled", HaltCode]
+    error: str
+
+
+class Webhook(_Closed):
+    """Who is told of what; `events` null: of everything."""
+
+    webhook_id: str
+    url: str
+    events: list[Event] | None
+    created_at: datetime
+
+
+class NewWebhook(Webhook):
+    """With the secret that signs its messages, shown only now. Not there: it has been deleted since."""
+
+    secret: str | None = None
+
+
+class Webhooks(_Closed):
+    """All of them."""
+
+    webhooks: list[Webhook]
+
+
+class Delivery(_Closed):
+    """A message to a webhook; `due_at` null: delivered, or given up."""
+
+    message_id: str
+    event: Event
+    created_at: datetime
+    tries: Count
+    delivered_at: datetime | None
+    due_at: datetime | None
+    last_error: str | None
+
+
+class DeliveryPages(_Closed):
+    """Which page it is; how many there are is not counted."""
+
+    page: Count
+    limit: Annotated[int, Field(ge=1)]
+    has_next_page: bool
+    has_previous_page: bool
+
+
+class Deliveries(_Closed):
+    """A page of messages, newest first."""
+
+    deliveries: list[Delivery]
+    pagination: DeliveryPages

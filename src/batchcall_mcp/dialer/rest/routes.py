@@ -1,0 +1,331 @@
+"""The REST face: the seed's endpoints and envelope, and what they lack (pause, resume, cancel, retry, idempotency)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import IO, Annotated, TypeAlias
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.security import APIKeyHeader
+from pydantic import WithJsonSchema
+
+from batchcall_mcp import __version__
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.rest import health, http_responses
+from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE as METRICS_TYPE
+from batchcall_mcp.dialer.rest.openapi import (
+    CHANGED,
+    CREATED,
+    FILTERED,
+    FOUND,
+    LISTED,
+    READ,
+    WRITTEN,
+    answers,
+    exported,
+    openapi_of,
+    problems,
+    takes,
+)
+from batchcall_mcp.dialer.rest.preconditions import IfMatch
+from batchcall_mcp.dialer.rest.rate_limiter import Limiter
+from batchcall_mcp.dialer.rest.request_models import (
+    MOMENT_SCHEMA,
+    MOST_ALTERNATIVES,
+    AppendBody,
+    BatchCallBody,
+    BatchCallPatch,
+    ListBody,
+    RetryBody,
+    SortBy,
+    SortOrder,
+    Text,
+)
+from batchcall_mcp.dialer.rest.response_models import (
+    Account,
+    Appended,
+    Attempts,
+    BatchCall,
+    BatchCallRead,
+    BatchCalls,
+    Executed,
+    FilteredBatchCalls,
+    Retried,
+    Tasks,
+)
+from batchcall_mcp.dialer.rest.service import Operations, created_after
+from batchcall_mcp.dialer.storage.queries import BatchCallQuery
+from batchcall_mcp.dialer.storage.store import WriteRequest
+from batchcall_mcp.errors import AuthenticationFailed
+from batchcall_mcp.model import TaskStatus
+
+Verify: TypeAlias = Callable[[str, str], str | None]
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the endpoints stand in front of.
+
+    `verify` gives the organisation of a key pair, or None. `engine_health` tells of this process's engine. `limiter` is
+    None where the only caller is the user of this process.
+    """
+
+    operations: Operations
+    verify: Verify
+    engine_health: Callable[[], health.EngineHealth]
+    limiter: Limiter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    write: WriteRequest
+    received: http_responses.Received
+
+    @property
+    def file(self) -> IO[bytes]:
+        return self.received.file
+
+    @property
+    def body(self) -> bytes:
+        return self.received.read()
+
+
+def _face(request: Request) -> Face:
+    face: Face = request.app.state.face
+    return face
+
+
+def _operations(request: Request) -> Operations:
+    return _face(request).operations
+
+
+_KEY = APIKeyHeader(name="X-API-KEY", scheme_name="ApiKey", auto_error=False)
+_SECRET = APIKeyHeader(name="X-API-SECRET", scheme_name="ApiSecret", auto_error=False)
+
+
+def _caller(
+    request: Request,
+    api_key: Annotated[str | None, Depends(_KEY)],
+    api_secret: Annotated[str | None, Depends(_SECRET)],
+) -> str:
+    face = _face(request)
+    organization_id = face.verify(api_key, api_secret) if api_key and api_secret else None
+    if face.limiter is not None:
+        if api_key and organization_id is not None:
+            face.limiter.known(api_key)
+        else:
+            face.limiter.unknown(request.client.host if request.client else "")
+    if organization_id is None:
+        raise AuthenticationFailed(
+            "X-API-KEY and X-API-SECRET are missing or not known. Nothing was changed; "
+            "make a pair with `batchcall-mcp dialer keys create`."
+        )
+    return organization_id
+
+
+Ops: TypeAlias = Annotated[Operations, Depends(_operations)]
+Caller: TypeAlias = Annotated[str, Depends(_caller)]
+
+
+async def _received(request: Request, _caller: Caller) -> AsyncIterator[http_responses.Received]:
+    """Whose request it is comes first: nothing of a stranger's is kept."""
+    async for received in http_responses.receive(request):
+        yield received
+
+
+Received: TypeAlias = Annotated[http_responses.Received, Depends(_received)]
+
+
+def _asked(
+    request: Request,
+    received: Received,
+    organization_id: Caller,
+    idempotency_key: Annotated[
+        str | None,
+        Header(pattern=r"^[\x20-\x7e]{1,255}$", description="the same request with it takes effect once"),
+    ] = None,
+) -> _Asked:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise http_responses.BadRequest("Idempotency-Key: is given twice. Nothing was changed; send one.")
+    return _Asked(WriteRequest(organization_id, idempotency_key, received.fingerprint), received)
+
+
+Write: TypeAlias = Annotated[_Asked, Depends(_asked)]
+
+
+def _if_match(
+    request: Request,
+    _documented: Annotated[
+        Annotated[str, WithJsonSchema({"type": "string", "format": "entity-tags"})] | None,
+        Header(
+            alias="If-Match",
+            description="the write takes effect only while the batch call has one of these ETags, else 412",
+        ),
+    ] = None,
+) -> IfMatch | None:
+    """The condition, of which FastAPI would give one line only."""
+    return IfMatch.of(request.headers.getlist("if-match"))
+
+
+Condition: TypeAlias = Annotated[IfMatch | None, Depends(_if_match)]
+_router = APIRouter()
+
+
+def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
+    """The ASGI app; `lifespan` starts and stops the dialer, for servers that run lifespans."""
+    # The documentation pages load scripts from elsewhere; /openapi.json needs nothing.
+    app = FastAPI(title="batchcall-mcp dialer", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.face = face
+    http_responses.install(app)
+    app.include_router(_router)
+    health.install(app, face.operations.open_store, face.engine_health)
+    app.openapi = openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
+    return app
+
+
+@_router.post("/batch-call", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CREATED))
+def create_batch_call(asked: Write, operations: Ops) -> JSONResponse:
+    return http_responses.success(operations.create(asked.write, asked.file))
+
+
+@_router.get("/batch-call/list", **answers(BatchCalls, *FOUND))
+def list_batch_calls(
+    operations: Ops,
+    organization_id: Caller,
+    page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    sort_by: SortBy = "updated_at",
+    sort_order: SortOrder = "descending",
+    status: Annotated[list[State] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
+    agent_id: Annotated[list[Text] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
+    name: Annotated[list[Text] | None, Query(max_length=MOST_ALTERNATIVES, description="part of the name")] = None,
+    created_after_: Annotated[
+        Annotated[str, WithJsonSchema(MOMENT_SCHEMA)] | None, Query(alias="created_after")
+    ] = None,
+) -> JSONResponse:
+    query = BatchCallQuery(
+        status=tuple(status or ()),
+        agent_id=tuple(agent_id or ()),
+        name=tuple(name or ()),
+        created_after=created_after(_number_or_text(created_after_)),
+        page=page,
+        limit=limit,
+        sort_by=sort_by,
+        sort_order=sort_order,
+    )
+    return http_responses.success(operations.find(organization_id, query))
+
+
+@_router.post("/batch-call/list", openapi_extra=takes(ListBody), **answers(FilteredBatchCalls, *FILTERED))
+def list_batch_calls_filtered(operations: Ops, organization_id: Caller, received: Received) -> JSONResponse:
+    return http_responses.success(operations.find_filtered(organization_id, received.read()))
+
+
+@_router.get("/batch-call/{batch_call_id}", **answers(BatchCallRead, *READ))
+def get_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> JSONResponse:
+    return http_responses.success(operations.get(organization_id, batch_call_id))
+
+
+@_router.put("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CHANGED))
+def update_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.replace(asked.write, batch_call_id, asked.file, if_match))
+
+
+@_router.patch("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallPatch), **answers(BatchCall, *CHANGED))
+def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.patch(asked.write, batch_call_id, asked.file, if_match))
+
+
+@_router.delete("/batch-call/{batch_call_id}", **answers(None, *CHANGED))
+def delete_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.delete(asked.write, batch_call_id, if_match))
+
+
+@_router.get("/batch-call/{batch_call_id}/tasks", **answers(Tasks, *LISTED))
+def list_tasks(
+    operations: Ops,
+    organization_id: Caller,
+    batch_call_id: str,
+    page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    status: Annotated[list[TaskStatus] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
+    to_number: Text | None = None,
+) -> JSONResponse:
+    return http_responses.success(
+        operations.find_tasks(
+            organization_id,
+            batch_call_id,
+            statuses=status or [],
+            to_number=to_number,
+            page=page,
+            limit=limit,
+        )
+    )
+
+
+@_router.post("/batch-call/{batch_call_id}/tasks", openapi_extra=takes(AppendBody), **answers(Appended, *CHANGED))
+def append_tasks(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.append(asked.write, batch_call_id, asked.file, if_match))
+
+
+@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(Attempts, *READ))
+def list_attempts(operations: Ops, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
+    return http_responses.success(operations.find_attempts(organization_id, batch_call_id, task_id))
+
+
+@_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
+def export_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
+    pieces = operations.export(organization_id, batch_call_id)
+    # It is there, so that its id is one that the dialer made: harmless as a file name.
+    named = {"Content-Disposition": f'attachment; filename="{batch_call_id}.csv"'}
+    return StreamingResponse(pieces, media_type="text/csv", headers=named)
+
+
+@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=takes(RetryBody), **answers(Retried, *CHANGED))
+def retry_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.retry(asked.write, batch_call_id, asked.body, if_match))
+
+
+@_router.post("/batch-call/{batch_call_id}/execute", **answers(Executed, *CHANGED))
+def execute_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.move(asked.write, batch_call_id, Action.EXECUTE, if_match))
+
+
+@_router.post("/batch-call/{batch_call_id}/pause", **answers(BatchCall, *WRITTEN))
+def pause_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return http_responses.success(operations.move(asked.write, batch_call_id, Action.PAUSE))
+
+
+@_router.post("/batch-call/{batch_call_id}/resume", **answers(BatchCall, *CHANGED))
+def resume_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(operations.move(asked.write, batch_call_id, Action.RESUME, if_match))
+
+
+@_router.post("/batch-call/{batch_call_id}/cancel", **answers(BatchCall, *WRITTEN))
+def cancel_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
+    return http_responses.success(operations.move(asked.write, batch_call_id, Action.CANCEL))
+
+
+@_router.get("/account", **answers(Account, 401))
+def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
+    return http_responses.success(operations.account(organization_id))
+
+
+@_router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}, **problems(401)},
+)
+def get_metrics(operations: Ops, organization_id: Caller) -> Response:
+    return Response(operations.metrics(organization_id), media_type=METRICS_TYPE)
+
+
+def _number_or_text(value: str | None) -> float | str | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value

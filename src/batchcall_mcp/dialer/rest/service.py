@@ -1,0 +1,379 @@
+"""What can be asked of the dialer, one function each: read the body, run the transaction, give the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, timedelta
+from itertools import chain
+from typing import IO, Any, Final
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts, to_ms
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.rest import csv_export, mapping, metrics
+from batchcall_mcp.dialer.rest.preconditions import IfMatch
+from batchcall_mcp.dialer.rest.request_models import AppendBody, BatchCallBody, BatchCallPatch, ListBody, RetryBody
+from batchcall_mcp.dialer.rest.streaming_json import BodyReader
+from batchcall_mcp.dialer.storage import commands, queries, stops
+from batchcall_mcp.dialer.storage.queries import BatchCallQuery
+from batchcall_mcp.dialer.storage.store import Store, WriteRequest
+from batchcall_mcp.model import CallingWindow, TaskStatus
+
+DEFAULT_CONCURRENCY: Final = 10
+_DONE: Final = {
+    Action.EXECUTE: "Batch call execution started",
+    Action.PAUSE: "Batch call paused",
+    Action.RESUME: "Batch call resumed",
+    Action.CANCEL: "Batch call cancelled",
+}
+_LAUNCHES: Final = {
+    State.DRAFT: Action.DRAFT,
+    State.SCHEDULED: Action.SCHEDULE,
+    State.SENT: Action.EXECUTE,
+}
+_DIALLING: Final = frozenset({Action.EXECUTE, Action.RESUME})
+_CREATE: Final = TypeAdapter(BatchCallBody)
+_PATCH: Final = TypeAdapter(BatchCallPatch)
+_APPEND: Final = TypeAdapter(AppendBody)
+_RETRY: Final = TypeAdapter(RetryBody)
+_LIST: Final = TypeAdapter(ListBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A message and data for the envelope; `replayed` says that an Idempotency-Key gave a recorded one.
+
+    `etag` is the batch call's as it is in `data`.
+    """
+
+    message: str
+    data: Mapping[str, Any] | None
+    replayed: bool = False
+    etag: str | None = None
+
+
+class Operations:
+    """The dialer's operations. All block and run in worker threads.
+
+    Args:
+        open_store: gives the open database.
+        carrier: what will dial.
+        default_window: for a batch call that gives no hours.
+        daily_cap: most attempts at a number in 24 hours.
+        min_gap: between dials of one number by different batch calls.
+        written: called after every write, so that the engine looks for work.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        carrier: Carrier,
+        default_window: CallingWindow,
+        daily_cap: int,
+        min_gap: timedelta,
+        written: Callable[[], None],
+    ) -> None:
+        self._open_store = open_store
+        self._carrier = carrier
+        self._default_window = default_window
+        self._daily_cap = daily_cap
+        self._min_gap = min_gap
+        self._written = written
+
+    def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
+        """Store a new batch call; a draft unless it says when to dial."""
+        with BodyReader() as reader:
+            read = reader.read(_CREATE, body)
+
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                columns = self._whole(read.asked)
+                mapping.check_times(columns, None, self._open_store().clock())
+                self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
+                tasks = read.tasks(read.asked.from_number)
+                record = commands.create(tx, write.organization_id, columns, tasks, self._now())
+                return self._told(tx, "Batch call created successfully", record)
+
+            return self._run(write, effect)
+
+    def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
+        """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
+        with BodyReader() as reader:
+            read = reader.read(_CREATE, body)
+
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                columns = self._whole(read.asked)
+                self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
+                before = _before(tx, write, batch_call_id, if_match)
+                mapping.check_times(columns, before, self._open_store().clock())
+                rules.transition(Action.EDIT, before.status)
+                rules.transition(_LAUNCHES[columns["status"]], before.status)
+                tasks = read.tasks(read.asked.from_number)
+                record = commands.update(tx, before, mapping.filled(columns), tasks, self._now())
+                return self._told(tx, "Batch call updated successfully", record)
+
+            return self._run(write, effect)
+
+    def patch(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
+        """Change what is given. The name may change in any state, everything else only before the start."""
+        with BodyReader() as reader:
+            read = reader.read(_PATCH, body)
+            asked = read.asked
+            columns = mapping.columns(asked, default_window=None, default_concurrency=None)
+
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                self._check_stop(tx, launches=mapping.launches(asked))
+                before = _before(tx, write, batch_call_id, if_match)
+                launch, times = mapping.launch_columns(asked, before)
+                mapping.check_times(times, before, self._open_store().clock())
+                changes = columns | times
+                if read.task_count or asked.skip_tasks or changes.keys() - {"name"}:
+                    rules.transition(Action.EDIT, before.status)
+                if launch is not None:
+                    rules.transition(_LAUNCHES[launch.state], before.status)
+                if times:
+                    expires_at = times.get("expires_at", before.expires_at)
+                    state, at = times.get("status", before.status), times.get("scheduled_at", before.scheduled_at)
+                    rules.check_expiry(state, scheduled_at=at, expires_at=expires_at, now=self._now())
+                tasks = read.tasks(asked.from_number or before.from_number) if read.task_count else None
+                if asked.skip_tasks:
+                    commands.skip(tx, before, asked.skip_tasks, self._now())
+                if tasks or changes or asked.skip_tasks:
+                    before = commands.update(tx, before, changes, tasks, self._now())
+                return self._told(tx, "Batch call updated successfully", before)
+
+            return self._run(write, effect)
+
+    def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
+        """Add tasks after the last one, as long as it is not over."""
+        with BodyReader() as reader:
+            read = reader.read(_APPEND, body)
+
+            def effect(tx: sa.Connection) -> Mapping[str, Any]:
+                stops.share(tx)
+                before = _before(tx, write, batch_call_id, if_match)
+                self._check_stop(tx, launches=before.status is not State.DRAFT)
+                tasks = read.tasks(before.from_number)
+                record = commands.append(tx, before, tasks, self._now())
+                return self._told(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
+
+            return self._run(write, effect)
+
+    def move(self, write: WriteRequest, batch_call_id: str, action: Action, if_match: IfMatch | None = None) -> Answer:
+        """Execute, pause, resume or cancel. The two that stop calls have no condition: a stop is never held up."""
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            self._check_stop(tx, launches=action in _DIALLING)
+            before = _before(tx, write, batch_call_id, if_match)
+            record = commands.move(tx, before, action, self._now())
+            extra = {"execution_started_at": mapping.iso(record.started_at)} if action is Action.EXECUTE else {}
+            return self._told(tx, _DONE[action], record, extra)
+
+        return self._run(write, effect, stops=action in {Action.PAUSE, Action.CANCEL})
+
+    def retry(self, write: WriteRequest, batch_call_id: str, body: bytes, if_match: IfMatch | None) -> Answer:
+        """Dial exactly the named finished tasks again, in place."""
+        asked = mapping.parse(_RETRY, body)
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            self._check_stop(tx, launches=True)
+            before = _before(tx, write, batch_call_id, if_match)
+            record, retried = commands.retry(
+                tx,
+                before,
+                task_ids=asked.task_ids or (),
+                statuses=[TaskStatus(status) for status in asked.task_status or ()],
+                now=self._now(),
+            )
+            message = f"{retried} tasks will be dialled again" if retried else "No task has one of these statuses"
+            return self._told(tx, message, record, {"retried_count": retried})
+
+        return self._run(write, effect)
+
+    def delete(self, write: WriteRequest, batch_call_id: str, if_match: IfMatch | None) -> Answer:
+        """Remove it for good."""
+
+        def effect(tx: sa.Connection) -> Mapping[str, Any]:
+            commands.delete(tx, _before(tx, write, batch_call_id, if_match))
+            return {"message": "Batch call deleted successfully", "data": None}
+
+        return self._run(write, effect)
+
+    def get(self, organization_id: str, batch_call_id: str) -> Answer:
+        """One batch call, and who of its tasks would not be dialled now."""
+        opened = self._open_store()
+        with opened.reading() as tx:
+            record = queries.get(tx, organization_id, batch_call_id)
+            held_back = queries.held_back(tx, record, opened.clock(), self._daily_cap, self._min_gap)
+            extra = {"held_back": [asdict(one) for one in held_back]}
+            told = self._told(tx, "Batch call retrieved successfully", record, extra)
+        return Answer(told["message"], told["data"], etag=told["etag"])
+
+    def find(self, organization_id: str, query: BatchCallQuery) -> Answer:
+        """A page of batch calls."""
+        with self._open_store().reading() as tx:
+            records, total = queries.find(tx, organization_id, query)
+            counts = queries.counts(tx, [record.batch_call_id for record in records])
+        data = {
+            "organization_id": organization_id,
+            "batch_calls": [
+                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self._carrier.name)
+                for record in records
+            ],
+            "pagination": _pagination(query.page, query.limit, total),
+            "returned_count": len(records),
+            "sort_order": query.sort_order,
+            "sort_by": query.sort_by,
+        }
+        return Answer("Batch calls retrieved successfully", data)
+
+    def find_filtered(self, organization_id: str, body: bytes) -> Answer:
+        """A page of batch calls, with the filters in a body."""
+        asked = mapping.parse(_LIST, body)
+        wanted = asked.filter_criteria
+        query = BatchCallQuery(
+            status=tuple(wanted.status or ()),
+            agent_id=tuple(wanted.agent_id or ()),
+            name=tuple(wanted.name or ()),
+            created_after=created_after(wanted.created_after),
+            page=asked.pagination.page,
+            limit=asked.pagination.limit,
+            sort_by=asked.sort_by,
+            sort_order=asked.sort_order,
+        )
+        applied = wanted.model_dump(exclude_none=True, mode="json")
+        answer = self.find(organization_id, query)
+        return Answer(
+            "Batch calls retrieved successfully with filters", {**(answer.data or {}), "applied_filters": applied}
+        )
+
+    def find_tasks(
+        self,
+        organization_id: str,
+        batch_call_id: str,
+        *,
+        statuses: list[TaskStatus],
+        to_number: str | None,
+        page: int,
+        limit: int,
+    ) -> Answer:
+        """A page of the tasks of a batch call, in the order of its list."""
+        with self._open_store().reading() as tx:
+            queries.get(tx, organization_id, batch_call_id)
+            found, total = queries.find_tasks(
+                tx, batch_call_id, statuses=statuses, to_number=to_number, page=page, limit=limit
+            )
+        data = {
+            "tasks": [mapping.task_json(task) for task in found],
+            "pagination": _pagination(page, limit, total),
+        }
+        return Answer("Batch call tasks retrieved successfully", data)
+
+    def find_attempts(self, organization_id: str, batch_call_id: str, task_id: str) -> Answer:
+        """Every attempt of a task."""
+        with self._open_store().reading() as tx:
+            queries.get(tx, organization_id, batch_call_id)
+            found = queries.attempts_of(tx, batch_call_id, task_id)
+        data = {"task_id": task_id, "attempts": [mapping.attempt_json(row) for row in found]}
+        return Answer("Attempts retrieved successfully", data)
+
+    def export(self, organization_id: str, batch_call_id: str) -> Iterator[str]:
+        """Every task as CSV, piece by piece; whether there is such a batch call is known when this returns."""
+        pieces = csv_export.lines(self._open_store, organization_id, batch_call_id)
+        return chain([next(pieces)], pieces)
+
+    def account(self, organization_id: str) -> Answer:
+        """Whose key this is, and what it can dial with: no list of numbers or agents is kept. Days are UTC days."""
+        opened = self._open_store()
+        now = opened.clock().astimezone(UTC)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        with opened.reading() as tx:
+            calls_today = queries.attempts_since(tx, organization_id, to_ms(midnight))
+        data: dict[str, Any] = {
+            "organization_id": organization_id,
+            "numbers": None,
+            "agents": None,
+            "carrier": self._carrier.name,
+            "places_real_calls": self._carrier.places_real_calls,
+            "calls_today": calls_today,
+        }
+        return Answer("Account retrieved successfully", data)
+
+    def metrics(self, organization_id: str) -> bytes:
+        """The organisation's figures in Prometheus's text format."""
+        return metrics.exposition(self._open_store(), organization_id)
+
+    def open_store(self) -> Store:
+        """The database, opened if it is not."""
+        return self._open_store()
+
+    def _whole(self, asked: BatchCallBody) -> dict[str, Any]:
+        """The columns that a whole body sets. It looks at the time, so that no replay of a write may come to it."""
+        columns = mapping.columns(asked, default_window=self._default_window, default_concurrency=DEFAULT_CONCURRENCY)
+        _, times = mapping.launch_columns(asked, None)
+        rules.check_expiry(
+            times["status"], scheduled_at=times["scheduled_at"], expires_at=times.get("expires_at"), now=self._now()
+        )
+        return columns | times
+
+    def _told(
+        self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
+        data = mapping.batch_call_json(record, counts, self._carrier.name)
+        return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
+
+    def _run(
+        self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]], *, stops: bool = False
+    ) -> Answer:
+        opened = self._open_store()
+
+        def checked(tx: sa.Connection) -> Mapping[str, Any]:
+            opened.check(tx)
+            return effect(tx)
+
+        if not stops:
+            opened.check()  # a file that is gone gives no transaction
+        answer, replayed = opened.once(write, effect if stops else checked)
+        self._written()
+        # What an older version recorded has no tag.
+        return Answer(answer["message"], answer["data"], replayed, answer.get("etag"))
+
+    def _check_stop(self, tx: sa.Connection, *, launches: bool) -> None:
+        if launches:
+            stops.check(tx, self._open_store().stop_file)
+
+    def _now(self) -> int:
+        return self._open_store().now()
+
+
+def _before(tx: sa.Connection, write: WriteRequest, batch_call_id: str, if_match: IfMatch | None) -> BatchCallRecord:
+    """The batch call that a write is about, held still.
+
+    The condition is looked at here, after the Idempotency-Key: what has been carried out answers as it did.
+    """
+    record = queries.get(tx, write.organization_id, batch_call_id, lock=True)
+    if if_match is not None:
+        if_match.check(record.etag)
+    return record
+
+
+def created_after(value: float | str | None) -> int | None:
+    """The filter as milliseconds."""
+    return None if value is None else to_ms(mapping.moment(value, None, "created_after"))
+
+
+def _pagination(page: int, limit: int, total: int) -> dict[str, Any]:
+    pages = -(-total // limit)
+    return {
+        "page": page,
+        "limit": limit,
+        "total_count": total,
+        "total_pages": pages,
+        "has_next_page": page + 1 < pages,
+        "has_previous_page": page > 0,
+    }

@@ -1,0 +1,215 @@
+"""Bodies with a task list of any length, read piece by piece: what is held at once does not grow with the list.
+
+The tasks are checked chunk by chunk and kept, checked, in a file of their own; the transaction that stores them reads
+that file. A lone half of a surrogate pair in a string comes out as `?`: so the parser has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import IO, Any, Final, Generic, Self, TypeAlias, TypeVar, cast
+
+import ijson  # type: ignore[import-untyped]
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from batchcall_mcp.dialer.domain.records import NewTask
+from batchcall_mcp.dialer.rest.json_keys import Keys
+from batchcall_mcp.dialer.rest.mapping import NOT_VALID, Problems, new_tasks
+from batchcall_mcp.dialer.rest.request_models import TaskIn
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.text import shortened
+
+Body = TypeVar("Body", bound=BaseModel)
+Event: TypeAlias = tuple[str, Any]
+
+CHUNK: Final = 1000
+MOST_FIELDS: Final = 100
+DEEPEST: Final = 100
+MOST_VALUES: Final = 10_000
+"""In one field, and in one task: 5 KB of dynamic variables hold fewer."""
+_MOST_VALUES_AT_ONCE: Final = 100_000
+_IN_MEMORY: Final = 1024 * 1024
+_STEPS: Final[Mapping[str, int]] = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+_REASON: Final = re.compile(r"(?:parse|lexical) error: [^\\\n]*")
+_COLUMNS: Final = tuple(field.name for field in fields(NewTask))
+_ROW: Final = attrgetter(*_COLUMNS)
+_TASKS: Final = TypeAdapter(list[TaskIn])
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody(Generic[Body]):
+    """A checked body; its `tasks` are the first chunk of the list at most, `task_count` counts all of them."""
+
+    asked: Body
+    task_count: int
+    _first: list[NewTask]
+    _rest: IO[bytes]
+
+    def tasks(self, from_number: str) -> KeptTasks:
+        """The whole list, to be dialled from `from_number`."""
+        return KeptTasks(self.task_count, self._first, self._rest, from_number)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTasks:
+    """A checked task list, its first chunk in memory and the rest in a file; read in order, any number of times.
+
+    Raises:
+        InvalidInput: after the last one, naming the rows that call `from_number`, which is known only now.
+    """
+
+    count: int
+    first: list[NewTask]
+    rest: IO[bytes]
+    from_number: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[NewTask]:
+        problems = Problems()
+        for row, task in enumerate(self._all()):
+            if task.to_number == self.from_number:
+                problems.add(f"tasks.{row}.to_number: is the from_number")
+            yield task
+        problems.raise_any()
+
+    def _all(self) -> Iterator[NewTask]:
+        yield from self.first
+        self.rest.seek(0)
+        for line in self.rest:
+            for row in json.loads(line):
+                yield NewTask(**dict(zip(_COLUMNS, row, strict=True)))
+
+
+class BodyReader(AbstractContextManager["BodyReader"]):
+    """Reads bodies; what it read is there until it is closed."""
+
+    def __init__(self) -> None:
+        # Closed in __exit__; an IO in all but name.
+        self._rows = cast("IO[bytes]", tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._rows.close()
+
+    def read(self, shape: TypeAdapter[Body], file: IO[bytes]) -> ReadBody[Body]:
+        """Check a JSON body whose `tasks` may be many.
+
+        Raises:
+            InvalidInput: naming each field and row that is wrong, not known or missing.
+        """
+        file.seek(0)
+        given: dict[str, Any] = {}
+        later = Problems()
+        count = 0
+        try:
+            for name, value, size in _pieces(file):
+                if size == 0 or count == 0:
+                    given[name] = value
+                else:
+                    self._keep(value, count, later)
+                count += size
+        except (ijson.JSONError, UnicodeDecodeError) as error:
+            raise InvalidInput(NOT_VALID, [f"body: {_reason(str(error))}"]) from None
+        problems = Problems()
+        first: list[NewTask] = []
+        try:
+            asked = shape.validate_json(to_json(given))
+            first = new_tasks(getattr(asked, "tasks", None) or (), 0, problems)
+        except ValidationError as error:
+            problems.of(error)
+            problems.extend(later)
+            raise problems.told() from None
+        problems.extend(later)
+        problems.raise_any()
+        return ReadBody(asked, count, first, self._rows)
+
+    def _keep(self, tasks: list[Any], first_row: int, problems: Problems) -> None:
+        try:
+            checked = new_tasks(_TASKS.validate_json(to_json(tasks)), first_row, problems)
+        except ValidationError as error:
+            problems.of(error, first_row)
+        else:
+            self._rows.write(to_json([_ROW(task) for task in checked]) + b"\n")
+
+
+def _reason(error: str) -> str:
+    """The parser's words without the piece of the body that it quotes."""
+    if "overflow" in error:
+        return "holds a number that does not fit in 64 bits"
+    found = _REASON.search(error)
+    return f"is not JSON: {found[0].strip() if found else 'it is not UTF-8'}"
+
+
+def _pieces(file: IO[bytes]) -> Iterator[tuple[str, Any, int]]:
+    """Each field with its value; `tasks` in several pieces, with the number of tasks in each (0: not a task list)."""
+    events: Iterator[Event] = iter(ijson.basic_parse(file, use_float=True))
+    if next(events)[0] != "start_map":
+        raise InvalidInput(NOT_VALID, ["body: is not a JSON object"])
+    seen: set[str] = set()
+    for event, name in events:
+        if event == "end_map":
+            break
+        if name in seen or len(seen) == MOST_FIELDS:
+            wrong = "is given twice" if name in seen else f"more than {MOST_FIELDS} fields are given"
+            raise InvalidInput(NOT_VALID, [f"{shortened(name, 60)}: {wrong}"])
+        seen.add(name)
+        began = next(events)
+        if name == "tasks" and began[0] == "start_array":
+            for piece in _chunks(events):
+                yield name, piece, len(piece)
+        else:
+            yield name, _value(began, events, shortened(name, 60))[0], 0
+    for _ in events:  # to the end, so that what follows the object is refused
+        continue
+
+
+def _chunks(events: Iterator[Event]) -> Iterator[list[Any]]:
+    """The items of an array that has begun, at most so many and so much at once; at least one chunk, maybe empty."""
+    row = held = 0
+    chunk: list[Any] = []
+    for began in events:
+        if began[0] == "end_array":
+            break
+        value, size = _value(began, events, f"tasks.{row}")
+        chunk.append(value)
+        row += 1
+        held += size
+        if len(chunk) == CHUNK or held >= _MOST_VALUES_AT_ONCE:
+            yield chunk
+            chunk, held = [], 0
+    if chunk or row == 0:
+        yield chunk
+
+
+def _value(began: Event, events: Iterator[Event], where: str) -> tuple[Any, int]:
+    """The value that begins with an event, and how many events it is made of."""
+    event, value = began
+    if event not in _STEPS:
+        return value, 1
+    keys = Keys()
+    keys.repeated(event, value)
+    builder = ijson.ObjectBuilder()
+    builder.event(event, value)
+    depth = size = 1
+    while depth:
+        event, value = next(events)
+        builder.event(event, value)
+        depth += _STEPS.get(event, 0)
+        size += 1
+        if (place := keys.repeated(event, value)) is not None:
+            raise InvalidInput(NOT_VALID, [f"{where}.{shortened(place, 200)}: is given twice"])
+        if size > MOST_VALUES or depth > DEEPEST:
+            wrong = f"nested more than {DEEPEST} deep" if depth > DEEPEST else f"more than {MOST_VALUES} values"
+            raise InvalidInput(NOT_VALID, [f"{where}: is {wrong}"])
+    return builder.value, size

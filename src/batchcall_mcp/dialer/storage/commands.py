@@ -1,0 +1,294 @@
+"""What the REST face changes in the dialer's database, each inside the transaction that it is given."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchcall_mcp import database
+from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, NewTasks
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.storage import outbox
+from batchcall_mcp.dialer.storage.queries import get
+from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, chunks
+from batchcall_mcp.dialer.storage.tables import REVISED, UNEXPLAINED, batch_calls, tasks
+from batchcall_mcp.errors import IllegalTransition, InvalidInput
+from batchcall_mcp.model import TaskStatus
+
+_INSERTED: Final = (
+    "task_id",
+    "batch_call_id",
+    "position",
+    "to_number",
+    "name",
+    "dynamic_variables",
+    "max_retries",
+    "timezone",
+    "status",
+    "attempts",
+    "answered",
+    "due_at",
+    "created_at",
+)
+"""The columns of a new task."""
+_LAUNCHED: Final = frozenset({State.SENT, State.SCHEDULED})
+
+
+def create(
+    tx: sa.Connection,
+    organization_id: str,
+    columns: Mapping[str, Any],
+    new_tasks: NewTasks,
+    now: int,
+) -> BatchCallRecord:
+    """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides."""
+    batch_call_id = f"batch_call_{secrets.token_hex(16)}"
+    tx.execute(
+        batch_calls.insert().values(
+            **columns,
+            batch_call_id=batch_call_id,
+            organization_id=organization_id,
+            total_task_count=len(new_tasks),
+            created_at=now,
+            updated_at=now,
+            started_at=now if columns["status"] is State.SENT else None,
+            launched_at=now if columns["status"] in _LAUNCHED else None,
+        )
+    )
+    _insert_tasks(tx, batch_call_id, new_tasks, 0, now)
+    record = get(tx, organization_id, batch_call_id)
+    _tell(tx, None, record, now)
+    return record
+
+
+def update(
+    tx: sa.Connection,
+    before: BatchCallRecord,
+    columns: Mapping[str, Any],
+    new_tasks: NewTasks | None,
+    now: int,
+) -> BatchCallRecord:
+    """Change the columns given and, if given, replace the whole task list."""
+    values: dict[str, Any] = {**columns, "updated_at": now}
+    mine = batch_calls.c.batch_call_id == before.batch_call_id
+    if new_tasks is not None:
+        tx.execute(tasks.delete().where(tasks.c.batch_call_id == before.batch_call_id))
+        _insert_tasks(tx, before.batch_call_id, new_tasks, 0, now)
+        values["total_task_count"] = len(new_tasks)
+    elif "from_number" in values:
+        calls_itself = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.to_number == values["from_number"])
+        if tx.execute(sa.select(tasks.c.task_id).where(calls_itself).limit(1)).first():
+            raise InvalidInput("from_number: is also the to_number of a task. Nothing was changed.")
+    if values.get("status") is State.SENT and before.started_at is None:
+        values["started_at"] = now
+    if values.get("status") in _LAUNCHED:
+        values["launched_at"] = now
+    tx.execute(batch_calls.update().where(mine).values({**values, **REVISED}))
+    after = get(tx, before.organization_id, before.batch_call_id)
+    if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
+        _tell(tx, before, after, now)
+    return after
+
+
+def _tell(tx: sa.Connection, before: BatchCallRecord | None, after: BatchCallRecord, now: int) -> None:
+    """Write the webhook message of a change of state."""
+    event = _EVENTS.get(after.status)
+    if before is not None and before.status is State.PAUSED and after.status in {State.SENT, State.SCHEDULED}:
+        event = "batch_call.resumed"
+    if event is not None:
+        outbox.batch_call_events(tx, [(after.batch_call_id, event)], now)
+
+
+_EVENTS: Final[Mapping[State, outbox.Event]] = {
+    State.SCHEDULED: "batch_call.scheduled",
+    State.SENT: "batch_call.started",
+    State.PAUSED: "batch_call.paused",
+    State.CANCELLED: "batch_call.cancelled",
+}
+
+
+def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequence[str]], now: int) -> None:
+    """End waiting tasks before they are dialled, each with its reason.
+
+    Raises:
+        InvalidInput: a task id that is not a waiting one of this batch call.
+    """
+    waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    for reason, ids in task_ids.items():
+        for chunk in chunks(dict.fromkeys(ids), CHUNK):
+            of_it = waiting & tasks.c.task_id.in_(chunk)
+            ended = {
+                "status": TaskStatus.SKIPPED,
+                "error_message": reason,
+                "due_at": None,
+                "held_by": None,
+                "completed_at": now,
+            }
+            if tx.execute(tasks.update().where(of_it).values(ended)).rowcount != len(chunk):
+                raise InvalidInput("skip_tasks: not all are waiting tasks of this batch call. Nothing was changed.")
+            outbox.task_events(tx, chunk, now)
+
+
+def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int) -> BatchCallRecord:
+    """Put tasks after the last one; where it is running, they are due now.
+
+    Raises:
+        IllegalTransition: it is over.
+    """
+    rules.transition(Action.APPEND, before.status)
+    _insert_tasks(tx, before.batch_call_id, new_tasks, before.total_task_count, now)
+    values = {"total_task_count": before.total_task_count + len(new_tasks), "updated_at": now, **REVISED}
+    tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
+    return get(tx, before.organization_id, before.batch_call_id)
+
+
+def _insert_tasks(
+    tx: sa.Connection, batch_call_id: str, new_tasks: Iterable[NewTask], first_position: int, now: int
+) -> None:
+    rows = (
+        (
+            f"task_{secrets.token_hex(16)}",
+            batch_call_id,
+            position,
+            task.to_number,
+            task.name,
+            task.dynamic_variables,
+            task.max_retries,
+            task.timezone,
+            TaskStatus.PENDING.value,
+            0,
+            False,
+            now,
+            now,
+        )
+        for position, task in enumerate(new_tasks, first_position)
+    )
+    if tx.dialect.name == "postgresql":
+        database.copy_rows(tx, f"tasks ({', '.join(_INSERTED)})", rows)
+        return
+    marks = ", ".join("?" * len(_INSERTED))
+    insert = f"INSERT INTO tasks ({', '.join(_INSERTED)}) VALUES ({marks})"  # noqa: S608 - names of columns
+    for chunk in chunks(rows, INSERTED_AT_ONCE):
+        tx.exec_driver_sql(insert, chunk)
+
+
+def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -> BatchCallRecord:
+    """Execute, pause, resume or cancel: the new state, and for `cancel` the end of what was not dialled.
+
+    Raises:
+        IllegalTransition: the state does not allow it.
+        InvalidInput: it is to start and has expired.
+    """
+    state = rules.transition(action, before.status)
+    if action is Action.EXECUTE:
+        # A resumed one may have expired; its tasks then end so. What has not begun can still be changed.
+        rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
+    if action is Action.RESUME and before.started_at is None and (before.scheduled_at or 0) > now:
+        # It was paused before its time; going on means waiting for that time, not dialling now.
+        state = State.SCHEDULED
+    if state is before.status:
+        return before
+    values: dict[str, Any] = {"status": state, "updated_at": now, **REVISED, **UNEXPLAINED}
+    if state is State.SENT and before.started_at is None:
+        values["started_at"] = now
+    if state in _LAUNCHED:
+        values["launched_at"] = now
+    if action is Action.CANCEL:
+        values["completed_at"] = now
+        waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+        # Who was dialled already and waited for a redial keeps the outcome of the last dial.
+        ended = tx.execute(
+            tasks.update()
+            .where(waiting)
+            .values(
+                status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED),
+                due_at=None,
+                held_by=None,
+                error_message=None,
+                completed_at=now,
+            )
+            .returning(tasks.c.task_id, tasks.c.last_outcome)
+        )
+        # Of who was never dialled the batch call's own message tells: a stop does not wait for 100,000 others.
+        outbox.task_events(tx, [row.task_id for row in ended if row.last_outcome is not None], now)
+    tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
+    after = get(tx, before.organization_id, before.batch_call_id)
+    _tell(tx, before, after, now)
+    return after
+
+
+def retry(
+    tx: sa.Connection,
+    before: BatchCallRecord,
+    *,
+    task_ids: Sequence[str],
+    statuses: Sequence[TaskStatus],
+    now: int,
+) -> tuple[BatchCallRecord, int]:
+    """Make exactly these finished tasks due now, attempts kept; also how many they are.
+
+    Raises:
+        IllegalTransition: the batch call's state, or a task that is not finished.
+        InvalidInput: a task id that is not of this batch call, or the batch call has expired.
+    """
+    state = rules.transition(Action.RETRY, before.status)
+    rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
+    again = {
+        "status": TaskStatus.PENDING,
+        "due_at": now,
+        "held_by": None,
+        "error_message": None,
+        "completed_at": None,
+    }
+    mine = tasks.c.batch_call_id == before.batch_call_id
+    retried = 0
+    for chunk in chunks(dict.fromkeys(task_ids), CHUNK):
+        found = tx.execute(sa.select(tasks.c.task_id, tasks.c.status).where(mine, tasks.c.task_id.in_(chunk))).all()
+        unknown = set(chunk) - {row.task_id for row in found}
+        if unknown:
+            raise InvalidInput(
+                "task_ids: not all are tasks of this batch call. Nothing was changed.", sorted(unknown)[:20]
+            )
+        unfinished = [row.task_id for row in found if row.status in rules.UNFINISHED]
+        if unfinished:
+            raise IllegalTransition(
+                f"Cannot retry tasks that are not finished: {', '.join(unfinished[:20])}. Nothing was changed."
+            )
+        retried += tx.execute(tasks.update().where(mine, tasks.c.task_id.in_(chunk)).values(again)).rowcount
+    if statuses:
+        retried += tx.execute(tasks.update().where(mine, tasks.c.status.in_(statuses)).values(again)).rowcount
+    if retried:
+        values = {
+            "status": state,
+            "updated_at": now,
+            "completed_at": None,
+            # Of one that dials, others wait too, of whom nobody has said anything.
+            **({} if before.status is State.SENT else {"launched_at": now}),
+            **REVISED,
+            **UNEXPLAINED,
+        }
+        tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
+    after = get(tx, before.organization_id, before.batch_call_id)
+    if after.status is not before.status:
+        _tell(tx, before, after, now)
+    return after, retried
+
+
+def delete(tx: sa.Connection, before: BatchCallRecord) -> None:
+    """Remove a batch call and its tasks; its attempts stay and count for the daily cap.
+
+    Raises:
+        IllegalTransition: it may still dial, or calls are in progress.
+    """
+    rules.transition(Action.DELETE, before.status)
+    mine = tasks.c.batch_call_id == before.batch_call_id
+    if tx.execute(sa.select(tasks.c.task_id).where(mine, tasks.c.status == TaskStatus.CALLING).limit(1)).first():
+        raise IllegalTransition(
+            f"Cannot delete a batch call with status {before.status} while calls are in progress. "
+            "Nothing was changed; try again when they have ended."
+        )
+    tx.execute(batch_calls.delete().where(batch_calls.c.batch_call_id == before.batch_call_id))

@@ -1,0 +1,99 @@
+"""Where a SQLite database last dialled, so that a copy of it notices that it is one: it would call the same people.
+
+A copy has another inode, a file that was moved another path, a back-up in its old place another inode again: if either
+differs, nothing is dialled until a person accepts the place (`batchcall-mcp dialer adopt`). The device is not compared:
+its number changes when a machine starts again, or a volume is mounted again. A back-up that is written into the file
+itself has neither; `ran_file` is what notices that one, and it then counts as a file that nobody has accepted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.storage import ran_file
+from batchcall_mcp.dialer.storage.halts import Halt
+from batchcall_mcp.dialer.storage.tables import batch_calls, installation
+from batchcall_mcp.held_files import HeldFile
+
+_NOT_ACCEPTED: Final = ""
+"""In place of the inode: an older database was found here."""
+_MOVED: Final = Halt(
+    "database_moved",
+    "The dialer's database was copied, moved or restored since it last dialled: nothing is dialled or launched.",
+    "If no other dialer uses the original, accept the new place with `batchcall-mcp dialer adopt`.",
+)
+
+
+class Place(NamedTuple):
+    """A file as the table names it: its path without symbolic links, and its inode."""
+
+    path: str
+    inode: str
+
+    @classmethod
+    def of(cls, file: HeldFile) -> Place:
+        return cls(os.path.realpath(file.path), str(file.inode))
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether this very file is there."""
+        try:
+            return str(Path(self.path).stat().st_ino) == self.inode
+        except OSError:
+            return False
+
+
+def last(tx: sa.Connection) -> Place | None:
+    """Where the database last dialled; None if it never did."""
+    row = tx.execute(sa.select(installation.c.path, installation.c.inode)).one_or_none()
+    return None if row is None or row.path is None else Place(row.path, row.inode)
+
+
+def halt(tx: sa.Connection, file: HeldFile) -> Halt | None:
+    """Whether the database dialled elsewhere before it came to be this file."""
+    before = last(tx)
+    return None if before in {None, Place.of(file)} else _MOVED
+
+
+def is_older(tx: sa.Connection, file: HeldFile) -> bool:
+    """Whether an engine ran here later than the database knows of: an older one was put in its place.
+
+    To be asked before anything dials or adopts it: an engine that runs writes one after the other. A new
+    database, in the place of one that was deleted, is not an older one.
+    """
+    ran_at = ran_file.read(file)
+    row = tx.execute(sa.select(installation.c.engine_ran_at, installation.c.path)).one_or_none()
+    knows = None if row is None else row.engine_ran_at
+    if ran_at is None or (knows is not None and ran_at <= knows):
+        return False
+    never = row is None or row.path is None
+    return not never or tx.execute(sa.select(batch_calls.c.batch_call_id).limit(1)).first() is not None
+
+
+def take_up(tx: sa.Connection, file: HeldFile) -> None:
+    """Before an engine dials: settle where the database never did, and accept no older one in its place."""
+    before, here = last(tx), Place.of(file)
+    if before in {None, here} and is_older(tx, file):
+        _write(tx, here._replace(inode=_NOT_ACCEPTED))
+    elif before is None:
+        settle(tx, file)
+
+
+def settle(tx: sa.Connection, file: HeldFile) -> None:
+    """From now on this is where the database dials, as it is now."""
+    _write(tx, Place.of(file))
+    ran_at = ran_file.read(file)
+    if ran_at is not None:
+        # What the file knows is taken over: it could not be changed in the moment in which this takes effect.
+        later = installation.c.engine_ran_at.is_(None) | (installation.c.engine_ran_at < ran_at)
+        tx.execute(installation.update().where(later).values(engine_ran_at=ran_at))
+
+
+def _write(tx: sa.Connection, place: Place) -> None:
+    values = place._asdict()
+    if not tx.execute(installation.update().values(values)).rowcount:
+        tx.execute(installation.insert().values(one=1, **values))

@@ -1,0 +1,241 @@
+"""What is asked of the dialer's database.
+
+Functions take the open transaction first; what belongs to another organisation is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBack, TaskCounts, TaskRecord, to_ms
+from batchcall_mcp.dialer.domain.rules import DAY, State
+from batchcall_mcp.dialer.rest.request_models import SortBy, SortOrder
+from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
+from batchcall_mcp.errors import NotFound
+from batchcall_mcp.model import TaskStatus
+
+_TASK_COLUMNS = [tasks.c[field.name] for field in fields(TaskRecord)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCallQuery:
+    """A page of batch calls; `page` counts from 0, moments are milliseconds."""
+
+    status: tuple[str, ...] = ()
+    agent_id: tuple[str, ...] = ()
+    name: tuple[str, ...] = ()
+    created_after: int | None = None
+    page: int = 0
+    limit: int = 20
+    sort_by: SortBy = "updated_at"
+    sort_order: SortOrder = "descending"
+
+
+def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bool = False) -> BatchCallRecord:
+    """One batch call; `lock` holds its state still until the transaction ends.
+
+    Raises:
+        NotFound: there is none with this id in this organisation.
+    """
+    query = sa.select(batch_calls).where(
+        batch_calls.c.batch_call_id == batch_call_id, batch_calls.c.organization_id == organization_id
+    )
+    # PostgreSQL takes no NUL, not even to look for.
+    found = None if "\0" in batch_call_id else tx.execute(query.with_for_update() if lock else query)
+    row = None if found is None else found.mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"There is no batch call {batch_call_id!r} in this organization. Nothing was changed.")
+    return BatchCallRecord.of(row)
+
+
+def counts(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, TaskCounts]:
+    """Counts of several batch calls, from one pass over an index."""
+    query = (
+        sa.select(
+            tasks.c.batch_call_id,
+            tasks.c.status,
+            sa.func.count().label("total"),
+            sa.func.count(sa.case((tasks.c.attempts > 0, 1))).label("sent"),
+            sa.func.count(sa.case((tasks.c.answered, 1))).label("picked_up"),
+        )
+        .where(tasks.c.batch_call_id.in_(list(batch_call_ids)))
+        .group_by(tasks.c.batch_call_id, tasks.c.status)
+    )
+    rows: dict[str, list[sa.Row[Any]]] = {}
+    for row in tx.execute(query):
+        rows.setdefault(row.batch_call_id, []).append(row)
+    return {
+        batch_call_id: TaskCounts(
+            by_status={TaskStatus(row.status): row.total for row in group},
+            sent=sum(row.sent for row in group),
+            picked_up=sum(row.picked_up for row in group),
+        )
+        for batch_call_id, group in rows.items()
+    }
+
+
+def held_back(
+    tx: sa.Connection, record: BatchCallRecord, now: datetime, daily_cap: int, min_gap: timedelta = timedelta(0)
+) -> list[HeldBack]:
+    """Who of its pending tasks would not be dialled now, by reason.
+
+    While it dials: what its claims put off, and redials that wait. Before: the daily cap and the gap to other batch
+    calls, from what the organisation has dialled, as it is at the time at which it is to begin. What is over holds
+    nobody.
+    """
+    if record.status in _BEFORE_IT_DIALS:
+        at = to_ms(now)
+        if record.status is State.SCHEDULED and record.scheduled_at is not None:
+            at = max(at, record.scheduled_at)
+        return [*_capped(tx, record, at, daily_cap), *_too_soon(tx, record, at, daily_cap, min_gap)]
+    held = (tasks.c.batch_call_id == record.batch_call_id) & tasks.c.held_by.is_not(None)
+    query = (
+        sa.select(tasks.c.held_by, sa.func.count().label("calls"), sa.func.min(tasks.c.due_at).label("until"))
+        .where(held, tasks.c.due_at > to_ms(now))
+        .group_by(tasks.c.held_by)
+        .order_by(tasks.c.held_by)
+    )
+    return [HeldBack(reason=row.held_by, calls=row.calls, until=row.until) for row in tx.execute(query)]
+
+
+_BEFORE_IT_DIALS = frozenset({State.DRAFT, State.SCHEDULED})
+
+
+def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int) -> list[HeldBack]:
+    """From the attempts to the tasks: nobody was dialled so often on most days, and then no task is looked at."""
+    day = _ms(DAY)
+    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - day)
+    often = _dialled_often(record, at, daily_cap)
+    if tx.execute(often.limit(1)).first() is None:
+        return []
+    waiting = (tasks.c.batch_call_id == record.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    # Not a join: SQLite would go through all tasks for each of the numbers.
+    held = sa.select(sa.func.count()).where(waiting, tasks.c.to_number.in_(often))
+    calls = tx.execute(held).scalar_one()
+    if not calls:
+        return []
+    latest_first = sa.func.row_number().over(partition_by=attempts.c.to_number, order_by=attempts.c.started_at.desc())
+    ranked = sa.select(attempts.c.to_number, attempts.c.started_at, latest_first.label("nth")).where(of_the_day)
+    recent = ranked.subquery()
+    # As `rules.capped_until`: a day after the attempt that is the last one allowed.
+    listed = recent.c.to_number.in_(sa.select(tasks.c.to_number).where(waiting))
+    first = sa.select(sa.func.min(recent.c.started_at)).where(recent.c.nth == daily_cap, listed)
+    return [HeldBack(reason="daily_cap", calls=calls, until=tx.execute(first).scalar_one() + day)]
+
+
+def _dialled_often(record: BatchCallRecord, at: int, daily_cap: int) -> sa.Select[tuple[str]]:
+    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - _ms(DAY))
+    numbers = sa.select(attempts.c.to_number).where(of_the_day).group_by(attempts.c.to_number)
+    return numbers.having(sa.func.count() >= daily_cap)
+
+
+def _too_soon(
+    tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int, min_gap: timedelta
+) -> list[HeldBack]:
+    """Whom another batch call has just dialled; who waits for the next day does not wait for this too."""
+    gap = _ms(min_gap)
+    just_now = (
+        (attempts.c.organization_id == record.organization_id)
+        & (attempts.c.started_at > at - gap)
+        & (attempts.c.batch_call_id != record.batch_call_id)
+    )
+    if not gap or tx.execute(sa.select(attempts.c.task_id).where(just_now).limit(1)).first() is None:
+        return []
+    held = (
+        (tasks.c.batch_call_id == record.batch_call_id)
+        & (tasks.c.status == TaskStatus.PENDING)
+        & tasks.c.to_number.not_in(_dialled_often(record, at, daily_cap))
+    )
+    recent = sa.select(attempts.c.to_number).where(just_now)
+    calls = tx.execute(sa.select(sa.func.count()).where(held, tasks.c.to_number.in_(recent))).scalar_one()
+    if not calls:
+        return []
+    listed = attempts.c.to_number.in_(sa.select(tasks.c.to_number).where(held))
+    last = (
+        sa.select(sa.func.max(attempts.c.started_at).label("at"))
+        .where(just_now, listed)
+        .group_by(attempts.c.to_number)
+        .subquery()
+    )
+    return [
+        HeldBack(reason="min_gap", calls=calls, until=tx.execute(sa.select(sa.func.min(last.c.at))).scalar_one() + gap)
+    ]
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
+
+
+def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tuple[list[BatchCallRecord], int]:
+    """A page of batch calls, and how many there are in all."""
+    column = batch_calls.c["scheduled_at" if query.sort_by == "scheduled_timestamp" else query.sort_by]
+    conditions = [batch_calls.c.organization_id == organization_id]
+    if query.status:
+        conditions.append(batch_calls.c.status.in_(query.status))
+    if query.agent_id:
+        conditions.append(batch_calls.c.agent_id.in_(query.agent_id))
+    if query.name:
+        conditions.append(sa.or_(*(batch_calls.c.name.icontains(part, autoescape=True) for part in query.name)))
+    if query.created_after is not None:
+        conditions.append(batch_calls.c.created_at > query.created_after)
+    total = tx.execute(sa.select(sa.func.count()).select_from(batch_calls).where(*conditions)).scalar_one()
+    # Of two made in the same millisecond the order must be the same on every page.
+    order: list[sa.ColumnElement[Any]] = [column, batch_calls.c.created_at, batch_calls.c.batch_call_id]
+    if query.sort_order == "descending":
+        order = [part.desc() for part in order]
+    page = sa.select(batch_calls).where(*conditions).order_by(*order)
+    rows = tx.execute(page.limit(query.limit).offset(query.page * query.limit)).mappings()
+    return [BatchCallRecord.of(row) for row in rows], total
+
+
+def find_tasks(
+    tx: sa.Connection, batch_call_id: str, *, statuses: Sequence[str], to_number: str | None, page: int, limit: int
+) -> tuple[list[TaskRecord], int]:
+    """A page of tasks in the order of the list, and how many there are in all."""
+    conditions = [tasks.c.batch_call_id == batch_call_id]
+    if statuses:
+        conditions.append(tasks.c.status.in_(statuses))
+    if to_number is not None:
+        conditions.append(tasks.c.to_number == to_number)
+    total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
+    rows = tx.execute(
+        sa.select(*_TASK_COLUMNS).where(*conditions).order_by(tasks.c.position).limit(limit).offset(page * limit)
+    ).mappings()
+    return [TaskRecord(**(dict(row) | {"status": TaskStatus(row["status"])})) for row in rows], total
+
+
+def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:
+    """The next tasks of the list, with their positions."""
+    query = sa.select(*_TASK_COLUMNS, tasks.c.position).where(
+        # Bounded above too (positions have no gaps): after a large upload PostgreSQL would sort all that come after.
+        tasks.c.batch_call_id == batch_call_id,
+        tasks.c.position > position,
+        tasks.c.position <= position + limit,
+    )
+    return tx.execute(query.order_by(tasks.c.position).limit(limit)).mappings().all()
+
+
+def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence[sa.RowMapping]:
+    """The attempts of a task, oldest first.
+
+    Raises:
+        NotFound: it is no task of this batch call.
+    """
+    known = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == batch_call_id, tasks.c.task_id == task_id)
+    if "\0" in task_id or tx.execute(known).one_or_none() is None:
+        raise NotFound(f"There is no task {task_id!r} in this batch call. Nothing was changed.")
+    query = sa.select(attempts).where(attempts.c.batch_call_id == batch_call_id, attempts.c.task_id == task_id)
+    return tx.execute(query.order_by(attempts.c.n)).mappings().all()
+
+
+def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:
+    """Dials that the organisation has placed since a moment."""
+    query = sa.select(sa.func.count()).where(
+        attempts.c.organization_id == organization_id, attempts.c.started_at >= since
+    )
+    return tx.execute(query).scalar_one()

@@ -1,0 +1,139 @@
+"""One try to deliver a webhook message: signed, sent to an address that was judged, and what came of it."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import anyio
+import httpx2
+from standardwebhooks import Webhook
+
+from batchcall_mcp import __version__
+from batchcall_mcp.dialer.webhooks.url_policy import Destination, NotAllowed, WebhookAddresses
+
+TIME_LIMIT: Final = timedelta(seconds=10)
+"""For a try as a whole, from looking the host up to the first line of the answer."""
+_CONNECT_S: Final = 4.0
+_LOOKED_UP_AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it is sent, and where."""
+
+    message_id: str
+    payload: str
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a try. `error` is None: delivered. It repeats nothing of the URL, the secret or the answer.
+
+    Attributes:
+        error: why it was not delivered.
+        retry_after: how long the receiver wants to be left alone, if it says so.
+        gone: the receiver wants this message never again.
+    """
+
+    error: str | None = None
+    retry_after: timedelta | None = None
+    gone: bool = False
+
+
+class Post:
+    """Sends messages.
+
+    Args:
+        addresses: judges where a message may go, at each try.
+        tls: what is trusted; the usual authorities if not given.
+    """
+
+    def __init__(self, addresses: WebhookAddresses, tls: ssl.SSLContext | None = None) -> None:
+        self._addresses = addresses
+        self._tls = tls or httpx2.create_ssl_context()
+        # Threads of its own kind: resolvers that hang hold up webhooks, and nothing else of this process.
+        self._resolvers = anyio.CapacityLimiter(_LOOKED_UP_AT_ONCE)
+
+    async def send(self, message: Message, now: datetime) -> Result:
+        """Try once. Raises nothing but cancellation: whatever goes wrong is the result."""
+        try:
+            with anyio.fail_after(TIME_LIMIT.total_seconds()):
+                to = await anyio.to_thread.run_sync(
+                    self._addresses.destination, message.url, limiter=self._resolvers, abandon_on_cancel=True
+                )
+                return await self._send(to, message, now)
+        except TimeoutError:
+            return Result(f"no answer within {TIME_LIMIT.total_seconds():g} s")
+        except NotAllowed as error:
+            return Result(f"not sent: {error.reason}")
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            return Result(f"the connection failed ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001 - one message must not end the sending of all others
+            return Result(f"the try failed ({type(error).__name__})")
+
+    async def _send(self, to: Destination, message: Message, now: datetime) -> Result:
+        # It takes a moment's hour and minute for those of UTC, whatever its zone.
+        signature = Webhook(message.secret).sign(message.message_id, now.astimezone(UTC), message.payload)
+        headers = {
+            "host": to.url.netloc.decode("ascii"),
+            "content-type": "application/json",
+            "user-agent": f"batchcall-mcp/{__version__}",
+            "webhook-id": message.message_id,
+            "webhook-timestamp": str(math.floor(now.timestamp())),
+            "webhook-signature": signature,
+        }
+        # The bare transport, not a client: it follows no redirect, keeps no cookie and logs no URL. No proxy either:
+        # it would look the name up by itself and reach what was never judged. A new one for each try: no connection
+        # is shared between two names of one address, of which only one was verified.
+        async with httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
+            for address in to.addresses:
+                request = httpx2.Request(
+                    "POST",
+                    to.url.copy_with(host=address),
+                    headers=headers,
+                    content=message.payload.encode(),
+                    extensions={
+                        "sni_hostname": to.url.raw_host.decode("ascii").rstrip("."),
+                        "timeout": {"connect": _CONNECT_S},
+                    },
+                )
+                try:
+                    answer = await transport.handle_async_request(request)
+                except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                    if address == to.addresses[-1]:
+                        raise
+                    continue
+                # What it says beside its status is not read.
+                await answer.aclose()
+                return judged(answer.status_code, answer.headers.get("retry-after"), now)
+        raise AssertionError("a destination has an address")
+
+
+def judged(status: int, retry_after: str | None, now: datetime) -> Result:
+    """What an answer means."""
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return Result()
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return Result(f"answered {status}; redirects are not followed")
+    return Result(f"answered {status}", _span(retry_after, now), gone=status == HTTPStatus.GONE)
+
+
+def _span(retry_after: str | None, now: datetime) -> timedelta | None:
+    """A Retry-After header, in seconds or as a date; None if it is neither."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return timedelta(seconds=min(int(retry_after[:9]), 10**8))
+    try:
+        until = parsedate_to_datetime(retry_after)
+    except (ValueError, OverflowError):
+        return None
+    return (until if until.tzinfo else until.replace(tzinfo=UTC)) - now

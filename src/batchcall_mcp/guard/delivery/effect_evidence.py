@@ -1,0 +1,125 @@
+"""Did a write take effect whose answer was lost? Judged by what the backend shows now. Pure.
+
+Showing is proof, absence is not: a request may still be under way, or a list may lag behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from batchcall_mcp.backends.base import Operation, name_without_retry_of, retry_of_in_name
+from batchcall_mcp.guard.write_record import Entry
+from batchcall_mcp.model import BatchCall, BatchStatus
+from batchcall_mcp.text import printable
+
+CLOCKS_APART = timedelta(minutes=10)
+"""How far a backend's clock may be from ours."""
+_SAME_TIME = timedelta(minutes=1)
+"""Backends that keep minutes cut the seconds off."""
+_NOT_LAUNCHED = frozenset(
+    {
+        BatchStatus.DRAFT,
+        BatchStatus.SCHEDULED,
+        BatchStatus.RECURRING,
+        BatchStatus.CANCELLED,  # which may be all that ever happened to it
+        BatchStatus.UNKNOWN,
+    }
+)
+
+
+def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> bool:
+    """Whether a batch call that the backend lists can be the one that this create made.
+
+    What the backend does not tell speaks neither for nor against it.
+    """
+    evidence = entry.evidence
+    name = plain_name(found.name) or ""
+    made_since = datetime.fromtimestamp(entry.at / 1000, UTC) - CLOCKS_APART
+    return (
+        (name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name)
+        and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
+        and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
+        and (found.counts.total is None or found.counts.total == evidence.total)
+        and (found.created_at is None or found.created_at >= made_since)
+    )
+
+
+def plain_name(name: str | None) -> str | None:
+    """As names are compared: backends trim them, and lose what does not print."""
+    return None if name is None else " ".join(printable(name_without_retry_of(name) or "").split())
+
+
+def is_older(entry: Entry, found: BatchCall) -> bool:
+    """Whether a batch call is too old to have been made by this create, so that a list need not be read beyond it."""
+    made_since = datetime.fromtimestamp(entry.at / 1000, UTC) - CLOCKS_APART
+    return found.created_at is not None and found.created_at < made_since
+
+
+def took_effect(entry: Entry, current: BatchCall) -> bool:
+    """Whether a batch call shows that a write to it arrived; False means that it does not show it, and no more."""
+    check = {
+        Operation.START: _is_launched,
+        Operation.UPDATE: _is_updated,
+        Operation.RESUME: _is_resumed,
+        Operation.RETRY: _is_dialled_again,
+        Operation.PAUSE: _is_paused,
+        Operation.CANCEL: _is_cancelled,
+    }.get(entry.operation)
+    return check is not None and check(entry, current)
+
+
+def is_as_left(entry: Entry, current: BatchCall) -> bool:
+    """Whether a batch call is as this launch left it: of one that was scheduled, whose time has come, too."""
+    if entry.status is None:
+        return True  # a person's word, which the backend's own may lag behind
+    if entry.status == BatchStatus.SCHEDULED == current.status:
+        return entry.evidence.trigger_at is None or _is_scheduled(entry, current)
+    begun = entry.status == BatchStatus.SCHEDULED and current.status is BatchStatus.RUNNING
+    return entry.status == current.status or begun
+
+
+def _is_launched(entry: Entry, current: BatchCall) -> bool:
+    if current.status not in _NOT_LAUNCHED:
+        return True
+    return _is_scheduled(entry, current)
+
+
+def _is_scheduled(entry: Entry, current: BatchCall) -> bool:
+    if entry.evidence.trigger_at is None or current.scheduled_at is None:
+        return False
+    asked = datetime.fromtimestamp(entry.evidence.trigger_at / 1000, UTC)
+    return current.status is BatchStatus.SCHEDULED and abs(current.scheduled_at - asked) < _SAME_TIME
+
+
+def _is_updated(entry: Entry, current: BatchCall) -> bool:
+    evidence = entry.evidence
+    if evidence.status_before not in _NOT_LAUNCHED:
+        return False  # it had been launched before
+    if evidence.launches:
+        return current.status not in _NOT_LAUNCHED
+    if evidence.trigger_at is not None:
+        return _is_launched(entry, current)
+    replaced = evidence.total is not None and evidence.total != evidence.total_before
+    return replaced and current.counts.total == evidence.total
+
+
+def _is_resumed(_entry: Entry, current: BatchCall) -> bool:
+    return current.status not in {BatchStatus.PAUSED, BatchStatus.CANCELLED, BatchStatus.UNKNOWN}
+
+
+def _is_dialled_again(entry: Entry, current: BatchCall) -> bool:
+    if entry.evidence.status_before == BatchStatus.RUNNING:
+        return False  # it would look the same without it
+    sent_at = datetime.fromtimestamp(entry.sent_at / 1000, UTC)
+    dialled_since = current.last_sent_at is not None and current.last_sent_at >= sent_at
+    return current.status is BatchStatus.RUNNING or dialled_since
+
+
+def _is_paused(_entry: Entry, current: BatchCall) -> bool:
+    return current.status is BatchStatus.PAUSED
+
+
+def _is_cancelled(entry: Entry, current: BatchCall) -> bool:
+    back_to_draft = current.status is BatchStatus.DRAFT and entry.evidence.status_before != BatchStatus.DRAFT
+    return current.status is BatchStatus.CANCELLED or back_to_draft

@@ -1,0 +1,144 @@
+"""Looks at the backend for what became of a write, and records what is shown."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.backends.task_reading import every_task
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
+from batchcall_mcp.guard.delivery.effect_evidence import is_made_by, is_older, took_effect
+from batchcall_mcp.guard.fingerprints import PeopleDigest
+from batchcall_mcp.guard.write_record import Entry, WriteState
+from batchcall_mcp.model import BatchCall, ListQuery
+from batchcall_mcp.recipients.phone.numbers import comparable
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LOOK_S = 10
+_PAGE = 100
+_MOST_PAGES = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a look found. `words` say it to a person; `may_be_made_again`: only of a draft that is absent for good."""
+
+    entry: Entry
+    words: str
+    batch_call: BatchCall | None = None
+    may_be_made_again: bool = False
+    again_in_s: float = 0
+    """How long until a draft may be believed absent."""
+
+
+class Looker:
+    """Sees with one caller's credentials. `wait_s`: how long after it was sent a draft may be believed absent."""
+
+    def __init__(self, ledger: Ledger, backend: Backend, *, wait_s: float) -> None:
+        self._ledger = ledger
+        self._backend = backend
+        self._wait_s = wait_s
+
+    async def look(self, entry: Entry, current: BatchCall | None = None) -> Looked:
+        """Settle an open entry if the backend shows that it took effect. One that cannot be read shows nothing.
+
+        `current` is the batch call if it was read after the write was sent. A look has a limit of its own: after a
+        write that ran into its time-out the client's patience is nearly at its end.
+        """
+        with anyio.move_on_after(LONGEST_LOOK_S):
+            return await self._look(entry, current)
+        return Looked(entry=entry, words=f"It could not be looked up within {LONGEST_LOOK_S} s.")
+
+    async def _look(self, entry: Entry, current: BatchCall | None) -> Looked:
+        if entry.batch_call_id is None:
+            return await self._for_a_new_one(entry)
+        try:
+            if current is None:
+                current, _ = await self._backend.get(entry.batch_call_id)
+        except NotFound:
+            if entry.operation is Operation.DELETE:
+                return await self._shown(entry, entry.batch_call_id, None, "it is no longer there.")
+            return Looked(entry=entry, words=f"{entry.batch_call_id} is not there at {_now()}.")
+        except BatchCallError as error:
+            return Looked(entry=entry, words=f"It could not be looked up ({error.code}).")
+        if took_effect(entry, current):
+            return await self._shown(entry, current.batch_call_id, current, f"it is {current.status} at {_now()}.")
+        return Looked(entry=entry, words=f"{entry.batch_call_id} is {current.status} at {_now()}.", batch_call=current)
+
+    async def _for_a_new_one(self, entry: Entry) -> Looked:
+        try:
+            found, complete = await self._candidates(entry)
+            theirs = [one for one in found if await self._has_its_people(entry, one)]
+        except BatchCallError as error:
+            return Looked(entry=entry, words=f"The backend's list could not be read ({error.code}).")
+        if len(theirs) == 1:
+            made = theirs[0]
+            return await self._shown(entry, made.batch_call_id, made, f"it made {made.batch_call_id}.")
+        if found:
+            # Perhaps it is not stored completely yet, or the numbers are written in another way there.
+            ids = ", ".join(one.batch_call_id for one in (theirs or found)[:5])
+            how = "have its name and people" if theirs else "have its name and size, but not its people"
+            return Looked(entry=entry, words=f"Could be it: {ids}, which {how}.")
+        if not complete:
+            return Looked(entry=entry, words="The backend's list is too long to be read completely.")
+        words = f"The backend's list, read to its end at {_now()}, does not show it."
+        left = self._wait_s - await anyio.to_thread.run_sync(self._ledger.writes.seconds_since_sent, entry)
+        again = not entry.dials and entry.absent_at is not None and left <= 0
+        with suppress(ConfigurationError):  # then a later look is the first one
+            entry = await anyio.to_thread.run_sync(self._ledger.writes.note_absent, entry.write_id)
+        return Looked(entry=entry, words=words, may_be_made_again=again, again_in_s=max(left, 0))
+
+    async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
+        """Whether a batch call of the right name and size is for these very people: a name may be given twice."""
+        digest = PeopleDigest()
+        async for task in every_task(self._backend, found.batch_call_id):
+            digest.add((comparable(task.to_number),))
+        return self._ledger.hashed(digest.hex()) == entry.evidence.people
+
+    async def _candidates(self, entry: Entry) -> tuple[list[BatchCall], bool]:
+        """Batch calls that nobody else made and that fit; and whether the list was read as far as it matters."""
+        found: list[BatchCall] = []
+        cursor: str | None = None
+        complete = False
+        for _ in range(_MOST_PAGES):
+            page = await self._backend.list(ListQuery(limit=_PAGE, cursor=cursor))
+            found += [one for one in page.batch_calls if is_made_by(entry, one, self._ledger.hashed)]
+            cursor = page.next_cursor
+            # Newest first: a whole page of older ones is followed by older ones.
+            complete = cursor is None or (
+                bool(page.batch_calls) and all(is_older(entry, one) for one in page.batch_calls)
+            )
+            if complete:
+                break
+        ids = [one.batch_call_id for one in found]
+        known = await anyio.to_thread.run_sync(self._ledger.history.known_ids, entry.backend, ids)
+        return [one for one in found if one.batch_call_id not in known], complete
+
+    async def _shown(self, entry: Entry, batch_call_id: str, made: BatchCall | None, words: str) -> Looked:
+        status = str(made.status) if made else None
+        record = partial(
+            self._ledger.writes.finish, entry.write_id, WriteState.DONE, batch_call_id=batch_call_id, status=status
+        )
+        try:
+            with anyio.CancelScope(shield=True):
+                entry = await anyio.to_thread.run_sync(record)
+        except ConfigurationError as error:  # what is shown is shown; it will be looked up again
+            logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
+            entry = replace(entry, state=WriteState.DONE, batch_call_id=batch_call_id, status=status)
+        return Looked(entry=entry, words=words, batch_call=made)
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%H:%M:%S UTC}"

@@ -1,0 +1,369 @@
+"""Sends one caller's writes: each is recorded before it leaves, and none of them leaves twice.
+
+A write whose answer was lost is looked up, now and whenever the same call comes again. It is sent again only where that
+cannot make a phone ring twice: a backend that keeps idempotency keys gets the same key; a draft that a complete look
+at the backend does not show, twice, the second time long after the first request was over, is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.errors import (
+    BatchCallError,
+    ConfigurationError,
+    NotFound,
+    OutcomeUnknown,
+)
+from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.guard.delivery.effect_evidence import is_as_left
+from batchcall_mcp.guard.delivery.error_texts import changed_meanwhile, in_words, moment, unknown
+from batchcall_mcp.guard.delivery.reconciliation import Looked, Looker
+from batchcall_mcp.guard.write_record import (
+    ARRIVES_WITHIN_S,
+    STOP_WAITS_S,
+    STOPS,
+    Entry,
+    Intent,
+    Shared,
+    Token,
+    WriteState,
+)
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
+
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_STOP_THREADS = anyio.CapacityLimiter(20)
+_WRITE_THREADS = anyio.CapacityLimiter(20)
+"""For what may wait for the ledger: the dialer in this process answers a stop in the threads of everybody else."""
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """With what a request is sent: its idempotency key, and the name that was recorded for a new batch call."""
+
+    backend_key: str
+    name: str | None
+
+    def named(self, request: BatchCallRequest) -> BatchCallRequest:
+        """A request with a name, if it was given none."""
+        return request if self.name is None else replace(request, name=self.name)
+
+
+Send: TypeAlias = Callable[[Ticket], Awaitable[BatchCall]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What became of a write. `replayed`: an earlier equal call did it, this one sent nothing."""
+
+    batch_call: BatchCall
+    at: datetime
+    replayed: bool = False
+    note: str | None = None
+
+
+class LaunchedMeanwhile(Exception):
+    """Another launch that calls `people` of the same people was recorded while this one was judged.
+
+    Nothing was sent and no answer was used up. The use case begins again, and the question names them.
+    """
+
+    def __init__(self, people: int) -> None:
+        super().__init__(f"another launch of {people} of the people was recorded")
+        self.people = people
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """An open write that may be sent again without danger."""
+
+    entry: Entry
+    why: str
+
+
+class Sender:
+    """One caller's way to the ledger and the backend.
+
+    Args:
+        ledger: shared with every other caller of the process, and other processes.
+        backend: with the caller's credentials.
+        audit: where outcomes are written down.
+        request_timeout_s: how long one request may take; a draft is not made again before this and 30 s have passed.
+        patience_s: how long to wait for an equal write that is being sent.
+        max_calls_per_day: the operator's limit.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        backend: Backend,
+        audit: Audit,
+        *,
+        request_timeout_s: float,
+        patience_s: float,
+        max_calls_per_day: int | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._backend = backend
+        self._audit = audit
+        self._patience_s = patience_s
+        self._max_calls_per_day = max_calls_per_day
+        self._looker = Looker(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
+
+    async def seen(self, backend: str, batch_call_id: str) -> int:
+        """The newest entry about a batch call, to be asked for before the batch call is read."""
+        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, backend, batch_call_id)
+        return 0 if newest is None else newest.write_id
+
+    async def earlier(self, intent: Intent, current: BatchCall | None) -> Delivered | Again | None:
+        """What an equal call did before this one; waits for one that is being sent.
+
+        Args:
+            intent: what is meant now.
+            current: the batch call, read after `intent.seen` was.
+
+        Returns:
+            None if this one is meant anew; Again if it may be sent once more in the place of the open one.
+
+        Raises:
+            OutcomeUnknown: nobody knows what became of it, and it is not safe to send it again.
+            IllegalTransition: another call changed the batch call since it was read.
+            InvalidInput: its idempotency key stands for another request.
+        """
+        while True:
+            entry = await anyio.to_thread.run_sync(self._ledger.writes.first, intent)
+            if entry is None:
+                return await self._unchanged_since(intent, current)
+            waited = await self._out_of_hand(entry)
+            if waited.state is WriteState.REFUSED:
+                continue
+            fresh = current if waited == entry and entry.write_id <= intent.seen else None
+            looked = await self._looker.look(waited, fresh) if waited.is_open else None
+            if looked is not None and looked.entry.is_open:
+                return await self._again_or_unknown(looked, intent)
+            if not waited.is_equal(intent):
+                if fresh is not None:  # it is settled now, and `current` shows what it did
+                    continue
+                raise changed_meanwhile(waited)
+            replayed = await self._replayed(looked.entry if looked else waited, intent)
+            if replayed is not None:
+                return replayed
+
+    async def done_at(self, intent: Intent) -> datetime | None:
+        """When an equal call did this, if nothing was written to the batch call since."""
+        newest = await self._newest_if_equal(intent)
+        return None if newest is None else moment(newest.at)
+
+    async def send(
+        self, intent: Intent, send: Send, *, token: Token | None = None, again: Again | None = None
+    ) -> Delivered:
+        """Record it, send it, record what came of it.
+
+        Raises:
+            OutcomeUnknown: it was sent, and nobody knows what came of it.
+            IllegalTransition: another call changed the batch call meanwhile; nothing was sent.
+            LaunchedMeanwhile: another launch calls some of its people; nothing was sent, and a person has to judge it.
+            BatchCallError: the backend's no, or the guard's; nothing was changed.
+        """
+        writes = self._ledger.writes
+        begin = (
+            partial(writes.take_over, again.entry, intent, token=token, max_calls_per_day=self._max_calls_per_day)
+            if again
+            else partial(writes.begin, intent, token=token, max_calls_per_day=self._max_calls_per_day)
+        )
+        if intent.operation in STOPS:
+            begun = await in_time(begin)
+            if begun is None:
+                return await unrecorded(intent.operation, send)
+        else:
+            begun = await anyio.to_thread.run_sync(begin, limiter=_WRITE_THREADS)
+        if isinstance(begun, Shared):
+            raise LaunchedMeanwhile(begun.people)
+        if not isinstance(begun, Entry):
+            return await self._after(begun.by, intent)
+        return await self._carry_out(begun, intent, send, again)
+
+    async def _carry_out(self, entry: Entry, intent: Intent, send: Send, again: Again | None) -> Delivered:
+        began = anyio.current_time()
+        try:
+            made = await send(Ticket(entry.backend_key, entry.evidence.name))
+        except OutcomeUnknown as error:
+            entry = await self._finish(entry, WriteState.UNKNOWN)
+            return await self._found(entry, intent, error, began)
+        except BatchCallError as error:
+            # A no to the second request is no word about the first, which may still be under way.
+            await self._finish(entry, WriteState.UNKNOWN if again else WriteState.REFUSED)
+            self._note(intent, entry, error.code, began)
+            raise
+        except BaseException:
+            # Cancelled, or a defect: the request may be under way.
+            await self._finish(entry, WriteState.UNKNOWN)
+            self._note(intent, entry, "unknown", began)
+            raise
+        await self._finish(entry, WriteState.DONE, made)
+        entry = replace(entry, batch_call_id=made.batch_call_id)
+        self._note(intent, entry, "replayed" if made.replayed else "done", began)
+        why = again.why if again else None
+        return Delivered(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
+
+    async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> Delivered:
+        """What the backend shows of a write whose answer was lost a moment ago."""
+        looked = await self._looker.look(entry)
+        self._note(intent, looked.entry, "unknown" if looked.entry.is_open else "done", began)
+        if looked.entry.is_open:
+            raise unknown(looked, intent, lost) from lost
+        gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
+        note = f"The backend's answer was lost; {looked.words}"
+        return Delivered(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
+
+    async def _after(self, winner: Entry, intent: Intent) -> Delivered:
+        """Another write was recorded first: its result is the answer, if it asked for the same."""
+        entry = await self._out_of_hand(winner) if winner.is_equal(intent) else winner
+        if entry.is_open and entry.is_equal(intent):
+            looked = await self._looker.look(entry)
+            if looked.entry.is_open:
+                raise unknown(looked, intent)
+            entry = looked.entry
+        replayed = await self._replayed(entry, intent) if self._is_done(entry, intent) else None
+        if replayed is None:
+            raise changed_meanwhile(entry)
+        return replayed
+
+    @staticmethod
+    def _is_done(entry: Entry, intent: Intent) -> bool:
+        return entry.state is WriteState.DONE and entry.is_equal(intent)
+
+    async def _out_of_hand(self, entry: Entry) -> Entry:
+        """The entry, once nobody is sending it any more; or still being sent, when patience is at its end."""
+        pause, until = _FIRST_PAUSE_S, anyio.current_time() + self._patience_s
+        while await self._in_hand(entry) and anyio.current_time() < until:
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            entry = await self._read(entry)
+        # Who had it in hand has recorded its outcome before letting go: after it was read here, perhaps.
+        return await self._read(entry) if entry.state is WriteState.SENDING else entry
+
+    async def _again_or_unknown(self, looked: Looked, intent: Intent) -> Again:
+        if looked.entry.is_equal(intent) and not await self._in_hand(looked.entry):
+            if looked.may_be_made_again:
+                return Again(looked.entry, f"An earlier call may not have arrived; {looked.words} It was sent again.")
+            if await self._backend.keeps_keys():
+                why = "An earlier equal call got no answer; it was sent again with the same idempotency key."
+                return Again(looked.entry, why)
+        raise unknown(looked, intent)
+
+    async def _replayed(self, entry: Entry, intent: Intent) -> Delivered | None:
+        """What the earlier one made, as it is now; None if it is gone, and so meant anew."""
+        self._note(intent, entry, "replayed")
+        try:
+            current, _ = await self._backend.get(entry.batch_call_id or "")
+        except NotFound:
+            if intent.key is not None or entry.dials:
+                raise NotFound(
+                    f"An equal call made {entry.batch_call_id} at {in_words(entry.at)}, which is no longer there. "
+                    "Nothing was sent. To mean it anew, give a new idempotency_key."
+                ) from None
+            await anyio.to_thread.run_sync(self._ledger.writes.note_gone, entry.write_id)
+            return None
+        changed = await anyio.to_thread.run_sync(self._ledger.history.changed_since, entry)
+        note = None if changed is None else f"It was changed since, at {in_words(changed.at)}: look who is in it now."
+        return Delivered(batch_call=current, at=moment(entry.at), replayed=True, note=note)
+
+    async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> Delivered | None:
+        """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
+        if current is None or not intent.dials or intent.key is not None:
+            return None
+        newest = await self._newest_if_equal(intent)
+        if newest is None or not is_as_left(newest, current):
+            return None
+        self._note(intent, newest, "replayed")
+        return Delivered(batch_call=current, at=moment(newest.at), replayed=True)
+
+    async def _newest_if_equal(self, intent: Intent) -> Entry | None:
+        """The last write to the batch call, if it asked for the same and was done."""
+        if intent.batch_call_id is None:
+            return None
+        newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, intent.backend, intent.batch_call_id)
+        return newest if newest is not None and self._is_done(newest, intent) else None
+
+    async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
+        """Record the outcome, whoever cancels meanwhile. If that fails it stays open, and is looked up later."""
+        record = partial(
+            self._ledger.writes.finish,
+            entry.write_id,
+            state,
+            batch_call_id=made.batch_call_id if made else None,
+            status=str(made.status) if made else None,
+            sent=entry,
+        )
+        try:
+            with anyio.CancelScope(shield=True):
+                if entry.operation in STOPS:
+                    entry = await in_time(partial(record, wait_s=STOP_WAITS_S)) or entry
+                else:
+                    entry = await anyio.to_thread.run_sync(record, limiter=_WRITE_THREADS)
+        except ConfigurationError as error:
+            logger.warning("The outcome of ledger entry %d could not be recorded: %s", entry.write_id, error)
+        finally:
+            self._ledger.writes.let_go(entry.write_id)
+        return entry
+
+    async def _in_hand(self, entry: Entry) -> bool:
+        return await anyio.to_thread.run_sync(self._ledger.writes.is_in_hand, entry)
+
+    async def _read(self, entry: Entry) -> Entry:
+        return await anyio.to_thread.run_sync(self._ledger.writes.entry, entry.write_id) or entry
+
+    def _note(self, intent: Intent, entry: Entry, outcome: str, began: float | None = None) -> None:
+        self._audit.note(
+            Event(
+                event="write",
+                caller=intent.caller,
+                tool=intent.tool,
+                operation=str(intent.operation),
+                backend=self._backend.name,
+                batch_call_id=entry.batch_call_id,
+                calls=intent.calls,
+                max_dials=intent.max_dials,
+                outcome=outcome,
+                seconds=None if began is None else round(anyio.current_time() - began, 3),
+                write_id=entry.write_id,
+            )
+        )
+
+
+async def in_time(work: Callable[[], _T]) -> _T | None:
+    """What a stop asks of the ledger; None if the ledger cannot be used, or not soon: phones ring meanwhile."""
+    with anyio.move_on_after(STOP_WAITS_S + 1):
+        try:
+            # In threads of its own: those of launches may all be waiting for the same database.
+            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_STOP_THREADS)
+        except ConfigurationError as error:
+            logger.warning("A stop goes on without the ledger: %s", error)
+            return None
+    logger.warning("A stop goes on without the ledger, which did not answer in time")
+    return None
+
+
+async def unrecorded(operation: Operation, send: Send) -> Delivered:
+    """A phone that must be stopped is not held up by a ledger that cannot be used."""
+    made = await send(Ticket(f"{operation}-{secrets.token_hex(16)}", None))
+    note = "The ledger could not be used: this is not recorded in it."
+    return Delivered(batch_call=made, at=datetime.now(UTC), note=note)

@@ -1,0 +1,201 @@
+"""Digests of a launch: what a confirmation is bound to, and by what the ledger knows a write again. Pure.
+
+Neither holds anything that moves with the clock, or the same launch would be another one a minute later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
+from batchcall_mcp.recipients.validation import LeftOut
+
+_NAME_DIGITS = 6
+MEMBER_BYTES = 8
+_DIGEST_DIGITS = 32
+PEOPLE = "people"
+"""The set of those who would be called; there is one more set for each kind of concern."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a confirmation stands for: one launch, exactly these people, and no concern that the question did not name.
+
+    `launch` is a digest of the request and of the batch call as it stands. `sets` are the people and each kind of
+    concern, as hashes of 8 bytes; where they come in another order, they are the same.
+    """
+
+    launch: str
+    sets: Mapping[str, frozenset[bytes]]
+
+    @property
+    def text(self) -> str:
+        """As it is stored, and sealed into a question: short, whatever the size of the list."""
+        digests = (_named(kind, members) for kind, members in sorted(self.sets.items()) if members)
+        return " ".join([self.launch, *digests])
+
+
+def bound(
+    *,
+    caller: str,
+    backend: str,
+    tool: str,
+    operation: Operation,
+    request: BatchCallRequest | None,
+    current: BatchCall | None,
+    called: Iterable[CallTask],
+    left_out: Iterable[LeftOut],
+    concerns: Mapping[str, Iterable[str]],
+    said: Iterable[str | int | None] = (),
+) -> Bound:
+    """What a confirmation of this launch stands for.
+
+    Args:
+        caller: hashed.
+        backend: its name and URL.
+        tool: the tool call's.
+        operation: what would be asked of the backend.
+        request: what would be sent.
+        current: the batch call as it stands.
+        called: the people who would be called.
+        left_out: the rows of the list that would not be.
+        concerns: of each kind, whom or what it is about.
+        said: what the question says beyond all that, such as who speaks.
+    """
+    digest = _Digest(caller, backend, tool, operation)
+    if request is not None:
+        digest.add(_settings(request))
+    if current is not None:
+        digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
+        digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
+        digest.add([current.max_concurrency, current.window, current.retry])
+    for row in left_out:
+        digest.add([row.line, row.kind, row.to_number])
+    digest.add(list(said))
+    # Two people who each confirmed a retry would have everybody dialled twice: there the attempts count too.
+    again = operation is Operation.RETRY
+    sets = {PEOPLE: _members([*_recipient(task), task.attempts if again else None] for task in called)}
+    if current is None:  # nothing but its people tells a new batch call from another one
+        digest.add(_named(PEOPLE, sets[PEOPLE]))
+    sets |= {kind: _members([one] for one in members) for kind, members in concerns.items()}
+    return Bound(digest.hex(), sets)
+
+
+def launch_of(text: str) -> str:
+    """The digest of the launch, of the text of a `Bound`."""
+    return text.partition(" ")[0]
+
+
+def covers(shown: str, shown_sets: Mapping[str, frozenset[bytes]] | None, now: Bound) -> bool:
+    """Whether a yes to what was shown is a yes to what would be done now.
+
+    The same launch of the same people with the same concerns is. So is one of fewer: who was called meanwhile, or a
+    concern that has gone, needs no new question. That can only be seen where the sets of the question are still known.
+
+    Args:
+        shown: the text of what was shown.
+        shown_sets: its sets; None if they are not kept.
+        now: what would be done now.
+    """
+    if launch_of(shown) != now.launch:
+        return False
+    same = set(shown.split(" "))
+    kept = shown_sets or {}
+    return all(
+        _named(kind, members) in same or (kind in kept and members <= kept[kind])
+        for kind, members in now.sets.items()
+        if members
+    )
+
+
+def _members(values: Iterable[list[object]]) -> frozenset[bytes]:
+    """A hash of each; of what comes several times, one for each time."""
+    found: set[bytes] = set()
+    times: Counter[bytes] = Counter()
+    for value in values:
+        plain = json.dumps(value, sort_keys=True, ensure_ascii=True).encode()
+        key = hashlib.sha256(plain).digest()
+        times[key] += 1
+        found.add(key[:MEMBER_BYTES] if times[key] == 1 else _nth(key, times[key]))
+    return frozenset(found)
+
+
+def _nth(key: bytes, position: int) -> bytes:
+    return hashlib.sha256(key + str(position).encode()).digest()[:MEMBER_BYTES]
+
+
+def _named(kind: str, members: frozenset[bytes]) -> str:
+    return f"{kind}={hashlib.sha256(b''.join(sorted(members))).hexdigest()[:_DIGEST_DIGITS]}"
+
+
+def fingerprint(
+    operation: Operation, request: BatchCallRequest, batch_call_id: str | None = None, again: Iterable[CallTask] = ()
+) -> str:
+    """Digest of a write: equal ones ask for the same. `again`: the tasks that a retry dials, with their attempts."""
+    digest = _Digest(operation, batch_call_id)
+    digest.add(_settings(request))
+    for task in request.tasks or ():
+        digest.add(_recipient(task))
+    for task in again:
+        digest.add([task.task_id, task.to_number, task.attempts])
+    return digest.hex()
+
+
+def made_up_name(of: str, made_on: datetime, key: str | None = None) -> str:
+    """A name for a batch call that was given none: by its last digits it is found again when an answer is lost."""
+    digits = hashlib.sha256(f"{of} {key or ''}".encode()).hexdigest() if key else of
+    return f"Batch call {made_on:%Y-%m-%d} {digits[:_NAME_DIGITS]}"
+
+
+class PeopleDigest:
+    """Of a list of numbers, whatever their order: backends give tasks back in one of their own."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self._count = 0
+
+    def add(self, numbers: Iterable[str]) -> None:
+        """Numbers as E.164."""
+        for number in numbers:
+            self._count += 1
+            self._sum = (self._sum + int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")) % 2**256
+
+    def hex(self) -> str:
+        """The digest of all that were added."""
+        return f"{self._count} {self._sum:064x}"
+
+
+class _Digest:
+    def __init__(self, *values: object) -> None:
+        self._hash = hashlib.sha256()
+        self.add(values)
+
+    def add(self, value: object) -> None:
+        self._hash.update(json.dumps(value, sort_keys=True, default=_plain, ensure_ascii=True).encode())
+        self._hash.update(b"\n")
+
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _settings(request: BatchCallRequest) -> dict[str, object]:
+    return {name: getattr(request, name) for name in BatchCallRequest.__dataclass_fields__ if name != "tasks"}
+
+
+def _recipient(task: CallTask) -> list[object]:
+    return [task.to_number, task.name, dict(task.dynamic_variables), task.max_retries, task.timezone]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields is None:
+        raise TypeError(f"{type(value).__name__} has no place in a digest")
+    return {name: getattr(value, name) for name in fields}

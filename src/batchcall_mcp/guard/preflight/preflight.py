@@ -1,0 +1,412 @@
+"""What exactly would happen if this request were sent: counts, places, hours, warnings. Pure.
+
+What blocks, no confirmation cures. A warning is named in the question, and blocks where nobody is asked. A note is for
+the person to read, and blocks nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
+from batchcall_mcp.calling_hours import is_timezone, recipient_zones
+from batchcall_mcp.guard.people import person, spoken_words, who_speaks
+from batchcall_mcp.guard.preflight import recipient_warnings
+from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
+from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
+from batchcall_mcp.guard.preflight.recipient_warnings import Concern
+from batchcall_mcp.guard.preflight.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
+from batchcall_mcp.guard.write_record import Newest
+from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
+from batchcall_mcp.recipients.phone.numbers import country_of
+from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.text import quoted, shortened
+
+_MOST_COUNTRIES = 10
+_MOST_GROUPS = 20
+NO_COUNTRY = "unknown"
+"""Among `Preflight.countries`: numbers of no country, or of none that is known."""
+_STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
+"""Of these, the time that a batch call has is that of its launch; of the others it is history."""
+
+_ANYBODY = CallTask(to_number="")
+"""A task of which nothing is known."""
+
+_STOP_SENTENCES = {
+    "any_time": "You can stop it.",
+    "pending_only": "You can stop the calls that are not dialled yet.",
+    "before_start": "Cannot be stopped once started.",
+    "never": "Cannot be stopped once sent.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneGroup:
+    """Recipients whose candidate time zones are the same."""
+
+    timezone: Annotated[str, Field(description="IANA zone; several joined by a slash where the number fits several")]
+    calls: int
+    opens: Annotated[datetime | None, Field(description="when their calls may start, at the earliest")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What one request would do. `calls` None: the list could not be read."""
+
+    calls: Annotated[int | None, Field(description="people who would be called")] = None
+    max_dials: Annotated[int | None, Field(description="most dials, retries included")] = None
+    dials_each: Annotated[int | None, Field(description="most dials of one person")] = None
+    starts: Annotated[str | None, Field(description="now, or a moment; left out: no phone rings")] = None
+    when: Annotated[str | None, Field(description="the same, on the called people's clocks")] = None
+    first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
+    last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
+    duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
+    rows_read: int | None = None
+    left_out: Annotated[Mapping[str, int], Field(description="rows left out, by reason")] = field(default_factory=dict)
+    skipped: Annotated[Mapping[str, int], Field(description="rows skipped when the list was made")] = field(
+        default_factory=dict
+    )
+    countries: Annotated[Mapping[str, int], Field(description="calls by country, the largest ten")] = field(
+        default_factory=dict
+    )
+    country_count: int | None = None
+    time_zones: Annotated[int | None, Field(description="different time zones, at least")] = None
+    groups: tuple[ZoneGroup, ...] = ()
+    can_stop: Annotated[str | None, Field(description="what can be stopped, and until when")] = None
+    simulated: Annotated[bool | None, Field(description="true: no real phone rings")] = None
+    notes: Annotated[tuple[str, ...], Field(description="worth knowing; block nothing")] = ()
+    warnings: tuple[str, ...] = ()
+    blocks: Annotated[tuple[str, ...], Field(description="reasons why this cannot be launched at all")] = ()
+    concerns: Annotated[tuple[Concern, ...], Field(exclude=True)] = ()
+    """The warnings, with whom each is about."""
+    unusual: Annotated[tuple[str, ...], Field(exclude=True)] = ()
+    """What the question says first, although it blocks nobody."""
+    first: Annotated[str | None, Field(exclude=True)] = None
+    """The first person on the list: enough to recognise, not to call."""
+    agent: Annotated[str | None, Field(exclude=True)] = None
+    """Who speaks, if that is known."""
+    begins: Annotated[str | None, Field(exclude=True)] = None
+    """What the first person hears first, in quotes, if that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the operator allows."""
+
+    max_calls_per_launch: int | None
+    calling_hours: CallingWindow
+    max_calls_per_day: int | None = None
+    attempts_per_day: int = ATTEMPTS_PER_DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What was found out beside the request itself, for the preflight to judge. A default: not asked, nothing found."""
+
+    listed_variables: Sequence[str] | None = None
+    """That every task of this very list had when it was sent from here; None: not known here."""
+    variables: tuple[str, ...] | None = None
+    """That the agent needs; None: the backend does not tell."""
+    agent: Agent | None = None
+    """Who speaks, where the account tells."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Rows by reason, skipped when the list that the backend holds was made."""
+    changes: tuple[str, ...] = ()
+    """What an update changes, in words."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Number -> id of a live batch call that will call it too. Numbers here and below are as `comparable` has them."""
+    lately: Mapping[str, str] = field(default_factory=dict)
+    """Number -> a launch of the last minutes that calls it too."""
+    list_entry: int = 0
+    """The ledger entry that last sent a list to the batch call; 0: none is known."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Number -> dials of the last 24 hours sent through us, at most."""
+    since: Newest = field(default_factory=lambda: Newest(0, 0))
+    """The newest ledger entry when these people began to be compared with those of other launches."""
+    calls_today: int = 0
+    """Calls of other launches on the (UTC) day on which this one starts."""
+    do_not_call: frozenset[str] = frozenset()
+    """The operator's list of today."""
+    stopped_since: datetime | None = None
+    """The emergency stop."""
+    unchecked: tuple[str, ...] = ()
+    """Sentences: what could not be checked. They become warnings."""
+    notes: tuple[str, ...] = ()
+    """Sentences that the person should read, but that block nobody."""
+
+
+_NOTHING_FOUND = Surroundings()
+_LONGEST_REASON: Final = 300
+_MUST_BE_ON: Final = "This computer must be on then, with its client open."
+
+
+def preflight(
+    *,
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    tasks: Sequence[CallTask] | None,
+    left_out: Sequence[LeftOut],
+    rows_read: int | None,
+    dials: Dials,
+    capabilities: Capabilities,
+    limits: Limits,
+    now: datetime,
+    surroundings: Surroundings = _NOTHING_FOUND,
+    listed: int | None = None,
+) -> Preflight:
+    """Judge one request.
+
+    `tasks` are those that would be called; None if the backend's list could not be read. `listed`: how many tasks that
+    list showed in all. Where the backend itself counts more, the others may be called too, and limits count them.
+    """
+    launched = not isinstance(dials, Never)
+    unlisted = _unlisted(request, current, listed) if launched else 0
+    calls = None if tasks is None else len(tasks) + unlisted
+    starts_at = max(dials.time, now) if isinstance(dials, At) else now
+    window = request.window or (current.window if current else None)
+    hours = Hours.of(window, capabilities, limits.calling_hours)
+    lines = _lines(request, current, capabilities)
+    zones = _zones(tasks or (), request.timezone or (current.timezone if current else None))
+    table = timetable(zones.most_common(), hours, starts_at, lines)
+    times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
+    countries = Counter(country_of(task.to_number) or NO_COUNTRY for task in tasks or ())
+    most_dials = _most_dials(request, current, capabilities)
+    dialled = Counter(most_dials(task) for task in tasks or ())
+    dialled[most_dials(_ANYBODY)] += unlisted
+
+    concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
+    notes = [*surroundings.notes]
+    if unlisted:
+        concerns.append(_shortfall(listed or 0, unlisted))
+    if tasks is None and launched:
+        unread = "The list of tasks could not be read, so nothing of it was checked."
+        concerns.append(Concern("list", unread, frozenset({"unread"})))
+    elif tasks is not None:
+        concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        concerns += recipient_warnings.attempts_concern(
+            tasks, surroundings.attempts, most_dials, limits.attempts_per_day
+        )
+    if launched:
+        late = _lateness(request, current, now)
+        notes += late.notes
+        concerns += (Concern("time", sentence) for sentence in late.warnings)
+        if window is not None and not is_readable(window):
+            zone = quoted(window.timezone.replace('"', "'"))
+            unknown = f"Its window is on the clock of {zone}, which is not a known time zone: it was not checked."
+            concerns.append(Concern("hours", unknown))
+        concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
+        notes += times.waits
+        if capabilities.in_process and starts_at > now:
+            notes.append(_MUST_BE_ON)
+        if capabilities.stop in ("before_start", "never"):
+            concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
+            notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
+
+    return Preflight(
+        calls=calls,
+        max_dials=None if tasks is None else sum(each * people for each, people in dialled.items()),
+        dials_each=max((+dialled).keys(), default=None),
+        starts=_starts(dials, now),
+        when=times.when if launched else None,
+        first_start=in_words(table.first, now) if launched and table.first else None,
+        last_start=last_start(table, now) if launched else None,
+        duration=about(table.takes) if launched and table.takes else None,
+        rows_read=rows_read,
+        left_out=dict(Counter(str(row.kind) for row in left_out)),
+        skipped=dict(surroundings.skipped) if request.tasks is None else {},
+        countries=dict(countries.most_common(_MOST_COUNTRIES)),
+        country_count=None if tasks is None else len(countries.keys() - {NO_COUNTRY}),
+        time_zones=None if tasks is None else _different(zones),
+        groups=_shown(table),
+        can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
+        simulated=_simulated(current, capabilities) or None,
+        notes=tuple(notes),
+        warnings=tuple(one.sentence for one in concerns),
+        blocks=tuple(_blocks(calls, request, current, limits, surroundings, starts_at if launched else None)),
+        concerns=tuple(concerns),
+        unusual=tuple(_unusual(surroundings.changes, times, current)) if launched else (),
+        first=person(tasks[0]) if tasks else None,
+        agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
+        begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
+    )
+
+
+def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
+    """Tasks that the backend counts and its list does not show; none where the request brings the list itself."""
+    total = current.counts.total if current else None
+    if request.tasks is not None or listed is None or total is None:
+        return 0
+    return max(total - listed, 0)
+
+
+def _shortfall(listed: int, unlisted: int) -> Concern:
+    total = f"{listed + unlisted:,} task{'s' if listed + unlisted > 1 else ''}"
+    sentence = f"The backend says that this batch call has {total}, but its list shows {listed:,}."
+    return Concern("list", sentence, frozenset({sentence}))
+
+
+def _unusual(changes: Sequence[str], times: LaunchTimes, current: BatchCall | None) -> Iterable[str]:
+    """What is to be read before anything else and blocks nobody."""
+    if current is not None and current.status is BatchStatus.PAUSED and current.status_reason is not None:
+        yield f"It was paused: {shortened(current.status_reason.text, _LONGEST_REASON)}"
+    if changes:
+        yield f"Change: {'; '.join(changes)}."
+    if times.nobody_before:
+        yield times.nobody_before
+
+
+def _blocks(
+    calls: int | None,
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    limits: Limits,
+    surroundings: Surroundings,
+    launch: datetime | None,
+) -> list[str]:
+    """What no confirmation cures. `calls` None: the list could not be read. `launch`: when; None: no phone rings."""
+    found = []
+    if calls == 0:
+        found.append("no task is left that could be called")
+    launched_from = current.from_number if current and launch else None
+    from_number = request.from_number or launched_from
+    if from_number is not None and not _looks_dialable(from_number):
+        found.append(f"from_number {from_number!r} is not an E.164 number")
+    if launch is None:
+        return found
+    if surroundings.stopped_since is not None:
+        found.append(
+            f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: "
+            "`batchcall-mcp stop --clear`"
+        )
+    if current is not None and current.expires_at is not None and current.expires_at <= launch:
+        found.append(
+            f"it expires at {minute(current.expires_at)}, so nobody would be called; create a new batch call for these "
+            "people"
+        )
+    if calls is None and current is not None:
+        calls = current.counts.total
+    told = "an unknown number of" if calls is None else str(calls)
+    launch_limit, day_limit = limits.max_calls_per_launch, limits.max_calls_per_day
+    if launch_limit is not None and (calls is None or calls > launch_limit):
+        found.append(f"{told} calls are more than BATCHCALL_MAX_CALLS_PER_LAUNCH={launch_limit}")
+    if day_limit is not None and (calls is None or calls + surroundings.calls_today > day_limit):
+        others = f" and {surroundings.calls_today} of other launches" if surroundings.calls_today else ""
+        found.append(
+            f"{told} calls{others} on {launch:%Y-%m-%d} (UTC) are more than BATCHCALL_MAX_CALLS_PER_DAY={day_limit}"
+        )
+    return found
+
+
+def _list_concerns(
+    tasks: Sequence[CallTask],
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    capabilities: Capabilities,
+    surroundings: Surroundings,
+) -> Iterator[Concern]:
+    before = current.counts.total if current else None
+    if request.tasks is not None and before is not None and before > len(request.tasks):
+        yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
+    if capabilities.dynamic_variables:
+        told = request.tasks is not None or current is None or capabilities.returns_variables
+        yield from recipient_warnings.variables_concern(
+            tasks, surroundings.variables, known=None if told else surroundings.listed_variables or ()
+        )
+    yield from recipient_warnings.from_number_concern(
+        tasks, request.from_number or (current.from_number if current else None)
+    )
+    yield from recipient_warnings.repeated_concern(tasks)
+    yield from recipient_warnings.unreadable_concern(tasks)
+    yield from recipient_warnings.do_not_call_concern(tasks, surroundings.do_not_call)
+    yield from recipient_warnings.lately_concern(tasks, surroundings.lately, surroundings.elsewhere)
+    yield from recipient_warnings.elsewhere_concern(
+        tasks, surroundings.elsewhere, current.batch_call_id if current else None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lateness:
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _lateness(request: BatchCallRequest, current: BatchCall | None, now: datetime) -> _Lateness:
+    """Whether the time that was asked for is over, and by more than what is only late."""
+    named = request.trigger_at
+    if named is None and current is not None and current.status in _STILL_TO_COME:
+        named = current.scheduled_at
+    if request.send_now or named is None or now - named < timedelta(seconds=1):
+        return _Lateness()
+    if now - named <= LATE_BY:
+        return _Lateness(notes=(f"The time {minute(named)} was {distance(now - named)} ago, so this means now.",))
+    return _Lateness(warnings=(f"The time {minute(named)} is past, so this means now.",))
+
+
+def _starts(dials: Dials, now: datetime) -> str | None:
+    if isinstance(dials, Never):
+        return None
+    return minute(dials.time) if isinstance(dials, At) and dials.time > now else "now"
+
+
+def _lines(request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities) -> int | None:
+    """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is told to be."""
+    if _simulated(current, capabilities):
+        return None
+    return request.max_concurrency or (current.max_concurrency if current else None)
+
+
+def _simulated(current: BatchCall | None, capabilities: Capabilities) -> bool:
+    return capabilities.simulated or (current is not None and current.simulated)
+
+
+def _looks_dialable(number: str) -> bool:
+    digits = number.removeprefix("+")
+    return number.startswith("+") and digits.isascii() and digits.isdigit() and 6 <= len(digits) <= 15  # noqa: PLR2004 - E.164
+
+
+def _most_dials(
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities
+) -> Callable[[CallTask], int]:
+    policy = request.retry or (current.retry if current else None)
+    default = policy.max_retries if policy and capabilities.retry_policy else 0
+    return lambda task: 1 + (default if task.max_retries is None else task.max_retries)
+
+
+def _zones(tasks: Sequence[CallTask], batch_zone: str | None) -> Counter[tuple[str, ...]]:
+    """Tasks by the zones that decide for them; a name that no clock has, which a backend may give, is none."""
+    raw = Counter(recipient_zones(task.to_number, task.timezone, batch_zone) for task in tasks)
+    known: Counter[tuple[str, ...]] = Counter()
+    for zones, calls in raw.items():
+        known[tuple(filter(is_timezone, zones))] += calls
+    return known
+
+
+def _different(counted: Iterable[tuple[str, ...]]) -> int:
+    """At least so many zones: a number that fits several adds none if it may be in one that is counted."""
+    seen: set[str] = set()
+    found = 0
+    for zones in sorted(counted, key=lambda zones: (len(zones), zones)):
+        if zones and seen.isdisjoint(zones):
+            seen.update(zones)
+            found += 1
+    return found
+
+
+def _shown(table: Timetable) -> tuple[ZoneGroup, ...]:
+    return tuple(
+        ZoneGroup(timezone=_zone_name(group.zones), calls=group.calls, opens=group.opens)
+        for group in table.groups[:_MOST_GROUPS]
+    )
+
+
+def _zone_name(zones: Sequence[str]) -> str:
+    most_shown = 3
+    shown = "/".join(zones[:most_shown]) if zones else "unknown"
+    return shown + ("/…" if len(zones) > most_shown else "")

@@ -1,0 +1,181 @@
+"""What is known of the numbers that a launch would call, as concerns. Pure; no number is ever named, only counted.
+
+A list that a backend keeps may hold a number in another spelling than ours: numbers are compared as `comparable` has
+them, and sent as they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.phone.numbers import comparable, is_comparable
+from batchcall_mcp.text import identifier, in_quotes
+
+_MOST_IDS: Final = 3
+_MOST_VARIABLES: Final = 10
+
+Kind: TypeAlias = Literal[
+    "unchecked",
+    "list",
+    "variables",
+    "from_number",
+    "repeated",
+    "unreadable",
+    "do_not_call",
+    "elsewhere",
+    "attempts",
+    "time",
+    "hours",
+    "no_stop",
+]
+PERSONAL: Final[frozenset[Kind]] = frozenset({"unreadable", "do_not_call", "elsewhere", "attempts"})
+"""About single people: these can be skipped, and the others called all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that a person has to judge. `about`: the numbers, or the things, that it is about.
+
+    A yes covers no more than what the question was about. What moves with the clock has no `about`: it is named in the
+    question, and a yes is good for ten minutes.
+    """
+
+    kind: Kind
+    sentence: str
+    about: frozenset[str] = frozenset()
+
+
+def unchecked(sentences: Iterable[str]) -> Iterator[Concern]:
+    """What could not be checked. Why it could not be may be put in other words each time."""
+    for sentence in sentences:
+        yield Concern("unchecked", sentence, frozenset({sentence.partition(":")[0]}))
+
+
+def from_number_concern(tasks: Sequence[CallTask], from_number: str | None) -> Iterator[Concern]:
+    """A line that calls itself is engaged."""
+    own = comparable(from_number) if from_number else None
+    found = [number for number in _numbers(tasks) if number == own]
+    if found:
+        yield Concern("from_number", f"{_of_the_numbers(len(found))} from_number itself.", frozenset(found))
+
+
+def repeated_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
+    """A list that was made elsewhere may hold somebody twice; one that was read here does not."""
+    times = Counter(_numbers(tasks))
+    found = len(tasks) - len(times)
+    if found:
+        sentence = f"{found} of the calls go to a number that is in the list more than once."
+        yield Concern("repeated", sentence, frozenset(number for number, count in times.items() if count > 1))
+
+
+def unreadable_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
+    """What is not written as a number escapes the do-not-call list and every comparison."""
+    found = [number for number in _numbers(tasks) if not is_comparable(number)]
+    if found:
+        what = "number cannot be read" if len(found) == 1 else "numbers cannot be read"
+        sentence = f"{len(found)} {what} as a phone number, so it is not known whether they may be called."
+        yield Concern("unreadable", sentence, frozenset(found))
+
+
+def do_not_call_concern(tasks: Sequence[CallTask], never: frozenset[str]) -> Iterator[Concern]:
+    """A list that the backend keeps was read against the do-not-call list of another day."""
+    found = [number for number in _numbers(tasks) if number in never] if never else []
+    if found:
+        yield Concern("do_not_call", f"{_of_the_numbers(len(found))} now on the do-not-call list.", frozenset(found))
+
+
+def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
+    """Who is about to be called twice. `elsewhere`: number -> the other batch call."""
+    found = [number for number in _numbers(tasks) if elsewhere.get(number, own_id) != own_id] if elsewhere else []
+    if not found:
+        return
+    others = Counter(elsewhere[number] for number in found)
+    shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
+    more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
+    sentence = f"{_of_the_numbers(len(found))} in another live batch call ({', '.join(shown)}{more})."
+    yield Concern("elsewhere", sentence, frozenset(found))
+
+
+def lately_concern(
+    tasks: Sequence[CallTask], lately: Mapping[str, str], elsewhere: Mapping[str, str]
+) -> Iterator[Concern]:
+    """Who was launched a moment ago, and may have been called already. `lately`: number -> the other launch."""
+    found = [number for number in _numbers(tasks) if number in lately and number not in elsewhere] if lately else []
+    if found:
+        others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
+        sentence = f"{_of_the_numbers(len(found))} in another launch of the last minutes ({others})."
+        yield Concern("elsewhere", sentence, frozenset(found))
+
+
+def attempts_concern(
+    tasks: Sequence[CallTask], attempts: Mapping[str, int], most_dials: Callable[[CallTask], int], cap: int
+) -> Iterator[Concern]:
+    """Who was dialled today, and might be dialled more often than `cap` with this launch."""
+    ours: Counter[str] = Counter()
+    for task, number in zip(tasks, _numbers(tasks), strict=True) if attempts else ():
+        if attempts.get(number, 0) > 0:
+            ours[number] += most_dials(task)
+    found = frozenset(number for number, dials in ours.items() if attempts[number] + dials > cap)
+    if found:
+        numbers = "number was" if len(found) == 1 else "numbers were"
+        yield Concern(
+            "attempts",
+            f"{len(found)} {numbers} dialled in the last 24 hours, and may now be dialled more than {cap} times in a "
+            "day.",
+            found,
+        )
+
+
+def variables_concern(
+    tasks: Sequence[CallTask], variables: Sequence[str] | None, *, known: Collection[str] | None
+) -> Iterator[Concern]:
+    """Whose blanks the agent would read out.
+
+    `known`: None where the tasks hold their variables; else those that all of them are known to have.
+    """
+    if not variables or not tasks:
+        return
+    if known is not None:
+        if not set(variables) <= set(known):
+            sentence = (
+                "The backend does not give the variables of its tasks back: whether any lack one was not checked."
+            )
+            yield Concern("unchecked", sentence, frozenset({"variables of the tasks"}))
+        return
+    lacking = {
+        name: frozenset(task.to_number for task in tasks if not task.dynamic_variables.get(name))
+        for name in dict.fromkeys(variables)
+    }
+    found = [(name, people) for name, people in lacking.items() if people]
+    for name, people in found[:_MOST_VARIABLES]:
+        sentence = f"{_tasks(len(people))} the agent's variable {in_quotes(name)}."
+        yield Concern("variables", sentence, frozenset(f"{number} {name}" for number in people))
+    if len(found) > _MOST_VARIABLES:
+        rest = found[_MOST_VARIABLES:]
+        about = frozenset(f"{number} {name}" for name, people in rest for number in people)
+        yield Concern("variables", f"{len(rest)} more variables are missing.", about)
+
+
+def about(concerns: Iterable[Concern]) -> dict[str, frozenset[str]]:
+    """Of each kind, all that it is about: what a confirmation is bound to."""
+    found: dict[str, frozenset[str]] = {}
+    for one in concerns:
+        if one.about:
+            found[one.kind] = found.get(one.kind, frozenset()) | one.about
+    return found
+
+
+def _numbers(tasks: Sequence[CallTask]) -> Iterator[str]:
+    return (comparable(task.to_number) for task in tasks)
+
+
+def _of_the_numbers(found: int) -> str:
+    return f"{found} of the numbers {'is' if found == 1 else 'are'}"
+
+
+def _tasks(count: int) -> str:
+    return "1 task lacks" if count == 1 else f"{count} tasks lack"

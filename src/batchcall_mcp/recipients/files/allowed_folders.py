@@ -1,0 +1,120 @@
+"""The folders of BATCHCALL_FILES: the only place from which a model can have files read."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files.file_formats import kind_of
+from batchcall_mcp.text import quoted
+
+_LONGEST_NAME = 4096
+_LONGEST_SHOWN = 300
+_MOST_LISTED = 10
+_MOST_LOOKED_AT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedFile:
+    """A file that `tasks_file` may name by `name`: bare in the first folder, the whole path in the others."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    modified: datetime
+
+
+def resolve_file(name: str, folders: Sequence[Path]) -> Path:
+    """The real path of a file inside one of the folders. A bare name and a relative path mean the first folder.
+
+    Nothing outside the folders is told apart: whether it exists, is a folder or cannot be read, the answer is one.
+
+    Raises:
+        InvalidInput: if the path ends outside, or no ordinary file is there; with the files that are.
+    """
+    if not folders:
+        raise InvalidInput("BATCHCALL_FILES names no folder, so that no file can be read. Nothing was read or sent.")
+    path = _real_path(name, folders)
+    if path is None or not any(path.is_relative_to(folder.resolve()) for folder in folders):
+        raise InvalidInput(
+            f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is outside the folders that may be read; "
+            f"nothing was read, nothing was sent. {_what_is_there(folders)}"
+        )
+    try:
+        if path.is_file():
+            with path.open("rb"):
+                return path
+        problem = "is a folder" if path.is_dir() else "is no ordinary file" if path.exists() else "is not there"
+    except PermissionError:
+        problem = "cannot be read: access is denied"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or type(error).__name__})"
+    raise InvalidInput(
+        f"tasks_file: {quoted(name, _LONGEST_SHOWN)} {problem}; nothing was read, nothing was sent. "
+        f"{_what_is_there(folders)}"
+    )
+
+
+def list_files(folders: Sequence[Path], limit: int = _MOST_LISTED) -> tuple[ListedFile, ...]:
+    """The files of an accepted kind directly in the folders, newest first; none for a folder that cannot be read."""
+    found = (file for position, folder in enumerate(folders) for file in _files_in(folder, bare=position == 0))
+    return tuple(heapq.nsmallest(limit, found, key=lambda file: (-file.modified.timestamp(), file.name)))
+
+
+def _real_path(name: str, folders: Sequence[Path]) -> Path | None:
+    """Where the name ends after symbolic links and `..`; None if it can end nowhere."""
+    if not name.strip() or "\0" in name or len(name) > _LONGEST_NAME:
+        return None
+    try:
+        path = Path(name).expanduser() if name.startswith(("~/", "~\\")) else Path(name)
+        return (folders[0].resolve() / path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _files_in(folder: Path, *, bare: bool) -> Iterator[ListedFile]:
+    try:
+        root = folder.resolve()
+        for looked_at, path in enumerate(folder.iterdir()):
+            if looked_at >= _MOST_LOOKED_AT:
+                return
+            file = _listed(path, root, bare=bare)
+            if file is not None:
+                yield file
+    except (OSError, RuntimeError):
+        # A folder that is not there yet, or may not be looked into, has no files to offer; resolve_file says why.
+        return
+
+
+def _listed(path: Path, root: Path, *, bare: bool) -> ListedFile | None:
+    # "~$list.xlsx" is the lock that Excel keeps beside an open workbook.
+    if path.name.startswith((".", "~$")) or kind_of(path) is None:
+        return None
+    try:
+        real = path.resolve()
+        if not real.is_relative_to(root) or not real.is_file():
+            return None
+        found = real.stat()
+    except (OSError, RuntimeError):
+        # Gone, or not ours to see, since the folder was listed.
+        return None
+    return ListedFile(
+        name=path.name if bare else str(path),
+        path=real,
+        size_bytes=found.st_size,
+        modified=datetime.fromtimestamp(found.st_mtime, tz=UTC),
+    )
+
+
+def _what_is_there(folders: Sequence[Path]) -> str:
+    where = ", ".join(str(folder) for folder in folders)
+    files = list_files(folders)
+    names = ", ".join(quoted(file.name, _LONGEST_SHOWN) for file in files)
+    there = f"Files there: {names}." if files else "There is no list in it yet: put a CSV, JSONL or XLSX file there."
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    create = f" Not there yet: {', '.join(missing)}." if missing else ""
+    return f"BATCHCALL_FILES: {where}. {there}{create}"

@@ -1,0 +1,105 @@
+"""Opening a list by its kind: what the extension says, held against what is there."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files import delimited, workbook
+from batchcall_mcp.recipients.files.json_lines import open_objects
+from batchcall_mcp.recipients.files.raw_rows import OpenedList
+from batchcall_mcp.recipients.files.tabular import Row, open_table
+from batchcall_mcp.recipients.files.text_files import encoding_of
+from batchcall_mcp.text import quoted
+
+_Kind: TypeAlias = Literal["delimited", "json_lines", "workbook"]
+KINDS: dict[str, _Kind] = {
+    ".csv": "delimited",
+    ".tsv": "delimited",
+    ".txt": "delimited",
+    ".jsonl": "json_lines",
+    ".ndjson": "json_lines",
+    ".xlsx": "workbook",
+}
+ACCEPTED = "CSV (.csv, .tsv, .txt), JSONL (.jsonl) and Excel (.xlsx)"
+_MOST_BYTES = 100_000_000
+
+
+@contextmanager
+def open_list(path: Path, number_column: str | None) -> Iterator[OpenedList]:
+    """A list of recipients, read row by row while the context is open.
+
+    Raises:
+        InvalidInput: if the file is missing, of no accepted kind, or not what its name says; also while reading.
+    """
+    kind = _kind(path)
+    with _no_os_error(path):
+        if kind == "json_lines":
+            encoding, note = encoding_of(path)
+            with path.open(encoding=encoding, newline="\n") as file:
+                opened = open_objects(file, path, number_column)
+                opened.notes.extend([note] if note else [])
+                yield opened
+        else:
+            with open_rows(path, number_column) as (rows, notes):
+                yield open_table(rows, number_column, quoted(path.name), notes)
+
+
+@contextmanager
+def open_rows(path: Path, number_column: str | None) -> Iterator[tuple[Iterator[Row], list[str]]]:
+    """The raw rows of a table, header and all, and a list to which notes for the person are added while reading."""
+    notes: list[str] = []
+    with _no_os_error(path):
+        if _kind(path) == "workbook":
+            yield workbook.read_rows(path, notes), notes
+            return
+        encoding, note = encoding_of(path)
+        notes.extend([note] if note else [])
+        with path.open(encoding=encoding, newline="") as file:
+            yield delimited.read_rows(file, path, number_column), notes
+
+
+def kind_of(path: Path) -> _Kind | None:
+    """What the extension says, or None for one that is not accepted."""
+    return KINDS.get(path.suffix.lower())
+
+
+def _kind(path: Path) -> _Kind:
+    with _no_os_error(path):
+        found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise InvalidInput(f"{quoted(path.name)} is a folder. Nothing was sent. Name a file in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidInput(f"{quoted(path.name)} is no ordinary file. Nothing was sent. Save the list as a file.")
+    kind = kind_of(path)
+    if kind is None:
+        old = " Save the old Excel file as .xlsx or CSV." if path.suffix.lower() == ".xls" else ""
+        raise InvalidInput(f"{quoted(path.name)} is none of {ACCEPTED}. Nothing was sent.{old or ' Save it as one.'}")
+    if found.st_size > _MOST_BYTES:
+        raise InvalidInput(
+            f"{quoted(path.name)} has {found.st_size / 1e6:,.0f} MB; at most {_MOST_BYTES / 1e6:,.0f} are read. "
+            "Nothing was sent. Split it."
+        )
+    return kind
+
+
+@contextmanager
+def _no_os_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InvalidInput(f"{quoted(path.name)} is not there. Nothing was sent. Check the name.") from None
+    except PermissionError:
+        raise InvalidInput(
+            f"{quoted(path.name)} cannot be read: access is denied. Nothing was sent. Close it elsewhere, or give "
+            "this user the right to read it."
+        ) from None
+    except OSError as error:
+        raise InvalidInput(
+            f"{quoted(path.name)} cannot be read ({error.strerror or type(error).__name__}). Nothing was sent. "
+            "Check the disk and try again."
+        ) from None

@@ -1,0 +1,78 @@
+"""Rows of cells under a header ─► entries. What CSV and Excel files have in common; knows neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files.columns import Columns, choose_columns
+from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
+from batchcall_mcp.text import quoted
+
+
+class Row(NamedTuple):
+    """The cells of one row; `line` is where it begins in the file."""
+
+    line: int
+    cells: list[str]
+
+
+def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes: list[str]) -> OpenedList:
+    """Read the header, tell the columns apart, and offer the other rows as entries.
+
+    Every column but the number's becomes a variable, an empty cell an empty one: the agent then says nothing at that
+    place instead of reading its placeholder aloud. Rows without any text are no rows: they are neither counted nor
+    reported. Cells under a column without a name are dropped, with a note.
+
+    Raises:
+        InvalidInput: if there is no header, no row below it, or the columns cannot be told apart.
+    """
+    filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
+    header = next(filled, None)
+    if header is None:
+        raise InvalidInput(f"{where} is empty. Nothing was sent. Fill it, column names first.")
+    names = [cell.strip() for cell in header.cells]
+    while not names[-1]:
+        names.pop()
+    columns = choose_columns(names, number_column, where)
+    first = next(filled, None)
+    if first is None:
+        raise InvalidInput(f"{where} has column names but no rows. Nothing was sent. Fill it.")
+    unnamed = [str(position) for position, name in enumerate(names, 1) if not name]
+    if unnamed:
+        which = f"Column {unnamed[0]} has" if len(unnamed) == 1 else f"Columns {', '.join(unnamed[:10])} have"
+        notes.append(f"{which} no name and will not reach the agent.")
+    return OpenedList(_entries(first, filled, names, columns), lambda: columns, notes)
+
+
+def _entries(first: Row, rest: Iterator[Row], names: list[str], columns: Columns) -> Iterator[Entry]:
+    width = len(names)
+    number = names.index(columns.to_number)
+    places = [(name, index) for index, name in enumerate(names) if name and index != number]
+    yield _entry(first, width, number, places, columns)
+    for row in rest:
+        yield _entry(row, width, number, places, columns)
+
+
+def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], columns: Columns) -> Entry:
+    cells = row.cells
+    if len(cells) > width:
+        beyond = next((cell for cell in cells[width:] if cell.strip()), None)
+        if beyond is not None:
+            return Broken(
+                row.line,
+                f"the row has {len(cells)} cells under {width} columns; the first without a column holds "
+                f"{quoted(beyond)}. A cell that holds the separator has to stand in quotation marks",
+            )
+    elif len(cells) < width:
+        cells = cells + [""] * (width - len(cells))
+    variables = {name: cells[index] for name, index in places}
+    return Candidate(
+        row.line,
+        cells[number],
+        variables,
+        variables[columns.name] if columns.name else None,
+        variables[columns.timezone] if columns.timezone else None,
+        variables[columns.max_retries] if columns.max_retries else None,
+    )

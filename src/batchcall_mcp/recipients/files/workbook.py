@@ -1,0 +1,153 @@
+"""Excel workbooks (.xlsx): the first visible sheet that holds anything, cells as the text a person means by them."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files.tabular import Row
+from batchcall_mcp.text import quoted
+
+if TYPE_CHECKING:
+    from python_calamine import CalamineSheet, CalamineWorkbook
+
+_Cell: TypeAlias = int | float | str | bool | time | date | datetime | timedelta
+
+_CHUNK = 1 << 20
+_MOST_XML_BYTES = 1 << 29
+_MOST_CELLS = 4_000_000
+_CELL_AT = re.compile(rb"""\sr\s*=\s*["']([A-Z]{1,3})([0-9]{1,7})["']""")
+_HIDDEN_ROW = re.compile(rb"""<(?:\w+:)?row\s[^>]*\bhidden\s*=\s*["'](?:1|true)["']""")
+_LONGEST_MATCH = 1024
+_WHOLE_FLOAT_LIMIT = 1e15
+
+
+@dataclass(slots=True)
+class _Extent:
+    """How far the cells of a workbook reach."""
+
+    columns: int = 0
+    rows: int = 0
+    hidden_rows: int = 0
+
+
+def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
+    """The rows of the sheet, the row number of the sheet as `line`.
+
+    Raises:
+        InvalidInput: if it is no readable workbook, or reaches too far to be held.
+    """
+    from python_calamine import CalamineError, load_workbook
+
+    extent = _extent(path)
+    if extent.columns * extent.rows > _MOST_CELLS:
+        raise InvalidInput(
+            f"{quoted(path.name)} reaches over {extent.rows:,} rows and {extent.columns:,} columns; most often one "
+            "forgotten cell lies far outside the table. Nothing was sent. Save the list alone, or as CSV."
+        )
+    if extent.hidden_rows:
+        notes.append(
+            f"{extent.hidden_rows} rows are hidden in Excel, for example by a filter; they are read like the others."
+        )
+    try:
+        sheet = _sheet(load_workbook(str(path)), path, notes)
+        for line, cells in enumerate(sheet.iter_rows(), 1):
+            yield Row(line, [_text(cell) for cell in cells])
+    except CalamineError as error:
+        raise _unreadable(path, type(error).__name__) from None
+
+
+def _sheet(workbook: CalamineWorkbook, path: Path, notes: list[str]) -> CalamineSheet:
+    from python_calamine import SheetTypeEnum, SheetVisibleEnum
+
+    visible = [
+        sheet.name
+        for sheet in workbook.sheets_metadata
+        if sheet.visible == SheetVisibleEnum.Visible and sheet.typ == SheetTypeEnum.WorkSheet
+    ]
+    for name in visible:
+        sheet = workbook.get_sheet_by_name(name)
+        if sheet.end is not None:
+            others = [quoted(other) for other in visible if other != name]
+            if others:
+                notes.append(f"Only the sheet {quoted(name)} was read, not {', '.join(others[:5])}.")
+            return sheet
+    raise InvalidInput(f"{quoted(path.name)} has no visible sheet that holds anything. Nothing was sent. Fill it.")
+
+
+def _extent(path: Path) -> _Extent:
+    """Measure before reading: the reader lays a sheet out in full, and one stray cell at XFD1048576 would end us."""
+    extent = _Extent()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [part for part in archive.infolist() if part.filename.endswith(".xml")]
+            if sum(part.file_size for part in parts) > _MOST_XML_BYTES:
+                raise InvalidInput(f"{quoted(path.name)} is too large to be read. Nothing was sent. Save it as CSV.")
+            for part in parts:
+                if part.filename.rpartition("/")[2] not in {"sharedStrings.xml", "styles.xml"}:
+                    _measure(archive, part, extent)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise _unreadable(path, type(error).__name__) from None
+    return extent
+
+
+def _measure(archive: zipfile.ZipFile, part: zipfile.ZipInfo, extent: _Extent) -> None:
+    tail = b""
+    with archive.open(part) as file:
+        while chunk := file.read(_CHUNK):
+            # What is cut by the end of a chunk is seen with the next; what is whole before it is not counted twice.
+            text = tail + chunk
+            cut = text.rfind(b"<")
+            cut = cut if 0 < len(text) - cut < _LONGEST_MATCH else len(text)
+            text, tail = text[:cut], text[cut:]
+            _look_at(text, extent)
+    _look_at(tail, extent)
+
+
+def _look_at(text: bytes, extent: _Extent) -> None:
+    extent.hidden_rows += len(_HIDDEN_ROW.findall(text))
+    for letters, digits in set(_CELL_AT.findall(text)):
+        column = 0
+        for letter in letters:
+            column = column * 26 + letter - 64
+        extent.columns = max(extent.columns, column)
+        extent.rows = max(extent.rows, int(digits))
+
+
+def _text(cell: _Cell) -> str:
+    """12.0 is what Excel holds for 12; dates are ISO 8601."""
+    match cell:
+        case str():
+            return cell
+        case bool():
+            return "true" if cell else "false"
+        case float():
+            return str(int(cell)) if cell.is_integer() and abs(cell) < _WHOLE_FLOAT_LIMIT else repr(cell)
+        case datetime():
+            return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
+        case date() | time():
+            return cell.isoformat()
+        case _:
+            return str(cell)
+
+
+def _unreadable(path: Path, kind: str) -> InvalidInput:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == b"\xd0\xcf\x11\xe0":
+        return InvalidInput(
+            f"{quoted(path.name)} is protected by a password, or an old .xls in disguise. Nothing was sent. "
+            "Save it without a password as .xlsx or CSV."
+        )
+    if not head.startswith(b"PK"):
+        return InvalidInput(f"{quoted(path.name)} is no Excel workbook. Nothing was sent. Name it .csv if it is text.")
+    return InvalidInput(
+        f"{quoted(path.name)} is damaged ({kind}). Nothing was sent. Open it in Excel and save it again, or as CSV."
+    )

@@ -1,0 +1,1 @@
+"""Phone numbers: reading, comparing, countries."""

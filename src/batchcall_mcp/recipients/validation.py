@@ -1,0 +1,266 @@
+"""Judging rows: who can be called, who is left out and why. The files and lists come in, `Recipients` come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from batchcall_mcp.calling_hours import check_timezone, is_timezone
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.files.file_formats import open_list
+from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry
+from batchcall_mcp.recipients.phone.numbers import InvalidNumber, normalise_number
+from batchcall_mcp.recipients.selection import parse_rows
+from batchcall_mcp.text import quoted
+
+MOST_VARIABLE_BYTES = 5 * 1024
+"""Of one task's variables as JSON. Zudu's API reference: "max 5 KB per task"."""
+MOST_RETRIES = 10
+_MOST_SUGGESTIONS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How to read a list. `rows` counts data rows from 1; `do_not_call` holds E.164 numbers."""
+
+    rows: str | None = None
+    number_column: str | None = None
+    default_region: str | None = None
+    do_not_call: frozenset[str] = frozenset()
+    from_number: str | None = None
+
+
+class LeftOutKind(StrEnum):
+    """Why a row is not called."""
+
+    INVALID = "invalid"
+    DUPLICATE = "duplicate"
+    DO_NOT_CALL = "do_not_call"
+    LATER_BATCH_CALL = "later_batch_call"
+    """Of a retry: a later batch call of the same people has called them, or will."""
+    CONCERN = "concern"
+    """Somebody whom a person would have had to judge, where nobody is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A row that is not called. `line`: where it begins in the file, the sheet's row, or the list's position from 1."""
+
+    line: int
+    kind: LeftOutKind
+    reason: str
+    to_number: str | None = None
+    of_line: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipients:
+    """A list as it would be called: `tasks` in order, and everybody who is left out.
+
+    `columns` is None for a list that was passed inline. `notes` are sentences for the person who confirms: what was
+    guessed about the file, or not read of it.
+    """
+
+    tasks: tuple[CallTask, ...]
+    rows_read: int
+    left_out: tuple[LeftOut, ...]
+    columns: Columns | None
+    notes: tuple[str, ...] = ()
+
+
+def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
+    """Judge tasks as a model passes them; `line` is the position in the list, from 1.
+
+    Raises:
+        InvalidInput: for options that do not fit: `rows` past the end, a `number_column`, an unknown region.
+    """
+    if options.number_column:
+        raise InvalidInput("number_column belongs to tasks_file. Nothing was sent. Leave it out beside tasks.")
+    candidates = (
+        Candidate(
+            position,
+            task.to_number,
+            task.dynamic_variables,
+            task.name,
+            task.timezone,
+            task.max_retries,
+            task,
+        )
+        for position, task in enumerate(tasks, 1)
+    )
+    judge = _Judge(options)
+    judge.read(candidates, "the list")
+    return judge.recipients(None, ())
+
+
+def read_file(path: Path, options: ReadOptions) -> Recipients:
+    """Judge the rows of a CSV, TSV, JSONL or XLSX file; the path is one that `resolve_file` gave.
+
+    Every column but the number's becomes a variable of the task, an empty cell an empty variable; columns for the
+    name, the zone and the retries also set these fields.
+
+    Raises:
+        InvalidInput: if the file cannot be read as a whole, or `rows` asks for more than it has. A single row that
+            cannot be read or called is left out instead.
+    """
+    judge = _Judge(options)
+    with open_list(path, options.number_column) as opened:
+        judge.read(opened.entries, quoted(path.name))
+        return judge.recipients(opened.columns(), opened.notes)
+
+
+class _Judge:
+    """Goes through entries once, in order: invalid, then do-not-call, then duplicate."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._region = _region(options.default_region)
+        self._do_not_call = options.do_not_call
+        self._from_number = _from_number(options.from_number, self._region)
+        self._selection = parse_rows(options.rows) if options.rows is not None else None
+        self._rows_read = 0
+        self._tasks: list[CallTask] = []
+        self._left_out: list[LeftOut] = []
+        self._line_of: dict[str, int] = {}
+        self._zone_problems: dict[str, str] = {}
+
+    def read(self, entries: Iterable[Entry], where: str) -> None:
+        row = 0
+        for row, entry in enumerate(entries, 1):
+            if self._selection is None or row in self._selection:
+                self._rows_read += 1
+                self._judge(entry)
+            if self._selection is not None and row == self._selection.last:
+                break
+        if self._selection is not None:
+            self._selection.check(row, where)
+
+    def recipients(self, columns: Columns | None, notes: Iterable[str]) -> Recipients:
+        return Recipients(
+            tasks=tuple(self._tasks),
+            rows_read=self._rows_read,
+            left_out=tuple(self._left_out),
+            columns=columns,
+            notes=tuple(notes),
+        )
+
+    def _judge(self, entry: Entry) -> None:
+        if isinstance(entry, Broken):
+            self._leave_out(entry.line, LeftOutKind.INVALID, entry.reason)
+            return
+        try:
+            number = normalise_number(entry.to_number, self._region)
+        except InvalidNumber as error:
+            self._leave_out(entry.line, LeftOutKind.INVALID, error.message)
+            return
+        retries = _retries(entry.max_retries)
+        problem = self._problem(entry, number, retries)
+        if problem is not None:
+            self._leave_out(entry.line, LeftOutKind.INVALID, problem, number)
+        elif number in self._do_not_call:
+            self._leave_out(entry.line, LeftOutKind.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
+        elif (first := self._line_of.setdefault(number, entry.line)) != entry.line:
+            reason = f"{number} is already on line {first}"
+            self._leave_out(entry.line, LeftOutKind.DUPLICATE, reason, number, of_line=first)
+        else:
+            self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
+
+    def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
+        if number == self._from_number:
+            return f"{number} is from_number itself, which cannot call itself"
+        if isinstance(retries, str):
+            return retries
+        zone = (entry.timezone or "").strip()
+        if zone and not is_timezone(zone):
+            return self._zone_problem(zone)
+        return _text_problem(entry.name or "") or _variables_problem(entry.variables)
+
+    def _zone_problem(self, zone: str) -> str:
+        if zone not in self._zone_problems:
+            if len(self._zone_problems) >= _MOST_SUGGESTIONS:
+                # Looking for the zone that was meant takes milliseconds: too long for 100,000 rows of something else.
+                return f"timezone: {quoted(zone)} is not the IANA name of a time zone"
+            try:
+                check_timezone(zone)
+            except InvalidInput as error:
+                self._zone_problems[zone] = error.message.partition(" Nothing was sent.")[0]
+        return self._zone_problems[zone]
+
+    def _leave_out(
+        self, line: int, kind: LeftOutKind, reason: str, to_number: str | None = None, of_line: int | None = None
+    ) -> None:
+        self._left_out.append(LeftOut(line=line, kind=kind, reason=reason, to_number=to_number, of_line=of_line))
+
+
+def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
+    name = (entry.name or "").strip() or None
+    zone = (entry.timezone or "").strip() or None
+    if entry.given is not None:
+        return replace(entry.given, to_number=number, name=name, timezone=zone)
+    return CallTask(to_number=number, name=name, dynamic_variables=entry.variables, max_retries=retries, timezone=zone)
+
+
+def _retries(value: str | int | None) -> int | str | None:
+    """The number of retries, None if there is none, or the reason why it is none."""
+    text = str(value).strip() if value is not None else ""
+    if not text:
+        return None
+    whole = text.removesuffix(".0")
+    if whole.isascii() and whole.isdecimal() and int(whole[:9]) <= MOST_RETRIES and len(whole) <= len("10"):
+        return int(whole)
+    return f"max_retries: {quoted(text)} is no whole number from 0 to {MOST_RETRIES}"
+
+
+def _variables_problem(variables: Mapping[str, str]) -> str | None:
+    characters = 2
+    for key, value in variables.items():
+        if problem := _text_problem(key) or _text_problem(value):
+            return problem
+        characters += len(key) + len(value) + 6
+    # A character takes six bytes of JSON at most: what is short is not measured exactly.
+    if characters * 6 <= MOST_VARIABLE_BYTES:
+        return None
+    size = len(json.dumps(dict(variables), ensure_ascii=False).encode())
+    if size > MOST_VARIABLE_BYTES:
+        return f"the variables take {size:,} bytes as JSON; {MOST_VARIABLE_BYTES:,} are allowed for a task"
+    return None
+
+
+def _text_problem(text: str) -> str | None:
+    if "\0" in text:
+        return f"{quoted(text)} holds a NUL character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return f"{text[:40]!a} holds half a character, which cannot be sent"
+    return None
+
+
+def _region(region: str | None) -> str | None:
+    if region is None:
+        return None
+    import phonenumbers
+
+    known = region.strip().upper()
+    if known not in phonenumbers.SUPPORTED_REGIONS:
+        meant = ' Did you mean "GB"?' if known == "UK" else ""
+        raise InvalidInput(
+            f"default_region: {quoted(region)} is no two-letter country code.{meant} Nothing was sent. "
+            'Pass one such as "US".'
+        )
+    return known
+
+
+def _from_number(number: str | None, region: str | None) -> str | None:
+    """Comparable with a row's number. Whether it can call at all is judged elsewhere."""
+    if number is None:
+        return None
+    try:
+        return normalise_number(number, region)
+    except InvalidNumber:
+        return number.strip()

@@ -1,0 +1,1 @@
+"""Where a person is asked: in the MCP client, on the approval page, in a terminal."""

@@ -1,0 +1,172 @@
+"""MCP over streamable HTTP (both protocol eras at /mcp) and SSE (/sse), for many callers with keys of their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal, TypeAlias
+
+import anyio
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
+
+from batchcall_mcp.server.sessions import Acceptance, BoundedSessions, BoundedStreams, Bounds, Everybody
+from batchcall_mcp.server.tools.strict_tools import StrictServer
+from batchcall_mcp.server.transports.access import (
+    Authenticate,
+    CheckedHost,
+    KnownCaller,
+    PostOnly,
+    TooLargeInWords,
+    allowed_hosts,
+)
+from batchcall_mcp.server.transports.broken_answers import BrokenAnswers
+from batchcall_mcp.settings import Settings
+from batchcall_mcp.sockets import bound_socket, url_of
+
+logger = logging.getLogger(__name__)
+
+HttpTransport: TypeAlias = Literal["http", "sse", "both"]
+MCP_PATH = "/mcp"
+SSE_PATH = "/sse"
+HEALTH_PATH = "/healthz"
+
+_LARGEST_BODY_BYTES = 4 * 1024 * 1024
+_SHUTDOWN_S = 5
+_INTERRUPTED = 130
+_KEEP_ALIVE_S = 75
+
+
+def http_app(
+    server: StrictServer,
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    transport: HttpTransport = "http",
+    stateless: bool = False,
+    authenticate: Authenticate | None = None,
+    session_idle_timeout_s: float = 30 * 60,
+    max_sessions: int = 1000,
+    max_sessions_per_caller: int = 100,
+) -> Starlette:
+    """The ASGI application. Its lifespan opens the server's state once for the process.
+
+    Args:
+        server: Serves every transport.
+        settings: For BATCHCALL_ALLOWED_HOSTS.
+        host: The address it will be bound to.
+        port: The port it will be bound to, for the Host check.
+        transport: streamable HTTP, SSE or both.
+        stateless: No sessions for handshake-era clients of streamable HTTP; such clients cannot be asked questions.
+        authenticate: Says whether a key pair is known; None leaves that to the backend.
+        session_idle_timeout_s: After which a handshake-era session without a request ends.
+        max_sessions: Most sessions, and most SSE connections. When they are open, a caller whom the backend accepts
+            takes the place of one whom it never accepted; anyone else gets 401 or 503.
+        max_sessions_per_caller: Most of one key pair. Its next session ends its oldest idle one, or gets 429.
+    """
+    accepted: Acceptance = (server.accepted if authenticate is None else None) or Everybody()
+    bounded: dict[str, Any] = {
+        "bounds": Bounds(most=max_sessions, most_per_caller=max_sessions_per_caller),
+        "accepted": accepted,
+        "settings": settings,
+        "needs_secret": server.needs_secret,
+    }
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # CheckedHost does it, for every path
+    routes: list[BaseRoute] = [Route(HEALTH_PATH, _healthy, methods=["GET"])]
+    middleware = [
+        Middleware(CheckedHost, allowed=allowed_hosts(host, port, settings.allowed_hosts)),
+        Middleware(
+            KnownCaller,
+            settings,
+            needs_secret=server.needs_secret,
+            authenticate=authenticate,
+            open_paths=frozenset({HEALTH_PATH}),
+        ),
+        Middleware(TooLargeInWords, largest_bytes=_LARGEST_BODY_BYTES),
+        Middleware(BrokenAnswers),
+    ]
+    if transport in {"http", "both"}:
+        routes += server.streamable_http_app(
+            streamable_http_path=MCP_PATH,
+            stateless_http=stateless,
+            transport_security=unchecked,
+            max_request_body_size=_LARGEST_BODY_BYTES,
+            session_idle_timeout=session_idle_timeout_s,
+            max_sessions=None,  # BoundedSessions does it
+        ).routes
+        if stateless:
+            middleware.append(Middleware(PostOnly, path=MCP_PATH))
+        else:
+            middleware.append(
+                Middleware(BoundedSessions, path=MCP_PATH, idle_timeout_s=session_idle_timeout_s, **bounded)
+            )
+    if transport in {"sse", "both"}:
+        routes += server.sse_app(
+            sse_path=SSE_PATH, transport_security=unchecked, max_request_body_size=_LARGEST_BODY_BYTES
+        ).routes
+        middleware.append(Middleware(BoundedStreams, path=SSE_PATH, **bounded))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(server.held_open())
+            if transport in {"http", "both"}:
+                await stack.enter_async_context(server.session_manager.run())
+            yield
+
+    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+
+
+def run_http(
+    server: StrictServer,
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    transport: HttpTransport = "http",
+    stateless: bool = False,
+    authenticate: Authenticate | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; calls in flight have 5 s to end. Arguments as of `http_app`; port 0 picks one.
+
+    Raises:
+        ConfigurationError: if the address cannot be bound.
+    """
+    import uvicorn
+
+    with bound_socket(host, port) as listening:
+        port = listening.getsockname()[1]
+        app = http_app(
+            server,
+            settings,
+            host=host,
+            port=port,
+            transport=transport,
+            stateless=stateless,
+            authenticate=authenticate,
+        )
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        logger.info("Serving MCP on %s", url_of(host, listening))
+        try:
+            anyio.run(uvicorn.Server(config).serve, [listening])
+        except KeyboardInterrupt:
+            raise SystemExit(_INTERRUPTED) from None
+
+
+async def _healthy(_request: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,361 @@
+"""Asking a backend over HTTP: one shared client, a limit on every wait and every body, and no write sent twice.
+
+The loop of tries is our own: what may be repeated depends on whether the request writes, on how it failed and on a
+budget that Retry-After counts against; a retry library would hold none of that and we would still write it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from json import dumps
+from typing import TypeAlias
+
+import anyio
+import httpx2
+from pydantic import SecretStr
+
+from batchcall_mcp import __version__
+from batchcall_mcp.backends.base import Credentials
+from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput
+from batchcall_mcp.settings import secret_problem
+from batchcall_mcp.vendor_http.http_errors import (
+    Answer,
+    Exchange,
+    JsonObject,
+    Recognise,
+    Reply,
+    misconfigured,
+    not_sent,
+    reply,
+    retry_after,
+    unavailable,
+    unreadable,
+)
+
+TRIES = 3
+BUDGET_S = 20.0
+"""No further try begins later than this after the first one."""
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""Of a decoded body: a small compressed one cannot fill the memory."""
+
+Params: TypeAlias = Mapping[str, str | int | list[str]]
+"""Of a query; a list repeats its name."""
+logger = logging.getLogger(__name__)
+
+Sleep: TypeAlias = Callable[[float], Awaitable[None]]
+Judged: TypeAlias = Callable[[Credentials, bool], None]
+"""Hears of each answer that shows whether the backend accepts a key pair."""
+
+_RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
+_LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+
+
+def open_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+    """The one client of a process.
+
+    It follows no redirect (the key would go along) and keeps no cookie (one caller's would go with another's
+    request). Proxies and certificates come from the usual environment variables, because company networks need them,
+    but never for loopback addresses: a key for the machine itself is no proxy's business.
+    """
+    return httpx2.AsyncClient(
+        transport=transport,
+        mounts=None if transport else dict.fromkeys(_LOOPBACK),
+        follow_redirects=False,
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
+        limits=httpx2.Limits(max_connections=50, max_keepalive_connections=10, keepalive_expiry=5),
+        headers={"user-agent": f"batchcall-mcp/{__version__}", "accept": "application/json"},
+    )
+
+
+class Failure(Enum):
+    """How a try ended without an answer."""
+
+    NOT_SENT = auto()
+    LOST = auto()
+    UNREADABLE = auto()
+    MISCONFIGURED = auto()
+
+
+_FAILURES: Mapping[type[Exception], tuple[Failure, str]] = {
+    httpx2.ConnectError: (Failure.NOT_SENT, "the backend could not be reached at {url}"),
+    httpx2.ConnectTimeout: (Failure.NOT_SENT, "the backend at {url} did not take the connection in time"),
+    httpx2.PoolTimeout: (Failure.NOT_SENT, "too many requests are waiting already"),
+    httpx2.ProxyError: (Failure.NOT_SENT, "the proxy refused the connection"),
+    httpx2.UnsupportedProtocol: (Failure.MISCONFIGURED, "the backend's address is neither http:// nor https://"),
+    httpx2.InvalidURL: (Failure.MISCONFIGURED, "the backend's address is not a URL"),
+    httpx2.ReadTimeout: (Failure.LOST, "the backend did not answer in time"),
+    httpx2.WriteTimeout: (Failure.LOST, "the backend did not take the request in time"),
+    httpx2.ReadError: (Failure.LOST, "the connection broke before the answer was complete"),
+    httpx2.WriteError: (Failure.LOST, "the connection broke while the request was sent"),
+    httpx2.CloseError: (Failure.LOST, "the connection broke"),
+    httpx2.LocalProtocolError: (Failure.LOST, "the exchange broke the HTTP protocol"),
+    httpx2.RemoteProtocolError: (Failure.LOST, "the backend broke off without a complete HTTP answer"),
+    httpx2.DecodingError: (Failure.UNREADABLE, "its answer could not be decompressed"),
+    httpx2.TooManyRedirects: (Failure.UNREADABLE, "it answered with redirects"),
+    httpx2.SSEError: (Failure.UNREADABLE, "it answered with an event stream"),
+    httpx2.HTTPStatusError: (Failure.UNREADABLE, "it answered with an error"),
+    httpx2.HTTPError: (Failure.LOST, "the connection failed"),
+}
+_TIMED_OUT = (Failure.LOST, "the backend did not answer completely within {limit_s:g} s")
+_TOO_LARGE = (Failure.UNREADABLE, "its answer is larger than 32 MiB")
+
+_ERRORS: Mapping[Failure, Callable[[Exchange, str], BatchCallError]] = {
+    Failure.NOT_SENT: not_sent,
+    Failure.LOST: unavailable,
+    Failure.UNREADABLE: unreadable,
+    Failure.MISCONFIGURED: misconfigured,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A try without an answer. `why` may hold `{url}` and `{limit_s}`."""
+
+    failure: Failure
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    params: Params | None
+    content: bytes | None
+
+
+class BackendHttp:
+    """The way to one backend, shared by all callers of the process; it holds nothing of any of them."""
+
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        base_url: str,
+        timeout_s: float,
+        *,
+        sleep: Sleep = anyio.sleep,
+        clock: Callable[[], float] = anyio.current_time,
+        jitter: Callable[[], float] = random.random,
+        judged: Judged = lambda _credentials, _accepted: None,
+    ) -> None:
+        self._client = client
+        self._base_url = base_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._sleep = sleep
+        self._clock = clock
+        self._jitter = jitter
+        self._judged = judged
+
+    def caller(
+        self, credentials: Credentials, headers: Mapping[str, str], recognise: Recognise = lambda _refusal: None
+    ) -> CallerHttp:
+        """The same, as one caller, whose key and secret are taken out of every text that comes back.
+
+        Raises:
+            AuthenticationFailed: if the key or secret cannot stand in a header; nothing was sent.
+        """
+        secrets = tuple(secret.get_secret_value() for secret in _present(credentials))
+        for value in secrets:
+            problem = secret_problem(value)
+            if problem:
+                raise AuthenticationFailed(
+                    f"The API key or secret {problem}. Nothing was sent. Check BATCHCALL_API_KEY and "
+                    "BATCHCALL_API_SECRET (over HTTP: the headers X-API-KEY and X-API-SECRET)."
+                )
+        return CallerHttp(self, headers, secrets, recognise, partial(self._judged, credentials))
+
+    async def exchange(
+        self,
+        exchange: Exchange,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        params: Params | None,
+        json: JsonObject | None,
+    ) -> Reply:
+        """Ask, again where that is safe, and read the answer.
+
+        A read is repeated after 408, 429, 5xx, a time-out or a broken connection; a write only where it cannot have
+        arrived: no connection, or 429.
+        """
+        if json is not None:
+            headers = {**headers, "content-type": "application/json"}
+        content = None if json is None else dumps(json, separators=(",", ":")).encode("ascii")
+        request = _Request(method=method, url=self._base_url + path, headers=headers, params=params, content=content)
+        started = self._clock()
+        for tried in range(1, TRIES + 1):
+            result = await self._try(request)
+            if tried == TRIES or not _may_repeat(result, writes=exchange.writes):
+                break
+            pause = self._pause(result, tried)
+            if self._clock() - started + pause > BUDGET_S:
+                break
+            await self._sleep(pause)
+        if isinstance(result, Failed):
+            why = result.why.format(url=self._base_url, limit_s=self._timeout_s)
+            raise _ERRORS[result.failure](exchange, why)
+        return reply(exchange, result, _now())
+
+    async def _try(self, request: _Request) -> Answer | Failed:
+        # Half of the limit for the connection, so that one that never comes about is known not to have been used.
+        limits = httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2)
+        try:
+            with anyio.fail_after(self._timeout_s):
+                async with self._client.stream(
+                    request.method,
+                    request.url,
+                    headers=dict(request.headers),
+                    params=dict(request.params) if request.params else None,
+                    content=request.content,
+                    timeout=limits,
+                ) as response:
+                    body = bytearray()
+                    async for part in response.aiter_bytes():
+                        body += part
+                        if len(body) > MAX_BODY_BYTES:
+                            return Failed(*_TOO_LARGE)
+                    lower = {name.lower(): value for name, value in response.headers.items()}
+                    return Answer(response.status_code, lower, bytes(body))
+        except TimeoutError:
+            return Failed(*_TIMED_OUT)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return _failed(error)
+
+    def _pause(self, result: Answer | Failed, tried: int) -> float:
+        asked = retry_after(result.headers, _now()) if isinstance(result, Answer) else None
+        backoff: float = 0.5 * 2 ** (tried - 1) * (0.5 + self._jitter())
+        return backoff if asked is None else max(asked, backoff)
+
+
+class CallerHttp:
+    """`BackendHttp` with one caller's headers. `doing` completes "could not …" in the errors."""
+
+    def __init__(
+        self,
+        http: BackendHttp,
+        headers: Mapping[str, str],
+        secrets: tuple[str, ...],
+        recognise: Recognise,
+        judged: Callable[[bool], None],
+    ) -> None:
+        self._http = http
+        self._headers = headers
+        self._secrets = secrets
+        self._recognise = recognise
+        self._judged = judged
+
+    async def read(
+        self,
+        doing: str,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: JsonObject | None = None,
+    ) -> JsonObject:
+        """What `ask` gets, without its entity tag."""
+        return (await self.ask(doing, method, path, params=params, json=json)).body
+
+    async def ask(
+        self,
+        doing: str,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: JsonObject | None = None,
+    ) -> Reply:
+        """Ask for something; repeated where it fails for a moment.
+
+        Raises:
+            BackendUnavailable: no answer.
+            UnexpectedResponse: an answer that is not a JSON object.
+            BatchCallError: the backend's no.
+        """
+        exchange = self._exchange(doing, writes=False)
+        with self._heard():
+            return await self._http.exchange(exchange, method, path, headers=self._headers, params=params, json=json)
+
+    async def write(
+        self,
+        doing: str,
+        method: str,
+        path: str,
+        *,
+        json: JsonObject | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> JsonObject:
+        """Change something; never sent again once it can have arrived, with an idempotency key or without.
+
+        With `if_match`, an entity tag that the backend gave, it changes only what is still as it was then.
+
+        Raises:
+            InvalidInput: the idempotency key cannot stand in a header; nothing was sent.
+            OutcomeUnknown: it was sent and no readable answer came.
+            BackendUnavailable: it was not sent.
+            BatchCallError: the backend's no; nothing was changed.
+        """
+        headers = dict(self._headers)
+        if idempotency_key is not None:
+            if not re.fullmatch(r"[!-~]{1,255}", idempotency_key):
+                raise InvalidInput(
+                    "idempotency_key: give 1 to 255 printable ASCII characters without a space. Nothing was sent."
+                )
+            headers["Idempotency-Key"] = idempotency_key
+        if if_match is not None:
+            headers["If-Match"] = if_match
+        exchange = self._exchange(doing, writes=True)
+        try:
+            with self._heard():
+                done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
+        except anyio.get_cancelled_exc_class():
+            # Nobody is left to tell but the operator.
+            logger.warning("The caller went away during a write, so that its outcome is not known: %s", doing)
+            raise
+        return done.body
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Only a success or a refused key says something about the key; an error of another kind says nothing."""
+        try:
+            yield
+        except AuthenticationFailed:
+            self._judged(False)  # noqa: FBT003 - what Judged takes
+            raise
+        self._judged(True)  # noqa: FBT003
+
+    def _exchange(self, doing: str, *, writes: bool) -> Exchange:
+        return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)
+
+
+def _present(credentials: Credentials) -> tuple[SecretStr, ...]:
+    pair = (credentials.api_key, credentials.api_secret)
+    return tuple(secret for secret in pair if secret is not None)
+
+
+def _failed(error: Exception) -> Failed:
+    known = next(kind for kind in type(error).__mro__ if kind in _FAILURES)
+    return Failed(*_FAILURES[known])
+
+
+def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:
+    if isinstance(result, Failed):
+        return result.failure is Failure.NOT_SENT or (result.failure is Failure.LOST and not writes)
+    if writes:
+        return result.status == 429  # noqa: PLR2004 - HTTP
+    return result.status in _RETRIED_STATUSES
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
