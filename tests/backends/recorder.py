@@ -13,8 +13,7 @@ import anyio.lowlevel
 import httpx2
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Credentials
-from batchcall_mcp.vendor_http.client import BackendHttp, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
 CREDENTIALS = Credentials(SecretStr("sk_test"), SecretStr("s3cr3t_test"))
 

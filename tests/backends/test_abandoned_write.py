@@ -9,10 +9,9 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.model import BatchCall, BatchStatus
-from batchcall_mcp.vendor_http.client import BackendHttp, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
 
 async def test_a_write_that_its_caller_abandons_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

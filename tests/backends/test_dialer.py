@@ -11,7 +11,6 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend, open_dialer_client
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.errors import AuthenticationFailed, IllegalTransition, InvalidInput, NotFound
@@ -26,7 +25,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
-from batchcall_mcp.vendor_http.client import BackendHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 
 FROM = "+14155550100"
 ALWAYS = CallingWindow(start="00:00", end="24:00", timezone="UTC")

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend, open_dialer_client
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, TaskQuery
-from batchcall_mcp.vendor_http.client import BackendHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from tests.backends.recorder import CREDENTIALS, Status, Vendor, envelope
 
 LATER = datetime(2126, 1, 1, tzinfo=UTC)

@@ -17,7 +17,6 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -34,7 +33,14 @@ from batchcall_mcp.errors import (
     UnexpectedResponse,
 )
 from batchcall_mcp.vendor_http import client as http_module
-from batchcall_mcp.vendor_http.client import _FAILURES, MAX_BODY_BYTES, BackendHttp, CallerHttp, open_client
+from batchcall_mcp.vendor_http.client import (
+    _FAILURES,
+    MAX_BODY_BYTES,
+    BackendHttp,
+    CallerHttp,
+    Credentials,
+    open_client,
+)
 from tests.faults.server import (
     Answerer,
     answer,

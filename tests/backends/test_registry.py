@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.backends.base import Backend, Capabilities, Credentials, Operation
+from batchcall_mcp.backends.base import Backend, Capabilities, Operation
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class, base_url, select
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BackendHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from tests.backends.recorder import CREDENTIALS, Vendor
 
 

@@ -17,13 +17,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.task_reading import FOR_A_FILE, Bounds, NoEnd, every_task
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import TaskStatus
-from batchcall_mcp.vendor_http.client import BackendHttp, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 from tests.server.transports import spawned
 from tests.vendors.serving import listening
 

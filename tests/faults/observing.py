@@ -23,13 +23,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.model import BatchCallRequest, CallTask
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BUDGET_S, TRIES, BackendHttp, open_client
+from batchcall_mcp.vendor_http.client import BUDGET_S, TRIES, BackendHttp, Credentials, open_client
 from tests.faults.matrix import ANSWER, FOUND, READS, SECRETS, WRITES, Expected, Fault, status_fault
 from tests.faults.server import Asked, Front, RawServer, answer, fronted, raw_server
 from tests.vendors import magpipe, zudu

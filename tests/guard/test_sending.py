@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchcall_mcp.backends.base import Credentials, Operation
+from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.errors import OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit
@@ -23,7 +23,7 @@ from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Evidence, Intent
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BackendHttp, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 from tests.guard.ledger.conftest import Clock
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu

@@ -8,11 +8,11 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import BackendUnavailable, ConfigurationError
 from batchcall_mcp.server.transports.access import allowed_hosts, host_is_allowed
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket
+from batchcall_mcp.vendor_http.client import Credentials
 from tests.server.echo import echo_server
 from tests.server.transports import PAIR, served
 

@@ -7,10 +7,10 @@ from mcp.server.request_state import InvalidRequestState
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import AuthenticationFailed, ConfigurationError
 from batchcall_mcp.server.credentials import SharedCodec, caller_credentials
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.vendor_http.client import Credentials
 
 PAIR = Credentials(SecretStr("k"), SecretStr("s"))
 

@@ -11,11 +11,11 @@ import httpx2
 import pytest
 from mcp import Client
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.server.credentials import caller_credentials, caller_id
 from batchcall_mcp.server.sessions import AcceptedPairs
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.vendor_http.client import Credentials
 from tests.server.echo import echo_server
 from tests.server.test_access import ACCEPT, INITIALIZE
 from tests.server.transports import Way, client_of, served

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
-
-from pydantic import SecretStr
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from batchcall_mcp.model import (
     WEEKDAYS,
@@ -19,15 +17,14 @@ from batchcall_mcp.model import (
     BatchCallRequest,
     BatchStatus,
     CallTask,
+    Counts,
     ListQuery,
     RetryOutcome,
     TaskPage,
     TaskQuery,
     TaskStatus,
 )
-
-if TYPE_CHECKING:
-    from batchcall_mcp.vendor_http.client import BackendHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 
 
 class Operation(StrEnum):
@@ -64,17 +61,6 @@ class At:
 
 
 Dials: TypeAlias = Never | Now | At
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
-    """A caller's key and secret; both secret, so neither shows in a repr or a log. Equal pairs are one caller."""
-
-    api_key: SecretStr
-    api_secret: SecretStr | None = None
-
-    def __repr__(self) -> str:
-        return "Credentials(**********)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,3 +337,26 @@ def retry_of_in_name(name: str | None) -> str | None:
     """The batch call that a name made by `name_with_retry_of` points to."""
     found = _RETRY_OF.search(name or "")
     return found["batch_call_id"] if found else None
+
+
+def matches(found: BatchCall, query: ListQuery) -> bool:
+    """Whether a batch call is one of those asked for. One without a time of creation is not newer than any."""
+    named = query.name_contains is None or query.name_contains.casefold() in (found.name or "").casefold()
+    newer = query.created_after is None or (found.created_at is not None and found.created_at > query.created_after)
+    by_agent = query.agent_id is None or found.agent_id == query.agent_id
+    return named and newer and by_agent and (query.status is None or found.status is query.status)
+
+
+def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:
+    """An answer that tells only some fields (execute, older creates), the others as they were known.
+
+    Not its entity tag: it is another one now.
+    """
+    missing: dict[str, Any] = {
+        field.name: getattr(known, field.name)
+        for field in fields(answer)
+        if getattr(answer, field.name) is None and field.name not in {"backend_status", "etag"}
+    }
+    if answer.counts == Counts():
+        missing["counts"] = known.counts
+    return replace(answer, **missing)

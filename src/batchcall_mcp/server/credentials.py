@@ -12,9 +12,9 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.request_state import AESGCMRequestStateCodec, InvalidRequestState, RequestStateSecurity
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import AuthenticationFailed, ConfigurationError
 from batchcall_mcp.settings import Settings, secret_problem
+from batchcall_mcp.vendor_http.client import Credentials
 
 KEY_HEADER = "X-API-KEY"
 SECRET_HEADER = "X-API-SECRET"  # noqa: S105 - a header's name

@@ -19,7 +19,7 @@ import httpx2
 from mcp.server.mcpserver import Context
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Backend, Capabilities, Credentials
+from batchcall_mcp.backends.base import Backend, Capabilities
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
 from batchcall_mcp.batch_calls.call_context import Relay
@@ -33,7 +33,7 @@ from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import caller_credentials, caller_identity
 from batchcall_mcp.server.sessions import AcceptedPairs
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BackendHttp, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.app import EmbeddedDialer

@@ -24,7 +24,6 @@ import httpx2
 from pydantic import SecretStr
 
 from batchcall_mcp import __version__
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput
 from batchcall_mcp.settings import secret_problem
 from batchcall_mcp.vendor_http.http_errors import (
@@ -50,6 +49,18 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 Params: TypeAlias = Mapping[str, str | int | list[str]]
 """Of a query; a list repeats its name."""
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """A caller's key and secret; both secret, so neither shows in a repr or a log. Equal pairs are one caller."""
+
+    api_key: SecretStr
+    api_secret: SecretStr | None = None
+
+    def __repr__(self) -> str:
+        return "Credentials(**********)"
+
 
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 Judged: TypeAlias = Callable[[Credentials, bool], None]

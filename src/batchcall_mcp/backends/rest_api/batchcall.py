@@ -8,7 +8,16 @@ from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from batchcall_mcp.backends.base import Capabilities, Credentials, Dials, Operation, as_asked, is_same_id, unsupported
+from batchcall_mcp.backends.base import (
+    Capabilities,
+    Dials,
+    Operation,
+    as_asked,
+    completed_by,
+    is_same_id,
+    matches,
+    unsupported,
+)
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api import requests, states
 from batchcall_mcp.backends.rest_api.account import read_account
@@ -33,7 +42,7 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.vendor_http.client import BackendHttp, Params
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, Params
 from batchcall_mcp.vendor_http.http_errors import (
     JsonObject,
     Refusal,
@@ -198,7 +207,7 @@ class BatchCallBackend:
             if not words.has_id(data):
                 return None
             batch_call = words.batch_call(data, extended=self.extended)
-            return batch_call if words.matches(batch_call, query) else None
+            return batch_call if matches(batch_call, query) else None
 
         filtered = query != ListQuery(limit=query.limit, cursor=query.cursor)
         size = PAGE if filtered else _page_size(query.limit, query.cursor, PAGE)
@@ -334,9 +343,7 @@ class BatchCallBackend:
         """
         data = words.payload(answer)
         try:
-            made = words.completed_by(
-                words.batch_call(data, known.batch_call_id or None, extended=self.extended), known
-            )
+            made = completed_by(words.batch_call(data, known.batch_call_id or None, extended=self.extended), known)
         except UnexpectedResponse:
             raise accepted_without_words(doing) from None
         replayed = answer.get("replayed") is True  # then the answer is as old as the first request
@@ -346,7 +353,7 @@ class BatchCallBackend:
                 found, _ = await self.get(known.batch_call_id)
             except BatchCallError as error:
                 raise accepted_about_another(doing, made.batch_call_id) from error
-            return replace(words.completed_by(found, known), replayed=replayed)
+            return replace(completed_by(found, known), replayed=replayed)
         if not replayed and (own.status is not BatchStatus.UNKNOWN or own.backend_status is not None):
             return own
         try:
@@ -354,7 +361,7 @@ class BatchCallBackend:
         except BatchCallError as error:
             note = f"The write was accepted, but it could not be read back: {error.message}"
             return replace(own, notes=(*own.notes, note), replayed=replayed)
-        return replace(words.completed_by(found, known), replayed=replayed)
+        return replace(completed_by(found, known), replayed=replayed)
 
     def _check_fields(self, request: BatchCallRequest) -> None:
         problems = unsupported(request, self.capabilities)

@@ -7,7 +7,7 @@ milliseconds, on ISO times, on the envelope and on what a page of a list tells; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, cast
 
 from batchcall_mcp.backends.base import retry_of_in_name
@@ -23,7 +23,6 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     HeldBack,
-    ListQuery,
     RetryOutcome,
     RetryPolicy,
     StatusReason,
@@ -104,14 +103,6 @@ def has_id(data: Mapping[str, Any]) -> bool:
     return text(first(data, "batch_call_id", "id")) is not None
 
 
-def matches(found: BatchCall, query: ListQuery) -> bool:
-    """Whether a batch call is one of those asked for. One without a time of creation is not newer than any."""
-    named = query.name_contains is None or query.name_contains.casefold() in (found.name or "").casefold()
-    newer = query.created_after is None or (found.created_at is not None and found.created_at > query.created_after)
-    by_agent = query.agent_id is None or found.agent_id == query.agent_id
-    return named and newer and by_agent and (query.status is None or found.status is query.status)
-
-
 def batch_status(word: Any) -> tuple[BatchStatus, str | None]:
     """The model's status, and the backend's word where it is another."""
     raw = text(word, 100)
@@ -183,21 +174,6 @@ def _has_more(told: Mapping[str, Any], page: int, size: int, total: int | None, 
     if total is not None:
         return page * size + length < total
     return length >= size
-
-
-def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:
-    """An answer that tells only some fields (execute, older creates), the others as they were known.
-
-    Not its entity tag: it is another one now.
-    """
-    missing: dict[str, Any] = {
-        field.name: getattr(known, field.name)
-        for field in fields(answer)
-        if getattr(answer, field.name) is None and field.name not in {"backend_status", "etag"}
-    }
-    if answer.counts == Counts():
-        missing["counts"] = known.counts
-    return replace(answer, **missing)
 
 
 def caller_number(data: Mapping[str, Any]) -> CallerNumber | None:

@@ -6,14 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import NoneType
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args, get_type_hints
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
-from batchcall_mcp.dialer.storage.tables import batch_calls
 from batchcall_mcp.model import CallingWindow, TaskStatus, Weekday
 
 DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -28,6 +26,9 @@ just dialled the number, its redial, a busy carrier."""
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
 error of the dialer."""
+
+SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
+SortOrder: TypeAlias = Literal["ascending", "descending"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -162,13 +163,9 @@ class BatchCallRecord:
 
 
 _NUMBERS: Final[Mapping[str, tuple[type, ...]]] = {
-    column.name: (
-        *((float,) if isinstance(column.type, sa.Float) else ()),
-        int,
-        *((NoneType,) if column.nullable else ()),
-    )
-    for column in batch_calls.c
-    if isinstance(column.type, sa.Float | sa.Integer)
+    name: tuple(kinds | {int})
+    for name, hint in get_type_hints(BatchCallRecord).items()
+    if (kinds := set(get_args(hint) or (hint,))) & {int, float}
 }
 """What each column of numbers may hold. A whole number never is a fraction: a list of 1.5 lanes cannot be opened."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import FASTEST, SLOWEST, State
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -46,10 +47,6 @@ Timezone: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "timezon
 """An IANA name."""
 Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
 """PostgreSQL keeps no NUL."""
-
-
-SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
-SortOrder: TypeAlias = Literal["ascending", "descending"]
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)

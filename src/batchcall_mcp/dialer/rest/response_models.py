@@ -11,9 +11,9 @@ from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from batchcall_mcp.dialer.domain.records import HeldBy, ReasonCode
+from batchcall_mcp.dialer.domain.records import HeldBy, ReasonCode, SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.rest.request_models import FilterCriteria, RetryConfigIn, RetryRuleIn, SortBy, SortOrder
+from batchcall_mcp.dialer.rest.request_models import FilterCriteria, RetryConfigIn, RetryRuleIn
 from batchcall_mcp.dialer.storage.halts import HaltCode
 from batchcall_mcp.dialer.storage.outbox import Event
 from batchcall_mcp.model import TaskStatus

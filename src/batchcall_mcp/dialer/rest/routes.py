@@ -13,6 +13,7 @@ from fastapi.security import APIKeyHeader
 from pydantic import WithJsonSchema
 
 from batchcall_mcp import __version__
+from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import health, http_responses
 from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -40,8 +41,6 @@ from batchcall_mcp.dialer.rest.request_models import (
     BatchCallPatch,
     ListBody,
     RetryBody,
-    SortBy,
-    SortOrder,
     Text,
 )
 from batchcall_mcp.dialer.rest.response_models import (

@@ -12,9 +12,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBack, TaskCounts, TaskRecord, to_ms
+from batchcall_mcp.dialer.domain.records import (
+    BatchCallRecord,
+    HeldBack,
+    SortBy,
+    SortOrder,
+    TaskCounts,
+    TaskRecord,
+    to_ms,
+)
 from batchcall_mcp.dialer.domain.rules import DAY, State
-from batchcall_mcp.dialer.rest.request_models import SortBy, SortOrder
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus

@@ -17,10 +17,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchcall_mcp.backends.base import Credentials
 from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
 from batchcall_mcp.server.credentials import KEY_HEADER, SECRET_HEADER, caller_credentials, caller_id
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.vendor_http.client import Credentials
 
 logger = logging.getLogger(__name__)
 

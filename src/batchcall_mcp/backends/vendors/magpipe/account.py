@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from batchcall_mcp.backends.rest_api.mapping import agent
-from batchcall_mcp.backends.vendors.magpipe.mapping import caller_number, list_in
+from batchcall_mcp.backends.vendors.magpipe.mapping import agent, caller_number, list_in
 from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, InvalidInput, NotSupported
 from batchcall_mcp.model import Account, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 from batchcall_mcp.backends.base import (
     Capabilities,
-    Credentials,
     Dials,
     Operation,
     as_asked,
+    completed_by,
     is_same_id,
     is_unread,
+    matches,
     unsupported,
 )
-from batchcall_mcp.backends.rest_api.mapping import completed_by, matches
 from batchcall_mcp.backends.vendors.magpipe import mapping as words
 from batchcall_mcp.backends.vendors.magpipe.account import check_agent, own_number, read_account
 from batchcall_mcp.backends.vendors.magpipe.mapping import list_in, object_in
@@ -41,7 +41,7 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.vendor_http.client import BackendHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_errors import (
     JsonObject,
     Refusal,

@@ -18,6 +18,7 @@ from batchcall_mcp.model import (
     FINISHED,
     NOT_REACHED,
     WEEKDAYS,
+    Agent,
     BatchCall,
     BatchCallRequest,
     BatchStatus,
@@ -174,6 +175,12 @@ def caller_number(data: Mapping[str, Any]) -> CallerNumber | None:
     return CallerNumber(
         from_number=number, name=text(first(data, "friendly_name", "name")), agent_id=text(data.get("agent_id"))
     )
+
+
+def agent(data: Mapping[str, Any]) -> Agent | None:
+    """An agent; None if it has no id."""
+    agent_id = text(data.get("id"))
+    return None if agent_id is None else Agent(agent_id=agent_id, name=text(data.get("name")))
 
 
 def _check(request: BatchCallRequest) -> None:
