@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.dialer.rest import http_responses, mapping
+from batchcall_mcp.dialer.rest import http_responses
+from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.errors import InvalidInput

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from batchcall_mcp.dialer.rest import streaming_json
-from batchcall_mcp.dialer.rest.request_models import BatchCallPatch
-from batchcall_mcp.dialer.rest.streaming_json import BodyReader
+from batchcall_mcp.dialer.rest.messages import streaming_json
+from batchcall_mcp.dialer.rest.messages.request_models import BatchCallPatch
+from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.errors import InvalidInput
 from tests.dialer.conftest import CALLER, Caller, body, numbers
 

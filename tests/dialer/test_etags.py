@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.rest.preconditions import IfMatch, PreconditionFailed
+from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch, PreconditionFailed
 from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers
 
 WRITES: dict[str, tuple[str, str, Any]] = {

@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.domain.rules import State, check_expiry
-from batchcall_mcp.dialer.rest import csv_export, response_models
+from batchcall_mcp.dialer.rest import csv_export
+from batchcall_mcp.dialer.rest.messages import response_models
 from batchcall_mcp.dialer.storage import tables
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.errors import InvalidInput, NotFound

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from batchcall_mcp.dialer.rest.mapping import iso
+from batchcall_mcp.dialer.rest.messages.mapping import iso
 from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.text import harmless_cell

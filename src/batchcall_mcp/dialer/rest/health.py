@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from batchcall_mcp.dialer.rest import response_models
+from batchcall_mcp.dialer.rest.messages import response_models
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 

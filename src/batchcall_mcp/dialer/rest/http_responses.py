@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchcall_mcp.dialer.rest.messages.preconditions import PreconditionFailed
 from batchcall_mcp.dialer.rest.openapi import allowed
-from batchcall_mcp.dialer.rest.preconditions import PreconditionFailed
 from batchcall_mcp.dialer.rest.service import Answer
 from batchcall_mcp.errors import (
     AuthenticationFailed,

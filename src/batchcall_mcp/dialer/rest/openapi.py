@@ -13,8 +13,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from batchcall_mcp.dialer.rest.request_models import AppendBody, BatchCallBody, BatchCallPatch, ListBody, RetryBody
-from batchcall_mcp.dialer.rest.response_models import BatchCall, ErrorEnvelope, Success
+from batchcall_mcp.dialer.rest.messages.request_models import (
+    AppendBody,
+    BatchCallBody,
+    BatchCallPatch,
+    ListBody,
+    RetryBody,
+)
+from batchcall_mcp.dialer.rest.messages.response_models import BatchCall, ErrorEnvelope, Success
 from batchcall_mcp.dialer.rest.webhook_service import WebhookBody
 
 _BODIES: Final = (BatchCallBody, BatchCallPatch, AppendBody, ListBody, RetryBody, WebhookBody)

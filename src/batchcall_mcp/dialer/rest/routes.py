@@ -16,6 +16,29 @@ from batchcall_mcp import __version__
 from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import health, http_responses
+from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
+from batchcall_mcp.dialer.rest.messages.request_models import (
+    MOMENT_SCHEMA,
+    MOST_ALTERNATIVES,
+    AppendBody,
+    BatchCallBody,
+    BatchCallPatch,
+    ListBody,
+    RetryBody,
+    Text,
+)
+from batchcall_mcp.dialer.rest.messages.response_models import (
+    Account,
+    Appended,
+    Attempts,
+    BatchCall,
+    BatchCallRead,
+    BatchCalls,
+    Executed,
+    FilteredBatchCalls,
+    Retried,
+    Tasks,
+)
 from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE as METRICS_TYPE
 from batchcall_mcp.dialer.rest.openapi import (
     CHANGED,
@@ -31,30 +54,7 @@ from batchcall_mcp.dialer.rest.openapi import (
     problems,
     takes,
 )
-from batchcall_mcp.dialer.rest.preconditions import IfMatch
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
-from batchcall_mcp.dialer.rest.request_models import (
-    MOMENT_SCHEMA,
-    MOST_ALTERNATIVES,
-    AppendBody,
-    BatchCallBody,
-    BatchCallPatch,
-    ListBody,
-    RetryBody,
-    Text,
-)
-from batchcall_mcp.dialer.rest.response_models import (
-    Account,
-    Appended,
-    Attempts,
-    BatchCall,
-    BatchCallRead,
-    BatchCalls,
-    Executed,
-    FilteredBatchCalls,
-    Retried,
-    Tasks,
-)
 from batchcall_mcp.dialer.rest.service import Operations, created_after
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import WriteRequest

@@ -15,10 +15,17 @@ from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts, to_ms
 from batchcall_mcp.dialer.domain.rules import Action, State
-from batchcall_mcp.dialer.rest import csv_export, mapping, metrics
-from batchcall_mcp.dialer.rest.preconditions import IfMatch
-from batchcall_mcp.dialer.rest.request_models import AppendBody, BatchCallBody, BatchCallPatch, ListBody, RetryBody
-from batchcall_mcp.dialer.rest.streaming_json import BodyReader
+from batchcall_mcp.dialer.rest import csv_export, metrics
+from batchcall_mcp.dialer.rest.messages import mapping
+from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
+from batchcall_mcp.dialer.rest.messages.request_models import (
+    AppendBody,
+    BatchCallBody,
+    BatchCallPatch,
+    ListBody,
+    RetryBody,
+)
+from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.dialer.storage import commands, queries, stops
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest

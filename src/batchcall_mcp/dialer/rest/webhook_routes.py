@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 from batchcall_mcp.dialer.rest import http_responses
+from batchcall_mcp.dialer.rest.messages.response_models import Deliveries, Delivery, NewWebhook, Webhooks
 from batchcall_mcp.dialer.rest.openapi import CREATED, LISTED, WRITTEN, answers, takes
-from batchcall_mcp.dialer.rest.response_models import Deliveries, Delivery, NewWebhook, Webhooks
 from batchcall_mcp.dialer.rest.routes import Caller, Write
 from batchcall_mcp.dialer.rest.service import Answer
 from batchcall_mcp.dialer.rest.webhook_service import WebhookBody, WebhookOperations

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from batchcall_mcp.dialer.rest import mapping
+from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.rest.service import Answer
 from batchcall_mcp.dialer.storage.outbox import Event
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest

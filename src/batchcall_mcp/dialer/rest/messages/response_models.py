@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batchcall_mcp.dialer.domain.records import HeldBy, ReasonCode, SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.rest.request_models import FilterCriteria, RetryConfigIn, RetryRuleIn
+from batchcall_mcp.dialer.rest.messages.request_models import FilterCriteria, RetryConfigIn, RetryRuleIn
 from batchcall_mcp.dialer.storage.halts import HaltCode
 from batchcall_mcp.dialer.storage.outbox import Event
 from batchcall_mcp.model import TaskStatus

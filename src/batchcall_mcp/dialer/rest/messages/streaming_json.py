@@ -20,9 +20,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from batchcall_mcp.dialer.domain.records import NewTask
-from batchcall_mcp.dialer.rest.json_keys import Keys
-from batchcall_mcp.dialer.rest.mapping import NOT_VALID, Problems, new_tasks
-from batchcall_mcp.dialer.rest.request_models import TaskIn
+from batchcall_mcp.dialer.rest.messages.json_keys import Keys
+from batchcall_mcp.dialer.rest.messages.mapping import NOT_VALID, Problems, new_tasks
+from batchcall_mcp.dialer.rest.messages.request_models import TaskIn
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.text import shortened
 

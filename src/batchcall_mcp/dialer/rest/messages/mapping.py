@@ -17,8 +17,8 @@ from batchcall_mcp import calling_hours
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import DAYS, BatchCallRecord, NewTask, TaskCounts, TaskRecord, from_ms, to_ms
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.rest.json_keys import repeated
-from batchcall_mcp.dialer.rest.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
+from batchcall_mcp.dialer.rest.messages.json_keys import repeated
+from batchcall_mcp.dialer.rest.messages.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallingWindow, TaskStatus
 from batchcall_mcp.text import shortened
