@@ -18,7 +18,8 @@ from batchcall_mcp.dialer.domain.records import BatchCallRecord, from_ms, to_ms
 from batchcall_mcp.dialer.domain.rules import State, expired
 from batchcall_mcp.dialer.engine import outcomes
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
-from batchcall_mcp.dialer.storage import pausing, ran_file
+from batchcall_mcp.dialer.storage import pausing
+from batchcall_mcp.dialer.storage.installation import note_ran
 from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE, Store
 from batchcall_mcp.dialer.storage.tables import batch_calls, installation, tasks
 from batchcall_mcp.model import CallingWindow, TaskStatus
@@ -82,7 +83,7 @@ def mark(store: Store, at: datetime) -> None:
         _write(tx, engine_ran_at=to_ms(at))
     file = database.held_file(store.engine)
     if file is not None and file.is_in_place:
-        ran_file.write(file, to_ms(at))
+        note_ran(file, to_ms(at))
 
 
 def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:

@@ -8,17 +8,18 @@ itself has neither; `ran_file` is what notices that one, and it then counts as a
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.storage import ran_file
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.tables import batch_calls, installation
 from batchcall_mcp.held_files import HeldFile
 
+LOG = logging.getLogger(__name__)
 _NOT_ACCEPTED: Final = ""
 """In place of the inode: an older database was found here."""
 _MOVED: Final = Halt(
@@ -65,7 +66,7 @@ def is_older(tx: sa.Connection, file: HeldFile) -> bool:
     To be asked before anything dials or adopts it: an engine that runs writes one after the other. A new
     database, in the place of one that was deleted, is not an older one.
     """
-    ran_at = ran_file.read(file)
+    ran_at = last_ran(file)
     row = tx.execute(sa.select(installation.c.engine_ran_at, installation.c.path)).one_or_none()
     knows = None if row is None else row.engine_ran_at
     if ran_at is None or (knows is not None and ran_at <= knows):
@@ -86,7 +87,7 @@ def take_up(tx: sa.Connection, file: HeldFile) -> None:
 def settle(tx: sa.Connection, file: HeldFile) -> None:
     """From now on this is where the database dials, as it is now."""
     _write(tx, Place.of(file))
-    ran_at = ran_file.read(file)
+    ran_at = last_ran(file)
     if ran_at is not None:
         # What the file knows is taken over: it could not be changed in the moment in which this takes effect.
         later = installation.c.engine_ran_at.is_(None) | (installation.c.engine_ran_at < ran_at)
@@ -97,3 +98,50 @@ def _write(tx: sa.Connection, place: Place) -> None:
     values = place._asdict()
     if not tx.execute(installation.update().values(values)).rowcount:
         tx.execute(installation.insert().values(one=1, **values))
+
+
+def ran_file(file: HeldFile) -> Path:
+    """The file next to a database that says when an engine last ran on it: an older database that is put in its place,
+    with `cp backup.db dialer.db` for example, keeps path and inode, and is recognised by this file.
+
+    It is written after the database says the same. So it is never newer than the database that it belongs to, and older
+    only after a crash between the two. A link to the database is the same database.
+    """
+    return Path(f"{os.path.realpath(file.path)}.ran")
+
+
+def last_ran(file: HeldFile) -> int | None:
+    """When an engine last ran, in milliseconds; None: that is not known."""
+    try:
+        return int(ran_file(file).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def note_ran(file: HeldFile, at: int) -> None:
+    """Replace it, whole or not at all. One that cannot be replaced is removed: it must not fall behind the database.
+
+    Args:
+        file: the database.
+        at: milliseconds.
+    """
+    place = ran_file(file)
+    new = place.with_name(f"{place.name}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as lines:
+            lines.write(str(at))
+            lines.flush()
+            os.fsync(lines.fileno())
+        new.replace(place)
+    except OSError as error:
+        LOG.warning("%s cannot be written (%s): a restored back-up may not be noticed", place, error.strerror)
+        for left in (new, place):
+            _remove(left)
+
+
+def _remove(place: Path) -> None:
+    try:
+        place.unlink(missing_ok=True)
+    except OSError:  # the folder cannot be written at all; nor can the database
+        LOG.debug("%s cannot be removed", place)
