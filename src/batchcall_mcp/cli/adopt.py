@@ -26,17 +26,17 @@ def adopt() -> None:
     what goes on. What is scheduled for later keeps its time. Only SQLite needs this.
     """
     settings = load_settings()
-    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt_place
-    from batchcall_mcp.dialer.storage.store import Store, place_of
+    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt
+    from batchcall_mcp.dialer.storage.store import Store, database_location
 
-    where = place_of(settings)
+    where = database_location(settings)
     if isinstance(where, str):
         raise click.ClickException("The dialer is on PostgreSQL, which no file moves. There is nothing to adopt.")
     if not where.exists():
         raise click.ClickException(f"There is no database {where}. Nothing was changed.")
     store = Store.open(where)
     try:
-        adopted = adopt_place(store)
+        adopted = adopt(store)
     except NotAdopted as error:
         raise click.ClickException(error.message) from None
     finally:
