@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -25,6 +26,8 @@ from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
 
 _POSTGRESQL = "postgresql"
+_POSTGRESQL_NEEDS: Final = ("psycopg", "dbos")
+"""What the extra `postgres` installs."""
 _SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c synchronous_commit=on"
 """So that the server lets go of the locks of a machine that has gone, in seconds instead of hours; and what it has
 confirmed is on its disk, whatever the role's own settings are."""
@@ -165,8 +168,14 @@ def open_postgresql(url: str) -> sa.Engine:
     """Open a PostgreSQL database that exists.
 
     Raises:
-        ConfigurationError: nothing answers there. The URL is not repeated, because it may hold a password.
+        ConfigurationError: the extra `postgres` is not installed, or nothing answers there. The URL is not repeated,
+            because it may hold a password.
     """
+    if any(find_spec(needed) is None for needed in _POSTGRESQL_NEEDS):
+        raise ConfigurationError(
+            "This installation cannot use PostgreSQL (BATCHCALL_DATABASE_URL, or --database-url). Nothing was sent. "
+            "Install what it needs: pip install 'batchcall-mcp[postgres]'."
+        )
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of each connection that an outage cuts
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")

@@ -307,14 +307,13 @@ class Dispatch:
                     claims.check_due(tx, record, now)
             outcomes.finish(tx, records, at)
 
-    def interrupt(self, worker_ids: Collection[str] | None = None) -> int:
-        """Mark the open attempts of these workers `interrupted`; None: of everybody but this one.
-
-        For a worker that ends, and for whoever has just got a SQLite file's lock: everybody else is gone.
-        """
-        if worker_ids is None:
-            return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
+    def interrupt(self, worker_ids: Collection[str]) -> int:
+        """Mark the open attempts of these workers `interrupted`: they end."""
         return self._interrupt(attempts.c.worker_id.in_(list(worker_ids)))
+
+    def interrupt_others(self) -> int:
+        """Mark everybody else's too. For the process that has just got a SQLite file's lock: all others are gone."""
+        return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
 
     def interrupt_orphans(self) -> int:
         """Mark the open attempts of those workers `interrupted` that are not in the list any more.
