@@ -160,7 +160,7 @@ async def test_of_several_questions_a_person_chooses_one_by_its_id(tmp_path: Pat
             for gone in (*ids, "AAAAAA"):
                 async with terminal(there, "approve", gone) as screen:
                     assert await screen.ends() == 1
-                    assert "There is no such question" in screen.said
+                    assert "This question is not open" in screen.said
                     assert ASKS not in screen.said
     assert vendor.dialled == [*OTHERS, *PEOPLE]
 

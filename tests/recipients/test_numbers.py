@@ -83,7 +83,7 @@ def test_a_trunk_zero_is_dropped(written: str) -> None:
         ("+1 415", None, "too short"),
         ("+1 415 555 0100 0100 01", None, "too long"),
         ("5550100", "US", "area code is missing"),
-        ("+1 111 555 0100", None, "no number for US begins like this"),
+        ("+1 111 555 0100", None, "no number for US starts like this"),
         ("n/a", "US", "no digits"),
         ("-", "US", "no digits"),
         ("\N{SUPERSCRIPT TWO}", "US", "no digits"),
