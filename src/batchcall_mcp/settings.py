@@ -179,7 +179,7 @@ def secret_problem(value: str) -> str | None:
     if not value.strip():
         return "is blank; set it or remove it"
     if "${" in value:
-        return "contains a ${…} placeholder that the MCP client did not replace"
+        return "contains an unfilled ${…} placeholder, which the MCP client did not replace"
     if value != value.strip() or any(character.isspace() for character in value):
         return "contains white space; copy it again"
     if not value.isascii() or not value.isprintable():

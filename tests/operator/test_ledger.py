@@ -234,7 +234,7 @@ def test_a_word_on_an_entry_that_is_sent_again_at_that_moment_changes_nothing(
     said = CliRunner().invoke(cli, ["ledger", "resolve", "1", outcome])
     assert said.exit_code == 1
     assert "was sent again" in said.output
-    assert "Nothing was changed" in said.output
+    assert "This command changed nothing" in said.output
     (entry,) = server.history.unsettled()
     assert (entry.state, entry.owner) == (WriteState.SENDING, lost.owner)
     assert server.history.attempts([number for number, _ in START.numbers], BEGIN) == dict(START.numbers)

@@ -42,7 +42,7 @@ UNUSABLE = [
     ({SECRET: "s"}, "X-API-KEY is missing"),
     ({KEY: "", SECRET: "s"}, "X-API-KEY is blank"),
     ({KEY: "k", SECRET: ""}, "X-API-SECRET is blank"),
-    ({KEY: "${API_KEY}", SECRET: "s"}, "X-API-KEY holds an unfilled"),
+    ({KEY: "${API_KEY}", SECRET: "s"}, "X-API-KEY contains an unfilled"),
     ({KEY: "k", SECRET: "a b"}, "X-API-SECRET contains white space"),
 ]
 
