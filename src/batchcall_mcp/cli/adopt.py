@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from batchcall_mcp.dialer.storage.adoption import Adopted, Live
 
 _LONGEST_NAME = 200
-_RESUME = "Resume those whose people were not called meanwhile, for example from the original; cancel the others."
+_RESUME = "Resume those whose people were not called in the meantime, for example by the original; cancel the others."
 
 
 @click.command()
@@ -31,9 +31,11 @@ def adopt() -> None:
 
     where = database_location(settings)
     if isinstance(where, str):
-        raise click.ClickException("The dialer is on PostgreSQL, which no file moves. There is nothing to adopt.")
+        raise click.ClickException(
+            "The dialer uses PostgreSQL; only an SQLite file can move. There is nothing to adopt."
+        )
     if not where.exists():
-        raise click.ClickException(f"There is no database {where}. Nothing was changed.")
+        raise click.ClickException(f"The database {where} does not exist. Nothing was changed.")
     store = Store.open(where)
     try:
         adopted = adopt(store)
@@ -46,7 +48,7 @@ def adopt() -> None:
 
 def _lines(where: Path, adopted: Adopted | None) -> list[str]:
     if adopted is None:
-        return [f"{where} is where it last dialled, or never dialled. There is nothing to adopt."]
+        return [f"{where} has not moved since it last dialled, or it never dialled. There is nothing to adopt."]
     said = [f"{where} is the dialer's database from now on. It last dialled as {adopted.before}."]
     if adopted.original_is_there:
         said.append(f"The original is still there: a dialer on {adopted.before} calls the same people. Remove it.")

@@ -20,7 +20,7 @@ _LONGEST_NAME: Final = 100
 def _checked_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
     # Its value is not repeated: it may hold a password.
     if url is not None and not url.startswith(("postgresql://", "postgres://")):
-        raise click.BadParameter("must begin with postgresql://; leave it out for SQLite in BATCHCALL_DATA_DIR")
+        raise click.BadParameter("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
     return url
 
 
@@ -90,7 +90,7 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
             key = dialer_keys.revoke(store, hint)
         except (NotFound, InvalidInput) as error:
             raise click.ClickException(error.message) from None
-    click.echo(f"{key.name} of {key.organization_id} is revoked: from now on it is answered with 401.")
+    click.echo(f"{key.name} of {key.organization_id} is revoked: requests with it now get 401.")
 
 
 @contextmanager
