@@ -35,6 +35,11 @@ def from_ms(milliseconds: int) -> datetime:
     return _EPOCH + min(max(milliseconds, _FIRST), _LAST) * _MILLISECOND
 
 
+def span_ms(span: timedelta) -> int:
+    """Its whole milliseconds."""
+    return span // _MILLISECOND
+
+
 def from_epoch(number: float) -> datetime:
     """The aware UTC moment of an epoch number that others wrote: seconds or milliseconds, by its magnitude.
 

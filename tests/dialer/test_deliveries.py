@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from batchcall_mcp.dialer.domain.records import to_ms, utc_now
+from batchcall_mcp.clock import to_ms, utc_now
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks

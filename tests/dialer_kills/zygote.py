@@ -30,9 +30,9 @@ from alembic import command
 
 from batchcall_mcp import dialer
 from batchcall_mcp.calling_hours import zones_of
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
 from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.supervisor import Supervisor

@@ -11,17 +11,17 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import timedelta
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, _sys_db
 from dbos import error as dbos_error
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer.engine.lanes import RunLane
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class _Patience:
 _PATIENCE: Final = _Patience()
 setattr(_sys_db, "time", _PATIENCE)  # noqa: B010 - to a type checker it is a module; what is used of that is there
 
+RunLane: TypeAlias = Callable[[str], Awaitable[None]]
 _run_lane: RunLane | None = None
 
 
@@ -180,7 +181,7 @@ class DbosQueue:
 
     def tidy(self) -> None:
         """Remove the rows of lanes that ended some time ago."""
-        before = (datetime.now(UTC) - _KEPT).isoformat()
+        before = (utc_now() - _KEPT).isoformat()
         while True:
             found = self._client.list_workflows(
                 name=_WORKFLOW,

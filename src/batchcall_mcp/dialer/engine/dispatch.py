@@ -15,9 +15,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken

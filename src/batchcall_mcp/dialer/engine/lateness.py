@@ -14,7 +14,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours, database
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp.clock import from_ms, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State, expired
 from batchcall_mcp.dialer.engine import outcomes
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken

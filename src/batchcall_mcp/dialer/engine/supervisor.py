@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
-from batchcall_mcp.dialer.domain import records
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.engine import Engine
@@ -90,7 +90,7 @@ class Supervisor:
             worked=worked,
         )
         self._watch = heartbeat.Watch()
-        self._clocks = database.ClockWatch(records.utc_now)
+        self._clocks = database.ClockWatch(utc_now)
 
     async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
         """Dial until `closing`. `launched` is called when it does."""

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer.domain.records import Clock, to_ms, utc_now
+from batchcall_mcp.clock import Clock, span_ms, to_ms, utc_now
 from batchcall_mcp.dialer.storage import halts, installation
 from batchcall_mcp.dialer.storage.halts import DialerHalted, Halt
 from batchcall_mcp.dialer.storage.tables import do_not_call, recorded_answers
@@ -248,7 +248,7 @@ def _remove_old_answers(tx: sa.Connection, now: int) -> None:
     key = sa.tuple_(recorded_answers.c.organization_id, recorded_answers.c.idempotency_key)
     old = (
         sa.select(recorded_answers.c.organization_id, recorded_answers.c.idempotency_key)
-        .where(recorded_answers.c.created_at < now - _ms(ANSWERS_KEPT))
+        .where(recorded_answers.c.created_at < now - span_ms(ANSWERS_KEPT))
         .with_for_update(skip_locked=True)
     )
     tx.execute(recorded_answers.delete().where(key.in_(old)))
@@ -262,10 +262,6 @@ def replace_do_not_call(tx: sa.Connection, numbers: Iterable[str], now: int) -> 
     tx.execute(do_not_call.delete())
     for chunk in chunks(dict.fromkeys(numbers), INSERTED_AT_ONCE):
         tx.execute(do_not_call.insert(), [{"to_number": number, "added_at": now} for number in chunk])
-
-
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
 
 
 def _number(text: str) -> int:

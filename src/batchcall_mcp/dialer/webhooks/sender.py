@@ -7,15 +7,14 @@ import hmac
 import math
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
 import anyio
 import httpx2
 
-from batchcall_mcp import __version__
+from batchcall_mcp import __version__, clock
 from batchcall_mcp.dialer.webhooks.url_policy import Destination, NotAllowed, WebhookAddresses
 
 TIME_LIMIT: Final = timedelta(seconds=10)
@@ -130,17 +129,6 @@ def judged(status: int, retry_after: str | None, now: datetime) -> Result:
         return Result()
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return Result(f"answered {status}; redirects are not followed")
-    return Result(f"answered {status}", _span(retry_after, now), gone=status == HTTPStatus.GONE)
-
-
-def _span(retry_after: str | None, now: datetime) -> timedelta | None:
-    """A Retry-After header, in seconds or as a date; None if it is neither."""
-    if retry_after is None:
-        return None
-    if retry_after.isascii() and retry_after.isdigit():
-        return timedelta(seconds=min(int(retry_after[:9]), 10**8))
-    try:
-        until = parsedate_to_datetime(retry_after)
-    except (ValueError, OverflowError):
-        return None
-    return (until if until.tzinfo else until.replace(tzinfo=UTC)) - now
+    wait_s = clock.retry_after(retry_after, now)
+    span = None if wait_s is None else timedelta(seconds=wait_s)
+    return Result(f"answered {status}", span, gone=status == HTTPStatus.GONE)

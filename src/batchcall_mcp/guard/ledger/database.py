@@ -6,15 +6,15 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import Clock, span_ms, to_ms, utc_now
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.tables import secret_keys
 from batchcall_mcp.settings import Settings
@@ -27,20 +27,10 @@ _CLOSING_WAITS_S: Final = 5
 _VERSIONS: Final = "alembic_version"
 
 
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
-
-
-def to_ms(moment: datetime) -> int:
-    """As the tables hold a moment."""
-    return round(moment.timestamp() * 1000)
-
-
 class LedgerDatabase:
     """One open ledger. Every method may be called from any thread and blocks; none belongs on an event loop."""
 
-    def __init__(self, engine: sa.Engine, data_dir: Path, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, engine: sa.Engine, data_dir: Path, clock: Clock = utc_now) -> None:
         self.engine: Final = engine
         self.data_dir: Final = data_dir
         self.clock = clock
@@ -53,7 +43,7 @@ class LedgerDatabase:
         self._pepper = self.key("pepper")
 
     @classmethod
-    def open(cls, settings: Settings, clock: Callable[[], datetime] = utc_now) -> LedgerDatabase:
+    def open(cls, settings: Settings, clock: Clock = utc_now) -> LedgerDatabase:
         """The database that the settings name.
 
         Raises:
@@ -117,7 +107,7 @@ class LedgerDatabase:
     def _look_at_the_clocks(self) -> None:
         if self.shared:
             with self.reading() as connection:
-                self._off_ms = self._clocks.off(connection) // timedelta(milliseconds=1)
+                self._off_ms = span_ms(self._clocks.off(connection))
 
     @contextmanager
     def writing(self, wait_s: float = database.LONGEST_WAIT_S) -> Iterator[sa.Connection]:
@@ -128,7 +118,7 @@ class LedgerDatabase:
         """
         with self._counted(), in_words(), database.writing(self.engine, _LOCK, wait_s) as tx:
             if self.shared:
-                self._off_ms = self._clocks.off(tx) // timedelta(milliseconds=1)
+                self._off_ms = span_ms(self._clocks.off(tx))
             yield tx
 
     @contextmanager

@@ -13,11 +13,12 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.database import LONGEST_WAIT_S, copy_rows
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
-from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
+from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words
 from batchcall_mcp.guard.ledger.emergency_stop import Stops
 from batchcall_mcp.guard.ledger.mapping import (
     NOT_REFUSED,
