@@ -14,7 +14,6 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp import database
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
@@ -206,10 +205,9 @@ class Dispatch:
 
     def take_up(self) -> None:
         """Write down where the database dials from now on, if it never did, or that an older one is in its place."""
-        file = database.held_file(self._store.engine)
-        if file is not None:
+        if self._store.file is not None:
             with self._store.writing() as tx:
-                installation.take_up(tx, file)
+                installation.take_up(tx, self._store.file)
 
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so a look at it shows why."""

@@ -119,6 +119,8 @@ class Post:
 def _signature(message: Message, timestamp: int) -> str:
     """By the Standard Webhooks scheme: over id, time and body, with the bytes that the secret stands for."""
     key = base64.b64decode(message.secret.removeprefix("whsec_"))
+    if not key:
+        raise ValueError("the webhook has no secret")
     signed = f"{message.message_id}.{timestamp}.{message.payload}".encode()
     return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode("ascii")
 
