@@ -17,7 +17,7 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
-from batchcall_mcp.dialer.storage import outbox, pausing
+from batchcall_mcp.dialer.storage import commands, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
@@ -217,7 +217,7 @@ def pause_failing(
         waiting = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == key, tasks.c.status == TaskStatus.PENDING)
         if rules.failing(last) and tx.execute(waiting.limit(1)).first() is not None:
             text = FAILING.format(failed=last.count(TaskStatus.FAILED), of=len(last))
-            paused.update(pausing.pause(tx, [key], "failing", text, now))
+            paused.update(commands.pause(tx, [key], "failing", text, now))
     return paused
 
 

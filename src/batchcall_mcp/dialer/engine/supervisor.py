@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from batchcall_mcp import database
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
-from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.engine import Engine
 from batchcall_mcp.dialer.engine.lanes import DbosLanes, LocalLanes, OpensLanes
@@ -134,7 +134,7 @@ class Supervisor:
             self._dispatch.take_up()
         if self._dispatch.halted() is None and self._late_after is not None:
             # Before the calls are marked that a process left: a redial of them is late too.
-            self._dispatch.judge(self._late_after)
+            lateness.judge(self._store, self._late_after)
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.interrupt_others()

@@ -1,4 +1,4 @@
-"""What the REST face changes in the dialer's database, each inside the transaction that it is given."""
+"""What requests, and the dialer itself, change in its database, each inside the transaction that is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp import database
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, NewTasks
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, NewTasks, ReasonCode
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.queries import get
@@ -35,7 +35,8 @@ _INSERTED: Final = (
     "created_at",
 )
 """The columns of a new task."""
-_LAUNCHED: Final = frozenset({State.SENT, State.SCHEDULED})
+LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
+"""What dials, or will when its time comes."""
 
 
 def create(
@@ -56,7 +57,7 @@ def create(
             created_at=now,
             updated_at=now,
             started_at=now if columns["status"] is State.SENT else None,
-            launched_at=now if columns["status"] in _LAUNCHED else None,
+            launched_at=now if columns["status"] in LIVE else None,
         )
     )
     _insert_tasks(tx, batch_call_id, new_tasks, 0, now)
@@ -85,7 +86,7 @@ def update(
             raise InvalidInput("from_number: is also the to_number of a task. Nothing was changed.")
     if values.get("status") is State.SENT and before.started_at is None:
         values["started_at"] = now
-    if values.get("status") in _LAUNCHED:
+    if values.get("status") in LIVE:
         values["launched_at"] = now
     tx.execute(batch_calls.update().where(mine).values({**values, **REVISED}))
     after = get(tx, before.organization_id, before.batch_call_id)
@@ -97,7 +98,7 @@ def update(
 def _tell(tx: sa.Connection, before: BatchCallRecord | None, after: BatchCallRecord, now: int) -> None:
     """Write the webhook message of a change of state."""
     event = _EVENTS.get(after.status)
-    if before is not None and before.status is State.PAUSED and after.status in {State.SENT, State.SCHEDULED}:
+    if before is not None and before.status is State.PAUSED and after.status in LIVE:
         event = "batch_call.resumed"
     if event is not None:
         outbox.batch_call_events(tx, [(after.batch_call_id, event)], now)
@@ -195,7 +196,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
     values: dict[str, Any] = {"status": state, "updated_at": now, **REVISED, **UNEXPLAINED}
     if state is State.SENT and before.started_at is None:
         values["started_at"] = now
-    if state in _LAUNCHED:
+    if state in LIVE:
         values["launched_at"] = now
     if action is Action.CANCEL:
         values["completed_at"] = now
@@ -292,3 +293,23 @@ def delete(tx: sa.Connection, before: BatchCallRecord) -> None:
             "Nothing was changed; try again when they have ended."
         )
     tx.execute(batch_calls.delete().where(batch_calls.c.batch_call_id == before.batch_call_id))
+
+
+def pause(tx: sa.Connection, batch_call_ids: Iterable[str], code: ReasonCode, text: str, now: int) -> list[str]:
+    """Pause those of these batch calls, of any organisation, that are live; gives their ids. Nobody asked for it.
+
+    A confirmed resume goes on. `text` says to people what happened, and what to do.
+    """
+    values = {"status": State.PAUSED, "status_reason": code, "status_reason_text": text, "updated_at": now}
+    paused: list[str] = []
+    # In the order in which everybody locks them, so that two transactions never wait for each other.
+    for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
+        live = batch_calls.c.batch_call_id.in_(chunk) & batch_calls.c.status.in_(sorted(LIVE))
+        held = sa.select(batch_calls.c.batch_call_id).where(live).order_by(batch_calls.c.batch_call_id)
+        found = list(tx.execute(held.with_for_update()).scalars())
+        if found:
+            of_them = batch_calls.c.batch_call_id.in_(found)
+            tx.execute(batch_calls.update().where(of_them).values({**values, **REVISED}))
+            outbox.batch_call_events(tx, [(key, "batch_call.paused") for key in found], now)
+            paused += found
+    return paused
