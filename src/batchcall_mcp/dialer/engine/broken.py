@@ -54,9 +54,7 @@ def concerning(batch_call_id: str) -> Iterator[None]:
 def without_broken(store: Store, work: Callable[[frozenset[str]], T]) -> T:
     """Do a transaction's work; each batch call that is broken is paused, and the work done again without it.
 
-    Args:
-        store: the database.
-        work: one whole transaction, which knows the batch calls to keep away from.
+    `work` is one whole transaction, which knows the batch calls to keep away from.
 
     Raises:
         Broken: the work did not keep away from one.

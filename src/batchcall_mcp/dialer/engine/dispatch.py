@@ -137,11 +137,7 @@ class Dispatch:
         pace) are withdrawn as if they had never been started. So are those that the carrier does not take; they are
         tried again some seconds later.
 
-        Args:
-            started: what `record_and_claim` gave.
-            since: the time before it was asked.
-            may_dial: whether this process still may.
-            dial: asks the carrier; False if it did not take the call.
+        `since` is the time before `record_and_claim` was asked. `dial` gives False if the carrier did not take it.
         """
         without_broken(self.store, lambda broken: self._dial(started, since, may_dial, dial, broken))
 

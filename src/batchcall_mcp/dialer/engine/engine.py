@@ -71,9 +71,8 @@ class Engine:
         carrier: what dials.
         before_claims: called in the engine's thread before anything is claimed.
         poll_seconds: see POLL_SECONDS.
+        late_after: see EngineOptions.
         worked: called in the engine's thread whenever it has looked at the database, and nothing was wrong.
-        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
-            however long.
     """
 
     def __init__(

@@ -86,9 +86,7 @@ def mark(store: Store, at: datetime) -> None:
 class Attendance:
     """When this engine ran, which it says now and then, and judges what was missed if it may have been away.
 
-    Args:
-        store: the database.
-        late_after: for how long calls may be missed before they are late; None: nothing ever is.
+    `late_after`: for how long calls may be missed before they are late; None: nothing ever is.
     """
 
     def __init__(self, store: Store, late_after: timedelta | None) -> None:
@@ -132,10 +130,7 @@ class Attendance:
 def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:
     """Pause those batch calls whose redial follows a call from before the last absence: its time was in there.
 
-    Args:
-        tx: the transaction, which holds the batch calls.
-        began: when the call that is followed by a redial began, by batch call; milliseconds.
-        now: milliseconds.
+    `began` says when that call began, by batch call, in milliseconds. The transaction holds the batch calls.
     """
     if not began:
         return []

@@ -100,12 +100,7 @@ def record(
 ) -> dict[str, int]:
     """Write outcomes, each once: what somebody else has ended (a takeover) stays as it is.
 
-    Args:
-        tx: the transaction.
-        ended: the attempts.
-        records: their batch calls, locked; of those that are not there nobody is dialled again.
-        now: the time.
-        retry_delay: how long to wait before a redial that no retry rule times.
+    `records` are their batch calls, locked; of those that are not there nobody is dialled again.
 
     Returns:
         When the first call began that a redial follows, by batch call.
@@ -237,11 +232,7 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
 def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
     """Undo attempts that no carrier has dialled, as if they had never been started.
 
-    Args:
-        tx: the transaction.
-        withdrawn: the attempts.
-        now: the time.
-        held_until: the carrier took none of them: they are due again only then.
+    `held_until`: the carrier took none of them, and they are due again only then.
     """
     held: HeldBy | None = None if held_until is None else "carrier"
     cancelled = (

@@ -119,12 +119,7 @@ def last_ran(file: HeldFile) -> int | None:
 
 
 def note_ran(file: HeldFile, at: int) -> None:
-    """Replace it, whole or not at all. One that cannot be replaced is removed: it must not fall behind the database.
-
-    Args:
-        file: the database.
-        at: milliseconds.
-    """
+    """Replace it, whole or not at all. One that cannot be replaced is removed: it must not fall behind the database."""
     place = ran_file(file)
     new = place.with_name(f"{place.name}.new")
     try:

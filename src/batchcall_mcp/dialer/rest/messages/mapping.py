@@ -283,10 +283,7 @@ def iso(milliseconds: int | None) -> str | None:
 def check_times(times: Mapping[str, Any], before: BatchCallRecord | None, now: datetime) -> None:
     """Refuse a time that nobody can mean: 20261201 is 1970. What is stored already may be given again.
 
-    Args:
-        times: the columns that a body sets.
-        before: the batch call as it is stored; None: it is new.
-        now: the time.
+    `before` is the batch call as it is stored; None: it is new.
 
     Raises:
         InvalidInput: one of them is more than a day in the past.
