@@ -38,15 +38,15 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relay:
+class CallContext:
     """One tool call's way to the backend. `arguments` are the tool call's own, for a confirmation to remember.
 
-    `caller` names the key pair, the same in every process; it is hashed again before the ledger holds it. `service` is
-    the backend's name and address: the same batch call id means another batch call elsewhere.
+    `caller` names the key pair, the same in every process; it is hashed again before the ledger holds it.
+    `backend_address` is the backend's name and address: the same batch call id means another batch call elsewhere.
     """
 
     backend: Backend
-    service: str
+    backend_address: str
     guard: Guard
     settings: Settings
     caller: str
@@ -124,7 +124,7 @@ class Relay:
                 ledger = await self.open_ledger()
                 await anyio.to_thread.run_sync(
                     ledger.history.note_over,
-                    self.service,
+                    self.backend_address,
                     ledger.hashed(self.caller),
                     [found.batch_call_id],
                     read_at,
@@ -135,7 +135,7 @@ class Relay:
 
     async def look(self, batch_call_id: str) -> BatchCall:
         """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""
-        self.seen[batch_call_id] = await (await self.sender()).seen(self.service, batch_call_id)
+        self.seen[batch_call_id] = await (await self.sender()).seen(self.backend_address, batch_call_id)
         return (await self.backend.get(batch_call_id))[0]
 
     def do_not_call(self) -> DoNotCall:

@@ -43,7 +43,7 @@ class Looked:
     """How long until a draft may be believed absent."""
 
 
-class Looker:
+class Reconciler:
     """Sees with one caller's credentials. `wait_s`: how long after it was sent a draft may be believed absent."""
 
     def __init__(self, ledger: Ledger, backend: Backend, *, wait_s: float) -> None:

@@ -8,7 +8,7 @@ from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
 from batchcall_mcp.batch_calls import export, read, watch
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.calling_hours import check_window
 from batchcall_mcp.model import (
     BatchCall,
@@ -39,13 +39,13 @@ _SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot as
 
 
 async def get_backend(
-    relay: Relay,
+    context: CallContext,
     name_contains: Annotated[str | None, Field(description="Only numbers and agents with this in the name")] = None,
     limit: given.Limit = 20,
 ) -> Annotated[CallToolResult, BackendResult]:
     """Facts to plan with."""
-    facts = await read.backend_facts(relay, name_contains, limit)
-    backend, settings = relay.backend, relay.settings
+    facts = await read.backend_facts(context, name_contains, limit)
+    backend, settings = context.backend, context.settings
     capabilities = backend.capabilities
     numbers, agents, silent = facts.account.numbers, facts.account.agents, facts.account.unavailable
     return render(
@@ -75,7 +75,7 @@ async def get_backend(
             mode=settings.mode,
             stop=capabilities.cancel_effect,
             calling_hours=f"{settings.calling_hours} of the called person's own time",
-            folder=str(settings.files[0]) if relay.local_files and settings.files else None,
+            folder=str(settings.files[0]) if context.local_files and settings.files else None,
             files=[FileEntry(name=one.name, size_bytes=one.size_bytes, modified=one.modified) for one in facts.files],
             limitations=list(capabilities.limitations),
             notes=list(facts.account.notes),
@@ -94,7 +94,7 @@ def _told(entries: tuple[object, ...] | None, what: str) -> str:
 
 
 async def check_batch_call(
-    relay: Relay,
+    context: CallContext,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
     batch_call_id: given.Id | None = None,
@@ -118,7 +118,7 @@ async def check_batch_call(
         trigger_at=given.moment_of(trigger_timestamp, timezone),
     )
     source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
-    found = await read.check(relay, request, source, batch_call_id, limit, cursor)
+    found = await read.check(context, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read
     if calls is None:
@@ -144,7 +144,7 @@ async def check_batch_call(
 
 
 async def get_batch_call(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: given.Id,
     task_status: given.StatusFilter = None,
     to_number: Annotated[str | None, Field(description="Only the task of this number, E.164")] = None,
@@ -154,7 +154,7 @@ async def get_batch_call(
 ) -> Annotated[CallToolResult, BatchCallResult]:
     """One batch call and a page of its tasks."""
     query = TaskQuery(given.statuses_of(task_status), to_number, limit, cursor)
-    batch_call, page = await read.get(relay, batch_call_id, query)
+    batch_call, page = await read.get(context, batch_call_id, query)
     return render(_batch_call_result(batch_call, page, include_variables=include_variables))
 
 
@@ -204,7 +204,7 @@ def _next_for(batch_call: BatchCall) -> str | None:
 
 
 async def list_batch_calls(
-    relay: Relay,
+    context: CallContext,
     status: Annotated[BatchStatus | None, Field(description="Only in this state")] = None,
     agent_id: Annotated[str | None, Field(description="Only with this agent")] = None,
     name_contains: Annotated[str | None, Field(description="Only with this in the name")] = None,
@@ -214,7 +214,7 @@ async def list_batch_calls(
 ) -> Annotated[CallToolResult, ListResult]:
     """One page of batch calls."""
     after = given.moment_of(created_after, None)
-    page = await read.list_page(relay, ListQuery(status, agent_id, name_contains, after, limit, cursor))
+    page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
     return render(
         ListResult(
@@ -227,31 +227,31 @@ async def list_batch_calls(
 
 
 async def watch_batch_call(
-    relay: Relay,
+    context: CallContext,
     progress: watch.Progress,
     batch_call_id: given.Id,
     until: Annotated[Literal["finished", "started", "changed"], Field(description="What to wait for")] = "finished",
     timeout_seconds: Annotated[float, Field(ge=0, le=600, description="Longest wait")] = 45,
 ) -> Annotated[CallToolResult, BatchCallResult]:
     """Wait, with progress."""
-    seen = await watch.watch(relay, batch_call_id, until, timeout_seconds, progress)
+    seen = await watch.watch(context, batch_call_id, until, timeout_seconds, progress)
     return render(BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call))
 
 
 async def export_batch_call(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: given.Id,
     format: Annotated[Literal["csv", "jsonl"], Field(description="File format")] = "csv",  # noqa: A002 - the contract's
     task_status: Annotated[given.StatusFilter, Field(description="Only tasks in these states")] = None,
 ) -> Annotated[CallToolResult, ExportResult]:
     """All tasks, as a file or a link."""
-    if not relay.local_files:
-        await relay.backend.get(batch_call_id)  # a link to what is not there would be a promise
+    if not context.local_files:
+        await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
         uri = f"batchcall://batch-calls/{batch_call_id}/export.{format}"
         link = ResourceLink(type="resource_link", uri=uri, name=f"{batch_call_id}.{format}", mime_type=_MIME[format])
         summary = f"The export of {batch_call_id} can be read as the resource {uri}, with the reader's own credentials."
         return render(ExportResult(summary=summary, resource=uri, format=format), [link])
-    path, rows = await export.export_to_file(relay, batch_call_id, format, given.statuses_of(task_status))
+    path, rows = await export.export_to_file(context, batch_call_id, format, given.statuses_of(task_status))
     summary = f"Wrote {rows} tasks of {batch_call_id} to {path}."
     return render(ExportResult(summary=summary, rows=rows, file=str(path), format=format))
 

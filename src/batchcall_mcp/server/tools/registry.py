@@ -199,10 +199,10 @@ def _one_of(words: Sequence[str]) -> Any:
 
 
 def _served(body: Body, service: Service) -> Body:
-    """Give a tool's body its relay (and progress), and a confirmed call the arguments that were confirmed."""
+    """Give a tool's body its context (and progress), and a confirmed call the arguments that were confirmed."""
     signature = inspect.signature(body, eval_str=True)
     own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
-    own = [one for one in own if one.name not in {"relay", "progress"}]
+    own = [one for one in own if one.name not in {"context", "progress"}]
     defaults = {one.name: one.default for one in own}
     name = body.__name__
 
@@ -214,22 +214,22 @@ def _served(body: Body, service: Service) -> Body:
             if value is not None and value != defaults[key] and key != "confirmation_code"
         }
         plain: dict[str, Any] = to_jsonable_python(given)
-        relay = await service.relay(ctx, name, plain, code)
+        context = await service.call_context(ctx, name, plain, code)
         if code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()
-            shown = await recall(ledger.codes, ledger.hashed(relay.caller), name, code, plain)
+            shown = await recall(ledger.codes, ledger.hashed(context.caller), name, code, plain)
             arguments |= {
                 key: TypeAdapter(signature.parameters[key].annotation).validate_python(value)
                 for key, value in shown.arguments.items()
             }
-            relay = replace(relay, arguments=shown.arguments)
+            context = replace(context, arguments=shown.arguments)
         if "progress" in signature.parameters:
             arguments["progress"] = _rising(ctx)
         may_launch = "confirmation_code" in defaults and "batch_call_id" in arguments
         for _ in range(_MOST_QUESTIONS):
             try:
-                async with service.turn(relay.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
-                    return await body(relay, **arguments)
+                async with service.turn(context.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
+                    return await body(context, **arguments)
             except LaunchedMeanwhile:
                 continue  # nothing was sent; the next question names who is called twice
             except QuestionToPut as pending:
@@ -241,8 +241,8 @@ def _served(body: Body, service: Service) -> Body:
             "Find out who changes it before you ask the person again."
         )
 
-    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context[Any, Any])
-    call.__signature__ = signature.replace(parameters=[context, *own])  # type: ignore[attr-defined]  # what inspect.signature reads
+    mcp_context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context[Any, Any])
+    call.__signature__ = signature.replace(parameters=[mcp_context, *own])  # type: ignore[attr-defined]  # what inspect.signature reads
     return call
 
 

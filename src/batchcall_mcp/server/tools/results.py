@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
 from pydantic import BaseModel, Field
 
-from batchcall_mcp.batch_calls.writes.results import Outcome, ResultWord
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.columns import Columns
@@ -132,7 +132,7 @@ class ExportResult(BaseModel):
     format: Literal["csv", "jsonl"]
 
 
-def write_result(outcome: Outcome) -> CallToolResult:
+def write_result(outcome: Result) -> CallToolResult:
     """Render the end of a writing use case."""
     return render(
         WriteResult(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import Field
 
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
 from batchcall_mcp.batch_calls.writes import create, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
@@ -17,7 +17,7 @@ from batchcall_mcp.server.tools.results import WriteResult, write_result
 
 
 async def create_batch_call(
-    relay: Relay,
+    context: CallContext,
     from_number: given.FromNumber,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
@@ -37,7 +37,7 @@ async def create_batch_call(
     confirmation_code: given.Code = None,
 ) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
     """Make a batch call."""
-    del confirmation_code  # the relay has it
+    del confirmation_code  # the context has it
     when = None if trigger_timestamp is None else read_start(trigger_timestamp, timezone)
     request = BatchCallRequest(
         from_number=from_number,
@@ -51,11 +51,11 @@ async def create_batch_call(
         retry=given.retry_of(retry),
     )
     source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
-    return write_result(await create.create(relay, request, source, idempotency_key))
+    return write_result(await create.create(context, request, source, idempotency_key))
 
 
 async def update_batch_call(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: given.Id,
     from_number: Annotated[str | None, Field(description="Caller number, E.164")] = None,
     tasks: Annotated[given.Tasks, Field(description="Replaces the whole list")] = None,
@@ -87,11 +87,11 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    return write_result(await update.update(relay, batch_call_id, request, given.source_of(tasks, tasks_file)))
+    return write_result(await update.update(context, batch_call_id, request, given.source_of(tasks, tasks_file)))
 
 
 async def start_batch_call(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: given.Id,
     trigger_timestamp: given.Start,
     idempotency_key: given.IdempotencyKey = None,
@@ -99,29 +99,29 @@ async def start_batch_call(
 ) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
     """Launch."""
     del confirmation_code
-    return write_result(await launch.start(relay, batch_call_id, read_start(trigger_timestamp), idempotency_key))
+    return write_result(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
 
 
-async def pause_batch_call(relay: Relay, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
+async def pause_batch_call(context: CallContext, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
     """Stop dialling for a while."""
-    return write_result(await launch.pause(relay, batch_call_id))
+    return write_result(await launch.pause(context, batch_call_id))
 
 
 async def resume_batch_call(
-    relay: Relay, batch_call_id: given.Id, confirmation_code: given.Code = None
+    context: CallContext, batch_call_id: given.Id, confirmation_code: given.Code = None
 ) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
     """Dial on."""
     del confirmation_code
-    return write_result(await launch.resume(relay, batch_call_id))
+    return write_result(await launch.resume(context, batch_call_id))
 
 
-async def cancel_batch_call(relay: Relay, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
+async def cancel_batch_call(context: CallContext, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
     """Take back what was not dialled."""
-    return write_result(await launch.cancel(relay, batch_call_id))
+    return write_result(await launch.cancel(context, batch_call_id))
 
 
 async def retry_batch_call(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: given.Id,
     task_status: given.StatusFilter = None,
     tasks: given.Tasks = None,
@@ -135,12 +135,12 @@ async def retry_batch_call(
     del confirmation_code
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
     source = given.source_of(tasks, tasks_file)
-    return write_result(await retry.retry(relay, batch_call_id, statuses, source, idempotency_key))
+    return write_result(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
 
 
 async def delete_batch_call(
-    relay: Relay, batch_call_id: given.Id, confirmation_code: given.Code = None
+    context: CallContext, batch_call_id: given.Id, confirmation_code: given.Code = None
 ) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
     """Remove for good."""
     del confirmation_code
-    return write_result(await launch.delete(relay, batch_call_id))
+    return write_result(await launch.delete(context, batch_call_id))
