@@ -64,7 +64,7 @@ async def start(
             f"{await write.done_before()} retry_batch_call calls only who was not reached."
         )
     relay.backend.check_state(Operation.START, request, current)
-    tasks = await relay.tasks_or_none(batch_call_id)
+    tasks = await relay.tasks_or_none(current)
     moved: tuple[str, ...] = ()
     if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
         moved = (f"It is scheduled for {current.scheduled_at:%Y-%m-%d %H:%M UTC}: this moves it.",)
@@ -143,7 +143,7 @@ async def resume(relay: Relay, batch_call_id: str) -> Outcome:
     if current.status is not BatchStatus.PAUSED:
         raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
     relay.backend.check_state(Operation.RESUME, None, current)
-    tasks = await relay.tasks_or_none(batch_call_id)
+    tasks = await relay.tasks_or_none(current)
     found, needed = await write.admit(tasks, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, relay.tool, current)
@@ -237,7 +237,7 @@ async def _current(relay: Relay, operation: Operation, batch_call_id: str) -> Ba
     relay.require(operation)
     relay.guard.check_mode(operation, Never())
     try:
-        current, _ = await relay.backend.get(batch_call_id)
+        current = await relay.backend.get(batch_call_id)
     except (BackendUnavailable, RateLimited, UnexpectedResponse):
         return unread(batch_call_id)
     return current
@@ -254,7 +254,7 @@ async def _stopped(relay: Relay, after: BatchCall, operation: Operation) -> Batc
     """
     if after.status is BatchStatus.UNKNOWN:
         with suppress(BatchCallError):
-            after = (await relay.backend.get(after.batch_call_id))[0]
+            after = await relay.backend.get(after.batch_call_id)
     took = f"The backend took the {operation} of {after.batch_call_id}"
     if after.status is BatchStatus.UNKNOWN:
         said = f"says {quoted(after.backend_status)}" if after.backend_status else "does not say what it is now"
