@@ -32,7 +32,7 @@ LAUNCH = Launch(
     request=BatchCallRequest(send_now=True),
     current=None,
     called=(CallTask(to_number="+14155550101"),),
-    left_out=(),
+    skipped_rows=(),
     dials=Now(),
     preflight=Preflight(calls=1, max_dials=1, starts="now"),
 )

@@ -11,7 +11,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.guard import fingerprints
 from batchcall_mcp.guard.fingerprints import Bound, covers, fingerprint, made_up_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, Counts, RetryPolicy
-from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import SkippedRow, SkipReason
 
 REQUEST = BatchCallRequest(
     from_number="+14155550199",
@@ -30,7 +30,7 @@ TASKS = (
     CallTask(to_number="+14155550101", dynamic_variables={"first_name": "Ann"}),
     CallTask(to_number="+14155550102", dynamic_variables={"first_name": "Ben"}),
 )
-LEFT_OUT = (LeftOut(line=7, kind=LeftOutKind.INVALID, reason="not a number", to_number=None),)
+SKIPPED = (SkippedRow(line=7, kind=SkipReason.INVALID, reason="not a number", to_number=None),)
 
 
 def bound(**changes: object) -> Bound:
@@ -42,7 +42,7 @@ def bound(**changes: object) -> Bound:
         "request": REQUEST,
         "current": CURRENT,
         "called": TASKS,
-        "left_out": LEFT_OUT,
+        "skipped_rows": SKIPPED,
         "concerns": {"elsewhere": {"+14155550101"}},
     }
     return fingerprints.bound(**{**values, **changes})  # type: ignore[arg-type]
@@ -76,8 +76,8 @@ def bound(**changes: object) -> Bound:
         {"concerns": {}},
         {"concerns": {"elsewhere": {"+14155550102"}}},
         {"concerns": {"do_not_call": {"+14155550101"}}},
-        {"left_out": ()},
-        {"left_out": (replace(LEFT_OUT[0], line=8),)},
+        {"skipped_rows": ()},
+        {"skipped_rows": (replace(SKIPPED[0], line=8),)},
     ],
 )
 def test_whatever_changes_what_would_be_dialled_changes_the_binding(changes: dict[str, object]) -> None:

@@ -26,7 +26,7 @@ from batchcall_mcp.model import (
     StatusReason,
     TaskStatus,
 )
-from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import SkippedRow, SkipReason
 
 NOON = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)  # 13:00 in New York, 10:00 in Los Angeles
 NIGHT = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)  # 04:00 and 01:00, but 09:00 in London
@@ -53,7 +53,7 @@ def judged(**changes: Any) -> Preflight:
         "request": REQUEST,
         "current": None,
         "tasks": tuple(CallTask(to_number=number) for number in (NEW_YORK, LOS_ANGELES, LONDON)),
-        "left_out": (),
+        "skipped_rows": (),
         "rows_read": 3,
         "dials": Now(),
         "capabilities": FULL,
@@ -96,10 +96,10 @@ def test_a_dialer_in_this_process_needs_its_computer_when_the_time_comes(hours: 
 
 
 def test_rows_left_out_are_counted_by_reason() -> None:
-    rows = [LeftOut(line=1, kind=kind, reason="") for kind in (LeftOutKind.INVALID, LeftOutKind.INVALID)]
-    rows.append(LeftOut(line=3, kind=LeftOutKind.DO_NOT_CALL, reason=""))
+    rows = [SkippedRow(line=1, kind=kind, reason="") for kind in (SkipReason.INVALID, SkipReason.INVALID)]
+    rows.append(SkippedRow(line=3, kind=SkipReason.DO_NOT_CALL, reason=""))
 
-    assert judged(left_out=rows).left_out == {"invalid": 2, "do_not_call": 1}
+    assert judged(skipped_rows=rows).skipped_rows == {"invalid": 2, "do_not_call": 1}
 
 
 def test_retries_count_as_dials_and_a_tasks_own_number_wins() -> None:

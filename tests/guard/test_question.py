@@ -22,7 +22,7 @@ from batchcall_mcp.model import (
     Counts,
     RetryPolicy,
 )
-from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import SkippedRow, SkipReason
 from tests.guard.test_preflight import FULL, LONDON, NEW_YORK, NIGHT, NOON, PLAIN, REQUEST, judged, people
 
 PLAN = Preflight(calls=3, max_dials=3, dials_each=1, starts="now", when="now", simulated=True)
@@ -34,7 +34,7 @@ def asked(found: Preflight = PLAN, request: BatchCallRequest = REQUEST, current:
 
 
 def test_it_says_whom_where_when_who_speaks_what_is_skipped_how_long_and_what_can_be_stopped() -> None:
-    kinds = [LeftOutKind.INVALID] * 5 + [LeftOutKind.DUPLICATE] * 4 + [LeftOutKind.DO_NOT_CALL] * 3
+    kinds = [SkipReason.INVALID] * 5 + [SkipReason.DUPLICATE] * 4 + [SkipReason.DO_NOT_CALL] * 3
     friday = datetime(2026, 11, 27, 5, tzinfo=UTC)
     request = BatchCallRequest(
         from_number="+14155550199",
@@ -48,7 +48,7 @@ def test_it_says_whom_where_when_who_speaks_what_is_skipped_how_long_and_what_ca
         request=request,
         current=None,
         tasks=(tara, *people(LONDON, 17), *people(NEW_YORK, 170)),
-        left_out=[LeftOut(line=line, kind=kind, reason="") for line, kind in enumerate(kinds, 2)],
+        skipped_rows=[SkippedRow(line=line, kind=kind, reason="") for line, kind in enumerate(kinds, 2)],
         rows_read=200,
         dials=At(friday),
         capabilities=FULL,
@@ -154,11 +154,11 @@ def test_how_many_calls_are_made_at_once_is_named_where_it_makes_a_difference(li
 
 
 def test_rows_that_are_skipped_now_and_those_that_were_skipped_before_are_told_apart() -> None:
-    assert "1 row is skipped: 1 duplicate." in asked(replace(PLAN, left_out={"duplicate": 1}))
+    assert "1 row is skipped: 1 duplicate." in asked(replace(PLAN, skipped_rows={"duplicate": 1}))
     assert "2 rows were skipped: 1 invalid, 1 do-not-call." in asked(
-        replace(PLAN, skipped={"invalid": 1, "do_not_call": 1})
+        replace(PLAN, skipped_before={"invalid": 1, "do_not_call": 1})
     )
-    assert "3 rows are skipped: 3 in a later batch call." in asked(replace(PLAN, left_out={"later_batch_call": 3}))
+    assert "3 rows are skipped: 3 in a later batch call." in asked(replace(PLAN, skipped_rows={"later_batch_call": 3}))
 
 
 class TestWhoSpeaks:

@@ -7,7 +7,7 @@ import pytest
 from batchcall_mcp.guard.preflight.recipient_warnings import PERSONAL, Concern, Kind
 from batchcall_mcp.guard.preflight.unattended import refusals, skip, too_many
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.validation import LeftOutKind
+from batchcall_mcp.recipients.validation import SkipReason
 
 TASKS = tuple(CallTask(to_number=f"+1212555010{at}") for at in range(10))
 
@@ -24,7 +24,7 @@ def test_a_concern_about_one_person_skips_that_person_with_the_reason(kind: Kind
     ((task, row),) = parted.skipped
     assert task is TASKS[3]
     assert (row.line, row.to_number) == (4, TASKS[3].to_number)
-    assert row.kind is (LeftOutKind.DO_NOT_CALL if kind == "do_not_call" else LeftOutKind.CONCERN)
+    assert row.kind is (SkipReason.DO_NOT_CALL if kind == "do_not_call" else SkipReason.CONCERN)
     assert row.reason.startswith("the number ")
 
 

@@ -37,7 +37,7 @@ async def test_a_no_to_the_second_request_is_no_word_about_the_first(tmp_path: P
 async def test_a_call_that_is_cancelled_as_its_answer_comes_is_not_in_hand_for_ever(
     error: BatchCallError, tmp_path: Path
 ) -> None:
-    """Else `ledger resolve` says "is being sent at this moment" until the server is restarted."""
+    """Else `ledger resolve` says "is being sent now" until the server is restarted."""
     async with desk(tmp_path) as at:
         scope = anyio.CancelScope()
 

@@ -70,7 +70,7 @@ async def test_somebody_who_is_in_another_live_batch_call_is_skipped_and_the_oth
         made = await model.call("create_batch_call", **launch_of(TWENTY))
     assert sorted(vendor.dialled) == TWENTY[2:]
     assert "18 of 20 rows" in made["summary"]
-    assert [(row["line"], row["to_number"], row["kind"]) for row in made["left_out"]] == [
+    assert [(row["line"], row["to_number"], row["kind"]) for row in made["skipped_rows"]] == [
         (1, TWENTY[0], "concern"),
         (2, TWENTY[1], "concern"),
     ]
@@ -137,7 +137,7 @@ async def test_the_dialer_skips_people_of_a_list_that_it_holds_when_it_is_starte
         never.write_text(f"{TWENTY[0]}\n")
         start = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": "now"}
         started = await model.call("start_batch_call", **start)
-        assert [(row["to_number"], row["kind"]) for row in started["left_out"]] == [
+        assert [(row["to_number"], row["kind"]) for row in started["skipped_rows"]] == [
             (TWENTY[0], "do_not_call"),
             (TWENTY[1], "concern"),
         ]

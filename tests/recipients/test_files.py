@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from batchcall_mcp.errors import BatchCallError, InvalidInput
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.columns import Columns
-from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind, ReadOptions, Recipients, read_file
+from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkippedRow, SkipReason, read_file
 from tests.recipients.workbooks import Cell, Sheet, write_workbook
 
 ANY = ReadOptions()
@@ -55,7 +55,7 @@ def test_a_table_becomes_tasks_and_says_which_column_is_what(write: Write) -> No
             CallTask(to_number=TWO, dynamic_variables=dict.fromkeys(first, "")),
         ),
         rows_read=2,
-        left_out=(),
+        skipped_rows=(),
         columns=Columns(
             to_number="Phone Number",
             variables=("Full Name", "city", "Time Zone", "max_retries"),
@@ -106,7 +106,7 @@ def test_quoted_line_breaks_belong_to_the_cell_and_lines_are_where_records_begin
     path = write("list.csv", f'phone,note\r\n\r\n{ONE},"two\r\nlines"\r\nx,\r\n{TWO},"""quoted"""\r\n')
     read = read_file(path, ANY)
     assert read.tasks == (task(ONE, note="two\r\nlines"), task(TWO, note='"quoted"'))
-    assert [left.line for left in read.left_out] == [5]
+    assert [left.line for left in read.skipped_rows] == [5]
 
 
 def test_excels_separator_line_is_obeyed(write: Write) -> None:
@@ -117,14 +117,15 @@ def test_excels_separator_line_is_obeyed(write: Write) -> None:
 def test_a_row_with_more_cells_than_columns_is_left_out_and_never_shifted(write: Write) -> None:
     read = read_file(write("list.csv", f"phone,name,city\n{ONE},Doe, John,Rome\n{TWO},Ann,,,\n{THREE},Bob\n"), ANY)
     assert read.tasks == (task(TWO, name="Ann", city=""), task(THREE, name="Bob", city=""))
-    assert [(left.line, left.kind) for left in read.left_out] == [(2, LeftOutKind.INVALID)]
-    assert 'the row has 4 cells under 3 columns; the first without a column holds "Rome"' in read.left_out[0].reason
+    assert [(left.line, left.kind) for left in read.skipped_rows] == [(2, SkipReason.INVALID)]
+    reason = read.skipped_rows[0].reason
+    assert 'the row has 4 cells under 3 columns; the first cell without a column contains "Rome"' in reason
 
 
 def test_columns_without_a_name_are_dropped_and_told(write: Write) -> None:
     read = read_file(write("list.csv", f",phone,name,\n0,{ONE},Ann,\n"), ANY)
     assert read.tasks == (task(ONE, name="Ann"),)
-    assert read.notes == ("Column 1 has no name and will not reach the agent.",)
+    assert read.notes == ("Column 1 has no name and will not be passed to the agent.",)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +255,12 @@ class TestJsonLines:
         ("line", "says"),
         [
             ('{"phone": ', "the line is not JSON"),
-            ('"+14155550100"', "the line is no JSON object"),
+            ('"+14155550100"', "the line is not a JSON object"),
             ("[" * 100_000, "nested too deeply|not JSON"),
-            ('{"phone": "+14155550101", "a": NaN}', "NaN is no JSON value"),
+            ('{"phone": "+14155550101", "a": NaN}', "NaN is not a JSON value"),
             ('{"phone": "+14155550101", "a": [1]}', '"a" holds a list'),
             ('{"phone": "+14155550101", "a": "1", "a": "2"}', '"a" stands twice'),
-            ('{"phone": "+14155550101", "dynamic_variables": []}', "dynamic_variables is no JSON object"),
+            ('{"phone": "+14155550101", "dynamic_variables": []}', "dynamic_variables is not a JSON object"),
             ('{"phone": "+14155550101", "a": "1", "dynamic_variables": {"a": "2"}}', "with different values"),
             ('{"mobile": "+14155550101"}', 'the object has no "phone"'),
             ('{"phone": "+14155550101", "a": "\\ud800"}', "half a character"),
@@ -270,8 +271,8 @@ class TestJsonLines:
     def test_a_broken_line_is_left_out_with_its_reason(self, write: Write, line: str, says: str) -> None:
         read = read_file(write("list.jsonl", f'{{"phone": "{ONE}"}}\n{line}\n{{"phone": "{THREE}"}}\n'), ANY)
         assert [each.to_number for each in read.tasks] == [ONE, THREE]
-        (left,) = read.left_out
-        assert (left.line, left.kind) == (2, LeftOutKind.INVALID)
+        (left,) = read.skipped_rows
+        assert (left.line, left.kind) == (2, SkipReason.INVALID)
         assert re.search(says, left.reason)
 
 
@@ -302,7 +303,7 @@ class TestWorkbooks:
 
     def test_a_stray_cell_far_away_is_refused_before_it_takes_all_memory(self, tmp_path: Path) -> None:
         sheet: dict[int, list[Cell]] = {1: ["phone"], 2: [ONE], 1_048_576: [*[None] * 16_000, "x"]}
-        with pytest.raises(InvalidInput, match="reaches over 1,048,576 rows and 16,001 columns"):
+        with pytest.raises(InvalidInput, match="spans 1,048,576 rows and 16,001 columns"):
             read_file(write_workbook(tmp_path / "list.xlsx", {"S": sheet}), ANY)
 
     def test_a_workbook_without_anything_is_refused(self, tmp_path: Path) -> None:
@@ -347,7 +348,7 @@ class TestRows:
 
     def test_a_row_past_the_end_is_refused_with_how_many_there_are(self, write: Write) -> None:
         path = write("list.csv", f"phone\n{ONE}\n\n{TWO}\n")
-        with pytest.raises(InvalidInput, match=r'rows: row 3 is asked for, but "list\.csv" has 2 rows'):
+        with pytest.raises(InvalidInput, match=r'rows: row 3 was requested, but "list\.csv" has 2 rows'):
             read_file(path, ReadOptions(rows="1-3"))
 
     def test_broken_rows_count_too(self, write: Write) -> None:
@@ -394,7 +395,7 @@ def test_whatever_a_csv_writer_writes_is_read_as_it_was(
         (row[number], {name: cell for at, (name, cell) in enumerate(zip(header, row, strict=True)) if at != number})
         for row in rows
     ]
-    assert read.left_out == ()
+    assert read.skipped_rows == ()
 
 
 @same_folder
@@ -414,8 +415,8 @@ def test_any_text_under_a_good_first_line_gives_rows_or_an_error_of_ours(write: 
         read = read_file(write(f"list.{kind}", first + text), ANY)
     except InvalidInput:
         return
-    assert len(read.tasks) + len(read.left_out) == read.rows_read
-    assert all(isinstance(left, LeftOut) for left in read.left_out)
+    assert len(read.tasks) + len(read.skipped_rows) == read.rows_read
+    assert all(isinstance(left, SkippedRow) for left in read.skipped_rows)
 
 
 def test_importing_the_room_loads_no_heavy_library() -> None:

@@ -9,10 +9,10 @@ from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.recipients.validation import (
     MOST_VARIABLE_BYTES,
-    LeftOut,
-    LeftOutKind,
     ReadOptions,
     Recipients,
+    SkippedRow,
+    SkipReason,
     read_inline,
 )
 
@@ -26,8 +26,8 @@ def tasks(*numbers: str) -> list[CallTask]:
 
 def reason_of(task: CallTask, options: ReadOptions = ANY) -> str:
     read = read_inline([task], options)
-    (left,) = read.left_out
-    assert (left.kind, left.line, read.tasks) == (LeftOutKind.INVALID, 1, ())
+    (left,) = read.skipped_rows
+    assert (left.kind, left.line, read.tasks) == (SkipReason.INVALID, 1, ())
     return left.reason
 
 
@@ -43,24 +43,24 @@ def test_an_inline_list_is_judged_row_by_row_and_keeps_its_order() -> None:
             CallTask(to_number=ONE),
         ),
         rows_read=6,
-        left_out=(
-            LeftOut(line=2, kind=LeftOutKind.INVALID, reason='"nonsense" is not a phone number: no digits'),
-            LeftOut(
+        skipped_rows=(
+            SkippedRow(line=2, kind=SkipReason.INVALID, reason='"nonsense" is not a phone number: no digits'),
+            SkippedRow(
                 line=4,
-                kind=LeftOutKind.DUPLICATE,
+                kind=SkipReason.DUPLICATE,
                 reason=f"{TWO} is already on line 1",
                 to_number=TWO,
                 of_line=1,
             ),
-            LeftOut(
+            SkippedRow(
                 line=5,
-                kind=LeftOutKind.DO_NOT_CALL,
+                kind=SkipReason.DO_NOT_CALL,
                 reason=f"{THREE} is on the do-not-call list",
                 to_number=THREE,
             ),
-            LeftOut(
+            SkippedRow(
                 line=6,
-                kind=LeftOutKind.DUPLICATE,
+                kind=SkipReason.DUPLICATE,
                 reason=f"{ONE} is already on line 3",
                 to_number=ONE,
                 of_line=3,
@@ -73,25 +73,25 @@ def test_an_inline_list_is_judged_row_by_row_and_keeps_its_order() -> None:
 def test_invalid_comes_before_do_not_call_and_that_before_duplicate() -> None:
     bad_zone = CallTask(to_number=ONE, timezone="PST")
     read = read_inline([bad_zone, *tasks(ONE, ONE)], ReadOptions(do_not_call=frozenset({ONE})))
-    assert [left.kind for left in read.left_out] == [
-        LeftOutKind.INVALID,
-        LeftOutKind.DO_NOT_CALL,
-        LeftOutKind.DO_NOT_CALL,
+    assert [left.kind for left in read.skipped_rows] == [
+        SkipReason.INVALID,
+        SkipReason.DO_NOT_CALL,
+        SkipReason.DO_NOT_CALL,
     ]
 
 
 def test_a_row_that_is_left_out_makes_no_later_one_a_duplicate() -> None:
     read = read_inline([CallTask(to_number=ONE, max_retries=11), *tasks(ONE)], ANY)
-    assert ([task.to_number for task in read.tasks], [left.line for left in read.left_out]) == ([ONE], [1])
+    assert ([task.to_number for task in read.tasks], [left.line for left in read.skipped_rows]) == ([ONE], [1])
 
 
 @pytest.mark.parametrize("from_number", [ONE, "+1 (415) 555-0100"])
 def test_the_caller_cannot_be_called(from_number: str) -> None:
-    assert "is from_number itself" in reason_of(CallTask(to_number=ONE), ReadOptions(from_number=from_number))
+    assert "is from_number, which" in reason_of(CallTask(to_number=ONE), ReadOptions(from_number=from_number))
 
 
 def test_a_from_number_that_is_none_leaves_nobody_out() -> None:
-    assert read_inline(tasks(ONE), ReadOptions(from_number="nonsense")).left_out == ()
+    assert read_inline(tasks(ONE), ReadOptions(from_number="nonsense")).skipped_rows == ()
 
 
 @pytest.mark.parametrize("retries", [-1, 11, 10**30])
@@ -111,7 +111,7 @@ def test_a_zone_that_is_none_is_invalid_and_says_which_was_meant() -> None:
 
 def test_thousands_of_different_wrong_zones_are_still_judged_quickly() -> None:
     wrong = [CallTask(to_number=ONE, timezone=f"Not a zone {number} {'x' * 30}") for number in range(20_000)]
-    assert len(read_inline(wrong, ANY).left_out) == 20_000
+    assert len(read_inline(wrong, ANY).skipped_rows) == 20_000
 
 
 def test_variables_may_take_exactly_the_limit() -> None:
@@ -119,7 +119,7 @@ def test_variables_may_take_exactly_the_limit() -> None:
     fits = CallTask(to_number=ONE, dynamic_variables={"a": "x" * (MOST_VARIABLE_BYTES - frame)})
     assert read_inline([fits], ANY).tasks == (fits,)
     over = CallTask(to_number=ONE, dynamic_variables={"a": "x" * (MOST_VARIABLE_BYTES - frame + 1)})
-    assert reason_of(over) == "the variables take 5,121 bytes as JSON; 5,120 are allowed for a task"
+    assert reason_of(over) == "the variables take 5,121 bytes as JSON; the limit is 5,120 for each task"
 
 
 def test_variables_are_measured_in_bytes_not_characters() -> None:
@@ -136,12 +136,12 @@ def test_text_that_cannot_be_sent_is_invalid(text: str) -> None:
 def test_rows_are_positions_in_the_list() -> None:
     read = read_inline(tasks(ONE, TWO, THREE), ReadOptions(rows="2-3"))
     assert ([task.to_number for task in read.tasks], read.rows_read) == ([TWO, THREE], 2)
-    with pytest.raises(InvalidInput, match="row 4 is asked for, but the list has 3 rows"):
+    with pytest.raises(InvalidInput, match="row 4 was requested, but the list has 3 rows"):
         read_inline(tasks(ONE, TWO, THREE), ReadOptions(rows="1,4"))
 
 
 def test_a_number_column_has_no_meaning_for_a_list() -> None:
-    with pytest.raises(InvalidInput, match="number_column belongs to tasks_file"):
+    with pytest.raises(InvalidInput, match="number_column applies only to tasks_file"):
         read_inline(tasks(ONE), ReadOptions(number_column="phone"))
 
 

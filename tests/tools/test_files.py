@@ -33,9 +33,9 @@ def test_a_file_becomes_a_draft_with_its_columns_as_variables(local: Desk) -> No
     assert "people.csv" in [file["name"] for file in facts["files"]]
     checked = local.call("check_batch_call", tasks_file="people.csv", from_number=FROM_NUMBER)
     assert checked["columns"]["to_number"] == "phone"
-    assert [(row["line"], row["kind"]) for row in checked["left_out"]] == [(4, "duplicate"), (5, "invalid")]
+    assert [(row["line"], row["kind"]) for row in checked["skipped_rows"]] == [(4, "duplicate"), (5, "invalid")]
     made = local.call("create_batch_call", tasks_file="people.csv", from_number=FROM_NUMBER)
-    assert made["left_out"] == checked["left_out"]
+    assert made["skipped_rows"] == checked["skipped_rows"]
     read = local.call("get_batch_call", batch_call_id=made["batch_call"]["batch_call_id"], include_variables=True)
     assert [(task["to_number"], task["dynamic_variables"]["plan"]) for task in read["tasks"]] == [
         ("+14155550101", "pro"),
@@ -70,9 +70,9 @@ def test_only_the_rows_named_are_read(local: Desk) -> None:
         ("leads-away.csv", "outside the folders"),
         ("~/outside.csv", "outside the folders"),
         ("/proc/self/environ", "outside the folders"),
-        ("nobody.csv", "is not there"),
+        ("nobody.csv", "does not exist"),
         ("folder.csv", "is a folder"),
-        ("pipe.csv", "is no ordinary file"),
+        ("pipe.csv", "is not a regular file"),
         ("broken.xlsx", "broken.xlsx"),
     ],
 )

@@ -18,8 +18,8 @@ def test_a_list_is_checked_called_watched_retried_and_exported(desk: Desk) -> No
     tasks = desk.people(2) + desk.people(1, digit=6) + desk.people(1, digit=7)
     tasks[0] |= {"name": "Ada", "dynamic_variables": {"plan": "pro"}}
     checked = desk.call("check_batch_call", tasks=[*tasks, tasks[0]], from_number=FROM_NUMBER)
-    assert (checked["preflight"]["calls"], checked["left_out_total"]) == (4, 1)
-    assert checked["left_out"][0]["kind"] == "duplicate"
+    assert (checked["preflight"]["calls"], checked["skipped_rows_total"]) == (4, 1)
+    assert checked["skipped_rows"][0]["kind"] == "duplicate"
 
     batch_call_id = desk.draft(tasks, name="Reminders", max_concurrency=2)
     assert desk.status(batch_call_id) == "draft"

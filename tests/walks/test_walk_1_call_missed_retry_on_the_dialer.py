@@ -76,13 +76,13 @@ async def test_the_whole_job(era: Era, files: Path, tmp_path: Path) -> None:  # 
 
         # F3, F4, F5: which column was taken, which rows are bad and why, and arguments to mend both.
         bad = await model.call("check_batch_call", tasks_file="customers.csv", number_column="Mobile", limit=2)
-        assert bad["preflight"]["left_out"] == {"invalid": 2, "duplicate": 1, "do_not_call": 1}
-        assert bad["left_out_total"] == 4
-        assert len(bad["left_out"]) == 2
+        assert bad["preflight"]["skipped_rows"] == {"invalid": 2, "duplicate": 1, "do_not_call": 1}
+        assert bad["skipped_rows_total"] == 4
+        assert len(bad["skipped_rows"]) == 2
         rest = await model.call(
             "check_batch_call", tasks_file="customers.csv", number_column="Mobile", cursor=bad["next_cursor"]
         )
-        assert len(rest["left_out"]) == 2
+        assert len(rest["skipped_rows"]) == 2
         who = {"tasks_file": "customers.csv", "number_column": "Mobile", "default_region": "US", "window": WINDOW}
         good = await model.call("check_batch_call", from_number=FROM, **who)
         assert good["columns"]["to_number"] == "Mobile"
@@ -97,7 +97,7 @@ async def test_the_whole_job(era: Era, files: Path, tmp_path: Path) -> None:  # 
         name = made["batch_call"]["batch_call_id"]
         assert made["result"] == "created"
         assert made["batch_call"]["status"] == "draft"
-        assert {row["kind"] for row in made["left_out"]} == {"invalid", "duplicate", "do_not_call"}
+        assert {row["kind"] for row in made["skipped_rows"]} == {"invalid", "duplicate", "do_not_call"}
         assert "left out" in made["summary"]
         assert person.questions == []
 

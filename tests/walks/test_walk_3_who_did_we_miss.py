@@ -44,7 +44,7 @@ async def test_a_retry_is_a_new_draft_of_only_the_unreached_and_magpipes_re_run_
 
         # F22: what this backend can tell apart is told, and what completed means.
         facts = await model.call("get_backend")
-        assert "voicemail" not in facts["outcomes_told_apart"]
+        assert "voicemail" not in facts["outcomes_reported"]
         seen = await model.call("get_batch_call", batch_call_id=first, task_status=["not_reached"])
         assert [task["to_number"] for task in seen["tasks"]] == MISSED
         assert seen["batch_call"]["counts"]["not_reached"] == len(MISSED)
@@ -74,16 +74,16 @@ async def test_a_retry_is_a_new_draft_of_only_the_unreached_and_magpipes_re_run_
         # While that draft waits, a second retry of the same one is not a second call of the same people.
         waiting = await model.call("retry_batch_call", batch_call_id=first)
         assert waiting["result"] == "nothing_to_do"
-        assert {row["to_number"] for row in waiting["left_out"]} == set(MISSED)
-        assert waiting["left_out"][0]["reason"] == f"waits to be called by {second}"
+        assert {row["to_number"] for row in waiting["skipped_rows"]} == set(MISSED)
+        assert waiting["skipped_rows"][0]["reason"] == f"waits to be called by {second}"
 
         await run(model, vendor, second, MISSED[2:])
         assert vendor.dialled == PEOPLE + MISSED
         # F24: days later, with the old id: who was reached by the later one is left out, and named.
         third = await model.call("retry_batch_call", batch_call_id=first)
         assert third["result"] == "created"
-        assert [row["to_number"] for row in third["left_out"]] == MISSED[:2]
-        assert second in third["left_out"][0]["reason"]
+        assert [row["to_number"] for row in third["skipped_rows"]] == MISSED[:2]
+        assert second in third["skipped_rows"][0]["reason"]
         assert [one["phone_number"] for one in vendor.actions("create")[-1]["recipients"]] == MISSED[2:]
         await run(model, vendor, third["batch_call"]["batch_call_id"], [])
         assert vendor.dialled == PEOPLE + MISSED + MISSED[2:]
@@ -195,5 +195,5 @@ async def test_zudu_does_not_give_variables_back_so_that_a_retry_needs_the_list_
         vendor.finish(second, dict.fromkeys(MISSED[2:], "FAILED"))
         third = await model.call("retry_batch_call", batch_call_id=first, tasks_file="list.csv")
         assert [one["to_number"] for one in vendor.writes[-1].json["tasks"]] == MISSED[2:]
-        assert [row["to_number"] for row in third["left_out"]] == MISSED[:2]
+        assert [row["to_number"] for row in third["skipped_rows"]] == MISSED[:2]
         assert vendor.dialled == PEOPLE + MISSED

@@ -35,7 +35,7 @@ from batchcall_mcp.recipients.phone.numbers import (
     is_comparable,
     normalise_number,
 )
-from batchcall_mcp.recipients.validation import LeftOut, Recipients
+from batchcall_mcp.recipients.validation import Recipients, SkippedRow
 
 PAGE_BYTES = 60_000
 _FILES_SHOWN = 10
@@ -59,8 +59,8 @@ class Check:
     preflight: Preflight
     columns: Columns | None
     sample: tuple[CallTask, ...]
-    left_out: tuple[LeftOut, ...]
-    left_out_total: int
+    skipped_rows: tuple[SkippedRow, ...]
+    skipped_rows_total: int
     next_cursor: str | None
     parts: tuple[str, ...]
     batch_call: BatchCall | None = None
@@ -213,7 +213,7 @@ async def check(
         request=launch,
         current=current,
         tasks=tasks,
-        left_out=recipients.left_out if recipients else (),
+        skipped_rows=recipients.skipped_rows if recipients else (),
         rows_read=recipients.rows_read if recipients else None,
         dials=dials,
         capabilities=relay.backend.capabilities,
@@ -223,15 +223,15 @@ async def check(
         listed=None if tasks is None else different(tasks),
     )
     found = await anyio.to_thread.run_sync(judge)
-    rows = recipients.left_out if recipients else ()
+    rows = recipients.skipped_rows if recipients else ()
     first = _position(cursor)
     most = relay.backend.capabilities.max_tasks
     return Check(
         preflight=found,
         columns=recipients.columns if recipients else None,
         sample=tuple((tasks or ())[:3]),
-        left_out=tuple(rows[first : first + limit]),
-        left_out_total=len(rows),
+        skipped_rows=tuple(rows[first : first + limit]),
+        skipped_rows_total=len(rows),
         next_cursor=str(first + limit) if first + limit < len(rows) else None,
         parts=tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else (),
         batch_call=current,

@@ -12,7 +12,7 @@ from batchcall_mcp.batch_calls.call_context import Relay
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
-from batchcall_mcp.recipients.validation import LeftOutKind, ReadOptions, Recipients, read_file, read_inline
+from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkipReason, read_file, read_inline
 from batchcall_mcp.text import in_quotes
 
 
@@ -73,7 +73,7 @@ def callable_tasks(
         InvalidInput: none is left, or more than the backend takes; the text spells out the calls that fit.
     """
     if not recipients.tasks:
-        reasons = [f"line {row.line}: {row.reason}" for row in recipients.left_out[:20]]
+        reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
         raise InvalidInput(
             f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Mend the list; "
             "check_batch_call shows every row.",
@@ -126,11 +126,11 @@ def fit_fields(
     return tasks, tuple(notes)
 
 
-def left_out_words(recipients: Recipients) -> str:
+def skipped_rows_words(recipients: Recipients) -> str:
     """`" 12 rows are left out: 5 invalid, 4 duplicate, 3 do-not-call."`, or nothing."""
-    if not recipients.left_out:
+    if not recipients.skipped_rows:
         return ""
-    counts = {kind: sum(row.kind == kind for row in recipients.left_out) for kind in LeftOutKind}
+    counts = {kind: sum(row.kind == kind for row in recipients.skipped_rows) for kind in SkipReason}
     reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in counts.items() if count)
-    rows = "row is" if len(recipients.left_out) == 1 else "rows are"
-    return f" {len(recipients.left_out)} {rows} left out: {reasons}."
+    rows = "row is" if len(recipients.skipped_rows) == 1 else "rows are"
+    return f" {len(recipients.skipped_rows)} {rows} left out: {reasons}."

@@ -172,9 +172,9 @@ class _Stop:
             outcome = "stopped" if on else "not_stopped"
             Audit(self._settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
             if on:
-                click.echo("Stopped: nothing is launched from now on. Now what is live:")
+                click.echo("Stopped: nothing is launched from now on. Live batch calls:")
             else:
-                click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
+                click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Live batch calls:")
             self._say(self._found.stopped)
             people = PeopleFile(self._settings.data_dir)
             self._stop_elsewhere(self._launched(ledgers, dialers), people)
@@ -247,7 +247,7 @@ class _Stop:
                 store = _opened_dialer(place)
                 if store is None:
                     if place == self._database_url:
-                        self._fail("No dialer has used the database that --database-url names. Is it the right one?")
+                        self._fail("No dialer has used the database of --database-url. Check the URL.")
                     continue
                 opened.callback(store.close)
                 stops.stop(store)
@@ -347,11 +347,11 @@ class _Stop:
         for entry in found.unknown:
             named = shortened(entry.batch_call_id or entry.evidence.name or "", _LONGEST_ID)
             what = f"{entry.tool} {named} (ledger entry {entry.write_id})"
-            click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
+            click.echo(f"not known: {what} got no answer and may still take effect. Check the backend's own page.")
         for entry in found.lost:
             click.echo(
-                f"not known: {shortened(entry.batch_call_id or '', _LONGEST_ID)} was launched on the dialer, and no "
-                "dialer's database that is here has it. If a process still runs on the database that was here before, "
+                f"not known: {shortened(entry.batch_call_id or '', _LONGEST_ID)} was launched on the dialer, but no "
+                "dialer database here contains it. If a process still uses the database that was here before, "
                 "end that process."
             )
         for line in _by_account(found.unasked):
@@ -359,7 +359,7 @@ class _Stop:
         found.no_key = found.no_key or bool(found.unasked)
         talking = self._list_people_of_dialers(dialers, people)
         if talking:
-            click.echo(f"in a call: {talking} people, now. Calls that are in progress are not cut off.")
+            click.echo(f"in a call: {talking} people, now. Calls in progress are not cut off.")
         if not (found.stopped or found.unknown or found.lost or found.unasked or people.path or talking):
             self._say_that_nothing_is_live()
         if people.path is not None:
@@ -369,12 +369,12 @@ class _Stop:
         """Only of what was looked at."""
         if self._knows_nothing:
             self._fail(
-                f"Nothing is known: no ledger here has a write of any server ({self._settings.data_dir}). If servers "
-                "use a different folder or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and "
-                "run this again."
+                f"Nothing is known: no ledger here contains a write of any server ({self._settings.data_dir}). If "
+                "servers use a different folder or database, name it with BATCHCALL_DATA_DIR or "
+                "BATCHCALL_DATABASE_URL and run this again."
             )
         elif self._found.failed or self._found.no_key:
-            click.echo("Nothing that could be seen is live; not everything could be looked at.")
+            click.echo("Nothing live was found, but not everything could be checked.")
         else:
             click.echo("Nothing is live.")
 

@@ -30,7 +30,7 @@ from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.guard.preflight.question import question, skipped_words
 from batchcall_mcp.guard.write_record import Token
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
-from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.settings import Confirm, Mode
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Launch:
     request: BatchCallRequest
     current: BatchCall | None
     called: Sequence[CallTask]
-    left_out: Sequence[LeftOut]
+    skipped_rows: Sequence[SkippedRow]
     dials: Dials
     preflight: Preflight
     concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -350,7 +350,7 @@ def _bound(launch: Launch) -> Bound:
         request=launch.request,
         current=launch.current,
         called=launch.called,
-        left_out=launch.left_out,
+        skipped_rows=launch.skipped_rows,
         concerns=launch.concerns,
         said=(
             launch.preflight.agent,
@@ -374,7 +374,7 @@ def _shown(launch: Launch, asked: str) -> Shown:
         question=asked,
         word=_word(launch),
         samples=samples_of(launch.called),
-        skipped=tuple(skipped_words(rows) for rows in (found.left_out, found.skipped) if rows),
+        skipped=tuple(skipped_words(rows) for rows in (found.skipped_rows, found.skipped_before) if rows),
         concerns=(*found.warnings, *found.notes),
     )
 

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
-from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.recipients.validation import SkippedRow
 
 _NAME_DIGITS = 6
 MEMBER_BYTES = 8
@@ -50,7 +50,7 @@ def bound(
     request: BatchCallRequest | None,
     current: BatchCall | None,
     called: Iterable[CallTask],
-    left_out: Iterable[LeftOut],
+    skipped_rows: Iterable[SkippedRow],
     concerns: Mapping[str, Iterable[str]],
     said: Iterable[str | int | None] = (),
 ) -> Bound:
@@ -64,7 +64,7 @@ def bound(
         request: what would be sent.
         current: the batch call as it stands.
         called: the people who would be called.
-        left_out: the rows of the list that would not be.
+        skipped_rows: the rows of the list that would not be.
         concerns: of each kind, whom or what it is about.
         said: what the question says beyond all that, such as who speaks.
     """
@@ -75,7 +75,7 @@ def bound(
         digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
         digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
         digest.add([current.max_concurrency, current.window, current.retry])
-    for row in left_out:
+    for row in skipped_rows:
         digest.add([row.line, row.kind, row.to_number])
     digest.add(list(said))
     # Two people who each confirmed a retry would have everybody dialled twice: there the attempts count too.

@@ -35,7 +35,7 @@ class ReadOptions:
     from_number: str | None = None
 
 
-class LeftOutKind(StrEnum):
+class SkipReason(StrEnum):
     """Why a row is not called."""
 
     INVALID = "invalid"
@@ -48,11 +48,11 @@ class LeftOutKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class SkippedRow:
     """A row that is not called. `line`: where it begins in the file, the sheet's row, or the list's position from 1."""
 
     line: int
-    kind: LeftOutKind
+    kind: SkipReason
     reason: str
     to_number: str | None = None
     of_line: int | None = None
@@ -68,7 +68,7 @@ class Recipients:
 
     tasks: tuple[CallTask, ...]
     rows_read: int
-    left_out: tuple[LeftOut, ...]
+    skipped_rows: tuple[SkippedRow, ...]
     columns: Columns | None
     notes: tuple[str, ...] = ()
 
@@ -80,7 +80,7 @@ def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
         InvalidInput: for options that do not fit: `rows` past the end, a `number_column`, an unknown region.
     """
     if options.number_column:
-        raise InvalidInput("number_column belongs to tasks_file. Nothing was sent. Leave it out beside tasks.")
+        raise InvalidInput("number_column applies only to tasks_file. Nothing was sent. Omit it when you pass tasks.")
     candidates = (
         Candidate(
             position,
@@ -124,7 +124,7 @@ class _Judge:
         self._selection = parse_rows(options.rows) if options.rows is not None else None
         self._rows_read = 0
         self._tasks: list[CallTask] = []
-        self._left_out: list[LeftOut] = []
+        self._skipped_rows: list[SkippedRow] = []
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
 
@@ -143,35 +143,35 @@ class _Judge:
         return Recipients(
             tasks=tuple(self._tasks),
             rows_read=self._rows_read,
-            left_out=tuple(self._left_out),
+            skipped_rows=tuple(self._skipped_rows),
             columns=columns,
             notes=tuple(notes),
         )
 
     def _judge(self, entry: Entry) -> None:
         if isinstance(entry, Broken):
-            self._leave_out(entry.line, LeftOutKind.INVALID, entry.reason)
+            self._skip(entry.line, SkipReason.INVALID, entry.reason)
             return
         try:
             number = normalise_number(entry.to_number, self._region)
         except InvalidNumber as error:
-            self._leave_out(entry.line, LeftOutKind.INVALID, error.message)
+            self._skip(entry.line, SkipReason.INVALID, error.message)
             return
         retries = _retries(entry.max_retries)
         problem = self._problem(entry, number, retries)
         if problem is not None:
-            self._leave_out(entry.line, LeftOutKind.INVALID, problem, number)
+            self._skip(entry.line, SkipReason.INVALID, problem, number)
         elif number in self._do_not_call:
-            self._leave_out(entry.line, LeftOutKind.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
+            self._skip(entry.line, SkipReason.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
         elif (first := self._line_of.setdefault(number, entry.line)) != entry.line:
             reason = f"{number} is already on line {first}"
-            self._leave_out(entry.line, LeftOutKind.DUPLICATE, reason, number, of_line=first)
+            self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
         else:
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
-            return f"{number} is from_number itself, which cannot call itself"
+            return f"{number} is from_number, which cannot call itself"
         if isinstance(retries, str):
             return retries
         zone = (entry.timezone or "").strip()
@@ -190,10 +190,10 @@ class _Judge:
                 self._zone_problems[zone] = error.message.partition(" Nothing was sent.")[0]
         return self._zone_problems[zone]
 
-    def _leave_out(
-        self, line: int, kind: LeftOutKind, reason: str, to_number: str | None = None, of_line: int | None = None
+    def _skip(
+        self, line: int, kind: SkipReason, reason: str, to_number: str | None = None, of_line: int | None = None
     ) -> None:
-        self._left_out.append(LeftOut(line=line, kind=kind, reason=reason, to_number=to_number, of_line=of_line))
+        self._skipped_rows.append(SkippedRow(line=line, kind=kind, reason=reason, to_number=to_number, of_line=of_line))
 
 
 def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
@@ -212,7 +212,7 @@ def _retries(value: str | int | None) -> int | str | None:
     whole = text.removesuffix(".0")
     if whole.isascii() and whole.isdecimal() and int(whole[:9]) <= MOST_RETRIES and len(whole) <= len("10"):
         return int(whole)
-    return f"max_retries: {quoted(text)} is no whole number from 0 to {MOST_RETRIES}"
+    return f"max_retries: {quoted(text)} is not a whole number from 0 to {MOST_RETRIES}"
 
 
 def _variables_problem(variables: Mapping[str, str]) -> str | None:
@@ -226,18 +226,18 @@ def _variables_problem(variables: Mapping[str, str]) -> str | None:
         return None
     size = len(json.dumps(dict(variables), ensure_ascii=False).encode())
     if size > MOST_VARIABLE_BYTES:
-        return f"the variables take {size:,} bytes as JSON; {MOST_VARIABLE_BYTES:,} are allowed for a task"
+        return f"the variables take {size:,} bytes as JSON; the limit is {MOST_VARIABLE_BYTES:,} for each task"
     return None
 
 
 def _text_problem(text: str) -> str | None:
     if "\0" in text:
-        return f"{quoted(text)} holds a NUL character"
+        return f"{quoted(text)} contains a NUL character"
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            return f"{text[:40]!a} holds half a character, which cannot be sent"
+            return f"{text[:40]!a} contains half a character, which cannot be sent"
     return None
 
 
@@ -250,7 +250,7 @@ def _region(region: str | None) -> str | None:
     if known not in phonenumbers.SUPPORTED_REGIONS:
         meant = ' Did you mean "GB"?' if known == "UK" else ""
         raise InvalidInput(
-            f"default_region: {quoted(region)} is no two-letter country code.{meant} Nothing was sent. "
+            f"default_region: {quoted(region)} is not a two-letter country code.{meant} Nothing was sent. "
             'Pass one such as "US".'
         )
     return known

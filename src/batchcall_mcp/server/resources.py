@@ -71,7 +71,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
             "operations": sorted(capabilities.operations),
             "drafts": capabilities.drafts,
             "max_tasks": capabilities.max_tasks,
-            "outcomes_told_apart": list(capabilities.outcomes),
+            "outcomes_reported": list(capabilities.outcomes),
             "stop": capabilities.cancel_effect,
             "mode": service.settings.mode,
             "limitations": list(capabilities.limitations),

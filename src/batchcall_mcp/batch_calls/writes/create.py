@@ -10,8 +10,8 @@ from batchcall_mcp.batch_calls.recipient_source import (
     ListSource,
     callable_tasks,
     fit_fields,
-    left_out_words,
     read_source,
+    skipped_rows_words,
 )
 from batchcall_mcp.batch_calls.writes.results import Outcome, ResultWord, noted, replayed, waiting
 from batchcall_mcp.batch_calls.writes.write import Write
@@ -46,9 +46,9 @@ async def create(
     if earlier is not None:
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
     relay.backend.check_state(Operation.CREATE, request, None)
-    found, needed = await write.admit(tasks, recipients.left_out, recipients.rows_read, notes)
+    found, needed = await write.admit(tasks, recipients.skipped_rows, recipients.rows_read, notes)
     if needed:
-        return waiting(needed, found, relay.tool, None, recipients.left_out)
+        return waiting(needed, found, relay.tool, None, recipients.skipped_rows)
     if write.overtaken:
         earlier = write.overtaken
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
@@ -59,11 +59,11 @@ async def create(
     return Outcome(
         result=_result(made.status),
         summary=f"{_made(made.status)} {made.batch_call_id}: "
-        f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{left_out_words(recipients)}",
+        f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{skipped_rows_words(recipients)}",
         next=_next(made.batch_call_id, made.status),
         batch_call=made,
         preflight=found,
-        left_out=(*recipients.left_out, *write.skipped_rows),
+        skipped_rows=(*recipients.skipped_rows, *write.skipped_rows),
         notes=(*notes, *noted(write.skipped_note, sent.note)),
     )
 

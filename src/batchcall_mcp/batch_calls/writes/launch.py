@@ -98,7 +98,7 @@ async def start(
         next=f"watch_batch_call with batch_call_id={batch_call_id}.",
         batch_call=started,
         preflight=found,
-        left_out=write.skipped_rows,
+        skipped_rows=write.skipped_rows,
         notes=noted(write.skipped_note, sent.note),
     )
 

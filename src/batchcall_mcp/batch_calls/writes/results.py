@@ -10,7 +10,7 @@ from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
 from batchcall_mcp.guard.delivery.write_sender import Delivered
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import BatchCall
-from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.recipients.validation import SkippedRow
 
 ResultWord: TypeAlias = Literal[
     "created",
@@ -39,7 +39,7 @@ class Outcome:
     preflight: Preflight | None = None
     confirmation_code: str | None = None
     replayed: bool = False
-    left_out: Sequence[LeftOut] = ()
+    skipped_rows: Sequence[SkippedRow] = ()
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -71,14 +71,18 @@ _REQUIRED: Mapping[str, str] = {
 
 
 def waiting(
-    needed: Needed, preflight: Preflight, tool: str, batch_call: BatchCall | None, left_out: Sequence[LeftOut] = ()
+    needed: Needed,
+    preflight: Preflight,
+    tool: str,
+    batch_call: BatchCall | None,
+    skipped_rows: Sequence[SkippedRow] = (),
 ) -> Outcome:
     """Nothing was sent: a person has to see the question first.
 
     `next` stays empty: nothing that a model does next may stand for a yes that nobody has given.
     """
     told = _with_code(needed, tool) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
-    return replace(told, batch_call=batch_call, preflight=preflight, left_out=left_out)
+    return replace(told, batch_call=batch_call, preflight=preflight, skipped_rows=skipped_rows)
 
 
 def _with_code(needed: CodeNeeded, tool: str) -> Outcome:

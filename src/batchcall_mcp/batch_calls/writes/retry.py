@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Capabilities, Never, Operation
 from batchcall_mcp.batch_calls.call_context import Relay
-from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, left_out_words, read_source
+from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, read_source, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.results import Outcome, noted, replayed, waiting
 from batchcall_mcp.batch_calls.writes.write import Write
 from batchcall_mcp.errors import (
@@ -27,7 +27,7 @@ from batchcall_mcp.guard.fingerprints import fingerprint
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, ListQuery, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind, Recipients
+from batchcall_mcp.recipients.validation import Recipients, SkippedRow, SkipReason
 
 DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
 _CHAIN_PAGES = 5
@@ -82,10 +82,10 @@ async def retry(
         if task.status in _BEING_CALLED
     }
     alone = left_alone(current, statuses, relay.backend.capabilities)
-    left_out = [
-        LeftOut(
+    skipped_rows = [
+        SkippedRow(
             line=position,
-            kind=LeftOutKind.LATER_BATCH_CALL,
+            kind=SkipReason.LATER_BATCH_CALL,
             reason=called_later[comparable(task.to_number)],
             to_number=task.to_number,
         )
@@ -97,15 +97,15 @@ async def retry(
         nobody = f"Nobody of {batch_call_id} is {_words(statuses)} any more."
         return Outcome(
             result="nothing_to_do",
-            summary=" ".join([nobody, *_since(left_out), *alone, "Nothing was sent."]),
+            summary=" ".join([nobody, *_since(skipped_rows), *alone, "Nothing was sent."]),
             batch_call=current,
-            left_out=left_out,
+            skipped_rows=skipped_rows,
             notes=notes,
         )
     key = _Key(idempotency_key, known_as)
     if operation is Operation.RETRY:
-        return await _dial_again(relay, current, wanted, left_out, notes, alone, key)
-    return await _draft_of(relay, current, wanted, left_out, notes, alone, source, key)
+        return await _dial_again(relay, current, wanted, skipped_rows, notes, alone, key)
+    return await _draft_of(relay, current, wanted, skipped_rows, notes, alone, source, key)
 
 
 def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
@@ -125,7 +125,7 @@ async def _dial_again(
     relay: Relay,
     current: BatchCall,
     wanted: Sequence[CallTask],
-    left_out: Sequence[LeftOut],
+    skipped_rows: Sequence[SkippedRow],
     notes: Sequence[str],
     alone: Sequence[str],
     key: _Key,
@@ -139,7 +139,7 @@ async def _dial_again(
             f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
             "which are meant. Nothing was sent. create_batch_call with their numbers makes a new batch call."
         )
-    left_out = [*left_out, *checked.left_out]
+    skipped_rows = [*skipped_rows, *checked.skipped_rows]
     write = Write(
         relay, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
     )
@@ -147,9 +147,9 @@ async def _dial_again(
     if earlier is not None:
         return _replayed(earlier, current.batch_call_id, Operation.RETRY)
     relay.backend.check_state(Operation.RETRY, None, current)
-    found, needed = await write.admit(checked.tasks, left_out, len(wanted), notes, notes=alone)
+    found, needed = await write.admit(checked.tasks, skipped_rows, len(wanted), notes, notes=alone)
     if needed:
-        return waiting(needed, found, relay.tool, current, left_out)
+        return waiting(needed, found, relay.tool, current, skipped_rows)
     if write.overtaken:
         return _replayed(write.overtaken, current.batch_call_id, Operation.RETRY)
     sent = await write.send(lambda ticket: relay.backend.retry(current, ids, ticket.backend_key))
@@ -159,11 +159,11 @@ async def _dial_again(
     took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is {retried.status}."
     return Outcome(
         result="retried",
-        summary=" ".join([took, *_since(left_out), *alone]),
+        summary=" ".join([took, *_since(skipped_rows), *alone]),
         next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
         batch_call=retried,
         preflight=found,
-        left_out=left_out,
+        skipped_rows=skipped_rows,
         notes=(*notes, *noted(sent.note)),
     )
 
@@ -172,7 +172,7 @@ async def _draft_of(
     relay: Relay,
     current: BatchCall,
     wanted: Sequence[CallTask],
-    left_out: Sequence[LeftOut],
+    skipped_rows: Sequence[SkippedRow],
     notes: Sequence[str],
     alone: Sequence[str],
     source: ListSource,
@@ -211,7 +211,7 @@ async def _draft_of(
             "Nothing was sent. Pass the list that the batch call was made from."
         )
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=True)
-    left_out = [*left_out, *recipients.left_out]
+    skipped_rows = [*skipped_rows, *recipients.skipped_rows]
     request = BatchCallRequest(
         from_number=current.from_number,
         tasks=tasks,
@@ -229,28 +229,28 @@ async def _draft_of(
     earlier = await write.earlier()
     if earlier is not None:
         return _replayed(earlier, current.batch_call_id, Operation.CREATE)
-    found, needed = await write.admit(tasks, left_out, len(wanted), notes)
+    found, needed = await write.admit(tasks, skipped_rows, len(wanted), notes)
     if needed:
-        return waiting(needed, found, relay.tool, current, left_out)
+        return waiting(needed, found, relay.tool, current, skipped_rows)
     if write.overtaken:
         return _replayed(write.overtaken, current.batch_call_id, Operation.CREATE)
     sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:
         return _replayed(sent, current.batch_call_id, Operation.CREATE)
-    missing = len(wanted) - len(recipients.tasks) - len(recipients.left_out)
+    missing = len(wanted) - len(recipients.tasks) - len(recipients.skipped_rows)
     absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
     summary = (
         f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody else is "
-        f"in it.{left_out_words(recipients)}{absent}"
+        f"in it.{skipped_rows_words(recipients)}{absent}"
     )
     return Outcome(
         result="created",
-        summary=" ".join([summary, *_since(left_out), *alone]),
+        summary=" ".join([summary, *_since(skipped_rows), *alone]),
         next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
         batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
         preflight=found,
-        left_out=left_out,
+        skipped_rows=skipped_rows,
         notes=(*notes, *noted(sent.note)),
     )
 
@@ -288,8 +288,8 @@ def _expired_or_interrupted(counts: Counts) -> int:
     return counts.not_reached - sum(part for part in parts if part)
 
 
-def _since(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    later = sum(row.kind is LeftOutKind.LATER_BATCH_CALL for row in left_out)
+def _since(skipped_rows: Sequence[SkippedRow]) -> tuple[str, ...]:
+    later = sum(row.kind is SkipReason.LATER_BATCH_CALL for row in skipped_rows)
     return (f"{counted(later, 'person is', 'people are')} skipped: a later batch call has them.",) if later else ()
 
 
@@ -316,7 +316,9 @@ def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
     return replace(
         recipients,
         tasks=tuple(task for task in recipients.tasks if comparable(task.to_number) in numbers),
-        left_out=tuple(row for row in recipients.left_out if row.to_number and comparable(row.to_number) in numbers),
+        skipped_rows=tuple(
+            row for row in recipients.skipped_rows if row.to_number and comparable(row.to_number) in numbers
+        ),
     )
 
 

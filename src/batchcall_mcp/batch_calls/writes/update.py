@@ -15,8 +15,8 @@ from batchcall_mcp.batch_calls.recipient_source import (
     ListSource,
     callable_tasks,
     fit_fields,
-    left_out_words,
     read_source,
+    skipped_rows_words,
 )
 from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.results import Outcome, noted, replayed, waiting
@@ -71,12 +71,12 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     relay.backend.check_state(Operation.UPDATE, request, current)
     whole = request.tasks if request.tasks is not None else await _list_if_it_dials(relay, request, current)
     replaced = await _list_change(relay, request, current)
-    left_out = recipients.left_out if recipients else ()
+    skipped_rows = recipients.skipped_rows if recipients else ()
     asked = [*replaced.words, *setting_changes(request, current), *moved(request, current)]
     rows_read = recipients.rows_read if recipients else None
-    found, needed = await write.admit(whole, left_out, rows_read, notes, changes=asked)
+    found, needed = await write.admit(whole, skipped_rows, rows_read, notes, changes=asked)
     if needed:
-        return waiting(needed, found, relay.tool, current, left_out)
+        return waiting(needed, found, relay.tool, current, skipped_rows)
     if write.overtaken:
         return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
     sent = await write.send(lambda ticket: relay.backend.update(current, write.request, ticket.backend_key))
@@ -85,11 +85,11 @@ async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, so
     told = _summary(write.request, current, updated, replaced)
     return Outcome(
         result="updated",
-        summary=told + (left_out_words(recipients) if recipients else ""),
+        summary=told + (skipped_rows_words(recipients) if recipients else ""),
         next=f"get_batch_call with batch_call_id={batch_call_id}.",
         batch_call=updated,
         preflight=found if found.starts else None,
-        left_out=(*left_out, *write.skipped_rows),
+        skipped_rows=(*skipped_rows, *write.skipped_rows),
         changed=changed,
         replayed=sent.replayed,
         notes=(*notes, *noted(write.skipped_note, sent.note)),

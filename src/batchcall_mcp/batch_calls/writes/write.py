@@ -25,7 +25,7 @@ from batchcall_mcp.guard.preflight.recipient_warnings import about
 from batchcall_mcp.guard.write_record import STOPS, Evidence, Intent, Token
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.recipients.validation import SkippedRow
 
 Judged: TypeAlias = tuple[Preflight, Needed | None]
 
@@ -58,7 +58,7 @@ class Write:
         self._operation = operation
         self.request = request
         """What is sent: less than what was asked for, if people are skipped."""
-        self.skipped: tuple[tuple[CallTask, LeftOut], ...] = ()
+        self.skipped: tuple[tuple[CallTask, SkippedRow], ...] = ()
         """Who is not called because nobody could be asked about them."""
         self._current = current
         self._key = key
@@ -95,7 +95,7 @@ class Write:
     async def admit(
         self,
         tasks: Sequence[CallTask] | None,
-        left_out: Sequence[LeftOut] = (),
+        skipped_rows: Sequence[SkippedRow] = (),
         rows_read: int | None = None,
         warnings: Sequence[str] = (),
         to_call: Sequence[CallTask] | None = None,
@@ -142,7 +142,7 @@ class Write:
             listed=None if tasks is None or self._operation is Operation.RETRY else different(tasks),
         )
         # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
-        found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
+        found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, skipped_rows=skipped_rows))
         # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
         self.overtaken = await self.earlier()
         if self.overtaken is not None:
@@ -150,9 +150,11 @@ class Write:
         kept = await self._without_skipped(called or (), found)
         if self.skipped:
             called, request = kept, self.request
-            left_out = (*left_out, *self.skipped_rows)
-            found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, left_out=left_out))
-        self._rows_skipped = dict(Counter(str(row.kind) for row in left_out))
+            skipped_rows = (*skipped_rows, *self.skipped_rows)
+            found = await anyio.to_thread.run_sync(
+                partial(judge, request=request, tasks=called, skipped_rows=skipped_rows)
+            )
+        self._rows_skipped = dict(Counter(str(row.kind) for row in skipped_rows))
         ledger = await relay.open_ledger()
         launch = Launch(
             caller=ledger.hashed(relay.caller),
@@ -164,7 +166,7 @@ class Write:
             request=request,
             current=current,
             called=called or (),
-            left_out=left_out,
+            skipped_rows=skipped_rows,
             dials=self._dials,
             preflight=found,
             concerns=about(found.concerns),
@@ -180,7 +182,7 @@ class Write:
         return found, None
 
     @property
-    def skipped_rows(self) -> tuple[LeftOut, ...]:
+    def skipped_rows(self) -> tuple[SkippedRow, ...]:
         """Who is skipped, for the result."""
         return tuple(row for _, row in self.skipped)
 

@@ -26,7 +26,7 @@ from batchcall_mcp.guard.preflight.schedule import Hours, Timetable, hours_warni
 from batchcall_mcp.guard.write_record import Newest
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
 from batchcall_mcp.recipients.phone.numbers import country_of
-from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import quoted, shortened
 
 _MOST_COUNTRIES = 10
@@ -69,8 +69,10 @@ class Preflight:
     last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
     duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
     rows_read: int | None = None
-    left_out: Annotated[Mapping[str, int], Field(description="rows left out, by reason")] = field(default_factory=dict)
-    skipped: Annotated[Mapping[str, int], Field(description="rows skipped when the list was made")] = field(
+    skipped_rows: Annotated[Mapping[str, int], Field(description="rows left out, by reason")] = field(
+        default_factory=dict
+    )
+    skipped_before: Annotated[Mapping[str, int], Field(description="rows skipped when the list was made")] = field(
         default_factory=dict
     )
     countries: Annotated[Mapping[str, int], Field(description="calls by country, the largest ten")] = field(
@@ -152,7 +154,7 @@ def preflight(
     request: BatchCallRequest,
     current: BatchCall | None,
     tasks: Sequence[CallTask] | None,
-    left_out: Sequence[LeftOut],
+    skipped_rows: Sequence[SkippedRow],
     rows_read: int | None,
     dials: Dials,
     capabilities: Capabilities,
@@ -219,8 +221,8 @@ def preflight(
         last_start=last_start(table, now) if launched else None,
         duration=about(table.takes) if launched and table.takes else None,
         rows_read=rows_read,
-        left_out=dict(Counter(str(row.kind) for row in left_out)),
-        skipped=dict(surroundings.skipped) if request.tasks is None else {},
+        skipped_rows=dict(Counter(str(row.kind) for row in skipped_rows)),
+        skipped_before=dict(surroundings.skipped) if request.tasks is None else {},
         countries=dict(countries.most_common(_MOST_COUNTRIES)),
         country_count=None if tasks is None else len(countries.keys() - {NO_COUNTRY}),
         time_zones=None if tasks is None else _different(zones),

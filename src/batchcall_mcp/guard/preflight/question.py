@@ -14,7 +14,7 @@ from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import NO_COUNTRY, Preflight
 from batchcall_mcp.model import BatchCall, BatchCallRequest
 from batchcall_mcp.recipients.phone.countries import country_name
-from batchcall_mcp.recipients.validation import LeftOutKind
+from batchcall_mcp.recipients.validation import SkipReason
 from batchcall_mcp.text import in_quotes
 
 _LONGEST_NAME: Final = 60
@@ -40,7 +40,7 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
 
 def skipped_words(skipped: Mapping[str, int]) -> str:
     """`5 invalid, 4 duplicates, 3 do-not-call`."""
-    order = {str(kind): place for place, kind in enumerate(LeftOutKind)}
+    order = {str(kind): place for place, kind in enumerate(SkipReason)}
     kinds = sorted(skipped, key=lambda kind: order.get(kind, len(order)))
     return ", ".join(_reason(kind, skipped[kind]) for kind in kinds)
 
@@ -102,10 +102,10 @@ def _who(preflight: Preflight, request: BatchCallRequest, current: BatchCall | N
 
 def _skipped(preflight: Preflight) -> Iterable[str]:
     """Rows that are not called: of the list given now, and of the one that the backend holds."""
-    if rows := sum(preflight.left_out.values()):
-        yield f"{counted(rows, 'row is', 'rows are')} skipped: {skipped_words(preflight.left_out)}."
-    if rows := sum(preflight.skipped.values()):
-        yield f"{counted(rows, 'row was', 'rows were')} skipped: {skipped_words(preflight.skipped)}."
+    if rows := sum(preflight.skipped_rows.values()):
+        yield f"{counted(rows, 'row is', 'rows are')} skipped: {skipped_words(preflight.skipped_rows)}."
+    if rows := sum(preflight.skipped_before.values()):
+        yield f"{counted(rows, 'row was', 'rows were')} skipped: {skipped_words(preflight.skipped_before)}."
 
 
 def _reason(kind: str, count: int) -> str:

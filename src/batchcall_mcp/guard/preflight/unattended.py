@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from batchcall_mcp.guard.preflight.recipient_warnings import PERSONAL, Concern, Kind
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.recipients.validation import LeftOut, LeftOutKind
+from batchcall_mcp.recipients.validation import SkippedRow, SkipReason
 
 _WHY: Mapping[Kind, str] = {
     "unreadable": "the number cannot be read as a phone number",
@@ -27,7 +27,7 @@ class Skipping:
     """The people who are called, and those who are not, each with the reason. `rows` count from 1 in the list."""
 
     called: tuple[CallTask, ...]
-    skipped: tuple[tuple[CallTask, LeftOut], ...]
+    skipped: tuple[tuple[CallTask, SkippedRow], ...]
 
 
 def skip(called: Sequence[CallTask], concerns: Iterable[Concern]) -> Skipping:
@@ -38,14 +38,14 @@ def skip(called: Sequence[CallTask], concerns: Iterable[Concern]) -> Skipping:
             for number in concern.about:
                 why.setdefault(number, concern.kind)
     kept: list[CallTask] = []
-    skipped: list[tuple[CallTask, LeftOut]] = []
+    skipped: list[tuple[CallTask, SkippedRow]] = []
     for line, task in enumerate(called, 1):
         kind = why.get(comparable(task.to_number))
         if kind is None:
             kept.append(task)
         else:
-            of = LeftOutKind.DO_NOT_CALL if kind == "do_not_call" else LeftOutKind.CONCERN
-            skipped.append((task, LeftOut(line=line, kind=of, reason=_WHY[kind], to_number=task.to_number)))
+            of = SkipReason.DO_NOT_CALL if kind == "do_not_call" else SkipReason.CONCERN
+            skipped.append((task, SkippedRow(line=line, kind=of, reason=_WHY[kind], to_number=task.to_number)))
     return Skipping(tuple(kept), tuple(skipped))
 
 

@@ -29,15 +29,17 @@ def _check(capabilities: Capabilities) -> str:
 
 
 def _create(capabilities: Capabilities) -> str:
-    left_out = "Invalid, repeated and do-not-call rows are left out and named."
+    skipped_rows = "Invalid, repeated and do-not-call rows are left out and named."
     if capabilities.drafts == "full":
-        return f"Make a draft batch call of a list of people. No phone rings: start_batch_call launches it. {left_out}"
+        return (
+            f"Make a draft batch call of a list of people. No phone rings: start_batch_call launches it. {skipped_rows}"
+        )
     if capabilities.drafts == "start_now_only":
         return (
             "Make a batch call of a list of people: a draft without trigger_timestamp (start_batch_call dials it, at "
-            f'once only); with "now" or a time it dials by itself, after a confirmation. {left_out}'
+            f'once only); with "now" or a time it dials by itself, after a confirmation. {skipped_rows}'
         )
-    return f"Make a batch call that dials at trigger_timestamp, after a confirmation. {left_out}"
+    return f"Make a batch call that dials at trigger_timestamp, after a confirmation. {skipped_rows}"
 
 
 def _update(capabilities: Capabilities) -> str:

@@ -70,7 +70,7 @@ async def get_backend(
             max_calls_per_launch=settings.max_calls_per_launch,
             max_calls_per_day=settings.max_calls_per_day,
             calls_left_today=facts.calls_left_today,
-            outcomes_told_apart=[str(status) for status in capabilities.outcomes],
+            outcomes_reported=[str(status) for status in capabilities.outcomes],
             confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
             mode=settings.mode,
             stop=capabilities.cancel_effect,
@@ -126,7 +126,7 @@ async def check_batch_call(
     elif whole is None:
         counted = f"{calls} people would be called"
     else:
-        counted = f"{calls} of {whole} rows can be called; {found.left_out_total} are left out"
+        counted = f"{calls} of {whole} rows can be called; {found.skipped_rows_total} are left out"
     return render(
         CheckResult(
             summary=f"{counted}. Nothing was sent.",
@@ -134,8 +134,8 @@ async def check_batch_call(
             preflight=found.preflight,
             columns=found.columns,
             sample=list(found.sample),
-            left_out=list(found.left_out),
-            left_out_total=found.left_out_total,
+            skipped_rows=list(found.skipped_rows),
+            skipped_rows_total=found.skipped_rows_total,
             parts=list(found.parts),
             batch_call=found.batch_call,
             next_cursor=found.next_cursor,

@@ -19,10 +19,10 @@ from batchcall_mcp.batch_calls.writes.results import Outcome, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.columns import Columns
-from batchcall_mcp.recipients.validation import LeftOut
+from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import shortened
 
-LEFT_OUT_SHOWN = 20
+SKIPPED_ROWS_SHOWN = 20
 _LONGEST_TEXT = 500
 _LONGEST_SENTENCE = 4000
 _MOST_ENTRIES = 200
@@ -46,7 +46,7 @@ class WriteResult(BaseModel):
     replayed: Annotated[bool | None, Field(description="true: an equal earlier call did it, this one sent nothing")] = (
         None
     )
-    left_out: Annotated[list[LeftOut], Field(description="the first 20 rows that are left out")] = []
+    skipped_rows: Annotated[list[SkippedRow], Field(description="the first 20 rows that are left out")] = []
     changed: Annotated[dict[str, list[Any]], Field(description="field: [before, after]")] = {}
     notes: list[str] = []
 
@@ -78,8 +78,8 @@ class CheckResult(BaseModel):
     preflight: Preflight
     columns: Annotated[Columns | None, Field(description="which column became what")] = None
     sample: Annotated[list[CallTask], Field(description="the first tasks as they would be called")] = []
-    left_out: Annotated[list[LeftOut], Field(description="one page of the rows that are left out")] = []
-    left_out_total: int = 0
+    skipped_rows: Annotated[list[SkippedRow], Field(description="one page of the rows that are left out")] = []
+    skipped_rows_total: int = 0
     parts: Annotated[
         list[str], Field(description="values for rows, one batch call each, where the list is too long")
     ] = []
@@ -110,7 +110,7 @@ class BackendResult(BaseModel):
     max_calls_per_launch: int | None = None
     max_calls_per_day: int | None = None
     calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
-    outcomes_told_apart: list[str] = []
+    outcomes_reported: list[str] = []
     confirmation: Annotated[str, Field(description="how launches are confirmed")]
     mode: str
     stop: Annotated[str, Field(description="what cancel can take back")]
@@ -143,7 +143,7 @@ def write_result(outcome: Outcome) -> CallToolResult:
             preflight=outcome.preflight,
             confirmation_code=outcome.confirmation_code,
             replayed=True if outcome.replayed else None,
-            left_out=list(outcome.left_out[:LEFT_OUT_SHOWN]),
+            skipped_rows=list(outcome.skipped_rows[:SKIPPED_ROWS_SHOWN]),
             changed={name: list(pair) for name, pair in outcome.changed.items()},
             notes=list(outcome.notes),
         )
