@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, Era, Model, Person, every_era, numbers, playing, tomorrow_at
@@ -41,7 +39,12 @@ def busy_account() -> Zudu:
 async def at_a_busy_account(home: Path, era: Era, **options: Any) -> AsyncIterator[tuple[Model, Callable[[], int]]]:
     """A model, and how many reads its calls have cost so far."""
     vendor = busy_account()
-    account = {"backend": "zudu", "api_key": zudu.KEY, "api_secret": zudu.SECRET, "calling_hours": "00:00-24:00"}
+    account: dict[str, Any] = {
+        "backend": "zudu",
+        "api_key": zudu.KEY,
+        "api_secret": zudu.SECRET,
+        "calling_hours": "00:00-24:00",
+    }
     async with vendor.served() as url, playing(era, url=url, data_dir=home, **account, **options) as model:
         yield model, lambda: len(vendor.requests) - len(vendor.writes)
     assert len(vendor.dialled) == PAGES * 100
