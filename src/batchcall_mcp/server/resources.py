@@ -61,7 +61,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         "batchcall://backend",
         name="backend",
         title="The backend",
-        description="What this server's backend can do; the account itself is told by get_backend",
+        description="What this server's backend can do; get_backend has the account",
         mime_type="application/json",
     )
     def backend() -> str:
