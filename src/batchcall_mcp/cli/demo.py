@@ -113,13 +113,8 @@ async def _story(stage: Stage, folder: Path) -> None:
     facts = await stage.call("get_backend")
     stage.note(f"files: {', '.join(file['name'] for file in facts['files'])}")
     checked = await stage.call("check_batch_call", tasks_file="customers.csv", from_number=_FROM_NUMBER, limit=3)
-<<<<<<< HEAD
-    for row in checked["left_out"]:
-        stage.note(f"line {row['line']} skipped: {row['reason']}")
-=======
     for row in checked["skipped_rows"]:
-        stage.note(f"line {row['line']} left out: {row['reason']}")
->>>>>>> main
+        stage.note(f"line {row['line']} skipped: {row['reason']}")
     made = await stage.call(
         "create_batch_call",
         from_number=_FROM_NUMBER,
