@@ -30,9 +30,9 @@ def open_caller(tmp_path: Path, clock: Clock) -> Open:
         home = tmp_path / name
         dialer = EmbeddedDialer(home, **options)
         await dialer.start()
-        assert dialer._host is not None
+        assert dialer._supervisor is not None
         # A turn must come by a signal, not because somebody looks again and again.
-        dialer._host.engine._poll_seconds = 3600
+        dialer._supervisor.engine._poll_seconds = 3600
         try:
             async with client_of(dialer.app, *dialer.credentials) as http:
                 yield Caller(dialer, http, clock, home)
@@ -55,8 +55,8 @@ async def test_two_dialers_of_a_process_both_finish_and_the_one_that_waits_says_
     open_caller: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_caller("one", simulated_speed=10.0) as one, open_caller("two") as two:
-        assert two.dialer._host is not None
-        two.dialer._host.engine._poll_seconds = 0.02  # asks for its turn again and again
+        assert two.dialer._supervisor is not None
+        two.dialer._supervisor.engine._poll_seconds = 0.02  # asks for its turn again and again
         first = await one.create(numbers(3), send_now=True)
         await eventually(lambda: len(one.dialled()) == 3)
         second = await two.create(numbers(3), send_now=True)

@@ -26,10 +26,10 @@ def adopt() -> None:
     what goes on. What is scheduled for later keeps its time. Only SQLite needs this.
     """
     settings = load_settings()
-    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt_place
-    from batchcall_mcp.dialer.storage.store import Store, place_of
+    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt
+    from batchcall_mcp.dialer.storage.store import Store, database_location
 
-    where = place_of(settings)
+    where = database_location(settings)
     if isinstance(where, str):
         raise click.ClickException(
             "The dialer uses PostgreSQL; only an SQLite file can move. There is nothing to adopt."
@@ -38,7 +38,7 @@ def adopt() -> None:
         raise click.ClickException(f"The database {where} does not exist. Nothing was changed.")
     store = Store.open(where)
     try:
-        adopted = adopt_place(store)
+        adopted = adopt(store)
     except NotAdopted as error:
         raise click.ClickException(error.message) from None
     finally:

@@ -97,14 +97,14 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
 def _opened(context: click.Context, given: str | None) -> Iterator[Store]:
     """The database that the dialer's servers use; also one that was given to `dialer`, before `keys`."""
     settings = load_settings()
-    from batchcall_mcp.dialer.storage.store import Store, in_words, place_of
+    from batchcall_mcp.dialer.storage.store import Store, database_location, in_words
 
     enclosing = (one.params.get("database_url") for one in _upwards(context.parent))
     if url := given or next(filter(None, enclosing), None):
         settings = settings.with_database(url)
-    store = Store.open(place_of(settings))
+    store = Store.open(database_location(settings))
     try:
-        with in_words(place_of(settings)):
+        with in_words(database_location(settings)):
             yield store
     finally:
         store.close()

@@ -59,7 +59,7 @@ class SimulatedCarrier:
         self._held: HeldFile | None = None
         self._cut_short = False
 
-    def place(self, attempt: Attempt) -> None:
+    def dial(self, attempt: Attempt) -> None:
         line = {
             "at": self._clock().isoformat(),
             "attempt_id": attempt.attempt_id,

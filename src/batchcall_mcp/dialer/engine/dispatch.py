@@ -1,7 +1,7 @@
 """The engine's transactions: what is due, starting attempts, their outcomes, and what a dead process left behind.
 
 The rules that keep anybody from being called twice or after a stop are held here, by SQL, whoever runs the engine and
-in however many processes: `record_and_claim` commits an attempt before `place` lets the carrier dial it, and both
+in however many processes: `record_and_claim` commits an attempt before `dial` lets the carrier dial it, and both
 hold the batch call's state still while they look at it.
 """
 
@@ -133,7 +133,7 @@ class Dispatch:
             outcomes.finish(tx, records, to_ms(now))
         return Turn(started, frozenset(unfinished), paced)
 
-    def place(
+    def dial(
         self,
         started: Sequence[Attempt],
         since: datetime,
@@ -153,9 +153,9 @@ class Dispatch:
             may_dial: whether this process still may.
             dial: asks the carrier; False if it did not take the call.
         """
-        without_broken(self._store, lambda broken: self._place(started, since, may_dial, dial, broken))
+        without_broken(self._store, lambda broken: self._dial(started, since, may_dial, dial, broken))
 
-    def _place(
+    def _dial(
         self,
         started: Sequence[Attempt],
         since: datetime,

@@ -278,7 +278,7 @@ class Engine:
         self._given.difference_update((end.task_id, end.n) for end in ended)
         placed: dict[str, Attempt] = {}
         if turn.started:
-            self._insist(self._place, turn.started, since, placed, {}, lasting=True)
+            self._insist(self._dial, turn.started, since, placed, {}, lasting=True)
             self._dialled = self._dialled or bool(placed)
         self._answer(asked, turn, placed)
 
@@ -305,7 +305,7 @@ class Engine:
         self._unsure = False
         return turn
 
-    def _place(
+    def _dial(
         self, started: list[Attempt], since: datetime, placed: dict[str, Attempt], failed: dict[str, Exception]
     ) -> None:
         """Have the carrier dial; what a first try `placed` before the database failed is not asked for again.
@@ -320,7 +320,7 @@ class Engine:
                 return False
             placed[attempt.attempt_id] = attempt
             try:
-                self._carrier.place(attempt)
+                self._carrier.dial(attempt)
             except CarrierUnavailable as error:
                 del placed[attempt.attempt_id]
                 LOG.warning("The carrier does not take calls, %s; they are tried again", error)
@@ -332,7 +332,7 @@ class Engine:
 
         waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
         try:
-            self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
+            self._dispatch.dial(waiting, since, lambda: not self._stopping, dial)
         finally:
             for batch_call_id, error in list(failed.items()):
                 broken.pause(self._store, batch_call_id, error)

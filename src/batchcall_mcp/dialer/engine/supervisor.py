@@ -36,7 +36,7 @@ WAITS: Final = (
 )
 
 
-class EngineHost:
+class Supervisor:
     """One engine in this process, which dials until it is told to stop.
 
     Args:

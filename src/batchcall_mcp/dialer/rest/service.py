@@ -64,7 +64,7 @@ class Answer:
     etag: str | None = None
 
 
-class Operations:
+class Service:
     """The dialer's operations. All block and run in worker threads.
 
     Args:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from batchcall_mcp import database
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import installation, pausing
-from batchcall_mcp.dialer.storage.installation import Place
+from batchcall_mcp.dialer.storage.installation import Location
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import batch_calls, tasks
 from batchcall_mcp.errors import BatchCallError
@@ -50,7 +50,7 @@ class Adopted:
     scheduled: list[Live]
 
 
-def adopt_place(store: Store) -> Adopted | None:
+def adopt(store: Store) -> Adopted | None:
     """Make the file that is open the one that dials; None if it is already.
 
     Raises:
@@ -60,7 +60,7 @@ def adopt_place(store: Store) -> Adopted | None:
     with store.writing() as tx:
         if file is None:
             return None
-        here = Place.of(file)
+        here = Location.of(file)
         before = installation.last(tx)
         if before in {None, here} and not installation.is_older(tx, file):
             return None
@@ -78,7 +78,7 @@ def adopt_place(store: Store) -> Adopted | None:
         )
 
 
-def _check_original(before: Place, now: Place) -> None:
+def _check_original(before: Location, now: Location) -> None:
     if not before.is_taken:
         return
     if before.inode == now.inode:

@@ -63,7 +63,7 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def place_of(settings: Settings) -> Path | str:
+def database_location(settings: Settings) -> Path | str:
     """Where the dialer's database is, as `Store.open` takes it."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
