@@ -106,7 +106,7 @@ def _served(
     async def call(ctx: Context[Any, Any], confirmation_code: str | None = None, **arguments: Any) -> Any:
         changed = {name: value for name, value in arguments.items() if value is not None and value != defaults[name]}
         given: dict[str, Any] = to_jsonable_python(changed)
-        context = await service.context(ctx, spec.name, given, confirmation_code)
+        context = await service.call_context(ctx, spec.name, given, confirmation_code)
         if confirmation_code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()
             shown = await recall(ledger.codes, ledger.hashed(context.caller), spec.name, confirmation_code, given)
