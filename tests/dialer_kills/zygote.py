@@ -33,6 +33,7 @@ from batchcall_mcp.calling_hours import zones_of
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.domain.records import Clock, utc_now
+from batchcall_mcp.dialer.engine import dbos_queue, engine, scheduler, supervisor
 from batchcall_mcp.dialer.engine.dbos_queue import Lanes
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.supervisor import EngineHost
@@ -47,8 +48,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "claim and record": (DIALER, SQLALCHEMY),
     "place": (DIALER, SQLALCHEMY),
     "dialled, not committed": (DIALER, SQLALCHEMY),
-    "between transactions": (f"{DIALER}/engine.py", f"{DIALER}/host.py", f"{DIALER}/feeding.py"),
-    "DBOS": (DBOS, f"{DIALER}/lanes.py"),
+    "between transactions": (engine.__file__, supervisor.__file__, scheduler.__file__),
+    "DBOS": (DBOS, dbos_queue.__file__),
     "take-over": (DIALER, SQLALCHEMY, DBOS),
 }
 """Where a process may die, and the files whose lines are points there."""
