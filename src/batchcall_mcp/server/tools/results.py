@@ -16,7 +16,8 @@ from mcp.types import CallToolResult, ResourceLink, TextContent
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
-from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.results import Result as Written
+from batchcall_mcp.batch_calls.writes.results import ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.columns import Columns
@@ -64,7 +65,7 @@ class WriteResult(Result):
     notes: list[str] = []
 
     @classmethod
-    def of(cls, outcome: Result) -> WriteResult:
+    def of(cls, outcome: Written) -> WriteResult:
         """The end of a writing use case."""
         return cls(
             summary=outcome.summary,
