@@ -55,7 +55,7 @@ def test_a_number_that_the_library_does_not_know_still_counts(tmp_path: Path) ->
         (f"{ONE}\nAnn\n", 'line 2: "Ann" is not a phone number'),
         (f"phone,name\n{ONE},Ann\n,Bob\n", "line 3: the number is empty"),
         ("\n".join([ONE, *"abcdefgh"]), "and 3 more"),
-        ("who,where\nAnn,Rome\n", "no column that looks like the phone number"),
+        ("who,where\nAnn,Rome\n", "no column that looks like phone numbers"),
         ("4155550100,4155550101\n", "several columns contain numbers"),
     ],
 )

@@ -79,7 +79,7 @@ def _kind(path: Path) -> _Kind:
     if kind is None:
         old = " Save the old Excel file as .xlsx or CSV." if path.suffix.lower() == ".xls" else ""
         raise InvalidInput(
-            f"{quoted(path.name)} has an unsupported format. Nothing was sent.{old or f' Save it as {ACCEPTED}.'}"
+            f"{quoted(path.name)} is not {ACCEPTED}. Nothing was sent.{old or ' Save it in one of these formats.'}"
         )
     if found.st_size > _MOST_BYTES:
         raise InvalidInput(
