@@ -65,14 +65,7 @@ class _Asked:
 class Engine:
     """Claims what is due, has the carrier dial it, and writes down what came of it.
 
-    Args:
-        dispatch: the transactions.
-        store: the database.
-        carrier: what dials.
-        before_claims: called in the engine's thread before anything is claimed.
-        poll_seconds: see POLL_SECONDS.
-        late_after: see EngineOptions.
-        worked: called in the engine's thread whenever it has looked at the database, and nothing was wrong.
+    In the engine's thread `before_claims` is called before anything is claimed, and `worked` when a look succeeded.
     """
 
     def __init__(

@@ -64,6 +64,11 @@ class Answer:
     replayed: bool = False
     etag: str | None = None
 
+    @classmethod
+    def recorded(cls, answer: Mapping[str, Any], *, replayed: bool = False) -> Answer:
+        """As a write records it; what an older version recorded has no tag."""
+        return cls(answer["message"], answer["data"], replayed, answer.get("etag"))
+
 
 @dataclass(frozen=True)
 class Service:
@@ -211,7 +216,7 @@ class Service:
             held_back = queries.held_back(tx, record, opened.clock(), self.daily_cap, self.min_gap)
             extra = {"held_back": [asdict(one) for one in held_back]}
             answer = self._answer(tx, "Batch call retrieved successfully", record, extra)
-        return Answer(answer["message"], answer["data"], etag=answer["etag"])
+        return Answer.recorded(answer)
 
     def find(self, organization_id: str, query: BatchCallQuery) -> Answer:
         """A page of batch calls."""
@@ -336,8 +341,7 @@ class Service:
             opened.check()  # a file that is gone gives no transaction
         answer, replayed = opened.once(write, effect if stops else checked)
         self.written()
-        # What an older version recorded has no tag.
-        return Answer(answer["message"], answer["data"], replayed, answer.get("etag"))
+        return Answer.recorded(answer, replayed=replayed)
 
     def _check_stop(self, tx: sa.Connection, *, launches: bool) -> None:
         if launches:

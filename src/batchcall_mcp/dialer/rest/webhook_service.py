@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -55,7 +55,7 @@ class WebhookService:
     addresses: WebhookAddresses
 
     def create(self, write: WriteRequest, body: bytes) -> Answer:
-        """Register one. Its secret is told now, and again to a repetition of this write, whose answer may be lost.
+        """Register one. Its secret is shown now, and again to a repetition of this write, whose answer may be lost.
 
         Raises:
             InvalidInput: the body is wrong, or no webhook may go there.
@@ -150,7 +150,7 @@ class WebhookService:
         return Answer("Deliveries retrieved successfully", {"deliveries": found[:limit], "pagination": pagination})
 
     def resend(self, write: WriteRequest, webhook_id: str, message_id: str) -> Answer:
-        """Make a message due now, with all its tries anew, whatever became of it before.
+        """Make a message due now, with all its tries, whatever became of it before.
 
         Raises:
             NotFound: there is no such message of this webhook.
@@ -167,24 +167,13 @@ class WebhookService:
             return {"message": "The message will be sent again", "data": _delivery_json(dict(row))}
 
         answer, replayed = store.once(write, effect)
-        return Answer(answer["message"], answer["data"], replayed)
+        return Answer.recorded(answer, replayed=replayed)
 
 
-_SHOWN: Final[Sequence[sa.Column[Any]]] = (
-    webhooks.c.webhook_id,
-    webhooks.c.url,
-    webhooks.c.events,
-    webhooks.c.created_at,
-)
-_DELIVERY: Final[Sequence[sa.Column[Any]]] = (
-    webhook_outbox.c.message_id,
-    webhook_outbox.c.event,
-    webhook_outbox.c.created_at,
-    webhook_outbox.c.tries,
-    webhook_outbox.c.delivered_at,
-    webhook_outbox.c.due_at,
-    webhook_outbox.c.last_error,
-)
+_SHOWN: Final = webhooks.c["webhook_id", "url", "events", "created_at"]
+_DELIVERY: Final = webhook_outbox.c[
+    "message_id", "event", "created_at", "tries", "delivered_at", "due_at", "last_error"
+]
 
 
 def _one(organization_id: str, named: Mapping[str, Any]) -> sa.ColumnElement[bool]:

@@ -20,19 +20,8 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
 _INSERTED: Final = (
-    "task_id",
-    "batch_call_id",
-    "position",
-    "to_number",
-    "name",
-    "dynamic_variables",
-    "max_retries",
-    "timezone",
-    "status",
-    "attempts",
-    "answered",
-    "due_at",
-    "created_at",
+    "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, status, attempts, "
+    "answered, due_at, created_at"
 )
 """The columns of a new task."""
 LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
@@ -168,10 +157,10 @@ def _insert_tasks(
         for position, task in enumerate(new_tasks, first_position)
     )
     if tx.dialect.name == "postgresql":
-        database.copy_rows(tx, f"tasks ({', '.join(_INSERTED)})", rows)
+        database.copy_rows(tx, f"tasks ({_INSERTED})", rows)
         return
-    marks = ", ".join("?" * len(_INSERTED))
-    insert = f"INSERT INTO tasks ({', '.join(_INSERTED)}) VALUES ({marks})"  # noqa: S608 - names of columns
+    marks = ", ".join("?" * len(_INSERTED.split()))
+    insert = f"INSERT INTO tasks ({_INSERTED}) VALUES ({marks})"  # noqa: S608 - names of columns
     for chunk in chunks(rows, INSERTED_AT_ONCE):
         tx.exec_driver_sql(insert, chunk)
 

@@ -85,14 +85,14 @@ class Problems:
             self.add(problem)
         self._more += later._more
 
-    def told(self) -> InvalidInput:
+    def error(self) -> InvalidInput:
         """As the error that names them."""
         return InvalidInput(NOT_VALID, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
 
     def raise_any(self) -> None:
         """Go on only if there is none."""
         if self:
-            raise self.told()
+            raise self.error()
 
 
 def parse(shape: TypeAdapter[T], body: bytes) -> T:
@@ -114,7 +114,7 @@ def invalid(error: ValidationError) -> InvalidInput:
     """The problems of a body, each with its field; values are not repeated."""
     problems = Problems()
     problems.of(error)
-    return problems.told()
+    return problems.error()
 
 
 def _plain(problem: ErrorDetails) -> str:
