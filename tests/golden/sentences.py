@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import anyio
@@ -110,7 +111,12 @@ async def _summaries(home: Path) -> dict[str, str]:
 
         await call("get_backend")
         await call("check_batch_call", tasks_file="customers.csv", from_number=FROM)
-        made = {"from_number": FROM, "tasks_file": "customers.csv", "name": "Reminders", "window": ALWAYS}
+        made: dict[str, Any] = {
+            "from_number": FROM,
+            "tasks_file": "customers.csv",
+            "name": "Reminders",
+            "window": ALWAYS,
+        }
         one = {"batch_call_id": await call("create_batch_call", **made)}
         await call("create_batch_call", note=", repeated", **made)
         await call("update_batch_call", **one, name="Reminders for December")
