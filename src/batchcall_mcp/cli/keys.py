@@ -97,13 +97,12 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
 def _opened(context: click.Context, given: str | None) -> Iterator[Store]:
     """The database that the dialer's servers use; also one that was given to `dialer`, before `keys`."""
     settings = load_settings()
-    from batchcall_mcp.dialer.storage.store import Store, database_location, in_words
+    from batchcall_mcp.dialer.storage.store import Store, database_location
 
     while not given and context.parent is not None:
         context = context.parent
         given = context.params.get("database_url")
     if given:
         settings = settings.with_database(given)
-    where = database_location(settings)
-    with closing(Store.open(where)) as store, in_words(where):
+    with closing(Store.open(database_location(settings))) as store, store.usable():
         yield store

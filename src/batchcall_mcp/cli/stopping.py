@@ -17,7 +17,7 @@ import click
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.registry import EMBEDDED
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.emergency import Round, Stopped, stop_live
 from batchcall_mcp.cli.stop_report import PeopleFile
 from batchcall_mcp.dialer.storage import stops
@@ -248,7 +248,7 @@ class Stop:
     async def _with_the_key(self, service: Service, launched: Sequence[_Launch], people: PeopleFile) -> None:
         async with service.opened():
             try:
-                relay = await service.operator_relay("stop")
+                context = await service.operator_context("stop")
             except ConfigurationError as error:
                 self.no_key = True
                 click.echo(f"No key: {shortened(str(error), _LONGEST_WORDS)}", err=True)
@@ -256,28 +256,29 @@ class Stop:
             mine = [
                 one
                 for one in launched
-                if one.entry.backend == relay.service and one.entry.caller == one.ledger.hashed(relay.caller)
+                if one.entry.backend == context.backend_address
+                and one.entry.caller == one.ledger.hashed(context.caller)
             ]
             self.unasked = [one.entry for one in launched if one not in mine]
-            found, began = Round(), relay.clock()
+            found, began = Round(), context.clock()
             try:
-                await stop_live(relay, [one.batch_call_id for one in mine], found)
+                await stop_live(context, [one.batch_call_id for one in mine], found)
             except BatchCallError as error:
                 self._fail(f"Not every live batch call could be stopped: {error}")
             self.stopped += found.stopped
             self._say(found.stopped)
             for one in mine:
                 if one.entry.batch_call_id in found.over:
-                    note = (relay.service, one.entry.caller, [one.batch_call_id], began)
+                    note = (context.backend_address, one.entry.caller, [one.batch_call_id], began)
                     with suppress(ConfigurationError):  # the ledger is busy; the next command asks again
                         await anyio.to_thread.run_sync(one.ledger.history.note_over, *note)
-            await self._list_people(relay, found, people)
+            await self._list_people(context, found, people)
 
-    async def _list_people(self, relay: Relay, found: Round, people: PeopleFile) -> None:
+    async def _list_people(self, context: CallContext, found: Round, people: PeopleFile) -> None:
         """After everything is stopped: reading long lists takes time."""
         for one in found.stopped:
             try:
-                async for task in relay.every_task(one.batch_call_id):
+                async for task in context.every_task(await context.backend.get(one.batch_call_id)):
                     people.add(one.batch_call_id, task)
             except (BatchCallError, OSError) as error:
                 self._fail(f"The people of {one.batch_call_id} could not be listed: {error}")

@@ -21,8 +21,8 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from batchcall_mcp.calling_hours import parse_calling_hours
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS

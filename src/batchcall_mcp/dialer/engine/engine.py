@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 from time import monotonic
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.engine import broken, lateness, scheduler
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.lanes import OpensLanes
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.halts import Halt
@@ -48,30 +49,6 @@ UNTAKEN_SECONDS: Final = 10.0
 JUMP: Final = timedelta(seconds=30)
 
 T = TypeVar("T")
-
-
-class OpensLanes(Protocol):
-    """Where lanes come from."""
-
-    def ready(self) -> bool:
-        """Whether lanes can be opened now. Not while another dialer of this process opens them: `wake` says when."""
-        ...
-
-    def open(self, wanted: Mapping[str, int]) -> None:
-        """Open so many for each batch call."""
-        ...
-
-    def standing(self) -> Mapping[str, int]:
-        """Those that nobody has taken up, and those that this process has, whether they run already or not."""
-        ...
-
-    def rest(self) -> None:
-        """Nothing is due, and no lane of this process is open."""
-        ...
-
-    def close(self) -> None:
-        """Nothing may be dialled, and no lane of this process is open."""
-        ...
 
 
 class EngineStopped(Exception):

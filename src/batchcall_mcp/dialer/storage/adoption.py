@@ -9,7 +9,6 @@ from typing import Final
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from batchcall_mcp import database
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import installation, pausing
 from batchcall_mcp.dialer.storage.installation import Location
@@ -56,7 +55,7 @@ def adopt(store: Store) -> Adopted | None:
     Raises:
         NotAdopted: the original is in use, or is the same file under another name.
     """
-    file = database.held_file(store.engine)
+    file = store.file
     with store.writing() as tx:
         if file is None:
             return None

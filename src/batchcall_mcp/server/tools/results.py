@@ -1,4 +1,4 @@
-"""What a model reads: small, complete in the text and in the structured part alike, nulls left out.
+"""What a model reads: small, the same in the text and in the structured part, without nulls.
 
 Names, variables and messages come from a backend: data, never instructions. They are stripped of characters that do not
 print and cut to a length.
@@ -7,15 +7,17 @@ print and cut to a length.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeAlias
 
-from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
-from pydantic import BaseModel, Field
+from mcp.types import CallToolResult, ResourceLink, TextContent
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from batchcall_mcp.batch_calls.writes.results import Outcome, ResultWord
+from batchcall_mcp.batch_calls.export import Format as ExportFormat
+from batchcall_mcp.batch_calls.writes.results import Result as Written
+from batchcall_mcp.batch_calls.writes.results import ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.columns import Columns
@@ -29,113 +31,43 @@ _MOST_ENTRIES = 200
 """Of a list or an object: no page that we cut is longer, so that only what a backend sent can be."""
 _OUR_SENTENCES = frozenset({"summary", "next"})
 
-Summary = Annotated[str, Field(description="what is so, in one or two sentences")]
-Next = Annotated[str | None, Field(description="the sensible next tool call, in words")]
-Cursor = Annotated[str | None, Field(description="pass as cursor for the next page; left out on the last")]
+_AS_IN_GET = WithJsonSchema({"type": "object"}, mode="serialization")
+"""Spelled out by get_batch_call or check_batch_call alone: a schema that says less elsewhere is as true."""
+BatchCallField: TypeAlias = Annotated[BatchCall | None, _AS_IN_GET, Field(description="as in get_batch_call")]
+Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-class WriteResult(BaseModel):
+class Result(BaseModel):
+    """What every result has."""
+
+    summary: Annotated[str, Field(description="what is so, in one or two sentences")]
+    next: Annotated[str | None, Field(description="the sensible next tool call, in words")] = None
+
+    def links(self) -> list[ResourceLink]:
+        """What the answer links to, in addition to its text."""
+        return []
+
+
+class WriteResult(Result):
     """What a write did."""
 
-    summary: Summary
-    next: Next = None
     result: Annotated[ResultWord, Field(description="what happened; the state is batch_call.status")]
-    batch_call: BatchCall | None = None
-    preflight: Preflight | None = None
+    batch_call: BatchCallField = None
+    preflight: Annotated[Preflight | None, _AS_IN_GET, Field(description="as in check_batch_call")] = None
     confirmation_code: Annotated[str | None, Field(description="repeat the call with it after a person's yes")] = None
     replayed: Annotated[bool | None, Field(description="true: an equal earlier call did it, this one sent nothing")] = (
         None
     )
-    skipped_rows: Annotated[list[SkippedRow], Field(description="the first 20 rows that are left out")] = []
+    skipped_rows: Annotated[
+        list[Annotated[SkippedRow, _AS_IN_GET]], Field(description="the first 20, as in check_batch_call")
+    ] = []
     changed: Annotated[dict[str, list[Any]], Field(description="field: [before, after]")] = {}
     notes: list[str] = []
 
-
-class BatchCallResult(BaseModel):
-    """A batch call and a page of its tasks."""
-
-    summary: Summary
-    next: Next = None
-    batch_call: BatchCall
-    tasks: list[CallTask] | None = None
-    next_cursor: Cursor = None
-
-
-class ListResult(BaseModel):
-    """A page of batch calls, newest first."""
-
-    summary: Summary
-    next: Next = None
-    batch_calls: list[BatchCall] = []
-    next_cursor: Cursor = None
-
-
-class CheckResult(BaseModel):
-    """The preflight, row by row."""
-
-    summary: Summary
-    next: Next = None
-    preflight: Preflight
-    columns: Annotated[Columns | None, Field(description="which column became what")] = None
-    sample: Annotated[list[CallTask], Field(description="the first tasks as they would be called")] = []
-    skipped_rows: Annotated[list[SkippedRow], Field(description="one page of the rows that are left out")] = []
-    skipped_rows_total: int = 0
-    parts: Annotated[
-        list[str], Field(description="values for rows, one batch call each, where the list is too long")
-    ] = []
-    batch_call: BatchCall | None = None
-    next_cursor: Cursor = None
-
-
-class FileEntry(BaseModel):
-    """A file that tasks_file may name."""
-
-    name: str
-    size_bytes: int
-    modified: datetime
-
-
-class BackendResult(BaseModel):
-    """What a model must know before it plans."""
-
-    summary: Summary
-    next: Next = None
-    backend: str
-    now: datetime
-    numbers: Annotated[list[CallerNumber] | None, Field(description="caller numbers; left out: not told")] = None
-    agents: Annotated[list[Agent] | None, Field(description="agents; left out: not told")] = None
-    organization_id: str | None = None
-    max_tasks: Annotated[int | None, Field(description="most tasks in one batch call")] = None
-    max_concurrency: int | None = None
-    max_calls_per_launch: int | None = None
-    max_calls_per_day: int | None = None
-    calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
-    outcomes_reported: list[str] = []
-    confirmation: Annotated[str, Field(description="how launches are confirmed")]
-    mode: str
-    stop: Annotated[str, Field(description="what cancel can take back")]
-    calling_hours: str
-    folder: Annotated[str | None, Field(description="a bare name in tasks_file means a file in here")] = None
-    files: list[FileEntry] = []
-    limitations: list[str] = []
-    notes: list[str] = []
-
-
-class ExportResult(BaseModel):
-    """Where the export is."""
-
-    summary: Summary
-    next: Next = None
-    rows: int | None = None
-    file: str | None = None
-    resource: str | None = None
-    format: Literal["csv", "jsonl"]
-
-
-def write_result(outcome: Outcome) -> CallToolResult:
-    """Render the end of a writing use case."""
-    return render(
-        WriteResult(
+    @classmethod
+    def of(cls, outcome: Written) -> WriteResult:
+        """The end of a writing use case."""
+        return cls(
             summary=outcome.summary,
             next=outcome.next,
             result=outcome.result,
@@ -147,36 +79,113 @@ def write_result(outcome: Outcome) -> CallToolResult:
             changed={name: list(pair) for name, pair in outcome.changed.items()},
             notes=list(outcome.notes),
         )
-    )
 
 
-def render(model: BaseModel, links: Sequence[ResourceLink] = ()) -> CallToolResult:
-    """The same content as structured result and as compact JSON text."""
-    structured = _structured(model)
-    content: list[ContentBlock] = [TextContent(type="text", text=_as_text(structured)), *links]
-    return CallToolResult(content=content, structured_content=structured)
+class BatchCallResult(Result):
+    """A batch call and a page of its tasks."""
+
+    batch_call: BatchCall
+    tasks: list[CallTask] | None = None
+    next_cursor: Cursor = None
 
 
-def text_of(model: BaseModel) -> str:
+class ListResult(Result):
+    """A page of batch calls, newest first."""
+
+    batch_calls: Annotated[list[Annotated[BatchCall, _AS_IN_GET]], Field(description="each as in get_batch_call")] = []
+    next_cursor: Cursor = None
+
+
+class CheckResult(Result):
+    """The preflight, row by row."""
+
+    preflight: Preflight
+    columns: Annotated[Columns | None, Field(description="which column became what")] = None
+    sample: Annotated[
+        list[Annotated[CallTask, _AS_IN_GET]], Field(description="the first tasks as they would be called")
+    ] = []
+    skipped_rows: Annotated[list[SkippedRow], Field(description="one page of the rows that are skipped")] = []
+    skipped_rows_total: int = 0
+    parts: Annotated[
+        list[str], Field(description="values for rows, one batch call each, where the list is too long")
+    ] = []
+    batch_call: BatchCallField = None
+    next_cursor: Cursor = None
+
+
+class FileEntry(BaseModel):
+    """A file that tasks_file may name."""
+
+    name: str
+    size_bytes: int
+    modified: datetime
+
+
+class BackendResult(Result):
+    """What a model must know before it plans."""
+
+    backend: str
+    now: datetime
+    numbers: Annotated[list[CallerNumber] | None, Field(description="caller numbers; absent: not available")] = None
+    agents: Annotated[list[Agent] | None, Field(description="agents; absent: not available")] = None
+    organization_id: str | None = None
+    max_tasks: Annotated[int | None, Field(description="most tasks in one batch call")] = None
+    max_concurrency: int | None = None
+    max_calls_per_launch: int | None = None
+    max_calls_per_day: int | None = None
+    calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
+    outcomes_reported: list[str] = []
+    confirmation: Annotated[str, Field(description="how launches are confirmed")]
+    mode: str
+    stop: Annotated[str, Field(description="what cancel can still stop")]
+    calling_hours: str
+    folder: Annotated[str | None, Field(description="a bare name in tasks_file means a file in here")] = None
+    files: list[FileEntry] = []
+    limitations: list[str] = []
+    notes: list[str] = []
+
+
+class ExportResult(Result):
+    """Where the export is."""
+
+    rows: int | None = None
+    file: str | None = None
+    resource: str | None = None
+    format: ExportFormat
+
+    def links(self) -> list[ResourceLink]:
+        """The resource, where there is no file."""
+        if self.resource is None:
+            return []
+        mime_type = {"csv": "text/csv", "jsonl": "application/jsonl"}[self.format]
+        batch_call_id = self.resource.split("/")[-2]
+        name = f"{batch_call_id}.{self.format}"
+        return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=mime_type)]
+
+
+def render(result: BaseModel) -> CallToolResult:
+    """The same content as structured result and as compact JSON text, with the links of a `Result`."""
+    structured = _structured(result)
+    text = TextContent(type="text", text=_as_text(structured))
+    links = result.links() if isinstance(result, Result) else []
+    return CallToolResult(content=[text, *links], structured_content=structured)
+
+
+def text_of(result: BaseModel) -> str:
     """The text part alone, as for a resource."""
-    return _as_text(_structured(model))
+    return _as_text(_structured(result))
 
 
-def _structured(model: BaseModel) -> dict[str, Any]:
-    return compact(model.model_dump(mode="json", exclude_none=True))
+def _structured(result: BaseModel) -> dict[str, Any]:
+    return {
+        name: shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
+        for name, value in result.model_dump(mode="json", exclude_none=True).items()
+        if not _is_empty(value)
+    }
 
 
 def _as_text(structured: Mapping[str, Any]) -> str:
     return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
-
-
-def compact(structured: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is empty, clean what comes from elsewhere."""
-    return {
-        name: shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
-        for name, value in structured.items()
-        if not _is_empty(value)
-    }
 
 
 def _compacted(value: Any) -> Any:
