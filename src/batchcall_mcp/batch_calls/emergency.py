@@ -89,7 +89,7 @@ async def _stop_listed(context: CallContext, found: Round) -> None:
 async def _stop_one(context: CallContext, batch_call_id: str, found: Round, *, believed: bool = True) -> None:
     """`believed`: that it is not there; where a list could not be read, a 404 may be that of a proxy."""
     try:
-        one, _ = await context.backend.get(batch_call_id)
+        one = await context.backend.get(batch_call_id)
     except NotFound as error:
         found.asked.add(batch_call_id)
         if believed:

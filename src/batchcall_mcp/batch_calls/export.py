@@ -68,9 +68,10 @@ async def export_text(
     """
     names: dict[str, None] = {}
     rows = 0
+    batch_call = await context.backend.get(batch_call_id)
     with _in_temporary_files(), ExitStack() as until_returned:
         spool = until_returned.enter_context(_spool())
-        async for task in context.every_task(batch_call_id, statuses, bounds=FOR_A_FILE):
+        async for task in context.every_task(batch_call, statuses, bounds=FOR_A_FILE):
             names.update(dict.fromkeys(task.dynamic_variables))
             spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
             rows += 1

@@ -14,7 +14,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fit, read_source
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
-from batchcall_mcp.errors import ConfigurationError, InvalidInput
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput
 from batchcall_mcp.guard.preflight.preflight import Preflight, preflight
 from batchcall_mcp.model import (
     Account,
@@ -127,13 +127,21 @@ async def get(context: CallContext, batch_call_id: str, query: TaskQuery) -> tup
     if query.to_number is not None:
         query = replace(query, to_number=_as_e164(query.to_number, context.settings.default_region))
     read_at = context.clock()
-    batch_call, page = await context.backend.get(batch_call_id, query if query.limit else None)
+    batch_call = await context.backend.get(batch_call_id)
     await context.note_over(batch_call, read_at)
-    if page is not None:
+    if not query.limit:
+        return batch_call, None
+    try:
+        page = await context.backend.tasks(batch_call_id, query)
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):
-            return await context.backend.get(batch_call_id, replace(query, limit=fitting))
-    return batch_call, page
+            page = await context.backend.tasks(batch_call_id, replace(query, limit=fitting))
+    except InvalidInput:
+        raise  # the cursor is wrong, not the backend
+    except BatchCallError as error:
+        note = f"Its tasks could not be read: {error.message}"
+        return replace(batch_call, notes=(*batch_call.notes, note)), None
+    return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
 
 
 def _as_e164(number: str, region: str | None) -> str:
@@ -184,8 +192,8 @@ async def check(
     recipients: Recipients | None = None
     tasks: Sequence[CallTask] | None
     if batch_call_id is not None:
-        current, _ = await context.backend.get(batch_call_id)
-        tasks = await context.tasks_or_none(batch_call_id)
+        current = await context.backend.get(batch_call_id)
+        tasks = await context.tasks_or_none(current)
     else:
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks

@@ -37,7 +37,7 @@ async def watch(
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Watched:
     """Wait until it is finished, started or changed; at most `timeout_s` seconds, less if nothing can happen."""
-    first, _ = await context.backend.get(batch_call_id)
+    first = await context.backend.get(batch_call_id)
     current = first
     deadline = context.clock() + timedelta(seconds=timeout_s)
     wait_s = _FIRST_WAIT_S
@@ -54,7 +54,7 @@ async def watch(
             return ended(current, now, reached=False)
         await sleep(min(wait_s, left_s))
         wait_s = min(wait_s * 1.5, _LONGEST_WAIT_S)
-        current, _ = await context.backend.get(batch_call_id)
+        current = await context.backend.get(batch_call_id)
 
 
 def _reached(until: Until, first: BatchCall, current: BatchCall) -> bool:

@@ -337,7 +337,7 @@ class _Stop:
         """After everything is stopped: reading long lists takes time."""
         for one in found.stopped:
             try:
-                async for task in context.every_task(one.batch_call_id):
+                async for task in context.every_task(await context.backend.get(one.batch_call_id)):
                     people.add(one.batch_call_id, task)
             except (BatchCallError, OSError) as error:
                 self._fail(f"The people of {one.batch_call_id} could not be listed: {error}")

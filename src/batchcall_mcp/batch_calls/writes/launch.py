@@ -64,7 +64,7 @@ async def start(
             f"{await write.done_before()} retry_batch_call calls only who was not reached."
         )
     context.backend.check_state(Operation.START, request, current)
-    tasks = await context.tasks_or_none(batch_call_id)
+    tasks = await context.tasks_or_none(current)
     moved: tuple[str, ...] = ()
     if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
         moved = (f"It is scheduled for {current.scheduled_at:%Y-%m-%d %H:%M UTC}: this moves it.",)
@@ -143,7 +143,7 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
     if current.status is not BatchStatus.PAUSED:
         raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
     context.backend.check_state(Operation.RESUME, None, current)
-    tasks = await context.tasks_or_none(batch_call_id)
+    tasks = await context.tasks_or_none(current)
     found, needed = await write.admit(tasks, to_call=_to_call(tasks))
     if needed:
         return waiting(needed, found, context.tool, current)
@@ -237,7 +237,7 @@ async def _current(context: CallContext, operation: Operation, batch_call_id: st
     context.require(operation)
     context.guard.check_mode(operation, Never())
     try:
-        current, _ = await context.backend.get(batch_call_id)
+        current = await context.backend.get(batch_call_id)
     except (BackendUnavailable, RateLimited, UnexpectedResponse):
         return unread(batch_call_id)
     return current
@@ -254,7 +254,7 @@ async def _stopped(context: CallContext, after: BatchCall, operation: Operation)
     """
     if after.status is BatchStatus.UNKNOWN:
         with suppress(BatchCallError):
-            after = (await context.backend.get(after.batch_call_id))[0]
+            after = await context.backend.get(after.batch_call_id)
     took = f"The backend took the {operation} of {after.batch_call_id}"
     if after.status is BatchStatus.UNKNOWN:
         said = f"says {quoted(after.backend_status)}" if after.backend_status else "does not say what it is now"

@@ -203,7 +203,7 @@ class _Found:
         """Add to `found` whom the other one will call; how many of its tasks were read."""
         read = 0
         if most > 0:
-            async for task in self._context.every_task(other.batch_call_id, _STILL_CALLED):
+            async for task in self._context.every_task(other, _STILL_CALLED):
                 read += 1
                 number = comparable(task.to_number)
                 if number in mine:

@@ -72,7 +72,7 @@ async def retry(
         earlier = await Write(context, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
         if earlier is not None:
             return _replayed(earlier, batch_call_id, operation)
-    everybody = [task async for task in context.every_task(batch_call_id)]
+    everybody = [task async for task in context.every_task(current)]
     wanted = [task for task in everybody if task.status in statuses]
     called_later, notes = await _called_later(context, current)
     # Somebody may be in the list twice: who was reached by one of the calls is not called again for the other.
@@ -329,7 +329,7 @@ async def _called_later(context: CallContext, current: BatchCall) -> tuple[dict[
     later: dict[str, str] = {}
     try:
         for member in await _later_of_chain(context, current):
-            async for task in context.every_task(member.batch_call_id):
+            async for task in context.every_task(member):
                 if task.status in _BEING_CALLED:
                     waits = task.status is TaskStatus.PENDING
                     how = "waits to be called by" if waits else "called again since, by"
@@ -376,7 +376,7 @@ async def _upwards(context: CallContext, current: BatchCall) -> tuple[BatchCall,
     while eldest.retry_of is not None and eldest.retry_of not in ids and len(ids) < _MOST_GENERATIONS:
         ids.add(eldest.retry_of)
         try:
-            (eldest,) = await _with_the_ledgers_word(context, [(await context.backend.get(eldest.retry_of))[0]])
+            (eldest,) = await _with_the_ledgers_word(context, [await context.backend.get(eldest.retry_of)])
         except NotFound:
             break  # deleted; its other retries still name it
     return eldest, ids

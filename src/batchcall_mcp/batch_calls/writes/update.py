@@ -114,7 +114,7 @@ def _given(request: BatchCallRequest) -> list[str]:
 async def _list_if_it_dials(context: CallContext, request: BatchCallRequest, current: BatchCall) -> Any:
     if isinstance(context.backend.dials(Operation.UPDATE, request, current), Never):
         return ()
-    return await context.tasks_or_none(current.batch_call_id)
+    return await context.tasks_or_none(current)
 
 
 async def _list_change(context: CallContext, request: BatchCallRequest, current: BatchCall) -> ListChange:
@@ -124,7 +124,7 @@ async def _list_change(context: CallContext, request: BatchCallRequest, current:
     total = current.counts.total
     if total is not None and total > _MOST_COMPARED:
         return ListChange.unread(request.tasks, f"the {total} people that it held before were not compared")
-    before = await context.tasks_or_none(current.batch_call_id)
+    before = await context.tasks_or_none(current)
     if before is None or (total is not None and len(before) < total):
         return ListChange.unread(request.tasks, "what it held before could not be read")
     compare = partial(ListChange.of, before, request.tasks, context.backend.capabilities)

@@ -273,7 +273,7 @@ class Sender:
         """What the earlier one made, as it is now; None if it is gone, and so meant anew."""
         self._note(intent, entry, "replayed")
         try:
-            current, _ = await self._backend.get(entry.batch_call_id or "")
+            current = await self._backend.get(entry.batch_call_id or "")
         except NotFound:
             if intent.key is not None or entry.dials:
                 raise NotFound(
