@@ -65,15 +65,7 @@ class _Asked:
 class Engine:
     """Claims what is due, has the carrier dial it, and writes down what came of it.
 
-    Args:
-        dispatch: the transactions.
-        store: the database.
-        carrier: what dials.
-        before_claims: called in the engine's thread before anything is claimed.
-        poll_seconds: see POLL_SECONDS.
-        worked: called in the engine's thread whenever it has looked at the database, and nothing was wrong.
-        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
-            however long.
+    In the engine's thread `before_claims` is called before anything is claimed, and `worked` when a look succeeded.
     """
 
     def __init__(
@@ -92,7 +84,6 @@ class Engine:
         self._carrier = carrier
         self._before_claims = before_claims
         self._poll_seconds = poll_seconds
-        self._late_after = late_after
         self._worked = worked
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []
@@ -114,9 +105,7 @@ class Engine:
         self._next_at: datetime | None = None
         self._offset: float | None = None
         self._halt: Halt | None = None
-        self._judged_at: datetime | None = None
-        self._said_at: datetime | None = None
-        self._dialled = False
+        self._attendance = lateness.Attendance(store, late_after)
 
     @property
     def calls(self) -> int:
@@ -256,7 +245,7 @@ class Engine:
         placed: dict[str, Attempt] = {}
         if turn.started:
             self._insist(self._dial, turn.started, since, placed, {}, lasting=True)
-            self._dialled = self._dialled or bool(placed)
+            self._attendance.has_dialled |= bool(placed)
         self._answer(asked, turn, placed)
 
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
@@ -275,8 +264,8 @@ class Engine:
             self._before_claims()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
-            self._dispatch.take_back(self._given)
-        self._judge()
+            self._dispatch.withdraw_unknown(self._given)
+        self._attendance.judge()
         self._unsure = True
         turn = self._dispatch.record_and_claim(ended, wanted)
         self._unsure = False
@@ -361,7 +350,7 @@ class Engine:
             if not mine:
                 self._insist(lanes.close)
             return
-        self._insist(self._judge)
+        self._insist(self._attendance.judge)
         work = self._insist(scheduler.look, self._store, self._carrier.capacity)
         if work.moves:
             self._insist(self._dispatch.start_arrived, work.moves)
@@ -374,7 +363,7 @@ class Engine:
             dials = []
         else:
             rests = not (mine or work.open)
-            self._insist(lambda: self._mark(rests=rests))
+            self._insist(lambda: self._attendance.mark(rests=rests))
         standing = self._insist(lanes.standing) if dials else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}
@@ -405,42 +394,17 @@ class Engine:
 
     def _look_for_a_stop(self) -> None:
         """The file means what the row means: other machines see only the row."""
-        if stops.file_is_there(self._store.stop_file) and not self._insist(self._dispatch.is_stopped):
-            paused = self._insist(self._dispatch.stop)
+        if stops.file_is_there(self._store.stop_file) and not self._insist(stops.is_on, self._store):
+            paused = self._insist(stops.stop, self._store)
             LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
 
-    def _judge(self) -> None:
-        """Before the first look after a gap: what was missed in it is not dialled without being asked for."""
-        self._judged_at = self._store.clock()
-        if self._late_after is None or not lateness.may_have_been_away(
-            self._said_at, self._judged_at, self._late_after
-        ):
-            return
-        late = self._dispatch.judge(self._late_after)
-        if late:
-            LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
-
-    def _mark(self, *, rests: bool) -> None:
-        """Say now and then that this engine runs: not while it fails, or waits for its turn.
-
-        As of the judging: the machine may have slept since. On a SQLite file also when it `rests` and has dialled
-        since: a back-up from before those dials is known by it.
-        """
-        if self._judged_at is None:
-            return
-        again = self._said_at is None or abs(self._judged_at - self._said_at) >= lateness.MARKED_EVERY
-        if again or (rests and self._dialled and not self._store.shared):
-            self._dispatch.mark(self._judged_at)
-            self._said_at = self._judged_at
-            self._dialled = False
-
     def _mark_the_end(self) -> None:
-        """The same before it ends, if the database takes it at once."""
-        if self._said_at is None or self._halt is not None:
+        """Say for the last time that this engine runs, if the database takes it at once."""
+        if self._halt is not None or not self._attendance.began:
             return
         try:
-            self._judge()
-            self._mark(rests=True)
+            self._attendance.judge()
+            self._attendance.mark(rests=True)
         except OUTAGE as error:
             LOG.debug("the end is not marked: %s", getattr(error, "orig", error))
 

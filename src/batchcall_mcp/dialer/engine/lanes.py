@@ -52,12 +52,7 @@ class OpensLanes(Protocol):
 
 
 class LocalLanes:
-    """Tasks of an event loop. For the engine's thread, and when that has ended for the one that closes.
-
-    Args:
-        run_lane: what a lane does.
-        loop: runs them.
-    """
+    """Tasks of an event loop. For the engine's thread, and when that has ended for the one that closes."""
 
     def __init__(self, run_lane: RunLane, loop: asyncio.AbstractEventLoop) -> None:
         self._run_lane = run_lane

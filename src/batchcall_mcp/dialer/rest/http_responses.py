@@ -1,4 +1,4 @@
-"""What every request and answer of the REST face has in common: keys, body limit, envelope, error codes."""
+"""What every request and answer of the REST API has in common: keys, body limit, envelope, error codes."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def install(app: FastAPI) -> None:
         problems = [
             f"{'.'.join(str(part) for part in problem['loc'][1:])}: {problem['msg']}" for problem in error.errors()
         ]
-        told = InvalidInput("The request is not valid. Nothing was changed.", problems)
-        return failure(HTTPStatus.UNPROCESSABLE_ENTITY, told.code, told.message)
+        invalid = InvalidInput("The request is not valid. Nothing was changed.", problems)
+        return failure(HTTPStatus.UNPROCESSABLE_ENTITY, invalid.code, invalid.message)
 
     @app.exception_handler(HTTPException)
     async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:

@@ -120,14 +120,7 @@ def lanes(due: Sequence[str], busy: Mapping[str, int], room: int) -> dict[str, i
 
 
 class Deliveries:
-    """Sends due messages while `run` runs. One in each process that dials.
-
-    Args:
-        store: the database; its clock says what is due.
-        addresses: judges where messages may go.
-        tls: what receivers' certificates are checked against; the usual authorities if not given.
-        poll_seconds: how late a message may be noticed.
-    """
+    """Sends due messages while `run` runs. One in each process that dials."""
 
     def __init__(
         self,

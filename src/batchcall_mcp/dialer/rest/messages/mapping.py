@@ -85,14 +85,14 @@ class Problems:
             self.add(problem)
         self._more += later._more
 
-    def told(self) -> InvalidInput:
+    def error(self) -> InvalidInput:
         """As the error that names them."""
         return InvalidInput(NOT_VALID, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
 
     def raise_any(self) -> None:
         """Go on only if there is none."""
         if self:
-            raise self.told()
+            raise self.error()
 
 
 def parse(shape: TypeAdapter[T], body: bytes) -> T:
@@ -114,7 +114,7 @@ def invalid(error: ValidationError) -> InvalidInput:
     """The problems of a body, each with its field; values are not repeated."""
     problems = Problems()
     problems.of(error)
-    return problems.told()
+    return problems.error()
 
 
 def _plain(problem: ErrorDetails) -> str:
@@ -283,10 +283,7 @@ def iso(milliseconds: int | None) -> str | None:
 def check_times(times: Mapping[str, Any], before: BatchCallRecord | None, now: datetime) -> None:
     """Refuse a time that nobody can mean: 20261201 is 1970. What is stored already may be given again.
 
-    Args:
-        times: the columns that a body sets.
-        before: the batch call as it is stored; None: it is new.
-        now: the time.
+    `before` is the batch call as it is stored; None: it is new.
 
     Raises:
         InvalidInput: one of them is more than a day in the past.
