@@ -1,4 +1,4 @@
-"""The REST face: the seed's endpoints and envelope, and what they lack (pause, resume, cancel, retry, idempotency)."""
+"""The batch-call REST API: its endpoints, and what they lack elsewhere (pause, resume, cancel, retry, idempotency)."""
 
 from __future__ import annotations
 
