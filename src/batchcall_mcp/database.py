@@ -357,9 +357,7 @@ class Schema:
     """The tables of the ledger, or of the dialer, in a database, and how they are brought up to date.
 
     Args:
-        name: what is in the tables, for error texts.
-        migrations: their folder.
-        head: the newest of them; tables that it made need no look at the others.
+        head: the newest migration; tables that it made need no look at the others.
         versions: the table that holds the version.
         lock: of the transaction that migrates; the others of this number wait for it.
         unversioned: (table, version): a database without a version that has this table is of this version.

@@ -61,15 +61,10 @@ class EmbeddedDialer:
 
     Args:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
-        simulated_speed: how many times faster than life the simulated carrier is.
         database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
         do_not_call: a file of numbers that are never dialled; read again when it changes.
-        default_region: the country of its numbers without `+`.
         calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
-        daily_cap: most attempts at a number in 24 hours.
-        clock: the time, aware.
         capacity: most calls at once in this process.
-        webhook_addresses: where webhooks may be sent to.
         limiter: how many requests are taken; none if the only caller is this process.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
@@ -248,7 +243,7 @@ class EmbeddedDialer:
                 await asyncio.to_thread(heartbeat.count_failure, store)
 
     def _engine_lock(self) -> FileLock:
-        """Beside the file itself: a link to it is the same database."""
+        """Next to the file itself: a link to it is the same database."""
         return FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
 
     async def _dispatch(self, store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -205,21 +205,11 @@ def check_due(tx: sa.Connection, record: BatchCallRecord, now: datetime) -> None
         raise ValueError("one of its tasks waits, and is never due")
 
 
-class MayExpire(Protocol):
-    """What has to be known of a batch call: its record, or a row of these columns."""
+def expire(tx: sa.Connection, record: BatchCallRecord | sa.Row[str, str, int | None], now: int) -> None:
+    """End what waits in a batch call whose time is over, a part at a time. A task that was dialled keeps its outcome.
 
-    @property
-    def batch_call_id(self) -> str: ...
-
-    @property
-    def status(self) -> str: ...
-
-    @property
-    def expires_at(self) -> int | None: ...
-
-
-def expire(tx: sa.Connection, record: MayExpire, now: int) -> None:
-    """End what waits in a batch call whose time is over, a part at a time. Who was dialled keeps the last outcome."""
+    A row needs batch_call_id, status and expires_at.
+    """
     at = record.expires_at
     if not isinstance(at, int) or at > now or record.status not in _MAY_EXPIRE:
         return

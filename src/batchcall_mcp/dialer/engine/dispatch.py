@@ -216,23 +216,13 @@ class Dispatch:
                 ids = {row.batch_call_id for row in chunk}
                 outcomes.locked(tx, ids, ids)
                 still = {(row.task_id, row.n) for row in tx.execute(self._mine())}
-                left = [
-                    Attempt(
-                        task_id=row.task_id,
-                        n=row.n,
-                        batch_call_id=row.batch_call_id,
-                        from_number="",  # nobody is dialled with it
-                        to_number=row.to_number,
-                    )
-                    for row in chunk
-                    if (row.task_id, row.n) in still
-                ]
+                left = [row for row in chunk if (row.task_id, row.n) in still]
                 outcomes.withdraw(tx, left, self.store.now())
 
-    def _mine(self) -> sa.Select[tuple[str, int, str, str]]:
-        """This worker's attempts in progress that nobody else has ended, or begun anew."""
+    def _mine(self) -> sa.Select[tuple[str, int, str]]:
+        """This worker's attempts in progress that no other one has ended, or begun again."""
         return (
-            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id, attempts.c.to_number)
+            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id)
             .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
             .where(
                 attempts.c.worker_id == self.worker_id,

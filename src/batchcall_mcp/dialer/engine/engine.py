@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.engine import broken, lateness, scheduler
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
-from batchcall_mcp.dialer.engine.lanes import OpensLanes
+from batchcall_mcp.dialer.engine.lanes import Lanes
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.halts import Halt
@@ -187,7 +187,7 @@ class Engine:
                 del self._live[attempt.attempt_id]
         return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error)
 
-    def run(self, lanes: OpensLanes) -> None:
+    def run(self, lanes: Lanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
         asked: list[_Asked] | None = None
         try:
@@ -340,7 +340,7 @@ class Engine:
         parked.append(one)
         return True
 
-    def _feed(self, lanes: OpensLanes) -> None:
+    def _feed(self, lanes: Lanes) -> None:
         """Look for work, and open lanes for it."""
         with self._changed:
             self._woken = False
@@ -358,21 +358,21 @@ class Engine:
         now = self._store.clock()
         self._resting = {key: at for key, at in self._resting.items() if at > now}
         dials = [one for one in work.open if one.batch_call_id not in self._resting]
-        waits = bool(dials) and not self._insist(lanes.ready)
-        if waits:
+        opener = self._insist(lanes.ready) if dials else None
+        if dials and opener is None:
             dials = []
         else:
             rests = not (mine or work.open)
             self._insist(lambda: self._attendance.mark(rests=rests))
-        standing = self._insist(lanes.standing) if dials else {}
+        standing = self._insist(opener.standing) if opener is not None else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}
         untaken = bool(waiting) and not mine
         self._untaken_since = (self._untaken_since or monotonic()) if untaken else None
         plan = scheduler.plan(dials, mine, waiting=waiting, capacity=self._carrier.capacity, parked=parked)
         self._too_many = Counter(plan.ended)
-        if plan.opened:
-            self._insist(lanes.open, plan.opened)
+        if plan.opened and opener is not None:
+            self._insist(opener.open, plan.opened)
         elif not (work.open or mine):
             self._insist(lanes.rest)
         moments = (work.next_at, *self._resting.values())

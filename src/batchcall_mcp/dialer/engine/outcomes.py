@@ -229,8 +229,10 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
         outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
 
 
-def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
-    """Undo attempts that no carrier has dialled, as if they had never been started.
+def withdraw(
+    tx: sa.Connection, withdrawn: Sequence[Attempt | sa.Row[Any]], now: int, *, held_until: int | None = None
+) -> None:
+    """Undo attempts (or rows of them) that no carrier has dialled, as if they had never been started.
 
     `held_until`: the carrier took none of them, and they are due again only then.
     """
@@ -264,7 +266,7 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_
                 attempted_at=earlier.scalar_subquery(),
             )
         )
-    # Of who was dialled before; the end of the others is told by the cancelling of the batch call.
+    # Of those dialled before; the message of the cancelled batch call covers the others.
     outbox.task_events(tx, [attempt.task_id for attempt in withdrawn if attempt.n > 1], now)
 
 

@@ -21,7 +21,7 @@ from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine
-from batchcall_mcp.dialer.engine.lanes import DbosLanes, LocalLanes, OpensLanes
+from batchcall_mcp.dialer.engine.lanes import DbosLanes, Lanes, LocalLanes
 from batchcall_mcp.dialer.storage.store import Store
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Supervisor:
         await asyncio.to_thread(self._take_up)
         loop = asyncio.get_running_loop()
         queue = DbosLanes(self._launch, self.engine.wake) if self._store.shared else None
-        lanes: OpensLanes = queue or LocalLanes(self.engine.lane, loop)
+        lanes: Lanes = queue or LocalLanes(self.engine.lane, loop)
         # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
         threads = ThreadPoolExecutor(2, "batchcall-dialer")
         engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
@@ -198,7 +198,7 @@ class Supervisor:
             )
             self.engine.wake()
 
-    def _hand_over(self, lanes: OpensLanes) -> None:
+    def _hand_over(self, lanes: Lanes) -> None:
         """Leave nothing behind that is not known to be over."""
         try:
             with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself

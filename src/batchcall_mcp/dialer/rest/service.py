@@ -17,15 +17,8 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
-from batchcall_mcp.dialer.rest.messages import mapping
+from batchcall_mcp.dialer.rest.messages import mapping, request_models
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
-from batchcall_mcp.dialer.rest.messages.request_models import (
-    AppendBody,
-    BatchCallBody,
-    BatchCallPatch,
-    ListBody,
-    RetryBody,
-)
 from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.dialer.storage import commands, queries, stops
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
@@ -45,11 +38,11 @@ _LAUNCHES: Final = {
     State.SENT: Action.EXECUTE,
 }
 _DIALLING: Final = frozenset({Action.EXECUTE, Action.RESUME})
-_CREATE: Final = TypeAdapter(BatchCallBody)
-_PATCH: Final = TypeAdapter(BatchCallPatch)
-_APPEND: Final = TypeAdapter(AppendBody)
-_RETRY: Final = TypeAdapter(RetryBody)
-_LIST: Final = TypeAdapter(ListBody)
+_CREATE: Final = TypeAdapter(request_models.BatchCallBody)
+_PATCH: Final = TypeAdapter(request_models.BatchCallPatch)
+_APPEND: Final = TypeAdapter(request_models.AppendBody)
+_RETRY: Final = TypeAdapter(request_models.RetryBody)
+_LIST: Final = TypeAdapter(request_models.ListBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +67,7 @@ class Answer:
 class Service:
     """The dialer's operations. All block and run in worker threads.
 
-    Attributes:
-        open_store: gives the database, opened if it is not.
-        carrier: what will dial.
-        default_window: for a batch call that gives no hours.
-        daily_cap: most attempts at a number in 24 hours.
-        min_gap: between dials of one number by different batch calls.
-        written: called after every write, so the engine looks for work.
+    `written` is called after every write, so the engine looks for work.
     """
 
     open_store: Callable[[], Store]
@@ -312,7 +299,7 @@ class Service:
         """The organisation's figures in Prometheus's text format."""
         return metrics.exposition(self.open_store(), organization_id)
 
-    def _whole(self, asked: BatchCallBody) -> dict[str, Any]:
+    def _whole(self, asked: request_models.BatchCallBody) -> dict[str, Any]:
         """The columns that a whole body sets. It looks at the time, so that no replay of a write may come to it."""
         columns = mapping.columns(asked, default_window=self.default_window, default_concurrency=DEFAULT_CONCURRENCY)
         _, times = mapping.launch_columns(asked, None)

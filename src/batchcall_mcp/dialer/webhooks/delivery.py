@@ -30,14 +30,8 @@ LOG = logging.getLogger(__name__)
 
 DELAYS: Final = (
     timedelta(seconds=5),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=2),
-    timedelta(hours=5),
-    timedelta(hours=10),
-    timedelta(hours=14),
-    timedelta(hours=20),
-    timedelta(hours=24),
+    *(timedelta(minutes=minutes) for minutes in (5, 30)),
+    *(timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)),
 )
 """After each failed try; after the one that follows the last, the message is given up."""
 JITTER: Final = 0.1
