@@ -122,7 +122,7 @@ class Service:
     async def _read_do_not_call_soon(self) -> None:
         """Every launch reads it again; its operator reads the log when a server starts."""
         await anyio.sleep(_HEAD_START_S)
-        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients")
+        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients.do_not_call")
         read = module.read_do_not_call
         try:
             found = await anyio.to_thread.run_sync(read, self.settings.do_not_call, self.settings.default_region)
