@@ -148,7 +148,7 @@ class TestCheckingAWindow:
             (window("24:00", "09:00"), r"window\.start: .*only be an end"),
             (window("\u0660\u0669:00", "17:00"), r"window\.start"),
             (window("09:00", "09:00"), r'"00:00" to "24:00" for always'),
-            (window("09:00", "17:00", days=()), r"window\.days: no day"),
+            (window("09:00", "17:00", days=()), r"window\.days: the list is empty"),
             (window("09:00", "17:00", days=("mon", "mon")), r"window\.days: a day is named twice"),
             (window("09:00", "17:00", days=("monday",)), r'window\.days: "monday" is not a day'),  # type: ignore[arg-type]
             (window("09:00", "17:00", timezone="PST"), r"window\.timezone: .*America/Los_Angeles"),

@@ -61,7 +61,7 @@ def test_it_tells_its_version() -> None:
 def test_settings_that_do_not_work_are_one_line_and_code_2(arguments: list[str]) -> None:
     ended = run(*arguments, BATCHCALL_CONFIRM="perhaps")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("batchcall-mcp: The settings do not work. BATCHCALL_CONFIRM: ")
+    assert ended.stderr.startswith("batchcall-mcp: Invalid settings. BATCHCALL_CONFIRM: ")
     assert ended.stderr.count("\n") == 1
 
 
@@ -112,7 +112,7 @@ def ids(result: Result) -> list[str]:
 def test_before_anything_is_recorded_the_audit_says_where_it_will_be(command: Command, tmp_path: Path) -> None:
     shown = command("audit", "--format", "csv", "--output", str(tmp_path / "out.csv"))
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert shown.stderr == f"Nothing has been recorded yet. The record will be {tmp_path / 'audit.jsonl'}.\n"
+    assert shown.stderr == f"Nothing is recorded yet. The record will be {tmp_path / 'audit.jsonl'}.\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -210,7 +210,7 @@ def test_only_one_batch_call(command: Command, tmp_path: Path, wanted: str) -> N
 def test_nothing_that_fits_is_said(command: Command, tmp_path: Path) -> None:
     record(tmp_path)
     shown = command("audit", "--batch-call", "bc_2")
-    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", "Nothing that was recorded fits.\n")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", "No recorded event matches.\n")
 
 
 @pytest.mark.parametrize(
@@ -298,4 +298,4 @@ def test_lines_that_are_no_events_are_counted_aloud(command: Command, tmp_path: 
         file.write('hello\n{"at": "2026')
     shown = command("audit", "--format", "jsonl")
     assert (shown.exit_code, len(shown.stdout.splitlines())) == (0, 1)
-    assert shown.stderr == f"Lines of {path} that are no whole events, and were left out: 2.\n"
+    assert shown.stderr == f"Skipped lines of {path} that are not complete events: 2.\n"

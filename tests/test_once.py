@@ -273,7 +273,7 @@ async def test_a_file_that_is_gone_when_the_code_comes_sends_nothing(tmp_path: P
         code = (await model.call("create_batch_call", **launch))["confirmation_code"]
         file.unlink()
         text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, confirmation_code=code)
-        assert "is not there" in text
+        assert "does not exist" in text
         assert vendor.writes == []
         # Put back as it was, it is what was shown.
         file.write_text(LIST)

@@ -38,7 +38,7 @@ def test_without_any_variable_the_defaults_hold() -> None:
 def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(ConfigurationError, match="Nothing was sent") as caught:
+    with pytest.raises(ConfigurationError, match="Nothing was started") as caught:
         Settings.load()
 
     assert name in str(caught.value)

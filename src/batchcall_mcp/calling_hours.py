@@ -118,7 +118,11 @@ def check_timezone(name: str, field: str = "timezone") -> str:
     meant = _probably_meant(zone)
     raise InvalidInput(
         f"{field}: {quoted(zone)} is not the IANA name of a time zone"
-        + (f"; did you mean {meant}? Nothing was sent." if meant else ". Nothing was sent. Write America/New_York.")
+        + (
+            f"; did you mean {meant}? Nothing was sent."
+            if meant
+            else ". Nothing was sent. Use a name such as America/New_York."
+        )
     )
 
 
@@ -143,7 +147,7 @@ def check_window(window: CallingWindow) -> CallingWindow:
             'Use "00:00" to "24:00" for always.'
         )
     if not window.days:
-        raise InvalidInput("window.days: no day is left. Nothing was sent. Leave days out for every day.")
+        raise InvalidInput("window.days: the list is empty. Nothing was sent. Omit days for every day.")
     unknown = [day for day in window.days if day not in WEEKDAYS]
     if unknown or len(set(window.days)) != len(window.days):
         what = f'"{str(unknown[0])[:20]}" is not a day' if unknown else "a day is named twice"
@@ -163,7 +167,7 @@ def parse_calling_hours(text: str) -> CallingWindow:
     if not dash:
         raise InvalidInput(
             f'BATCHCALL_CALLING_HOURS: "{text[:40]}" is not two clock times. Nothing was sent. '
-            "Write them like 08:00-21:00."
+            "Use a value such as 08:00-21:00."
         )
     return check_window(CallingWindow(start=start.strip(), end=end.strip(), timezone=RECIPIENT))
 
@@ -303,7 +307,7 @@ def _clock(text: str, field: str) -> timedelta:
     match = _CLOCK.fullmatch(text)
     if match is None:
         raise InvalidInput(
-            f'{field}: "{text[:20]}" is not a clock time. Nothing was sent. Write HH:MM, from 00:00 to 24:00.'
+            f'{field}: "{text[:20]}" is not a clock time. Nothing was sent. Use HH:MM, from 00:00 to 24:00.'
         )
     return timedelta(hours=int(match[1] or match[3]), minutes=int(match[2] or match[4]))
 

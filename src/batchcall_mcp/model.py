@@ -63,6 +63,8 @@ NOT_REACHED = frozenset(
 
 Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+FROM_SUNDAY: tuple[Weekday, ...] = ("sun", *WEEKDAYS[:-1])
+"""Days as REST APIs number them: 0 = Sunday."""
 
 RetryOutcome: TypeAlias = Literal["no_answer", "busy", "voicemail", "failed"]
 

@@ -107,13 +107,17 @@ class Settings(BaseSettings):
     def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
         """Only PostgreSQL is named by a URL; never repeats the value, which may hold a password."""
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must begin with postgresql://; leave it out for SQLite in BATCHCALL_DATA_DIR")
+            raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
 
     @property
     def stop_file(self) -> Path:
         """See STOP_FILE."""
         return self.data_dir / STOP_FILE
+
+    def database(self, file: str) -> Path | str:
+        """Where a database is: the URL of the one on PostgreSQL, or this file of the data folder."""
+        return self.data_dir / file if self.database_url is None else self.database_url.get_secret_value()
 
     def with_database(self, url: str) -> Settings:
         """These settings, with another PostgreSQL database."""
@@ -143,7 +147,7 @@ def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("begins with the home folder of a user who is not known; write the whole path") from None
+        raise ValueError("starts with the home folder of an unknown user; write the full path") from None
 
 
 def _names_in(env_file: str | None) -> Iterable[str]:
@@ -151,13 +155,13 @@ def _names_in(env_file: str | None) -> Iterable[str]:
         return ()
     shown = env_file[:200]
     if not os.path.isfile(env_file):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-        problem = f"names a file that is not there: {shown}"
+        problem = f"names a file that does not exist: {shown}"
     else:
         try:
             return dotenv_values(env_file)
         except (OSError, UnicodeError):
             problem = f"names a file that cannot be read as UTF-8 text: {shown}"
-    raise ConfigurationError(f"{_ENV_FILE} {problem}. Nothing was sent. Correct the path or remove the variable.")
+    raise ConfigurationError(f"{_ENV_FILE} {problem}. Nothing was started. Correct the path or remove the variable.")
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -169,19 +173,21 @@ def _refuse_unknown(names: Iterable[str]) -> None:
             name + "".join(f" (did you mean {close}?)" for close in get_close_matches(name, known, n=1))
             for name in unknown
         ]
-        raise ConfigurationError(f"Nothing reads {', '.join(hints)}. Nothing was sent. Correct the name or remove it.")
+        raise ConfigurationError(
+            f"Unknown setting: {', '.join(hints)}. Nothing was started. Correct the name or remove it."
+        )
 
 
 def secret_problem(value: str) -> str | None:
     """Why a key or secret cannot be meant as one, or None. Never repeats the value."""
     if not value.strip():
-        return "is blank; set it or leave it out"
+        return "is blank; set it or remove it"
     if "${" in value:
-        return "holds an unfilled ${…} placeholder; the MCP client did not replace it"
+        return "contains an unfilled ${…} placeholder, which the MCP client did not replace"
     if value != value.strip() or any(character.isspace() for character in value):
-        return "holds white space; copy it again"
+        return "contains white space; copy it again"
     if not value.isascii() or not value.isprintable():
-        return "holds characters that cannot stand in an HTTP header; copy it again"
+        return "contains characters that are not allowed in an HTTP header; copy it again"
     return None
 
 
@@ -192,4 +198,4 @@ def _describe(error: ValidationError) -> str:
         told = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         reason = _WRITTEN_AS[field] if problem["type"] == "string_pattern_mismatch" else told
         lines.append(f"{PREFIX}{field.upper()}: {reason}")
-    return "The settings do not work. " + "; ".join(lines) + ". Nothing was sent."
+    return "Invalid settings. " + "; ".join(lines) + ". Nothing was started."

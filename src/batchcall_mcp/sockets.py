@@ -28,7 +28,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ConfigurationError(
-            f"{_place(host, port)} cannot be listened on: {error.strerror or error}. Nothing was started. "
+            f"Cannot listen on {_place(host, port)}: {error.strerror or error}. Nothing was started. "
             "Choose another --host or --port."
         ) from None
 

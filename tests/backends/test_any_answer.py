@@ -47,8 +47,8 @@ OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
     "update name": lambda backend, current: backend.update(current, BatchCallRequest(name="other")),
     "update caller": lambda backend, current: backend.update(current, BatchCallRequest(from_number="+14155550198")),
     "get": lambda backend, _: backend.get("b1"),
-    "get tasks": lambda backend, _: backend.get("b1", TaskQuery(limit=200)),
-    "get filtered": lambda backend, _: backend.get("b1", SEEN),
+    "get tasks": lambda backend, _: backend.tasks("b1", TaskQuery(limit=200)),
+    "get filtered": lambda backend, _: backend.tasks("b1", SEEN),
     "list": lambda backend, _: backend.list(ListQuery()),
     "list filtered": lambda backend, _: backend.list(ListQuery(status=BatchStatus.DRAFT, created_after=AT)),
     "start": lambda backend, current: backend.start(current, None),
@@ -171,8 +171,7 @@ async def test_every_task_comes_once_in_order_whatever_the_page_sizes(
         query = TaskQuery(statuses=frozenset({TaskStatus.FAILED}) if filtered else None, limit=limit)
 
         async def read(cursor: str | None) -> tuple[list[Any], str | None]:
-            _, page = await backend.get("b1", replace(query, cursor=cursor))
-            assert page is not None
+            page = await backend.tasks("b1", replace(query, cursor=cursor))
             assert len(page.tasks) <= limit
             return [task.task_id for task in page.tasks], page.next_cursor
 
@@ -222,8 +221,7 @@ async def test_every_recipient_of_magpipe_comes_once_in_order(total: int, limit:
         query = TaskQuery(statuses=frozenset({TaskStatus.FAILED}) if filtered else None, limit=limit)
 
         async def read(cursor: str | None) -> tuple[list[Any], str | None]:
-            _, page = await backend.get("b1", replace(query, cursor=cursor))
-            assert page is not None
+            page = await backend.tasks("b1", replace(query, cursor=cursor))
             return [task.task_id for task in page.tasks], page.next_cursor
 
         found = await all_of(read, total + 2)

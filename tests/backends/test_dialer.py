@@ -56,7 +56,7 @@ async def backend(dialer: EmbeddedDialer) -> AsyncIterator[DialerBackend]:
 async def until(backend: DialerBackend, batch_call_id: str, reached: Callable[[BatchCall], bool]) -> BatchCall:
     with anyio.fail_after(20):
         while True:
-            found, _ = await backend.get(batch_call_id)
+            found = await backend.get(batch_call_id)
             if reached(found):
                 return found
             await anyio.sleep(0.02)
@@ -82,16 +82,14 @@ async def test_a_draft_is_made_changed_started_and_its_outcomes_are_told(backend
     counts = done.counts
     assert (counts.completed, counts.busy, counts.failed, counts.not_reached, counts.pending) == (1, 1, 1, 2, 0)
     assert any("no phone rings" in note for note in done.notes)
-    _, page = await backend.get(made.batch_call_id, TaskQuery(statuses=frozenset({TaskStatus.BUSY})))
-    assert page is not None
+    page = await backend.tasks(made.batch_call_id, TaskQuery(statuses=frozenset({TaskStatus.BUSY})))
     (busy,) = page.tasks
     assert (busy.to_number, busy.name, dict(busy.dynamic_variables)) == ("+14155550127", "P7", {"n": "7"})
     assert busy.task_id is not None
     retried = await backend.retry(done, (busy.task_id,), "key-2")
     assert retried.status is BatchStatus.RUNNING
     again = await until(backend, made.batch_call_id, lambda found: found.status is BatchStatus.COMPLETED)
-    _, page = await backend.get(made.batch_call_id, TaskQuery(to_number="+14155550127"))
-    assert page is not None
+    page = await backend.tasks(made.batch_call_id, TaskQuery(to_number="+14155550127"))
     assert [task.attempts for task in page.tasks] == [2]
     with pytest.raises(IllegalTransition, match="Nothing was sent"):
         await backend.start(again, None)
@@ -103,7 +101,7 @@ async def test_who_was_called_three_times_today_is_held_back_for_a_day(backend: 
         made = await backend.create(replace(REQUEST, tasks=TASKS[:1], send_now=True))
         await until(backend, made.batch_call_id, lambda found: found.status is BatchStatus.COMPLETED)
     draft = await backend.create(REQUEST)
-    found, _ = await backend.get(draft.batch_call_id)
+    found = await backend.get(draft.batch_call_id)
     (held,) = found.held_back
     assert (held.reason, held.calls) == ("daily_cap", 1)
     assert held.until is not None
@@ -171,7 +169,7 @@ async def test_another_list_keeps_what_no_tool_knows(dialer: EmbeddedDialer, bac
     held = {"calls_per_second": 0.5, "expires_timestamp": 4_102_444_800_000}
     async with open_dialer_client(dialer.app) as rest:
         await rest.patch(f"http://dialer{path}", json=held, headers=headers)
-        current, _ = await backend.get(made.batch_call_id)
+        current = await backend.get(made.batch_call_id)
         changed = await backend.update(current, BatchCallRequest(tasks=TASKS[:2], name="C"))
         data = (await rest.get(f"http://dialer{path}", headers=headers)).json()["data"]
     assert (changed.name, changed.counts.total, changed.status) == ("C", 2, BatchStatus.DRAFT)

@@ -65,7 +65,7 @@ async def test_what_changes_is_held_to_what_was_read(writing: str) -> None:
     vendor = server_with(status, TAG)
     async with vendor.http() as http:
         backend = BatchCallBackend(http, CREDENTIALS)
-        current, _ = await backend.get("b1")
+        current = await backend.get("b1")
         assert current.etag == TAG
         made = await write(backend, current)
     (written,) = vendor.writes
@@ -78,7 +78,7 @@ async def test_a_stop_is_not_held_to_anything(stop: str) -> None:
     vendor = server_with(BatchStatus.RUNNING, TAG)
     async with vendor.http() as http:
         backend = BatchCallBackend(http, CREDENTIALS)
-        current, _ = await backend.get("b1")
+        current = await backend.get("b1")
         await STOPS[stop](backend, current)
     (written,) = vendor.writes
     assert "If-Match" not in written.headers
@@ -89,7 +89,7 @@ async def test_taking_a_scheduled_one_back_to_draft_is_a_stop_too() -> None:
     del vendor.answers["POST /batch-call/b1/cancel"]
     async with vendor.http() as http:
         backend = BatchCallBackend(http, CREDENTIALS)
-        current, _ = await backend.get("b1")
+        current = await backend.get("b1")
         await backend.cancel(current)
     assert [one.method for one in vendor.writes] == ["POST", "PATCH"]
     assert not any("If-Match" in one.headers for one in vendor.writes)
@@ -112,7 +112,7 @@ async def test_a_tag_that_is_not_a_strong_one_is_not_sent(etag: str | None) -> N
     vendor = server_with(DRAFT, etag)
     async with vendor.http() as http:
         backend = BatchCallBackend(http, CREDENTIALS)
-        current, _ = await backend.get("b1")
+        current = await backend.get("b1")
         assert current.etag is None
         await backend.start(current, None)
     (written,) = vendor.writes
@@ -123,7 +123,7 @@ async def test_zudu_is_never_sent_a_condition() -> None:
     vendor = server_with(DRAFT, TAG)
     async with vendor.http() as http:
         backend = ZuduBackend(http, CREDENTIALS)
-        current, _ = await backend.get("b1")
+        current = await backend.get("b1")
         assert current.etag is None
         await backend.start(current, None)
     (written,) = vendor.writes
@@ -150,27 +150,27 @@ async def backend(tmp_path: Path) -> AsyncIterator[DialerBackend]:
 @pytest.mark.parametrize("writing", ["change", "replace", "start", "schedule", "delete"])
 async def test_what_was_changed_since_it_was_read_is_not_changed(backend: DialerBackend, writing: str) -> None:
     made = await backend.create(REQUEST)
-    current, _ = await backend.get(made.batch_call_id)
+    current = await backend.get(made.batch_call_id)
     await backend.update(current, BatchCallRequest(name="somebody else's"))
     with pytest.raises(IllegalTransition) as refused:
         await HELD[writing][1](backend, current)
     said = refused.value.message
     assert "it was changed meanwhile (HTTP 412). Nothing was changed." in said
     assert said.endswith("Read it with get_batch_call and decide again.")
-    found, _ = await backend.get(made.batch_call_id)
+    found = await backend.get(made.batch_call_id)
     assert (found.status, found.name, found.counts.total) == (DRAFT, "somebody else's", 2)
     await HELD[writing][1](backend, found)
 
 
 async def test_a_launch_that_skips_people_is_held_to_what_was_read(backend: DialerBackend) -> None:
     made = await backend.create(REQUEST)
-    current, page = await backend.get(made.batch_call_id, TaskQuery())
-    assert page is not None
+    current = await backend.get(made.batch_call_id)
+    page = await backend.tasks(made.batch_call_id, TaskQuery())
     skipped = [task.task_id for task in page.tasks[:1] if task.task_id]
     await backend.update(current, BatchCallRequest(name="somebody else's"))
     with pytest.raises(IllegalTransition, match="changed meanwhile"):
         await backend.start_without(current, None, {"called today": skipped})
-    found, _ = await backend.get(made.batch_call_id)
+    found = await backend.get(made.batch_call_id)
     started = await backend.start_without(found, None, {"called today": skipped})
     assert (started.status, started.counts.skipped) == (BatchStatus.RUNNING, 1)
 
@@ -178,7 +178,7 @@ async def test_a_launch_that_skips_people_is_held_to_what_was_read(backend: Dial
 async def test_the_same_launch_sent_again_gets_its_answer_and_no_refusal(backend: DialerBackend) -> None:
     """Its first answer was lost, and it has changed the batch call itself."""
     made = await backend.create(REQUEST)
-    current, _ = await backend.get(made.batch_call_id)
+    current = await backend.get(made.batch_call_id)
     assert not (await backend.start(current, None, "key-1")).replayed
     again = await backend.start(current, None, "key-1")
     assert (again.replayed, again.status) == (True, BatchStatus.RUNNING)

@@ -123,7 +123,7 @@ def at(status: BatchStatus) -> BatchCall:
 
 
 async def test_get_asks_exactly_the_seeds_body_with_the_key_as_bearer(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
-    found, page = await magpipe.get(ID, TaskQuery())
+    found = await magpipe.get(ID)
     (asked,) = vendor.asked
     assert (asked.method, asked.path) == ("POST", "/functions/v1/batch-calls")
     assert asked.body == {"action": "get", "batch_id": ID}
@@ -142,7 +142,8 @@ async def test_get_asks_exactly_the_seeds_body_with_the_key_as_bearer(vendor: Ma
         ),
         notes=("Magpipe counts a call that a machine answered as completed.",),
     )
-    assert page is not None
+    page = await magpipe.tasks(ID, TaskQuery())
+    assert vendor.asked[1].body == asked.body
     assert page.tasks[1] == CallTask(
         to_number="+12125559876",
         name="Jane Smith",
@@ -171,22 +172,18 @@ async def test_every_word_for_a_recipient_is_read(
     vendor: Magpipe, magpipe: MagpipeBackend, word: str | None, status: TaskStatus, raw: str | None
 ) -> None:
     vendor.actions["get"] = {"batch": SEED_BATCH, "recipients": [{"phone_number": "+1", "status": word}, 5]}
-    found, page = await magpipe.get(ID, TaskQuery())
-    assert page is not None
+    found, page = await magpipe.get(ID), await magpipe.tasks(ID, TaskQuery())
     assert [(task.status, task.backend_status) for task in page.tasks] == [(status, raw)]
     assert found.notes[0] == "1 recipients in Magpipe's answer could not be read and are left out."
 
 
 async def test_recipients_are_paged_and_filtered_here(magpipe: MagpipeBackend) -> None:
-    _, first = await magpipe.get(ID, TaskQuery(limit=2))
-    assert first is not None
+    first = await magpipe.tasks(ID, TaskQuery(limit=2))
     assert ([task.task_id for task in first.tasks], first.next_cursor) == (["r1-uuid", "r2-uuid"], "2")
-    _, second = await magpipe.get(ID, TaskQuery(limit=2, cursor="2"))
-    assert second is not None
+    second = await magpipe.tasks(ID, TaskQuery(limit=2, cursor="2"))
     assert ([task.task_id for task in second.tasks], second.next_cursor) == (["r3-uuid"], None)
     query = TaskQuery(statuses=frozenset({TaskStatus.PENDING, TaskStatus.CALLING}), to_number="+13105557890")
-    _, found = await magpipe.get(ID, query)
-    assert found is not None
+    found = await magpipe.tasks(ID, query)
     assert [task.task_id for task in found.tasks] == ["r3-uuid"]
 
 
@@ -206,7 +203,7 @@ async def test_a_window_is_read_as_the_database_spells_it(
 ) -> None:
     named = dict(zip(("window_start_time", "window_end_time", "window_days"), told, strict=True))
     vendor.actions["get"] = {"batch": {**SEED_BATCH, **named}, "recipients": []}
-    found, _ = await magpipe.get(ID)
+    found = await magpipe.get(ID)
     read = found.window and (found.window.start, found.window.end, found.window.days)
     assert read == window
     assert [note in said for said in found.notes] == [True] if note else found.notes == ()
@@ -214,16 +211,16 @@ async def test_a_window_is_read_as_the_database_spells_it(
 
 async def test_a_recurring_series_says_that_every_run_calls_everybody(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
     vendor.actions["get"] = {"batch": {**SEED_BATCH, "status": "recurring"}, "recipients": [], "runs": [{}, {}]}
-    found, _ = await magpipe.get(ID)
+    found = await magpipe.get(ID)
     assert found.status is BatchStatus.RECURRING
     assert "2 runs" in found.notes[0]
 
 
 async def test_without_recipients_the_counters_of_the_row_are_told(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
     vendor.actions["get"] = {"batch": SEED_BATCH}
-    found, page = await magpipe.get(ID, TaskQuery())
-    assert (found.counts, page) == (Counts(total=3, completed=1, failed=0), None)
-    assert "could not be read" in found.notes[-1]
+    assert (await magpipe.get(ID)).counts == Counts(total=3, completed=1, failed=0)
+    with pytest.raises(UnexpectedResponse, match="without a list of recipients"):
+        await magpipe.tasks(ID, TaskQuery())
 
 
 class TestCreate:

@@ -84,7 +84,8 @@ async def read(pages: Pages, backend: Any = BatchCallBackend, **options: Any) ->
     async with listening(pages.app) as url, open_client() as client:
         asked = backend(BackendHttp(client, url, 5), Credentials(SecretStr("k"), SecretStr("s")))
         with anyio.fail_after(60):
-            return [task.to_number async for task in every_task(asked, "batch_1", statuses, **options)]
+            batch_call = await asked.get("batch_1")
+            return [task.to_number async for task in every_task(asked, batch_call, statuses, **options)]
 
 
 async def test_a_list_is_read_to_its_end() -> None:

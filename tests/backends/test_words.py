@@ -19,10 +19,11 @@ from batchcall_mcp.backends.rest_api.requests import quiet_hours
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.vendors.magpipe import mapping as magpipe_words
 from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import BatchCallError, UnexpectedResponse
 from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, HeldBack, RetryPolicy
 from batchcall_mcp.vendor_http import json_values
-from batchcall_mcp.vendor_http.http_errors import Answer, Exchange, backend_words, quoted, read_answer
+from batchcall_mcp.vendor_http.http_errors import Answer, Exchange, backend_said, backend_words, read_answer
 
 MEMBERS = st.sampled_from(
     [
@@ -101,7 +102,7 @@ def test_single_values_are_read_or_are_none(value: Any) -> None:
 @given(moment=st.datetimes(min_value=datetime(1973, 3, 4), max_value=datetime(5000, 1, 1), timezones=st.just(UTC)))
 def test_a_time_survives_as_milliseconds_as_seconds_and_as_iso(moment: datetime) -> None:
     whole = moment.replace(microsecond=0)
-    milliseconds = json_values.epoch_ms(whole)
+    milliseconds = to_ms(whole)
     assert json_values.moment(milliseconds) == whole
     assert json_values.moment(milliseconds // 1000) == whole
     assert json_values.moment(str(milliseconds)) == whole
@@ -175,7 +176,7 @@ SPLITS = st.sampled_from(["", "\x00", "\u200b", "<b>", "</b><i>", "\x1b", "\u202
 def test_a_secret_broken_up_by_what_is_taken_out_is_still_not_shown(parts: list[str], around: str) -> None:
     secret = "s3cr3t_9876"
     broken = "".join(letter + part for letter, part in zip(secret, parts, strict=True))
-    shown = quoted(around + broken + around, (secret,))
+    shown = backend_said(around + broken + around, (secret,))
     assert secret not in shown
     assert len(shown) < 350
 

@@ -26,14 +26,18 @@ SPOOL = """
 import anyio, resource, sys, tempfile
 from batchcall_mcp.batch_calls import export
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import CallTask
-class Relay:
+from batchcall_mcp.model import BatchCall, CallTask
+class Backend:
+    async def get(self, batch_call_id):
+        return BatchCall(batch_call_id=batch_call_id, status="running")
+class Context:
+    backend = Backend()
     async def every_task(self, *_arguments, **_options):
         for number in range(60_000):
             yield CallTask(to_number=f"+1212{2_000_000 + number}", name="x" * 100)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
-    anyio.run(export.export_text, Relay(), "bc_1", "csv", None)
+    anyio.run(export.export_text, Context(), "bc_1", "csv", None)
 except InvalidInput as error:
     print(error)
 """

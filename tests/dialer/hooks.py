@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import Clock
-from batchcall_mcp.dialer.rest.webhook_service import WebhookOperations
+from batchcall_mcp.clock import Clock
+from batchcall_mcp.dialer.rest.webhook_service import WebhookService
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.dialer.storage.store import Store
@@ -93,7 +93,7 @@ async def turn(deliveries: Deliveries) -> None:
 
 def with_webhooks(caller: Caller, addresses: WebhookAddresses) -> Caller:
     """The REST face with these rules of where webhooks may go."""
-    caller.dialer.app.state.webhooks = WebhookOperations(caller.dialer.store, addresses)
+    caller.dialer.app.state.webhooks = WebhookService(caller.dialer.store, addresses)
     return caller
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.clock import utc_now
 from tests.dialer.conftest import Clock, NewCaller, dialled, eventually, numbers
 from tests.dialer.test_health import anonymous
 from tests.dialer.test_replaced_files import NEVER_NOW, dialer
@@ -158,7 +158,7 @@ async def test_a_copy_is_not_adopted_while_a_dialer_dials_from_the_original(tmp_
 
 
 @pytest.mark.parametrize(
-    ("there", "said"), [({}, "There is no database"), ({"database_url": "postgresql://nobody@/none"}, "on PostgreSQL")]
+    ("there", "said"), [({}, "does not exist"), ({"database_url": "postgresql://nobody@/none"}, "uses PostgreSQL")]
 )
 async def test_where_nothing_can_have_moved_there_is_nothing_to_adopt(
     tmp_path: Path, there: dict[str, str], said: str

@@ -21,17 +21,16 @@ from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import claims, scheduler
-from batchcall_mcp.dialer.engine import dbos_queue as lanes_module
 from batchcall_mcp.dialer.engine import engine as engine_module
-from batchcall_mcp.dialer.engine import supervisor as host_module
+from batchcall_mcp.dialer.engine import lanes as lanes_module
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.engine.outcomes import Ended
-from batchcall_mcp.dialer.engine.supervisor import EngineHost
+from batchcall_mcp.dialer.engine.supervisor import Supervisor
 from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import tasks
 from batchcall_mcp.model import TaskStatus
-from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, eventually, numbers
+from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, emptied_postgresql, eventually, numbers
 from tests.postgresql import postgresql_url
 
 NOW_AND_AGAIN = [{"condition": "no_answer", "retry_timing": {"type": "AFTER", "duration_minutes": 30}}]
@@ -215,7 +214,7 @@ async def test_a_pace_does_not_stop_for_an_hour_when_the_clock_is_set_back(
             tx.exec_driver_sql("update batch_calls set calls_per_second = 1.0")
         await caller.ask("POST", f"/batch-call/{batch_call_id}/execute")
         await caller.until(batch_call_id, lambda data: data["completed"] == 1)
-        engine = caller.dialer._host and caller.dialer._host.engine
+        engine = caller.dialer._supervisor and caller.dialer._supervisor.engine
         await eventually(lambda: bool(engine and engine._parked))
         caller.clock.forward(minutes=-30)
         await caller.until(batch_call_id, lambda data: data["completed"] == 2)
@@ -330,7 +329,7 @@ class WatchedCarrier:
         self.placed: list[Attempt] = []
         self.ends = threading.Event()
 
-    def place(self, attempt: Attempt) -> None:
+    def dial(self, attempt: Attempt) -> None:
         connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
         row = connection.execute("select 1 from attempts where task_id = ? and n = ?", (attempt.task_id, attempt.n))
         self.committed.append(row.fetchone() is not None)
@@ -385,14 +384,14 @@ class Bench:
     def claim(self, batch_call_id: str, count: int) -> list[Attempt]:
         return self.dispatch.record_and_claim([], {batch_call_id: count}).started
 
-    def place(self, started: list[Attempt], since: datetime | None = None) -> list[Attempt]:
+    def dial(self, started: list[Attempt], since: datetime | None = None) -> list[Attempt]:
         placed: list[Attempt] = []
 
         def dial(attempt: Attempt) -> bool:
             placed.append(attempt)
             return True
 
-        self.dispatch.place(started, since or self.clock(), lambda: True, dial)
+        self.dispatch.dial(started, since or self.clock(), lambda: True, dial)
         return placed
 
     def attempts(self) -> int:
@@ -400,8 +399,8 @@ class Bench:
             return queries.attempts_since(tx, "local", 0)
 
     @asynccontextmanager
-    async def engine(self, carrier: WatchedCarrier, dispatch: type[Dispatch] = Dispatch) -> AsyncIterator[EngineHost]:
-        host = EngineHost(
+    async def engine(self, carrier: WatchedCarrier, dispatch: type[Dispatch] = Dispatch) -> AsyncIterator[Supervisor]:
+        host = Supervisor(
             self.store,
             carrier,
             daily_cap=3,
@@ -491,7 +490,7 @@ def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Act
     started = bench.claim(batch_call_id, 3)
     assert bench.statuses(batch_call_id) == {"calling": 3, "pending": 2}
     bench.move(batch_call_id, action)
-    assert bench.place(started) == []
+    assert bench.dial(started) == []
     assert bench.statuses(batch_call_id) == {status: 5}
     assert bench.attempts() == 0
 
@@ -511,7 +510,7 @@ def test_a_claim_that_became_stale_is_checked_again(bench: Bench) -> None:
     since = bench.clock()
     started = bench.claim(batch_call_id, 3)
     bench.clock.forward(minutes=5)
-    assert bench.place(started, since) == []
+    assert bench.dial(started, since) == []
     assert bench.statuses(batch_call_id) == {"pending": 5}
 
 
@@ -521,7 +520,7 @@ def test_what_expired_since_it_was_claimed_is_not_placed(bench: Bench) -> None:
     batch_call_id = bench.running(5, expires_at=bench.store.now() + 2_000)
     started = bench.claim(batch_call_id, 3)
     bench.clock.forward(seconds=2)
-    assert bench.place(started, since) == []
+    assert bench.dial(started, since) == []
     bench.dispatch.start_arrived([batch_call_id])
     assert bench.statuses(batch_call_id) == {"expired": 5}
 
@@ -530,8 +529,8 @@ def test_what_somebody_else_marked_interrupted_is_not_placed(bench: Bench) -> No
     """Another engine took over between the two."""
     batch_call_id = bench.running(5)
     started = bench.claim(batch_call_id, 3)
-    assert Dispatch(bench.store, "another", daily_cap=3, retry_delay=timedelta(0)).interrupt() == 3
-    assert bench.place(started) == []
+    assert Dispatch(bench.store, "another", daily_cap=3, retry_delay=timedelta(0)).interrupt_others() == 3
+    assert bench.dial(started) == []
     assert bench.statuses(batch_call_id) == {"interrupted": 3, "pending": 2}
 
 
@@ -577,8 +576,8 @@ class FailingDispatch(Dispatch):
             raise sa.exc.OperationalError("server closed the connection", None, Exception("server closed"))
         return turn
 
-    def place(self, started: Sequence[Attempt], since: datetime, may_dial: Any, dial: Any) -> None:
-        super().place(started, since, may_dial, dial)
+    def dial(self, started: Sequence[Attempt], since: datetime, may_dial: Any, dial: Any) -> None:
+        super().dial(started, since, may_dial, dial)
         if "place" in self.fail:
             self.fail.remove("place")
             raise sa.exc.OperationalError("disk I/O error", None, Exception("disk I/O error"))
@@ -616,8 +615,8 @@ async def test_a_carrier_that_loses_calls_makes_them_failed(bench: Bench) -> Non
 class BuggyDispatch(Dispatch):
     """Fails in a way that belongs to no batch call, when the carrier has been asked."""
 
-    def place(self, *asked: Any) -> None:
-        super().place(*asked)
+    def dial(self, *asked: Any) -> None:
+        super().dial(*asked)
         raise RuntimeError("a bug")
 
 
@@ -638,15 +637,15 @@ async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(
 ) -> None:
     """A bug, once: who was claimed then is `interrupted`, because nobody knows."""
     monkeypatch.setattr(app, "LOCK_RETRY_SECONDS", 0)
-    real, broken = Dispatch.place, ["once"]
+    real, broken = Dispatch.dial, ["once"]
 
-    def place(self: Dispatch, *asked: Any) -> None:
+    def dial(self: Dispatch, *asked: Any) -> None:
         real(self, *asked)
         if broken:
             broken.clear()
             raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Dispatch, "place", place)
+    monkeypatch.setattr(Dispatch, "dial", dial)
     async with new_caller() as caller:
         batch_call_id = await caller.create(numbers(30), send_now=True, max_concurrency=5)
         data = await caller.until_status(batch_call_id, "completed")
@@ -689,12 +688,12 @@ async def test_an_engine_with_nothing_to_dial_rests_and_comes_back(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DBOS is not launched before there is something to dial, and not left polling when there is nothing any more."""
-    monkeypatch.setattr(host_module, "_RESTS_AFTER_S", 0)
+    monkeypatch.setattr(lanes_module, "_RESTS_AFTER_S", 0)
 
     def polling() -> bool:
         return any("batchcall-lanes" in thread.name for thread in threading.enumerate())
 
-    async with new_caller() as caller:
+    async with new_caller(database=emptied_postgresql()) as caller:
         await caller.create(numbers(1))
         assert not polling()
         for _ in range(2):

@@ -139,7 +139,7 @@ def test_no_engine_claims_or_places_another_call_after_the_one_that_was_too_many
         dialled.append(attempt.to_number)
         return True
 
-    other.place(claimed, two.clock(), lambda: True, dial)
+    other.dial(claimed, two.clock(), lambda: True, dial)
     assert dialled == []
     assert other.record_and_claim([], {two.batch_call_id: 10}).started == []
 

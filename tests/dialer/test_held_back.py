@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import to_ms
 from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers
 
 ONE_RETRY = {"enabled": True, "max_attempts": 1}
@@ -116,12 +116,12 @@ async def test_another_organisation_s_dials_hold_nobody_back(dialling: Caller) -
 async def test_a_carrier_that_takes_no_calls_holds_back_for_a_moment(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def place(self: SimulatedCarrier, attempt: Attempt) -> None:
+    def dial(self: SimulatedCarrier, attempt: Attempt) -> None:
         raise CarrierUnavailable("all lines are in use")
 
     async with new_caller() as caller:
         with monkeypatch.context() as patched:
-            patched.setattr(SimulatedCarrier, "place", place)
+            patched.setattr(SimulatedCarrier, "dial", dial)
             batch_call_id = await caller.create(numbers(2), send_now=True)
             data = await caller.until(
                 batch_call_id, lambda data: data["held_back"] != [] and data["held_back"][0]["calls"] == 2

@@ -71,7 +71,7 @@ async def test_a_revoked_key_is_401_at_once_in_every_process(command: Command, n
 
         assert await told(gone) == await told(stays) == [200, 200]
         said = command("revoke", gone.api_key[:11])
-        assert said == f"{gone.api_key[:11]} of sales is revoked: from now on it is answered with 401.\n"
+        assert said == f"{gone.api_key[:11]} of sales is revoked: requests with it now get 401.\n"
         assert await told(gone) == [401, 401]
         assert await told(stays) == [200, 200]
 
@@ -190,7 +190,7 @@ def test_the_keys_are_those_of_the_database_that_is_named(
 def test_a_database_that_cannot_be_meant_is_refused_and_not_repeated(command: Command) -> None:
     """It may hold a password."""
     said = command("list", "--database-url", "mysql://u:s3cr3t@h/d", code=2)
-    assert "must begin with postgresql://" in said
+    assert "must start with postgresql://" in said
     assert "s3cr3t" not in said
     result = CliRunner().invoke(
         cli, ["dialer", "keys", "list", "--database-url", "postgresql://u:s3cr3t@127.0.0.1:9/d"]

@@ -93,8 +93,8 @@ def test_strangers_fill_no_memory() -> None:
 
 async def test_too_much_is_429_in_the_envelope_with_retry_after(desk: Caller) -> None:
     """A window as long as the test, and a write that was refused changed nothing."""
-    face = desk.dialer.app.state.face
-    desk.dialer.app.state.face = replace(face, limiter=Limiter(3, HOUR))
+    dependencies = desk.dialer.app.state.dependencies
+    desk.dialer.app.state.dependencies = replace(dependencies, limiter=Limiter(3, HOUR))
     for _ in range(3):
         await desk.ask("GET", "/account")
     answer = await desk.http.post("/batch-call", json={})
@@ -107,8 +107,8 @@ async def test_too_much_is_429_in_the_envelope_with_retry_after(desk: Caller) ->
 
 async def test_wrong_pairs_use_up_nobody_s_allowance(desk: Caller) -> None:
     """Not even of the key that they name, from the same address; they are held back themselves."""
-    face = desk.dialer.app.state.face
-    desk.dialer.app.state.face = replace(face, limiter=Limiter(3, HOUR))
+    dependencies = desk.dialer.app.state.dependencies
+    desk.dialer.app.state.dependencies = replace(dependencies, limiter=Limiter(3, HOUR))
     app, mine = desk.dialer.app, desk.dialer.credentials
     for pair in ((mine.api_key, "s3cr3t_wrong"), api_keys.new_pair()):
         async with client_of(app, *pair) as stranger:
@@ -121,7 +121,7 @@ async def test_wrong_pairs_use_up_nobody_s_allowance(desk: Caller) -> None:
 
 async def test_the_user_s_own_process_is_not_limited(desk: Caller) -> None:
     """The in-process dialer has one caller: whoever started it."""
-    assert desk.dialer.app.state.face.limiter is None
+    assert desk.dialer.app.state.dependencies.limiter is None
 
 
 def test_the_operator_sets_how_many(forward: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:

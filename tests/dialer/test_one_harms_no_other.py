@@ -201,7 +201,7 @@ async def test_a_carrier_that_fails_for_one_call_may_have_dialled_it(
     dialling: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the person is interrupted, never dialled again, and the batch call waits for somebody to look."""
-    place = SimulatedCarrier.place
+    place = SimulatedCarrier.dial
     asked: list[str] = []
 
     def fails(self: SimulatedCarrier, attempt: Attempt) -> None:
@@ -210,7 +210,7 @@ async def test_a_carrier_that_fails_for_one_call_may_have_dialled_it(
             raise RuntimeError("nobody thought of this")
         place(self, attempt)
 
-    monkeypatch.setattr(SimulatedCarrier, "place", fails)
+    monkeypatch.setattr(SimulatedCarrier, "dial", fails)
     mine = await dialling.create(numbers(2, 5), send_now=True)
     bad = await dialling.create([*numbers(1, 1), *numbers(3, 2)], send_now=True, max_concurrency=1)
     assert (await until_paused(dialling, bad))["status_reason"] == "error"

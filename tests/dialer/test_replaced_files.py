@@ -14,8 +14,8 @@ from typing import IO
 
 import pytest
 
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.domain.records import utc_now
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from tests.dialer.conftest import ALWAYS, NewCaller, dialled, eventually, numbers
 from tests.dialer.test_health import anonymous
@@ -129,7 +129,7 @@ async def test_what_is_claimed_when_the_file_goes_is_not_dialled(new_caller: New
             asked.append(attempt)
             return True
 
-        dispatch.place(turn.started, store.clock(), lambda: True, dial)
+        dispatch.dial(turn.started, store.clock(), lambda: True, dial)
         assert asked == []
         assert (await caller.get(batch_call_id))["counts"]["pending"] == 3
         assert dispatch.record_and_claim([], {batch_call_id: 3}).started == []

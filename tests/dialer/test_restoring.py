@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.storage.adoption import adopt_place
+from batchcall_mcp.dialer.storage.adoption import adopt
 from tests.dialer.conftest import NewCaller, numbers
 from tests.dialer.test_copied_database import ADOPT
 from tests.operator.processes import command, variables
@@ -58,7 +58,7 @@ async def test_a_restored_database_that_was_paused_first_dials_nobody(
         await caller.until_status(batch_call_id, "paused")
         refused = await caller.ask("POST", f"/batch-call/{batch_call_id}/resume", status=409)
         assert (refused["code"], ADOPT in refused["error"]) == ("dialer_halted", True)
-        assert adopt_place(caller.dialer.store()) is not None
+        assert adopt(caller.dialer.store()) is not None
         other = await caller.create(numbers(1, 1), send_now=True)
         await caller.until_status(other, "completed")
         assert (await caller.get(batch_call_id))["status"] == "paused"

@@ -14,7 +14,7 @@ from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import broken, engine, scheduler
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
-from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt_place
+from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import tasks
 from tests.dialer.conftest import Caller, NewCaller, emptied_postgresql, eventually, numbers
@@ -179,7 +179,7 @@ async def test_a_dialer_whose_file_is_a_symbolic_link_keeps_a_copy_from_being_ad
         store = Store.open(second / "dialer.db", one.clock)
         try:
             with pytest.raises(NotAdopted, match="dials from the original at this moment"):
-                adopt_place(store)
+                adopt(store)
         finally:
             store.close()
 
@@ -189,7 +189,7 @@ async def test_a_carrier_that_failed_pauses_its_batch_call_though_the_database_w
     new_caller: NewCaller, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dialled, and raised; the pause finds no database. Then nobody is paused, and a rule rings the phone again."""
-    place, pause = SimulatedCarrier.place, broken.pause
+    place, pause = SimulatedCarrier.dial, broken.pause
     raised, away = list[str](), [True]
 
     def dials_and_fails(self: SimulatedCarrier, attempt: Attempt) -> None:
@@ -204,7 +204,7 @@ async def test_a_carrier_that_failed_pauses_its_batch_call_though_the_database_w
             raise sa.exc.OperationalError("BEGIN", None, Exception("the server is away"))
         pause(*args)
 
-    monkeypatch.setattr(SimulatedCarrier, "place", dials_and_fails)
+    monkeypatch.setattr(SimulatedCarrier, "dial", dials_and_fails)
     monkeypatch.setattr(broken, "pause", pauses)
     monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
     database = {"database": emptied_postgresql()} if kind == "postgresql" else {}

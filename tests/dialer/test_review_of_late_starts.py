@@ -62,7 +62,7 @@ class Ground:
         self.look()
         since = self.clock()
         started = self.engine.record_and_claim(ended or [], {batch_call_id: 50}).started
-        self.engine.place(started, since, lambda: True, self.dial)
+        self.engine.dial(started, since, lambda: True, self.dial)
         return started
 
     def state(self, batch_call_id: str) -> tuple[str, str | None]:
@@ -85,7 +85,7 @@ def test_who_was_claimed_when_the_laptop_fell_asleep_is_late_when_it_wakes(groun
     started = ground.engine.record_and_claim([], {asleep: 50}).started
     assert len(started) == 3
     ground.clock.forward(days=3)
-    ground.engine.place(started, since, lambda: True, ground.dial)
+    ground.engine.dial(started, since, lambda: True, ground.dial)
     assert ground.dialled == []
     ground.turn(asleep)
     assert ground.dialled == []
@@ -176,7 +176,7 @@ def test_a_machine_that_falls_asleep_while_it_dials_rings_nobody_more_when_it_wa
 
     since = ground.clock()
     started = ground.engine.record_and_claim([], {fifty: 50}).started
-    ground.engine.place(started, since, lambda: True, sleeps_after_the_first)
+    ground.engine.dial(started, since, lambda: True, sleeps_after_the_first)
     assert len(ground.dialled) == 1
 
 

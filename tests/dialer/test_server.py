@@ -110,14 +110,14 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert refused("--port", str(port)).startswith(
-            f"batchcall-mcp: 127.0.0.1:{port} cannot be listened on: Address already in use."
+            f"batchcall-mcp: Cannot listen on 127.0.0.1:{port}: Address already in use."
         )
     assert not list(Path(os.environ["BATCHCALL_DATA_DIR"]).iterdir())
 
 
 def test_a_do_not_call_list_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BATCHCALL_DO_NOT_CALL", str(tmp_path / "gone.txt"))
-    assert 'BATCHCALL_DO_NOT_CALL: "gone.txt" is not there.' in refused("--port", "0")
+    assert 'BATCHCALL_DO_NOT_CALL: "gone.txt" does not exist.' in refused("--port", "0")
 
 
 def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ async def test_every_dial_is_one_line_written_when_it_is_placed(tmp_path: Path, 
     attempt = Attempt(task_id="task_a", n=2, batch_call_id="b", from_number=CALLER, to_number="+12132000000")
     for _ in range(2):
         carrier = SimulatedCarrier(record, speed=10_000, clock=clock)
-        carrier.place(attempt)
+        carrier.dial(attempt)
         carrier.close()
     line = {"at": "2026-11-23T20:00:00+00:00", "attempt_id": "task_a:2", "to_number": "+12132000000"}
     assert [json.loads(text) for text in record.read_text().splitlines()] == [line, line]

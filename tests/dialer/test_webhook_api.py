@@ -15,8 +15,8 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import utc_now
-from batchcall_mcp.dialer.rest.webhook_service import MOST, TooManyWebhooks, WebhookOperations
+from batchcall_mcp.clock import utc_now
+from batchcall_mcp.dialer.rest.webhook_service import MOST, TooManyWebhooks, WebhookService
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.dialer.storage.tables import recorded_answers, webhook_outbox, webhooks
 from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
@@ -145,11 +145,11 @@ def test_ten_are_ten_if_two_ask_at_once() -> None:
         return utc_now()
 
     store = Store.open(postgresql_url())
-    operations = WebhookOperations(lambda: store, PUBLIC)
+    service = WebhookService(lambda: store, PUBLIC)
 
     def ask(_number: int) -> bool:
         try:
-            operations.create(WriteRequest("local", None, ""), b'{"url": "https://example.com/"}')
+            service.create(WriteRequest("local", None, ""), b'{"url": "https://example.com/"}')
         except TooManyWebhooks:
             return False
         return True

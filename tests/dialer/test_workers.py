@@ -48,7 +48,7 @@ class Shared:
             placed.append(attempt)
             return True
 
-        dispatch.place(started, self.clock(), lambda: True, dial)
+        dispatch.dial(started, self.clock(), lambda: True, dial)
         return placed
 
     def outcomes(self) -> list[str | None]:
@@ -114,7 +114,7 @@ def test_an_attempt_that_another_engine_has_begun_anew_is_not_placed(shared: Sha
     batch_call_id = shared.running(1)
     late, other = shared.engine("late"), shared.engine("other")
     started = late.record_and_claim([], {batch_call_id: 1}).started
-    late.place(started, shared.clock(), lambda: False, lambda _: True)
+    late.dial(started, shared.clock(), lambda: False, lambda _: True)
     again = other.record_and_claim([], {batch_call_id: 1}).started
     assert [one.attempt_id for one in again] == [one.attempt_id for one in started]
     assert shared.place(late, started) == []

@@ -30,14 +30,14 @@ from alembic import command
 
 from batchcall_mcp import dialer
 from batchcall_mcp.calling_hours import zones_of
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
-from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
-from batchcall_mcp.dialer.engine.supervisor import EngineHost
+from batchcall_mcp.dialer.engine.supervisor import Supervisor
 
-IMPORTED = (psycopg, command, Lanes)
+IMPORTED = (psycopg, command, DbosQueue)
 """What a process that dials needs, so that no child imports it again."""
 
 DIALER = str(Path(dialer.__file__).parent)
@@ -47,8 +47,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "claim and record": (DIALER, SQLALCHEMY),
     "place": (DIALER, SQLALCHEMY),
     "dialled, not committed": (DIALER, SQLALCHEMY),
-    "between transactions": (f"{DIALER}/engine.py", f"{DIALER}/host.py", f"{DIALER}/feeding.py"),
-    "DBOS": (DBOS, f"{DIALER}/lanes.py"),
+    "between transactions": tuple(f"{DIALER}/engine/{name}.py" for name in ("engine", "supervisor", "scheduler")),
+    "lanes": (DBOS, f"{DIALER}/engine/dbos_queue.py", f"{DIALER}/engine/lanes.py"),
     "take-over": (DIALER, SQLALCHEMY, DBOS),
 }
 """Where a process may die, and the files whose lines are points there."""
@@ -68,11 +68,12 @@ class Killer:
     def install(self) -> None:
         """Watch every thread of this process, and know by the functions it is in where it is."""
         self._inside(Dispatch, "record_and_claim", "claim and record")
-        self._inside(Dispatch, "place", "place")
-        self._inside(EngineHost, "_launch", "take-over", outer=True)
-        self._inside(EngineHost, "_look_after_the_others", LOOKING, outer=True)
+        self._inside(Dispatch, "dial", "place")
+        self._inside(Supervisor, "_launch", "take-over", outer=True)
+        self._inside(Dispatch, "interrupt_others", "take-over", outer=True)
+        self._inside(Supervisor, "_look_after_the_others", LOOKING, outer=True)
         self._from(Dispatch, "interrupt", "take-over", when=LOOKING)
-        self._after(SimulatedCarrier, "place", "dialled, not committed")
+        self._after(SimulatedCarrier, "dial", "dialled, not committed")
         threading.settrace(self._enter)
         sys.settrace(self._enter)
 
@@ -128,7 +129,7 @@ class Killer:
     def _place_of(self, filename: str) -> str | None:
         place: str | None = getattr(self._where, "place", None)
         if place is None:
-            for other in ("between transactions", "DBOS"):
+            for other in ("between transactions", "lanes"):
                 if filename.startswith(PLACES[other]):
                     return other
         return place

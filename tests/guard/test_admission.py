@@ -25,7 +25,7 @@ from batchcall_mcp.settings import Confirm, Mode, Settings
 LAUNCH = Launch(
     caller="a",
     backend="dialer",
-    service="dialer http://dialer",
+    backend_address="dialer http://dialer",
     tool="start_batch_call",
     operation=Operation.START,
     arguments={"batch_call_id": "bc_1", "trigger_timestamp": "now"},

@@ -17,7 +17,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.errors import OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit
-from batchcall_mcp.guard.delivery.write_sender import Again, Delivered, Sender, Ticket
+from batchcall_mcp.guard.delivery.write_sender import Resend, Sender, Ticket, WriteOutcome
 from batchcall_mcp.guard.fingerprints import PeopleDigest
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Evidence, Intent
@@ -90,14 +90,14 @@ class Desk:
             ),
         )
 
-    async def create(self) -> Delivered:
+    async def create(self) -> WriteOutcome:
         async def send(ticket: Ticket) -> BatchCall:
             return await self.backend.create(ticket.named(REQUEST), ticket.backend_key)
 
         earlier = await self.sender.earlier(self.intent, None)
-        if isinstance(earlier, Delivered):
+        if isinstance(earlier, WriteOutcome):
             return earlier
-        assert earlier is None or isinstance(earlier, Again)
+        assert earlier is None or isinstance(earlier, Resend)
         return await self.sender.send(self.intent, send, again=earlier)
 
     async def unknown(self) -> str:

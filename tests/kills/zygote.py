@@ -36,8 +36,8 @@ COUNTED = (
     str(OURS / "guard"),
     str(OURS / "backends"),
     str(OURS / "batch_calls"),
-    str(OURS / "dialer" / "operations.py"),
-    str(OURS / "dialer" / "store.py"),
+    str(OURS / "dialer" / "rest" / "service.py"),
+    str(OURS / "dialer" / "storage" / "store.py"),
     str(Path(httpx2.__file__).parent),
     str(sqlalchemy.engine.base.__file__),
 )

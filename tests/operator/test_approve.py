@@ -57,7 +57,7 @@ async def test_without_a_terminal_nothing_is_approved(typed: bytes | None, confi
             await waits(model, "start_batch_call", **launch)
             ended = await command(there, "approve", typed=typed)
             assert (ended.code, ended.out) == (1, "")
-            assert "asks a person at a terminal, and this is not one. Nothing was approved" in ended.err
+            assert "needs a person at a terminal, and this is not a terminal. Nothing was approved" in ended.err
             await waits(model, "start_batch_call", **launch)
     assert vendor.dialled == []
 
@@ -104,7 +104,7 @@ async def test_a_yes_lets_exactly_the_same_call_through(era: Era, confirm: str, 
             launch, other = await draft(model), await draft(model, OTHERS)
             await waits(model, "start_batch_call", **launch)
             screen = await answered(there, "3")
-            assert (screen.code, "Approved. The same call launches now" in screen.said) == (0, True)
+            assert (screen.code, "Approved. The same tool call launches now" in screen.said) == (0, True)
             assert vendor.dialled == [], "an approval sends nothing by itself"
             await waits(model, "start_batch_call", **other)
             later = {**launch, "trigger_timestamp": tomorrow_at(9).isoformat()}
@@ -160,7 +160,7 @@ async def test_of_several_questions_a_person_chooses_one_by_its_id(tmp_path: Pat
             for gone in (*ids, "AAAAAA"):
                 async with terminal(there, "approve", gone) as screen:
                     assert await screen.ends() == 1
-                    assert "There is no such question" in screen.said
+                    assert "This question is not open" in screen.said
                     assert ASKS not in screen.said
     assert vendor.dialled == [*OTHERS, *PEOPLE]
 
@@ -255,7 +255,11 @@ async def test_a_question_that_is_replaced_while_the_person_reads_is_not_said_to
                 ended = await screen.types("3")
             await waits(model, "start_batch_call", **launch)
     assert vendor.dialled == []
-    assert (ended, "Approved." in screen.said, "answered or replaced meanwhile" in screen.said) == (1, False, True)
+    assert (ended, "Approved." in screen.said, "was answered, was replaced or has expired" in screen.said) == (
+        1,
+        False,
+        True,
+    )
 
 
 async def test_the_record_tells_both_answers(tmp_path: Path) -> None:

@@ -157,14 +157,14 @@ def zudu_batch(name: str, vendor: Zudu) -> zudu.Batch:
 
 async def test_only_what_is_open_can_be_settled_and_only_once(tmp_path: Path) -> None:
     async with a_lost_start(tmp_path, Person()) as (_, there, _model, _launch):
-        for entry, words in (("1", "Entry 1 is settled already: done."), ("3", "There is no entry 3.")):
+        for entry, words in (("1", "Entry 1 is already settled: done."), ("3", "Entry 3 does not exist.")):
             refused = await command(there, "ledger", "resolve", entry, "not-made")
             assert (refused.code, refused.out) == (1, "")
             assert words in refused.err
         assert (await command(there, "ledger", "resolve", "2", "made")).code == 0
         late = await command(there, "ledger", "resolve", "2", "not-made")
         assert (late.code, late.out) == (1, "")
-        assert "Entry 2 is settled already: done." in late.err
+        assert "Entry 2 is already settled: done." in late.err
 
 
 @pytest.mark.parametrize("arguments", [("0", "made"), ("x", "made"), ("2", "perhaps"), ("2",), ()], ids=" ".join)
@@ -190,7 +190,7 @@ async def test_what_is_being_sent_is_listed_and_not_settled(tmp_path: Path) -> N
             for outcome in ("made", "not-made"):
                 refused = await command(there, "ledger", "resolve", "2", outcome)
                 assert (refused.code, refused.out) == (1, "")
-                assert "Entry 2 is being sent at this moment." in refused.err
+                assert "Entry 2 is being sent now." in refused.err
             gate.opened.set()
         assert (await command(there, "ledger")).out == NOTHING
     assert vendor.dialled == PEOPLE
@@ -234,7 +234,7 @@ def test_a_word_on_an_entry_that_is_sent_again_at_that_moment_changes_nothing(
     said = CliRunner().invoke(cli, ["ledger", "resolve", "1", outcome])
     assert said.exit_code == 1
     assert "was sent again" in said.output
-    assert "Nothing was changed" in said.output
+    assert "This command changed nothing" in said.output
     (entry,) = server.history.unsettled()
     assert (entry.state, entry.owner) == (WriteState.SENDING, lost.owner)
     assert server.history.attempts([number for number, _ in START.numbers], BEGIN) == dict(START.numbers)

@@ -270,7 +270,7 @@ async def test_where_there_was_no_ledger_nothing_is_known(tmp_path: Path) -> Non
     stopped = await command(variables(tmp_path / "typo"), "stop")
     assert stopped.code == 1
     assert CLEAR not in stopped.out
-    assert f"no ledger here has a write of any server ({tmp_path / 'typo'})" in stopped.err
+    assert f"no ledger here contains a write of any server ({tmp_path / 'typo'})" in stopped.err
 
 
 async def test_a_dialer_whose_database_is_gone_is_named(tmp_path: Path) -> None:

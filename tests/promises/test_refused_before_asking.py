@@ -189,12 +189,12 @@ PLACES = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("backend", PLACES)
 async def test_no_question_is_asked_about_what_the_state_forbids(backend: str, tmp_path: Path) -> None:
-    place_of, worth_asking = PLACES[backend]
+    database_location, worth_asking = PLACES[backend]
     person = Person()
     in_vain: dict[str, str] = {}
     carried_out: set[str] = set()
     async with AsyncExitStack() as stack:
-        place = await stack.enter_async_context(place_of(tmp_path))
+        place = await stack.enter_async_context(database_location(tmp_path))
         model = await stack.enter_async_context(playing("auto", person, **{"data_dir": tmp_path} | place.variables))
         listed = (await model.client.list_tools()).tools
         taken = {tool.name: tool.input_schema["properties"].keys() for tool in listed}

@@ -89,7 +89,7 @@ class _Cut:
     """
 
     def __init__(self, caller: Caller, cut: Callable[[], None]) -> None:
-        self._place = caller.dialer._carrier.place
+        self._place = caller.dialer._carrier.dial
         self._caller, self._cut = caller, cut
         self.after: list[str] = []
         self.stopped = False
@@ -117,7 +117,7 @@ async def test_a_dialer_that_lost_its_session_dials_nobody_after_the_stop(
 
     async with new_caller(simulated_speed=300.0, database=database) as caller:
         carrier = _Cut(caller, cut)
-        monkeypatch.setattr(caller.dialer._carrier, "place", carrier)
+        monkeypatch.setattr(caller.dialer._carrier, "dial", carrier)
         batch_call_id = await caller.create(numbers(50), send_now=True, max_concurrency=20)
         await eventually(lambda: carrier.stopped)
         await caller.until(batch_call_id, lambda data: data["counts"]["calling"] == 0)

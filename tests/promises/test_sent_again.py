@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from batchcall_mcp.errors import BatchCallError, OutcomeUnknown, RateLimited
-from batchcall_mcp.guard.delivery.write_sender import Again, Ticket
+from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket
 from batchcall_mcp.guard.write_record import WriteState
 from batchcall_mcp.model import BatchCall
 from tests.guard.test_sending import desk
@@ -27,7 +27,7 @@ async def test_a_no_to_the_second_request_is_no_word_about_the_first(tmp_path: P
         at.restart()
         at.clock.move(seconds=50)
         earlier = await at.sender.earlier(at.intent, None)
-        assert isinstance(earlier, Again)
+        assert isinstance(earlier, Resend)
         with pytest.raises(RateLimited):
             await at.sender.send(at.intent, busy, again=earlier)
         assert [one.state for one in at.ledger.history.unsettled()] == [WriteState.UNKNOWN], "the first may yet arrive"
@@ -37,7 +37,7 @@ async def test_a_no_to_the_second_request_is_no_word_about_the_first(tmp_path: P
 async def test_a_call_that_is_cancelled_as_its_answer_comes_is_not_in_hand_for_ever(
     error: BatchCallError, tmp_path: Path
 ) -> None:
-    """Else `ledger resolve` says "is being sent at this moment" until the server is restarted."""
+    """Else `ledger resolve` says "is being sent now" until the server is restarted."""
     async with desk(tmp_path) as at:
         scope = anyio.CancelScope()
 

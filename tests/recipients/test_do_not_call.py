@@ -56,7 +56,7 @@ def test_a_number_that_the_library_does_not_know_still_counts(tmp_path: Path) ->
         (f"phone,name\n{ONE},Ann\n,Bob\n", "line 3: the number is empty"),
         ("\n".join([ONE, *"abcdefgh"]), "and 3 more"),
         ("who,where\nAnn,Rome\n", "no column that looks like the phone number"),
-        ("4155550100,4155550101\n", "several columns hold numbers"),
+        ("4155550100,4155550101\n", "several columns contain numbers"),
     ],
 )
 def test_a_line_that_is_no_number_fails_the_whole_list(tmp_path: Path, content: str, says: str) -> None:
@@ -75,7 +75,7 @@ def test_a_broken_json_line_fails_the_whole_list(tmp_path: Path) -> None:
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r'BATCHCALL_DO_NOT_CALL: "dnc\.txt" is not there'):
+    with pytest.raises(ConfigurationError, match=r'BATCHCALL_DO_NOT_CALL: "dnc\.txt" does not exist'):
         load_do_not_call(tmp_path / "dnc.txt")
 
 

@@ -118,13 +118,14 @@ def test_a_row_with_more_cells_than_columns_is_left_out_and_never_shifted(write:
     read = read_file(write("list.csv", f"phone,name,city\n{ONE},Doe, John,Rome\n{TWO},Ann,,,\n{THREE},Bob\n"), ANY)
     assert read.tasks == (task(TWO, name="Ann", city=""), task(THREE, name="Bob", city=""))
     assert [(left.line, left.kind) for left in read.skipped_rows] == [(2, SkipReason.INVALID)]
-    assert 'the row has 4 cells under 3 columns; the first without a column holds "Rome"' in read.skipped_rows[0].reason
+    reason = read.skipped_rows[0].reason
+    assert 'the row has 4 cells under 3 columns; the first cell without a column contains "Rome"' in reason
 
 
 def test_columns_without_a_name_are_dropped_and_told(write: Write) -> None:
     read = read_file(write("list.csv", f",phone,name,\n0,{ONE},Ann,\n"), ANY)
     assert read.tasks == (task(ONE, name="Ann"),)
-    assert read.notes == ("Column 1 has no name and will not reach the agent.",)
+    assert read.notes == ("Column 1 has no name and will not be passed to the agent.",)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +255,12 @@ class TestJsonLines:
         ("line", "says"),
         [
             ('{"phone": ', "the line is not JSON"),
-            ('"+14155550100"', "the line is no JSON object"),
+            ('"+14155550100"', "the line is not a JSON object"),
             ("[" * 100_000, "nested too deeply|not JSON"),
-            ('{"phone": "+14155550101", "a": NaN}', "NaN is no JSON value"),
+            ('{"phone": "+14155550101", "a": NaN}', "NaN is not a JSON value"),
             ('{"phone": "+14155550101", "a": [1]}', '"a" holds a list'),
             ('{"phone": "+14155550101", "a": "1", "a": "2"}', '"a" stands twice'),
-            ('{"phone": "+14155550101", "dynamic_variables": []}', "dynamic_variables is no JSON object"),
+            ('{"phone": "+14155550101", "dynamic_variables": []}', "dynamic_variables is not a JSON object"),
             ('{"phone": "+14155550101", "a": "1", "dynamic_variables": {"a": "2"}}', "with different values"),
             ('{"mobile": "+14155550101"}', 'the object has no "phone"'),
             ('{"phone": "+14155550101", "a": "\\ud800"}', "half a character"),
@@ -302,7 +303,7 @@ class TestWorkbooks:
 
     def test_a_stray_cell_far_away_is_refused_before_it_takes_all_memory(self, tmp_path: Path) -> None:
         sheet: dict[int, list[Cell]] = {1: ["phone"], 2: [ONE], 1_048_576: [*[None] * 16_000, "x"]}
-        with pytest.raises(InvalidInput, match="reaches over 1,048,576 rows and 16,001 columns"):
+        with pytest.raises(InvalidInput, match="spans 1,048,576 rows and 16,001 columns"):
             read_file(write_workbook(tmp_path / "list.xlsx", {"S": sheet}), ANY)
 
     def test_a_workbook_without_anything_is_refused(self, tmp_path: Path) -> None:
@@ -347,7 +348,7 @@ class TestRows:
 
     def test_a_row_past_the_end_is_refused_with_how_many_there_are(self, write: Write) -> None:
         path = write("list.csv", f"phone\n{ONE}\n\n{TWO}\n")
-        with pytest.raises(InvalidInput, match=r'rows: row 3 is asked for, but "list\.csv" has 2 rows'):
+        with pytest.raises(InvalidInput, match=r'rows: row 3 was requested, but "list\.csv" has 2 rows'):
             read_file(path, ReadOptions(rows="1-3"))
 
     def test_broken_rows_count_too(self, write: Write) -> None:

@@ -93,7 +93,7 @@ def test_a_refusal_names_the_folders_and_the_files_there(folders: tuple[Path, Pa
     os.utime(folders[1] / "list.csv", (1, 1))
     said = refusal("gone.csv", folders)
     assert said == (
-        'tasks_file: "gone.csv" is not there; nothing was read, nothing was sent. '
+        'tasks_file: "gone.csv" does not exist; nothing was read, nothing was sent. '
         f"BATCHCALL_FILES: {folders[0]}, {folders[1]}. "
         f'Files there: "list.csv", "{folders[1] / "list.csv"}".'
     )
@@ -107,7 +107,7 @@ def test_a_refusal_lists_ten_files_at_most(folders: tuple[Path, Path]) -> None:
 
 def test_what_is_no_ordinary_file_is_refused_without_being_opened(folders: tuple[Path, Path]) -> None:
     os.mkfifo(folders[0] / "pipe.csv")
-    assert "is no ordinary file" in refusal("pipe.csv", folders)
+    assert "is not a regular file" in refusal("pipe.csv", folders)
     assert "is a folder" in refusal("sub", folders)
     assert "is a folder" in refusal(".", folders)
 
@@ -137,8 +137,8 @@ def test_a_file_that_may_not_be_read_is_refused() -> None:
 
 def test_a_folder_that_is_not_there_yet_is_named(tmp_path: Path) -> None:
     said = refusal("list.csv", (tmp_path / "new",))
-    assert "There is no list in it yet" in said
-    assert f"Not there yet: {tmp_path / 'new'}" in said
+    assert "It contains no list yet" in said
+    assert f"Folders that do not exist yet: {tmp_path / 'new'}" in said
 
 
 def test_without_a_folder_nothing_is_read() -> None:

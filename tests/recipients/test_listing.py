@@ -87,7 +87,7 @@ def test_a_row_that_is_left_out_makes_no_later_one_a_duplicate() -> None:
 
 @pytest.mark.parametrize("from_number", [ONE, "+1 (415) 555-0100"])
 def test_the_caller_cannot_be_called(from_number: str) -> None:
-    assert "is from_number itself" in reason_of(CallTask(to_number=ONE), ReadOptions(from_number=from_number))
+    assert "is from_number, which" in reason_of(CallTask(to_number=ONE), ReadOptions(from_number=from_number))
 
 
 def test_a_from_number_that_is_none_leaves_nobody_out() -> None:
@@ -119,7 +119,7 @@ def test_variables_may_take_exactly_the_limit() -> None:
     fits = CallTask(to_number=ONE, dynamic_variables={"a": "x" * (MOST_VARIABLE_BYTES - frame)})
     assert read_inline([fits], ANY).tasks == (fits,)
     over = CallTask(to_number=ONE, dynamic_variables={"a": "x" * (MOST_VARIABLE_BYTES - frame + 1)})
-    assert reason_of(over) == "the variables take 5,121 bytes as JSON; 5,120 are allowed for a task"
+    assert reason_of(over) == "the variables take 5,121 bytes as JSON; the limit is 5,120 for each task"
 
 
 def test_variables_are_measured_in_bytes_not_characters() -> None:
@@ -136,12 +136,12 @@ def test_text_that_cannot_be_sent_is_invalid(text: str) -> None:
 def test_rows_are_positions_in_the_list() -> None:
     read = read_inline(tasks(ONE, TWO, THREE), ReadOptions(rows="2-3"))
     assert ([task.to_number for task in read.tasks], read.rows_read) == ([TWO, THREE], 2)
-    with pytest.raises(InvalidInput, match="row 4 is asked for, but the list has 3 rows"):
+    with pytest.raises(InvalidInput, match="row 4 was requested, but the list has 3 rows"):
         read_inline(tasks(ONE, TWO, THREE), ReadOptions(rows="1,4"))
 
 
 def test_a_number_column_has_no_meaning_for_a_list() -> None:
-    with pytest.raises(InvalidInput, match="number_column belongs to tasks_file"):
+    with pytest.raises(InvalidInput, match="number_column applies only to tasks_file"):
         read_inline(tasks(ONE), ReadOptions(number_column="phone"))
 
 

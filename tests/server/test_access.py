@@ -42,8 +42,8 @@ UNUSABLE = [
     ({SECRET: "s"}, "X-API-KEY is missing"),
     ({KEY: "", SECRET: "s"}, "X-API-KEY is blank"),
     ({KEY: "k", SECRET: ""}, "X-API-SECRET is blank"),
-    ({KEY: "${API_KEY}", SECRET: "s"}, "X-API-KEY holds an unfilled"),
-    ({KEY: "k", SECRET: "a b"}, "X-API-SECRET holds white space"),
+    ({KEY: "${API_KEY}", SECRET: "s"}, "X-API-KEY contains an unfilled"),
+    ({KEY: "k", SECRET: "a b"}, "X-API-SECRET contains white space"),
 ]
 
 
@@ -243,5 +243,5 @@ def test_names_are_compared_without_case() -> None:
 
 
 def test_a_taken_port_is_a_clear_line() -> None:
-    with bound_socket("127.0.0.1", 0) as taken, pytest.raises(ConfigurationError, match="cannot be listened on"):
+    with bound_socket("127.0.0.1", 0) as taken, pytest.raises(ConfigurationError, match="Cannot listen on"):
         bound_socket("127.0.0.1", taken.getsockname()[1])

@@ -74,4 +74,4 @@ def test_a_taken_port_is_one_line() -> None:
             check=False,
         )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"batchcall-mcp: 127\.0\.0\.1:\d+ cannot be listened on: .*\n", ended.stderr)
+    assert re.fullmatch(r"batchcall-mcp: Cannot listen on 127\.0\.0\.1:\d+: .*\n", ended.stderr)

@@ -25,7 +25,7 @@ from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextContent
 
 from batchcall_mcp.dialer.storage import api_keys
-from batchcall_mcp.dialer.storage.store import Store, place_of
+from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from tests.server.transports import Way, client_of, served, spawned
@@ -243,7 +243,7 @@ async def _connected(
 
 
 def _headers(settings: Settings) -> dict[str, str]:
-    store = Store.open(place_of(settings))
+    store = Store.open(database_location(settings))
     api_keys.add(store, pair := api_keys.new_pair(), api_keys.LOCAL)
     store.close()
     return {"X-API-KEY": pair.api_key, "X-API-SECRET": pair.api_secret}

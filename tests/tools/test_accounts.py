@@ -38,6 +38,6 @@ def test_a_secret_that_cannot_be_meant_ends_the_process_in_one_clear_line(value:
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("batchcall-mcp: The settings do not work. BATCHCALL_API_SECRET: ")
+    assert ended.stderr.startswith("batchcall-mcp: Invalid settings. BATCHCALL_API_SECRET: ")
     assert ended.stderr.count("\n") == 1
     assert "s3cr3t" not in ended.stderr

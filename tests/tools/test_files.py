@@ -70,9 +70,9 @@ def test_only_the_rows_named_are_read(local: Desk) -> None:
         ("leads-away.csv", "outside the folders"),
         ("~/outside.csv", "outside the folders"),
         ("/proc/self/environ", "outside the folders"),
-        ("nobody.csv", "is not there"),
+        ("nobody.csv", "does not exist"),
         ("folder.csv", "is a folder"),
-        ("pipe.csv", "is no ordinary file"),
+        ("pipe.csv", "is not a regular file"),
         ("broken.xlsx", "broken.xlsx"),
     ],
 )

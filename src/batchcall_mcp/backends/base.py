@@ -155,8 +155,12 @@ class Backend(Protocol):
         """
         ...
 
-    async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
-        """One batch call and, if asked for, a page of its tasks (None with a note if only those cannot be read)."""
+    async def get(self, batch_call_id: str) -> BatchCall:
+        """One batch call, without its tasks."""
+        ...
+
+    async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
+        """A page of its tasks. The batch call itself is not read again for it."""
         ...
 
     async def list(self, query: ListQuery) -> BatchCallPage:

@@ -10,7 +10,7 @@ import anyio
 
 from batchcall_mcp.backends.base import Backend
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, UnexpectedResponse
-from batchcall_mcp.model import CallTask, TaskQuery, TaskStatus
+from batchcall_mcp.model import BatchCall, CallTask, TaskQuery, TaskStatus
 
 _EMPTY_PAGES = (20, 500)
 """Fewest and most in a row that a filter may leave empty: a backend looks through a page or more for each."""
@@ -36,7 +36,7 @@ class NoEnd(UnexpectedResponse):
 
 async def every_task(
     backend: Backend,
-    batch_call_id: str,
+    batch_call: BatchCall,
     statuses: frozenset[TaskStatus] | None = None,
     *,
     bounds: Bounds = BEFORE_A_WRITE,
@@ -44,12 +44,14 @@ async def every_task(
 ) -> AsyncIterator[CallTask]:
     """All tasks of a batch call, in the backend's order. `clock` is in seconds.
 
+    `batch_call` is as it was read before, with the number of its tasks: it is read again only if more of them come.
+
     Raises:
         NoEnd: there are more than the backend counts or takes, a page brought nothing new, or it takes too long.
         IllegalTransition: the list was changed while it was read.
         BatchCallError: a page cannot be read.
     """
-    reading = _Reading(backend, batch_call_id, bounds, filtered=statuses is not None)
+    reading = _Reading(backend, batch_call, bounds, filtered=statuses is not None)
     deadline = None if bounds.seconds is None else clock() + bounds.seconds
     cursor: str | None = None
     while True:
@@ -58,15 +60,12 @@ async def every_task(
         if left_s is not None and left_s <= 0:
             raise reading.too_slow()
         with anyio.move_on_after(left_s) as limit:
-            batch_call, page = await backend.get(batch_call_id, query)
+            page = await backend.tasks(batch_call.batch_call_id, query)
         if limit.cancelled_caught:
             raise reading.too_slow()
-        if page is None:
-            raise UnexpectedResponse(f"The tasks of {batch_call_id} could not be read. {' '.join(batch_call.notes)}")
-        reading.total = batch_call.counts.total
         new = reading.note(page.tasks)
         if reading.past_the_total():
-            raise reading.changed_or_endless((await backend.get(batch_call_id))[0].counts.total)
+            raise reading.changed_or_endless(await backend.get(batch_call.batch_call_id))
         cursor = page.next_cursor
         if not new and reading.goes_round(last=cursor is None):
             return
@@ -77,17 +76,17 @@ async def every_task(
 
 
 class _Reading:
-    """What was read so far. `total`: what the backend counts, as of the last page."""
+    """What was read so far."""
 
-    def __init__(self, backend: Backend, batch_call_id: str, bounds: Bounds, *, filtered: bool) -> None:
-        self._name = batch_call_id
+    def __init__(self, backend: Backend, batch_call: BatchCall, bounds: Bounds, *, filtered: bool) -> None:
+        self._name = batch_call.batch_call_id
+        self._total = batch_call.counts.total
         self._most = backend.capabilities.max_tasks
         self._page_size = backend.capabilities.task_page_size
         self._bounds = bounds
         self._filtered = filtered
         self._seen: set[int] = set()
         self._empty_pages = 0
-        self.total: int | None = None
 
     def note(self, tasks: tuple[CallTask, ...]) -> int:
         """Count the tasks of a page; how many of them had not been seen before.
@@ -108,16 +107,17 @@ class _Reading:
 
     def past_the_total(self) -> bool:
         """Whether more was read than the backend counts: the list is another one by now, or it has no end."""
-        return self.total is not None and len(self._seen) > self.total
+        return self._total is not None and len(self._seen) > self._total
 
-    def changed_or_endless(self, total: int | None) -> BatchCallError:
-        """The error for a list that is longer than its total, where the backend now counts `total`."""
+    def changed_or_endless(self, now: BatchCall) -> BatchCallError:
+        """The error for a list that is longer than its total was; `now` is the batch call, read again."""
+        total = now.counts.total
         if total is not None and total >= len(self._seen):
             return IllegalTransition(
                 f"The list of {self._name} was changed while it was read: it has {total:,} tasks now and had "
-                f"{self.total:,} before. Nothing was sent. Read it with get_batch_call and decide again."
+                f"{self._total:,} before. Nothing was sent. Read it with get_batch_call and decide again."
             )
-        return self._no_end(f"the backend counts {self.total:,} tasks and gave at least {len(self._seen):,}")
+        return self._no_end(f"the backend counts {self._total:,} tasks and gave at least {len(self._seen):,}")
 
     def goes_round(self, *, last: bool) -> bool:
         """Whether a page that brought nothing new repeats what was read completely.
@@ -125,7 +125,7 @@ class _Reading:
         Raises:
             NoEnd: not all was read, and nothing says that the next page brings more.
         """
-        if self.total == len(self._seen):
+        if self._total == len(self._seen):
             return True
         self._empty_pages += 1
         if not last and (not self._filtered or self._empty_pages > self._may_be_empty()):
@@ -136,13 +136,13 @@ class _Reading:
         return False
 
     def _may_be_empty(self) -> int:
-        most = min(one for one in (self.total, self._most, self._bounds.tasks) if one is not None)
+        most = min(one for one in (self._total, self._most, self._bounds.tasks) if one is not None)
         fewest, ceiling = _EMPTY_PAGES
         return min(max(most // self._page_size, fewest), ceiling)
 
     def too_slow(self) -> NoEnd:
         """The error for a read that takes longer than somebody waits."""
-        of = "" if self.total is None else f" of {self.total:,}"
+        of = "" if self._total is None else f" of {self._total:,}"
         return NoEnd(
             f"The tasks of {self._name} were not read to the end: {self._bounds.seconds:g} s passed, and "
             f"{len(self._seen):,}{of} tasks were read. Nothing was sent. Try again; if it happens again, make smaller "

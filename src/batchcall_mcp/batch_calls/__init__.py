@@ -1,1 +1,1 @@
-"""One use case for each tool. Knows no MCP and no vendor: a `Relay` goes in, domain objects come out."""
+"""One use case for each tool. Knows no MCP and no vendor: a `CallContext` goes in, domain objects come out."""

@@ -38,15 +38,15 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relay:
+class CallContext:
     """One tool call's way to the backend. `arguments` are the tool call's own, for a confirmation to remember.
 
-    `caller` names the key pair, the same in every process; it is hashed again before the ledger holds it. `service` is
-    the backend's name and address: the same batch call id means another batch call elsewhere.
+    `caller` names the key pair, the same in every process; it is hashed again before the ledger holds it.
+    `backend_address` is the backend's name and address: the same batch call id means another batch call elsewhere.
     """
 
     backend: Backend
-    service: str
+    backend_address: str
     guard: Guard
     settings: Settings
     caller: str
@@ -124,7 +124,7 @@ class Relay:
                 ledger = await self.open_ledger()
                 await anyio.to_thread.run_sync(
                     ledger.history.note_over,
-                    self.service,
+                    self.backend_address,
                     ledger.hashed(self.caller),
                     [found.batch_call_id],
                     read_at,
@@ -135,8 +135,8 @@ class Relay:
 
     async def look(self, batch_call_id: str) -> BatchCall:
         """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""
-        self.seen[batch_call_id] = await (await self.sender()).seen(self.service, batch_call_id)
-        return (await self.backend.get(batch_call_id))[0]
+        self.seen[batch_call_id] = await (await self.sender()).seen(self.backend_address, batch_call_id)
+        return await self.backend.get(batch_call_id)
 
     def do_not_call(self) -> DoNotCall:
         """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
@@ -149,27 +149,27 @@ class Relay:
 
     def every_task(
         self,
-        batch_call_id: str,
+        batch_call: BatchCall,
         statuses: frozenset[TaskStatus] | None = None,
         *,
         bounds: Bounds = BEFORE_A_WRITE,
     ) -> AsyncIterator[CallTask]:
-        """All tasks of a batch call, as of `backends.task_reading`.
+        """All tasks of a batch call that was read, as of `backends.task_reading`.
 
         Raises:
             NoEnd: the pages do not end.
             BatchCallError: a page cannot be read.
         """
-        return every_task(self.backend, batch_call_id, statuses, bounds=bounds, clock=self.monotonic)
+        return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic)
 
-    async def tasks_or_none(self, batch_call_id: str) -> list[CallTask] | None:
+    async def tasks_or_none(self, batch_call: BatchCall) -> list[CallTask] | None:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
 
         Raises:
             NoEnd: the pages do not end. Who would be called is not known then, so nothing is launched.
         """
         try:
-            return [task async for task in self.every_task(batch_call_id)]
+            return [task async for task in self.every_task(batch_call)]
         except NoEnd:
             raise
         except BatchCallError:

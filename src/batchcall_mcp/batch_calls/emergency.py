@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes import launch
 from batchcall_mcp.errors import BatchCallError, NotFound, QuotaExceeded, UnexpectedResponse
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
@@ -42,11 +42,11 @@ class Round:
     asked: set[str] = field(default_factory=set)
 
 
-async def stop_live(relay: Relay, launched: Collection[str], found: Round) -> None:
+async def stop_live(context: CallContext, launched: Collection[str], found: Round) -> None:
     """Stop one after the other; one that cannot be stopped keeps none of the others from it.
 
     Args:
-        relay: one caller's way to the backend.
+        context: one caller's way to the backend.
         launched: batch calls that are known to have been launched there: they are asked for if no list shows them.
         found: is filled.
 
@@ -55,29 +55,29 @@ async def stop_live(relay: Relay, launched: Collection[str], found: Round) -> No
     """
     broken: BatchCallError | None = None
     try:
-        await _stop_listed(relay, found)
+        await _stop_listed(context, found)
     except BatchCallError as error:
         broken = error
     for batch_call_id in launched:
         if batch_call_id not in found.asked:
-            await _stop_one(relay, batch_call_id, found, believed=broken is None)
+            await _stop_one(context, batch_call_id, found, believed=broken is None)
     if broken is not None:
         raise broken
 
 
-async def _stop_listed(relay: Relay, found: Round) -> None:
-    relay.require(Operation.LIST)
+async def _stop_listed(context: CallContext, found: Round) -> None:
+    context.require(Operation.LIST)
     cursor: str | None = None
     unread: tuple[str, ...] = ()
     for _ in range(_MOST_PAGES):
         # Page by page: what is seen is stopped before more is read. A stop moves nothing in a list by creation.
-        page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
+        page = await context.backend.list(ListQuery(limit=100, cursor=cursor))
         unread += page.notes
         for one in page.batch_calls:
-            if one.status is BatchStatus.PAUSED and not relay.backend.capabilities.pause_stops:
-                await _stop_one(relay, one.batch_call_id, found)
+            if one.status is BatchStatus.PAUSED and not context.backend.capabilities.pause_stops:
+                await _stop_one(context, one.batch_call_id, found)
             else:
-                await _look_at(relay, one, found)
+                await _look_at(context, one, found)
         cursor = page.next_cursor
         if cursor is None:
             if unread:
@@ -86,10 +86,10 @@ async def _stop_listed(relay: Relay, found: Round) -> None:
     raise QuotaExceeded(f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read.")
 
 
-async def _stop_one(relay: Relay, batch_call_id: str, found: Round, *, believed: bool = True) -> None:
+async def _stop_one(context: CallContext, batch_call_id: str, found: Round, *, believed: bool = True) -> None:
     """`believed`: that it is not there; where a list could not be read, a 404 may be that of a proxy."""
     try:
-        one, _ = await relay.backend.get(batch_call_id)
+        one = await context.backend.get(batch_call_id)
     except NotFound as error:
         found.asked.add(batch_call_id)
         if believed:
@@ -99,41 +99,41 @@ async def _stop_one(relay: Relay, batch_call_id: str, found: Round, *, believed:
             found.stopped.append(Stopped(batch_call_id=batch_call_id, was=was, done="not stopped", told=error.message))
     except BatchCallError:
         # What cannot be read may be stopped all the same.
-        await _look_at(relay, BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN), found)
+        await _look_at(context, BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN), found)
     else:
-        await _look_at(relay, one, found)
+        await _look_at(context, one, found)
 
 
-async def _look_at(relay: Relay, one: BatchCall, found: Round) -> None:
+async def _look_at(context: CallContext, one: BatchCall, found: Round) -> None:
     found.asked.add(one.batch_call_id)
     if one.status in FINISHED:
         found.over.add(one.batch_call_id)
-        if _last_run_may_dial(relay, one):
+        if _last_run_may_dial(context, one):
             found.stopped.append(
                 Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", told=_LAST_RUN)
             )
     elif one.status in DIALLING or one.run_dials:
-        found.stopped.append(await _stopped(relay, one))
+        found.stopped.append(await _stopped(context, one))
 
 
-def _last_run_may_dial(relay: Relay, one: BatchCall) -> bool:
+def _last_run_may_dial(context: CallContext, one: BatchCall) -> bool:
     """A series is over when its last run has begun; no list shows the run."""
     ended = one.completed_at
-    lately = ended is None or relay.clock() - ended < _LONGEST_RUN
-    return one.is_series and not relay.backend.capabilities.pause_stops and lately
+    lately = ended is None or context.clock() - ended < _LONGEST_RUN
+    return one.is_series and not context.backend.capabilities.pause_stops and lately
 
 
-async def _stopped(relay: Relay, one: BatchCall) -> Stopped:
+async def _stopped(context: CallContext, one: BatchCall) -> Stopped:
     """A pause can be taken back, so it is tried first; but a series that is paused lets its run dial on."""
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
-    if not relay.backend.capabilities.pause_stops or one.status is BatchStatus.RECURRING:
+    if not context.backend.capabilities.pause_stops or one.status is BatchStatus.RECURRING:
         ways.reverse()
-    told = f"{relay.backend.name} can neither pause nor cancel."
+    told = f"{context.backend.name} can neither pause nor cancel."
     for operation, stop in ways:
-        if operation not in relay.backend.capabilities.operations:
+        if operation not in context.backend.capabilities.operations:
             continue
         try:
-            outcome = await stop(relay, one.batch_call_id)
+            outcome = await stop(context, one.batch_call_id)
         except BatchCallError as error:
             told = error.message
         else:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO, TypeAlias
 import anyio.to_thread
 
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask, TaskStatus
 from batchcall_mcp.text import harmless_cell
@@ -35,17 +35,17 @@ _IN_MEMORY = 4 * 1024 * 1024
 
 
 async def export_to_file(
-    relay: Relay, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
+    context: CallContext, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
 ) -> tuple[Path, int]:
     """Write a new file into the first folder of BATCHCALL_FILES; an existing file is never overwritten.
 
     Raises:
         InvalidInput: the folder cannot be written; nothing was changed at the backend.
     """
-    if not relay.settings.files:
+    if not context.settings.files:
         raise InvalidInput("BATCHCALL_FILES is empty, so that there is no folder to write to. Nothing was written.")
-    folder = relay.settings.files[0]
-    text, rows = await export_text(relay, batch_call_id, form, statuses)
+    folder = context.settings.files[0]
+    text, rows = await export_text(context, batch_call_id, form, statuses)
     try:
         path = await anyio.to_thread.run_sync(_store, folder, batch_call_id, form, text)
     except OSError as error:
@@ -59,7 +59,7 @@ async def export_to_file(
 
 
 async def export_text(
-    relay: Relay, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
+    context: CallContext, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
 ) -> tuple[TextIO, int]:
     """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows.
 
@@ -68,9 +68,10 @@ async def export_text(
     """
     names: dict[str, None] = {}
     rows = 0
+    batch_call = await context.backend.get(batch_call_id)
     with _in_temporary_files(), ExitStack() as until_returned:
         spool = until_returned.enter_context(_spool())
-        async for task in relay.every_task(batch_call_id, statuses, bounds=FOR_A_FILE):
+        async for task in context.every_task(batch_call, statuses, bounds=FOR_A_FILE):
             names.update(dict.fromkeys(task.dynamic_variables))
             spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
             rows += 1

@@ -11,10 +11,10 @@ from functools import partial
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fit, read_source
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
-from batchcall_mcp.errors import ConfigurationError, InvalidInput
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput
 from batchcall_mcp.guard.preflight.preflight import Preflight, preflight
 from batchcall_mcp.model import (
     Account,
@@ -66,32 +66,32 @@ class Check:
     batch_call: BatchCall | None = None
 
 
-async def backend_facts(relay: Relay, name_contains: str | None, limit: int) -> BackendFacts:
+async def backend_facts(context: CallContext, name_contains: str | None, limit: int) -> BackendFacts:
     """Caller numbers, agents and files; a part that cannot be read is a note, not an error."""
-    if Operation.ACCOUNT in relay.backend.capabilities.operations:
-        account = await relay.backend.account()
+    if Operation.ACCOUNT in context.backend.capabilities.operations:
+        account = await context.backend.account()
     else:
-        account = Account(notes=(f"{relay.backend.name} does not tell the account's numbers and agents.",))
+        account = Account(notes=(f"{context.backend.name} does not tell the account's numbers and agents.",))
     files: tuple[ListedFile, ...] = ()
-    if relay.local_files:
-        files = await anyio.to_thread.run_sync(list_files, relay.settings.files, _FILES_SHOWN)
-    left, stopped = await _left_today(relay)
+    if context.local_files:
+        files = await anyio.to_thread.run_sync(list_files, context.settings.files, _FILES_SHOWN)
+    left, stopped = await _left_today(context)
     account = replace(account, notes=(*stopped, *account.notes))
     narrowed = _narrow(account, name_contains, limit)
-    return BackendFacts(account=narrowed, files=files, now=relay.clock(), calls_left_today=left)
+    return BackendFacts(account=narrowed, files=files, now=context.clock(), calls_left_today=left)
 
 
-async def _left_today(relay: Relay) -> tuple[int | None, tuple[str, ...]]:
+async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]]:
     """What is left of the limit of a day, and what stands in the way of every launch."""
-    most = relay.settings.max_calls_per_day
+    most = context.settings.max_calls_per_day
     try:
-        ledger = await relay.open_ledger()
+        ledger = await context.open_ledger()
         since = await anyio.to_thread.run_sync(ledger.stops.since)
         used = (
             0
             if most is None
             else await anyio.to_thread.run_sync(
-                partial(ledger.history.calls_on, relay.clock(), simulated=relay.backend.capabilities.simulated)
+                partial(ledger.history.calls_on, context.clock(), simulated=context.backend.capabilities.simulated)
             )
         )
     except ConfigurationError as error:
@@ -122,18 +122,26 @@ def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
     return replace(account, numbers=numbers, agents=agents, notes=tuple(notes))
 
 
-async def get(relay: Relay, batch_call_id: str, query: TaskQuery) -> tuple[BatchCall, TaskPage | None]:
+async def get(context: CallContext, batch_call_id: str, query: TaskQuery) -> tuple[BatchCall, TaskPage | None]:
     """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks."""
     if query.to_number is not None:
-        query = replace(query, to_number=_as_e164(query.to_number, relay.settings.default_region))
-    read_at = relay.clock()
-    batch_call, page = await relay.backend.get(batch_call_id, query if query.limit else None)
-    await relay.note_over(batch_call, read_at)
-    if page is not None:
+        query = replace(query, to_number=_as_e164(query.to_number, context.settings.default_region))
+    read_at = context.clock()
+    batch_call = await context.backend.get(batch_call_id)
+    await context.note_over(batch_call, read_at)
+    if not query.limit:
+        return batch_call, None
+    try:
+        page = await context.backend.tasks(batch_call_id, query)
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):
-            return await relay.backend.get(batch_call_id, replace(query, limit=fitting))
-    return batch_call, page
+            page = await context.backend.tasks(batch_call_id, replace(query, limit=fitting))
+    except InvalidInput:
+        raise  # the cursor is wrong, not the backend
+    except BatchCallError as error:
+        note = f"Its tasks could not be read: {error.message}"
+        return replace(batch_call, notes=(*batch_call.notes, note)), None
+    return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
 
 
 def _as_e164(number: str, region: str | None) -> str:
@@ -163,14 +171,14 @@ def _fitting(tasks: Sequence[CallTask]) -> int:
     return len(tasks)
 
 
-async def list_page(relay: Relay, query: ListQuery) -> BatchCallPage:
+async def list_page(context: CallContext, query: ListQuery) -> BatchCallPage:
     """One page of batch calls, newest first."""
-    relay.require(Operation.LIST)
-    return await relay.backend.list(query)
+    context.require(Operation.LIST)
+    return await context.backend.list(query)
 
 
 async def check(
-    relay: Relay,
+    context: CallContext,
     request: BatchCallRequest,
     source: ListSource,
     batch_call_id: str | None,
@@ -184,21 +192,21 @@ async def check(
     recipients: Recipients | None = None
     tasks: Sequence[CallTask] | None
     if batch_call_id is not None:
-        current, _ = await relay.backend.get(batch_call_id)
-        tasks = await relay.tasks_or_none(batch_call_id)
+        current = await context.backend.get(batch_call_id)
+        tasks = await context.tasks_or_none(current)
     else:
-        recipients = await read_source(relay, source, request.from_number)
+        recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks
     launch = request if request.trigger_at else replace(request, send_now=True)
-    dials = relay.backend.dials(Operation.START, launch, current)
+    dials = context.backend.dials(Operation.START, launch, current)
     around = await surroundings(
-        relay,
+        context,
         tasks,
         dials,
         current=current,
         agent_id=request.agent_id or (current.agent_id if current else None),
         from_number=request.from_number or (current.from_number if current else None),
-        simulated=relay.backend.capabilities.simulated or (current is not None and current.simulated),
+        simulated=context.backend.capabilities.simulated or (current is not None and current.simulated),
     )
     judge = partial(
         preflight,
@@ -208,16 +216,16 @@ async def check(
         skipped_rows=recipients.skipped_rows if recipients else (),
         rows_read=recipients.rows_read if recipients else None,
         dials=dials,
-        capabilities=relay.backend.capabilities,
-        limits=relay.limits,
-        now=relay.clock(),
+        capabilities=context.backend.capabilities,
+        limits=context.limits,
+        now=context.clock(),
         surroundings=replace(around, unchecked=(*(recipients.notes if recipients else ()), *around.unchecked)),
         listed=None if tasks is None else different(tasks),
     )
     found = await anyio.to_thread.run_sync(judge)
     rows = recipients.skipped_rows if recipients else ()
     first = _position(cursor)
-    most = relay.backend.capabilities.max_tasks
+    most = context.backend.capabilities.max_tasks
     return Check(
         preflight=found,
         columns=recipients.columns if recipients else None,

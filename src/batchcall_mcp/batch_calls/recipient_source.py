@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Capabilities
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
@@ -32,7 +32,7 @@ class ListSource:
         return self.tasks is not None or self.tasks_file is not None
 
 
-async def read_source(relay: Relay, source: ListSource, from_number: str | None) -> Recipients:
+async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
     """Read the list; what cannot be called is left out, each row with its reason.
 
     Raises:
@@ -41,23 +41,23 @@ async def read_source(relay: Relay, source: ListSource, from_number: str | None)
     if source.tasks is not None and source.tasks_file is not None:
         raise InvalidInput("Give tasks or tasks_file, not both. Nothing was sent.")
     if not source.given:
-        where = "tasks or tasks_file" if relay.local_files else "tasks"
+        where = "tasks or tasks_file" if context.local_files else "tasks"
         raise InvalidInput(f"Whom to call is missing: give {where}. Nothing was sent.")
-    return await anyio.to_thread.run_sync(_read, relay, source, from_number)
+    return await anyio.to_thread.run_sync(_read, context, source, from_number)
 
 
-def _read(relay: Relay, source: ListSource, from_number: str | None) -> Recipients:
-    settings = relay.settings
+def _read(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
+    settings = context.settings
     options = ReadOptions(
         rows=source.rows,
         number_column=source.number_column,
         default_region=source.default_region or settings.default_region,
-        do_not_call=relay.do_not_call().numbers,
+        do_not_call=context.do_not_call().numbers,
         from_number=from_number,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
-    if not relay.local_files:
+    if not context.local_files:
         raise NotSupported("tasks_file names a file on the server's disk, which callers over HTTP do not share. "
                            "Nothing was sent. Give the people as tasks.")  # fmt: skip
     path: Path = resolve_file(source.tasks_file or "", settings.files)

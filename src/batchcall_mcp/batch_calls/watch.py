@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import anyio
 
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.calling_hours import is_open, is_timezone, next_open
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, Counts
 
@@ -29,7 +29,7 @@ class Watched:
 
 
 async def watch(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: str,
     until: Until,
     timeout_s: float,
@@ -37,12 +37,12 @@ async def watch(
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Watched:
     """Wait until it is finished, started or changed; at most `timeout_s` seconds, less if nothing can happen."""
-    first, _ = await relay.backend.get(batch_call_id)
+    first = await context.backend.get(batch_call_id)
     current = first
-    deadline = relay.clock() + timedelta(seconds=timeout_s)
+    deadline = context.clock() + timedelta(seconds=timeout_s)
     wait_s = _FIRST_WAIT_S
     while True:
-        now = relay.clock()
+        now = context.clock()
         if _reached(until, first, current):
             return ended(current, now, reached=True)
         idle = why_idle(current, now, deadline)
@@ -54,7 +54,7 @@ async def watch(
             return ended(current, now, reached=False)
         await sleep(min(wait_s, left_s))
         wait_s = min(wait_s * 1.5, _LONGEST_WAIT_S)
-        current, _ = await relay.backend.get(batch_call_id)
+        current = await context.backend.get(batch_call_id)
 
 
 def _reached(until: Until, first: BatchCall, current: BatchCall) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from batchcall_mcp.dialer.storage.adoption import Adopted, Live
 
 _LONGEST_NAME = 200
-_RESUME = "Resume those whose people were not called meanwhile, for example from the original; cancel the others."
+_RESUME = "Resume those whose people were not called in the meantime, for example by the original; cancel the others."
 
 
 @click.command()
@@ -26,17 +26,19 @@ def adopt() -> None:
     what goes on. What is scheduled for later keeps its time. Only SQLite needs this.
     """
     settings = load_settings()
-    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt_place
-    from batchcall_mcp.dialer.storage.store import Store, place_of
+    from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt
+    from batchcall_mcp.dialer.storage.store import Store, database_location
 
-    where = place_of(settings)
+    where = database_location(settings)
     if isinstance(where, str):
-        raise click.ClickException("The dialer is on PostgreSQL, which no file moves. There is nothing to adopt.")
+        raise click.ClickException(
+            "The dialer uses PostgreSQL; only an SQLite file can move. There is nothing to adopt."
+        )
     if not where.exists():
-        raise click.ClickException(f"There is no database {where}. Nothing was changed.")
+        raise click.ClickException(f"The database {where} does not exist. Nothing was changed.")
     store = Store.open(where)
     try:
-        adopted = adopt_place(store)
+        adopted = adopt(store)
     except NotAdopted as error:
         raise click.ClickException(error.message) from None
     finally:
@@ -46,7 +48,7 @@ def adopt() -> None:
 
 def _lines(where: Path, adopted: Adopted | None) -> list[str]:
     if adopted is None:
-        return [f"{where} is where it last dialled, or never dialled. There is nothing to adopt."]
+        return [f"{where} has not moved since it last dialled, or it never dialled. There is nothing to adopt."]
     said = [f"{where} is the dialer's database from now on. It last dialled as {adopted.before}."]
     if adopted.original_is_there:
         said.append(f"The original is still there: a dialer on {adopted.before} calls the same people. Remove it.")

@@ -35,7 +35,7 @@ def approve(question: str | None) -> None:
     settings = load_settings()
     if not sys.stdin.isatty():
         raise click.ClickException(
-            "approve asks a person at a terminal, and this is not one. Nothing was approved; nothing was sent."
+            "approve needs a person at a terminal, and this is not a terminal. Nothing was approved; nothing was sent."
         )
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
@@ -67,7 +67,7 @@ def _chosen(waiting: Sequence[Approval], short_id: str | None) -> Approval | Non
     found = by_id.get(short_id.strip().upper())
     if found is None:
         raise click.ClickException(
-            "There is no such question: it was answered, replaced by a later one, or is older than ten minutes. "
+            "This question is not open: it was answered, replaced by a later one, or is older than ten minutes. "
             "Nothing was approved; nothing was sent. `batchcall-mcp approve` lists what waits."
         )
     return found
@@ -99,7 +99,7 @@ def _answer(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
     meant = meaning_of(typed, shown.word)
     if meant == "neither":
         click.echo(
-            "That is neither what approves nor no: nothing was approved or declined, and the question still waits."
+            "This input neither approves nor declines. Nothing was approved or declined; the question still waits."
         )
         raise SystemExit(1)
     _write_down(approvals, chosen, audit, yes=meant == "approve")
@@ -107,12 +107,12 @@ def _answer(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
 
 def _decline_unread(approvals: Approvals, chosen: Approval, audit: Audit) -> None:
     click.echo(
-        f"It has more than {LONGEST_READ:,} characters, and nobody can say yes to a part of it. Have the assistant ask "
+        f"It has more than {LONGEST_READ:,} characters, and nobody can approve a part of it. Have the assistant ask "
         "about fewer people or rows at a time."
     )
     if meaning_of(click.prompt("To decline: no", default="", show_default=False), "") == "decline":
         _write_down(approvals, chosen, audit, yes=False)
-    click.echo("Nothing was approved or declined, and the question still waits.")
+    click.echo("Nothing was approved or declined; the question still waits.")
     raise SystemExit(1)
 
 
@@ -121,11 +121,9 @@ def _write_down(approvals: Approvals, chosen: Approval, audit: Audit, *, yes: bo
     outcome = ("approved" if yes else "declined") if counted else "too_late"
     audit.note(Event(event="approved", caller=chosen.caller, tool=chosen.tool, outcome=outcome))
     if not counted:
-        click.echo(
-            "This question was answered or replaced meanwhile, or has expired. Nothing was approved or declined."
-        )
+        click.echo("This question was answered, was replaced or has expired. Nothing was approved or declined.")
         raise SystemExit(1)
     if not yes:
         click.echo("Declined. Nothing was sent.")
         raise SystemExit(1)
-    click.echo(f"Approved. The same call launches now, if it comes before {chosen.expires_at:%H:%M:%S UTC}.")
+    click.echo(f"Approved. The same tool call launches now, if it is repeated before {chosen.expires_at:%H:%M:%S UTC}.")

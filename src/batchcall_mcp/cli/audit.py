@@ -92,7 +92,7 @@ def audit(
     path = settings.data_dir / FILE_NAME
     shared = not files and settings.database_url is not None
     if not files and not shared and not _is_there(path):
-        click.echo(f"Nothing has been recorded yet. The record will be {path}.", err=True)
+        click.echo(f"Nothing is recorded yet. The record will be {path}.", err=True)
         return
     form = form or _form_of(output)
     if last is None and form == "table" and output is None:
@@ -140,7 +140,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}.") from None
     if reading.skipped:
-        click.echo(f"Lines of {path} that are no whole events, and were left out: {reading.skipped}.", err=True)
+        click.echo(f"Skipped lines of {path} that are not complete events: {reading.skipped}.", err=True)
 
 
 def _wanted(
@@ -223,7 +223,7 @@ def _write_table(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool
     if table.row_count:
         Console(file=out, width=None if out.isatty() else _WIDTH).print(table)
     else:
-        click.echo("Nothing that was recorded fits.", err=True)
+        click.echo("No recorded event matches.", err=True)
 
 
 def _row(event: dict[str, Any]) -> tuple[object, ...]:

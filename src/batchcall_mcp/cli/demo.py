@@ -90,8 +90,10 @@ class Stage:
 
 async def _play(folder: Path, log: TextIO) -> None:
     console = Console()
-    console.print("[bold]batchcall-mcp demo[/]: an MCP client calls 200 customers through the built-in dialer.")
-    console.print("The carrier is simulated and sped up; no phone rings, nothing leaves this machine.")
+    console.print("[bold]batchcall-mcp demo[/]: an MCP client calls 200 customers with the built-in dialer.")
+    console.print(
+        "The carrier is simulated and faster than real calls; no phone rings and nothing leaves this machine."
+    )
     for name in _FILES:
         shutil.copy(_example(name), folder)
 
@@ -112,7 +114,7 @@ async def _story(stage: Stage, folder: Path) -> None:
     stage.note(f"files: {', '.join(file['name'] for file in facts['files'])}")
     checked = await stage.call("check_batch_call", tasks_file="customers.csv", from_number=_FROM_NUMBER, limit=3)
     for row in checked["skipped_rows"]:
-        stage.note(f"line {row['line']} left out: {row['reason']}")
+        stage.note(f"line {row['line']} skipped: {row['reason']}")
     made = await stage.call(
         "create_batch_call",
         from_number=_FROM_NUMBER,

@@ -20,7 +20,7 @@ _LONGEST_NAME: Final = 100
 def _checked_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
     # Its value is not repeated: it may hold a password.
     if url is not None and not url.startswith(("postgresql://", "postgres://")):
-        raise click.BadParameter("must begin with postgresql://; leave it out for SQLite in BATCHCALL_DATA_DIR")
+        raise click.BadParameter("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
     return url
 
 
@@ -90,21 +90,21 @@ def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
             key = dialer_keys.revoke(store, hint)
         except (NotFound, InvalidInput) as error:
             raise click.ClickException(error.message) from None
-    click.echo(f"{key.name} of {key.organization_id} is revoked: from now on it is answered with 401.")
+    click.echo(f"{key.name} of {key.organization_id} is revoked: requests with it now get 401.")
 
 
 @contextmanager
 def _opened(context: click.Context, given: str | None) -> Iterator[Store]:
     """The database that the dialer's servers use; also one that was given to `dialer`, before `keys`."""
     settings = load_settings()
-    from batchcall_mcp.dialer.storage.store import Store, in_words, place_of
+    from batchcall_mcp.dialer.storage.store import Store, database_location
 
     enclosing = (one.params.get("database_url") for one in _upwards(context.parent))
     if url := given or next(filter(None, enclosing), None):
         settings = settings.with_database(url)
-    store = Store.open(place_of(settings))
+    store = Store.open(database_location(settings))
     try:
-        with in_words(place_of(settings)):
+        with store.usable():
             yield store
     finally:
         store.close()

@@ -35,7 +35,7 @@ def ledger(context: click.Context) -> None:
 @ledger.command()
 @click.argument("entry", type=click.IntRange(1))
 @click.argument("outcome", type=click.Choice(["made", "not-made"]))
-@click.option("--batch-call-id", help="What a create made, as the backend shows it.")
+@click.option("--batch-call-id", help="Id of what a create made, as the backend shows it.")
 def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
     """Settle ENTRY by what the backend itself shows: it was made, or not.
 
@@ -46,20 +46,22 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
     try:
         found = opened.writes.entry(entry)
         if found is None:
-            raise click.ClickException(f"There is no entry {entry}. `batchcall-mcp ledger` lists those to be settled.")
+            raise click.ClickException(
+                f"Entry {entry} does not exist. `batchcall-mcp ledger` lists the entries to settle."
+            )
         if not found.is_open:
-            raise click.ClickException(f"Entry {entry} is settled already: {found.state}.")
+            raise click.ClickException(f"Entry {entry} is already settled: {found.state}.")
         if opened.writes.is_in_hand(found):
-            raise click.ClickException(f"Entry {entry} is being sent at this moment. Try again in a minute.")
+            raise click.ClickException(f"Entry {entry} is being sent now. Try again in a minute.")
         if batch_call_id and (outcome != "made" or found.batch_call_id):
-            raise click.ClickException("--batch-call-id says what a create made, and nothing else. Leave it out here.")
+            raise click.ClickException("--batch-call-id applies only to a create that was made. Omit it here.")
         if outcome == "made" and not (found.batch_call_id or batch_call_id):
-            raise click.ClickException("Say what it made: --batch-call-id, as the backend's own page shows it.")
+            raise click.ClickException("Name what it made: pass --batch-call-id, as the backend's own page shows it.")
         state = WriteState.DONE if outcome == "made" else WriteState.REFUSED
         if not opened.writes.settle(found, state, batch_call_id=batch_call_id if outcome == "made" else None):
             raise click.ClickException(
-                f"Entry {entry} has just changed: it was sent again, or its outcome is known. Nothing was changed by "
-                "this. See `batchcall-mcp ledger`."
+                f"Entry {entry} has just changed: it was sent again, or its outcome is known. This command changed "
+                "nothing. See `batchcall-mcp ledger`."
             )
         told = Event(
             event="settled",

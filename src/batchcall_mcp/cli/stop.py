@@ -24,7 +24,7 @@ from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:
-    from batchcall_mcp.batch_calls.call_context import Relay
+    from batchcall_mcp.batch_calls.call_context import CallContext
     from batchcall_mcp.batch_calls.emergency import Round, Stopped
     from batchcall_mcp.cli.stop_report import PeopleFile
     from batchcall_mcp.dialer.storage.store import Store
@@ -172,9 +172,9 @@ class _Stop:
             outcome = "stopped" if on else "not_stopped"
             Audit(self._settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
             if on:
-                click.echo("Stopped: nothing is launched from now on. Now what is live:")
+                click.echo("Stopped: nothing is launched from now on. Live batch calls:")
             else:
-                click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Now what is live:")
+                click.echo("NOT STOPPED: launches are still possible. End the servers themselves. Live batch calls:")
             self._say(self._found.stopped)
             people = PeopleFile(self._settings.data_dir)
             self._stop_elsewhere(self._launched(ledgers, dialers), people)
@@ -247,7 +247,7 @@ class _Stop:
                 store = _opened_dialer(place)
                 if store is None:
                     if place == self._database_url:
-                        self._fail("No dialer has used the database that --database-url names. Is it the right one?")
+                        self._fail("No dialer has used the database of --database-url. Check the URL.")
                     continue
                 opened.callback(store.close)
                 stops.stop(store)
@@ -310,34 +310,34 @@ class _Stop:
 
         async with service.opened():
             try:
-                relay = await service.operator_relay("stop")
+                context = await service.operator_context("stop")
             except ConfigurationError as error:
                 self._found.no_key = True
                 click.echo(f"No key: {shortened(str(error), _LONGEST_WORDS)}", err=True)
                 return
-            mine = [one for one in launched if one.ledger.hashed(relay.caller) == one.entry.caller]
-            mine = [one for one in mine if one.entry.backend == relay.service]
+            mine = [one for one in launched if one.ledger.hashed(context.caller) == one.entry.caller]
+            mine = [one for one in mine if one.entry.backend == context.backend_address]
             self._found.unasked = [one.entry for one in launched if one not in mine]
             found = Round()
-            began = relay.clock()
+            began = context.clock()
             try:
-                await stop_live(relay, [one.entry.batch_call_id or "" for one in mine], found)
+                await stop_live(context, [one.entry.batch_call_id or "" for one in mine], found)
             except BatchCallError as error:
                 self._fail(f"Not every live batch call could be stopped: {error}")
             self._found.stopped += found.stopped
             self._say(found.stopped)
             for one in mine:
                 if one.entry.batch_call_id in found.over:
-                    note = (relay.service, one.entry.caller, [one.entry.batch_call_id], began)
+                    note = (context.backend_address, one.entry.caller, [one.entry.batch_call_id], began)
                     with suppress(ConfigurationError):  # the ledger is busy; the next command asks again
                         await anyio.to_thread.run_sync(one.ledger.history.note_over, *note)
-            await self._list_people(relay, found, people)
+            await self._list_people(context, found, people)
 
-    async def _list_people(self, relay: Relay, found: Round, people: PeopleFile) -> None:
+    async def _list_people(self, context: CallContext, found: Round, people: PeopleFile) -> None:
         """After everything is stopped: reading long lists takes time."""
         for one in found.stopped:
             try:
-                async for task in relay.every_task(one.batch_call_id):
+                async for task in context.every_task(await context.backend.get(one.batch_call_id)):
                     people.add(one.batch_call_id, task)
             except (BatchCallError, OSError) as error:
                 self._fail(f"The people of {one.batch_call_id} could not be listed: {error}")
@@ -347,11 +347,11 @@ class _Stop:
         for entry in found.unknown:
             named = shortened(entry.batch_call_id or entry.evidence.name or "", _LONGEST_ID)
             what = f"{entry.tool} {named} (ledger entry {entry.write_id})"
-            click.echo(f"not known: {what} got no answer and may still take effect. Look at the backend's own page.")
+            click.echo(f"not known: {what} got no answer and may still take effect. Check the backend's own page.")
         for entry in found.lost:
             click.echo(
-                f"not known: {shortened(entry.batch_call_id or '', _LONGEST_ID)} was launched on the dialer, and no "
-                "dialer's database that is here has it. If a process still runs on the database that was here before, "
+                f"not known: {shortened(entry.batch_call_id or '', _LONGEST_ID)} was launched on the dialer, but no "
+                "dialer database here contains it. If a process still uses the database that was here before, "
                 "end that process."
             )
         for line in _by_account(found.unasked):
@@ -359,7 +359,7 @@ class _Stop:
         found.no_key = found.no_key or bool(found.unasked)
         talking = self._list_people_of_dialers(dialers, people)
         if talking:
-            click.echo(f"in a call: {talking} people, now. Calls that are in progress are not cut off.")
+            click.echo(f"in a call: {talking} people, now. Calls in progress are not cut off.")
         if not (found.stopped or found.unknown or found.lost or found.unasked or people.path or talking):
             self._say_that_nothing_is_live()
         if people.path is not None:
@@ -369,12 +369,12 @@ class _Stop:
         """Only of what was looked at."""
         if self._knows_nothing:
             self._fail(
-                f"Nothing is known: no ledger here has a write of any server ({self._settings.data_dir}). If servers "
-                "use a different folder or database, name it with BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL and "
-                "run this again."
+                f"Nothing is known: no ledger here contains a write of any server ({self._settings.data_dir}). If "
+                "servers use a different folder or database, name it with BATCHCALL_DATA_DIR or "
+                "BATCHCALL_DATABASE_URL and run this again."
             )
         elif self._found.failed or self._found.no_key:
-            click.echo("Nothing that could be seen is live; not everything could be looked at.")
+            click.echo("Nothing live was found, but not everything could be checked.")
         else:
             click.echo("Nothing is live.")
 

@@ -21,22 +21,22 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from batchcall_mcp.calling_hours import parse_calling_hours
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
-from batchcall_mcp.dialer.engine.supervisor import EngineHost
+from batchcall_mcp.dialer.engine.supervisor import Supervisor
 from batchcall_mcp.dialer.rest import webhook_routes
 from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
-from batchcall_mcp.dialer.rest.routes import Face, build_app
-from batchcall_mcp.dialer.rest.service import Operations
-from batchcall_mcp.dialer.rest.webhook_service import WebhookOperations
+from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
+from batchcall_mcp.dialer.rest.service import Service
+from batchcall_mcp.dialer.rest.webhook_service import WebhookService
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFile
-from batchcall_mcp.dialer.storage.store import Store, place_of
+from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.errors import ConfigurationError
@@ -122,25 +122,25 @@ class EmbeddedDialer:
         self._closing = asyncio.Event()
         self._settled = asyncio.Event()
         self._holder: asyncio.Task[None] | None = None
-        self._host: EngineHost | None = None
+        self._supervisor: Supervisor | None = None
         self._away = False
         self._failures = 0
         self._dials = False
         self._worked_at = 0.0
         self._unusable: str | None = None
-        operations = Operations(
+        service = Service(
             self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._gap_kept(), self._written
         )
-        face = Face(operations, self.verify, self._engine_health, limiter)
-        self.app: Final[FastAPI] = build_app(face, self._lifespan)
-        webhook_routes.install(self.app, WebhookOperations(self.store, self._webhook_addresses))
+        dependencies = ApiDependencies(service, self.verify, self._engine_health, limiter)
+        self.app: Final[FastAPI] = build_app(dependencies, self._lifespan)
+        webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
 
     @classmethod
     def of(cls, settings: Settings, *, drain_seconds: float = 0, limiter: Limiter | None = None) -> EmbeddedDialer:
         """The dialer that the settings describe, not started."""
         return cls(
             settings.data_dir,
-            database=place_of(settings),
+            database=database_location(settings),
             drain_seconds=drain_seconds,
             webhook_addresses=WebhookAddresses.of(settings),
             limiter=limiter,
@@ -227,7 +227,7 @@ class EmbeddedDialer:
                 await self._say(error, store)
                 await self._pause()
             finally:
-                self._host = None
+                self._supervisor = None
                 self._lock_file = None
                 if lock is not None:
                     lock.release()
@@ -262,7 +262,7 @@ class EmbeddedDialer:
                 await asyncio.to_thread(own.close)
 
     async def _dispatch_from(self, own: Store, store: Store) -> None:
-        host = EngineHost(
+        host = Supervisor(
             own,
             self._carrier,
             daily_cap=self._daily_cap,
@@ -277,7 +277,7 @@ class EmbeddedDialer:
         )
 
         def launched() -> None:
-            self._host = host
+            self._supervisor = host
             self._settled.set()
             if self._away:
                 self._away = False
@@ -301,12 +301,12 @@ class EmbeddedDialer:
         return self._min_gap if self._carrier.places_real_calls else timedelta(0)
 
     def _written(self) -> None:
-        host = self._host
+        host = self._supervisor
         if host is not None:
             host.engine.wake()
 
     def _engine_state(self) -> str:
-        return "running" if self._host is not None else "standby"
+        return "running" if self._supervisor is not None else "standby"
 
     def _worked(self) -> None:
         self._worked_at = monotonic()
@@ -327,7 +327,7 @@ class EmbeddedDialer:
     @contextlib.contextmanager
     def _hurried_by_a_signal(self) -> Iterator[None]:
         """Whoever asks a second time to end does not wait for the calls in progress."""
-        host = self._host
+        host = self._supervisor
         if host is None or not self._drain_seconds or threading.current_thread() is not threading.main_thread():
             yield
             return

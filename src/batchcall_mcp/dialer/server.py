@@ -21,7 +21,7 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
-from batchcall_mcp.dialer.storage.store import Store, in_words, place_of
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
@@ -62,7 +62,7 @@ def serve(
     with bound_socket(host, port) as listening:
         dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings))
         store = dialer.store()
-        with in_words(place_of(settings)):
+        with store.usable():
             _say_pair(store, given)
         if workers == 1:
             anyio.run(_serve, dialer, listening, url_of(host, listening))

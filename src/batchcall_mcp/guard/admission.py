@@ -46,13 +46,13 @@ _CHANGED = "The list or the batch call has changed since the last question. "
 class Launch:
     """One request, ready to be sent, with what it would do.
 
-    `caller` is hashed; `backend` is its name, `service` its name and URL. `called` are the people who would be called,
-    as far as their list could be read; `concerns`, of each kind, whom or what the question warns of.
+    `caller` is hashed; `backend` is its name, `backend_address` its name and URL. `called` are the people who would be
+    called, as far as their list could be read; `concerns`, of each kind, whom or what the question warns of.
     """
 
     caller: str
     backend: str
-    service: str
+    backend_address: str
     tool: str
     operation: Operation
     arguments: Mapping[str, Any]
@@ -344,7 +344,7 @@ async def _covers(codes: Codes, now: Bound, shown: str) -> bool:
 def _bound(launch: Launch) -> Bound:
     return bound(
         caller=launch.caller,
-        backend=launch.service,
+        backend=launch.backend_address,
         tool=launch.tool,
         operation=launch.operation,
         request=launch.request,

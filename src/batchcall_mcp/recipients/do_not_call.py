@@ -38,8 +38,8 @@ class DoNotCall:
         more = f" and {len(self.unknown) - _MOST_NAMED} more" if len(self.unknown) > _MOST_NAMED else ""
         named = ", ".join(f"line {line} ({masked})" for line, masked in self.unknown[:_MOST_NAMED])
         found = (
-            f"The do-not-call list (BATCHCALL_DO_NOT_CALL) holds numbers that nobody has today: {named}{more}. Each "
-            "stops only a number that is written in the same digits. Correct these lines."
+            f"The do-not-call list (BATCHCALL_DO_NOT_CALL) contains numbers that nobody has today: {named}{more}. Each "
+            "blocks only a number that is written with the same digits. Correct these lines."
         )
         return (found,)
 
@@ -82,9 +82,9 @@ def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall
     if problems:
         more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
         raise ConfigurationError(
-            f"BATCHCALL_DO_NOT_CALL: {quoted(path.name)} holds what is no number: "
-            f"{'; '.join(problems[:_MOST_NAMED])}{more}. Nothing was sent, because somebody on it could be called. "
-            "Repair these lines; numbers without + need BATCHCALL_DEFAULT_REGION."
+            f"BATCHCALL_DO_NOT_CALL: {quoted(path.name)} contains lines that are not numbers: "
+            f"{'; '.join(problems[:_MOST_NAMED])}{more}. Nothing was sent, because a person on the list could be "
+            "called. Correct these lines; numbers without + need BATCHCALL_DEFAULT_REGION."
         )
     return DoNotCall(numbers=frozenset(numbers), unknown=tuple(unknown))
 
@@ -120,5 +120,5 @@ def _place_without_header(cells: list[str]) -> int | None:
     alike = [at for at, cell in enumerate(cells) if looks_like_a_number(cell)]
     international = [at for at in alike if cells[at].startswith("+")] or alike
     if len(international) > 1:
-        raise InvalidInput("several columns hold numbers. Nothing was sent. Put column names on top.")
+        raise InvalidInput("several columns contain numbers. Nothing was sent. Add column names as the first line.")
     return international[0] if international else None

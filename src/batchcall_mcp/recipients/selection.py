@@ -38,8 +38,8 @@ class RowSelection:
         if self.last > rows:
             some = f"has {rows} row{'' if rows == 1 else 's'}" if rows else "has no rows"
             raise InvalidInput(
-                f"rows: row {self.last} is asked for, but {where} {some}. Nothing was sent. "
-                + (f'The last part would be "…-{rows}".' if rows else "Fill it first.")
+                f"rows: row {self.last} was requested, but {where} {some}. Nothing was sent. "
+                + (f"The last row is {rows}." if rows else "Add rows first.")
             )
 
 
@@ -53,10 +53,10 @@ def parse_rows(text: str) -> RowSelection:
     for part in text.split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise InvalidInput(f"rows: {quoted(part.strip())} is no row and no range. Nothing was sent. {_EXAMPLE}")
+            raise InvalidInput(f"rows: {quoted(part.strip())} is not a row or a range. Nothing was sent. {_EXAMPLE}")
         first, last = int(match[1]), int(match[2] or match[1])
         if first == 0:
-            raise InvalidInput(f"rows: rows are counted from 1, there is no row 0. Nothing was sent. {_EXAMPLE}")
+            raise InvalidInput(f"rows: row numbers start at 1; there is no row 0. Nothing was sent. {_EXAMPLE}")
         if last < first:
             raise InvalidInput(f"rows: {quoted(part.strip())} runs backwards. Nothing was sent. {_EXAMPLE}")
         ranges.append((first, last))

@@ -80,7 +80,7 @@ def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
         InvalidInput: for options that do not fit: `rows` past the end, a `number_column`, an unknown region.
     """
     if options.number_column:
-        raise InvalidInput("number_column belongs to tasks_file. Nothing was sent. Leave it out beside tasks.")
+        raise InvalidInput("number_column applies only to tasks_file. Nothing was sent. Omit it when you pass tasks.")
     candidates = (
         Candidate(
             position,
@@ -171,7 +171,7 @@ class _Judge:
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
-            return f"{number} is from_number itself, which cannot call itself"
+            return f"{number} is from_number, which cannot call itself"
         if isinstance(retries, str):
             return retries
         zone = (entry.timezone or "").strip()
@@ -212,7 +212,7 @@ def _retries(value: str | int | None) -> int | str | None:
     whole = text.removesuffix(".0")
     if whole.isascii() and whole.isdecimal() and int(whole[:9]) <= MOST_RETRIES and len(whole) <= len("10"):
         return int(whole)
-    return f"max_retries: {quoted(text)} is no whole number from 0 to {MOST_RETRIES}"
+    return f"max_retries: {quoted(text)} is not a whole number from 0 to {MOST_RETRIES}"
 
 
 def _variables_problem(variables: Mapping[str, str]) -> str | None:
@@ -226,18 +226,18 @@ def _variables_problem(variables: Mapping[str, str]) -> str | None:
         return None
     size = len(json.dumps(dict(variables), ensure_ascii=False).encode())
     if size > MOST_VARIABLE_BYTES:
-        return f"the variables take {size:,} bytes as JSON; {MOST_VARIABLE_BYTES:,} are allowed for a task"
+        return f"the variables take {size:,} bytes as JSON; the limit is {MOST_VARIABLE_BYTES:,} for each task"
     return None
 
 
 def _text_problem(text: str) -> str | None:
     if "\0" in text:
-        return f"{quoted(text)} holds a NUL character"
+        return f"{quoted(text)} contains a NUL character"
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            return f"{text[:40]!a} holds half a character, which cannot be sent"
+            return f"{text[:40]!a} contains half a character, which cannot be sent"
     return None
 
 
@@ -250,7 +250,7 @@ def _region(region: str | None) -> str | None:
     if known not in phonenumbers.SUPPORTED_REGIONS:
         meant = ' Did you mean "GB"?' if known == "UK" else ""
         raise InvalidInput(
-            f"default_region: {quoted(region)} is no two-letter country code.{meant} Nothing was sent. "
+            f"default_region: {quoted(region)} is not a two-letter country code.{meant} Nothing was sent. "
             'Pass one such as "US".'
         )
     return known

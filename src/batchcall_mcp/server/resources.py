@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from batchcall_mcp.batch_calls import read
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.export import Format, export_text
 from batchcall_mcp.errors import BatchCallError, NotFound
 from batchcall_mcp.model import TaskQuery
@@ -32,8 +32,8 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         mime_type="application/json",
     )
     async def batch_call(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-        relay = await service.relay(ctx, "get_batch_call", {}, None)
-        return await _read(_counts(relay, batch_call_id))
+        context = await service.call_context(ctx, "get_batch_call", {}, None)
+        return await _read(_counts(context, batch_call_id))
 
     @server.resource(
         "batchcall://batch-calls/{batch_call_id}/export.csv",
@@ -43,8 +43,8 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         mime_type="text/csv",
     )
     async def export_csv(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-        relay = await service.relay(ctx, "export_batch_call", {}, None)
-        return await _read(_exported(relay, batch_call_id, "csv"))
+        context = await service.call_context(ctx, "export_batch_call", {}, None)
+        return await _read(_exported(context, batch_call_id, "csv"))
 
     @server.resource(
         "batchcall://batch-calls/{batch_call_id}/export.jsonl",
@@ -54,8 +54,8 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         mime_type="application/jsonl",
     )
     async def export_jsonl(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-        relay = await service.relay(ctx, "export_batch_call", {}, None)
-        return await _read(_exported(relay, batch_call_id, "jsonl"))
+        context = await service.call_context(ctx, "export_batch_call", {}, None)
+        return await _read(_exported(context, batch_call_id, "jsonl"))
 
     @server.resource(
         "batchcall://backend",
@@ -79,13 +79,13 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         return json.dumps(facts, indent=2)
 
 
-async def _counts(relay: Relay, batch_call_id: str) -> str:
-    batch_call, _ = await read.get(relay, batch_call_id, TaskQuery(limit=0))
+async def _counts(context: CallContext, batch_call_id: str) -> str:
+    batch_call, _ = await read.get(context, batch_call_id, TaskQuery(limit=0))
     return text_of(BatchCallResult(summary=in_words(batch_call), batch_call=batch_call))
 
 
-async def _exported(relay: Relay, batch_call_id: str, form: Format) -> str:
-    text, _ = await export_text(relay, batch_call_id, form, None)
+async def _exported(context: CallContext, batch_call_id: str, form: Format) -> str:
+    text, _ = await export_text(context, batch_call_id, form, None)
     with text:
         return text.read()
 

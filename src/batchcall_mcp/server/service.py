@@ -1,6 +1,6 @@
 """What one server process holds: settings, guard, one HTTP client, and the embedded dialer if it is the backend.
 
-Nothing here belongs to a caller; a caller's credentials live in the `Relay` of one tool call.
+Nothing here belongs to a caller; a caller's credentials live in the `CallContext` of one tool call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from batchcall_mcp.backends.base import Backend, Capabilities
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
@@ -233,20 +233,20 @@ class Service:
         """
         return self._turns.setdefault((caller, batch_call_id), anyio.Lock())
 
-    async def relay(
-        self, context: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
-    ) -> Relay:
+    async def call_context(
+        self, ctx: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
+    ) -> CallContext:
         """The way of one tool call."""
-        return await self._relay(
-            context.headers, self.guard, ClientAsker(context, self.desk, local=self.local), tool, arguments, code
+        return await self._call_context(
+            ctx.headers, self.guard, ClientAsker(ctx, self.desk, local=self.local), tool, arguments, code
         )
 
-    async def operator_relay(self, command: str) -> Relay:
+    async def operator_context(self, command: str) -> CallContext:
         """The way of one command in a terminal: the operator's mode binds callers, not the operator."""
         guard = Guard("full", self.settings.confirm, self.guard.audit)
-        return await self._relay(None, guard, Unasked(), command, {}, None)
+        return await self._call_context(None, guard, Unasked(), command, {}, None)
 
-    async def _relay(
+    async def _call_context(
         self,
         headers: Mapping[str, str] | None,
         guard: Guard,
@@ -254,12 +254,12 @@ class Service:
         tool: str,
         arguments: Mapping[str, Any],
         code: str | None,
-    ) -> Relay:
+    ) -> CallContext:
         credentials = await self.credentials(headers)
         mine = headers is None and self.embedded  # that pair is another one in every process
-        return Relay(
+        return CallContext(
             backend=await self.backend(credentials),
-            service=f"{self.backend_type.name} {self._url}",
+            backend_address=f"{self.backend_type.name} {self._url}",
             guard=guard,
             settings=self.settings,
             caller="local" if mine else caller_identity(credentials),

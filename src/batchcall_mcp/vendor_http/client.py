@@ -12,7 +12,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -24,6 +23,7 @@ import httpx2
 from pydantic import SecretStr
 
 from batchcall_mcp import __version__
+from batchcall_mcp.clock import retry_after, utc_now
 from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput
 from batchcall_mcp.settings import secret_problem
 from batchcall_mcp.vendor_http.http_errors import (
@@ -35,7 +35,6 @@ from batchcall_mcp.vendor_http.http_errors import (
     misconfigured,
     not_sent,
     reply,
-    retry_after,
     unavailable,
     unreadable,
 )
@@ -215,7 +214,7 @@ class BackendHttp:
         if isinstance(result, Failed):
             why = result.why.format(url=self._base_url, limit_s=self._timeout_s)
             raise _ERRORS[result.failure](exchange, why)
-        return reply(exchange, result, _now())
+        return reply(exchange, result, utc_now())
 
     async def _try(self, request: _Request) -> Answer | Failed:
         # Half of the limit for the connection, so that one that never comes about is known not to have been used.
@@ -243,7 +242,7 @@ class BackendHttp:
             return _failed(error)
 
     def _pause(self, result: Answer | Failed, tried: int) -> float:
-        asked = retry_after(result.headers, _now()) if isinstance(result, Answer) else None
+        asked = retry_after(result.headers.get("retry-after"), utc_now()) if isinstance(result, Answer) else None
         backoff: float = 0.5 * 2 ** (tried - 1) * (0.5 + self._jitter())
         return backoff if asked is None else max(asked, backoff)
 
@@ -366,7 +365,3 @@ def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:
     if writes:
         return result.status == 429  # noqa: PLR2004 - HTTP
     return result.status in _RETRIED_STATUSES
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

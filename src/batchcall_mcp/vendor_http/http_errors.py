@@ -11,10 +11,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
+from batchcall_mcp.clock import retry_after
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -30,7 +30,7 @@ from batchcall_mcp.errors import (
     RateLimited,
     UnexpectedResponse,
 )
-from batchcall_mcp.text import quoted as _name_of
+from batchcall_mcp.text import quoted
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -142,7 +142,7 @@ def _first_of(body: Mapping[str, Any], *names: str) -> Any:
     return next((body[name] for name in names if body.get(name)), None)
 
 
-def quoted(text: str, secrets: tuple[str, ...]) -> str:
+def backend_said(text: str, secrets: tuple[str, ...]) -> str:
     """The backend's words as a sentence of ours, or "" if it said nothing that can be shown."""
     shown = _harmless(text, secrets)
     return f' The backend said: "{shown}"' if shown else ""
@@ -210,20 +210,7 @@ def accepted_about_another(doing: str, named: str) -> BatchCallError:
 
 
 def _about(named: str) -> str:
-    return f"answered about another batch call, {_name_of(named, 100)}"
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, given as seconds or as an HTTP date; None if it says nothing."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
-        return float(value)
-    try:
-        until = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max((until - now).total_seconds(), 0.0)
+    return f"answered about another batch call, {quoted(named, 100)}"
 
 
 _REFUSED: dict[int, tuple[type[BatchCallError], str, str]] = {
@@ -265,7 +252,7 @@ def _not_success(exchange: Exchange, answer: Answer, now: datetime) -> BatchCall
             f"it answered with a redirect (HTTP {status}), which is not followed because the key would go with it",
         )
     words = backend_words(_error_body(answer))
-    said = quoted(words, exchange.secrets)
+    said = backend_said(words, exchange.secrets)
     if status >= 500 or status in _NO_ANSWER:  # noqa: PLR2004 - HTTP
         if exchange.writes:
             return outcome_unknown(exchange, f"it answered with an error of its own (HTTP {status})", said)
@@ -274,7 +261,7 @@ def _not_success(exchange: Exchange, answer: Answer, now: datetime) -> BatchCall
             f"{said} Try again later."
         )
     if status == 429:  # noqa: PLR2004 - HTTP
-        wait = retry_after(answer.headers, now)
+        wait = retry_after(answer.headers.get("retry-after"), now)
         when = f"in {wait:.0f} s" if wait is not None else "in a minute"
         return RateLimited(
             f"Could not {exchange.doing}: the backend takes no more requests for the moment (HTTP 429). Nothing was "
@@ -303,7 +290,7 @@ def _says_error(body: JsonObject) -> bool:
 def _error_in_success(exchange: Exchange, status: int, body: JsonObject) -> BatchCallError:
     """A yes and a no in one: only words that an adapter knows make it a refusal; else a write's outcome is unknown."""
     words = backend_words(body)
-    said = quoted(words, exchange.secrets)
+    said = backend_said(words, exchange.secrets)
     refusal = Refusal(status, words)
     if exchange.recognise(refusal) is not None:
         return _refused(exchange, refusal, said)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
+
+from batchcall_mcp.clock import from_epoch
 
 TEXT_LIMIT = 1000
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-_SECONDS_END = 1e11
-"""Epoch numbers below are seconds (until the year 5138), above milliseconds (from 1973 on)."""
 _MILLISECONDS_END = 1e14
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Of an epoch number that can be meant: the year 5138."""
 _WHOLE_END = 2**53
 
 
@@ -23,11 +23,14 @@ def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
         value = str(value) if abs(value) < _WHOLE_END else ""
     if not isinstance(value, str):
         return None
-    return printable(value[:limit]).strip() or None
+    return without_controls(value[:limit]).strip() or None
 
 
-def printable(value: str) -> str:
-    """Control characters, line breaks, overrides of the writing direction and half characters as spaces."""
+def without_controls(value: str) -> str:
+    """Control characters, line breaks, overrides of the writing direction and half characters as spaces.
+
+    What joins letters (Persian, emoji) stays: an agent speaks these words. `text.printable` is for what a person reads.
+    """
     if value.isprintable():  # nearly every text of a list of 100,000
         return value
     return _UNPRINTABLE.sub(" ", value)
@@ -58,8 +61,7 @@ def moment(value: Any) -> datetime | None:
         return None
     if not 0 < value < _MILLISECONDS_END:
         return None
-    seconds = value if value < _SECONDS_END else value / 1000
-    return _EPOCH + timedelta(seconds=seconds)
+    return from_epoch(value)
 
 
 def _iso(value: str) -> datetime | None:
@@ -68,11 +70,6 @@ def _iso(value: str) -> datetime | None:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def epoch_ms(value: datetime) -> int:
-    """Epoch milliseconds of an aware datetime."""
-    return (value - _EPOCH) // timedelta(milliseconds=1)
 
 
 def time_of_day(value: Any) -> str | None:
@@ -88,7 +85,7 @@ def variables(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         return {}
     return {
-        printable(str(name)): printable(item if isinstance(item, str) else json.dumps(item, default=str))
+        without_controls(str(name)): without_controls(item if isinstance(item, str) else json.dumps(item, default=str))
         for name, item in value.items()
         if item is not None
     }

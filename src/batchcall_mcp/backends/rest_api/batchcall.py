@@ -24,7 +24,6 @@ from batchcall_mcp.backends.rest_api.account import read_account
 from batchcall_mcp.errors import (
     BatchCallError,
     IllegalTransition,
-    InvalidInput,
     NotFound,
     NotSupported,
     UnexpectedResponse,
@@ -165,8 +164,8 @@ class BatchCallBackend:
         )
         return await self._after_write(doing, answer, current)
 
-    async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
-        """GET /batch-call/{id}, and a page of /tasks.
+    async def get(self, batch_call_id: str) -> BatchCall:
+        """GET /batch-call/{id}.
 
         Raises:
             UnexpectedResponse: a success that tells of no batch call, or of another one than was asked for.
@@ -182,18 +181,41 @@ class BatchCallBackend:
         batch_call = as_asked(answered, batch_call_id)
         if batch_call is None:
             raise about_another(f"read batch call {batch_call_id}", answered.batch_call_id)
-        if self.extended:
-            batch_call = replace(batch_call, etag=reply.etag)
-        if tasks is None:
-            return batch_call, None
-        try:
-            page = await self._tasks(batch_call_id, tasks)
-        except InvalidInput:
-            raise  # the cursor is wrong, not the backend
-        except BatchCallError as error:
-            note = f"Its tasks could not be read: {error.message}"
-            return replace(batch_call, notes=(*batch_call.notes, note)), None
-        return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
+        return replace(batch_call, etag=reply.etag) if self.extended else batch_call
+
+    async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
+        """GET /batch-call/{id}/tasks. Zudu knows no filter: what was not asked for is dropped here.
+
+        Raises:
+            InvalidInput: the cursor is not one of ours; nothing was changed.
+        """
+        path = f"{path_of(batch_call_id)}/tasks"
+        filters: dict[str, str | int | list[str]] = {}
+        if self.extended and query.statuses is not None:
+            filters["status"] = sorted(query.statuses)
+        if self.extended and query.to_number is not None:
+            filters["to_number"] = query.to_number
+
+        async def fetch(page: int, size: int) -> RawPage:
+            params = {"page": page, "limit": size, **filters}
+            doing = f"read the tasks of batch call {batch_call_id}"
+            answer = await self._http.read(doing, "GET", path, params=params)
+            named = text(words.payload(answer).get("batch_call_id"))
+            if named is not None and not is_same_id(named, batch_call_id):
+                raise about_another(doing, named)
+            return words.raw_page(answer, "tasks", page, size)
+
+        def keep(data: Mapping[str, Any]) -> CallTask | None:
+            task = words.call_task(data)
+            unwanted = query.statuses is not None and task.status not in query.statuses
+            other = query.to_number is not None and comparable(task.to_number) != query.to_number
+            return None if unwanted or other else task
+
+        filtered = query.statuses is not None or query.to_number is not None
+        largest = self.capabilities.task_page_size
+        size = largest if filtered else _page_size(query.limit, query.cursor, largest)
+        scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
+        return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
 
     async def list(self, query: ListQuery) -> BatchCallPage:
         """GET /batch-call/list, newest first. Always with a limit: without one Zudu answers everything."""
@@ -275,37 +297,6 @@ class BatchCallBackend:
         doing, path = f"delete batch call {current.batch_call_id}", path_of(current.batch_call_id)
         await self._http.write(doing, "DELETE", path, if_match=current.etag)
 
-    async def _tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
-        path = f"{path_of(batch_call_id)}/tasks"
-        filters: dict[str, str | int | list[str]] = {}
-        if self.extended and query.statuses is not None:
-            filters["status"] = sorted(query.statuses)
-        if self.extended and query.to_number is not None:
-            filters["to_number"] = query.to_number
-
-        async def fetch(page: int, size: int) -> RawPage:
-            params = {"page": page, "limit": size, **filters}
-            doing = f"read the tasks of batch call {batch_call_id}"
-            answer = await self._http.read(doing, "GET", path, params=params)
-            named = text(words.payload(answer).get("batch_call_id"))
-            if named is not None and not is_same_id(named, batch_call_id):
-                raise about_another(doing, named)
-            return words.raw_page(answer, "tasks", page, size)
-
-        def keep(data: Mapping[str, Any]) -> CallTask | None:
-            task = words.call_task(data)
-            unwanted = query.statuses is not None and task.status not in query.statuses
-            other = query.to_number is not None and comparable(task.to_number) != query.to_number
-            return None if unwanted or other else task
-
-        if query.limit <= 0:
-            return TaskPage((), query.cursor)
-        filtered = query.statuses is not None or query.to_number is not None
-        largest = self.capabilities.task_page_size
-        size = largest if filtered else _page_size(query.limit, query.cursor, largest)
-        scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
-        return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
-
     async def _extension(
         self,
         action: str,
@@ -350,14 +341,14 @@ class BatchCallBackend:
         own = as_asked(made, known.batch_call_id or made.batch_call_id)
         if own is None:  # the write went to the right one; how that stands, only a read can say
             try:
-                found, _ = await self.get(known.batch_call_id)
+                found = await self.get(known.batch_call_id)
             except BatchCallError as error:
                 raise accepted_about_another(doing, made.batch_call_id) from error
             return replace(completed_by(found, known), replayed=replayed)
         if not replayed and (own.status is not BatchStatus.UNKNOWN or own.backend_status is not None):
             return own
         try:
-            found, _ = await self.get(own.batch_call_id)
+            found = await self.get(own.batch_call_id)
         except BatchCallError as error:
             note = f"The write was accepted, but it could not be read back: {error.message}"
             return replace(own, notes=(*own.notes, note), replayed=replayed)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from batchcall_mcp.backends.base import retry_of_in_name
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import (
+    FROM_SUNDAY,
     NOT_REACHED,
     WEEKDAYS,
     Agent,
@@ -32,9 +33,6 @@ from batchcall_mcp.model import (
 from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import first, moment, names, rows, text, time_of_day, variables, whole
 from batchcall_mcp.vendor_http.paging import RawPage
-
-DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-"""Days as the wire numbers them: 0 = Sunday."""
 
 SIMULATED_NOTE = "Simulated: no phone rings; the last digit of each number decides how its call goes."
 
@@ -260,7 +258,11 @@ def _window(data: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple[str, .
 def _days(value: Any) -> tuple[Weekday, ...]:
     if not isinstance(value, list):
         return WEEKDAYS
-    found = {DAYS[day] for day in value if isinstance(day, int) and not isinstance(day, bool) and 0 <= day < len(DAYS)}
+    found = {
+        FROM_SUNDAY[day]
+        for day in value
+        if isinstance(day, int) and not isinstance(day, bool) and 0 <= day < len(FROM_SUNDAY)
+    }
     found |= {day for day in WEEKDAYS if day in [str(item).lower()[:3] for item in value]}
     return tuple(day for day in WEEKDAYS if day in found)
 

@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, name_with_retry_of, retry_of_in_name
-from batchcall_mcp.backends.rest_api.mapping import DAYS
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import (
     FINISHED,
+    FROM_SUNDAY,
     BatchCall,
     BatchCallRequest,
     BatchStatus,
@@ -23,7 +24,6 @@ from batchcall_mcp.model import (
     RetryPolicy,
 )
 from batchcall_mcp.vendor_http.http_errors import JsonObject
-from batchcall_mcp.vendor_http.json_values import epoch_ms
 
 ZUDU_NAME_LENGTH = 255
 UpdateCall: TypeAlias = tuple[str, JsonObject]
@@ -61,7 +61,7 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     if request.send_now:
         body |= {"status": "sent", "send_now": True}
     elif request.trigger_at is not None:
-        body |= {"status": "scheduled", "send_now": False, "trigger_timestamp": epoch_ms(request.trigger_at)}
+        body |= {"status": "scheduled", "send_now": False, "trigger_timestamp": to_ms(request.trigger_at)}
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
@@ -100,7 +100,7 @@ def _with_reference(current: BatchCall, request: BatchCallRequest) -> BatchCallR
 
 def schedule_body(at: datetime) -> JsonObject:
     """The PATCH that launches at a moment."""
-    return {"trigger_timestamp": epoch_ms(at), "status": "scheduled", "send_now": False}
+    return {"trigger_timestamp": to_ms(at), "status": "scheduled", "send_now": False}
 
 
 def check_schedule(request: BatchCallRequest) -> None:
@@ -162,7 +162,7 @@ def _patch_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
         body,
         name=request.name,
         from_number=request.from_number,
-        trigger_timestamp=None if request.trigger_at is None else epoch_ms(request.trigger_at),
+        trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at),
         status=None if request.status is None else request.status.value,
         send_now=request.send_now,
         timezone=request.timezone,
@@ -196,7 +196,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
     _put_given(
         body,
         name=request.name or current.name,
-        trigger_timestamp=None if time is None else epoch_ms(time),
+        trigger_timestamp=None if time is None else to_ms(time),
         agent_id=request.agent_id or current.agent_id,
         timezone=request.timezone or current.timezone,
         status=status,
@@ -255,7 +255,7 @@ def _window(window: CallingWindow) -> JsonObject:
     return {
         "start": window.start,
         "end": window.end,
-        "days": sorted(DAYS.index(day) for day in set(window.days)),
+        "days": sorted(FROM_SUNDAY.index(day) for day in set(window.days)),
         "timezone": window.timezone,
     }
 

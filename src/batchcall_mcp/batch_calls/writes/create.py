@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchcall_mcp.backends.base import Never, Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import (
     ListSource,
     callable_tasks,
@@ -13,7 +13,7 @@ from batchcall_mcp.batch_calls.recipient_source import (
     read_source,
     skipped_rows_words,
 )
-from batchcall_mcp.batch_calls.writes.results import Outcome, ResultWord, noted, replayed, waiting
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, noted, replayed, waiting
 from batchcall_mcp.batch_calls.writes.write import Write
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
@@ -21,8 +21,8 @@ from batchcall_mcp.recipients.phone.numbers import normalise_number
 
 
 async def create(
-    relay: Relay, request: BatchCallRequest, source: ListSource, idempotency_key: str | None = None
-) -> Outcome:
+    context: CallContext, request: BatchCallRequest, source: ListSource, idempotency_key: str | None = None
+) -> Result:
     """Make a batch call; a draft, unless `request` says when to dial.
 
     Raises:
@@ -30,33 +30,33 @@ async def create(
         NotSupported: the backend has no field for an argument; nothing was sent.
         OutcomeUnknown: it may or may not have been made.
     """
-    relay.require(Operation.CREATE)
-    relay.guard.check_mode(Operation.CREATE, Never())
-    request = replace(request, from_number=caller_number(relay, request.from_number, source.default_region))
-    recipients = await read_source(relay, source, request.from_number)
-    capabilities = relay.backend.capabilities
-    tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
+    context.require(Operation.CREATE)
+    context.guard.check_mode(Operation.CREATE, Never())
+    request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
+    recipients = await read_source(context, source, request.from_number)
+    capabilities = context.backend.capabilities
+    tasks = callable_tasks(recipients, capabilities, context.backend.name, source.rows)
     tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
     notes = (*recipients.notes, *dropped)
     request = replace(request, tasks=tasks)
-    relay.require_fields(request)
+    context.require_fields(request)
 
-    write = Write(relay, Operation.CREATE, request, key=idempotency_key)
+    write = Write(context, Operation.CREATE, request, key=idempotency_key)
     earlier = await write.earlier()
     if earlier is not None:
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
-    relay.backend.check_state(Operation.CREATE, request, None)
+    context.backend.check_state(Operation.CREATE, request, None)
     found, needed = await write.admit(tasks, recipients.skipped_rows, recipients.rows_read, notes)
     if needed:
-        return waiting(needed, found, relay.tool, None, recipients.skipped_rows)
+        return waiting(needed, found, context.tool, None, recipients.skipped_rows)
     if write.overtaken:
         earlier = write.overtaken
         return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(write.request), ticket.backend_key))
+    sent = await write.send(lambda ticket: context.backend.create(ticket.named(write.request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:
         return replayed(sent, _result(made.status), f"made {made.batch_call_id}")
-    return Outcome(
+    return Result(
         result=_result(made.status),
         summary=f"{_made(made.status)} {made.batch_call_id}: "
         f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{skipped_rows_words(recipients)}",
@@ -68,14 +68,14 @@ async def create(
     )
 
 
-def caller_number(relay: Relay, from_number: str | None, default_region: str | None = None) -> str:
+def caller_number(context: CallContext, from_number: str | None, default_region: str | None = None) -> str:
     """The number to call from, as E.164.
 
     Raises:
         InvalidInput: if it is none; nothing was sent.
     """
     try:
-        return normalise_number(from_number or "", default_region or relay.settings.default_region)
+        return normalise_number(from_number or "", default_region or context.settings.default_region)
     except ValueError as error:
         raise InvalidInput(
             f"from_number: {error}. Nothing was sent. get_backend lists the account's numbers."

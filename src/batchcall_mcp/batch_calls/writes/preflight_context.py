@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from anyio.to_thread import run_sync
 
 from batchcall_mcp.backends.base import At, Dials, Never, Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import PeopleDigest
 from batchcall_mcp.guard.preflight.preflight import Surroundings
@@ -32,7 +32,7 @@ _MOST_TASKS = 20_000
 
 
 async def surroundings(
-    relay: Relay,
+    context: CallContext,
     tasks: Sequence[CallTask] | None,
     dials: Dials,
     *,
@@ -49,23 +49,23 @@ async def surroundings(
     the batch call has called count towards the limits of a day. `taken_over`: the open ledger entry that this very
     launch is.
     """
-    found = _Found(relay, tasks or ())
+    found = _Found(context, tasks or ())
     if isinstance(dials, Never):
         # Where the tasks do not come back with their variables, nobody can look for a missing one later.
-        if relay.backend.capabilities.returns_variables or not tasks:
+        if context.backend.capabilities.returns_variables or not tasks:
             return Surroundings()
         agent = await found.agent(agent_id, from_number)
         return Surroundings(variables=agent.variables if agent else None)
-    starts_at = max(dials.time, relay.clock()) if isinstance(dials, At) else relay.clock()
+    starts_at = max(dials.time, context.clock()) if isinstance(dials, At) else context.clock()
     numbers = await run_sync(_comparable, tasks or ())
     beside = current.batch_call_id if current and not again else None
     around, listed = Surroundings(), tuple[str, ...]()
     try:
-        ledger = await relay.open_ledger()
+        ledger = await context.open_ledger()
         # First of all: what is recorded from here on is compared when this launch is recorded.
         around = replace(around, since=await run_sync(ledger.history.newest))
         launches = await run_sync(partial(ledger.history.launched_lately, numbers, simulated=simulated))
-        mine: dict[str, Any] = {"simulated": simulated, "backend": relay.service, "beside": beside}
+        mine: dict[str, Any] = {"simulated": simulated, "backend": context.backend_address, "beside": beside}
         of_day = partial(ledger.history.calls_on, starts_at, **mine, numbers=numbers)
         attempts = partial(ledger.history.attempts, numbers, starts_at, **mine)
         around = replace(
@@ -75,17 +75,17 @@ async def surroundings(
             stopped_since=await run_sync(ledger.stops.since),
         )
         if beside:
-            made = await run_sync(ledger.history.list_of, relay.service, beside)
+            made = await run_sync(ledger.history.list_of, context.backend_address, beside)
             people = await run_sync(_digest_of, numbers)
             same = made.people == ledger.hashed(people)
             listed = (made.variables or ()) if same else ()
             around = replace(
                 around,
                 skipped=made.skipped or {},
-                list_entry=await run_sync(ledger.history.list_entry_of, relay.service, beside),
+                list_entry=await run_sync(ledger.history.list_entry_of, context.backend_address, beside),
             )
         for entry, shared in await run_sync(
-            partial(ledger.history.open_launches, relay.service, numbers, simulated=simulated)
+            partial(ledger.history.open_launches, context.backend_address, numbers, simulated=simulated)
         ):
             of_this = current is not None and entry.batch_call_id == current.batch_call_id
             if not of_this and entry.write_id != taken_over:
@@ -113,8 +113,8 @@ async def surroundings(
 class _Found:
     """The reads of one preflight. `unchecked`: sentences about what could not be read."""
 
-    def __init__(self, relay: Relay, tasks: Sequence[CallTask]) -> None:
-        self._relay = relay
+    def __init__(self, context: CallContext, tasks: Sequence[CallTask]) -> None:
+        self._context = context
         self._tasks = tasks
         self.unchecked: list[str] = []
         self.notes: list[str] = []
@@ -122,7 +122,7 @@ class _Found:
     async def do_not_call(self) -> frozenset[str]:
         """The operator's list of today."""
         try:
-            found = await run_sync(self._relay.do_not_call)
+            found = await run_sync(self._context.do_not_call)
         except BatchCallError as error:
             self.unchecked.append(f"The do-not-call list could not be read: {error.message}")
             return frozenset()
@@ -131,12 +131,12 @@ class _Found:
 
     async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
         """The agent that speaks, with the variables that it needs, where the backend tells."""
-        capabilities = self._relay.backend.capabilities
+        capabilities = self._context.backend.capabilities
         matters = capabilities.dynamic_variables or capabilities.agent == "caller_number"
         if not matters or Operation.ACCOUNT not in capabilities.operations:
             return None
         try:
-            account = await self._relay.backend.account()
+            account = await self._context.backend.account()
         except BatchCallError as error:
             self.unchecked.append(f"The agent could not be checked: {error.message}")
             return None
@@ -153,9 +153,9 @@ class _Found:
         """
         if not launches:
             return {}
-        ledger, service = await self._relay.open_ledger(), self._relay.service
+        ledger, service = await self._context.open_ledger(), self._context.backend_address
         own = {(service, one) for one in await self._chain(current)}
-        caller = ledger.hashed(self._relay.caller)
+        caller = ledger.hashed(self._context.caller)
         found: dict[str, str] = {}
         for entry, shared in launches:
             if (entry.backend, entry.batch_call_id) not in own and entry.write_id != taken_over:
@@ -167,10 +167,10 @@ class _Found:
         """The batch call, and those that it calls the unreached of, as far as the ledger and its own word tell."""
         if current is None:
             return set()
-        ledger, chain = await self._relay.open_ledger(), {current.batch_call_id}
+        ledger, chain = await self._context.open_ledger(), {current.batch_call_id}
         newest, known = current.batch_call_id, current.retry_of
         while len(chain) < _MOST_GENERATIONS:
-            told = await run_sync(ledger.history.retried, self._relay.service, [newest])
+            told = await run_sync(ledger.history.retried, self._context.backend_address, [newest])
             before = known or told.get(newest)
             if before is None or before in chain:
                 break
@@ -180,12 +180,12 @@ class _Found:
 
     async def elsewhere(self, current: BatchCall | None, numbers: Collection[str]) -> dict[str, str]:
         """Which of these people another live batch call of the account will call too."""
-        if not numbers or Operation.LIST not in self._relay.backend.capabilities.operations:
+        if not numbers or Operation.LIST not in self._context.backend.capabilities.operations:
             return {}
         mine, found = set(numbers), dict[str, str]()
         left = _MOST_TASKS
         try:
-            live, listed = await _live(self._relay)
+            live, listed = await _live(self._context)
             compared = live[:_MOST_LIVE]
             for one in compared:
                 if current is None or one.batch_call_id != current.batch_call_id:
@@ -203,7 +203,7 @@ class _Found:
         """Add to `found` whom the other one will call; how many of its tasks were read."""
         read = 0
         if most > 0:
-            async for task in self._relay.every_task(other.batch_call_id, _STILL_CALLED):
+            async for task in self._context.every_task(other, _STILL_CALLED):
                 read += 1
                 number = comparable(task.to_number)
                 if number in mine:
@@ -228,12 +228,12 @@ def _comparable(tasks: Sequence[CallTask]) -> list[str]:
     return [comparable(task.to_number) for task in tasks]
 
 
-async def _live(relay: Relay) -> tuple[list[BatchCall], bool]:
+async def _live(context: CallContext) -> tuple[list[BatchCall], bool]:
     """The newest live batch calls, and whether the list was read to its end."""
     live: list[BatchCall] = []
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
-        page = await relay.backend.list(ListQuery(limit=100, cursor=cursor))
+        page = await context.backend.list(ListQuery(limit=100, cursor=cursor))
         live += [one for one in page.batch_calls if one.status in _LIVE]
         cursor = page.next_cursor
         if cursor is None or len(live) > _MOST_LIVE:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
-from batchcall_mcp.guard.delivery.write_sender import Delivered
+from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import BatchCall
 from batchcall_mcp.recipients.validation import SkippedRow
@@ -29,7 +29,7 @@ ResultWord: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Result:
     """The end of one writing use case. `result` is what happened; the state is `batch_call.status`."""
 
     result: ResultWord
@@ -44,10 +44,10 @@ class Outcome:
     notes: Sequence[str] = ()
 
 
-def replayed(earlier: Delivered, result: ResultWord, did: str) -> Outcome:
+def replayed(earlier: WriteOutcome, result: ResultWord, did: str) -> Result:
     """An equal call did it before; this one sent nothing. `did` completes "an equal call …"."""
     found = earlier.batch_call
-    return Outcome(
+    return Result(
         result=result,
         summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {did}. "
         f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
@@ -76,7 +76,7 @@ def waiting(
     tool: str,
     batch_call: BatchCall | None,
     skipped_rows: Sequence[SkippedRow] = (),
-) -> Outcome:
+) -> Result:
     """Nothing was sent: a person has to see the question first.
 
     `next` stays empty: nothing that a model does next may stand for a yes that nobody has given.
@@ -85,13 +85,13 @@ def waiting(
     return replace(told, batch_call=batch_call, preflight=preflight, skipped_rows=skipped_rows)
 
 
-def _with_code(needed: CodeNeeded, tool: str) -> Outcome:
+def _with_code(needed: CodeNeeded, tool: str) -> Result:
     repeat = _REQUIRED.get(tool, "the same batch_call_id")
     how = (
         f"Show the question to the person and wait. If they agree, call {tool} with {repeat} and the confirmation_code "
         "of this result; nothing else needs repeating."
     )
-    return Outcome(
+    return Result(
         result="confirmation_required",
         summary=f"Nothing was sent yet. Question for the person: {needed.question}",
         confirmation_code=needed.code,
@@ -99,14 +99,14 @@ def _with_code(needed: CodeNeeded, tool: str) -> Outcome:
     )
 
 
-def _at_the_person(needed: PersonNeeded, tool: str) -> Outcome:
+def _at_the_person(needed: PersonNeeded, tool: str) -> Result:
     terminal = "`batchcall-mcp approve` in a terminal on the machine of this server"
     where = (
         f"The question waits on the approval page in the person's browser. {terminal} shows it too."
         if needed.reach == "page"
         else f"A person answers it with {terminal} (with its BATCHCALL_DATA_DIR or BATCHCALL_DATABASE_URL, if set)."
     )
-    return Outcome(
+    return Result(
         result="waiting_for_person",
         summary=f"Nothing was sent yet: a person has to answer first. The question: {needed.question}",
         notes=(

@@ -10,9 +10,9 @@ from datetime import datetime
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Capabilities, Never, Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, read_source, skipped_rows_words
-from batchcall_mcp.batch_calls.writes.results import Outcome, noted, replayed, waiting
+from batchcall_mcp.batch_calls.writes.results import Result, noted, replayed, waiting
 from batchcall_mcp.batch_calls.writes.write import Write
 from batchcall_mcp.errors import (
     BatchCallError,
@@ -22,7 +22,7 @@ from batchcall_mcp.errors import (
     NotSupported,
     UnexpectedResponse,
 )
-from batchcall_mcp.guard.delivery.write_sender import Delivered
+from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.fingerprints import fingerprint
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, ListQuery, TaskStatus
@@ -44,12 +44,12 @@ class _Key:
 
 
 async def retry(
-    relay: Relay,
+    context: CallContext,
     batch_call_id: str,
     statuses: frozenset[TaskStatus],
     source: ListSource,
     idempotency_key: str | None = None,
-) -> Outcome:
+) -> Result:
     """Dial them again where the backend re-dials exactly the tasks named; elsewhere make a new draft of them.
 
     Raises:
@@ -62,26 +62,26 @@ async def retry(
             f"task_status: {_words(reached)} is not a state of people who were not reached, and nobody is called twice "
             "by a retry. Nothing was sent. create_batch_call with their numbers makes a new batch call."
         )
-    relay.guard.check_mode(Operation.RETRY, Never())
-    current = await relay.look(batch_call_id)
-    operation = Operation.RETRY if Operation.RETRY in relay.backend.capabilities.operations else Operation.CREATE
+    context.guard.check_mode(Operation.RETRY, Never())
+    current = await context.look(batch_call_id)
+    operation = Operation.RETRY if Operation.RETRY in context.backend.capabilities.operations else Operation.CREATE
     known_as = _known_as(operation, batch_call_id, statuses) if idempotency_key else None
     if known_as:  # whoever is unreached by now, the same key is the same retry
         asked = BatchCallRequest(retry_of=batch_call_id)
         on = current if operation is Operation.RETRY else None
-        earlier = await Write(relay, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
+        earlier = await Write(context, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
         if earlier is not None:
             return _replayed(earlier, batch_call_id, operation)
-    everybody = [task async for task in relay.every_task(batch_call_id)]
+    everybody = [task async for task in context.every_task(current)]
     wanted = [task for task in everybody if task.status in statuses]
-    called_later, notes = await _called_later(relay, current)
+    called_later, notes = await _called_later(context, current)
     # Somebody may be in the list twice: who was reached by one of the calls is not called again for the other.
     called_later |= {
         comparable(task.to_number): "reached, or about to be called, by this same batch call"
         for task in everybody
         if task.status in _BEING_CALLED
     }
-    alone = left_alone(current, statuses, relay.backend.capabilities)
+    alone = left_alone(current, statuses, context.backend.capabilities)
     skipped_rows = [
         SkippedRow(
             line=position,
@@ -95,7 +95,7 @@ async def retry(
     wanted = [task for task in wanted if comparable(task.to_number) not in called_later]
     if not wanted:
         nobody = f"Nobody of {batch_call_id} is {_words(statuses)} any more."
-        return Outcome(
+        return Result(
             result="nothing_to_do",
             summary=" ".join([nobody, *_since(skipped_rows), *alone, "Nothing was sent."]),
             batch_call=current,
@@ -104,8 +104,8 @@ async def retry(
         )
     key = _Key(idempotency_key, known_as)
     if operation is Operation.RETRY:
-        return await _dial_again(relay, current, wanted, skipped_rows, notes, alone, key)
-    return await _draft_of(relay, current, wanted, skipped_rows, notes, alone, source, key)
+        return await _dial_again(context, current, wanted, skipped_rows, notes, alone, key)
+    return await _draft_of(context, current, wanted, skipped_rows, notes, alone, source, key)
 
 
 def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
@@ -113,7 +113,7 @@ def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[Task
     return fingerprint(operation, asked, batch_call_id)
 
 
-def _replayed(earlier: Delivered, batch_call_id: str, operation: Operation) -> Outcome:
+def _replayed(earlier: WriteOutcome, batch_call_id: str, operation: Operation) -> Result:
     if operation is Operation.RETRY:
         return replayed(
             earlier, "retried", f"had tasks of {batch_call_id} dialled again; nobody is dialled by this one"
@@ -122,15 +122,15 @@ def _replayed(earlier: Delivered, batch_call_id: str, operation: Operation) -> O
 
 
 async def _dial_again(
-    relay: Relay,
+    context: CallContext,
     current: BatchCall,
     wanted: Sequence[CallTask],
     skipped_rows: Sequence[SkippedRow],
     notes: Sequence[str],
     alone: Sequence[str],
     key: _Key,
-) -> Outcome:
-    checked = await read_source(relay, ListSource(tasks=tuple(wanted)), current.from_number)
+) -> Result:
+    checked = await read_source(context, ListSource(tasks=tuple(wanted)), current.from_number)
     dialled = {comparable(task.to_number) for task in checked.tasks}
     first_of = {number: task for task in reversed(wanted) if (number := comparable(task.to_number)) in dialled}
     ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(comparable(task.to_number)) is task)
@@ -141,23 +141,23 @@ async def _dial_again(
         )
     skipped_rows = [*skipped_rows, *checked.skipped_rows]
     write = Write(
-        relay, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
+        context, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
     )
     earlier = await write.earlier()
     if earlier is not None:
         return _replayed(earlier, current.batch_call_id, Operation.RETRY)
-    relay.backend.check_state(Operation.RETRY, None, current)
+    context.backend.check_state(Operation.RETRY, None, current)
     found, needed = await write.admit(checked.tasks, skipped_rows, len(wanted), notes, notes=alone)
     if needed:
-        return waiting(needed, found, relay.tool, current, skipped_rows)
+        return waiting(needed, found, context.tool, current, skipped_rows)
     if write.overtaken:
         return _replayed(write.overtaken, current.batch_call_id, Operation.RETRY)
-    sent = await write.send(lambda ticket: relay.backend.retry(current, ids, ticket.backend_key))
+    sent = await write.send(lambda ticket: context.backend.retry(current, ids, ticket.backend_key))
     retried = sent.batch_call
     if sent.replayed:
         return _replayed(sent, current.batch_call_id, Operation.RETRY)
     took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is {retried.status}."
-    return Outcome(
+    return Result(
         result="retried",
         summary=" ".join([took, *_since(skipped_rows), *alone]),
         next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
@@ -169,7 +169,7 @@ async def _dial_again(
 
 
 async def _draft_of(
-    relay: Relay,
+    context: CallContext,
     current: BatchCall,
     wanted: Sequence[CallTask],
     skipped_rows: Sequence[SkippedRow],
@@ -177,21 +177,21 @@ async def _draft_of(
     alone: Sequence[str],
     source: ListSource,
     key: _Key,
-) -> Outcome:
-    relay.require(Operation.CREATE)
-    capabilities = relay.backend.capabilities
+) -> Result:
+    context.require(Operation.CREATE)
+    capabilities = context.backend.capabilities
     if capabilities.drafts == "none":
         raise NotSupported(
-            f"{relay.backend.name} keeps no drafts and re-dials whole batch calls only. Nothing was sent. "
+            f"{context.backend.name} keeps no drafts and re-dials whole batch calls only. Nothing was sent. "
             "create_batch_call with the people concerned makes a new one."
         )
     if source.given:
-        recipients = _only(await read_source(relay, source, current.from_number), wanted)
+        recipients = _only(await read_source(context, source, current.from_number), wanted)
     elif capabilities.dynamic_variables and not capabilities.returns_variables:
         raise InvalidInput(
-            f"{relay.backend.name} does not give back the variables of {current.batch_call_id}; without them the agent "
-            "would read blanks. Nothing was sent. Pass the first list again as tasks_file (or tasks): only its rows "
-            f"for the {len(wanted)} unreached numbers are used."
+            f"{context.backend.name} does not give back the variables of {current.batch_call_id}; without them the "
+            "agent would read blanks. Nothing was sent. Pass the first list again as tasks_file (or tasks): only its "
+            f"rows for the {len(wanted)} unreached numbers are used."
         )
     else:
         plain = tuple(
@@ -204,7 +204,7 @@ async def _draft_of(
             )
             for task in wanted
         )
-        recipients = await read_source(relay, ListSource(tasks=plain), current.from_number)
+        recipients = await read_source(context, ListSource(tasks=plain), current.from_number)
     if not recipients.tasks:
         raise InvalidInput(
             f"No row of the list is one of the {len(wanted)} unreached numbers of {current.batch_call_id}. "
@@ -223,18 +223,18 @@ async def _draft_of(
         retry=current.retry if capabilities.retry_policy else None,
         retry_of=current.batch_call_id,
     )
-    relay.require_fields(request)
-    notes = (*notes, *dropped, *_lost(relay, current))
-    write = Write(relay, Operation.CREATE, request, key=key.given, known_as=key.known_as)
+    context.require_fields(request)
+    notes = (*notes, *dropped, *_lost(context, current))
+    write = Write(context, Operation.CREATE, request, key=key.given, known_as=key.known_as)
     earlier = await write.earlier()
     if earlier is not None:
         return _replayed(earlier, current.batch_call_id, Operation.CREATE)
     found, needed = await write.admit(tasks, skipped_rows, len(wanted), notes)
     if needed:
-        return waiting(needed, found, relay.tool, current, skipped_rows)
+        return waiting(needed, found, context.tool, current, skipped_rows)
     if write.overtaken:
         return _replayed(write.overtaken, current.batch_call_id, Operation.CREATE)
-    sent = await write.send(lambda ticket: relay.backend.create(ticket.named(request), ticket.backend_key))
+    sent = await write.send(lambda ticket: context.backend.create(ticket.named(request), ticket.backend_key))
     made = sent.batch_call
     if sent.replayed:
         return _replayed(sent, current.batch_call_id, Operation.CREATE)
@@ -244,7 +244,7 @@ async def _draft_of(
         f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody else is "
         f"in it.{skipped_rows_words(recipients)}{absent}"
     )
-    return Outcome(
+    return Result(
         result="created",
         summary=" ".join([summary, *_since(skipped_rows), *alone]),
         next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
@@ -293,9 +293,9 @@ def _since(skipped_rows: Sequence[SkippedRow]) -> tuple[str, ...]:
     return (f"{counted(later, 'person is', 'people are')} skipped: a later batch call has them.",) if later else ()
 
 
-def _lost(relay: Relay, current: BatchCall) -> list[str]:
+def _lost(context: CallContext, current: BatchCall) -> list[str]:
     """What the first batch call may have had and the new one has not, because the backend does not tell it."""
-    capabilities = relay.backend.capabilities
+    capabilities = context.backend.capabilities
     lost = [
         words
         for words, held, told in (
@@ -306,7 +306,7 @@ def _lost(relay: Relay, current: BatchCall) -> list[str]:
     ]
     if not lost or capabilities.returns_variables:
         return []
-    name = relay.backend.name
+    name = context.backend.name
     told = f"{name} does not tell the {' and '.join(lost)} of {current.batch_call_id}"
     return [f"{told}: the new draft has none. update_batch_call sets them."]
 
@@ -322,14 +322,14 @@ def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
     )
 
 
-async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
+async def _called_later(context: CallContext, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
     """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which."""
-    if Operation.LIST not in relay.backend.capabilities.operations:
+    if Operation.LIST not in context.backend.capabilities.operations:
         return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
     later: dict[str, str] = {}
     try:
-        for member in await _later_of_chain(relay, current):
-            async for task in relay.every_task(member.batch_call_id):
+        for member in await _later_of_chain(context, current):
+            async for task in context.every_task(member):
                 if task.status in _BEING_CALLED:
                     waits = task.status is TaskStatus.PENDING
                     how = "waits to be called by" if waits else "called again since, by"
@@ -339,10 +339,10 @@ async def _called_later(relay: Relay, current: BatchCall) -> tuple[dict[str, str
     return later, ()
 
 
-async def _later_of_chain(relay: Relay, current: BatchCall) -> list[BatchCall]:
+async def _later_of_chain(context: CallContext, current: BatchCall) -> list[BatchCall]:
     """What was made after `current` of the same first list: its own retries, and those of what it is a retry of."""
-    eldest, chain = await _upwards(relay, current)
-    seen = await _with_the_ledgers_word(relay, await _made_since(relay, eldest.created_at))
+    eldest, chain = await _upwards(context, current)
+    seen = await _with_the_ledgers_word(context, await _made_since(context, eldest.created_at))
     members: list[BatchCall] = []
     grown = True
     while grown:  # a retry of a retry belongs to the chain too, in whatever order the backend lists them
@@ -358,35 +358,35 @@ async def _later_of_chain(relay: Relay, current: BatchCall) -> list[BatchCall]:
     ]
 
 
-async def _with_the_ledgers_word(relay: Relay, seen: list[BatchCall]) -> list[BatchCall]:
+async def _with_the_ledgers_word(context: CallContext, seen: list[BatchCall]) -> list[BatchCall]:
     """Where `retry_of` is in the name, and somebody gave another name since, the ledger knows it still."""
     try:
-        ledger = await relay.open_ledger()
+        ledger = await context.open_ledger()
     except ConfigurationError:
         return seen
     ids = [one.batch_call_id for one in seen]
-    known = await anyio.to_thread.run_sync(ledger.history.retried, relay.service, ids)
+    known = await anyio.to_thread.run_sync(ledger.history.retried, context.backend_address, ids)
     return [replace(one, retry_of=one.retry_of or known.get(one.batch_call_id)) for one in seen]
 
 
-async def _upwards(relay: Relay, current: BatchCall) -> tuple[BatchCall, set[str]]:
+async def _upwards(context: CallContext, current: BatchCall) -> tuple[BatchCall, set[str]]:
     """The first of the chain that can be read, and the ids from `current` up to it."""
-    (eldest,) = await _with_the_ledgers_word(relay, [current])
+    (eldest,) = await _with_the_ledgers_word(context, [current])
     ids = {current.batch_call_id}
     while eldest.retry_of is not None and eldest.retry_of not in ids and len(ids) < _MOST_GENERATIONS:
         ids.add(eldest.retry_of)
         try:
-            (eldest,) = await _with_the_ledgers_word(relay, [(await relay.backend.get(eldest.retry_of))[0]])
+            (eldest,) = await _with_the_ledgers_word(context, [await context.backend.get(eldest.retry_of)])
         except NotFound:
             break  # deleted; its other retries still name it
     return eldest, ids
 
 
-async def _made_since(relay: Relay, moment: datetime | None) -> list[BatchCall]:
+async def _made_since(context: CallContext, moment: datetime | None) -> list[BatchCall]:
     seen: list[BatchCall] = []
     cursor: str | None = None
     for _ in range(_CHAIN_PAGES):
-        page = await relay.backend.list(ListQuery(created_after=moment, limit=100, cursor=cursor))
+        page = await context.backend.list(ListQuery(created_after=moment, limit=100, cursor=cursor))
         seen += page.batch_calls
         cursor = page.next_cursor
         if cursor is None:

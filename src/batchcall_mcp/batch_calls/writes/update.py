@@ -10,7 +10,7 @@ from typing import Any, Final
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Never, Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import (
     ListSource,
     callable_tasks,
@@ -19,7 +19,7 @@ from batchcall_mcp.batch_calls.recipient_source import (
     skipped_rows_words,
 )
 from batchcall_mcp.batch_calls.writes.create import caller_number
-from batchcall_mcp.batch_calls.writes.results import Outcome, noted, replayed, waiting
+from batchcall_mcp.batch_calls.writes.results import Result, noted, replayed, waiting
 from batchcall_mcp.batch_calls.writes.write import Write
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.guard.preflight.changes import ListChange, moved, not_shown, not_taken, setting_changes
@@ -31,59 +31,59 @@ _MOST_COMPARED: Final = 20_000
 """People of a list that is read only to say what an update changes of it."""
 
 
-async def update(relay: Relay, batch_call_id: str, request: BatchCallRequest, source: ListSource) -> Outcome:
+async def update(context: CallContext, batch_call_id: str, request: BatchCallRequest, source: ListSource) -> Result:
     """Change a batch call. What its new time fields would launch is confirmed first.
 
     Raises:
         InvalidInput: nothing given, or fields that contradict each other; nothing was sent.
         NotSupported: the backend cannot change one of the fields; nothing was sent.
     """
-    relay.require(Operation.UPDATE)
-    relay.guard.check_mode(Operation.UPDATE, Never())
+    context.require(Operation.UPDATE)
+    context.guard.check_mode(Operation.UPDATE, Never())
     _check_schedule(request)
     if request.from_number is not None:
-        request = replace(request, from_number=caller_number(relay, request.from_number))
-    current = await relay.look(batch_call_id)
+        request = replace(request, from_number=caller_number(context, request.from_number))
+    current = await context.look(batch_call_id)
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
-        recipients = await read_source(relay, source, request.from_number or current.from_number)
-        capabilities = relay.backend.capabilities
-        tasks = callable_tasks(recipients, capabilities, relay.backend.name, source.rows)
+        recipients = await read_source(context, source, request.from_number or current.from_number)
+        capabilities = context.backend.capabilities
+        tasks = callable_tasks(recipients, capabilities, context.backend.name, source.rows)
         tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
         notes = (*recipients.notes, *dropped)
         request = replace(request, tasks=tasks)
     given = _given(request)
     if not given:
         raise InvalidInput("Nothing to change was given. Nothing was sent. Name at least one field.")
-    fixed = sorted(set(given) - relay.backend.capabilities.update_fields)
+    fixed = sorted(set(given) - context.backend.capabilities.update_fields)
     if fixed:
         raise NotSupported(
-            f"{relay.backend.name} cannot change {', '.join(fixed)} of a batch call that exists. Nothing was sent. "
+            f"{context.backend.name} cannot change {', '.join(fixed)} of a batch call that exists. Nothing was sent. "
             "Make a new one with create_batch_call and delete or cancel this one."
         )
-    relay.require_fields(request)
+    context.require_fields(request)
 
-    write = Write(relay, Operation.UPDATE, request, current)
+    write = Write(context, Operation.UPDATE, request, current)
     earlier = await write.earlier()
     if earlier is not None:
         return replayed(earlier, "updated", f"updated {batch_call_id}")
-    relay.backend.check_state(Operation.UPDATE, request, current)
-    whole = request.tasks if request.tasks is not None else await _list_if_it_dials(relay, request, current)
-    replaced = await _list_change(relay, request, current)
+    context.backend.check_state(Operation.UPDATE, request, current)
+    whole = request.tasks if request.tasks is not None else await _list_if_it_dials(context, request, current)
+    replaced = await _list_change(context, request, current)
     skipped_rows = recipients.skipped_rows if recipients else ()
     asked = [*replaced.words, *setting_changes(request, current), *moved(request, current)]
     rows_read = recipients.rows_read if recipients else None
     found, needed = await write.admit(whole, skipped_rows, rows_read, notes, changes=asked)
     if needed:
-        return waiting(needed, found, relay.tool, current, skipped_rows)
+        return waiting(needed, found, context.tool, current, skipped_rows)
     if write.overtaken:
         return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
-    sent = await write.send(lambda ticket: relay.backend.update(current, write.request, ticket.backend_key))
+    sent = await write.send(lambda ticket: context.backend.update(current, write.request, ticket.backend_key))
     updated = sent.batch_call
     changed = _changed(given, current, updated, replaced)
     told = _summary(write.request, current, updated, replaced)
-    return Outcome(
+    return Result(
         result="updated",
         summary=told + (skipped_rows_words(recipients) if recipients else ""),
         next=f"get_batch_call with batch_call_id={batch_call_id}.",
@@ -111,23 +111,23 @@ def _given(request: BatchCallRequest) -> list[str]:
     return [field.name for field in fields(request) if getattr(request, field.name) is not None]
 
 
-async def _list_if_it_dials(relay: Relay, request: BatchCallRequest, current: BatchCall) -> Any:
-    if isinstance(relay.backend.dials(Operation.UPDATE, request, current), Never):
+async def _list_if_it_dials(context: CallContext, request: BatchCallRequest, current: BatchCall) -> Any:
+    if isinstance(context.backend.dials(Operation.UPDATE, request, current), Never):
         return ()
-    return await relay.tasks_or_none(current.batch_call_id)
+    return await context.tasks_or_none(current)
 
 
-async def _list_change(relay: Relay, request: BatchCallRequest, current: BatchCall) -> ListChange:
+async def _list_change(context: CallContext, request: BatchCallRequest, current: BatchCall) -> ListChange:
     """How the list differs from the one that the backend holds, which is read for this once."""
     if request.tasks is None:
         return ListChange()
     total = current.counts.total
     if total is not None and total > _MOST_COMPARED:
         return ListChange.unread(request.tasks, f"the {total} people that it held before were not compared")
-    before = await relay.tasks_or_none(current.batch_call_id)
+    before = await context.tasks_or_none(current)
     if before is None or (total is not None and len(before) < total):
         return ListChange.unread(request.tasks, "what it held before could not be read")
-    compare = partial(ListChange.of, before, request.tasks, relay.backend.capabilities)
+    compare = partial(ListChange.of, before, request.tasks, context.backend.capabilities)
     return await anyio.to_thread.run_sync(compare)
 
 

@@ -11,12 +11,12 @@ from typing import TypeAlias
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
-from batchcall_mcp.guard.delivery.write_sender import Again, Delivered, Send, unrecorded
+from batchcall_mcp.guard.delivery.write_sender import Resend, Send, WriteOutcome, unrecorded
 from batchcall_mcp.guard.fingerprints import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.humanize import counted
@@ -34,10 +34,10 @@ class Write:
     """To be asked `earlier`, then `admit`ted, then sent; all of it within one tool call.
 
     Args:
-        relay: the tool call's.
+        context: the tool call's.
         operation: what is asked of the backend.
         request: exactly what would be sent; of a launch, when.
-        current: the batch call as it was read by `relay.look`; None for a new one.
+        current: the batch call as it was read by `context.look`; None for a new one.
         key: the caller's own idempotency key.
         again: the tasks that a retry dials.
         known_as: what makes two such writes the same, where that is not all of the request.
@@ -45,7 +45,7 @@ class Write:
 
     def __init__(
         self,
-        relay: Relay,
+        context: CallContext,
         operation: Operation,
         request: BatchCallRequest,
         current: BatchCall | None = None,
@@ -54,7 +54,7 @@ class Write:
         again: Sequence[CallTask] = (),
         known_as: str | None = None,
     ) -> None:
-        self._relay = relay
+        self._context = context
         self._operation = operation
         self.request = request
         """What is sent: less than what was asked for, if people are skipped."""
@@ -62,34 +62,34 @@ class Write:
         """Who is not called because nobody could be asked about them."""
         self._current = current
         self._key = key
-        self._dials = relay.backend.dials(operation, request, current)
+        self._dials = context.backend.dials(operation, request, current)
         self._fingerprint = known_as
         self._dialled_again = again
         self._to_call: Sequence[CallTask] = request.tasks or ()
         self._preflight: Preflight | None = None
         self._around = Surroundings()
         self._token: Token | None = None
-        self._again: Again | None = None
+        self._again: Resend | None = None
         self._rows_skipped: dict[str, int] = {}
-        self.overtaken: Delivered | None = None
+        self.overtaken: WriteOutcome | None = None
         """What an equal call did while this one was judged."""
 
-    async def earlier(self) -> Delivered | None:
+    async def earlier(self) -> WriteOutcome | None:
         """What an equal call did before; None if this one is meant anew, or may be sent once more.
 
         Raises:
             OutcomeUnknown: nobody knows what became of the earlier one.
             InvalidInput: its idempotency key stands for another request.
         """
-        found = await (await self._relay.sender()).earlier(await self._intent(), self._current)
-        if isinstance(found, Again):
+        found = await (await self._context.sender()).earlier(await self._intent(), self._current)
+        if isinstance(found, Resend):
             self._again = found
             return None
         return found
 
     async def done_before(self) -> str:
         """A sentence about an equal call that did this before, or nothing."""
-        at = await (await self._relay.sender()).done_at(await self._intent())
+        at = await (await self._context.sender()).done_at(await self._intent())
         return "" if at is None else f" An equal call did that at {at:%Y-%m-%d %H:%M:%S UTC}."
 
     async def admit(
@@ -111,10 +111,10 @@ class Write:
         `warnings` and `notes` are sentences for the question; `changes`, what an update changes, in words. `asks`: a
         person has to say yes although no phone rings; `question` is then what to ask.
         """
-        relay, request, current = self._relay, self.request, self._current
+        context, request, current = self._context, self.request, self._current
         called = tasks if to_call is None else to_call
         around = await surroundings(
-            relay,
+            context,
             called,
             self._dials,
             current=current,
@@ -129,9 +129,9 @@ class Write:
             current=current,
             rows_read=rows_read,
             dials=self._dials,
-            capabilities=relay.backend.capabilities,
-            limits=relay.limits,
-            now=relay.clock(),
+            capabilities=context.backend.capabilities,
+            limits=context.limits,
+            now=context.clock(),
             surroundings=replace(
                 around,
                 unchecked=(*warnings, *around.unchecked),
@@ -155,14 +155,14 @@ class Write:
                 partial(judge, request=request, tasks=called, skipped_rows=skipped_rows)
             )
         self._rows_skipped = dict(Counter(str(row.kind) for row in skipped_rows))
-        ledger = await relay.open_ledger()
+        ledger = await context.open_ledger()
         launch = Launch(
-            caller=ledger.hashed(relay.caller),
-            backend=relay.backend.name,
-            service=relay.service,
-            tool=relay.tool,
+            caller=ledger.hashed(context.caller),
+            backend=context.backend.name,
+            backend_address=context.backend_address,
+            tool=context.tool,
             operation=self._operation,
-            arguments=relay.arguments,
+            arguments=context.arguments,
             request=request,
             current=current,
             called=called or (),
@@ -174,7 +174,7 @@ class Write:
             asks=asks,
             question=question,
         )
-        admitted = await relay.guard.admit(launch, relay.asker, relay.confirmation_code, ledger.codes)
+        admitted = await context.guard.admit(launch, context.asker, context.confirmation_code, ledger.codes)
         self._preflight, self._to_call, self._around = found, called or (), around
         if not isinstance(admitted, Admitted):
             return found, admitted
@@ -211,14 +211,14 @@ class Write:
         Raises:
             NotConfirmed: there are too many others; nothing was sent.
         """
-        relay, sends_list = self._relay, self.request.tasks is not None
-        at_start = self._operation is Operation.START and isinstance(relay.backend, SkipsAtStart)
-        if relay.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
+        context, sends_list = self._context, self.request.tasks is not None
+        at_start = self._operation is Operation.START and isinstance(context.backend, SkipsAtStart)
+        if context.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
             return called
         parted = await anyio.to_thread.run_sync(unattended.skip, called, found.concerns)
         if not sends_list and any(task.task_id is None for task, _ in parted.skipped):
             return called  # nobody could say which ones
-        refused = unattended.too_many(parted, relay.settings.skip_people_max)
+        refused = unattended.too_many(parted, context.settings.skip_people_max)
         if refused:
             raise NotConfirmed(
                 f"BATCHCALL_CONFIRM=off: {refused} {' '.join(found.warnings)} Nothing was sent. Correct the list, or "
@@ -229,22 +229,22 @@ class Write:
             self.request = replace(self.request, tasks=parted.called)
         return parted.called
 
-    async def send(self, send: Send) -> Delivered:
+    async def send(self, send: Send) -> WriteOutcome:
         """Record it and send it, once.
 
         Raises:
             OutcomeUnknown: nobody knows what came of it.
             BatchCallError: the guard's or the backend's no; nothing was changed.
         """
-        if self._operation in STOPS and not await self._relay.ledger_in_time():
+        if self._operation in STOPS and not await self._context.ledger_in_time():
             return await unrecorded(self._operation, send)
-        sender = await self._relay.sender()
+        sender = await self._context.sender()
         return await sender.send(await self._intent(), send, token=self._token, again=self._again)
 
     @property
     def _simulated(self) -> bool:
         """No real phone can ring."""
-        return self._relay.backend.capabilities.simulated or (self._current is not None and self._current.simulated)
+        return self._context.backend.capabilities.simulated or (self._current is not None and self._current.simulated)
 
     @property
     def _renames(self) -> bool:
@@ -264,30 +264,30 @@ class Write:
         return self._fingerprint
 
     async def _intent(self) -> Intent:
-        relay, request, current = self._relay, self.request, self._current
+        context, request, current = self._context, self.request, self._current
         known_as = await self._known_as()
-        hashed = (await relay.open_ledger()).hashed
+        hashed = (await context.open_ledger()).hashed
         from_number = request.from_number or (current.from_number if current else None)
         trigger_at = request.trigger_at
         dials = not isinstance(self._dials, Never)
-        starts_at = max(self._dials.time, relay.clock()) if isinstance(self._dials, At) else relay.clock()
-        made_up = made_up_name(known_as, relay.clock(), self._key)
+        starts_at = max(self._dials.time, context.clock()) if isinstance(self._dials, At) else context.clock()
+        made_up = made_up_name(known_as, context.clock(), self._key)
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = PeopleDigest()
         people.add(comparable(task.to_number) for task in request.tasks or ())
         found = self._preflight
         default = request.retry or (current.retry if current else None)
-        own = default.max_retries if default and relay.backend.capabilities.retry_policy else 0
+        own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
         return Intent(
-            caller=hashed(relay.caller),
-            backend=relay.service,
-            tool=relay.tool,
+            caller=hashed(context.caller),
+            backend=context.backend_address,
+            tool=context.tool,
             operation=self._operation,
             fingerprint=known_as,
             batch_call_id=current.batch_call_id if current else None,
             key=self._key,
-            seen=relay.seen.get(current.batch_call_id, 0) if current else 0,
+            seen=context.seen.get(current.batch_call_id, 0) if current else 0,
             evidence=Evidence(
                 name=made_up if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,

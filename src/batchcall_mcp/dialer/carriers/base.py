@@ -50,7 +50,7 @@ class Carrier(Protocol):
     capacity: int
     """Most calls at once."""
 
-    def place(self, attempt: Attempt) -> None:
+    def dial(self, attempt: Attempt) -> None:
         """Ask for the call and return at once.
 
         Called from a worker thread, inside the transaction that holds the batch call's state still; so that no dial

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable, Outcome
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.model import TaskStatus
 
@@ -59,7 +59,7 @@ class SimulatedCarrier:
         self._held: HeldFile | None = None
         self._cut_short = False
 
-    def place(self, attempt: Attempt) -> None:
+    def dial(self, attempt: Attempt) -> None:
         line = {
             "at": self._clock().isoformat(),
             "attempt_id": attempt.attempt_id,

@@ -10,9 +10,10 @@ from typing import Any, Final, Protocol
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy, from_ms, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks

@@ -1,7 +1,7 @@
 """The engine's transactions: what is due, starting attempts, their outcomes, and what a dead process left behind.
 
 The rules that keep anybody from being called twice or after a stop are held here, by SQL, whoever runs the engine and
-in however many processes: `record_and_claim` commits an attempt before `place` lets the carrier dial it, and both
+in however many processes: `record_and_claim` commits an attempt before `dial` lets the carrier dial it, and both
 hold the batch call's state still while they look at it.
 """
 
@@ -14,10 +14,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp import database
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
@@ -133,7 +133,7 @@ class Dispatch:
             outcomes.finish(tx, records, to_ms(now))
         return Turn(started, frozenset(unfinished), paced)
 
-    def place(
+    def dial(
         self,
         started: Sequence[Attempt],
         since: datetime,
@@ -153,9 +153,9 @@ class Dispatch:
             may_dial: whether this process still may.
             dial: asks the carrier; False if it did not take the call.
         """
-        without_broken(self._store, lambda broken: self._place(started, since, may_dial, dial, broken))
+        without_broken(self._store, lambda broken: self._dial(started, since, may_dial, dial, broken))
 
-    def _place(
+    def _dial(
         self,
         started: Sequence[Attempt],
         since: datetime,
@@ -205,10 +205,9 @@ class Dispatch:
 
     def take_up(self) -> None:
         """Write down where the database dials from now on, if it never did, or that an older one is in its place."""
-        file = database.held_file(self._store.engine)
-        if file is not None:
+        if self._store.file is not None:
             with self._store.writing() as tx:
-                installation.take_up(tx, file)
+                installation.take_up(tx, self._store.file)
 
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so a look at it shows why."""
@@ -307,14 +306,13 @@ class Dispatch:
                     claims.check_due(tx, record, now)
             outcomes.finish(tx, records, at)
 
-    def interrupt(self, worker_ids: Collection[str] | None = None) -> int:
-        """Mark the open attempts of these workers `interrupted`; None: of everybody but this one.
-
-        For a worker that ends, and for whoever has just got a SQLite file's lock: everybody else is gone.
-        """
-        if worker_ids is None:
-            return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
+    def interrupt(self, worker_ids: Collection[str]) -> int:
+        """Mark the open attempts of these workers `interrupted`: they end."""
         return self._interrupt(attempts.c.worker_id.in_(list(worker_ids)))
+
+    def interrupt_others(self) -> int:
+        """Mark everybody else's too. For the process that has just got a SQLite file's lock: all others are gone."""
+        return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
 
     def interrupt_orphans(self) -> int:
         """Mark the open attempts of those workers `interrupted` that are not in the list any more.

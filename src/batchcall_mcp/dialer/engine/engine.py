@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 from time import monotonic
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.engine import broken, lateness, scheduler
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.lanes import OpensLanes
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.halts import Halt
@@ -48,30 +49,6 @@ UNTAKEN_SECONDS: Final = 10.0
 JUMP: Final = timedelta(seconds=30)
 
 T = TypeVar("T")
-
-
-class OpensLanes(Protocol):
-    """Where lanes come from."""
-
-    def ready(self) -> bool:
-        """Whether lanes can be opened now. Not while another dialer of this process opens them: `wake` says when."""
-        ...
-
-    def open(self, wanted: Mapping[str, int]) -> None:
-        """Open so many for each batch call."""
-        ...
-
-    def standing(self) -> Mapping[str, int]:
-        """Those that nobody has taken up, and those that this process has, whether they run already or not."""
-        ...
-
-    def rest(self) -> None:
-        """Nothing is due, and no lane of this process is open."""
-        ...
-
-    def close(self) -> None:
-        """Nothing may be dialled, and no lane of this process is open."""
-        ...
 
 
 class EngineStopped(Exception):
@@ -278,7 +255,7 @@ class Engine:
         self._given.difference_update((end.task_id, end.n) for end in ended)
         placed: dict[str, Attempt] = {}
         if turn.started:
-            self._insist(self._place, turn.started, since, placed, {}, lasting=True)
+            self._insist(self._dial, turn.started, since, placed, {}, lasting=True)
             self._dialled = self._dialled or bool(placed)
         self._answer(asked, turn, placed)
 
@@ -305,7 +282,7 @@ class Engine:
         self._unsure = False
         return turn
 
-    def _place(
+    def _dial(
         self, started: list[Attempt], since: datetime, placed: dict[str, Attempt], failed: dict[str, Exception]
     ) -> None:
         """Have the carrier dial; what a first try `placed` before the database failed is not asked for again.
@@ -320,7 +297,7 @@ class Engine:
                 return False
             placed[attempt.attempt_id] = attempt
             try:
-                self._carrier.place(attempt)
+                self._carrier.dial(attempt)
             except CarrierUnavailable as error:
                 del placed[attempt.attempt_id]
                 LOG.warning("The carrier does not take calls, %s; they are tried again", error)
@@ -332,7 +309,7 @@ class Engine:
 
         waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
         try:
-            self._dispatch.place(waiting, since, lambda: not self._stopping, dial)
+            self._dispatch.dial(waiting, since, lambda: not self._stopping, dial)
         finally:
             for batch_call_id, error in list(failed.items()):
                 broken.pause(self._store, batch_call_id, error)

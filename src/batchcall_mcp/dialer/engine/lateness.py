@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp import calling_hours, database
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp import calling_hours
+from batchcall_mcp.clock import from_ms, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State, expired
 from batchcall_mcp.dialer.engine import outcomes
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
@@ -81,9 +82,8 @@ def mark(store: Store, at: datetime) -> None:
     """Say that an engine ran at a moment: it has looked for work, and may dial."""
     with store.writing() as tx:
         _write(tx, engine_ran_at=to_ms(at))
-    file = database.held_file(store.engine)
-    if file is not None and file.is_in_place:
-        note_ran(file, to_ms(at))
+    if store.file is not None and store.file.is_in_place:
+        note_ran(store.file, to_ms(at))
 
 
 def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:

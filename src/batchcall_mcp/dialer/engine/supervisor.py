@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from time import monotonic
@@ -15,28 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
-from batchcall_mcp.dialer.domain import records
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.engine import Engine
-from batchcall_mcp.dialer.engine.turns import DBOS_TURNS, Turn
+from batchcall_mcp.dialer.engine.lanes import DbosLanes, LocalLanes, OpensLanes
 from batchcall_mcp.dialer.storage.store import Store
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+    from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 
 LOG = logging.getLogger(__name__)
 _TIDY_EVERY_S: Final = 600.0
-_RESTS_AFTER_S: Final = 30.0
-_SAYS_AFTER_S: Final = 1.0
-"""How long a dialer waits for its turn before it says so: one that only rests lets go in a moment."""
-WAITS: Final = (
-    "Another dialer of this process is placing calls, and they take turns; this one waits until that one rests."
-)
 
 
-class EngineHost:
+class Supervisor:
     """One engine in this process, which dials until it is told to stop.
 
     Args:
@@ -96,18 +90,21 @@ class EngineHost:
             worked=worked,
         )
         self._watch = heartbeat.Watch()
-        self._clocks = database.ClockWatch(records.utc_now)
+        self._clocks = database.ClockWatch(utc_now)
 
     async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
         """Dial until `closing`. `launched` is called when it does."""
         await asyncio.to_thread(self._take_up)
-        lanes = _LanesWhenNeeded(self._launch, self.engine.wake)
         loop = asyncio.get_running_loop()
+        queue = DbosLanes(self._launch, self.engine.wake) if self._store.shared else None
+        lanes: OpensLanes = queue or LocalLanes(self.engine.lane, loop)
         # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
         threads = ThreadPoolExecutor(2, "batchcall-dialer")
         engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
-        beating = loop.create_task(self._beat(lanes, threads))
         closed = loop.create_task(closing.wait())
+        beside: list[asyncio.Task[Any]] = [closed]
+        if queue is not None:
+            beside.append(loop.create_task(self._beat(queue, threads)))
         launched()
         try:
             either: set[asyncio.Future[Any]] = {engine, closed}
@@ -125,9 +122,9 @@ class EngineHost:
         finally:
             # Also when it was cancelled: neither the engine nor a sign of life may go on after the hand-over.
             self.engine.cut()
-            for task in (beating, closed):
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(beating, closed, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
             await asyncio.to_thread(threads.shutdown)
             await asyncio.to_thread(self._hand_over, lanes)
 
@@ -140,15 +137,15 @@ class EngineHost:
             self._dispatch.judge(self._late_after)
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
-            self._dispatch.interrupt()
+            self._dispatch.interrupt_others()
         living = heartbeat.beat(self._store, self.worker_id, self._carrier.capacity)
         if not self._store.shared:
             heartbeat.forget(self._store, list(living))
 
-    def _launch(self) -> Lanes:
-        from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+    def _launch(self) -> DbosQueue:
+        from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 
-        lanes = Lanes(
+        queue = DbosQueue(
             self._store,
             self.worker_id,
             capacity=self._carrier.capacity,
@@ -156,20 +153,19 @@ class EngineHost:
             run_lane=self.engine.lane,
         )
         try:
-            lanes.take_over(heartbeat.listed(self._store))
+            queue.take_over(heartbeat.listed(self._store))
         except BaseException:
-            lanes.close()
+            queue.close()
             raise
-        return lanes
+        return queue
 
-    async def _beat(self, lanes: _LanesWhenNeeded, threads: ThreadPoolExecutor) -> None:
+    async def _beat(self, lanes: DbosLanes, threads: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         tidied = monotonic()
         while True:
             await asyncio.sleep(self._beat_seconds)
             try:
-                if self._store.shared:
-                    await loop.run_in_executor(threads, self._look_after_the_others, lanes)
+                await loop.run_in_executor(threads, self._look_after_the_others, lanes)
                 if (launched := lanes.launched) and monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
                     await loop.run_in_executor(threads, launched.tidy)
@@ -178,7 +174,7 @@ class EngineHost:
             except Exception:  # who gives no more signs of life is taken for dead, and others dial its people
                 LOG.exception("Looking after the other processes failed; it is tried again")
 
-    def _look_after_the_others(self, lanes: _LanesWhenNeeded) -> None:
+    def _look_after_the_others(self, lanes: DbosLanes) -> None:
         beats = heartbeat.beat(self._store, self.worker_id, self._carrier.capacity)
         if self._clocks.is_due:
             with self._store.reading() as tx:
@@ -200,7 +196,7 @@ class EngineHost:
             )
             self.engine.wake()
 
-    def _hand_over(self, lanes: _LanesWhenNeeded) -> None:
+    def _hand_over(self, lanes: OpensLanes) -> None:
         """Leave nothing behind that is not known to be over."""
         try:
             with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself
@@ -208,68 +204,3 @@ class EngineHost:
                 heartbeat.forget(self._store, [self.worker_id])
         finally:
             lanes.close()
-
-
-class _LanesWhenNeeded:
-    """DBOS, while there is something to dial: its import takes half a second and 40 MB, its threads poll all the time.
-
-    Several dialers of one process take turns with it. Used by the engine's thread, and when that has ended by whoever
-    closes; others only look whether it is launched.
-
-    Args:
-        launch: makes the lanes.
-        wake: lets the engine look: its turn has come, or another dialer waits for it to rest.
-    """
-
-    def __init__(self, launch: Callable[[], Lanes], wake: Callable[[], None]) -> None:
-        self._launch = launch
-        self._turn = Turn(wake)
-        self._used_at = 0.0
-        self._waits_since: float | None = None
-        self._said = False
-        self.launched: Lanes | None = None
-
-    def ready(self) -> bool:
-        """Launch it, if it is this dialer's turn."""
-        self._used_at = monotonic()
-        if self.launched is not None:
-            return True
-        if not DBOS_TURNS.take(self._turn):
-            self._waits_since = self._waits_since or self._used_at
-            if not self._said and self._used_at - self._waits_since >= _SAYS_AFTER_S:
-                self._said = True
-                LOG.warning(WAITS)
-            return False
-        self._waits_since = None
-        try:
-            self.launched = self._launch()
-        except BaseException:
-            DBOS_TURNS.give_up(self._turn)
-            raise
-        return True
-
-    def open(self, wanted: Mapping[str, int]) -> None:
-        self._opened().open(wanted)
-
-    def standing(self) -> Mapping[str, int]:
-        return self._opened().standing()
-
-    def rest(self) -> None:
-        """Nothing is due, and no lane is open: stop it, if others wait for it or that has been so for a while."""
-        if self.launched is None or DBOS_TURNS.waiting or monotonic() - self._used_at > _RESTS_AFTER_S:
-            self.close()
-
-    def close(self) -> None:
-        """Stop it, and let the next dialer have it."""
-        self._waits_since = None
-        launched, self.launched = self.launched, None
-        try:
-            if launched is not None:
-                launched.close()
-        finally:
-            DBOS_TURNS.give_up(self._turn)
-
-    def _opened(self) -> Lanes:
-        if self.launched is None:
-            raise RuntimeError("lanes are asked for before they are ready")
-        return self.launched

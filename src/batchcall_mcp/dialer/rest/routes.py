@@ -55,7 +55,7 @@ from batchcall_mcp.dialer.rest.openapi import (
     takes,
 )
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
-from batchcall_mcp.dialer.rest.service import Operations, created_after
+from batchcall_mcp.dialer.rest.service import Service, created_after
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import WriteRequest
 from batchcall_mcp.errors import AuthenticationFailed
@@ -66,14 +66,14 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class ApiDependencies:
     """What the endpoints stand in front of.
 
     `verify` gives the organisation of a key pair, or None. `engine_health` tells of this process's engine. `limiter` is
     None where the only caller is the user of this process.
     """
 
-    operations: Operations
+    service: Service
     verify: Verify
     engine_health: Callable[[], health.EngineHealth]
     limiter: Limiter | None = None
@@ -93,13 +93,13 @@ class _Asked:
         return self.received.read()
 
 
-def _face(request: Request) -> Face:
-    face: Face = request.app.state.face
-    return face
+def _dependencies(request: Request) -> ApiDependencies:
+    dependencies: ApiDependencies = request.app.state.dependencies
+    return dependencies
 
 
-def _operations(request: Request) -> Operations:
-    return _face(request).operations
+def _service(request: Request) -> Service:
+    return _dependencies(request).service
 
 
 _KEY = APIKeyHeader(name="X-API-KEY", scheme_name="ApiKey", auto_error=False)
@@ -111,13 +111,13 @@ def _caller(
     api_key: Annotated[str | None, Depends(_KEY)],
     api_secret: Annotated[str | None, Depends(_SECRET)],
 ) -> str:
-    face = _face(request)
-    organization_id = face.verify(api_key, api_secret) if api_key and api_secret else None
-    if face.limiter is not None:
+    dependencies = _dependencies(request)
+    organization_id = dependencies.verify(api_key, api_secret) if api_key and api_secret else None
+    if dependencies.limiter is not None:
         if api_key and organization_id is not None:
-            face.limiter.known(api_key)
+            dependencies.limiter.known(api_key)
         else:
-            face.limiter.unknown(request.client.host if request.client else "")
+            dependencies.limiter.unknown(request.client.host if request.client else "")
     if organization_id is None:
         raise AuthenticationFailed(
             "X-API-KEY and X-API-SECRET are missing or not known. Nothing was changed; "
@@ -126,7 +126,7 @@ def _caller(
     return organization_id
 
 
-Ops: TypeAlias = Annotated[Operations, Depends(_operations)]
+ServiceDep: TypeAlias = Annotated[Service, Depends(_service)]
 Caller: TypeAlias = Annotated[str, Depends(_caller)]
 
 
@@ -174,26 +174,26 @@ Condition: TypeAlias = Annotated[IfMatch | None, Depends(_if_match)]
 _router = APIRouter()
 
 
-def build_app(face: Face, lifespan: Lifespan) -> FastAPI:
+def build_app(dependencies: ApiDependencies, lifespan: Lifespan) -> FastAPI:
     """The ASGI app; `lifespan` starts and stops the dialer, for servers that run lifespans."""
     # The documentation pages load scripts from elsewhere; /openapi.json needs nothing.
     app = FastAPI(title="batchcall-mcp dialer", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.face = face
+    app.state.dependencies = dependencies
     http_responses.install(app)
     app.include_router(_router)
-    health.install(app, face.operations.open_store, face.engine_health)
+    health.install(app, dependencies.service.open_store, dependencies.engine_health)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # how FastAPI documents it
     return app
 
 
 @_router.post("/batch-call", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CREATED))
-def create_batch_call(asked: Write, operations: Ops) -> JSONResponse:
-    return http_responses.success(operations.create(asked.write, asked.file))
+def create_batch_call(asked: Write, service: ServiceDep) -> JSONResponse:
+    return http_responses.success(service.create(asked.write, asked.file))
 
 
 @_router.get("/batch-call/list", **answers(BatchCalls, *FOUND))
 def list_batch_calls(
-    operations: Ops,
+    service: ServiceDep,
     organization_id: Caller,
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -216,37 +216,37 @@ def list_batch_calls(
         sort_by=sort_by,
         sort_order=sort_order,
     )
-    return http_responses.success(operations.find(organization_id, query))
+    return http_responses.success(service.find(organization_id, query))
 
 
 @_router.post("/batch-call/list", openapi_extra=takes(ListBody), **answers(FilteredBatchCalls, *FILTERED))
-def list_batch_calls_filtered(operations: Ops, organization_id: Caller, received: Received) -> JSONResponse:
-    return http_responses.success(operations.find_filtered(organization_id, received.read()))
+def list_batch_calls_filtered(service: ServiceDep, organization_id: Caller, received: Received) -> JSONResponse:
+    return http_responses.success(service.find_filtered(organization_id, received.read()))
 
 
 @_router.get("/batch-call/{batch_call_id}", **answers(BatchCallRead, *READ))
-def get_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> JSONResponse:
-    return http_responses.success(operations.get(organization_id, batch_call_id))
+def get_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> JSONResponse:
+    return http_responses.success(service.get(organization_id, batch_call_id))
 
 
 @_router.put("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CHANGED))
-def update_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.replace(asked.write, batch_call_id, asked.file, if_match))
+def update_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.replace(asked.write, batch_call_id, asked.file, if_match))
 
 
 @_router.patch("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallPatch), **answers(BatchCall, *CHANGED))
-def patch_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.patch(asked.write, batch_call_id, asked.file, if_match))
+def patch_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.patch(asked.write, batch_call_id, asked.file, if_match))
 
 
 @_router.delete("/batch-call/{batch_call_id}", **answers(None, *CHANGED))
-def delete_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.delete(asked.write, batch_call_id, if_match))
+def delete_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.delete(asked.write, batch_call_id, if_match))
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks", **answers(Tasks, *LISTED))
 def list_tasks(
-    operations: Ops,
+    service: ServiceDep,
     organization_id: Caller,
     batch_call_id: str,
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
@@ -255,7 +255,7 @@ def list_tasks(
     to_number: Text | None = None,
 ) -> JSONResponse:
     return http_responses.success(
-        operations.find_tasks(
+        service.find_tasks(
             organization_id,
             batch_call_id,
             statuses=status or [],
@@ -267,51 +267,51 @@ def list_tasks(
 
 
 @_router.post("/batch-call/{batch_call_id}/tasks", openapi_extra=takes(AppendBody), **answers(Appended, *CHANGED))
-def append_tasks(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.append(asked.write, batch_call_id, asked.file, if_match))
+def append_tasks(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.append(asked.write, batch_call_id, asked.file, if_match))
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(Attempts, *READ))
-def list_attempts(operations: Ops, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
-    return http_responses.success(operations.find_attempts(organization_id, batch_call_id, task_id))
+def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
+    return http_responses.success(service.find_attempts(organization_id, batch_call_id, task_id))
 
 
 @_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
-def export_batch_call(operations: Ops, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
-    pieces = operations.export(organization_id, batch_call_id)
+def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
+    pieces = service.export(organization_id, batch_call_id)
     # It is there, so that its id is one that the dialer made: harmless as a file name.
     named = {"Content-Disposition": f'attachment; filename="{batch_call_id}.csv"'}
     return StreamingResponse(pieces, media_type="text/csv", headers=named)
 
 
 @_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=takes(RetryBody), **answers(Retried, *CHANGED))
-def retry_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.retry(asked.write, batch_call_id, asked.body, if_match))
+def retry_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match))
 
 
 @_router.post("/batch-call/{batch_call_id}/execute", **answers(Executed, *CHANGED))
-def execute_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.move(asked.write, batch_call_id, Action.EXECUTE, if_match))
+def execute_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.move(asked.write, batch_call_id, Action.EXECUTE, if_match))
 
 
 @_router.post("/batch-call/{batch_call_id}/pause", **answers(BatchCall, *WRITTEN))
-def pause_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return http_responses.success(operations.move(asked.write, batch_call_id, Action.PAUSE))
+def pause_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
+    return http_responses.success(service.move(asked.write, batch_call_id, Action.PAUSE))
 
 
 @_router.post("/batch-call/{batch_call_id}/resume", **answers(BatchCall, *CHANGED))
-def resume_batch_call(asked: Write, operations: Ops, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(operations.move(asked.write, batch_call_id, Action.RESUME, if_match))
+def resume_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
+    return http_responses.success(service.move(asked.write, batch_call_id, Action.RESUME, if_match))
 
 
 @_router.post("/batch-call/{batch_call_id}/cancel", **answers(BatchCall, *WRITTEN))
-def cancel_batch_call(asked: Write, operations: Ops, batch_call_id: str) -> JSONResponse:
-    return http_responses.success(operations.move(asked.write, batch_call_id, Action.CANCEL))
+def cancel_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
+    return http_responses.success(service.move(asked.write, batch_call_id, Action.CANCEL))
 
 
 @_router.get("/account", **answers(Account, 401))
-def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
-    return http_responses.success(operations.account(organization_id))
+def get_account(service: ServiceDep, organization_id: Caller) -> JSONResponse:
+    return http_responses.success(service.account(organization_id))
 
 
 @_router.get(
@@ -319,8 +319,8 @@ def get_account(operations: Ops, organization_id: Caller) -> JSONResponse:
     response_class=Response,
     responses={200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}, **problems(401)},
 )
-def get_metrics(operations: Ops, organization_id: Caller) -> Response:
-    return Response(operations.metrics(organization_id), media_type=METRICS_TYPE)
+def get_metrics(service: ServiceDep, organization_id: Caller) -> Response:
+    return Response(service.metrics(organization_id), media_type=METRICS_TYPE)
 
 
 def _number_or_text(value: str | None) -> float | str | None:

@@ -11,9 +11,10 @@ from typing import IO, Any, Final
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
 from batchcall_mcp.dialer.rest.messages import mapping
@@ -64,7 +65,7 @@ class Answer:
     etag: str | None = None
 
 
-class Operations:
+class Service:
     """The dialer's operations. All block and run in worker threads.
 
     Args:

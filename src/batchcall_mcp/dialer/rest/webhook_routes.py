@@ -14,57 +14,57 @@ from batchcall_mcp.dialer.rest.messages.response_models import Deliveries, Deliv
 from batchcall_mcp.dialer.rest.openapi import CREATED, LISTED, WRITTEN, answers, takes
 from batchcall_mcp.dialer.rest.routes import Caller, Write
 from batchcall_mcp.dialer.rest.service import Answer
-from batchcall_mcp.dialer.rest.webhook_service import WebhookBody, WebhookOperations
+from batchcall_mcp.dialer.rest.webhook_service import WebhookBody, WebhookService
 
 _REGISTERED_AT_ONCE: Final = 10
 _router = APIRouter()
 
 
-def install(app: FastAPI, operations: WebhookOperations) -> None:
+def install(app: FastAPI, service: WebhookService) -> None:
     """Add the endpoints to the app that `api.build_app` made."""
-    app.state.webhooks = operations
+    app.state.webhooks = service
     # Threads of their own kind: resolvers that hang hold up registrations, and no pause.
     app.state.registering = anyio.CapacityLimiter(_REGISTERED_AT_ONCE)
     app.include_router(_router)
 
 
-def _operations(request: Request) -> WebhookOperations:
-    operations: WebhookOperations = request.app.state.webhooks
-    return operations
+def _service(request: Request) -> WebhookService:
+    service: WebhookService = request.app.state.webhooks
+    return service
 
 
-Ops: TypeAlias = Annotated[WebhookOperations, Depends(_operations)]
+ServiceDep: TypeAlias = Annotated[WebhookService, Depends(_service)]
 
 
 @_router.post("/webhooks", openapi_extra=takes(WebhookBody), **answers(NewWebhook, *CREATED))
-async def create_webhook(request: Request, asked: Write, operations: Ops) -> JSONResponse:
+async def create_webhook(request: Request, asked: Write, service: ServiceDep) -> JSONResponse:
     def create() -> Answer:
-        return operations.create(asked.write, asked.body)
+        return service.create(asked.write, asked.body)
 
     return http_responses.success(await anyio.to_thread.run_sync(create, limiter=request.app.state.registering))
 
 
 @_router.get("/webhooks", **answers(Webhooks, 401))
-def list_webhooks(operations: Ops, organization_id: Caller) -> JSONResponse:
-    return http_responses.success(operations.find(organization_id))
+def list_webhooks(service: ServiceDep, organization_id: Caller) -> JSONResponse:
+    return http_responses.success(service.find(organization_id))
 
 
 @_router.delete("/webhooks/{webhook_id}", **answers(None, *WRITTEN))
-def delete_webhook(asked: Write, operations: Ops, webhook_id: str) -> JSONResponse:
-    return http_responses.success(operations.delete(asked.write, webhook_id))
+def delete_webhook(asked: Write, service: ServiceDep, webhook_id: str) -> JSONResponse:
+    return http_responses.success(service.delete(asked.write, webhook_id))
 
 
 @_router.get("/webhooks/{webhook_id}/deliveries", **answers(Deliveries, *LISTED))
 def list_deliveries(
-    operations: Ops,
+    service: ServiceDep,
     organization_id: Caller,
     webhook_id: str,
     page: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JSONResponse:
-    return http_responses.success(operations.find_deliveries(organization_id, webhook_id, page=page, limit=limit))
+    return http_responses.success(service.find_deliveries(organization_id, webhook_id, page=page, limit=limit))
 
 
 @_router.post("/webhooks/{webhook_id}/deliveries/{message_id}/resend", **answers(Delivery, *WRITTEN))
-def resend_delivery(asked: Write, operations: Ops, webhook_id: str, message_id: str) -> JSONResponse:
-    return http_responses.success(operations.resend(asked.write, webhook_id, message_id))
+def resend_delivery(asked: Write, service: ServiceDep, webhook_id: str, message_id: str) -> JSONResponse:
+    return http_responses.success(service.resend(asked.write, webhook_id, message_id))

@@ -46,7 +46,7 @@ class WebhookBody(BaseModel):
 _CREATE: Final = TypeAdapter(WebhookBody)
 
 
-class WebhookOperations:
+class WebhookService:
     """What can be asked about webhooks. All block and run in worker threads.
 
     Args:

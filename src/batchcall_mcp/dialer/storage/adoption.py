@@ -9,10 +9,9 @@ from typing import Final
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from batchcall_mcp import database
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import installation, pausing
-from batchcall_mcp.dialer.storage.installation import Place
+from batchcall_mcp.dialer.storage.installation import Location
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import batch_calls, tasks
 from batchcall_mcp.errors import BatchCallError
@@ -50,17 +49,17 @@ class Adopted:
     scheduled: list[Live]
 
 
-def adopt_place(store: Store) -> Adopted | None:
+def adopt(store: Store) -> Adopted | None:
     """Make the file that is open the one that dials; None if it is already.
 
     Raises:
         NotAdopted: the original is in use, or is the same file under another name.
     """
-    file = database.held_file(store.engine)
+    file = store.file
     with store.writing() as tx:
         if file is None:
             return None
-        here = Place.of(file)
+        here = Location.of(file)
         before = installation.last(tx)
         if before in {None, here} and not installation.is_older(tx, file):
             return None
@@ -78,7 +77,7 @@ def adopt_place(store: Store) -> Adopted | None:
         )
 
 
-def _check_original(before: Place, now: Place) -> None:
+def _check_original(before: Location, now: Location) -> None:
     if not before.is_taken:
         return
     if before.inode == now.inode:

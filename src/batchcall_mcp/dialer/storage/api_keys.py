@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import from_ms
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import api_keys
 from batchcall_mcp.errors import InvalidInput, NotFound

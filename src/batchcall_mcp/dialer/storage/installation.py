@@ -29,14 +29,14 @@ _MOVED: Final = Halt(
 )
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A file as the table names it: its path without symbolic links, and its inode."""
 
     path: str
     inode: str
 
     @classmethod
-    def of(cls, file: HeldFile) -> Place:
+    def of(cls, file: HeldFile) -> Location:
         return cls(os.path.realpath(file.path), str(file.inode))
 
     @property
@@ -48,16 +48,16 @@ class Place(NamedTuple):
             return False
 
 
-def last(tx: sa.Connection) -> Place | None:
+def last(tx: sa.Connection) -> Location | None:
     """Where the database last dialled; None if it never did."""
     row = tx.execute(sa.select(installation.c.path, installation.c.inode)).one_or_none()
-    return None if row is None or row.path is None else Place(row.path, row.inode)
+    return None if row is None or row.path is None else Location(row.path, row.inode)
 
 
 def halt(tx: sa.Connection, file: HeldFile) -> Halt | None:
     """Whether the database dialled elsewhere before it came to be this file."""
     before = last(tx)
-    return None if before in {None, Place.of(file)} else _MOVED
+    return None if before in {None, Location.of(file)} else _MOVED
 
 
 def is_older(tx: sa.Connection, file: HeldFile) -> bool:
@@ -77,7 +77,7 @@ def is_older(tx: sa.Connection, file: HeldFile) -> bool:
 
 def take_up(tx: sa.Connection, file: HeldFile) -> None:
     """Before an engine dials: settle where the database never did, and accept no older one in its place."""
-    before, here = last(tx), Place.of(file)
+    before, here = last(tx), Location.of(file)
     if before in {None, here} and is_older(tx, file):
         _write(tx, here._replace(inode=_NOT_ACCEPTED))
     elif before is None:
@@ -86,7 +86,7 @@ def take_up(tx: sa.Connection, file: HeldFile) -> None:
 
 def settle(tx: sa.Connection, file: HeldFile) -> None:
     """From now on this is where the database dials, as it is now."""
-    _write(tx, Place.of(file))
+    _write(tx, Location.of(file))
     ran_at = last_ran(file)
     if ran_at is not None:
         # What the file knows is taken over: it could not be changed in the moment in which this takes effect.
@@ -94,7 +94,7 @@ def settle(tx: sa.Connection, file: HeldFile) -> None:
         tx.execute(installation.update().where(later).values(engine_ran_at=ran_at))
 
 
-def _write(tx: sa.Connection, place: Place) -> None:
+def _write(tx: sa.Connection, place: Location) -> None:
     values = place._asdict()
     if not tx.execute(installation.update().values(values)).rowcount:
         tx.execute(installation.insert().values(one=1, **values))

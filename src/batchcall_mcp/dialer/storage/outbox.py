@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import from_ms
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
 from batchcall_mcp.dialer.storage.tables import batch_calls, tasks, webhook_outbox, webhooks
 

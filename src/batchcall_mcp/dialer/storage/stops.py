@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer.domain.records import from_ms
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import pausing, queries
 from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, Store, chunks

@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import span_ms
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
 from batchcall_mcp.dialer.webhooks.sender import Message, Post, Result
@@ -82,7 +83,7 @@ class _Failures:
 
     def say(self, claimed: Claimed, error: str, now: int) -> None:
         """One line, unless there was one a moment ago."""
-        if self.said_at is not None and abs(now - self.said_at) < _ms(SAID_EVERY):
+        if self.said_at is not None and abs(now - self.said_at) < span_ms(SAID_EVERY):
             return
         LOG.warning(
             "Webhook %s to %s: %s. %d tries failed since this was last said, %d messages are given up; the others are "
@@ -227,7 +228,7 @@ def prune(store: Store) -> None:
         sa.select(webhook_outbox.c.message_id)
         .where(
             webhook_outbox.c.webhook_id.in_(sa.select(webhooks.c.webhook_id)),
-            webhook_outbox.c.created_at < store.now() - _ms(KEPT),
+            webhook_outbox.c.created_at < store.now() - span_ms(KEPT),
             webhook_outbox.c.due_at.is_(None),
         )
         .limit(PRUNED_AT_ONCE)
@@ -266,7 +267,9 @@ def _claim(tx: sa.Connection, webhook_id: str, wanted: int, now: int) -> list[Cl
         .with_for_update(of=webhook_outbox, skip_locked=True)
     ).all()
     mine = webhook_outbox.c.message_id.in_([row.message_id for row in rows])
-    tx.execute(webhook_outbox.update().where(mine).values(due_at=now + _ms(LEASE), tries=webhook_outbox.c.tries + 1))
+    tx.execute(
+        webhook_outbox.update().where(mine).values(due_at=now + span_ms(LEASE), tries=webhook_outbox.c.tries + 1)
+    )
     return [
         Claimed(Message(row.message_id, row.payload, row.url, row.secret), row.webhook_id, row.tries + 1)
         for row in rows
@@ -283,10 +286,6 @@ def _record(tx: sa.Connection, claimed: Claimed, result: Result, now: int) -> bo
     again = next_try(claimed.tries, result)
     # Another try may have begun after this one's lease; then that one decides.
     mine = this & (webhook_outbox.c.tries == claimed.tries) & webhook_outbox.c.delivered_at.is_(None)
-    due_at = None if again is None else now + _ms(again)
+    due_at = None if again is None else now + span_ms(again)
     tx.execute(webhook_outbox.update().where(mine).values(due_at=due_at, last_error=result.error))
     return again is None
-
-
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)

@@ -43,7 +43,7 @@ class Looked:
     """How long until a draft may be believed absent."""
 
 
-class Looker:
+class Reconciler:
     """Sees with one caller's credentials. `wait_s`: how long after it was sent a draft may be believed absent."""
 
     def __init__(self, ledger: Ledger, backend: Backend, *, wait_s: float) -> None:
@@ -66,7 +66,7 @@ class Looker:
             return await self._for_a_new_one(entry)
         try:
             if current is None:
-                current, _ = await self._backend.get(entry.batch_call_id)
+                current = await self._backend.get(entry.batch_call_id)
         except NotFound:
             if entry.operation is Operation.DELETE:
                 return await self._shown(entry, entry.batch_call_id, None, "it is no longer there.")
@@ -103,7 +103,7 @@ class Looker:
     async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
         """Whether a batch call of the right name and size is for these very people: a name may be given twice."""
         digest = PeopleDigest()
-        async for task in every_task(self._backend, found.batch_call_id):
+        async for task in every_task(self._backend, found):
             digest.add((comparable(task.to_number),))
         return self._ledger.hashed(digest.hex()) == entry.evidence.people
 

@@ -28,7 +28,7 @@ from batchcall_mcp.errors import (
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.delivery.effect_evidence import is_as_left
 from batchcall_mcp.guard.delivery.error_texts import changed_meanwhile, in_words, moment, unknown
-from batchcall_mcp.guard.delivery.reconciliation import Looked, Looker
+from batchcall_mcp.guard.delivery.reconciliation import Looked, Reconciler
 from batchcall_mcp.guard.write_record import (
     ARRIVES_WITHIN_S,
     STOP_WAITS_S,
@@ -70,7 +70,7 @@ Send: TypeAlias = Callable[[Ticket], Awaitable[BatchCall]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
+class WriteOutcome:
     """What became of a write. `replayed`: an earlier equal call did it, this one sent nothing."""
 
     batch_call: BatchCall
@@ -91,7 +91,7 @@ class LaunchedMeanwhile(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Resend:
     """An open write that may be sent again without danger."""
 
     entry: Entry
@@ -125,14 +125,14 @@ class Sender:
         self._audit = audit
         self._patience_s = patience_s
         self._max_calls_per_day = max_calls_per_day
-        self._looker = Looker(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
+        self._reconciler = Reconciler(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
         """The newest entry about a batch call, to be asked for before the batch call is read."""
         newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, backend, batch_call_id)
         return 0 if newest is None else newest.write_id
 
-    async def earlier(self, intent: Intent, current: BatchCall | None) -> Delivered | Again | None:
+    async def earlier(self, intent: Intent, current: BatchCall | None) -> WriteOutcome | Resend | None:
         """What an equal call did before this one; waits for one that is being sent.
 
         Args:
@@ -140,7 +140,7 @@ class Sender:
             current: the batch call, read after `intent.seen` was.
 
         Returns:
-            None if this one is meant anew; Again if it may be sent once more in the place of the open one.
+            None if this one is meant anew; Resend if it may be sent once more in the place of the open one.
 
         Raises:
             OutcomeUnknown: nobody knows what became of it, and it is not safe to send it again.
@@ -155,7 +155,7 @@ class Sender:
             if waited.state is WriteState.REFUSED:
                 continue
             fresh = current if waited == entry and entry.write_id <= intent.seen else None
-            looked = await self._looker.look(waited, fresh) if waited.is_open else None
+            looked = await self._reconciler.look(waited, fresh) if waited.is_open else None
             if looked is not None and looked.entry.is_open:
                 return await self._again_or_unknown(looked, intent)
             if not waited.is_equal(intent):
@@ -172,8 +172,8 @@ class Sender:
         return None if newest is None else moment(newest.at)
 
     async def send(
-        self, intent: Intent, send: Send, *, token: Token | None = None, again: Again | None = None
-    ) -> Delivered:
+        self, intent: Intent, send: Send, *, token: Token | None = None, again: Resend | None = None
+    ) -> WriteOutcome:
         """Record it, send it, record what came of it.
 
         Raises:
@@ -200,7 +200,7 @@ class Sender:
             return await self._after(begun.by, intent)
         return await self._carry_out(begun, intent, send, again)
 
-    async def _carry_out(self, entry: Entry, intent: Intent, send: Send, again: Again | None) -> Delivered:
+    async def _carry_out(self, entry: Entry, intent: Intent, send: Send, again: Resend | None) -> WriteOutcome:
         began = anyio.current_time()
         try:
             made = await send(Ticket(entry.backend_key, entry.evidence.name))
@@ -221,23 +221,23 @@ class Sender:
         entry = replace(entry, batch_call_id=made.batch_call_id)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
-        return Delivered(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
+        return WriteOutcome(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
 
-    async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> Delivered:
+    async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> WriteOutcome:
         """What the backend shows of a write whose answer was lost a moment ago."""
-        looked = await self._looker.look(entry)
+        looked = await self._reconciler.look(entry)
         self._note(intent, looked.entry, "unknown" if looked.entry.is_open else "done", began)
         if looked.entry.is_open:
             raise unknown(looked, intent, lost) from lost
         gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
         note = f"The backend's answer was lost; {looked.words}"
-        return Delivered(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
+        return WriteOutcome(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
 
-    async def _after(self, winner: Entry, intent: Intent) -> Delivered:
+    async def _after(self, winner: Entry, intent: Intent) -> WriteOutcome:
         """Another write was recorded first: its result is the answer, if it asked for the same."""
         entry = await self._out_of_hand(winner) if winner.is_equal(intent) else winner
         if entry.is_open and entry.is_equal(intent):
-            looked = await self._looker.look(entry)
+            looked = await self._reconciler.look(entry)
             if looked.entry.is_open:
                 raise unknown(looked, intent)
             entry = looked.entry
@@ -260,20 +260,20 @@ class Sender:
         # Who had it in hand has recorded its outcome before letting go: after it was read here, perhaps.
         return await self._read(entry) if entry.state is WriteState.SENDING else entry
 
-    async def _again_or_unknown(self, looked: Looked, intent: Intent) -> Again:
+    async def _again_or_unknown(self, looked: Looked, intent: Intent) -> Resend:
         if looked.entry.is_equal(intent) and not await self._in_hand(looked.entry):
             if looked.may_be_made_again:
-                return Again(looked.entry, f"An earlier call may not have arrived; {looked.words} It was sent again.")
+                return Resend(looked.entry, f"An earlier call may not have arrived; {looked.words} It was sent again.")
             if await self._backend.keeps_keys():
                 why = "An earlier equal call got no answer; it was sent again with the same idempotency key."
-                return Again(looked.entry, why)
+                return Resend(looked.entry, why)
         raise unknown(looked, intent)
 
-    async def _replayed(self, entry: Entry, intent: Intent) -> Delivered | None:
+    async def _replayed(self, entry: Entry, intent: Intent) -> WriteOutcome | None:
         """What the earlier one made, as it is now; None if it is gone, and so meant anew."""
         self._note(intent, entry, "replayed")
         try:
-            current, _ = await self._backend.get(entry.batch_call_id or "")
+            current = await self._backend.get(entry.batch_call_id or "")
         except NotFound:
             if intent.key is not None or entry.dials:
                 raise NotFound(
@@ -284,9 +284,9 @@ class Sender:
             return None
         changed = await anyio.to_thread.run_sync(self._ledger.history.changed_since, entry)
         note = None if changed is None else f"It was changed since, at {in_words(changed.at)}: look who is in it now."
-        return Delivered(batch_call=current, at=moment(entry.at), replayed=True, note=note)
+        return WriteOutcome(batch_call=current, at=moment(entry.at), replayed=True, note=note)
 
-    async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> Delivered | None:
+    async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> WriteOutcome | None:
         """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
         if current is None or not intent.dials or intent.key is not None:
             return None
@@ -294,7 +294,7 @@ class Sender:
         if newest is None or not is_as_left(newest, current):
             return None
         self._note(intent, newest, "replayed")
-        return Delivered(batch_call=current, at=moment(newest.at), replayed=True)
+        return WriteOutcome(batch_call=current, at=moment(newest.at), replayed=True)
 
     async def _newest_if_equal(self, intent: Intent) -> Entry | None:
         """The last write to the batch call, if it asked for the same and was done."""
@@ -362,8 +362,8 @@ async def in_time(work: Callable[[], _T]) -> _T | None:
     return None
 
 
-async def unrecorded(operation: Operation, send: Send) -> Delivered:
+async def unrecorded(operation: Operation, send: Send) -> WriteOutcome:
     """A phone that must be stopped is not held up by a ledger that cannot be used."""
     made = await send(Ticket(f"{operation}-{secrets.token_hex(16)}", None))
     note = "The ledger could not be used: this is not recorded in it."
-    return Delivered(batch_call=made, at=datetime.now(UTC), note=note)
+    return WriteOutcome(batch_call=made, at=datetime.now(UTC), note=note)

@@ -37,18 +37,18 @@ def resolve_file(name: str, folders: Sequence[Path]) -> Path:
         InvalidInput: if the path ends outside, or no ordinary file is there; with the files that are.
     """
     if not folders:
-        raise InvalidInput("BATCHCALL_FILES names no folder, so that no file can be read. Nothing was read or sent.")
+        raise InvalidInput("BATCHCALL_FILES names no folder, so no file can be read. Nothing was read or sent.")
     path = _real_path(name, folders)
     if path is None or not any(path.is_relative_to(folder.resolve()) for folder in folders):
         raise InvalidInput(
-            f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is outside the folders that may be read; "
+            f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is outside the allowed folders; "
             f"nothing was read, nothing was sent. {_what_is_there(folders)}"
         )
     try:
         if path.is_file():
             with path.open("rb"):
                 return path
-        problem = "is a folder" if path.is_dir() else "is no ordinary file" if path.exists() else "is not there"
+        problem = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
     except PermissionError:
         problem = "cannot be read: access is denied"
     except OSError as error:
@@ -114,7 +114,7 @@ def _what_is_there(folders: Sequence[Path]) -> str:
     where = ", ".join(str(folder) for folder in folders)
     files = list_files(folders)
     names = ", ".join(quoted(file.name, _LONGEST_SHOWN) for file in files)
-    there = f"Files there: {names}." if files else "There is no list in it yet: put a CSV, JSONL or XLSX file there."
+    there = f"Files there: {names}." if files else "It contains no list yet: put a CSV, JSONL or XLSX file there."
     missing = [str(folder) for folder in folders if not folder.is_dir()]
-    create = f" Not there yet: {', '.join(missing)}." if missing else ""
+    create = f" Folders that do not exist yet: {', '.join(missing)}." if missing else ""
     return f"BATCHCALL_FILES: {where}. {there}{create}"

@@ -59,8 +59,8 @@ def choose_columns(headers: Sequence[str], number_column: str | None, where: str
     repeated = sorted(header for header, times in Counter(named).items() if times > 1)
     if repeated:
         raise InvalidInput(
-            f"{where} has more than one column {', '.join(quoted(header) for header in repeated[:5])}, so that it is "
-            "unclear which is meant. Nothing was sent. Give every column a name of its own."
+            f"{where} has more than one column {', '.join(quoted(header) for header in repeated[:5])}, so it is "
+            "unclear which one is meant. Nothing was sent. Give each column a unique name."
         )
     number = _named_number(named, number_column, where) if number_column else _usual_number(named, where)
     rest = tuple(header for header in named if header != number)
@@ -105,11 +105,11 @@ def _usual_number(headers: Sequence[str], where: str) -> str:
         return found
     if any(looks_like_a_number(header) for header in headers):
         raise InvalidInput(
-            f"{where} begins with a phone number where the column names belong. Nothing was sent. "
-            'Put a line with the column names on top, such as "to_number,name".'
+            f"{where} starts with a phone number instead of the column names. Nothing was sent. "
+            'Add a first line with the column names, such as "to_number,name".'
         )
     raise InvalidInput(
-        f"{where} has no column that looks like the phone number. Nothing was sent. "
+        f"{where} has no column that looks like phone numbers. Nothing was sent. "
         f"Pass number_column with one of its columns: {listed(headers)}."
     )
 

@@ -57,7 +57,7 @@ def read_rows(file: TextIO, path: Path, number_column: str | None) -> Iterator[R
     except csv.Error as error:
         raise InvalidInput(
             f"{quoted(path.name)}, the record that begins on line {begins}: {_problem(error)}. Nothing was sent. "
-            "Repair that line, or save the list as .xlsx."
+            "Correct that line, or save the list as .xlsx."
         ) from None
 
 
@@ -91,7 +91,7 @@ def _problem(error: csv.Error) -> str:
     if "end of data" in text:
         return "a quotation mark is never closed"
     if "field limit" in text:
-        return f"a cell is longer than {csv.field_size_limit():,} characters; most often a quotation mark is not closed"
+        return f"a cell is longer than {csv.field_size_limit():,} characters; usually a quotation mark is not closed"
     if "expected after" in text:
         return 'text follows a closing quotation mark; inside a quoted cell write ""'
-    return "it is not readable as CSV"
+    return "it cannot be read as CSV"

@@ -25,7 +25,7 @@ KINDS: dict[str, _Kind] = {
     ".ndjson": "json_lines",
     ".xlsx": "workbook",
 }
-ACCEPTED = "CSV (.csv, .tsv, .txt), JSONL (.jsonl) and Excel (.xlsx)"
+ACCEPTED = "CSV (.csv, .tsv, .txt), JSONL (.jsonl) or Excel (.xlsx)"
 _MOST_BYTES = 100_000_000
 
 
@@ -74,14 +74,16 @@ def _kind(path: Path) -> _Kind:
     if stat.S_ISDIR(found.st_mode):
         raise InvalidInput(f"{quoted(path.name)} is a folder. Nothing was sent. Name a file in it.")
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidInput(f"{quoted(path.name)} is no ordinary file. Nothing was sent. Save the list as a file.")
+        raise InvalidInput(f"{quoted(path.name)} is not a regular file. Nothing was sent. Save the list as a file.")
     kind = kind_of(path)
     if kind is None:
         old = " Save the old Excel file as .xlsx or CSV." if path.suffix.lower() == ".xls" else ""
-        raise InvalidInput(f"{quoted(path.name)} is none of {ACCEPTED}. Nothing was sent.{old or ' Save it as one.'}")
+        raise InvalidInput(
+            f"{quoted(path.name)} has an unsupported format. Nothing was sent.{old or f' Save it as {ACCEPTED}.'}"
+        )
     if found.st_size > _MOST_BYTES:
         raise InvalidInput(
-            f"{quoted(path.name)} has {found.st_size / 1e6:,.0f} MB; at most {_MOST_BYTES / 1e6:,.0f} are read. "
+            f"{quoted(path.name)} has {found.st_size / 1e6:,.0f} MB; the limit is {_MOST_BYTES / 1e6:,.0f} MB. "
             "Nothing was sent. Split it."
         )
     return kind
@@ -92,11 +94,11 @@ def _no_os_error(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InvalidInput(f"{quoted(path.name)} is not there. Nothing was sent. Check the name.") from None
+        raise InvalidInput(f"{quoted(path.name)} does not exist. Nothing was sent. Check the name.") from None
     except PermissionError:
         raise InvalidInput(
-            f"{quoted(path.name)} cannot be read: access is denied. Nothing was sent. Close it elsewhere, or give "
-            "this user the right to read it."
+            f"{quoted(path.name)} cannot be read: access is denied. Nothing was sent. Close it in other programs, or "
+            "give this user permission to read it."
         ) from None
     except OSError as error:
         raise InvalidInput(

@@ -63,12 +63,12 @@ class _Objects:
             if empty and text.lstrip().startswith("["):
                 raise InvalidInput(
                     f"{quoted(self._path.name)} is a JSON array; JSONL has one object on each line. Nothing was sent. "
-                    "Write it so, or pass the array as tasks."
+                    "Use that format, or pass the array as tasks."
                 )
             empty = False
             yield self._entry(line, text)
         if empty:
-            raise InvalidInput(f"{quoted(self._path.name)} is empty. Nothing was sent. Fill it.")
+            raise InvalidInput(f"{quoted(self._path.name)} is empty. Nothing was sent. Add rows.")
 
     def _entry(self, line: int, text: str) -> Entry:
         try:
@@ -80,7 +80,7 @@ class _Objects:
                 parse_constant=_refuse_constant,
             )
             if not isinstance(fields, dict):
-                return Broken(line, f"the line is no JSON object: {quoted(text.strip())}")
+                return Broken(line, f"the line is not a JSON object: {quoted(text.strip())}")
             return self._candidate(line, fields)
         except json.JSONDecodeError as error:
             return Broken(line, f"the line is not JSON (character {error.pos + 1}): {quoted(text.strip())}")
@@ -92,7 +92,7 @@ class _Objects:
     def _candidate(self, line: int, fields: dict[str, Any]) -> Entry:
         task_variables = fields.pop(_VARIABLES, None)
         if task_variables is not None and not isinstance(task_variables, dict):
-            return Broken(line, f"{_VARIABLES} is no JSON object")
+            return Broken(line, f"{_VARIABLES} is not a JSON object")
         columns = self._columns_of(line, fields)
         if columns is None:
             return Broken(line, f"the object has no {quoted(self._number or '')}")
@@ -133,7 +133,7 @@ def _merged(texts: dict[str, str], task_variables: dict[str, Any]) -> dict[str, 
     for key, value in texts.items():
         if key in variables:
             if key != "name" and variables[key] != value:
-                raise _Unusable(f"{quoted(key)} stands in the object and in its {_VARIABLES}, with different values")
+                raise _Unusable(f"{quoted(key)} appears in both the object and its {_VARIABLES}, with different values")
         elif value if key == "name" else key not in _TASK_FIELDS:
             variables[key] = value
     return variables
@@ -148,16 +148,16 @@ def _text(key: str, value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case _:
-            raise _Unusable(f"{quoted(key)} holds a list or an object, where text belongs")
+            raise _Unusable(f"{quoted(key)} contains a list or an object; text is expected")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise _Unusable(f"{quoted(repeated)} stands twice in one object")
+        raise _Unusable(f"{quoted(repeated)} appears twice in one object")
     return fields
 
 
 def _refuse_constant(word: str) -> Any:
-    raise _Unusable(f"{word} is no JSON value")
+    raise _Unusable(f"{word} is not a JSON value")

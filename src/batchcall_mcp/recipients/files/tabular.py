@@ -31,18 +31,18 @@ def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes
     filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
     header = next(filled, None)
     if header is None:
-        raise InvalidInput(f"{where} is empty. Nothing was sent. Fill it, column names first.")
+        raise InvalidInput(f"{where} is empty. Nothing was sent. Add column names and rows.")
     names = [cell.strip() for cell in header.cells]
     while not names[-1]:
         names.pop()
     columns = choose_columns(names, number_column, where)
     first = next(filled, None)
     if first is None:
-        raise InvalidInput(f"{where} has column names but no rows. Nothing was sent. Fill it.")
+        raise InvalidInput(f"{where} has column names but no rows. Nothing was sent. Add rows.")
     unnamed = [str(position) for position, name in enumerate(names, 1) if not name]
     if unnamed:
         which = f"Column {unnamed[0]} has" if len(unnamed) == 1 else f"Columns {', '.join(unnamed[:10])} have"
-        notes.append(f"{which} no name and will not reach the agent.")
+        notes.append(f"{which} no name and will not be passed to the agent.")
     return OpenedList(_entries(first, filled, names, columns), lambda: columns, notes)
 
 
@@ -62,8 +62,8 @@ def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], col
         if beyond is not None:
             return Broken(
                 row.line,
-                f"the row has {len(cells)} cells under {width} columns; the first without a column holds "
-                f"{quoted(beyond)}. A cell that holds the separator has to stand in quotation marks",
+                f"the row has {len(cells)} cells under {width} columns; the first cell without a column contains "
+                f"{quoted(beyond)}. Put a cell that contains the separator in quotation marks",
             )
     elif len(cells) < width:
         cells = cells + [""] * (width - len(cells))

@@ -20,7 +20,7 @@ _BOMS = (
 )
 _WINDOWS_NOTE = (
     "The file is not UTF-8 and was read as Windows-1252, which Excel writes in Western Europe and America. "
-    "Look at a name with an accent before calling."
+    "Check a name with an accent before you call."
 )
 _SAVE_AS_UTF8 = 'Save it as "CSV UTF-8" and name that file.'
 
@@ -65,8 +65,8 @@ def checked_lines(file: TextIO, path: Path) -> Iterator[str]:
     for number, line in enumerate(_decoded(file, path), 1):
         if "\0" in line:
             raise InvalidInput(
-                f"{quoted(path.name)}, line {number}: holds NUL bytes, so it is no text file, or UTF-16 without its "
-                f"mark. Nothing was sent. {_SAVE_AS_UTF8}"
+                f"{quoted(path.name)}, line {number}: contains NUL bytes: it is not a text file, or it is UTF-16 "
+                f"without a byte order mark. Nothing was sent. {_SAVE_AS_UTF8}"
             )
         yield line
 
@@ -78,13 +78,13 @@ def _decoded(file: Iterable[str], path: Path) -> Iterator[str]:
             yield line
     except UnicodeError:
         raise InvalidInput(
-            f"{quoted(path.name)} changed while it was read. Nothing was sent. Try again when it is saved."
+            f"{quoted(path.name)} changed while it was read. Nothing was sent. Save it and try again."
         ) from None
 
 
 def _refuse_binary(path: Path, head: bytes) -> None:
     if head.startswith(b"PK\x03\x04"):
-        what, then = "is an Excel workbook or another archive", "Name it .xlsx if it is a workbook."
+        what, then = "is an Excel workbook or another archive", "If it is a workbook, name it .xlsx."
     elif head.startswith(b"\xd0\xcf\x11\xe0"):
         what, then = "is an old Excel file (.xls)", "Save it as .xlsx or CSV."
     elif head.startswith(b"%PDF"):

@@ -49,8 +49,8 @@ def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
     extent = _extent(path)
     if extent.columns * extent.rows > _MOST_CELLS:
         raise InvalidInput(
-            f"{quoted(path.name)} reaches over {extent.rows:,} rows and {extent.columns:,} columns; most often one "
-            "forgotten cell lies far outside the table. Nothing was sent. Save the list alone, or as CSV."
+            f"{quoted(path.name)} spans {extent.rows:,} rows and {extent.columns:,} columns; usually one stray cell "
+            "lies far outside the table. Nothing was sent. Save only the list, or save it as CSV."
         )
     if extent.hidden_rows:
         notes.append(
@@ -79,7 +79,7 @@ def _sheet(workbook: CalamineWorkbook, path: Path, notes: list[str]) -> Calamine
             if others:
                 notes.append(f"Only the sheet {quoted(name)} was read, not {', '.join(others[:5])}.")
             return sheet
-    raise InvalidInput(f"{quoted(path.name)} has no visible sheet that holds anything. Nothing was sent. Fill it.")
+    raise InvalidInput(f"{quoted(path.name)} has no visible sheet with content. Nothing was sent. Add rows.")
 
 
 def _extent(path: Path) -> _Extent:
@@ -143,11 +143,13 @@ def _unreadable(path: Path, kind: str) -> InvalidInput:
         head = file.read(4)
     if head == b"\xd0\xcf\x11\xe0":
         return InvalidInput(
-            f"{quoted(path.name)} is protected by a password, or an old .xls in disguise. Nothing was sent. "
+            f"{quoted(path.name)} is protected by a password, or is an old .xls file. Nothing was sent. "
             "Save it without a password as .xlsx or CSV."
         )
     if not head.startswith(b"PK"):
-        return InvalidInput(f"{quoted(path.name)} is no Excel workbook. Nothing was sent. Name it .csv if it is text.")
+        return InvalidInput(
+            f"{quoted(path.name)} is not an Excel workbook. Nothing was sent. If it is text, name it .csv."
+        )
     return InvalidInput(
         f"{quoted(path.name)} is damaged ({kind}). Nothing was sent. Open it in Excel and save it again, or as CSV."
     )

@@ -228,13 +228,13 @@ def _offence(written: str) -> str | None:
         return "has an extension, which cannot be dialled"
     # 030/1234567 is one number, 030 1234567/68 is two: joined they would be a third.
     if re.search(r"[,;|&]", written) or _SHORT_AFTER_SLASH.search(written):
-        return "is not a phone number: it seems to hold more than one number"
+        return "is not a phone number: it seems to contain more than one number"
     if re.search(r"[^\W\d_]", written):
-        return "is not a phone number: it holds letters"
+        return "is not a phone number: it contains letters"
     if "+" in written[1:]:
-        return "is not a phone number: a + can only stand in front"
+        return "is not a phone number: a + is allowed only at the start"
     strange = next((character for character in written if not _WRITTEN.fullmatch(character)), None)
-    return f"is not a phone number: it holds {quoted(strange)}" if strange else None
+    return f"is not a phone number: it contains {quoted(strange)}" if strange else None
 
 
 def _parse_problem(kind: int) -> str:
@@ -259,4 +259,4 @@ def _validity_problem(number: PhoneNumber, region: str | None) -> str:
         phonenumbers.ValidationResult.TOO_LONG: f"too long{where}",
         phonenumbers.ValidationResult.IS_POSSIBLE_LOCAL_ONLY: f"the area code is missing{where}",
         phonenumbers.ValidationResult.INVALID_LENGTH: f"no number{where} has this length",
-    }.get(possible, f"no number{where} begins like this")
+    }.get(possible, f"no number{where} starts like this")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import export, read, watch
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.calling_hours import check_window
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, ListQuery, TaskQuery
 from batchcall_mcp.server.tools import arguments as given
@@ -42,14 +42,14 @@ _SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot as
     idempotent=True,
 )
 async def get_backend(
-    relay: Relay,
+    context: CallContext,
     /,
     name_contains: Annotated[str | None, Field(description="Only names with this in them")] = None,
     limit: given.Limit = 20,
 ) -> BackendResult:
     """Facts to plan with."""
-    facts = await read.backend_facts(relay, name_contains, limit)
-    backend, settings = relay.backend, relay.settings
+    facts = await read.backend_facts(context, name_contains, limit)
+    backend, settings = context.backend, context.settings
     capabilities = backend.capabilities
     numbers, agents, silent = facts.account.numbers, facts.account.agents, facts.account.unavailable
     return BackendResult(
@@ -78,7 +78,7 @@ async def get_backend(
         mode=settings.mode,
         stop=capabilities.cancel_effect,
         calling_hours=f"{settings.calling_hours} of the called person's own time",
-        folder=str(settings.files[0]) if relay.local_files and settings.files else None,
+        folder=str(settings.files[0]) if context.local_files and settings.files else None,
         files=[FileEntry(name=one.name, size_bytes=one.size_bytes, modified=one.modified) for one in facts.files],
         limitations=list(capabilities.limitations),
         notes=list(facts.account.notes),
@@ -104,7 +104,7 @@ def _counted(entries: tuple[object, ...] | None, what: str) -> str:
     idempotent=True,
 )
 async def check_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     tasks: Annotated[given.Tasks, given.LIST_OF_OBJECTS, given.AS_IN_CREATE] = None,
     tasks_file: Annotated[given.TasksFile, given.AS_IN_CREATE] = None,
@@ -129,7 +129,7 @@ async def check_batch_call(
         trigger_at=given.moment_of(trigger_timestamp, timezone),
     )
     source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
-    found = await read.check(relay, request, source, batch_call_id, limit, cursor)
+    found = await read.check(context, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read
     if calls is None:
@@ -161,7 +161,7 @@ async def check_batch_call(
     idempotent=True,
 )
 async def get_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     batch_call_id: given.Id,
     task_status: given.StatusFilter = None,
@@ -176,7 +176,7 @@ async def get_batch_call(
 ) -> BatchCallResult:
     """One batch call and a page of its tasks."""
     query = TaskQuery(given.statuses_of(task_status), to_number, limit, cursor)
-    batch_call, page = await read.get(relay, batch_call_id, query)
+    batch_call, page = await read.get(context, batch_call_id, query)
     tasks = None if page is None else list(page.tasks)
     if tasks is not None and not include_variables:
         tasks = [replace(task, dynamic_variables={}) for task in tasks]
@@ -227,7 +227,7 @@ def _next_for(batch_call: BatchCall) -> str | None:
     idempotent=True,
 )
 async def list_batch_calls(
-    relay: Relay,
+    context: CallContext,
     /,
     status: Annotated[BatchStatus | None, Field(description="Only in this state")] = None,
     agent_id: Annotated[str | None, Field(description="Only with this agent")] = None,
@@ -238,7 +238,7 @@ async def list_batch_calls(
 ) -> ListResult:
     """One page of batch calls."""
     after = given.moment_of(created_after, None)
-    page = await read.list_page(relay, ListQuery(status, agent_id, name_contains, after, limit, cursor))
+    page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
     return ListResult(
         summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
@@ -257,7 +257,7 @@ async def list_batch_calls(
     idempotent=True,
 )
 async def watch_batch_call(
-    relay: Relay,
+    context: CallContext,
     progress: watch.Progress,
     /,
     batch_call_id: given.Id,
@@ -265,7 +265,7 @@ async def watch_batch_call(
     timeout_seconds: Annotated[float, Field(ge=0, le=600, description="Longest wait")] = 45,
 ) -> BatchCallResult:
     """Wait, with progress."""
-    seen = await watch.watch(relay, batch_call_id, until, timeout_seconds, progress)
+    seen = await watch.watch(context, batch_call_id, until, timeout_seconds, progress)
     return BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call)
 
 
@@ -276,7 +276,7 @@ async def watch_batch_call(
     "fewer.",
 )
 async def export_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     batch_call_id: given.Id,
     format: Annotated[Literal["csv", "jsonl"], Field(description="File format")] = "csv",  # noqa: A002 - the contract's
@@ -288,11 +288,11 @@ async def export_batch_call(
     ] = None,
 ) -> ExportResult:
     """All tasks, as a file or a link."""
-    if not relay.local_files:
-        await relay.backend.get(batch_call_id)  # a link to what is not there would be a promise
+    if not context.local_files:
+        await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
         uri = f"batchcall://batch-calls/{batch_call_id}/export.{format}"
         summary = f"The export of {batch_call_id} can be read as the resource {uri}, with the reader's own credentials."
         return ExportResult(summary=summary, resource=uri, format=format)
-    path, rows = await export.export_to_file(relay, batch_call_id, format, given.statuses_of(task_status))
+    path, rows = await export.export_to_file(context, batch_call_id, format, given.statuses_of(task_status))
     summary = f"Wrote {rows} tasks of {batch_call_id} to {path}."
     return ExportResult(summary=summary, rows=rows, file=str(path), format=format)

@@ -99,25 +99,25 @@ def _tool(spec: ToolSpec, service: Service, surface: Surface, output_schema: dic
 def _served(
     spec: ToolSpec, service: Service, model: type[StrictArguments], *, confirmed: bool
 ) -> Callable[..., Awaitable[Any]]:
-    """Give a handler its relay (and progress), and a confirmed call the arguments that were confirmed."""
+    """Give a handler its context (and progress), and a confirmed call the arguments that were confirmed."""
     defaults = {name: field.default for name, field in model.model_fields.items()}
     waits = "progress" in inspect.signature(spec.handler).parameters
 
     async def call(ctx: Context[Any, Any], confirmation_code: str | None = None, **arguments: Any) -> Any:
         changed = {name: value for name, value in arguments.items() if value is not None and value != defaults[name]}
         given: dict[str, Any] = to_jsonable_python(changed)
-        relay = await service.relay(ctx, spec.name, given, confirmation_code)
+        context = await service.call_context(ctx, spec.name, given, confirmation_code)
         if confirmation_code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()
-            shown = await recall(ledger.codes, ledger.hashed(relay.caller), spec.name, confirmation_code, given)
+            shown = await recall(ledger.codes, ledger.hashed(context.caller), spec.name, confirmation_code, given)
             arguments = model.model_validate(shown.arguments).model_dump_one_level()
             arguments.pop("confirmation_code")
-            relay = replace(relay, arguments=shown.arguments)
-        handed_in = (relay, _rising(ctx)) if waits else (relay,)
+            context = replace(context, arguments=shown.arguments)
+        handed_in = (context, _rising(ctx)) if waits else (context,)
         may_launch = confirmed and "batch_call_id" in arguments
         for _ in range(_MOST_QUESTIONS):
             try:
-                async with service.turn(relay.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
+                async with service.turn(context.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
                     return await spec.handler(*handed_in, **arguments)
             except LaunchedMeanwhile:
                 continue  # nothing was sent; the next question names who is called twice

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from batchcall_mcp.backends.base import Capabilities, Operation
-from batchcall_mcp.batch_calls.call_context import Relay
+from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
 from batchcall_mcp.batch_calls.writes import create, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
@@ -36,7 +36,7 @@ def _dials_by_itself(capabilities: Capabilities) -> bool:
 
 @tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself)
 async def create_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     from_number: given.FromNumber,
     tasks: given.Tasks = None,
@@ -72,7 +72,7 @@ async def create_batch_call(
         retry=given.retry_of(retry),
     )
     source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
-    return WriteResult.of(await create.create(relay, request, source, idempotency_key))
+    return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
 def _update(capabilities: Capabilities) -> str:
@@ -86,7 +86,7 @@ _REPLACES = Field(description="Replaces the whole list")
 
 @tool(Operation.UPDATE, "Update a batch call", _update, confirms=True)
 async def update_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     batch_call_id: given.Id,
     from_number: Annotated[str | None, given.AS_IN_CREATE, given.can_change("from_number")] = None,
@@ -119,7 +119,7 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    return WriteResult.of(await update.update(relay, batch_call_id, request, given.source_of(tasks, tasks_file)))
+    return WriteResult.of(await update.update(context, batch_call_id, request, given.source_of(tasks, tasks_file)))
 
 
 def _start(capabilities: Capabilities) -> str:
@@ -142,14 +142,14 @@ def _only_now(surface: Surface) -> Any:
 
 @tool(Operation.START, "Start a batch call", _start, confirms=True)
 async def start_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     batch_call_id: given.Id,
     trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
     """Launch."""
-    return WriteResult.of(await launch.start(relay, batch_call_id, read_start(trigger_timestamp), idempotency_key))
+    return WriteResult.of(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
 
 
 @tool(
@@ -158,9 +158,9 @@ async def start_batch_call(
     "Stop placing new calls; calls in progress go on. resume_batch_call dials on, cancel_batch_call ends it.",
     idempotent=True,
 )
-async def pause_batch_call(relay: Relay, /, batch_call_id: given.Id) -> WriteResult:
+async def pause_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Stop dialling for a while."""
-    return WriteResult.of(await launch.pause(relay, batch_call_id))
+    return WriteResult.of(await launch.pause(context, batch_call_id))
 
 
 @tool(
@@ -169,9 +169,9 @@ async def pause_batch_call(relay: Relay, /, batch_call_id: given.Id) -> WriteRes
     "Dial on after pause_batch_call: phones ring. Asks for a confirmation first.",
     confirms=True,
 )
-async def resume_batch_call(relay: Relay, /, batch_call_id: given.Id) -> WriteResult:
+async def resume_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Dial on."""
-    return WriteResult.of(await launch.resume(relay, batch_call_id))
+    return WriteResult.of(await launch.resume(context, batch_call_id))
 
 
 def _cancel(capabilities: Capabilities) -> str:
@@ -180,9 +180,9 @@ def _cancel(capabilities: Capabilities) -> str:
 
 
 @tool(Operation.CANCEL, "Cancel a batch call", _cancel, destructive=True, idempotent=True)
-async def cancel_batch_call(relay: Relay, /, batch_call_id: given.Id) -> WriteResult:
+async def cancel_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Cancel what was not dialled."""
-    return WriteResult.of(await launch.cancel(relay, batch_call_id))
+    return WriteResult.of(await launch.cancel(context, batch_call_id))
 
 
 def _dials_again(capabilities: Capabilities) -> bool:
@@ -203,7 +203,7 @@ def _retry(capabilities: Capabilities) -> str:
 
 @tool(Operation.RETRY, "Retry who was not reached", _retry, destructive=True, confirms=_dials_again)
 async def retry_batch_call(
-    relay: Relay,
+    context: CallContext,
     /,
     batch_call_id: given.Id,
     task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
@@ -220,7 +220,7 @@ async def retry_batch_call(
     """Call again who was not reached."""
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
     source = given.source_of(tasks, tasks_file)
-    return WriteResult.of(await retry.retry(relay, batch_call_id, statuses, source, idempotency_key))
+    return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
 
 
 @tool(
@@ -230,6 +230,6 @@ async def retry_batch_call(
     idempotent=True,
     confirms=True,
 )
-async def delete_batch_call(relay: Relay, /, batch_call_id: given.Id) -> WriteResult:
+async def delete_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Remove for good."""
-    return WriteResult.of(await launch.delete(relay, batch_call_id))
+    return WriteResult.of(await launch.delete(context, batch_call_id))

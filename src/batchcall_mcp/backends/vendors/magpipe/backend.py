@@ -171,12 +171,36 @@ class MagpipeBackend:
         if own is not None:
             return own
         try:
-            return (await self.get(current.batch_call_id))[0]
+            return await self.get(current.batch_call_id)
         except BatchCallError as error:
             raise accepted_about_another(doing, changed.batch_call_id) from error
 
-    async def get(self, batch_call_id: str, tasks: TaskQuery | None = None) -> tuple[BatchCall, TaskPage | None]:
-        """`get` answers with every recipient; the page is cut out of them here."""
+    async def get(self, batch_call_id: str) -> BatchCall:
+        """`get`: it answers with every recipient, and the counts are taken from them."""
+        batch_call, _, unreadable = await self._read(batch_call_id)
+        notes = list(batch_call.notes)
+        if unreadable:
+            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
+        if batch_call.counts.completed:
+            notes.append(words.VOICEMAIL_NOTE)
+        return replace(batch_call, notes=tuple(notes))
+
+    async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
+        """The same `get`; the page is cut out of the recipients here.
+
+        Raises:
+            UnexpectedResponse: an answer without a list of recipients.
+        """
+        _, recipients, _ = await self._read(batch_call_id)
+        if recipients is None:
+            raise UnexpectedResponse(
+                f"Could not read the tasks of batch call {batch_call_id}: Magpipe answered without a list of "
+                "recipients. Nothing was changed. Try again later."
+            )
+        return _page(recipients, query)
+
+    async def _read(self, batch_call_id: str) -> tuple[BatchCall, list[Mapping[str, Any]] | None, int]:
+        """The batch call, its recipients (None: the answer has no list of them) and how many could not be read."""
         doing = f"read batch call {batch_call_id}"
         answer = await self._http.read(doing, "POST", PATH, json={"action": "get", "batch_id": batch_call_id})
         recipients, unreadable = words.recipients_of(answer)
@@ -190,18 +214,7 @@ class MagpipeBackend:
         for named in {text(row.get("batch_id")) for row in recipients or ()} - {None}:
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
-        batch_call = words.with_runs(batch_call, answer.get("runs"))
-        notes = list(batch_call.notes)
-        if unreadable:
-            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
-        if batch_call.counts.completed:
-            notes.append(words.VOICEMAIL_NOTE)
-        if recipients is None and tasks is not None:
-            notes.append("Its tasks could not be read: Magpipe answered without a list of recipients.")
-        batch_call = replace(batch_call, notes=tuple(notes))
-        if tasks is None or recipients is None:
-            return batch_call, None
-        return batch_call, _page(recipients, tasks)
+        return words.with_runs(batch_call, answer.get("runs")), recipients, unreadable
 
     async def list(self, query: ListQuery) -> BatchCallPage:
         """`list`, newest first; runs of recurring series are not in it. Magpipe tells no total."""
@@ -241,7 +254,7 @@ class MagpipeBackend:
                 'with trigger_timestamp "now" at that time, or make it anew with trigger_timestamp.'
             )
         self.check_state(Operation.START, None, current)
-        latest, _ = await self.get(current.batch_call_id)
+        latest = await self.get(current.batch_call_id)
         self.check_state(Operation.START, None, latest)
         answer = await self._http.write(
             doing, "POST", PATH, json={"action": "start", "batch_id": current.batch_call_id}
@@ -321,7 +334,7 @@ class MagpipeBackend:
             doing, "POST", PATH, json={"action": f"{action}_series", "batch_id": current.batch_call_id}
         )
         try:
-            after, _ = await self.get(current.batch_call_id)
+            after = await self.get(current.batch_call_id)
         except BatchCallError as error:
             raise accepted_without_words(doing) from error
         if after.status is not wanted:
@@ -338,7 +351,7 @@ class MagpipeBackend:
             OutcomeUnknown: it was read back as something else.
         """
         try:
-            return (await self.get(current.batch_call_id))[0]
+            return await self.get(current.batch_call_id)
         except UnexpectedResponse as odd:
             raise accepted_without_words(doing) from odd
         except BatchCallError as error:

@@ -16,6 +16,7 @@ from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, name_w
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.model import (
     FINISHED,
+    FROM_SUNDAY,
     NOT_REACHED,
     WEEKDAYS,
     Agent,
@@ -27,7 +28,6 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     TaskStatus,
-    Weekday,
 )
 from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import first, moment, rows, text, time_of_day, whole
@@ -37,7 +37,6 @@ MAX_RECIPIENTS = 500
 MAX_CONCURRENCY = 5
 """In the source, which cuts silently; the documents say 20."""
 
-_DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _TASK_WORDS = {
     **{str(status): status for status in TaskStatus},
     "initiated": TaskStatus.CALLING,
@@ -214,7 +213,7 @@ def _window(window: CallingWindow | None) -> JsonObject:
     return {
         "window_start_time": window.start,
         "window_end_time": "23:59" if window.end == "24:00" else window.end,
-        "window_days": sorted(_DAYS.index(day) for day in set(window.days)),
+        "window_days": sorted(FROM_SUNDAY.index(day) for day in set(window.days)),
     }
 
 
@@ -225,7 +224,7 @@ def _read_window(answer: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple
         return None, ()
     listed = answer.get("window_days")
     numbers = listed if isinstance(listed, list) else list(range(7))
-    days = tuple(day for day in WEEKDAYS if _DAYS.index(day) in numbers)
+    days = tuple(day for day in WEEKDAYS if FROM_SUNDAY.index(day) in numbers)
     if (start, end, days) == ("00:00", "23:59", WEEKDAYS):
         return None, ()
     notes = [

@@ -14,21 +14,20 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from batchcall_mcp import calling_hours
+from batchcall_mcp.clock import from_epoch, from_ms, to_ms
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import DAYS, BatchCallRecord, NewTask, TaskCounts, TaskRecord, from_ms, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.rest.messages.json_keys import repeated
 from batchcall_mcp.dialer.rest.messages.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import CallingWindow, TaskStatus
+from batchcall_mcp.model import FROM_SUNDAY, CallingWindow, TaskStatus
 from batchcall_mcp.text import shortened
 
 MAX_VARIABLES_BYTES: Final = 5 * 1024
 SHOWN_PROBLEMS: Final = 20
 MOST_PROBLEMS: Final = 100_000
 """In one piece of a body; of more than that not even the first ones are told, which take a kilobyte each."""
-# In seconds this is the year 5138, in milliseconds 1973: nobody schedules a call for either.
-_MILLISECONDS_FROM: Final = 100_000_000_000
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _NOTHING: Final = "Nothing was changed."
 NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
@@ -142,7 +141,7 @@ def moment(value: float | str, timezone: str | None, field: str = "trigger_times
                     raise InvalidInput(f"{field}: the time has no offset; add one or give a timezone. {_NOTHING}")
                 read = read.replace(tzinfo=ZoneInfo(timezone))
         else:
-            read = datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
+            read = from_epoch(value)
         in_range = datetime(1970, 1, 1, tzinfo=UTC) <= read <= _LATEST
         moment = read.astimezone(UTC) if in_range else None
     except (ValueError, OverflowError, OSError):
@@ -161,7 +160,7 @@ def columns(
         given["timezone"] = calling_hours.check_timezone(body.timezone)
     hours = _window(body.window, body.quiet_hours) or default_window
     if hours is not None:
-        given["window"] = {**asdict(hours), "days": sorted(DAYS.index(day) for day in hours.days)}
+        given["window"] = {**asdict(hours), "days": sorted(FROM_SUNDAY.index(day) for day in hours.days)}
     if default_concurrency is not None:
         given.setdefault("max_concurrency", default_concurrency)
     if body.retry_config is not None:
@@ -178,7 +177,7 @@ def _window(window: WindowIn | None, quiet: QuietHoursIn | None) -> CallingWindo
             CallingWindow(
                 start=window.start,
                 end=window.end,
-                days=tuple(DAYS[day] for day in days),
+                days=tuple(FROM_SUNDAY[day] for day in days),
                 timezone=window.timezone,
             )
         )
