@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, TypeAlias
 
 from mcp.types import CallToolResult, ResourceLink, TextContent
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
@@ -27,13 +28,16 @@ SKIPPED_ROWS_SHOWN = 20
 _LONGEST_TEXT = 500
 _LONGEST_SENTENCE = 4000
 _MOST_ENTRIES = 200
-"""Of a list or an object: no page that we cut is longer, so that only what a backend sent can be."""
+"""Of a list or an object: no page that we cut is longer, only what a backend sent can be."""
 _OUR_SENTENCES = frozenset({"summary", "next"})
 
 _ELSEWHERE = WithJsonSchema({"type": "object"}, mode="serialization")
 """Spelled out by get_batch_call or check_batch_call alone: a schema that says less elsewhere is as true."""
 BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(description="as in get_batch_call")]
 Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
+
+
+MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
 
 
 class ToolResult(BaseModel):
@@ -54,9 +58,11 @@ class WriteResult(ToolResult):
     batch_call: BatchCallField = None
     preflight: Annotated[Preflight | None, _ELSEWHERE, Field(description="as in check_batch_call")] = None
     confirmation_code: Annotated[str | None, Field(description="repeat the call with it after a person's yes")] = None
-    replayed: Annotated[bool | None, Field(description="true: an equal earlier call did it, this one sent nothing")] = (
-        None
-    )
+    replayed: Annotated[
+        bool | None,
+        BeforeValidator(lambda replayed: replayed or None),
+        Field(description="true: an equal earlier call did it, this one sent nothing"),
+    ] = None
     skipped_rows: Annotated[
         list[Annotated[SkippedRow, _ELSEWHERE]], Field(description="the first 20, as in check_batch_call")
     ] = []
@@ -64,20 +70,10 @@ class WriteResult(ToolResult):
     notes: list[str] = []
 
     @classmethod
-    def of(cls, outcome: Result) -> WriteResult:
-        """The end of a writing use case."""
-        return cls(
-            summary=outcome.summary,
-            next=outcome.next,
-            result=outcome.result,
-            batch_call=outcome.batch_call,
-            preflight=outcome.preflight,
-            confirmation_code=outcome.confirmation_code,
-            replayed=True if outcome.replayed else None,
-            skipped_rows=list(outcome.skipped_rows[:SKIPPED_ROWS_SHOWN]),
-            changed={name: list(pair) for name, pair in outcome.changed.items()},
-            notes=list(outcome.notes),
-        )
+    def of(cls, result: Result) -> WriteResult:
+        """What a writing use case ended with."""
+        shown = replace(result, skipped_rows=result.skipped_rows[:SKIPPED_ROWS_SHOWN])
+        return cls.model_validate(shown, from_attributes=True)
 
 
 class BatchCallResult(ToolResult):
@@ -156,10 +152,9 @@ class ExportResult(ToolResult):
         """The resource, where there is no file."""
         if self.resource is None:
             return []
-        mime_type = {"csv": "text/csv", "jsonl": "application/jsonl"}[self.format]
         batch_call_id = self.resource.split("/")[-2]
         name = f"{batch_call_id}.{self.format}"
-        return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=mime_type)]
+        return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 
 def render(result: BaseModel) -> CallToolResult:
