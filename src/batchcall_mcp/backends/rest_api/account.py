@@ -1,4 +1,4 @@
-"""The account behind a key, in the seed dialect: our `/account`, else Zudu's lists of numbers and agents."""
+"""The account behind a key, in the batch-call REST API: our `/account`, else Zudu's lists of numbers and agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed REST dialect: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
+"""The batch-call REST API: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _ALL_FIELDS = frozenset(
 
 
 class BatchCallBackend:
-    """A server that speaks the seed's dialect and our extensions; `ZuduBackend` is the same without those."""
+    """A server that speaks the batch-call REST API and our extensions; `ZuduBackend` is the same without those."""
 
     name: ClassVar[str] = "batchcall"
     default_url: ClassVar[str] = "http://localhost:8080"
@@ -270,7 +270,7 @@ class BatchCallBackend:
             return await self._back_to_draft(current)
 
     async def _back_to_draft(self, current: BatchCall) -> BatchCall:
-        """What the seed's own dialect has: `draft` is an accepted status of its PATCH."""
+        """What the REST API itself has: `draft` is an accepted status of its PATCH."""
         doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
         answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
         return await self._after_write(doing, answer, current)

@@ -1,4 +1,4 @@
-"""The seed REST dialect's answers, read into the model: both generations of Zudu's documents, and our extensions. Pure.
+"""The batch-call REST API's answers as the model has them: both generations of Zudu's documents, and our extensions. Pure.
 
 The two generations (docs.zudu.ai, hand-written and generated pages) disagree on the case of statuses, on seconds and
 milliseconds, on ISO times, on the envelope and on what a page of a list tells; every reading is accepted.

@@ -1,4 +1,4 @@
-"""Zudu (https://docs.zudu.ai): the seed dialect without our extensions."""
+"""Zudu (https://docs.zudu.ai): the batch-call REST API without our extensions."""
 
 from __future__ import annotations
 

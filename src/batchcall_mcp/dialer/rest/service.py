@@ -109,7 +109,7 @@ class Service:
             return self._run(write, effect)
 
     def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
-        """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
+        """PUT: the whole batch call anew, its task list too; only before it has started."""
         with BodyReader() as reader:
             read = reader.read(_CREATE, body)
 
