@@ -258,7 +258,7 @@ class ClientAsker:
             self._gave_up = "page"
 
     async def _still_waiting(self) -> None:
-        """Tell the client from time to time, so that it does not take the call for dead."""
+        """Report to the client from time to time: it must not take the call for dead."""
         now = anyio.current_time()
         if self._until is None or now < self._news_at:
             return
