@@ -93,11 +93,7 @@ class Service:
             return self._run(write, effect)
 
     def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
-<<<<<<< HEAD
-        """PUT: the whole batch call anew, its task list too; only before it has started."""
-=======
         """Replace the whole batch call, its task list too; only before it has started."""
->>>>>>> main
         with BodyReader() as reader:
             read = reader.read(_CREATE, body)
 
