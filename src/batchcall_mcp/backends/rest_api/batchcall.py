@@ -150,16 +150,7 @@ class BatchCallBackend:
         """
         self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
-        doing = f"update batch call {current.batch_call_id}"
-        answer = await self._http.write(
-            doing,
-            method,
-            path_of(current.batch_call_id),
-            json=body,
-            idempotency_key=self._key(idempotency_key),
-            if_match=current.etag,
-        )
-        return await self._after_write(doing, answer, current)
+        return await self._change("update", current, method, "", body, idempotency_key, current.etag)
 
     async def get(self, batch_call_id: str) -> BatchCall:
         """GET /batch-call/{id}.
@@ -240,14 +231,10 @@ class BatchCallBackend:
             IllegalTransition: neither draft nor scheduled; nothing was sent.
         """
         self.check_state(Operation.START, None, current)
-        doing = f"start batch call {current.batch_call_id}"
-        path, key, etag = path_of(current.batch_call_id), self._key(idempotency_key), current.etag
         if at is None:
-            answer = await self._http.write(doing, "POST", f"{path}/execute", idempotency_key=key, if_match=etag)
-        else:
-            body = requests.schedule_body(at)
-            answer = await self._http.write(doing, "PATCH", path, json=body, idempotency_key=key, if_match=etag)
-        return await self._after_write(doing, answer, current)
+            return await self._change("start", current, "POST", "/execute", None, idempotency_key, current.etag)
+        body = requests.schedule_body(at)
+        return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
     async def pause(self, current: BatchCall) -> BatchCall:
         """POST /pause, an extension. A stop has no condition: it is never held up."""
@@ -268,9 +255,7 @@ class BatchCallBackend:
 
     async def _back_to_draft(self, current: BatchCall) -> BatchCall:
         """What the REST API itself has: `draft` is an accepted status of its PATCH."""
-        doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
-        answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
-        return await self._after_write(doing, answer, current)
+        return await self._change("cancel", current, "PATCH", "", {"status": "draft"})
 
     async def retry(
         self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
@@ -312,11 +297,8 @@ class BatchCallBackend:
         doing = f"{action} batch call {current.batch_call_id}"
         if Operation(action) not in self.capabilities.operations:
             raise NotSupported(f"Could not {doing}: {self.name} has no {action}. Nothing changed.")
-        path = f"{path_of(current.batch_call_id)}/{action}"
         try:
-            answer = await self._http.write(
-                doing, "POST", path, json=body, idempotency_key=self._key(idempotency_key), if_match=if_match
-            )
+            return await self._change(action, current, "POST", f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:
             if isinstance(refused, NotFound):
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
@@ -325,6 +307,27 @@ class BatchCallBackend:
                 f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
                 "Look at it with get_batch_call."
             ) from None
+
+    async def _change(
+        self,
+        action: str,
+        current: BatchCall,
+        method: str,
+        under: str,
+        body: JsonObject | None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> BatchCall:
+        """Write to the batch call, or to a path under it, and read what came of it."""
+        doing = f"{action} batch call {current.batch_call_id}"
+        answer = await self._http.write(
+            doing,
+            method,
+            path_of(current.batch_call_id) + under,
+            json=body,
+            idempotency_key=self._key(idempotency_key),
+            if_match=if_match,
+        )
         return await self._after_write(doing, answer, current)
 
     async def _after_write(self, doing: str, answer: JsonObject, known: BatchCall) -> BatchCall:

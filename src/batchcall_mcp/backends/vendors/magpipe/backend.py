@@ -248,9 +248,7 @@ class MagpipeBackend:
         self.check_state(Operation.START, None, current)
         latest = await self.get(current.batch_call_id)
         self.check_state(Operation.START, None, latest)
-        answer = await self._http.write(
-            doing, "POST", PATH, json={"action": "start", "batch_id": current.batch_call_id}
-        )
+        answer = await self._act("start", doing, current)
         started = await self._read_back(doing, current, BatchStatus.RUNNING)
         if "re-start" in str(answer.get("message")).lower():
             note = "Magpipe says that it was started AGAIN: it calls everybody once more. Cancel it if that is wrong."
@@ -284,9 +282,7 @@ class MagpipeBackend:
             return replace(current, notes=(*current.notes, "It was cancelled already: nothing was sent."))
         if current.status in FINISHED:
             raise IllegalTransition(f"Could not {doing}: it is {current.status} already. Nothing was sent.")
-        answer = await self._http.write(
-            doing, "POST", PATH, json={"action": "cancel", "batch_id": current.batch_call_id}
-        )
+        answer = await self._act("cancel", doing, current)
         after = await self._read_back(doing, current, BatchStatus.CANCELLED)
         children = whole(answer.get("cancelled_children"))
         if children:
@@ -322,9 +318,7 @@ class MagpipeBackend:
             OutcomeUnknown: it could not be read back, so nothing says that it matched.
         """
         doing = f"{action} batch call {current.batch_call_id}"
-        await self._http.write(
-            doing, "POST", PATH, json={"action": f"{action}_series", "batch_id": current.batch_call_id}
-        )
+        await self._act(f"{action}_series", doing, current)
         try:
             after = await self.get(current.batch_call_id)
         except BatchCallError as error:
@@ -335,6 +329,9 @@ class MagpipeBackend:
                 "Read it with get_batch_call."
             )
         return after
+
+    async def _act(self, action: str, doing: str, current: BatchCall) -> JsonObject:
+        return await self._http.write(doing, "POST", PATH, json={"action": action, "batch_id": current.batch_call_id})
 
     async def _read_back(self, doing: str, current: BatchCall, expected: BatchStatus) -> BatchCall:
         """The batch call after a write whose answer says only "success".
