@@ -2,21 +2,36 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# More than cores: many tests wait for a process, a browser or a clock.
+WORKERS ?= 4
+PARALLEL = -q -n $(WORKERS) --dist worksteal
+# A test run starts hundreds of processes: they read what the first one compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check conformance benchmarks format clean
+.PHONY: demo test fast rest torture check conformance benchmarks format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
 
-test: $(VENV)/.installed-dev $(VENV)/.chromium  ## everything that CI checks
-	$(MAKE) --no-print-directory check
+test: check fast rest  ## everything that CI checks; tests/tiers.py has the tiers
+
+fast: $(VENV)/.installed-dev  ## the tests that start no process, with their coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -n $(WORKERS)
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m fast
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-check: $(VENV)/.installed-dev  ## the fast inner loop: style, types, borders between rooms
+rest: $(VENV)/.installed-dev $(VENV)/.chromium  ## the tests with processes, other people's programs, and kills
+	$(BIN)/python -m pytest $(PARALLEL) -m "not fast"
+
+torture: $(VENV)/.installed-dev  ## every kill and interleaving of docs/guarantees.md; make test tries a sample
+	$(BIN)/python -m tests.kills
+	$(BIN)/python -m tests.dialer_kills
+	$(BIN)/python -m tests.interleavings --database sqlite
+	$(BIN)/python -m tests.interleavings --database postgresql
+	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer/test_rules_in_time.py tests/test_calling_hours.py
+
+check: $(VENV)/.installed-dev  ## style, types, borders between rooms: seconds
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

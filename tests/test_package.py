@@ -97,6 +97,47 @@ def test_the_wheel_alone_makes_its_ledger(fresh: Path, tmp_path: Path) -> None:
     assert (tmp_path / "data" / "ledger.db").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.timeout(300)
+def test_the_wheel_alone_dials_on_sqlite(fresh: Path, tmp_path: Path) -> None:
+    """The demo: a list is imported, started, confirmed and called, all without what the extra `postgres` brings."""
+    assert {"dbos", "psycopg"}.isdisjoint(_installed(str(fresh / "python")))
+    said = subprocess.run(
+        [str(fresh / "batchcall-mcp"), "demo"],
+        env=UNTRACED | {"TERM": "dumb"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "completed" in said.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("command", [["ledger"], ["dialer"], ["dialer", "keys", "list"]], ids=" ".join)
+def test_without_its_extra_a_postgresql_url_is_refused_in_one_line(
+    fresh: Path, tmp_path: Path, command: list[str]
+) -> None:
+    environment = UNTRACED | {
+        "BATCHCALL_DATA_DIR": str(tmp_path / "data"),
+        "BATCHCALL_DATABASE_URL": "postgresql://somebody:secret@127.0.0.1:1/calls",
+    }
+    said = subprocess.run(
+        [str(fresh / "batchcall-mcp"), *command],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert said.returncode == 2
+    (line,) = (said.stdout + said.stderr).splitlines()
+    assert "pip install 'batchcall-mcp[postgres]'" in line
+    assert "secret" not in line
+
+
 def _installed(python: str) -> set[str]:
     listing = "from importlib.metadata import distributions as d; print(*{one.name.lower() for one in d()})"
     found = subprocess.run([python, "-c", listing], capture_output=True, text=True, check=True, timeout=30)

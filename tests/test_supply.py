@@ -20,6 +20,10 @@ DEPENDENCIES: list[str] = [
 ]
 REASONS = (ROOT / "docs/decisions/dependencies.md").read_text(encoding="utf-8")
 REASONS_OF_TESTS = (ROOT / "docs/decisions/development-dependencies.md").read_text(encoding="utf-8")
+ITSELF = "batchcall-mcp[postgres]"
+"""The tests need what the extra brings."""
+EXTRAS["dev"].remove(ITSELF)
+MOST_MANDATORY = 20
 EXPLAINED = [(one, REASONS) for one in DEPENDENCIES] + [(one, REASONS_OF_TESTS) for one in EXTRAS["dev"]]
 CALENDAR_VERSIONS = {"tzdata"}
 """Data without an API: the newest is always meant, or summer times are wrong."""
@@ -35,6 +39,11 @@ def name_of(requirement: str) -> str:
     found = re.match(r"[a-z0-9-]+", requirement)
     assert found is not None
     return found[0]
+
+
+def test_what_only_some_need_is_an_extra() -> None:
+    assert len(PROJECT["project"]["dependencies"]) <= MOST_MANDATORY
+    assert {name_of(one) for one in EXTRAS["postgres"]} == {"dbos", "psycopg"}
 
 
 @pytest.mark.parametrize("requirement", [*DEPENDENCIES, *EXTRAS["dev"]])

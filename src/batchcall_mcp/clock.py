@@ -16,6 +16,8 @@ MILLISECONDS_FROM: Final = 100_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_LONGEST_WAIT_S: Final = 1e9
+"""What asks for longer asks for this: a span of time must hold it."""
 _LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _FIRST: Final = -((_EPOCH - datetime.min.replace(tzinfo=UTC)) // _MILLISECOND)
 
@@ -35,6 +37,11 @@ def from_ms(milliseconds: int) -> datetime:
     return _EPOCH + min(max(milliseconds, _FIRST), _LAST) * _MILLISECOND
 
 
+def span_ms(span: timedelta) -> int:
+    """Its whole milliseconds."""
+    return span // _MILLISECOND
+
+
 def from_epoch(number: float) -> datetime:
     """The aware UTC moment of an epoch number that others wrote: seconds or milliseconds, by its magnitude.
 
@@ -50,8 +57,8 @@ def from_epoch(number: float) -> datetime:
 def retry_after(header: str | None, now: datetime) -> float | None:
     """Seconds that a Retry-After header asks for, given as seconds or as an HTTP date; None if it says nothing."""
     value = (header or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value):
-        return float(value)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return min(float(value), _LONGEST_WAIT_S)
     try:
         until = parsedate_to_datetime(value)
     except (ValueError, OverflowError):

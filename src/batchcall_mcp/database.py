@@ -1,16 +1,18 @@
-"""Opening SQLite and PostgreSQL so that both behave alike: every commit on disk, one writer at a time if asked for."""
+"""SQLite and PostgreSQL, opened to behave alike: every commit on disk, one writer at a time if asked for."""
 
 from __future__ import annotations
 
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -21,10 +23,13 @@ import sqlalchemy.orm
 from filelock import FileLock, Timeout
 from sqlalchemy import event
 
+from batchcall_mcp.clock import Clock, to_ms
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
 
 _POSTGRESQL = "postgresql"
+_POSTGRESQL_NEEDS: Final = ("psycopg", "dbos")
+"""What the extra `postgres` installs."""
 _SESSION = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c synchronous_commit=on"
 """So that the server lets go of the locks of a machine that has gone, in seconds instead of hours; and what it has
 confirmed is on its disk, whatever the role's own settings are."""
@@ -165,8 +170,14 @@ def open_postgresql(url: str) -> sa.Engine:
     """Open a PostgreSQL database that exists.
 
     Raises:
-        ConfigurationError: nothing answers there. The URL is not repeated, because it may hold a password.
+        ConfigurationError: the extra `postgres` is not installed, or nothing answers there. The URL is not repeated,
+            because it may hold a password.
     """
+    if any(find_spec(needed) is None for needed in _POSTGRESQL_NEEDS):
+        raise ConfigurationError(
+            "This installation cannot use PostgreSQL (BATCHCALL_DATABASE_URL, or --database-url). Nothing was sent. "
+            "Install what it needs: pip install 'batchcall-mcp[postgres]'."
+        )
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of each connection that an outage cuts
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
@@ -264,10 +275,7 @@ def _shorten(error: BaseException) -> None:
 def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:
     """`COPY into FROM STDIN` on PostgreSQL: three times as fast as INSERT.
 
-    Args:
-        tx: the transaction.
-        into: the table, and its columns in brackets.
-        rows: their values in this order.
+    `into` is the table, and its columns in brackets, in the order of the rows' values.
 
     Raises:
         sqlalchemy.exc.DBAPIError: without the row that it is about, which PostgreSQL would quote.
@@ -314,13 +322,9 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 class ClockWatch:
-    """How far this machine's clock is off a PostgreSQL's, which is everybody's; looked at once a minute.
+    """How far this machine's clock is off a PostgreSQL's, which is everybody's; looked at once a minute."""
 
-    Args:
-        clock: this machine's, aware.
-    """
-
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._looked_at: float | None = None
         self._off = timedelta()
@@ -348,51 +352,154 @@ class ClockWatch:
         return self._off
 
 
-def migrate(tx: sa.Connection, scripts: Path, head: str, versions: str, unversioned: tuple[str, str] | None) -> None:
-    """Bring the tables to `head`, in this transaction, which has to hold off every other one that migrates.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """The tables of the ledger, or of the dialer, in a database, and how they are brought up to date.
 
     Args:
-        tx: the transaction.
-        scripts: the folder of the migrations.
-        head: the newest of them.
+        head: the newest migration; tables that it made need no look at the others.
         versions: the table that holds the version.
+        lock: of the transaction that migrates; the others of this number wait for it.
         unversioned: (table, version): a database without a version that has this table is of this version.
-
-    Raises:
-        ConfigurationError: a newer version of this program made the database.
     """
-    there = version(tx, versions)
-    if there == head:
-        return
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util.exc import CommandError
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plugin and step
-    config = Config()
-    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-    config.attributes.update(connection=tx, versions=versions)
-    with _MIGRATING:
+    name: str
+    migrations: Path
+    head: str
+    versions: str
+    lock: int
+    unversioned: tuple[str, str] | None = None
+
+    def version(self, connection: sa.Connection) -> str | None:
+        """The version of the tables, or None: no migration ever ran."""
+        return self.recorded_version(connection) if sa.inspect(connection).has_table(self.versions) else None
+
+    def recorded_version(self, connection: sa.Connection) -> str | None:
+        """The same of a database that was migrated once, with one statement: for looking again and again."""
+        found: str | None = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(self.versions)))
+        return found
+
+    def bring_up_to_date(self, engine: sa.Engine) -> None:
+        """Make the tables, or migrate them; one process does.
+
+        Raises:
+            ConfigurationError: the database cannot be used, or a newer version of this program made it.
+        """
+        with self.usable(engine):
+            with reading(engine) as tx:
+                current = self.version(tx) == self.head
+            if not current:
+                with writing(engine, self.lock) as tx:
+                    self.migrate(tx)
+
+    def migrate(self, tx: sa.Connection) -> None:
+        """The same in a transaction, which has to hold off every other one that migrates."""
+        there = self.version(tx)
+        if there == self.head:
+            return
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util.exc import CommandError
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs each plugin and step
+        config = Config()
+        config.set_main_option("script_location", str(self.migrations).replace("%", "%%"))
+        config.attributes.update(connection=tx, versions=self.versions)
+        with _MIGRATING:
+            try:
+                if there is None and self.unversioned is not None and sa.inspect(tx).has_table(self.unversioned[0]):
+                    command.stamp(config, self.unversioned[1])
+                command.upgrade(config, self.head)
+            except CommandError as error:
+                raise ConfigurationError(
+                    f"The database is of version {there}, which this version of batchcall-mcp does not know. "
+                    "Nothing was sent. Install the newer batchcall-mcp that made it."
+                ) from error
+
+    def is_used(self, where: Path | str) -> bool:
+        """Whether the tables are in a SQLite file, or in the PostgreSQL database of a URL; nothing is made.
+
+        Raises:
+            ConfigurationError: it cannot be opened.
+        """
+        if isinstance(where, Path):
+            return where.exists()
+        engine = open_postgresql(where)
         try:
-            if there is None and unversioned is not None and sa.inspect(tx).has_table(unversioned[0]):
-                command.stamp(config, unversioned[1])
-            command.upgrade(config, head)
-        except CommandError as error:
+            with self.usable(engine), reading(engine) as tx:
+                return self.version(tx) is not None
+        finally:
+            engine.dispose()
+
+    @contextmanager
+    def usable(self, engine: sa.Engine) -> Iterator[None]:
+        """Say in one line that the database, or its folder, cannot be used.
+
+        Raises:
+            ConfigurationError: it cannot; without PostgreSQL's own words, which may hold what was to be written.
+        """
+        try:
+            with privileges():
+                yield
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            why = str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
+            file = held_file(engine)
+            check = "its PostgreSQL server runs" if file is None else f"the disk of {file.path} is not full"
             raise ConfigurationError(
-                f"The database is of version {there}, which this version of batchcall-mcp does not know. "
-                "Nothing was sent. Install the newer batchcall-mcp that made it."
+                f"{self.name} cannot be used ({why}). Nothing was sent. Check that {check}, then try again."
             ) from error
 
 
-def version(connection: sa.Connection, versions: str) -> str | None:
-    """The version that the table `versions` names, or None: no migration ever ran."""
-    return recorded_version(connection, versions) if sa.inspect(connection).has_table(versions) else None
+class Database:
+    """One open database. Every method may be called from any thread and blocks; none belongs on an event loop."""
 
+    schema: ClassVar[Schema]
 
-def recorded_version(connection: sa.Connection, versions: str) -> str | None:
-    """The same of a database that was migrated once, with one statement: for looking again and again."""
-    found: str | None = connection.scalar(sa.select(sa.column("version_num")).select_from(sa.table(versions)))
-    return found
+    def __init__(self, engine: sa.Engine, clock: Clock) -> None:
+        self.engine: Final = engine
+        self.clock = clock
+
+    @classmethod
+    def opened(cls, where: Path | str) -> sa.Engine:
+        """A SQLite file (made if it is not there) or the PostgreSQL database of a URL, with the tables of today.
+
+        Raises:
+            ConfigurationError: it cannot be opened, or a newer version of this program made it.
+        """
+        engine = open_postgresql(where) if isinstance(where, str) else open_sqlite(where)
+        try:
+            cls.schema.bring_up_to_date(engine)
+        except ConfigurationError:
+            engine.dispose()
+            raise
+        return engine
+
+    @property
+    def shared(self) -> bool:
+        """Whether processes on other machines may use it too: PostgreSQL."""
+        return self.engine.dialect.name == _POSTGRESQL
+
+    @property
+    def file(self) -> HeldFile | None:
+        """The SQLite file that was opened; None for PostgreSQL."""
+        return held_file(self.engine)
+
+    def usable(self) -> AbstractContextManager[None]:
+        """See `Schema.usable`."""
+        return self.schema.usable(self.engine)
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """One consistent look that waits for no writer."""
+        return reading(self.engine)
+
+    def now(self) -> int:
+        """The time in milliseconds."""
+        return to_ms(self.clock())
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.engine.dispose()
 
 
 @contextmanager

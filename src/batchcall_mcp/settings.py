@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         """See STOP_FILE."""
         return self.data_dir / STOP_FILE
 
+    def database(self, file: str) -> Path | str:
+        """Where a database is: the URL of the one on PostgreSQL, or this file of the data folder."""
+        return self.data_dir / file if self.database_url is None else self.database_url.get_secret_value()
+
     def with_database(self, url: str) -> Settings:
         """These settings, with another PostgreSQL database."""
         return self.model_copy(update={"database_url": SecretStr(url)})

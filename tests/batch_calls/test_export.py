@@ -30,7 +30,7 @@ from batchcall_mcp.model import BatchCall, CallTask
 class Backend:
     async def get(self, batch_call_id):
         return BatchCall(batch_call_id=batch_call_id, status="running")
-class CallContext:
+class Context:
     backend = Backend()
     async def every_task(self, *_arguments, **_options):
         for number in range(60_000):

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from tests.server.contract import Surface, told
+from tests.server.contract import Surface, reported
 
 COMMAND = (sys.executable, "-m", "tdqs", "lint", "--file", "-", "--format", "json", "--fail-on", "never")
 
 
 @pytest.mark.parametrize("surface", [Surface("dialer"), Surface("zudu"), Surface("magpipe")], ids=str)
 def test_the_linter_warns_of_nothing(surface: Surface) -> None:
-    tools = json.dumps({"tools": [told(tool) for tool in surface.tools()]})
+    tools = json.dumps({"tools": [reported(tool) for tool in surface.tools()]})
     ended = subprocess.run(COMMAND, input=tools, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     report = json.loads(ended.stdout)

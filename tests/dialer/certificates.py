@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.clock import utc_now
 
 
 def authority_and_server(folder: Path, host: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import Clock
+from batchcall_mcp.clock import Clock
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.clock import utc_now
 from tests.dialer.conftest import Clock, NewCaller, dialled, eventually, numbers
 from tests.dialer.test_health import anonymous
 from tests.dialer.test_replaced_files import NEVER_NOW, dialer

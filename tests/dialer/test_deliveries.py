@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from batchcall_mcp.dialer.domain.records import to_ms, utc_now
+from batchcall_mcp.clock import to_ms, utc_now
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
@@ -521,7 +521,7 @@ async def test_a_message_that_cannot_be_tried_at_all_does_not_stop_the_others(st
     async with running(Deliveries(store, LOCAL, poll_seconds=0.01)):
         await eventually(lambda: message(store, whole)["delivered_at"] is not None)
         await eventually(lambda: message(store, broken)["last_error"] is not None)
-    assert message(store, broken)["last_error"] == "the try failed (EmptyWebhookSecretError)"
+    assert message(store, broken)["last_error"] == "the try failed (ValueError)"
 
 
 async def test_a_database_that_is_away_for_a_while_holds_messages_up_and_loses_none(

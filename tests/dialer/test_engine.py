@@ -21,17 +21,16 @@ from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import claims, scheduler
-from batchcall_mcp.dialer.engine import dbos_queue as lanes_module
 from batchcall_mcp.dialer.engine import engine as engine_module
-from batchcall_mcp.dialer.engine import supervisor as host_module
+from batchcall_mcp.dialer.engine import lanes as lanes_module
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.engine.outcomes import Ended
-from batchcall_mcp.dialer.engine.supervisor import Supervisor
+from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import tasks
 from batchcall_mcp.model import TaskStatus
-from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, eventually, numbers
+from tests.dialer.conftest import CALLER, Caller, Clock, NewCaller, body, emptied_postgresql, eventually, numbers
 from tests.postgresql import postgresql_url
 
 NOW_AND_AGAIN = [{"condition": "no_answer", "retry_timing": {"type": "AFTER", "duration_minutes": 30}}]
@@ -404,11 +403,8 @@ class Bench:
         host = Supervisor(
             self.store,
             carrier,
-            daily_cap=3,
-            retry_delay=timedelta(minutes=5),
+            EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.02),
             before_claims=lambda: None,
-            poll_seconds=0.02,
-            drain_seconds=0,
             dispatch=dispatch,
         )
         closing, launched = asyncio.Event(), asyncio.Event()
@@ -530,7 +526,7 @@ def test_what_somebody_else_marked_interrupted_is_not_placed(bench: Bench) -> No
     """Another engine took over between the two."""
     batch_call_id = bench.running(5)
     started = bench.claim(batch_call_id, 3)
-    assert Dispatch(bench.store, "another", daily_cap=3, retry_delay=timedelta(0)).interrupt() == 3
+    assert Dispatch(bench.store, "another", daily_cap=3, retry_delay=timedelta(0)).interrupt_others() == 3
     assert bench.dial(started) == []
     assert bench.statuses(batch_call_id) == {"interrupted": 3, "pending": 2}
 
@@ -689,12 +685,12 @@ async def test_an_engine_with_nothing_to_dial_rests_and_comes_back(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DBOS is not launched before there is something to dial, and not left polling when there is nothing any more."""
-    monkeypatch.setattr(host_module, "_RESTS_AFTER_S", 0)
+    monkeypatch.setattr(lanes_module, "_RESTS_AFTER_S", 0)
 
     def polling() -> bool:
         return any("batchcall-lanes" in thread.name for thread in threading.enumerate())
 
-    async with new_caller() as caller:
+    async with new_caller(database=emptied_postgresql()) as caller:
         await caller.create(numbers(1))
         assert not polling()
         for _ in range(2):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import to_ms
 from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, numbers
 
 ONE_RETRY = {"enabled": True, "max_attempts": 1}

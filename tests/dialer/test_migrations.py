@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer.domain.records import utc_now
-from batchcall_mcp.dialer.storage import commands, migrations, queries
+from batchcall_mcp.clock import utc_now
+from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import metadata
 from batchcall_mcp.errors import ConfigurationError
@@ -115,7 +116,7 @@ def test_what_the_second_version_put_off_has_its_reason_and_every_batch_call_a_r
     where: Path | str = postgresql_url() if kind == "postgresql" else tmp_path / "dialer.db"
     engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
     with engine.begin() as tx:
-        database.migrate(tx, Path(migrations.__file__).parent, "0002", "dialer_version", None)
+        replace(Store.schema, head="0002").migrate(tx)
         tx.execute(
             sa.text(
                 "INSERT INTO batch_calls (batch_call_id, organization_id, from_number, status, total_task_count,"

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.clock import utc_now
 from tests.dialer.conftest import Caller, NewCaller, dialled, eventually, numbers
 
 PROCESS = Path(__file__).parent / "process.py"

@@ -14,8 +14,8 @@ from typing import IO
 
 import pytest
 
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.domain.records import utc_now
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from tests.dialer.conftest import ALWAYS, NewCaller, dialled, eventually, numbers
 from tests.dialer.test_health import anonymous

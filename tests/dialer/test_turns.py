@@ -1,4 +1,4 @@
-"""Several dialers in one process take turns: DBOS, which runs their lanes, is one for a process."""
+"""Several dialers in one process on PostgreSQL take turns: DBOS, which runs their lanes, is one for a process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
-from batchcall_mcp.dialer.engine import heartbeat, supervisor, turns
+from batchcall_mcp.dialer.engine import heartbeat, lanes
 from tests.dialer.conftest import Caller, Clock, client_of, emptied_postgresql, eventually, numbers
+from tests.postgresql import postgresql_url
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Caller]]
 LONG = 0.001
@@ -27,6 +28,7 @@ def open_caller(tmp_path: Path, clock: Clock) -> Open:
     @asynccontextmanager
     async def make(name: str, **given: Any) -> AsyncIterator[Caller]:
         options: dict[str, Any] = {"simulated_speed": 10_000.0, "clock": clock, "poll_seconds": 0.02, **given}
+        options.setdefault("database", postgresql_url())
         home = tmp_path / name
         dialer = EmbeddedDialer(home, **options)
         await dialer.start()
@@ -66,7 +68,7 @@ async def test_two_dialers_of_a_process_both_finish_and_the_one_that_waits_says_
         assert (await one.get(first))["status"] == "completed"
         assert (len(one.dialled()), len(two.dialled())) == (3, 3)
     (line,) = said(caplog)
-    assert line == supervisor.WAITS
+    assert line == lanes.WAITS
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -74,7 +76,7 @@ async def test_a_dialer_that_rests_lets_go_at_once_for_one_that_waits(open_calle
     """It keeps DBOS for half a minute only while nobody else of its process needs it."""
     async with open_caller("one") as one, open_caller("two") as two:
         await one.until_status(await one.create(numbers(1), send_now=True), "completed")
-        assert turns.DBOS_TURNS.taken
+        assert lanes.DBOS_TURNS.taken
         await two.until_status(await two.create(numbers(1), send_now=True), "completed")
         await one.until_status(await one.create(numbers(1), send_now=True), "completed")
 
@@ -85,7 +87,7 @@ async def test_the_next_one_takes_over_at_once_when_a_dialer_closes(open_caller:
             await one.create(numbers(1), send_now=True)
             await eventually(lambda: len(one.dialled()) == 1)
             batch_call_id = await two.create(numbers(1), send_now=True)
-            await eventually(lambda: turns.DBOS_TURNS.waiting == 1)
+            await eventually(lambda: lanes.DBOS_TURNS.waiting == 1)
         await two.until_status(batch_call_id, "completed")
 
 
@@ -97,15 +99,15 @@ async def test_a_dialer_that_waits_serves_and_stops_and_closes_without_waiting_f
         await eventually(lambda: len(one.dialled()) == 1)
         async with open_caller("two") as two:
             batch_call_id = await two.create(numbers(1), send_now=True)
-            await eventually(lambda: turns.DBOS_TURNS.waiting == 1)
+            await eventually(lambda: lanes.DBOS_TURNS.waiting == 1)
             assert (await two.ask("POST", f"/batch-call/{batch_call_id}/cancel"))["status"] == "cancelled"
             # Nothing is left that it would wait for.
-            await eventually(lambda: turns.DBOS_TURNS.waiting == 0)
+            await eventually(lambda: lanes.DBOS_TURNS.waiting == 0)
             await two.create(numbers(1), send_now=True)
-            await eventually(lambda: turns.DBOS_TURNS.waiting == 1)
+            await eventually(lambda: lanes.DBOS_TURNS.waiting == 1)
             with anyio.fail_after(20):  # the other one's call goes on for hours
                 await two.dialer.aclose()
-            assert turns.DBOS_TURNS.waiting == 0
+            assert lanes.DBOS_TURNS.waiting == 0
             assert two.dialled() == []
 
 

@@ -15,7 +15,7 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.rest.webhook_service import MOST, TooManyWebhooks, WebhookService
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.dialer.storage.tables import recorded_answers, webhook_outbox, webhooks

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from batchcall_mcp.dialer.domain.records import utc_now
+from batchcall_mcp.clock import utc_now
 from tests.dialer.conftest import Caller, NewCaller, eventually, numbers
 from tests.dialer.hooks import LOCAL
 from tests.dialer.receiver import Receiver, receiving

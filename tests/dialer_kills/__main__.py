@@ -14,7 +14,7 @@ import anyio
 
 from tests.dialer_kills.harness import zygote
 from tests.dialer_kills.judging import DATABASES, EVERYWHERE, Judge, Verdict, points
-from tests.dialer_kills.test_dialer_kills import CHUNK, CHUNKS, SEED
+from tests.dialer_kills.test_dialer_kills import POINTS, SEED
 
 
 async def judged(count: int, seed: int) -> list[Verdict]:
@@ -58,7 +58,7 @@ def table(verdicts: list[Verdict]) -> list[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.dialer_kills", description=__doc__)
-    parser.add_argument("--points", type=int, default=CHUNKS * CHUNK)
+    parser.add_argument("--points", type=int, default=POINTS)
     parser.add_argument("--seed", type=int, default=SEED)
     given = parser.parse_args()
     sys.stdout.write("\n".join(table(anyio.run(judged, given.points, given.seed))) + "\n")

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.simulated import simulate
-from batchcall_mcp.dialer.domain.records import utc_now
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls
 from batchcall_mcp.dialer.storage.tables import tasks as tasks_table
 from tests.dialer.conftest import dialled, eventually, numbers

@@ -22,7 +22,7 @@ from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.engine import engine
 from batchcall_mcp.dialer.engine import heartbeat as beating
-from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.storage.tables import attempts, workers
 from tests.dialer.conftest import body, client_of, dialled, numbers
 from tests.dialer_kills.harness import Dialling
@@ -90,7 +90,7 @@ async def test_postgresql_stops_while_dbos_is_launched(
 ) -> None:
     """It is launched again, and everybody is dialled."""
     monkeypatch.setattr(engine, "RETRY_SECONDS", 0.05)
-    cut_off_at(monkeypatch, server, Lanes, "take_over")
+    cut_off_at(monkeypatch, server, DbosQueue, "take_over")
     dialer = EmbeddedDialer(tmp_path, database=server.url, poll_seconds=0.02, simulated_speed=10_000)
     await dialer.start()
     try:

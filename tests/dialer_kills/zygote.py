@@ -30,14 +30,15 @@ from alembic import command
 
 from batchcall_mcp import dialer
 from batchcall_mcp.calling_hours import zones_of
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
-from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+from batchcall_mcp.dialer.engine import dbos_queue, engine, lanes, scheduler, supervisor
+from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.supervisor import Supervisor
 
-IMPORTED = (psycopg, command, Lanes)
+IMPORTED = (psycopg, command, DbosQueue)
 """What a process that dials needs, so that no child imports it again."""
 
 DIALER = str(Path(dialer.__file__).parent)
@@ -47,8 +48,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "claim and record": (DIALER, SQLALCHEMY),
     "place": (DIALER, SQLALCHEMY),
     "dialled, not committed": (DIALER, SQLALCHEMY),
-    "between transactions": tuple(f"{DIALER}/engine/{name}.py" for name in ("engine", "supervisor", "scheduler")),
-    "DBOS": (DBOS, f"{DIALER}/engine/dbos_queue.py"),
+    "between transactions": (engine.__file__, supervisor.__file__, scheduler.__file__),
+    "lanes": (DBOS, dbos_queue.__file__, lanes.__file__),
     "take-over": (DIALER, SQLALCHEMY, DBOS),
 }
 """Where a process may die, and the files whose lines are points there."""
@@ -70,6 +71,7 @@ class Killer:
         self._inside(Dispatch, "record_and_claim", "claim and record")
         self._inside(Dispatch, "dial", "place")
         self._inside(Supervisor, "_launch", "take-over", outer=True)
+        self._inside(Dispatch, "interrupt_others", "take-over", outer=True)
         self._inside(Supervisor, "_look_after_the_others", LOOKING, outer=True)
         self._from(Dispatch, "interrupt", "take-over", when=LOOKING)
         self._after(SimulatedCarrier, "dial", "dialled, not committed")
@@ -128,7 +130,7 @@ class Killer:
     def _place_of(self, filename: str) -> str | None:
         place: str | None = getattr(self._where, "place", None)
         if place is None:
-            for other in ("between transactions", "DBOS"):
+            for other in ("between transactions", "lanes"):
                 if filename.startswith(PLACES[other]):
                     return other
         return place

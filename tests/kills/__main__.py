@@ -16,7 +16,7 @@ import anyio
 from tests.kills.harness import zygote
 from tests.kills.judging import Judge, Verdict, points
 from tests.kills.scenes import SCENES
-from tests.kills.test_kills import CHUNK, CHUNKS, SEED
+from tests.kills.test_kills import POINTS, SEED
 
 
 async def judged(count: int, seed: int) -> list[Verdict]:
@@ -51,7 +51,7 @@ def table(verdicts: list[Verdict]) -> list[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("--points", type=int, default=CHUNKS * CHUNK)
+    parser.add_argument("--points", type=int, default=POINTS)
     parser.add_argument("--seed", type=int, default=SEED)
     given = parser.parse_args()
     sys.stdout.write("\n".join(table(anyio.run(judged, given.points, given.seed))) + "\n")

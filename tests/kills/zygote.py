@@ -38,6 +38,7 @@ COUNTED = (
     str(OURS / "batch_calls"),
     str(OURS / "dialer" / "rest" / "service.py"),
     str(OURS / "dialer" / "storage" / "store.py"),
+    str(OURS / "vendor_http"),
     str(Path(httpx2.__file__).parent),
     str(sqlalchemy.engine.base.__file__),
 )

@@ -87,7 +87,7 @@ async def test_anything_but_the_number_of_people_or_no_answers_nothing(typed: st
             launch = await draft(model)
             await waits(model, "start_batch_call", **launch)
             screen = await answered(there, typed)
-            assert (screen.code, "nothing was approved or declined" in screen.said) == (1, True)
+            assert (screen.code, "Nothing was approved or declined" in screen.said) == (1, True)
             await waits(model, "start_batch_call", **launch)
             assert (await answered(there, "3")).code == 0
             assert (await model.call("start_batch_call", **launch))["result"] == "started"

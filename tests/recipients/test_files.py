@@ -137,28 +137,28 @@ def test_columns_without_a_name_are_dropped_and_told(write: Write) -> None:
         ("list.csv", b"phone,name\n\n,\n", "no rows"),
         ("list.csv", b"phone,name,name\n1,2,3\n", 'more than one column "name"'),
         ("list.csv", b"who,where\na,b\n", 'Pass number_column with one of its columns: "who", "where"'),
-        ("list.csv", b"+14155550100,Ann\n+14155550101,Bob\n", "begins with a phone number.*to_number,name"),
-        ("list.csv", b"(415) 555-0100\n", "begins with a phone number"),
+        ("list.csv", b"+14155550100,Ann\n+14155550101,Bob\n", "starts with a phone number.*to_number,name"),
+        ("list.csv", b"(415) 555-0100\n", "starts with a phone number"),
         ("list.csv", b'phone,name\n+14155550100,"Ann\n+14155550101,Bob\n', "line 2: a quotation mark is never closed"),
         ("list.csv", b'phone,name\n+14155550100,"Ann" Lee\n', "line 2: text follows a closing quotation mark"),
         ("list.csv", b'phone,name\n+14155550100,"' + b"x" * 140_000, "line 2: a cell is longer than"),
-        ("list.csv", b"phone\0,name\n", "line 1: holds NUL bytes"),
-        ("list.csv", "phone,name\n".encode("utf-16-le"), "line 1: holds NUL bytes"),
-        ("list.csv", b"PK\x03\x04rest", r"Excel workbook.*Name it \.xlsx"),
+        ("list.csv", b"phone\0,name\n", "line 1: contains NUL bytes"),
+        ("list.csv", "phone,name\n".encode("utf-16-le"), "line 1: contains NUL bytes"),
+        ("list.csv", b"PK\x03\x04rest", r"Excel workbook.*name it \.xlsx"),
         ("list.csv", b"\xd0\xcf\x11\xe0rest", r"old Excel file"),
         ("list.csv", b"%PDF-1.7", "is a PDF"),
-        ("list.xls", b"anything", r"none of CSV.*Save the old Excel file as \.xlsx"),
-        ("list.docx", b"anything", r"none of CSV \(\.csv, \.tsv, \.txt\), JSONL \(\.jsonl\) and Excel \(\.xlsx\)"),
-        ("list", b"anything", "none of CSV"),
-        ("list.xlsx", b"", "no Excel workbook"),
-        ("list.xlsx", b"phone,name\n", r"no Excel workbook.*\.csv"),
+        ("list.xls", b"anything", r"is not CSV.*Save the old Excel file as \.xlsx"),
+        ("list.docx", b"anything", r"is not CSV \(\.csv, \.tsv, \.txt\), JSONL \(\.jsonl\) or Excel \(\.xlsx\)"),
+        ("list", b"anything", "is not CSV"),
+        ("list.xlsx", b"", "not an Excel workbook"),
+        ("list.xlsx", b"phone,name\n", r"not an Excel workbook.*\.csv"),
         ("list.xlsx", b"PK\x03\x04rest", "is damaged"),
         ("list.xlsx", b"\xd0\xcf\x11\xe0rest", "protected by a password"),
         ("list.jsonl", b"", "is empty"),
         ("list.jsonl", b"\n\n", "is empty"),
         ("list.jsonl", b'[\n{"phone": "+14155550100"}\n]', "is a JSON array"),
         ("list.jsonl", b'\n{"who": "a", "where": "b"}', 'line 2, has no column.*"who", "where"'),
-        ("list.jsonl", b'{"phone": "+14155550100"}\n\0', "line 2: holds NUL bytes"),
+        ("list.jsonl", b'{"phone": "+14155550100"}\n\0', "line 2: contains NUL bytes"),
     ],
 )
 def test_a_file_that_is_no_list_is_refused_with_what_to_do(write: Write, name: str, content: bytes, says: str) -> None:
@@ -170,7 +170,11 @@ def test_a_file_that_is_no_list_is_refused_with_what_to_do(write: Write, name: s
 def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
-    for name, says in (("pipe.csv", "no ordinary file"), ("folder.csv", "is a folder"), ("gone.csv", "not there")):
+    for name, says in (
+        ("pipe.csv", "not a regular file"),
+        ("folder.csv", "is a folder"),
+        ("gone.csv", "does not exist"),
+    ):
         with pytest.raises(InvalidInput, match=says):
             read_file(tmp_path / name, ANY)
 
@@ -258,14 +262,14 @@ class TestJsonLines:
             ('"+14155550100"', "the line is not a JSON object"),
             ("[" * 100_000, "nested too deeply|not JSON"),
             ('{"phone": "+14155550101", "a": NaN}', "NaN is not a JSON value"),
-            ('{"phone": "+14155550101", "a": [1]}', '"a" holds a list'),
-            ('{"phone": "+14155550101", "a": "1", "a": "2"}', '"a" stands twice'),
+            ('{"phone": "+14155550101", "a": [1]}', '"a" contains a list'),
+            ('{"phone": "+14155550101", "a": "1", "a": "2"}', '"a" appears twice'),
             ('{"phone": "+14155550101", "dynamic_variables": []}', "dynamic_variables is not a JSON object"),
             ('{"phone": "+14155550101", "a": "1", "dynamic_variables": {"a": "2"}}', "with different values"),
             ('{"mobile": "+14155550101"}', 'the object has no "phone"'),
             ('{"phone": "+14155550101", "a": "\\ud800"}', "half a character"),
             ('{"phone": "+14155550101", "a": "\\u0000"}', "NUL character"),
-            ('{"phone": {"n": 1}}', '"phone" holds a list or an object'),
+            ('{"phone": {"n": 1}}', '"phone" contains a list or an object'),
         ],
     )
     def test_a_broken_line_is_left_out_with_its_reason(self, write: Write, line: str, says: str) -> None:
@@ -308,7 +312,7 @@ class TestWorkbooks:
 
     def test_a_workbook_without_anything_is_refused(self, tmp_path: Path) -> None:
         empty: dict[str, Sheet] = {"S": []}
-        with pytest.raises(InvalidInput, match="no visible sheet that holds anything"):
+        with pytest.raises(InvalidInput, match="no visible sheet with content"):
             read_file(write_workbook(tmp_path / "list.xlsx", empty), ANY)
         with pytest.raises(InvalidInput, match="column names but no rows"):
             read_file(write_workbook(tmp_path / "list.xlsx", {"S": [["phone"]]}), ANY)

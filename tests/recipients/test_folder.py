@@ -48,7 +48,7 @@ def test_relative_and_absolute_paths_may_end_in_any_folder(folders: tuple[Path, 
 def test_a_tilde_is_the_home_folder(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folders[0].parent))
     assert resolve_file("~/first/list.csv", folders) == (folders[0] / "list.csv").resolve()
-    assert "outside the folders" in refusal("~/outside/list.csv", folders)
+    assert "outside the allowed folders" in refusal("~/outside/list.csv", folders)
 
 
 def test_a_link_to_a_file_inside_is_followed_to_its_real_path(folders: tuple[Path, Path]) -> None:
@@ -85,7 +85,7 @@ def test_outside_is_outside_whatever_is_there(folders: tuple[Path, Path]) -> Non
     said = {refusal(name, folders).partition("is outside")[2] for name in names}
     assert len(said) == 1
     (text,) = said
-    assert text.startswith(" the folders that may be read; nothing was read, nothing was sent. BATCHCALL_FILES: ")
+    assert text.startswith(" the allowed folders; nothing was read, nothing was sent. BATCHCALL_FILES: ")
     assert "secret" not in text
 
 

@@ -23,7 +23,8 @@ from pydantic import BaseModel, Field
 
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.server.credentials import caller_credentials, caller_id, request_state_security
-from batchcall_mcp.server.tools.strict_tools import StrictServer, strict_tool
+from batchcall_mcp.server.strict_server import StrictServer
+from batchcall_mcp.server.tools.strict_tools import strict_tool
 from batchcall_mcp.settings import Settings
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -87,12 +88,11 @@ def echo_server(settings: Settings, opened: Opened | None = None, *, needs_secre
             state.note("cancelled")
         return CallToolResult(content=[])
 
-    async def ask(ctx: Context[Opened, Any]) -> Annotated[CallToolResult, Told] | InputRequiredResult:
+    async def ask(ctx: Context[Opened, Any]) -> Told | InputRequiredResult:
         if ctx.request_state is None:
             form = ElicitRequest(params=ElicitRequestFormParams(message="Go?", requested_schema=FORM))
             return InputRequiredResult(input_requests={"go": form}, request_state="asked")
-        told = Told(caller="", word=ctx.request_state, opened=state.count)
-        return CallToolResult(content=[], structured_content=told.model_dump())
+        return Told(caller="", word=ctx.request_state, opened=state.count)
 
     async def find(number: str) -> CallToolResult:
         raise NotFound(f"No batch call has the number {number}. Nothing was changed.")

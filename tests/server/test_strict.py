@@ -1,5 +1,6 @@
 """What a tool takes, what it publishes, and what a model reads when it was wrong."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,12 +12,13 @@ from inline_snapshot import snapshot
 from mcp import Client
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from batchcall_mcp.errors import InvalidInput, NotFound
 from batchcall_mcp.model import BatchStatus, CallingWindow
-from batchcall_mcp.server.tools.strict_tools import StrictServer, strict_tool
+from batchcall_mcp.server.strict_server import StrictServer
+from batchcall_mcp.server.tools.strict_tools import OnlyIf, RequiredIf, TypedBy, argument_model, strict_tool
 from batchcall_mcp.server.tools.validation_errors import quoted
 
 READS = ToolAnnotations(read_only_hint=True)
@@ -56,9 +58,9 @@ async def call(
     return Answer(title=f"{len(people)} {limit} {title} {status} {window} {at!r} {ratio} {tags} {now}")
 
 
-def tool(fn: Any, **options: Any) -> Any:
+def tool(fn: Any, surface: str | None = None, **options: Any) -> Any:
     options = {"name": fn.__name__, "title": "T", "description": "D", "annotations": WRITES} | options
-    return strict_tool(fn, **options)
+    return strict_tool(fn, arguments=argument_model("call", fn, surface), **options)
 
 
 def server(fn: Any, **options: Any) -> StrictServer:
@@ -101,7 +103,6 @@ def test_the_published_arguments_say_nothing_twice() -> None:
                         "start": {"type": "string"},
                         "end": {"type": "string"},
                         "days": {
-                            "default": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
                             "items": {"enum": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "type": "string"},
                             "type": "array",
                         },
@@ -156,20 +157,17 @@ def test_the_published_result_requires_only_what_is_always_there() -> None:
     )
 
 
-def test_a_definition_that_is_used_often_is_said_once_and_a_recursive_one_stays() -> None:
-    class Big(BaseModel, extra="forbid"):
-        one: Annotated[str, Field(description="a long description that is not worth repeating")]
-        two: Annotated[str, Field(description="another long description that is not worth repeating")]
+def test_no_schema_has_a_reference_which_some_clients_do_not_follow() -> None:
+    class Both(BaseModel, extra="forbid"):
+        first: Person
+        second: Person
 
-    class Tree(BaseModel, extra="forbid"):
-        below: "list[Tree]"
-
-    async def uses(first: Big, second: Big, third: Big, tree: Tree) -> Answer:
+    async def uses(both: Both, person: Person) -> Answer:
         raise NotImplementedError
 
     schema = tool(uses).parameters
-    assert set(schema["$defs"]) == {"Big", "Tree"}
-    assert schema["properties"]["first"] == {"$ref": "#/$defs/Big"}
+    assert "$" not in json.dumps(schema)
+    assert schema["properties"]["both"]["properties"]["second"] == schema["properties"]["person"]
 
 
 SENT = "Nothing was sent."
@@ -274,31 +272,52 @@ async def test_wrong_arguments_are_named_with_the_reason(arguments: dict[str, An
 async def test_what_loses_nothing_is_taken(arguments: dict[str, Any], heard: str) -> None:
     async with Client(server(call)) as client:
         result = await client.call_tool("call", {"people": [PERSON]} | arguments)
-    assert result.structured_content == {"title": heard, "items": []}
+    assert result.structured_content == {"title": heard}
 
 
-async def test_a_dropped_argument_is_refused_like_an_unknown_one_and_its_default_is_used() -> None:
-    options = {"drop": {"limit", "window"}}
-    assert "limit" not in tool(call, **options).parameters["properties"]
-    assert (await text_of(call, {"people": [], "limit": 1}, **options)).startswith(
-        "[invalid_input] limit: unknown argument; there are api_key, at,"
+async def shaped(
+    limit: Annotated[int, OnlyIf(lambda surface: surface != "small")] = 20,
+    title: Annotated[str, RequiredIf(lambda surface: surface == "titled"), Field(max_length=9)] = "none",
+    status: Annotated[
+        Literal["draft", "running"] | None,
+        TypedBy(lambda surface: Literal["draft"] if surface == "small" else None),
+        Field(description="of it"),
+    ] = None,
+) -> Answer:
+    return Answer(title=f"{limit} {title} {status}")
+
+
+async def test_an_argument_that_does_not_exist_here_is_refused_like_an_unknown_one_and_its_default_is_used() -> None:
+    assert "limit" not in tool(shaped, "small").parameters["properties"]
+    assert (await text_of(shaped, {"limit": 1}, surface="small")) == (
+        "[invalid_input] limit: unknown argument; there are status, title. Nothing was sent."
     )
-    assert "0 20 none" in await text_of(call, {"people": []}, **options)
+    assert "20 none" in await text_of(shaped, {}, surface="small")
+    assert "1 none" in await text_of(shaped, {"limit": 1}, surface="large")
 
 
-async def test_an_argument_can_be_required_and_retyped_for_a_backend() -> None:
-    options = {"require": {"title"}, "retype": {"status": Literal["draft"]}}
-    made = tool(call, **options)
-    assert made.parameters["required"] == ["people", "title"]
-    assert made.parameters["properties"]["status"] == {"const": "draft", "type": "string"}
-    assert await text_of(call, {"people": [], "title": "t", "status": "running"}, **options) == (
+async def test_an_argument_can_be_required_on_one_surface() -> None:
+    assert tool(shaped, "titled").parameters["required"] == ["title"]
+    assert "required" not in tool(shaped, "small").parameters
+    assert await text_of(shaped, {}, surface="titled") == "[invalid_input] title: is required. Nothing was sent."
+
+
+async def test_an_argument_can_have_a_narrower_type_on_one_surface_and_keeps_its_default_and_description() -> None:
+    made = tool(shaped, "small").parameters["properties"]["status"]
+    assert made == {"const": "draft", "description": "of it", "type": "string"}
+    assert await text_of(shaped, {"status": "running"}, surface="small") == (
         "[invalid_input] status: must be 'draft' (got 'running'). Nothing was sent."
     )
-    assert "0 20 t draft" in await text_of(call, {"people": [], "title": "t", "status": "draft"}, **options)
+    assert "20 none draft" in await text_of(shaped, {"status": "draft"}, surface="small")
+    assert "20 none None" in await text_of(shaped, {}, surface="small")
+    assert "20 none running" in await text_of(shaped, {"status": "running"}, surface="large")
 
 
-async def test_retyping_a_default_away_keeps_the_default() -> None:
-    assert "0 20 none None" in await text_of(call, {"people": []}, retype={"status": Literal["draft"]})
+async def test_what_stands_before_the_slash_is_not_an_argument() -> None:
+    async def handled(relay: str, /, name: str) -> Answer:
+        raise NotImplementedError
+
+    assert list(tool(handled).parameters["properties"]) == ["name"]
 
 
 def test_signatures_that_cannot_be_strict_are_refused_when_the_tool_is_made() -> None:
@@ -315,6 +334,9 @@ def test_signatures_that_cannot_be_strict_are_refused_when_the_tool_is_made() ->
     async def tight(one: Closed) -> Answer:
         raise NotImplementedError
 
+    async def absent(one: Annotated[str, OnlyIf(lambda _surface: False)]) -> Answer:
+        raise NotImplementedError
+
     async def silent(one: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
         raise NotImplementedError
 
@@ -323,21 +345,12 @@ def test_signatures_that_cannot_be_strict_are_refused_when_the_tool_is_made() ->
     assert tool(tight).parameters["properties"]["one"]["additionalProperties"] is False
     with pytest.raises(TypeError, match="must be annotated to return one model"):
         tool(silent)
-    with pytest.raises(TypeError, match="people has no default"):
-        tool(call, drop={"people"})
-    with pytest.raises(TypeError, match="no parameter limits"):
-        tool(call, drop={"limits"})
+    with pytest.raises(TypeError, match="one has no default"):
+        tool(absent)
 
 
-async def test_a_result_is_compact_json_without_nulls_and_alone_in_structured_content() -> None:
-    assert await text_of(call, {"people": []}) == '{"title":"0 20 none None None None 0.5 None False","items":[]}'
-
-
-async def test_a_tools_own_result_is_checked_against_its_model() -> None:
-    async def wrong() -> Annotated[CallToolResult, Answer] | InputRequiredResult:
-        return CallToolResult(content=[], structured_content={"number": "x"})
-
-    assert (await text_of(wrong, {})).startswith("[internal_error]")
+async def test_a_result_is_compact_json_without_what_is_empty() -> None:
+    assert await text_of(call, {"people": []}) == '{"title":"0 20 none None None None 0.5 None False"}'
 
 
 async def test_an_error_of_the_tree_is_told_with_its_code_and_without_a_prefix() -> None:

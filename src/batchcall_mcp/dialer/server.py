@@ -21,7 +21,7 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
-from batchcall_mcp.dialer.storage.store import Store, database_location, in_words
+from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
@@ -40,13 +40,7 @@ def serve(
 ) -> None:
     """Serve and dial until SIGINT or SIGTERM. On the first start one key pair is made, or taken from the settings.
 
-    Args:
-        settings: the operator's.
-        prepare: what every further process does first; it is sent there, so that it has to be a module's function.
-        host: where to listen.
-        port: where to listen; 0 picks a free one.
-        workers: processes that serve and dial, all on one PostgreSQL.
-        drain_seconds: how long calls in progress may go on after the signal; a second signal cuts them off.
+    `prepare` is what every further process does first: a module's function, because it is sent there.
 
     Raises:
         SystemExit: after a signal (0).
@@ -62,7 +56,7 @@ def serve(
     with bound_socket(host, port) as listening:
         dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings))
         store = dialer.store()
-        with in_words(database_location(settings)):
+        with store.usable():
             _say_pair(store, given)
         if workers == 1:
             anyio.run(_serve, dialer, listening, url_of(host, listening))

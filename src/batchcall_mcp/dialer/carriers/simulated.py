@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable, Outcome
-from batchcall_mcp.dialer.domain.records import Clock, utc_now
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.model import TaskStatus
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args, get_type_hints
 
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
-from batchcall_mcp.model import CallingWindow, TaskStatus, Weekday
-
-DAYS: tuple[Weekday, ...] = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-"""Days as the wire numbers them: 0 = Sunday."""
-
-Clock: TypeAlias = Callable[[], datetime]
+from batchcall_mcp.model import FROM_SUNDAY, CallingWindow, TaskStatus
 
 HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "min_gap", "retry", "carrier"]
 """Why a pending task is not dialled before a later time: its hours, its day's attempts, another batch call that has
@@ -29,26 +25,6 @@ error of the dialer."""
 
 SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
 SortOrder: TypeAlias = Literal["ascending", "descending"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
-_FIRST: Final = -((_EPOCH - datetime.min.replace(tzinfo=UTC)) // _MILLISECOND)
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since 1970, rounded up: what is due at `moment` is never due before it."""
-    return -((_EPOCH - moment) // _MILLISECOND)
-
-
-def from_ms(milliseconds: int) -> datetime:
-    """The aware UTC moment of `to_ms`; what no calendar has comes out as its first or last moment."""
-    return _EPOCH + min(max(milliseconds, _FIRST), _LAST) * _MILLISECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +114,7 @@ class BatchCallRecord:
         return CallingWindow(
             start=self.window["start"],
             end=self.window["end"],
-            days=tuple(DAYS[day] for day in self.window["days"]),
+            days=tuple(FROM_SUNDAY[day] for day in self.window["days"]),
             timezone=self.window["timezone"],
         )
 

@@ -1,8 +1,7 @@
-"""The edge to DBOS: lanes are durable workflows on one queue, taken up by whichever process has a line free.
+"""The edge to DBOS: on PostgreSQL lanes are durable workflows on one queue, taken up by any process with a line free.
 
-A lane places one call after the other for one batch call. What it may dial, it is told by the engine, whose SQL holds
-the truth: a lane carries no state of its own, so that one that is run again, by its own process or by another one
-after a crash, can do no harm (docs/decisions/dialer-engine.md).
+A lane that is run again, by its own process or by another one after a crash, does no harm: it asks the engine, whose
+SQL holds the truth (docs/decisions/dialer-engine.md).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from time import monotonic, sleep
 from typing import Any, Final, TypeAlias
 
@@ -22,6 +21,7 @@ from dbos import DBOS, DBOSClient, _sys_db
 from dbos import error as dbos_error
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 
 LOG = logging.getLogger(__name__)
@@ -72,17 +72,12 @@ async def _lane(batch_call_id: str) -> None:
         await _run_lane(batch_call_id)
 
 
-class Lanes:
+class DbosQueue:
     """DBOS, launched. Blocks; for worker threads.
 
-    There is one in a process at a time, because DBOS is one for a process: whoever makes it has the turn (`turns`).
+    There is one in a process at a time, because DBOS is one for a process: it is the turn of the one that makes it.
 
-    Args:
-        store: the dialer's database, in which DBOS keeps its own tables too.
-        worker_id: this process's name as an executor.
-        capacity: most lanes at once in this process.
-        poll_seconds: how late a lane that was opened may be taken up.
-        run_lane: what a lane does; runs on DBOS's own event loop.
+    `poll_seconds` is how late an open lane may be taken up. `run_lane` runs on DBOS's own event loop.
 
     Raises:
         ConfigurationError: the role may not make DBOS's tables.
@@ -95,10 +90,9 @@ class Lanes:
             logging.getLogger("dbos").setLevel(logging.CRITICAL)
             self._store = store
             self._worker_id = worker_id
-            url = store.engine.url.set(drivername=store.engine.url.get_backend_name())
-            where = url.render_as_string(hide_password=False)
+            where = store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
             # Over the connections that are kept for dialling: a new one is perhaps not to be had.
-            own = store.engine if store.shared else None
+            own = store.engine
             self._client = DBOSClient(
                 system_database_url=where,
                 system_database_engine=own,
@@ -182,7 +176,7 @@ class Lanes:
 
     def tidy(self) -> None:
         """Remove the rows of lanes that ended some time ago."""
-        before = (datetime.now(UTC) - _KEPT).isoformat()
+        before = (utc_now() - _KEPT).isoformat()
         while True:
             found = self._client.list_workflows(
                 name=_WORKFLOW,

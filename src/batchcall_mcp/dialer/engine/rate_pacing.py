@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, from_ms, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.engine import broken
 from batchcall_mcp.dialer.storage.tables import attempts
 

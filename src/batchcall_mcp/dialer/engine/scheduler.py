@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import from_ms
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import batch_calls, is_no_number, tasks

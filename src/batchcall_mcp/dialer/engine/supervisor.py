@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -15,75 +16,70 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
-from batchcall_mcp.dialer.domain import records
-from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
-from batchcall_mcp.dialer.engine.engine import Engine
-from batchcall_mcp.dialer.engine.turns import DBOS_TURNS, Turn
+from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine
+from batchcall_mcp.dialer.engine.lanes import DbosLanes, Lanes, LocalLanes
 from batchcall_mcp.dialer.storage.store import Store
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+    from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 
 LOG = logging.getLogger(__name__)
 _TIDY_EVERY_S: Final = 600.0
-_RESTS_AFTER_S: Final = 30.0
-_SAYS_AFTER_S: Final = 1.0
-"""How long a dialer waits for its turn before it says so: one that only rests lets go in a moment."""
-WAITS: Final = (
-    "Another dialer of this process is placing calls, and they take turns; this one waits until that one rests."
-)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine dials. See `Dispatch` for the rules.
+
+    Attributes:
+        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
+            however long.
+        poll_seconds: how late another process's write may be noticed.
+        drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
+        beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
+    """
+
+    daily_cap: int
+    retry_delay: timedelta
+    min_gap: timedelta = timedelta(0)
+    late_after: timedelta | None = None
+    poll_seconds: float = POLL_SECONDS
+    drain_seconds: float = 0
+    beat_seconds: float = heartbeat.BEAT_SECONDS
 
 
 class Supervisor:
-    """One engine in this process, which dials until it is told to stop.
+    """One engine in this process, which dials until it is stopped.
 
-    Args:
-        store: the database. On a SQLite file the caller holds the engine's lock; on PostgreSQL there may be any number.
-        carrier: what dials.
-        daily_cap: see Dispatch.
-        retry_delay: see Dispatch.
-        before_claims: see Engine.
-        poll_seconds: see Engine.
-        drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
-        beat_seconds: see workers.BEAT_SECONDS; the same in all processes.
-        dispatch: the transactions.
-        late_after: see Engine.
-        min_gap: see Dispatch.
-        worked: see Engine.
+    On a SQLite file the caller holds the engine's lock; on PostgreSQL there may be any number. `before_claims` and
+    `worked` are the engine's.
     """
 
     def __init__(
         self,
         store: Store,
         carrier: Carrier,
+        options: EngineOptions,
         *,
-        daily_cap: int,
-        retry_delay: timedelta,
         before_claims: Callable[[], None],
-        poll_seconds: float,
-        drain_seconds: float,
-        beat_seconds: float = heartbeat.BEAT_SECONDS,
-        dispatch: type[Dispatch] = Dispatch,
-        late_after: timedelta | None = None,
-        min_gap: timedelta = timedelta(0),
         worked: Callable[[], None] = lambda: None,
+        dispatch: type[Dispatch] = Dispatch,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
         self._store = store
         self._carrier = carrier
-        self._poll_seconds = poll_seconds
-        self._drain_seconds = drain_seconds
-        self._beat_seconds = beat_seconds
-        self._late_after = late_after
+        self._options = options
         self._dispatch = dispatch(
             store,
             self.worker_id,
-            daily_cap=daily_cap,
-            retry_delay=retry_delay,
+            daily_cap=options.daily_cap,
+            retry_delay=options.retry_delay,
             capacity=carrier.capacity if store.shared else None,
-            min_gap=min_gap,
+            min_gap=options.min_gap,
             pause_on_failures=carrier.places_real_calls,
         )
         self.engine: Final = Engine(
@@ -91,43 +87,46 @@ class Supervisor:
             store,
             carrier,
             before_claims=before_claims,
-            poll_seconds=poll_seconds,
-            late_after=late_after,
+            poll_seconds=options.poll_seconds,
+            late_after=options.late_after,
             worked=worked,
         )
         self._watch = heartbeat.Watch()
-        self._clocks = database.ClockWatch(records.utc_now)
+        self._clocks = database.ClockWatch(utc_now)
 
     async def run(self, closing: asyncio.Event, launched: Callable[[], None]) -> None:
         """Dial until `closing`. `launched` is called when it does."""
         await asyncio.to_thread(self._take_up)
-        lanes = _LanesWhenNeeded(self._launch, self.engine.wake)
         loop = asyncio.get_running_loop()
+        queue = DbosLanes(self._launch, self.engine.wake) if self._store.shared else None
+        lanes: Lanes = queue or LocalLanes(self.engine.lane, loop)
         # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
         threads = ThreadPoolExecutor(2, "batchcall-dialer")
         engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
-        beating = loop.create_task(self._beat(lanes, threads))
         closed = loop.create_task(closing.wait())
+        beside: list[asyncio.Task[Any]] = [closed]
+        if queue is not None:
+            beside.append(loop.create_task(self._beat(queue, threads)))
         launched()
         try:
             either: set[asyncio.Future[Any]] = {engine, closed}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             self.engine.stop()
-            if self._drain_seconds and self.engine.calls:
+            if self._options.drain_seconds and self.engine.calls:
                 LOG.warning(
                     "Ending: no further call is placed; %d in progress may go on for up to %g s.",
                     self.engine.calls,
-                    self._drain_seconds,
+                    self._options.drain_seconds,
                 )
-            await asyncio.wait({engine}, timeout=self._drain_seconds)
+            await asyncio.wait({engine}, timeout=self._options.drain_seconds)
             self.engine.cut()
             await engine
         finally:
             # Also when it was cancelled: neither the engine nor a sign of life may go on after the hand-over.
             self.engine.cut()
-            for task in (beating, closed):
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(beating, closed, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
             await asyncio.to_thread(threads.shutdown)
             await asyncio.to_thread(self._hand_over, lanes)
 
@@ -135,41 +134,40 @@ class Supervisor:
         """Be one of those that dial."""
         if not self._store.shared:
             self._dispatch.take_up()
-        if self._dispatch.halted() is None and self._late_after is not None:
+        if self._dispatch.halted() is None and self._options.late_after is not None:
             # Before the calls are marked that a process left: a redial of them is late too.
-            self._dispatch.judge(self._late_after)
+            lateness.judge(self._store, self._options.late_after)
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
-            self._dispatch.interrupt()
+            self._dispatch.interrupt_others()
         living = heartbeat.beat(self._store, self.worker_id, self._carrier.capacity)
         if not self._store.shared:
             heartbeat.forget(self._store, list(living))
 
-    def _launch(self) -> Lanes:
-        from batchcall_mcp.dialer.engine.dbos_queue import Lanes
+    def _launch(self) -> DbosQueue:
+        from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 
-        lanes = Lanes(
+        queue = DbosQueue(
             self._store,
             self.worker_id,
             capacity=self._carrier.capacity,
-            poll_seconds=self._poll_seconds,
+            poll_seconds=self._options.poll_seconds,
             run_lane=self.engine.lane,
         )
         try:
-            lanes.take_over(heartbeat.listed(self._store))
+            queue.take_over(heartbeat.listed(self._store))
         except BaseException:
-            lanes.close()
+            queue.close()
             raise
-        return lanes
+        return queue
 
-    async def _beat(self, lanes: _LanesWhenNeeded, threads: ThreadPoolExecutor) -> None:
+    async def _beat(self, lanes: DbosLanes, threads: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         tidied = monotonic()
         while True:
-            await asyncio.sleep(self._beat_seconds)
+            await asyncio.sleep(self._options.beat_seconds)
             try:
-                if self._store.shared:
-                    await loop.run_in_executor(threads, self._look_after_the_others, lanes)
+                await loop.run_in_executor(threads, self._look_after_the_others, lanes)
                 if (launched := lanes.launched) and monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = monotonic()
                     await loop.run_in_executor(threads, launched.tidy)
@@ -178,7 +176,7 @@ class Supervisor:
             except Exception:  # who gives no more signs of life is taken for dead, and others dial its people
                 LOG.exception("Looking after the other processes failed; it is tried again")
 
-    def _look_after_the_others(self, lanes: _LanesWhenNeeded) -> None:
+    def _look_after_the_others(self, lanes: DbosLanes) -> None:
         beats = heartbeat.beat(self._store, self.worker_id, self._carrier.capacity)
         if self._clocks.is_due:
             with self._store.reading() as tx:
@@ -200,7 +198,7 @@ class Supervisor:
             )
             self.engine.wake()
 
-    def _hand_over(self, lanes: _LanesWhenNeeded) -> None:
+    def _hand_over(self, lanes: Lanes) -> None:
         """Leave nothing behind that is not known to be over."""
         try:
             with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself
@@ -208,68 +206,3 @@ class Supervisor:
                 heartbeat.forget(self._store, [self.worker_id])
         finally:
             lanes.close()
-
-
-class _LanesWhenNeeded:
-    """DBOS, while there is something to dial: its import takes half a second and 40 MB, its threads poll all the time.
-
-    Several dialers of one process take turns with it. Used by the engine's thread, and when that has ended by whoever
-    closes; others only look whether it is launched.
-
-    Args:
-        launch: makes the lanes.
-        wake: lets the engine look: its turn has come, or another dialer waits for it to rest.
-    """
-
-    def __init__(self, launch: Callable[[], Lanes], wake: Callable[[], None]) -> None:
-        self._launch = launch
-        self._turn = Turn(wake)
-        self._used_at = 0.0
-        self._waits_since: float | None = None
-        self._said = False
-        self.launched: Lanes | None = None
-
-    def ready(self) -> bool:
-        """Launch it, if it is this dialer's turn."""
-        self._used_at = monotonic()
-        if self.launched is not None:
-            return True
-        if not DBOS_TURNS.take(self._turn):
-            self._waits_since = self._waits_since or self._used_at
-            if not self._said and self._used_at - self._waits_since >= _SAYS_AFTER_S:
-                self._said = True
-                LOG.warning(WAITS)
-            return False
-        self._waits_since = None
-        try:
-            self.launched = self._launch()
-        except BaseException:
-            DBOS_TURNS.give_up(self._turn)
-            raise
-        return True
-
-    def open(self, wanted: Mapping[str, int]) -> None:
-        self._opened().open(wanted)
-
-    def standing(self) -> Mapping[str, int]:
-        return self._opened().standing()
-
-    def rest(self) -> None:
-        """Nothing is due, and no lane is open: stop it, if others wait for it or that has been so for a while."""
-        if self.launched is None or DBOS_TURNS.waiting or monotonic() - self._used_at > _RESTS_AFTER_S:
-            self.close()
-
-    def close(self) -> None:
-        """Stop it, and let the next dialer have it."""
-        self._waits_since = None
-        launched, self.launched = self.launched, None
-        try:
-            if launched is not None:
-                launched.close()
-        finally:
-            DBOS_TURNS.give_up(self._turn)
-
-    def _opened(self) -> Lanes:
-        if self.launched is None:
-            raise RuntimeError("lanes are asked for before they are ready")
-        return self.launched

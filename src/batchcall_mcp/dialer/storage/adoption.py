@@ -9,9 +9,8 @@ from typing import Final
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from batchcall_mcp import database
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.storage import installation, pausing
+from batchcall_mcp.dialer.storage import commands, installation, queries
 from batchcall_mcp.dialer.storage.installation import Location
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import batch_calls, tasks
@@ -56,7 +55,7 @@ def adopt(store: Store) -> Adopted | None:
     Raises:
         NotAdopted: the original is in use, or is the same file under another name.
     """
-    file = database.held_file(store.engine)
+    file = store.file
     with store.writing() as tx:
         if file is None:
             return None
@@ -68,7 +67,7 @@ def adopt(store: Store) -> Adopted | None:
         if elsewhere is not None:
             _check_original(elsewhere, here)
         now = store.now()
-        pausing.pause(tx, pausing.dialling(tx, now), "error", _PAUSED, now)
+        commands.pause(tx, queries.dialling(tx, now), "error", _PAUSED, now)
         installation.settle(tx, file)
         return Adopted(
             (elsewhere or here).path,

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import from_ms
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import api_keys
 from batchcall_mcp.errors import InvalidInput, NotFound
@@ -96,9 +96,7 @@ def in_force(store: Store) -> list[Key]:
 def revoke(store: Store, name: str) -> Key:
     """End the key of that name, from now on and for every process.
 
-    Args:
-        store: the database.
-        name: a hint as `in_force` gives it, whole, or the number of a key without one.
+    `name` is a hint as `in_force` gives it, whole, or the number of a key.
 
     Raises:
         NotFound: no key that works has this name.

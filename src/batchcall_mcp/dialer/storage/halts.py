@@ -9,9 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-import sqlalchemy as sa
-
-from batchcall_mcp import database
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
 
@@ -56,6 +53,6 @@ def of_files(files: Iterable[HeldFile]) -> Halt | None:
     return None
 
 
-def of_version(tx: sa.Connection, versions: str, head: str) -> Halt | None:
+def of_version(recorded: str | None, head: str) -> Halt | None:
     """Whether another version of the program has migrated the tables."""
-    return None if database.recorded_version(tx, versions) == head else _VERSION
+    return None if recorded == head else _VERSION

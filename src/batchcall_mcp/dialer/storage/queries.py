@@ -12,15 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.domain.records import (
-    BatchCallRecord,
-    HeldBack,
-    SortBy,
-    SortOrder,
-    TaskCounts,
-    TaskRecord,
-    to_ms,
-)
+from batchcall_mcp.clock import span_ms, to_ms
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBack, SortBy, SortOrder, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.domain.rules import DAY, State
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
@@ -115,7 +108,7 @@ _BEFORE_IT_DIALS = frozenset({State.DRAFT, State.SCHEDULED})
 
 def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int) -> list[HeldBack]:
     """From the attempts to the tasks: nobody was dialled so often on most days, and then no task is looked at."""
-    day = _ms(DAY)
+    day = span_ms(DAY)
     of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - day)
     often = _dialled_often(record, at, daily_cap)
     if tx.execute(often.limit(1)).first() is None:
@@ -136,7 +129,7 @@ def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int)
 
 
 def _dialled_often(record: BatchCallRecord, at: int, daily_cap: int) -> sa.Select[tuple[str]]:
-    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - _ms(DAY))
+    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - span_ms(DAY))
     numbers = sa.select(attempts.c.to_number).where(of_the_day).group_by(attempts.c.to_number)
     return numbers.having(sa.func.count() >= daily_cap)
 
@@ -145,7 +138,7 @@ def _too_soon(
     tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int, min_gap: timedelta
 ) -> list[HeldBack]:
     """Whom another batch call has just dialled; who waits for the next day does not wait for this too."""
-    gap = _ms(min_gap)
+    gap = span_ms(min_gap)
     just_now = (
         (attempts.c.organization_id == record.organization_id)
         & (attempts.c.started_at > at - gap)
@@ -172,10 +165,6 @@ def _too_soon(
     return [
         HeldBack(reason="min_gap", calls=calls, until=tx.execute(sa.select(sa.func.min(last.c.at))).scalar_one() + gap)
     ]
-
-
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
 
 
 def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tuple[list[BatchCallRecord], int]:
@@ -246,3 +235,10 @@ def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:
         attempts.c.organization_id == organization_id, attempts.c.started_at >= since
     )
     return tx.execute(query).scalar_one()
+
+
+def dialling(tx: sa.Connection, now: int) -> list[str]:
+    """The batch calls that dial at this moment, or would have begun to."""
+    arrived = (batch_calls.c.status == State.SCHEDULED) & (batch_calls.c.scheduled_at <= now)
+    query = sa.select(batch_calls.c.batch_call_id).where((batch_calls.c.status == State.SENT) | arrived)
+    return list(tx.execute(query).scalars())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -17,21 +17,17 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from batchcall_mcp import database
-from batchcall_mcp.dialer.domain.records import Clock, to_ms, utc_now
+from batchcall_mcp.clock import Clock, span_ms, utc_now
+from batchcall_mcp.database import Schema
 from batchcall_mcp.dialer.storage import halts, installation
 from batchcall_mcp.dialer.storage.halts import DialerHalted, Halt
 from batchcall_mcp.dialer.storage.tables import do_not_call, recorded_answers
-from batchcall_mcp.errors import ConfigurationError, IllegalTransition
+from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import Settings
 
 T = TypeVar("T")
 
-HEAD: Final = "0004"
-"""The newest migration."""
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_VERSIONS: Final = "dialer_version"
-_MIGRATING: Final = 0x62617463685F6469
 CHUNK: Final = 500
 """Most values in one IN (...): SQLite and PostgreSQL both limit the parameters of a statement."""
 INSERTED_AT_ONCE: Final = 5_000
@@ -65,44 +61,37 @@ def chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def database_location(settings: Settings) -> Path | str:
     """Where the dialer's database is, as `Store.open` takes it."""
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    return settings.data_dir / "dialer.db"
+    return settings.database("dialer.db")
 
 
-class Store:
-    """The open database. Every method may be called from any thread; none may be called on an event loop."""
+class Store(database.Database):
+    """The open database. On PostgreSQL any number of processes may dial from it; a SQLite file has one engine.
+
+    While `stop_file` is there, nothing is launched or dialled.
+    """
+
+    schema = Schema(
+        name="The dialer's database",
+        migrations=Path(__file__).parent / "migrations",
+        head="0004",
+        versions="dialer_version",
+        lock=0x62617463685F6469,
+        unversioned=("batch_calls", "0001"),
+    )
 
     def __init__(self, engine: sa.Engine, clock: Clock = utc_now, stop_file: Path | None = None) -> None:
-        self.engine: Final = engine
-        self.clock = clock
-        self._files: list[Callable[[], HeldFile | None]] = [lambda: database.held_file(engine)]
+        super().__init__(engine, clock)
+        self._files: list[Callable[[], HeldFile | None]] = [lambda: self.file]
         self.stop_file: Final = stop_file
 
     @classmethod
     def open(cls, where: Path | str, clock: Clock = utc_now, stop_file: Path | None = None) -> Store:
-        """Open a SQLite file (made if it is not there) or the PostgreSQL database of a URL; bring it to today's tables.
-
-        Args:
-            where: the file or the URL.
-            clock: the time, aware.
-            stop_file: while this file is there, nothing is launched or dialled.
+        """See `Database.opened`.
 
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        engine = database.open_postgresql(where) if isinstance(where, str) else database.open_sqlite(where)
-        try:
-            with in_words(where), database.privileges():
-                with database.reading(engine) as tx:
-                    current = database.version(tx, _VERSIONS) == HEAD
-                if not current:
-                    with database.writing(engine, _MIGRATING) as tx:
-                        database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=("batch_calls", "0001"))
-        except ConfigurationError:
-            engine.dispose()
-            raise
-        return cls(engine, clock, stop_file)
+        return cls(cls.opened(where), clock, stop_file)
 
     @classmethod
     def open_existing(cls, where: Path | str, clock: Clock = utc_now) -> Store | None:
@@ -111,20 +100,7 @@ class Store:
         Raises:
             ConfigurationError: see `open`.
         """
-        if isinstance(where, Path):
-            return cls.open(where, clock) if where.exists() else None
-        engine = database.open_postgresql(where)
-        try:
-            with database.reading(engine) as tx:
-                used = database.version(tx, _VERSIONS) is not None
-        finally:
-            engine.dispose()
-        return cls.open(where, clock) if used else None
-
-    @property
-    def shared(self) -> bool:
-        """Whether any number of processes may dial from it: PostgreSQL. A SQLite file has one engine."""
-        return self.engine.dialect.name == "postgresql"
+        return cls.open(where, clock) if cls.schema.is_used(where) else None
 
     def for_dialling(self) -> Store:
         """The same database for the engine, over connections that requests cannot use up; close it as well.
@@ -139,12 +115,6 @@ class Store:
         own = Store(database.reserve(self.engine, RESERVED), self.clock, self.stop_file)
         own._files = self._files
         return own
-
-    def close(self) -> None:
-        self.engine.dispose()
-
-    def reading(self) -> AbstractContextManager[sa.Connection]:
-        return database.reading(self.engine)
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
@@ -168,11 +138,10 @@ class Store:
 
     def halt(self, tx: sa.Connection) -> Halt | None:
         """Why nothing may be dialled or launched, as it is in this transaction."""
-        file = database.held_file(self.engine)
         return (
             self._halt_of_files()
-            or halts.of_version(tx, _VERSIONS, HEAD)
-            or (None if file is None else installation.halt(tx, file))
+            or halts.of_version(self.schema.recorded_version(tx), self.schema.head)
+            or (None if self.file is None else installation.halt(tx, self.file))
         )
 
     def halted(self) -> Halt | None:
@@ -195,9 +164,6 @@ class Store:
 
     def _halt_of_files(self) -> Halt | None:
         return halts.of_files(file for held in self._files if (file := held()) is not None)
-
-    def now(self) -> int:
-        return to_ms(self.clock())
 
     def once(
         self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]]
@@ -248,7 +214,7 @@ def _remove_old_answers(tx: sa.Connection, now: int) -> None:
     key = sa.tuple_(recorded_answers.c.organization_id, recorded_answers.c.idempotency_key)
     old = (
         sa.select(recorded_answers.c.organization_id, recorded_answers.c.idempotency_key)
-        .where(recorded_answers.c.created_at < now - _ms(ANSWERS_KEPT))
+        .where(recorded_answers.c.created_at < now - span_ms(ANSWERS_KEPT))
         .with_for_update(skip_locked=True)
     )
     tx.execute(recorded_answers.delete().where(key.in_(old)))
@@ -264,32 +230,6 @@ def replace_do_not_call(tx: sa.Connection, numbers: Iterable[str], now: int) -> 
         tx.execute(do_not_call.insert(), [{"to_number": number, "added_at": now} for number in chunk])
 
 
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
-
-
 def _number(text: str) -> int:
     """64 bits of a text, as PostgreSQL takes the name of an advisory lock."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], signed=True)
-
-
-@contextmanager
-def in_words(where: Path | str) -> Iterator[None]:
-    """What goes wrong with the dialer's database before anything is served, in one line.
-
-    Raises:
-        ConfigurationError: it cannot be read or written.
-    """
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        # SQLite's own words name no value; PostgreSQL's may.
-        which, why = (
-            (f"The database {where}", str(error.orig))
-            if isinstance(where, Path)
-            else ("The PostgreSQL database (BATCHCALL_DATABASE_URL, or --database-url)", type(error.orig).__name__)
-        )
-        raise ConfigurationError(
-            f"{which} cannot be read or written: {why}. Nothing was sent. Check that its disk is not full, then try "
-            "again."
-        ) from error

@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import span_ms
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
 from batchcall_mcp.dialer.webhooks.sender import Message, Post, Result
@@ -29,14 +30,8 @@ LOG = logging.getLogger(__name__)
 
 DELAYS: Final = (
     timedelta(seconds=5),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=2),
-    timedelta(hours=5),
-    timedelta(hours=10),
-    timedelta(hours=14),
-    timedelta(hours=20),
-    timedelta(hours=24),
+    *(timedelta(minutes=minutes) for minutes in (5, 30)),
+    *(timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)),
 )
 """After each failed try; after the one that follows the last, the message is given up."""
 JITTER: Final = 0.1
@@ -82,7 +77,7 @@ class _Failures:
 
     def say(self, claimed: Claimed, error: str, now: int) -> None:
         """One line, unless there was one a moment ago."""
-        if self.said_at is not None and abs(now - self.said_at) < _ms(SAID_EVERY):
+        if self.said_at is not None and abs(now - self.said_at) < span_ms(SAID_EVERY):
             return
         LOG.warning(
             "Webhook %s to %s: %s. %d tries failed since this was last said, %d messages are given up; the others are "
@@ -119,14 +114,7 @@ def lanes(due: Sequence[str], busy: Mapping[str, int], room: int) -> dict[str, i
 
 
 class Deliveries:
-    """Sends due messages while `run` runs. One in each process that dials.
-
-    Args:
-        store: the database; its clock says what is due.
-        addresses: judges where messages may go.
-        tls: what receivers' certificates are checked against; the usual authorities if not given.
-        poll_seconds: how late a message may be noticed.
-    """
+    """Sends due messages while `run` runs. One in each process that dials."""
 
     def __init__(
         self,
@@ -227,7 +215,7 @@ def prune(store: Store) -> None:
         sa.select(webhook_outbox.c.message_id)
         .where(
             webhook_outbox.c.webhook_id.in_(sa.select(webhooks.c.webhook_id)),
-            webhook_outbox.c.created_at < store.now() - _ms(KEPT),
+            webhook_outbox.c.created_at < store.now() - span_ms(KEPT),
             webhook_outbox.c.due_at.is_(None),
         )
         .limit(PRUNED_AT_ONCE)
@@ -266,7 +254,9 @@ def _claim(tx: sa.Connection, webhook_id: str, wanted: int, now: int) -> list[Cl
         .with_for_update(of=webhook_outbox, skip_locked=True)
     ).all()
     mine = webhook_outbox.c.message_id.in_([row.message_id for row in rows])
-    tx.execute(webhook_outbox.update().where(mine).values(due_at=now + _ms(LEASE), tries=webhook_outbox.c.tries + 1))
+    tx.execute(
+        webhook_outbox.update().where(mine).values(due_at=now + span_ms(LEASE), tries=webhook_outbox.c.tries + 1)
+    )
     return [
         Claimed(Message(row.message_id, row.payload, row.url, row.secret), row.webhook_id, row.tries + 1)
         for row in rows
@@ -283,10 +273,6 @@ def _record(tx: sa.Connection, claimed: Claimed, result: Result, now: int) -> bo
     again = next_try(claimed.tries, result)
     # Another try may have begun after this one's lease; then that one decides.
     mine = this & (webhook_outbox.c.tries == claimed.tries) & webhook_outbox.c.delivered_at.is_(None)
-    due_at = None if again is None else now + _ms(again)
+    due_at = None if again is None else now + span_ms(again)
     tx.execute(webhook_outbox.update().where(mine).values(due_at=due_at, last_error=result.error))
     return again is None
-
-
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)

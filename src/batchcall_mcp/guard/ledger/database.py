@@ -6,90 +6,76 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import Clock, span_ms, utc_now
+from batchcall_mcp.database import Schema
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.tables import secret_keys
 from batchcall_mcp.settings import Settings
 
-HEAD: Final = "0004"
-"""The newest migration; a database that is there needs no look at the others."""
+_FILE: Final = "ledger.db"
 _LOCK: Final = 0x62617463685F6D63
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _CLOSING_WAITS_S: Final = 5
-_VERSIONS: Final = "alembic_version"
 
 
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
+class LedgerDatabase(database.Database):
+    """One open ledger."""
 
+    schema = Schema(
+        name="The ledger, in which every write is recorded before it is sent,",
+        migrations=Path(__file__).parent / "migrations",
+        head="0004",
+        versions="alembic_version",
+        lock=_LOCK,
+    )
 
-def to_ms(moment: datetime) -> int:
-    """As the tables hold a moment."""
-    return round(moment.timestamp() * 1000)
-
-
-class LedgerDatabase:
-    """One open ledger. Every method may be called from any thread and blocks; none belongs on an event loop."""
-
-    def __init__(self, engine: sa.Engine, data_dir: Path, clock: Callable[[], datetime] = utc_now) -> None:
-        self.engine: Final = engine
+    def __init__(self, engine: sa.Engine, data_dir: Path, clock: Clock = utc_now) -> None:
+        super().__init__(engine, clock)
         self.data_dir: Final = data_dir
-        self.clock = clock
         self._idle: Final = threading.Condition()
         self._at_work = 0
         self._clocks = database.ClockWatch(utc_now)
         self._off_ms = 0
-        _migrate(self)
-        self._look_at_the_clocks()
+        if self.shared:
+            with self.reading() as connection:
+                self._look_at_the_clocks(connection)
         self._pepper = self.key("pepper")
 
     @classmethod
-    def open(cls, settings: Settings, clock: Callable[[], datetime] = utc_now) -> LedgerDatabase:
+    def open(cls, settings: Settings, clock: Clock = utc_now) -> LedgerDatabase:
         """The database that the settings name.
 
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        if settings.database_url is not None:
-            engine = database.open_postgresql(settings.database_url.get_secret_value())
-        else:
-            engine = database.open_sqlite(settings.data_dir / "ledger.db")
+        engine = cls.opened(settings.database(_FILE))
         try:
             return cls(engine, settings.data_dir, clock)
         except ConfigurationError:
             engine.dispose()
             raise
 
-    @staticmethod
-    def is_there(settings: Settings) -> bool:
-        """Whether the settings name a ledger that somebody has made.
+    @classmethod
+    def is_there(cls, settings: Settings) -> bool:
+        """Whether the settings name a ledger that was used before.
 
         Raises:
             ConfigurationError: the database cannot be opened.
         """
-        if settings.database_url is None:
-            return (settings.data_dir / "ledger.db").exists()
-        engine = database.open_postgresql(settings.database_url.get_secret_value())
-        try:
-            with in_words(), database.reading(engine) as connection:
-                return database.version(connection, _VERSIONS) is not None
-        finally:
-            engine.dispose()
+        return cls.schema.is_used(settings.database(_FILE))
 
     def close(self) -> None:
         """Let go of every connection; what a stop did not wait for has some seconds to end."""
         with self._idle:
             self._idle.wait_for(lambda: not self._at_work, timeout=_CLOSING_WAITS_S)
-        self.engine.dispose()
+        super().close()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -102,22 +88,15 @@ class LedgerDatabase:
                 self._at_work -= 1
                 self._idle.notify_all()
 
-    @property
-    def shared(self) -> bool:
-        """Whether processes on other machines may use it too."""
-        return self.engine.dialect.name == "postgresql"
-
     def now(self) -> int:
         """The time in milliseconds: the database's, where this machine's clock is off by more than a minute.
 
         Another replica's codes would be as old for this one as its clock is wrong, and be removed.
         """
-        return to_ms(self.clock()) - self._off_ms
+        return super().now() - self._off_ms
 
-    def _look_at_the_clocks(self) -> None:
-        if self.shared:
-            with self.reading() as connection:
-                self._off_ms = self._clocks.off(connection) // timedelta(milliseconds=1)
+    def _look_at_the_clocks(self, connection: sa.Connection) -> None:
+        self._off_ms = span_ms(self._clocks.off(connection))
 
     @contextmanager
     def writing(self, wait_s: float = database.LONGEST_WAIT_S) -> Iterator[sa.Connection]:
@@ -126,9 +105,9 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: the database cannot be reached, or not be written.
         """
-        with self._counted(), in_words(), database.writing(self.engine, _LOCK, wait_s) as tx:
+        with self._counted(), self.usable(), database.writing(self.engine, _LOCK, wait_s) as tx:
             if self.shared:
-                self._off_ms = self._clocks.off(tx) // timedelta(milliseconds=1)
+                self._look_at_the_clocks(tx)
             yield tx
 
     @contextmanager
@@ -138,7 +117,7 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: the database cannot be reached.
         """
-        with self._counted(), in_words(), database.reading(self.engine) as connection:
+        with self._counted(), self.usable(), super().reading() as connection:
             yield connection
 
     def check_file(self) -> None:
@@ -147,7 +126,7 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: it was deleted or replaced.
         """
-        file = database.held_file(self.engine)
+        file = self.file
         if file is not None and not file.is_in_place:
             raise ConfigurationError(
                 f"The ledger {file.path}, in which every write is recorded before it is sent, was deleted, moved or "
@@ -161,11 +140,11 @@ class LedgerDatabase:
         Raises:
             ConfigurationError: one has.
         """
-        found = database.recorded_version(tx, _VERSIONS)
-        if found != HEAD:
+        found = self.schema.recorded_version(tx)
+        if found != self.schema.head:
             raise ConfigurationError(
                 f"The ledger, in which every write is recorded before it is sent, is of version {found} now, and this "
-                f"process knows version {HEAD}. Nothing was sent. Restart it on the newest batchcall-mcp."
+                f"process knows version {self.schema.head}. Nothing was sent. Restart it on the newest batchcall-mcp."
             )
 
     def hashed(self, text: str) -> str:
@@ -189,30 +168,3 @@ class LedgerDatabase:
                 found = secrets.token_bytes(32)
                 tx.execute(secret_keys.insert().values(name=name, value=found))
             return found
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """What goes wrong with the database or its folder, as an error of ours.
-
-    Raises:
-        ConfigurationError: without the database's own words, which may hold what was to be written.
-    """
-    try:
-        with database.privileges():
-            yield
-    except (sa.exc.SQLAlchemyError, OSError) as error:
-        why = type(getattr(error, "orig", None) or error).__name__
-        raise ConfigurationError(
-            f"The ledger, in which every write is recorded before it is sent, cannot be used ({why}). Nothing was "
-            "sent. Check that the disk is not full and, if BATCHCALL_DATABASE_URL is set, that its database runs; then "
-            "try again."
-        ) from error
-
-
-def _migrate(ledger: LedgerDatabase) -> None:
-    with ledger.reading() as connection:
-        if database.version(connection, _VERSIONS) == HEAD:
-            return
-    with ledger.writing() as tx:
-        database.migrate(tx, _MIGRATIONS, HEAD, _VERSIONS, unversioned=None)

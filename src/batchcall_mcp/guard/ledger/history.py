@@ -9,9 +9,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.guard.ledger import mapping
 from batchcall_mcp.guard.ledger import tables as t
-from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
+from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.mapping import NOT_REFUSED, OPEN, read
 from batchcall_mcp.guard.write_record import Entry, Evidence, Newest, WriteState
 

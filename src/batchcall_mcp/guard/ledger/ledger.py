@@ -7,9 +7,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.codes import Codes
-from batchcall_mcp.guard.ledger.database import LedgerDatabase, utc_now
+from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.emergency_stop import Stops
 from batchcall_mcp.guard.ledger.history import History
 from batchcall_mcp.guard.ledger.process_locks import FileOwners, Owners, PostgresOwners

@@ -10,8 +10,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.guard.ledger import tables as t
-from batchcall_mcp.guard.ledger.database import to_ms
 from batchcall_mcp.guard.write_record import STOPS, Entry, Evidence, Newest, WriteState
 from batchcall_mcp.model import FINISHED, BatchStatus
 

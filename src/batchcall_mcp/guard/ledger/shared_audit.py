@@ -18,10 +18,11 @@ from typing import Any, BinaryIO, Final
 
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.audit import FILE_NAME, LONGEST_LINE, event_in
 from batchcall_mcp.guard.ledger import tables as t
-from batchcall_mcp.guard.ledger.database import LedgerDatabase, to_ms
+from batchcall_mcp.guard.ledger.database import LedgerDatabase
 
 MACHINE: Final = "machine"
 """The key that says which machine an event is of."""

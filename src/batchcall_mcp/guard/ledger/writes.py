@@ -13,11 +13,12 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.database import LONGEST_WAIT_S, copy_rows
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.codes import Codes
-from batchcall_mcp.guard.ledger.database import LedgerDatabase, in_words, to_ms
+from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.emergency_stop import Stops
 from batchcall_mcp.guard.ledger.mapping import (
     NOT_REFUSED,
@@ -95,7 +96,7 @@ class Writes:
         self, intent: Intent, token: Token | None, max_calls_per_day: int | None, again: Entry | None = None
     ) -> Entry | Overtaken | Shared:
         self._database.check_file()
-        with in_words():
+        with self._database.usable():
             self._owners.hold()
         dialled = self._hashed(intent)
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
@@ -247,7 +248,7 @@ class Writes:
             return False
         if entry.owner == self._owners.mine:
             return entry.write_id in self._in_hand
-        with in_words():
+        with self._database.usable():
             return self._owners.is_alive(entry.owner)
 
     def entry(self, write_id: int) -> Entry | None:

@@ -1,39 +1,43 @@
-"""The arguments that several tools share, each described once. `As in create_batch_call` saves the model's context."""
+"""The arguments that several tools share, each described once, with the surfaces on which it exists.
+
+What create_batch_call spells out, other tools only name: that saves the model's context, and validation is the same.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls.recipient_source import ListSource
 from batchcall_mcp.batch_calls.timestamps import read_moment
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import NOT_REACHED, CallingWindow, CallTask, RetryPolicy, TaskStatus
+from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
+from batchcall_mcp.server.tools.tool_spec import Surface
 
-AS_CREATE = "As in create_batch_call"
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Categories of Unicode: controls, marks of the writing direction and of format, half characters, line ends."""
 
 
-# The two classes have no docstring, because pydantic would tell it to the model, in every schema.
-class TaskInput(BaseModel):
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
-
-    to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
-    name: str | None = None
-    dynamic_variables: Annotated[dict[str, str] | None, Field(description="what the agent may say")] = None
-    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first")] = None
-    timezone: Annotated[str | None, Field(description="IANA zone of the person; default: by prefix")] = None
-
-
+# The two classes have no docstring, because pydantic would publish it in every schema.
 class PlainTaskInput(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
     name: str | None = None
+
+
+class TaskInput(PlainTaskInput):
+    dynamic_variables: Annotated[dict[str, str] | None, Field(description="what the agent may say")] = None
+    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first")] = None
+    timezone: Annotated[str | None, Field(description="IANA zone; default: by prefix")] = None
+
+
+TaskInputs: TypeAlias = list[PlainTaskInput] | None
+StatusWords: TypeAlias = list[TaskStatus | Literal["not_reached"]] | None
 
 
 def _in_print(batch_call_id: str) -> str:
@@ -43,71 +47,101 @@ def _in_print(batch_call_id: str) -> str:
     return batch_call_id
 
 
-def _lengths_untold(schema: dict[str, Any]) -> None:
-    """Lengths that only stop nonsense are checked, and not told: a dozen times over they cost the model's context."""
-    schema.pop("minLength", None)
-    schema.pop("maxLength", None)
-
-
-Id = Annotated[
-    str,
-    AfterValidator(_in_print),
-    Field(min_length=1, max_length=200, description="Batch call ID", json_schema_extra=_lengths_untold),
-]
-Tasks = Annotated[list[TaskInput] | list[PlainTaskInput] | None, Field(description="The people to call, in order")]
-TasksFile = Annotated[
-    str | None,
-    Field(description="Instead of tasks: CSV, JSONL or XLSX in get_backend's folder; other columns become variables"),
-]
-Rows = Annotated[str | None, Field(description='Only these data rows, such as "1-1000" or "1-1000,1500"')]
-NumberColumn = Annotated[str | None, Field(description="Column with the number, if not the one detected")]
-Region = Annotated[str | None, Field(pattern="^[A-Z]{2}$", description='Country of numbers without +, such as "US"')]
-FromNumber = Annotated[str, Field(description="Caller number, E.164; get_backend lists them")]
-Name = Annotated[str | None, Field(max_length=255, description="Name of the batch call")]
-AgentId = Annotated[str | None, Field(max_length=200, description="Agent that speaks; get_backend lists them")]
-Window = Annotated[
-    CallingWindow | None, Field(description='Hours in which calls may start, "HH:MM"; default: the backend\'s')
-]
-Timezone = Annotated[str | None, Field(description="IANA zone; reads a trigger_timestamp that has no offset")]
-Moment = Annotated[str | float | None, Field(description="ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch")]
-
-
 def _number_as_text(value: object) -> object:
     """An epoch is taken as a number too; published as text alone, the argument asks less of a model."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _without_limits(schema: dict[str, Any]) -> None:
+    """Limits that only stop nonsense are checked, and not published: they would cost the model's context."""
+    for limit in ("minLength", "maxLength", "minItems", "minimum", "maximum"):
+        schema.pop(limit, None)
+
+
+def _text(description: str, longest: int, shortest: int = 0) -> Any:
+    return Field(min_length=shortest, max_length=longest, description=description, json_schema_extra=_without_limits)
+
+
+def _task_type(surface: Surface) -> Any:
+    return list[TaskInput] | None if surface.capabilities.dynamic_variables else list[PlainTaskInput] | None
+
+
+def _status_words(surface: Surface) -> Any:
+    """The states that this backend reports."""
+    reported = {TaskStatus.PENDING, TaskStatus.CALLING, *surface.capabilities.outcomes}
+    words = [str(status) for status in TaskStatus if status in reported]
+    words += ["not_reached"] if reported & NOT_REACHED else []
+    return list[Literal.__getitem__(tuple(words))] | None  # type: ignore[misc]  # known only at run time
+
+
+Id = Annotated[str, AfterValidator(_in_print), _text("Its ID", 200, 1)]
+Tasks = Annotated[TaskInputs, Field(description="The people to call, in order"), TypedBy(_task_type)]
+TasksFile = Annotated[
+    str | None,
+    Field(description="Instead of tasks: a CSV, JSONL or XLSX file; other columns become variables"),
+    OnlyIf(lambda surface: surface.local_files),
+]
+Rows = Annotated[str | None, Field(description='Data rows, such as "1-1000,1500"')]
+NumberColumn = Annotated[
+    str | None,
+    Field(description="Column of the number, if not detected"),
+    OnlyIf(lambda surface: surface.local_files),
+]
+Region = Annotated[str | None, Field(pattern="^[A-Z]{2}$", description="Country of numbers without +")]
+FromNumber = Annotated[str, Field(description="Caller number, E.164, from get_backend")]
+Name = Annotated[str | None, _text("Name of the batch call", 255)]
+AgentId = Annotated[str | None, _text("Agent that speaks, from get_backend", 200)]
+Window = Annotated[
+    CallingWindow | None,
+    Field(description='When calls may start, "HH:MM"; default: the backend\'s'),
+    OnlyIf(lambda surface: surface.capabilities.windows != "none"),
+]
+Timezone = Annotated[str | None, Field(description="IANA zone of the batch call, and of times without an offset")]
+Moment = Annotated[
+    str | None,
+    BeforeValidator(_number_as_text),
+    Field(description="ISO 8601 or an epoch"),
+]
 Start = Annotated[
     str,
     BeforeValidator(_number_as_text),
-    Field(description='"now", or ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
+    Field(description='"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
 ]
-Concurrency = Annotated[int | None, Field(ge=1, le=1000, description="Most calls at once")]
-Retry = Annotated[RetryPolicy | None, Field(description="Automatic redials; after_minutes or at")]
-IdempotencyKey = Annotated[
-    str | None,
-    Field(min_length=1, max_length=200, description="Same key = the same request, done once; a new key = anew"),
+Concurrency = Annotated[
+    int | None,
+    Field(ge=1, le=1000, description="Most calls at once", json_schema_extra=_without_limits),
+    OnlyIf(lambda surface: surface.capabilities.max_concurrency is not None),
 ]
-Code = Annotated[
-    str | None,
-    Field(
-        max_length=40,
-        description="From the last answer, after the person's yes",
-        json_schema_extra=_lengths_untold,
-    ),
+Retry = Annotated[
+    RetryPolicy | None,
+    Field(description="Automatic redials, on no_answer and busy by default"),
+    OnlyIf(lambda surface: surface.capabilities.retry_policy),
 ]
+IdempotencyKey = Annotated[str | None, _text("Repeating a call with the same key has no further effect", 200, 1)]
+Code = Annotated[str | None, _text("After the person's yes", 40)]
 StatusFilter = Annotated[
-    list[TaskStatus | Literal["not_reached"]] | None, Field(min_length=1, description="Only tasks in these states")
+    StatusWords,
+    Field(min_length=1, description="Only tasks in these states", json_schema_extra=_without_limits),
+    TypedBy(_status_words),
 ]
-Limit = Annotated[int, Field(ge=1, le=100, description="Most entries in the answer")]
-Cursor = Annotated[
-    str | None,
-    Field(max_length=500, description="next_cursor of the last answer", json_schema_extra=_lengths_untold),
-]
+Limit = Annotated[int, Field(ge=1, le=100, description="Most entries")]
+Cursor = Annotated[str | None, _text("From next_cursor", 500)]
+
+AS_IN_CREATE = Field(description="As in create")
+OBJECT = WithJsonSchema({"type": "object"})
+TEXT = WithJsonSchema({"type": "string"})
+LIST_OF_OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
+STATES = WithJsonSchema({"type": "array", "items": {"type": "string"}})
+AS_IN_GET = Field(description="As in get")
+
+
+def can_change(*fields: str) -> OnlyIf:
+    """Whether update can change one of these fields of a request."""
+    return OnlyIf(lambda surface: bool(surface.capabilities.update_fields & set(fields)))
 
 
 def source_of(
-    tasks: list[TaskInput] | list[PlainTaskInput] | None,
+    tasks: TaskInputs,
     tasks_file: str | None = None,
     rows: str | None = None,
     number_column: str | None = None,
@@ -123,19 +157,11 @@ def source_of(
     )
 
 
-def _task(given: TaskInput | PlainTaskInput) -> CallTask:
-    if isinstance(given, PlainTaskInput):
-        return CallTask(to_number=given.to_number, name=given.name)
-    return CallTask(
-        to_number=given.to_number,
-        name=given.name,
-        dynamic_variables=given.dynamic_variables or {},
-        max_retries=given.max_retries,
-        timezone=given.timezone,
-    )
+def _task(given: PlainTaskInput) -> CallTask:
+    return CallTask(**{name: value for name, value in given if value is not None})
 
 
-def statuses_of(given: list[TaskStatus | Literal["not_reached"]] | None) -> frozenset[TaskStatus] | None:
+def statuses_of(given: StatusWords) -> frozenset[TaskStatus] | None:
     """The states meant; `not_reached` stands for six of them."""
     if given is None:
         return None
@@ -158,6 +184,6 @@ def retry_of(given: RetryPolicy | None) -> RetryPolicy | None:
     return given
 
 
-def moment_of(given: str | float | None, timezone: str | None) -> datetime | None:
+def moment_of(given: str | None, timezone: str | None) -> datetime | None:
     """The moment given, as aware UTC."""
     return None if given is None else read_moment(given, timezone)

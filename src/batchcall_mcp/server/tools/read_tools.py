@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
+from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import export, read, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.calling_hours import check_window
-from batchcall_mcp.model import (
-    BatchCall,
-    BatchCallRequest,
-    BatchStatus,
-    ListQuery,
-    TaskPage,
-    TaskQuery,
-)
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, ListQuery, TaskQuery
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import (
     BackendResult,
@@ -26,8 +20,9 @@ from batchcall_mcp.server.tools.results import (
     ExportResult,
     FileEntry,
     ListResult,
-    render,
 )
+from batchcall_mcp.server.tools.strict_tools import OnlyIf
+from batchcall_mcp.server.tools.tool_spec import tool
 from batchcall_mcp.settings import Confirm
 
 _CONFIRMATION = {
@@ -38,48 +33,55 @@ _CONFIRMATION = {
 _SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot ask, with a one-time code (simulated)"
 
 
+@tool(
+    Operation.GET,
+    "Backend and account",
+    "Facts to plan with: caller numbers, agents, limits, files, what this backend cannot do, how launches "
+    "are confirmed, the time now. Call it first.",
+    read_only=True,
+    idempotent=True,
+)
 async def get_backend(
     context: CallContext,
-    name_contains: Annotated[str | None, Field(description="Only numbers and agents with this in the name")] = None,
+    /,
+    name_contains: Annotated[str | None, Field(description="Only names with this in them")] = None,
     limit: given.Limit = 20,
-) -> Annotated[CallToolResult, BackendResult]:
+) -> BackendResult:
     """Facts to plan with."""
     facts = await read.backend_facts(context, name_contains, limit)
     backend, settings = context.backend, context.settings
     capabilities = backend.capabilities
     numbers, agents, silent = facts.account.numbers, facts.account.agents, facts.account.unavailable
-    return render(
-        BackendResult(
-            summary=(
-                f"The backend {backend.name} does not answer. {silent}"
-                if silent
-                else f"Backend {backend.name}: {_told(numbers, 'caller numbers')}, {_told(agents, 'agents')}."
-            ),
-            next=(
-                "get_backend, when the backend answers again."
-                if silent
-                else "check_batch_call with a list and a from_number."
-            ),
-            backend=backend.name,
-            now=facts.now.replace(microsecond=0),
-            numbers=None if numbers is None else list(numbers),
-            agents=None if agents is None else list(agents),
-            organization_id=facts.account.organization_id,
-            max_tasks=capabilities.max_tasks,
-            max_concurrency=capabilities.max_concurrency,
-            max_calls_per_launch=settings.max_calls_per_launch,
-            max_calls_per_day=settings.max_calls_per_day,
-            calls_left_today=facts.calls_left_today,
-            outcomes_reported=[str(status) for status in capabilities.outcomes],
-            confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
-            mode=settings.mode,
-            stop=capabilities.cancel_effect,
-            calling_hours=f"{settings.calling_hours} of the called person's own time",
-            folder=str(settings.files[0]) if context.local_files and settings.files else None,
-            files=[FileEntry(name=one.name, size_bytes=one.size_bytes, modified=one.modified) for one in facts.files],
-            limitations=list(capabilities.limitations),
-            notes=list(facts.account.notes),
-        )
+    return BackendResult(
+        summary=(
+            f"The backend {backend.name} does not answer. {silent}"
+            if silent
+            else f"Backend {backend.name}: {_counted(numbers, 'caller numbers')}, {_counted(agents, 'agents')}."
+        ),
+        next=(
+            "get_backend, when the backend answers again."
+            if silent
+            else "check_batch_call with a list and a from_number."
+        ),
+        backend=backend.name,
+        now=facts.now.replace(microsecond=0),
+        numbers=None if numbers is None else list(numbers),
+        agents=None if agents is None else list(agents),
+        organization_id=facts.account.organization_id,
+        max_tasks=capabilities.max_tasks,
+        max_concurrency=capabilities.max_concurrency,
+        max_calls_per_launch=settings.max_calls_per_launch,
+        max_calls_per_day=settings.max_calls_per_day,
+        calls_left_today=facts.calls_left_today,
+        outcomes_reported=[str(status) for status in capabilities.outcomes],
+        confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
+        mode=settings.mode,
+        stop=capabilities.cancel_effect,
+        calling_hours=f"{settings.calling_hours} of the called person's own time",
+        folder=str(settings.files[0]) if context.local_files and settings.files else None,
+        files=[FileEntry(name=one.name, size_bytes=one.size_bytes, modified=one.modified) for one in facts.files],
+        limitations=list(capabilities.limitations),
+        notes=list(facts.account.notes),
     )
 
 
@@ -89,26 +91,35 @@ def _confirmation(confirm: Confirm, *, simulated: bool) -> str:
     return _CONFIRMATION[confirm]
 
 
-def _told(entries: tuple[object, ...] | None, what: str) -> str:
-    return f"{what} not told" if entries is None else f"{len(entries)} {what}"
+def _counted(entries: tuple[object, ...] | None, what: str) -> str:
+    return f"{what} not available" if entries is None else f"{len(entries)} {what}"
 
 
+@tool(
+    Operation.GET,
+    "Check a list or batch call",
+    "Judge a list, or an existing batch call, as if it were launched: skipped rows and why, countries, time zones, "
+    "warnings. Sends nothing. Use it for each new list, before create_batch_call.",
+    read_only=True,
+    idempotent=True,
+)
 async def check_batch_call(
     context: CallContext,
-    tasks: given.Tasks = None,
-    tasks_file: given.TasksFile = None,
+    /,
+    tasks: Annotated[given.Tasks, given.LIST_OF_OBJECTS, given.AS_IN_CREATE] = None,
+    tasks_file: Annotated[given.TasksFile, given.AS_IN_CREATE] = None,
     batch_call_id: given.Id | None = None,
-    rows: given.Rows = None,
-    number_column: given.NumberColumn = None,
-    default_region: given.Region = None,
-    from_number: Annotated[str | None, Field(description="Caller number, E.164")] = None,
+    rows: Annotated[given.Rows, given.AS_IN_CREATE] = None,
+    number_column: Annotated[given.NumberColumn, given.AS_IN_CREATE] = None,
+    default_region: Annotated[given.Region, given.TEXT, given.AS_IN_CREATE] = None,
+    from_number: Annotated[str | None, given.AS_IN_CREATE] = None,
     agent_id: Annotated[str | None, Field(description="Agent whose variables are checked")] = None,
-    window: Annotated[given.Window, Field(description=given.AS_CREATE)] = None,
-    timezone: given.Timezone = None,
+    window: Annotated[given.Window, given.OBJECT, given.AS_IN_CREATE] = None,
+    timezone: Annotated[given.Timezone, given.AS_IN_CREATE] = None,
     trigger_timestamp: Annotated[given.Moment, Field(description="Judge a launch then; default now")] = None,
     limit: given.Limit = 20,
     cursor: given.Cursor = None,
-) -> Annotated[CallToolResult, CheckResult]:
+) -> CheckResult:
     """The preflight alone."""
     request = BatchCallRequest(
         from_number=from_number,
@@ -126,43 +137,48 @@ async def check_batch_call(
     elif whole is None:
         counted = f"{calls} people would be called"
     else:
-        counted = f"{calls} of {whole} rows can be called; {found.skipped_rows_total} are left out"
-    return render(
-        CheckResult(
-            summary=f"{counted}. Nothing was sent.",
-            next="create_batch_call with the same list." if batch_call_id is None else "start_batch_call.",
-            preflight=found.preflight,
-            columns=found.columns,
-            sample=list(found.sample),
-            skipped_rows=list(found.skipped_rows),
-            skipped_rows_total=found.skipped_rows_total,
-            parts=list(found.parts),
-            batch_call=found.batch_call,
-            next_cursor=found.next_cursor,
-        )
+        counted = f"{calls} of {whole} rows can be called; {found.skipped_rows_total} are skipped"
+    return CheckResult(
+        summary=f"{counted}. Nothing was sent.",
+        next="create_batch_call with the same list." if batch_call_id is None else "start_batch_call.",
+        preflight=found.preflight,
+        columns=found.columns,
+        sample=list(found.sample),
+        skipped_rows=list(found.skipped_rows),
+        skipped_rows_total=found.skipped_rows_total,
+        parts=list(found.parts),
+        batch_call=found.batch_call,
+        next_cursor=found.next_cursor,
     )
 
 
+@tool(
+    Operation.GET,
+    "Get a batch call",
+    'State, counts and a page of tasks of one batch call. task_status=["not_reached"] shows who was missed. '
+    "To wait use watch_batch_call; for all rows export_batch_call.",
+    read_only=True,
+    idempotent=True,
+)
 async def get_batch_call(
     context: CallContext,
+    /,
     batch_call_id: given.Id,
     task_status: given.StatusFilter = None,
-    to_number: Annotated[str | None, Field(description="Only the task of this number, E.164")] = None,
-    include_variables: Annotated[bool, Field(description="Show each task's variables")] = False,  # noqa: FBT002 - the contract's
-    limit: Annotated[int, Field(ge=0, le=200, description="Most tasks in the answer; 0 for the counts alone")] = 20,
+    to_number: Annotated[str | None, Field(description="Only this number, E.164")] = None,
+    include_variables: Annotated[  # noqa: FBT002 - the contract's
+        bool,
+        Field(description="Show each task's variables"),
+        OnlyIf(lambda surface: surface.capabilities.returns_variables),
+    ] = False,
+    limit: Annotated[int, Field(ge=0, le=200, description="Most tasks; 0: the counts alone")] = 20,
     cursor: given.Cursor = None,
-) -> Annotated[CallToolResult, BatchCallResult]:
+) -> BatchCallResult:
     """One batch call and a page of its tasks."""
     query = TaskQuery(given.statuses_of(task_status), to_number, limit, cursor)
     batch_call, page = await read.get(context, batch_call_id, query)
-    return render(_batch_call_result(batch_call, page, include_variables=include_variables))
-
-
-def _batch_call_result(batch_call: BatchCall, page: TaskPage | None, *, include_variables: bool) -> BatchCallResult:
     tasks = None if page is None else list(page.tasks)
     if tasks is not None and not include_variables:
-        from dataclasses import replace
-
         tasks = [replace(task, dynamic_variables={}) for task in tasks]
     nobody = " No task matches." if page is not None and not page.tasks and not page.next_cursor else ""
     return BatchCallResult(
@@ -195,7 +211,7 @@ def in_words(batch_call: BatchCall) -> str:
 def _next_for(batch_call: BatchCall) -> str | None:
     following = {
         BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
-        BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call takes it back.",
+        BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call withdraws it.",
         BatchStatus.RUNNING: "watch_batch_call until it is finished.",
         BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
         BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
@@ -203,57 +219,80 @@ def _next_for(batch_call: BatchCall) -> str | None:
     return following.get(batch_call.status)
 
 
+@tool(
+    Operation.LIST,
+    "List batch calls",
+    "Batch calls of the account, newest first, one page. Use it to find an id; then get_batch_call.",
+    read_only=True,
+    idempotent=True,
+)
 async def list_batch_calls(
     context: CallContext,
+    /,
     status: Annotated[BatchStatus | None, Field(description="Only in this state")] = None,
     agent_id: Annotated[str | None, Field(description="Only with this agent")] = None,
-    name_contains: Annotated[str | None, Field(description="Only with this in the name")] = None,
+    name_contains: Annotated[str | None, Field(description="Part of the name")] = None,
     created_after: Annotated[given.Moment, Field(description="ISO 8601 with an offset, or an epoch")] = None,
     limit: given.Limit = 20,
     cursor: given.Cursor = None,
-) -> Annotated[CallToolResult, ListResult]:
+) -> ListResult:
     """One page of batch calls."""
     after = given.moment_of(created_after, None)
     page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
-    return render(
-        ListResult(
-            summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
-            next="get_batch_call with a batch_call_id." if page.batch_calls else None,
-            batch_calls=list(page.batch_calls),
-            next_cursor=page.next_cursor,
-        )
+    return ListResult(
+        summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
+        next="get_batch_call with a batch_call_id." if page.batch_calls else None,
+        batch_calls=list(page.batch_calls),
+        next_cursor=page.next_cursor,
     )
 
 
+@tool(
+    Operation.GET,
+    "Watch a batch call",
+    "Wait until a batch call is finished, started or changed; returns early if nothing can happen "
+    "before the limit. Use it instead of repeating get_batch_call.",
+    read_only=True,
+    idempotent=True,
+)
 async def watch_batch_call(
     context: CallContext,
     progress: watch.Progress,
+    /,
     batch_call_id: given.Id,
     until: Annotated[Literal["finished", "started", "changed"], Field(description="What to wait for")] = "finished",
     timeout_seconds: Annotated[float, Field(ge=0, le=600, description="Longest wait")] = 45,
-) -> Annotated[CallToolResult, BatchCallResult]:
+) -> BatchCallResult:
     """Wait, with progress."""
     seen = await watch.watch(context, batch_call_id, until, timeout_seconds, progress)
-    return render(BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call))
+    return BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call)
 
 
+@tool(
+    Operation.GET,
+    "Export a batch call",
+    "All tasks with their results, as a new file (or a resource link where no disk is shared); get_batch_call shows "
+    "fewer.",
+)
 async def export_batch_call(
     context: CallContext,
+    /,
     batch_call_id: given.Id,
     format: Annotated[Literal["csv", "jsonl"], Field(description="File format")] = "csv",  # noqa: A002 - the contract's
-    task_status: Annotated[given.StatusFilter, Field(description="Only tasks in these states")] = None,
-) -> Annotated[CallToolResult, ExportResult]:
+    task_status: Annotated[
+        given.StatusFilter,
+        given.STATES,
+        given.AS_IN_GET,
+        OnlyIf(lambda surface: surface.local_files),  # a resource is the whole export
+    ] = None,
+) -> ExportResult:
     """All tasks, as a file or a link."""
     if not context.local_files:
         await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
         uri = f"batchcall://batch-calls/{batch_call_id}/export.{format}"
-        link = ResourceLink(type="resource_link", uri=uri, name=f"{batch_call_id}.{format}", mime_type=_MIME[format])
         summary = f"The export of {batch_call_id} can be read as the resource {uri}, with the reader's own credentials."
-        return render(ExportResult(summary=summary, resource=uri, format=format), [link])
+        return ExportResult(summary=summary, resource=uri, format=format)
     path, rows = await export.export_to_file(context, batch_call_id, format, given.statuses_of(task_status))
     summary = f"Wrote {rows} tasks of {batch_call_id} to {path}."
-    return render(ExportResult(summary=summary, rows=rows, file=str(path), format=format))
-
-
-_MIME = {"csv": "text/csv", "jsonl": "application/jsonl"}
+    return ExportResult(summary=summary, rows=rows, file=str(path), format=format)

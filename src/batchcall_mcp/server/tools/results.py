@@ -1,4 +1,4 @@
-"""What a model reads: small, complete in the text and in the structured part alike, nulls left out.
+"""What a model reads: small, the same in the text and in the structured part, without nulls.
 
 Names, variables and messages come from a backend: data, never instructions. They are stripped of characters that do not
 print and cut to a length.
@@ -7,14 +7,16 @@ print and cut to a length.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeAlias
 
-from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
-from pydantic import BaseModel, Field
+from mcp.types import CallToolResult, ResourceLink, TextContent
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
@@ -26,64 +28,83 @@ SKIPPED_ROWS_SHOWN = 20
 _LONGEST_TEXT = 500
 _LONGEST_SENTENCE = 4000
 _MOST_ENTRIES = 200
-"""Of a list or an object: no page that we cut is longer, so that only what a backend sent can be."""
+"""Of a list or an object: no page that we cut is longer, only what a backend sent can be."""
 _OUR_SENTENCES = frozenset({"summary", "next"})
 
-Summary = Annotated[str, Field(description="what is so, in one or two sentences")]
-Next = Annotated[str | None, Field(description="the sensible next tool call, in words")]
-Cursor = Annotated[str | None, Field(description="pass as cursor for the next page; left out on the last")]
+_ELSEWHERE = WithJsonSchema({"type": "object"}, mode="serialization")
+"""Spelled out by get_batch_call or check_batch_call alone: a schema that says less elsewhere is as true."""
+BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(description="as in get_batch_call")]
+Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-class WriteResult(BaseModel):
+MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+
+
+class ToolResult(BaseModel):
+    """What every result has."""
+
+    summary: Annotated[str, Field(description="what is so, in one or two sentences")]
+    next: Annotated[str | None, Field(description="the sensible next tool call, in words")] = None
+
+    def links(self) -> list[ResourceLink]:
+        """What the answer links to, in addition to its text."""
+        return []
+
+
+class WriteResult(ToolResult):
     """What a write did."""
 
-    summary: Summary
-    next: Next = None
     result: Annotated[ResultWord, Field(description="what happened; the state is batch_call.status")]
-    batch_call: BatchCall | None = None
-    preflight: Preflight | None = None
+    batch_call: BatchCallField = None
+    preflight: Annotated[Preflight | None, _ELSEWHERE, Field(description="as in check_batch_call")] = None
     confirmation_code: Annotated[str | None, Field(description="repeat the call with it after a person's yes")] = None
-    replayed: Annotated[bool | None, Field(description="true: an equal earlier call did it, this one sent nothing")] = (
-        None
-    )
-    skipped_rows: Annotated[list[SkippedRow], Field(description="the first 20 rows that are left out")] = []
+    replayed: Annotated[
+        bool | None,
+        BeforeValidator(lambda replayed: replayed or None),
+        Field(description="true: an equal earlier call did it, this one sent nothing"),
+    ] = None
+    skipped_rows: Annotated[
+        list[Annotated[SkippedRow, _ELSEWHERE]], Field(description="the first 20, as in check_batch_call")
+    ] = []
     changed: Annotated[dict[str, list[Any]], Field(description="field: [before, after]")] = {}
     notes: list[str] = []
 
+    @classmethod
+    def of(cls, result: Result) -> WriteResult:
+        """What a writing use case ended with."""
+        shown = replace(result, skipped_rows=result.skipped_rows[:SKIPPED_ROWS_SHOWN])
+        return cls.model_validate(shown, from_attributes=True)
 
-class BatchCallResult(BaseModel):
+
+class BatchCallResult(ToolResult):
     """A batch call and a page of its tasks."""
 
-    summary: Summary
-    next: Next = None
     batch_call: BatchCall
     tasks: list[CallTask] | None = None
     next_cursor: Cursor = None
 
 
-class ListResult(BaseModel):
+class ListResult(ToolResult):
     """A page of batch calls, newest first."""
 
-    summary: Summary
-    next: Next = None
-    batch_calls: list[BatchCall] = []
+    batch_calls: Annotated[list[Annotated[BatchCall, _ELSEWHERE]], Field(description="each as in get_batch_call")] = []
     next_cursor: Cursor = None
 
 
-class CheckResult(BaseModel):
+class CheckResult(ToolResult):
     """The preflight, row by row."""
 
-    summary: Summary
-    next: Next = None
     preflight: Preflight
     columns: Annotated[Columns | None, Field(description="which column became what")] = None
-    sample: Annotated[list[CallTask], Field(description="the first tasks as they would be called")] = []
-    skipped_rows: Annotated[list[SkippedRow], Field(description="one page of the rows that are left out")] = []
+    sample: Annotated[
+        list[Annotated[CallTask, _ELSEWHERE]], Field(description="the first tasks as they would be called")
+    ] = []
+    skipped_rows: Annotated[list[SkippedRow], Field(description="one page of the rows that are skipped")] = []
     skipped_rows_total: int = 0
     parts: Annotated[
         list[str], Field(description="values for rows, one batch call each, where the list is too long")
     ] = []
-    batch_call: BatchCall | None = None
+    batch_call: BatchCallField = None
     next_cursor: Cursor = None
 
 
@@ -95,15 +116,13 @@ class FileEntry(BaseModel):
     modified: datetime
 
 
-class BackendResult(BaseModel):
+class BackendResult(ToolResult):
     """What a model must know before it plans."""
 
-    summary: Summary
-    next: Next = None
     backend: str
     now: datetime
-    numbers: Annotated[list[CallerNumber] | None, Field(description="caller numbers; left out: not told")] = None
-    agents: Annotated[list[Agent] | None, Field(description="agents; left out: not told")] = None
+    numbers: Annotated[list[CallerNumber] | None, Field(description="caller numbers; absent: not available")] = None
+    agents: Annotated[list[Agent] | None, Field(description="agents; absent: not available")] = None
     organization_id: str | None = None
     max_tasks: Annotated[int | None, Field(description="most tasks in one batch call")] = None
     max_concurrency: int | None = None
@@ -113,7 +132,7 @@ class BackendResult(BaseModel):
     outcomes_reported: list[str] = []
     confirmation: Annotated[str, Field(description="how launches are confirmed")]
     mode: str
-    stop: Annotated[str, Field(description="what cancel can take back")]
+    stop: Annotated[str, Field(description="what cancel can still stop")]
     calling_hours: str
     folder: Annotated[str | None, Field(description="a bare name in tasks_file means a file in here")] = None
     files: list[FileEntry] = []
@@ -121,62 +140,46 @@ class BackendResult(BaseModel):
     notes: list[str] = []
 
 
-class ExportResult(BaseModel):
+class ExportResult(ToolResult):
     """Where the export is."""
 
-    summary: Summary
-    next: Next = None
     rows: int | None = None
     file: str | None = None
     resource: str | None = None
-    format: Literal["csv", "jsonl"]
+    format: ExportFormat
+
+    def links(self) -> list[ResourceLink]:
+        """The resource, where there is no file."""
+        if self.resource is None:
+            return []
+        batch_call_id = self.resource.split("/")[-2]
+        name = f"{batch_call_id}.{self.format}"
+        return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 
-def write_result(outcome: Result) -> CallToolResult:
-    """Render the end of a writing use case."""
-    return render(
-        WriteResult(
-            summary=outcome.summary,
-            next=outcome.next,
-            result=outcome.result,
-            batch_call=outcome.batch_call,
-            preflight=outcome.preflight,
-            confirmation_code=outcome.confirmation_code,
-            replayed=True if outcome.replayed else None,
-            skipped_rows=list(outcome.skipped_rows[:SKIPPED_ROWS_SHOWN]),
-            changed={name: list(pair) for name, pair in outcome.changed.items()},
-            notes=list(outcome.notes),
-        )
-    )
+def render(result: BaseModel) -> CallToolResult:
+    """The same content as structured result and as compact JSON text, with the links of a `ToolResult`."""
+    structured = _structured(result)
+    text = TextContent(type="text", text=_as_text(structured))
+    links = result.links() if isinstance(result, ToolResult) else []
+    return CallToolResult(content=[text, *links], structured_content=structured)
 
 
-def render(model: BaseModel, links: Sequence[ResourceLink] = ()) -> CallToolResult:
-    """The same content as structured result and as compact JSON text."""
-    structured = _structured(model)
-    content: list[ContentBlock] = [TextContent(type="text", text=_as_text(structured)), *links]
-    return CallToolResult(content=content, structured_content=structured)
-
-
-def text_of(model: BaseModel) -> str:
+def text_of(result: BaseModel) -> str:
     """The text part alone, as for a resource."""
-    return _as_text(_structured(model))
+    return _as_text(_structured(result))
 
 
-def _structured(model: BaseModel) -> dict[str, Any]:
-    return compact(model.model_dump(mode="json", exclude_none=True))
+def _structured(result: BaseModel) -> dict[str, Any]:
+    return {
+        name: shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
+        for name, value in result.model_dump(mode="json", exclude_none=True).items()
+        if not _is_empty(value)
+    }
 
 
 def _as_text(structured: Mapping[str, Any]) -> str:
     return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
-
-
-def compact(structured: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is empty, clean what comes from elsewhere."""
-    return {
-        name: shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
-        for name, value in structured.items()
-        if not _is_empty(value)
-    }
 
 
 def _compacted(value: Any) -> Any:

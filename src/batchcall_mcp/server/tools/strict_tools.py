@@ -1,43 +1,59 @@
-"""Tools that refuse what they do not know, published in schemas without noise, failing in texts a model can act on.
+"""Tools that refuse what they do not know, published in schemas without noise.
 
-The SDK (mcp 2.3) drops unknown arguments, answers with pydantic's raw text and prefixes every failure. For a tool that
-makes phones ring that is dangerous: `{"limt": 3}` would call everybody. All of it is put right through public API.
+The SDK (mcp 2.3) drops unknown arguments. For a tool that makes phones ring that is dangerous: `{"limt": 3}` would call
+everybody. The model of a tool's arguments is made from the parameters of its function, for one surface: what an
+argument depends on stands in its annotation (`OnlyIf`, `RequiredIf`, `TypedBy`).
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
-from pydantic import BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from batchcall_mcp.errors import BatchCallError
-from batchcall_mcp.server.lifespan import Opener, ProcessLifespan
-from batchcall_mcp.server.sessions import Acceptance
-from batchcall_mcp.server.tools.schemas import ArgumentSchema, open_objects, result_adapter, result_schema
-from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
-from batchcall_mcp.text import printable_lines
+from batchcall_mcp.server.tools.results import render
+from batchcall_mcp.server.tools.schemas import ArgumentSchema, open_objects, result_schema
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyIf:
+    """The argument exists only where this holds; elsewhere it is refused like an unknown one. Several must all hold."""
+
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredIf:
+    """The argument must be given where this holds, although the function has a default."""
+
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class TypedBy:
+    """The argument's type depends on the surface; None leaves the written one. What is said of it stays."""
+
+    kind: Callable[[Any], Any]
 
 
 class StrictArguments(ArgModelBase):
-    """The base of every tool's arguments. A null for an argument that has a default is the same as leaving it out."""
+    """The base of every tool's arguments. A null for an argument that has a default is the same as none."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_nulls(cls, data: Any) -> Any:
+    def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
         optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
@@ -45,7 +61,7 @@ class StrictArguments(ArgModelBase):
 
 
 class StrictMetadata(FuncMetadata):
-    """Takes a list or object that came as a JSON string (Claude Desktop); leaves nulls out of results."""
+    """Takes a list or object that came as a JSON string (Claude Desktop); renders results."""
 
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
         """The arguments, nested ones as objects; what may be meant as text stays text."""
@@ -60,13 +76,55 @@ class StrictMetadata(FuncMetadata):
         return parsed
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
-        """A tool's own CallToolResult, checked, or a model as compact JSON."""
-        if self.output_model is None or isinstance(result, CallToolResult | InputRequiredResult):
-            return super().convert_result(result)
-        adapter = result_adapter(self.output_model)
-        written = adapter.dump_python(adapter.validate_python(result), mode="json", by_alias=True, exclude_none=True)
-        text = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
-        return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=written)
+        """A result model as text and structure."""
+        return result if isinstance(result, CallToolResult | InputRequiredResult) else render(result)
+
+
+def argument_model(name: str, fn: Callable[..., Any], surface: object = None, **more: Any) -> type[StrictArguments]:
+    """The model of a tool's arguments: the parameters of `fn`, without a Context and those that are positional only.
+
+    Args:
+        name: of the tool.
+        fn: its function.
+        surface: what the conditions in the annotations are asked about.
+        more: further arguments, all optional, by name.
+
+    Raises:
+        TypeError: a parameter without a default does not exist on this surface.
+    """
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(fn, eval_str=True).parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY or _is_context(parameter.annotation):
+            continue
+        written, *said = _parted(parameter.annotation)
+        required = parameter.default is parameter.empty
+        if not all(one.holds(surface) for one in said if isinstance(one, OnlyIf)):
+            if required:
+                raise TypeError(f"{name}: {parameter.name} has no default, so it cannot be dropped")
+            continue
+        kinds = [one.kind(surface) for one in said if isinstance(one, TypedBy)]
+        kind, *narrower = _parted(next((one for one in kinds if one is not None), written))
+        plain = [one for one in said if not isinstance(one, OnlyIf | RequiredIf | TypedBy)] + narrower
+        required = required or any(one.holds(surface) for one in said if isinstance(one, RequiredIf))
+        annotation = Annotated[kind, *plain] if plain else kind
+        fields[parameter.name] = (_exact(annotation), ... if required else parameter.default)
+    fields |= {added: (annotation, None) for added, annotation in more.items()}
+    return create_model(f"{name}_arguments", __base__=StrictArguments, **fields)
+
+
+def result_model(fn: Callable[..., Any]) -> type[BaseModel] | None:
+    """The model that a tool's function is annotated to return, alone or in a union with `InputRequiredResult`.
+
+    None for a function that makes its protocol result itself.
+
+    Raises:
+        TypeError: it is not annotated with one model.
+    """
+    annotation = inspect.signature(fn, eval_str=True).return_annotation
+    arms = [arm for arm in _arms(annotation) if arm is not InputRequiredResult]
+    if len(arms) != 1 or not (isinstance(arms[0], type) and issubclass(arms[0], BaseModel)):
+        raise TypeError(f"{fn.__name__} must be annotated to return one model, with or without InputRequiredResult")
+    return None if arms[0] is CallToolResult else arms[0]
 
 
 def strict_tool(
@@ -76,143 +134,43 @@ def strict_tool(
     title: str,
     description: str,
     annotations: ToolAnnotations | None,
-    drop: Collection[str] = (),
-    require: Collection[str] = (),
-    retype: Mapping[str, Any] | None = None,
-    meta: dict[str, Any] | None = None,
+    arguments: type[StrictArguments] | None = None,
+    output_schema: dict[str, Any] | None = None,
 ) -> Tool:
     """Make a tool of an async function.
 
     Args:
-        fn: Its parameters are the arguments, one annotated `Context` excepted. It returns a pydantic model or
-            dataclass, `Annotated[CallToolResult, Model]`, or plain `CallToolResult` (no structured result); each may be
-            in a union with `InputRequiredResult`.
+        fn: Gets the arguments by name, and its `Context`. It returns a result model, or `CallToolResult` itself, each
+            possibly in a union with `InputRequiredResult`.
         name: As the model calls it.
         title: For people.
         description: For the model.
         annotations: The four hints.
-        drop: Parameters that are no arguments here; their defaults are used, and they are refused like unknown ones.
-        require: Parameters that must be given although the function has a default.
-        retype: Other annotations for some parameters, as for an enum that this backend has less of.
-        meta: `_meta` of the tool.
+        arguments: The model of its arguments; None makes it from the parameters of `fn`.
+        output_schema: Of its result; None makes it from the annotation of `fn`.
 
     Raises:
-        TypeError: for a signature that cannot be published strictly: a nested model that ignores unknown fields (give
-            it `extra="forbid"`; dataclasses need nothing), a dropped parameter without a default, no return annotation.
+        TypeError: the function cannot be published strictly: a nested model ignores unknown fields (give it
+            `extra="forbid"`; dataclasses need nothing), or there is no return annotation.
     """
-    signature = inspect.signature(fn, eval_str=True)
-    retype = retype or {}
-    unknown = {*drop, *require, *retype} - set(signature.parameters)
-    if unknown:
-        raise TypeError(f"{name} has no parameter {', '.join(sorted(unknown))}")
-    fields: dict[str, Any] = {}
-    context_parameter = None
-    for parameter in signature.parameters.values():
-        if _is_context(parameter.annotation):
-            context_parameter = parameter.name
-        elif parameter.name in drop:
-            if parameter.default is parameter.empty:
-                raise TypeError(f"{name}: {parameter.name} has no default, so it cannot be dropped")
-        else:
-            annotation = retype.get(parameter.name, parameter.annotation)
-            no_default = parameter.default is parameter.empty or parameter.name in require
-            fields[parameter.name] = (_exact(annotation), ... if no_default else parameter.default)
-    arguments = create_model(f"{name}_arguments", __base__=StrictArguments, **fields)
+    arguments = arguments or argument_model(name, fn)
+    if output_schema is None and (model := result_model(fn)) is not None:
+        output_schema = result_schema(model)
     parameters = arguments.model_json_schema(schema_generator=ArgumentSchema)
     if leaks := open_objects(parameters):
         raise TypeError(f"{name}: {', '.join(leaks)} would let unknown arguments pass; give the model extra='forbid'")
-    result = _result_model(name, signature.return_annotation)
+    signature = inspect.signature(fn, eval_str=True)
     return Tool(
         fn=fn,
         name=name,
         title=title,
         description=description,
         parameters=parameters,
-        fn_metadata=StrictMetadata(
-            arg_model=arguments,
-            output_schema=None if result is None else result_schema(result),
-            output_model=result,
-        ),
-        is_async=inspect.iscoroutinefunction(fn),
-        context_kwarg=context_parameter,
+        fn_metadata=StrictMetadata(arg_model=arguments, output_schema=output_schema),
+        is_async=True,
+        context_kwarg=next((one.name for one in signature.parameters.values() if _is_context(one.annotation)), None),
         annotations=annotations,
-        meta=meta,
     )
-
-
-class StrictServer(MCPServer[Any]):
-    """An MCPServer whose failures are texts that a model can act on, and whose lifespan can be held for a process.
-
-    `needs_secret` says whether callers have a secret beside their key (`Capabilities.needs_secret`), `accepted` which
-    key pairs the backend accepts; None where there is no backend to ask.
-    """
-
-    accepted: Acceptance | None = None
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        tools: list[Tool],
-        lifespan: Opener | None = None,
-        needs_secret: bool = True,
-        **settings: Any,
-    ) -> None:
-        self.needs_secret = needs_secret
-        self._process_lifespan = None if lifespan is None else ProcessLifespan(lifespan)
-        self._tools_by_name = {tool.name: tool for tool in tools}
-        super().__init__(name, tools=tools, lifespan=self._process_lifespan, **settings)
-
-    def held_open(self) -> AbstractAsyncContextManager[None]:
-        """Opens the lifespan's state once for the process; connections that begin meanwhile share it."""
-        return nullcontext() if self._process_lifespan is None else self._process_lifespan.hold(self)
-
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
-        """Call a tool.
-
-        Raises:
-            ToolError: whose text begins with `[code]`.
-            UnexpectedToolError: for a defect; its text withholds what happened, the server's log has it.
-            MCPError: passed through.
-        """
-        tool = self._tools_by_name.get(name)
-        if tool is None:
-            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
-            raise ToolError(printable_lines(f"[invalid_input] {problem} Nothing was sent."))
-        try:
-            return await super().call_tool(name, arguments, context)
-        except UnexpectedToolError as error:
-            expected = _expected(error)
-            if expected is not None:
-                raise ToolError(_text(expected)) from expected
-            raise UnexpectedToolError(_defect(tool)) from error.__cause__
-        except ToolError as error:
-            cause = error.__cause__
-            if isinstance(cause, ValidationError):
-                raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
-            raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
-
-
-def _text(error: BatchCallError) -> str:
-    return printable_lines(f"[{error.code}] {error}")
-
-
-def _expected(error: BaseException) -> BatchCallError | None:
-    """The BatchCallError that a tool raised, also from inside a task group that held nothing else."""
-    cause = error.__cause__
-    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-        cause = cause.exceptions[0]
-    return cause if isinstance(cause, BatchCallError) else None
-
-
-def _defect(tool: Tool) -> str:
-    if tool.annotations and tool.annotations.read_only_hint:
-        known = "It only reads, so nothing was changed"
-    else:
-        known = "Nothing is known about what it did; look the batch call up before you call it again"
-    return f"[internal_error] A defect in this server stopped {tool.name}. {known}. Details are in the server's log."
 
 
 def _is_context(annotation: Any) -> bool:
@@ -220,45 +178,31 @@ def _is_context(annotation: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Context)
 
 
-def _result_model(tool: str, annotation: Any) -> Any:
-    arms = [arm for arm in _arms(annotation) if arm is not InputRequiredResult]
-    if len(arms) != 1 or arms[0] is inspect.Signature.empty:
-        raise TypeError(f"{tool} must be annotated to return one model, with or without InputRequiredResult")
-    arm = arms[0]
-    if arm is CallToolResult:
-        return None
-    if get_origin(arm) is Annotated and get_args(arm)[0] is CallToolResult:
-        return get_args(arm)[1]
-    if not isinstance(arm, type):
-        raise TypeError(f"{tool} must return a model, not {arm}")
-    return arm
+def _parted(annotation: Any) -> tuple[Any, ...]:
+    """The type, and what is said of it."""
+    return get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
 
 
-def _arms(annotation: Any) -> tuple[Any, ...]:
+def _arms(annotation: Any) -> Iterator[Any]:
     """The alternatives of a union, or the one type."""
-    return get_args(annotation) if _is_union(annotation) else (annotation,)
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in {Union, UnionType}
+    yield from get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
 
 
 def _members(annotation: Any) -> frozenset[Any]:
     """The plain types that an annotation accepts at its top."""
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if _is_union(annotation):
-        return frozenset().union(*(_members(arm) for arm in get_args(annotation)))
-    return frozenset({annotation})
+    kind = _parted(annotation)[0]
+    arms = list(_arms(kind))
+    return frozenset(arms) if arms == [kind] else frozenset().union(*map(_members, arms))
 
 
 def _exact(annotation: Any) -> Any:
     """Take from pydantic's leniency what is not lossless: true for 1, and yes, on, t or 1 for true."""
     members = _members(annotation)
     if bool in members:
-        return Annotated[annotation, BeforeValidator(_only_true_or_false)] if str not in members else annotation
+        return annotation if str in members else Annotated[annotation, BeforeValidator(_only_true_or_false)]
     if members & {int, float}:
-        return Annotated[annotation, BeforeValidator(_no_boolean if float in members else _no_boolean_for_whole)]
+        kind, what = ("float_type", "must be a number") if float in members else ("int_type", "must be a whole number")
+        return Annotated[annotation, BeforeValidator(_not_boolean(kind, what))]
     return annotation
 
 
@@ -271,13 +215,10 @@ def _only_true_or_false(value: Any) -> Any:
     raise PydanticCustomError("bool_type", "must be true or false")
 
 
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("float_type", "must be a number")
-    return value
+def _not_boolean(kind: Any, what: Any) -> Callable[[Any], Any]:
+    def checked(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise PydanticCustomError(kind, what)
+        return value
 
-
-def _no_boolean_for_whole(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("int_type", "must be a whole number")
-    return value
+    return checked

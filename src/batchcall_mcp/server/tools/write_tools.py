@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import Field
 
+from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
 from batchcall_mcp.batch_calls.writes import create, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
 from batchcall_mcp.server.tools import arguments as given
-from batchcall_mcp.server.tools.results import WriteResult, write_result
+from batchcall_mcp.server.tools.results import WriteResult
+from batchcall_mcp.server.tools.strict_tools import OnlyIf, RequiredIf, TypedBy
+from batchcall_mcp.server.tools.tool_spec import Surface, tool
 
 
+def _create(capabilities: Capabilities) -> str:
+    skipped = "Invalid, repeated and do-not-call rows are skipped and reported."
+    if capabilities.drafts == "full":
+        return f"Make a draft batch call of a list of people. No phone rings: start_batch_call launches it. {skipped}"
+    if capabilities.drafts == "start_now_only":
+        return (
+            "Make a batch call of a list of people: a draft without trigger_timestamp (start_batch_call dials it, at "
+            f'once only); with "now" or a time it dials by itself, after a confirmation. {skipped}'
+        )
+    return f"Make a batch call that dials at trigger_timestamp, after a confirmation. {skipped}"
+
+
+def _dials_by_itself(capabilities: Capabilities) -> bool:
+    return capabilities.drafts != "full"
+
+
+@tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself)
 async def create_batch_call(
     context: CallContext,
+    /,
     from_number: given.FromNumber,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
@@ -29,15 +49,16 @@ async def create_batch_call(
     window: given.Window = None,
     timezone: given.Timezone = None,
     trigger_timestamp: Annotated[
-        str | float | None, Field(description='Dial then: "now", ISO 8601 or an epoch; left out: a draft')
+        given.Moment,
+        Field(description='Dial then: "now", ISO 8601 or an epoch; without it a draft'),
+        OnlyIf(lambda surface: _dials_by_itself(surface.capabilities)),
+        RequiredIf(lambda surface: surface.capabilities.drafts == "none"),
     ] = None,
     max_concurrency: given.Concurrency = None,
     retry: given.Retry = None,
     idempotency_key: given.IdempotencyKey = None,
-    confirmation_code: given.Code = None,
-) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
+) -> WriteResult:
     """Make a batch call."""
-    del confirmation_code  # the context has it
     when = None if trigger_timestamp is None else read_start(trigger_timestamp, timezone)
     request = BatchCallRequest(
         from_number=from_number,
@@ -51,30 +72,41 @@ async def create_batch_call(
         retry=given.retry_of(retry),
     )
     source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
-    return write_result(await create.create(context, request, source, idempotency_key))
+    return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
+def _update(capabilities: Capabilities) -> str:
+    timed = bool(capabilities.update_fields & {"trigger_at", "status", "send_now"})
+    launch = " A change of its time can launch it; then it is confirmed. Prefer start_batch_call." if timed else ""
+    return f"Change fields of a batch call that has not ended; only what is given.{launch}"
+
+
+_REPLACES = Field(description="Replaces the whole list")
+
+
+@tool(Operation.UPDATE, "Update a batch call", _update, confirms=True)
 async def update_batch_call(
     context: CallContext,
+    /,
     batch_call_id: given.Id,
-    from_number: Annotated[str | None, Field(description="Caller number, E.164")] = None,
-    tasks: Annotated[given.Tasks, Field(description="Replaces the whole list")] = None,
-    tasks_file: Annotated[given.TasksFile, Field(description="Replaces the whole list")] = None,
-    name: given.Name = None,
-    agent_id: given.AgentId = None,
-    trigger_timestamp: given.Moment = None,
-    timezone: given.Timezone = None,
+    from_number: Annotated[str | None, given.AS_IN_CREATE, given.can_change("from_number")] = None,
+    tasks: Annotated[given.Tasks, given.LIST_OF_OBJECTS, _REPLACES, given.can_change("tasks")] = None,
+    tasks_file: Annotated[given.TasksFile, _REPLACES, given.can_change("tasks")] = None,
+    name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
+    agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
+    trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
+    timezone: Annotated[given.Timezone, given.AS_IN_CREATE, given.can_change("timezone", "trigger_at")] = None,
     status: Annotated[
-        Literal[BatchStatus.DRAFT, BatchStatus.SCHEDULED] | None, Field(description="draft takes a schedule back")
+        Literal[BatchStatus.DRAFT, BatchStatus.SCHEDULED] | None,
+        Field(description="draft cancels a schedule"),
+        given.can_change("status"),
     ] = None,
-    send_now: Annotated[bool | None, Field(description="true dials at once")] = None,
-    window: Annotated[given.Window, Field(description=given.AS_CREATE)] = None,
-    max_concurrency: given.Concurrency = None,
-    retry: Annotated[given.Retry, Field(description=given.AS_CREATE)] = None,
-    confirmation_code: given.Code = None,
-) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
+    send_now: Annotated[bool | None, Field(description="true dials at once"), given.can_change("send_now")] = None,
+    window: Annotated[given.Window, given.OBJECT, given.AS_IN_CREATE, given.can_change("window")] = None,
+    max_concurrency: Annotated[given.Concurrency, given.AS_IN_CREATE, given.can_change("max_concurrency")] = None,
+    retry: Annotated[given.Retry, given.OBJECT, given.AS_IN_CREATE, given.can_change("retry")] = None,
+) -> WriteResult:
     """Change only what is given."""
-    del confirmation_code
     request = BatchCallRequest(
         from_number=from_number,
         name=name,
@@ -87,60 +119,117 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    return write_result(await update.update(context, batch_call_id, request, given.source_of(tasks, tasks_file)))
+    return WriteResult.of(await update.update(context, batch_call_id, request, given.source_of(tasks, tasks_file)))
 
 
+def _start(capabilities: Capabilities) -> str:
+    when = (
+        "now or at a time: phones ring. Also moves a scheduled one."
+        if capabilities.drafts == "full"
+        else "now: phones ring. This backend cannot schedule a stored draft."
+    )
+    paused = "; if paused, resume_batch_call" if Operation.RESUME in capabilities.operations else ""
+    return (
+        f"Launch a batch call {when} Asks for a confirmation first; use it after the person has seen the draft. "
+        f"If it has ended, use retry_batch_call{paused}."
+    )
+
+
+def _only_now(surface: Surface) -> Any:
+    only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
+    return Annotated[Literal["now"], only] if surface.capabilities.drafts == "start_now_only" else None
+
+
+@tool(Operation.START, "Start a batch call", _start, confirms=True)
 async def start_batch_call(
     context: CallContext,
+    /,
     batch_call_id: given.Id,
-    trigger_timestamp: given.Start,
-    idempotency_key: given.IdempotencyKey = None,
-    confirmation_code: given.Code = None,
-) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
+    trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
+    idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
+) -> WriteResult:
     """Launch."""
-    del confirmation_code
-    return write_result(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
+    return WriteResult.of(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
 
 
-async def pause_batch_call(context: CallContext, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
+@tool(
+    Operation.PAUSE,
+    "Pause a batch call",
+    "Stop placing new calls; calls in progress go on. resume_batch_call dials on, cancel_batch_call ends it.",
+    idempotent=True,
+)
+async def pause_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Stop dialling for a while."""
-    return write_result(await launch.pause(context, batch_call_id))
+    return WriteResult.of(await launch.pause(context, batch_call_id))
 
 
-async def resume_batch_call(
-    context: CallContext, batch_call_id: given.Id, confirmation_code: given.Code = None
-) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
+@tool(
+    Operation.RESUME,
+    "Resume a batch call",
+    "Dial on after pause_batch_call: phones ring. Asks for a confirmation first.",
+    confirms=True,
+)
+async def resume_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Dial on."""
-    del confirmation_code
-    return write_result(await launch.resume(context, batch_call_id))
+    return WriteResult.of(await launch.resume(context, batch_call_id))
 
 
-async def cancel_batch_call(context: CallContext, batch_call_id: given.Id) -> Annotated[CallToolResult, WriteResult]:
-    """Take back what was not dialled."""
-    return write_result(await launch.cancel(context, batch_call_id))
+def _cancel(capabilities: Capabilities) -> str:
+    later = " Use pause_batch_call to go on later." if Operation.PAUSE in capabilities.operations else ""
+    return f"Cancel what has not been dialled. {capabilities.cancel_effect}{later}"
 
 
+@tool(Operation.CANCEL, "Cancel a batch call", _cancel, destructive=True, idempotent=True)
+async def cancel_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
+    """Cancel what was not dialled."""
+    return WriteResult.of(await launch.cancel(context, batch_call_id))
+
+
+def _dials_again(capabilities: Capabilities) -> bool:
+    return Operation.RETRY in capabilities.operations
+
+
+def _needs_list(surface: Surface) -> bool:
+    """Whether the variables are only in the list that the batch call was made from."""
+    return surface.capabilities.dynamic_variables and not surface.capabilities.returns_variables
+
+
+def _retry(capabilities: Capabilities) -> str:
+    who = "Call again exactly the people not reached (default no_answer, busy, failed), never all."
+    if _dials_again(capabilities):
+        return f"{who} They are dialled in the same batch call, after a confirmation."
+    return f"{who} Makes a NEW draft of them with retry_of; no phone rings until start_batch_call."
+
+
+@tool(Operation.RETRY, "Retry who was not reached", _retry, destructive=True, confirms=_dials_again)
 async def retry_batch_call(
     context: CallContext,
+    /,
     batch_call_id: given.Id,
-    task_status: given.StatusFilter = None,
-    tasks: given.Tasks = None,
-    tasks_file: Annotated[
-        str | None, Field(description="The list it was made from; only its unreached rows are used")
+    task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
+    tasks: Annotated[
+        given.Tasks, given.LIST_OF_OBJECTS, OnlyIf(lambda surface: _needs_list(surface) and not surface.local_files)
     ] = None,
-    idempotency_key: given.IdempotencyKey = None,
-    confirmation_code: given.Code = None,
-) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
+    tasks_file: Annotated[
+        given.TasksFile,
+        Field(description="The list it was made from; only its unreached rows are used"),
+        OnlyIf(_needs_list),
+    ] = None,
+    idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
+) -> WriteResult:
     """Call again who was not reached."""
-    del confirmation_code
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
     source = given.source_of(tasks, tasks_file)
-    return write_result(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
+    return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
 
 
-async def delete_batch_call(
-    context: CallContext, batch_call_id: given.Id, confirmation_code: given.Code = None
-) -> Annotated[CallToolResult, WriteResult] | InputRequiredResult:
+@tool(
+    Operation.DELETE,
+    "Delete a batch call",
+    "Remove a batch call for good. If results would be lost, a person is asked. To stop calls: cancel_batch_call.",
+    idempotent=True,
+    confirms=True,
+)
+async def delete_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     """Remove for good."""
-    del confirmation_code
-    return write_result(await launch.delete(context, batch_call_id))
+    return WriteResult.of(await launch.delete(context, batch_call_id))

@@ -1,0 +1,63 @@
+"""What a tool is: a handler, what is said of it, and what it does to the world, together in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.server.tools.results import ToolResult
+
+Handler: TypeAlias = Callable[..., Awaitable[ToolResult]]
+"""Parameters before the slash are handed in: the context, and the progress of one that waits. Others are arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """What tools are made for: a backend, and whether callers share this machine's disk (stdio)."""
+
+    capabilities: Capabilities
+    local_files: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """One tool.
+
+    `description` is what a model reads: what it does, when to use it and when another, what it costs or changes.
+    `confirms` says where it can end in a question to a person: there it takes a confirmation_code.
+    """
+
+    handler: Handler
+    operation: Operation
+    title: str
+    description: str | Callable[[Capabilities], str]
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+    confirms: bool | Callable[[Capabilities], bool] = False
+
+    @property
+    def name(self) -> str:
+        """As the model calls it."""
+        return self.handler.__name__
+
+    def described(self, capabilities: Capabilities) -> str:
+        """Its description for one backend: nothing is promised that the backend cannot do."""
+        return self.description if isinstance(self.description, str) else self.description(capabilities)
+
+    def is_confirmed(self, capabilities: Capabilities) -> bool:
+        """Whether it can end in a question on one backend."""
+        return self.confirms if isinstance(self.confirms, bool) else self.confirms(capabilities)
+
+
+def tool(
+    operation: Operation, title: str, description: str | Callable[[Capabilities], str], **hints: Any
+) -> Callable[[Handler], ToolSpec]:
+    """Make a tool of the handler below, whose name it gets. `hints`: as of `ToolSpec`."""
+
+    def made(handler: Handler) -> ToolSpec:
+        return ToolSpec(handler=handler, operation=operation, title=title, description=description, **hints)
+
+    return made

@@ -1,0 +1,1 @@
+"""The sentences that are seen most, in one file that a person reads."""

@@ -1,0 +1,66 @@
+"""The tiers of the tests, all of them in `make test`. A test is `fast` unless it stands in another one here.
+
+fast: in this process, on loopback at most; measured for coverage. `make fast` runs nothing else.
+process: starts processes of ours. foreign: other people's programs are the client, the browser or the judge.
+kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.transports import Way
+
+TESTS = Path(__file__).parent
+TIERS = {
+    "fast": (),
+    "process": (
+        "large",
+        "operator",
+        "walks/test_three_clients.py",
+        "dialer/test_connections.py",
+        "dialer/test_ending.py",
+        "dialer/test_processes.py",
+        "dialer/test_server.py",
+        "guard/test_replicas.py",
+        "server/test_http_process.py",
+        "server/test_stdio.py",
+        "test_demo.py",
+        "test_never_dials.py",
+    ),
+    "foreign": (
+        "clients",
+        "conformance",
+        "dialer/test_schemathesis.py",
+        "server/test_approval_page.py",
+        "server/test_browser.py",
+        "test_claude_desktop.py",
+        "test_package.py",
+    ),
+    "kills": ("dialer_kills", "interleavings", "kills"),
+}
+"""The folders and files of each tier."""
+
+
+def tier_of(item: pytest.Item) -> str:
+    """By its own marker, then by its folder or file, then by the way in which its client is connected."""
+    own = next((tier for tier in TIERS if item.get_closest_marker(tier)), None)
+    return own or place_of(item.path) or ("process" if any(_spawns(value) for value in _parameters(item)) else "fast")
+
+
+def place_of(path: Path) -> str | None:
+    """The tier in which a whole folder or file is."""
+    inside = path.relative_to(TESTS)
+    return next((tier for tier, places in TIERS.items() if any(inside.is_relative_to(place) for place in places)), None)
+
+
+def _parameters(item: pytest.Item) -> list[Any]:
+    called = getattr(item, "callspec", None)
+    return list(called.params.values()) if called else []
+
+
+def _spawns(value: object) -> bool:
+    return isinstance(value, Way) and value.transport == "stdio"
