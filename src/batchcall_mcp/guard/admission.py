@@ -20,7 +20,6 @@ from batchcall_mcp.guard.confirmation import (
     Asker,
     QuestionPending,
     Reach,
-    issue,
     recall,
     used_already,
 )
@@ -187,14 +186,8 @@ class Guard:
             decided = await self._by_a_person(launch, asker, codes, binding, asked, only_here=takes_codes)
             if decided is not None:
                 return decided
-        new = await issue(
-            codes,
-            caller=launch.caller,
-            tool=launch.tool,
-            binding=binding.text,
-            arguments=launch.arguments,
-            question=asked,
-        )
+        make = partial(codes.issue, caller=launch.caller, tool=launch.tool, binding=binding.text)
+        new = await anyio.to_thread.run_sync(partial(make, arguments=launch.arguments, question=asked))
         self._note("question", launch, "code")
         return CodeNeeded(asked, new)
 

@@ -6,14 +6,13 @@ import hashlib
 import secrets
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.database import LONGEST_WAIT_S, copy_rows
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.ledger import tables as t
@@ -419,7 +418,7 @@ def _was_deleted(tx: sa.Connection, entry: Entry) -> bool:
 def _check_same_request(found: Entry, intent: Intent) -> None:
     if found.is_equal(intent):
         return
-    at = datetime.fromtimestamp(found.at / 1000, UTC)
+    at = from_ms(found.at)
     what = f"for {found.batch_call_id}" if found.batch_call_id else f"(ledger entry {found.write_id})"
     raise InvalidInput(
         f"idempotency_key: it was used at {at:%Y-%m-%d %H:%M UTC} {what} with another request. Nothing was sent. To "
