@@ -1,7 +1,8 @@
 """The path of a tool call: the modules that its batch call passes through, in the order in which it enters them.
 
 A module is on the path if one of its functions is given the tool call's arguments, the batch call's id as such, or an
-object that carries it. Helpers that see only a text, a number, a moment or raw JSON are not. `python -m tests.paths` writes both paths into docs/architecture.md.
+object that carries it. Helpers that see only a text, a number, a moment or raw JSON are not.
+`python -m tests.paths` writes both paths into docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def _carries(name: str, value: Any, batch_call_id: str) -> bool:
         return name == "arguments" and value.get("batch_call_id") == batch_call_id
     if isinstance(value, Sequence):
         return any(getattr(one, "batch_call_id", None) == batch_call_id for one in value)
-    return getattr(value, "batch_call_id", None) == batch_call_id and not isinstance(value, type)
+    carried = getattr(value, "batch_call", value)
+    return getattr(carried, "batch_call_id", None) == batch_call_id and not isinstance(value, type)
 
 
 async def paths(folder: Path) -> dict[str, list[str]]:
