@@ -151,7 +151,7 @@ async def test_what_was_listed_is_stopped_although_the_rest_of_the_list_cannot_b
 
 
 async def test_a_scheduled_batch_call_is_taken_back_on_a_server_of_the_plain_dialect(tmp_path: Path) -> None:
-    """BATCHCALL_BACKEND=batchcall, and a server without our extensions: PATCH status=draft is the seed's own way."""
+    """BATCHCALL_BACKEND=batchcall, and a server without our extensions: PATCH status=draft is the API's own way."""
     vendor = Zudu()
     tasks = [zudu.Task("task_0", PEOPLE[0], {})]
     trigger = int(tomorrow_at(9).timestamp() * 1000)

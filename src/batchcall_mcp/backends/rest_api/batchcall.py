@@ -1,4 +1,4 @@
-"""The seed REST dialect: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
+"""The batch-call REST API: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from batchcall_mcp.backends.base import (
     completed_by,
     is_same_id,
     matches,
-    unsupported,
 )
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api import requests, states
@@ -61,7 +60,7 @@ _ALL_FIELDS = frozenset(
 
 
 class BatchCallBackend:
-    """A server that speaks the seed's dialect and our extensions; `ZuduBackend` is the same without those."""
+    """A server that speaks the batch-call REST API and our extensions; `ZuduBackend` is the same without those."""
 
     name: ClassVar[str] = "batchcall"
     default_url: ClassVar[str] = "http://localhost:8080"
@@ -110,7 +109,6 @@ class BatchCallBackend:
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """POST /batch-call; says draft, scheduled or now in so many words."""
-        self._check_fields(request)
         body = requests.create_body(request, extended=self.extended)
         answer = await self._http.write(
             "create the batch call", "POST", "/batch-call", json=body, idempotency_key=self._key(idempotency_key)
@@ -150,7 +148,6 @@ class BatchCallBackend:
             InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
             IllegalTransition: its state does not allow it; nothing was sent.
         """
-        self._check_fields(request)
         self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         doing = f"update batch call {current.batch_call_id}"
@@ -270,7 +267,7 @@ class BatchCallBackend:
             return await self._back_to_draft(current)
 
     async def _back_to_draft(self, current: BatchCall) -> BatchCall:
-        """What the seed's own dialect has: `draft` is an accepted status of its PATCH."""
+        """What the REST API itself has: `draft` is an accepted status of its PATCH."""
         doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
         answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
         return await self._after_write(doing, answer, current)
@@ -283,7 +280,8 @@ class BatchCallBackend:
         Raises:
             IllegalTransition: neither running nor completed; nothing was sent.
         """
-        self.check_state(Operation.RETRY, None, current)
+        if Operation.RETRY in self.capabilities.operations:
+            self.check_state(Operation.RETRY, None, current)
         body = {"task_ids": list(task_ids)}
         return await self._extension("retry", current, body, idempotency_key, current.etag)
 
@@ -308,9 +306,12 @@ class BatchCallBackend:
         """Ask for what Zudu's documents do not have.
 
         Raises:
-            NotSupported: the server knows the batch call, but not the path; nothing changed.
+            NotSupported: the backend has no such request, or the server knows the batch call, but not the path; nothing
+                changed.
         """
         doing = f"{action} batch call {current.batch_call_id}"
+        if Operation(action) not in self.capabilities.operations:
+            raise NotSupported(f"Could not {doing}: {self.name} has no {action}. Nothing changed.")
         path = f"{path_of(current.batch_call_id)}/{action}"
         try:
             answer = await self._http.write(
@@ -353,11 +354,6 @@ class BatchCallBackend:
             note = f"The write was accepted, but it could not be read back: {error.message}"
             return replace(own, notes=(*own.notes, note), replayed=replayed)
         return replace(completed_by(found, known), replayed=replayed)
-
-    def _check_fields(self, request: BatchCallRequest) -> None:
-        problems = unsupported(request, self.capabilities)
-        if problems:
-            raise NotSupported(f"{self.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
 
     def _key(self, idempotency_key: str | None) -> str | None:
         return idempotency_key if self.capabilities.idempotency == "key" else None

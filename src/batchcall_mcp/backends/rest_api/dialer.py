@@ -1,4 +1,4 @@
-"""The dialer in this process: the seed dialect with our extensions, over ASGI instead of a socket."""
+"""The dialer in this process: the batch-call REST API with our extensions, over ASGI instead of a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The REST face: the seed's endpoints and envelope, and what they lack (pause, resume, cancel, retry, idempotency)."""
+"""The REST face: the batch-call REST API, and what it lacks (pause, resume, cancel, retry, idempotency)."""
 
 from __future__ import annotations
 
