@@ -29,6 +29,7 @@ torture: $(VENV)/.installed-dev  ## every kill and interleaving of docs/guarante
 	$(BIN)/python -m tests.dialer_kills
 	$(BIN)/python -m tests.interleavings --database sqlite
 	$(BIN)/python -m tests.interleavings --database postgresql
+	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer/test_rules_in_time.py tests/test_calling_hours.py
 
 check: $(VENV)/.installed-dev  ## style, types, borders between rooms: seconds
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -10,11 +11,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from tests.tiers import tier_of
+from tests.tiers import place_of, tier_of
 
 # How busy the machine is decides no test.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "house",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=int(os.environ.get("EXAMPLES", "40")),  # `make torture` makes up more
+)
 settings.load_profile("house")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m fast` does not even import the others, with their browsers and judges."""
+    elsewhere = config.option.markexpr == "fast" and place_of(collection_path) not in {None, "fast"}
+    return elsewhere or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker

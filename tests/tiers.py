@@ -47,14 +47,14 @@ TIERS = {
 
 def tier_of(item: pytest.Item) -> str:
     """By its own marker, then by its folder or file, then by the way in which its client is connected."""
-    for tier in TIERS:
-        if item.get_closest_marker(tier):
-            return tier
-    path = item.path.relative_to(TESTS)
-    for tier, places in TIERS.items():
-        if any(path.is_relative_to(place) for place in places):
-            return tier
-    return "process" if any(_spawns(value) for value in _parameters(item)) else "fast"
+    own = next((tier for tier in TIERS if item.get_closest_marker(tier)), None)
+    return own or place_of(item.path) or ("process" if any(_spawns(value) for value in _parameters(item)) else "fast")
+
+
+def place_of(path: Path) -> str | None:
+    """The tier in which a whole folder or file is."""
+    inside = path.relative_to(TESTS)
+    return next((tier for tier, places in TIERS.items() if any(inside.is_relative_to(place) for place in places)), None)
 
 
 def _parameters(item: pytest.Item) -> list[Any]:

@@ -102,7 +102,7 @@ class Caller:
             while True:
                 if reached(data := await self.get(batch_call_id)):
                     return data
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.03)
 
     async def until_status(self, batch_call_id: str, status: str) -> dict[str, Any]:
         return await self.until(batch_call_id, lambda data: data["status"] == status)
@@ -118,7 +118,7 @@ async def eventually(reached: Callable[[], bool]) -> None:
         while True:
             if reached():
                 return
-            await anyio.sleep(0.002)
+            await anyio.sleep(0.01)
 
 
 def dialled(data_dir: Path) -> list[dict[str, str]]:

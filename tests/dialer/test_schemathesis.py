@@ -23,8 +23,8 @@ from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from tests.dialer.conftest import emptied_postgresql
 
 SEED = 20_261_124
-EXAMPLES = 12
-"""For each operation and phase. A hundred of them found what is fixed here."""
+EXAMPLES = {"sqlite": 8, "postgresql": 3}
+"""For each operation and phase. A hundred of them found what is fixed here; PostgreSQL differs in types alone."""
 BETWEEN_FIELDS = (
     r"tasks\.\d+\.to_number: is the from_number",
     r"from_number: is also the to_number of a task\.",
@@ -69,18 +69,23 @@ def without_lifespan(app: ASGIApp) -> ASGIApp:
     return wrapped
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def dialer(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedDialer]:
+@pytest.fixture(params=EXAMPLES)
+def on(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def dialer(tmp_path: Path, on: str) -> Iterator[EmbeddedDialer]:
     made = EmbeddedDialer(
         tmp_path,
-        database=emptied_postgresql() if request.param == "postgresql" else None,
+        database=emptied_postgresql() if on == "postgresql" else None,
         webhook_addresses=WebhookAddresses(resolve=lambda _host, _port: ["93.184.216.34"]),  # nobody is asked
     )
     yield made
     made.store().close()
 
 
-def test_the_face_is_as_its_openapi_document_says(dialer: EmbeddedDialer) -> None:
+def test_the_face_is_as_its_openapi_document_says(dialer: EmbeddedDialer, on: str) -> None:
     """Statuses, media types, shapes, methods, keys; valid is taken, invalid is refused, nothing is a 500."""
     key, secret = dialer.credentials
     config = SchemathesisConfig.from_dict(
@@ -89,7 +94,7 @@ def test_the_face_is_as_its_openapi_document_says(dialer: EmbeddedDialer) -> Non
             "workers": 1,
             "continue-on-failure": True,
             "headers": {"X-API-KEY": key, "X-API-SECRET": secret},
-            "generation": {"deterministic": True, "max-examples": EXAMPLES, "database": "none"},
+            "generation": {"deterministic": True, "max-examples": EXAMPLES[on], "database": "none"},
             "phases": {"stateful": {"max-steps": 5}},
         }
     )

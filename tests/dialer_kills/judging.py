@@ -90,7 +90,7 @@ async def poll(reached: Callable[[], bool], seconds: float = 60) -> None:
         while True:
             if await anyio.to_thread.run_sync(reached):
                 return
-            await anyio.sleep(0.005)
+            await anyio.sleep(0.02)
 
 
 @dataclass(frozen=True)

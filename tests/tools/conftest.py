@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from tests.server.transports import HTTP_WAYS, WAYS, Way
-from tests.tools.desk import Desk, Person, opened
+from tests.server.transports import HTTP_WAYS, WAYS
+from tests.tools.desk import SOME_WAYS, Desk, Person, opened
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def shared(
         yield desk
 
 
-@pytest.fixture(scope="session", params=[Way("stdio", "auto"), Way("http", "legacy")], ids=str)
+@pytest.fixture(scope="session", params=SOME_WAYS, ids=str)
 def either(
     request: pytest.FixtureRequest, portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Desk]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from unittest import mock
 
 import anyio
+import pytest
 from anyio.from_thread import BlockingPortal
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from mcp import Client
@@ -30,6 +31,10 @@ from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from tests.server.transports import Way, client_of, served, spawned
 
+SOME_WAYS = (Way("stdio", "auto"), Way("http", "legacy"))
+over_some_ways = pytest.mark.parametrize("_asked", SOME_WAYS, indirect=True, ids=str)
+muted_over_some_ways = pytest.mark.parametrize("mute", SOME_WAYS, indirect=True, ids=str)
+"""For what the way has no part in; `desk` and `mute` without it are over every way, for what it may have a part in."""
 FROM_NUMBER = "+14155550199"
 LONGEST_S = 30
 ALWAYS_OPEN = {"BATCHCALL_CALLING_HOURS": "00:00-24:00", "BATCHCALL_SIMULATED_SPEED": "2000"}

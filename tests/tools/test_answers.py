@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from tests.tools.desk import Desk, text_of
+from tests.tools.desk import Desk, over_some_ways, text_of
 
 
+@over_some_ways
 def test_every_task_is_on_exactly_one_page(desk: Desk) -> None:
     tasks = desk.people(45)
     batch_call_id = desk.draft(tasks)

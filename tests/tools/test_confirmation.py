@@ -7,7 +7,7 @@ from mcp import MCPError
 from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 
 from tests.server.transports import WAYS
-from tests.tools.desk import Desk, text_of
+from tests.tools.desk import Desk, muted_over_some_ways, over_some_ways, text_of
 
 NOW: dict[str, Any] = {"trigger_timestamp": "now"}
 
@@ -68,7 +68,7 @@ def test_a_no_ends_the_call_whatever_changed_meanwhile(desk: Desk) -> None:
     assert desk.times_dialled(others) == 0
 
 
-@where_questions_can_be_asked
+@over_some_ways
 @pytest.mark.parametrize("says", ["no", "dismiss", "yes without the tick", "yes in words", "yes without a form"])
 def test_without_a_yes_nothing_is_dialled_and_no_code_is_given(desk: Desk, says: Any) -> None:
     assert desk.person is not None
@@ -102,6 +102,7 @@ def test_a_code_launches_once_with_nothing_but_the_id(mute: Desk) -> None:
     assert mute.times_dialled(tasks) == 2
 
 
+@muted_over_some_ways
 def test_a_code_brings_the_arguments_that_were_shown(mute: Desk) -> None:
     tasks = mute.people(1)
     batch_call_id = mute.draft(tasks)
@@ -114,6 +115,7 @@ def test_a_code_brings_the_arguments_that_were_shown(mute: Desk) -> None:
     assert mute.call("cancel_batch_call", batch_call_id=batch_call_id)["result"] == "cancelled"
 
 
+@muted_over_some_ways
 def test_a_code_does_not_confirm_anything_else(mute: Desk) -> None:
     tasks = mute.people(1)
     batch_call_id, other = mute.draft(tasks), mute.draft(mute.people(1))
@@ -133,6 +135,7 @@ def test_a_code_does_not_confirm_anything_else(mute: Desk) -> None:
     assert mute.times_dialled(tasks) == 0
 
 
+@muted_over_some_ways
 def test_a_list_that_changed_since_the_question_is_asked_about_again(mute: Desk) -> None:
     batch_call_id = mute.draft(mute.people(1))
     code = mute.call("start_batch_call", batch_call_id=batch_call_id, **NOW)["confirmation_code"]

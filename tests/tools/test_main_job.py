@@ -7,9 +7,10 @@ from pathlib import Path
 
 from mcp.types import ResourceLink, TextResourceContents
 
-from tests.tools.desk import FROM_NUMBER, Desk
+from tests.tools.desk import FROM_NUMBER, Desk, over_some_ways
 
 
+@over_some_ways
 def test_a_list_is_checked_called_watched_retried_and_exported(desk: Desk) -> None:
     facts = desk.call("get_backend")
     assert facts["backend"] == "dialer"
@@ -84,6 +85,7 @@ def test_a_running_batch_call_is_paused_resumed_and_cancelled_and_deleted(desk: 
     assert desk.refused("get_batch_call", batch_call_id=batch_call_id).startswith("[not_found]")
 
 
+@over_some_ways
 def test_a_scheduled_batch_call_is_moved_and_taken_back(desk: Desk) -> None:
     tasks = desk.people(1)
     batch_call_id = desk.draft(tasks)

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal
 
-from tests.server.transports import WAYS, Way
-from tests.tools.desk import FROM_NUMBER, Desk, Person, opened
+from tests.server.transports import Way
+from tests.tools.desk import FROM_NUMBER, SOME_WAYS, Desk, Person, opened
 
 READS = {"get_backend", "check_batch_call", "get_batch_call", "list_batch_calls", "watch_batch_call"}
 DIALS = {"start_batch_call", "resume_batch_call", "retry_batch_call"}
-SOME_WAYS = [way for way in WAYS if way.transport != "stdio" or way.mode == "auto"]
 
 
 @contextmanager

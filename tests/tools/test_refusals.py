@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.desk import FROM_NUMBER, Desk
+from tests.tools.desk import FROM_NUMBER, Desk, over_some_ways
 
 PERSON = {"to_number": "+14155550101"}
 
@@ -68,6 +68,7 @@ def test_a_wrong_call_is_refused_in_words_and_nothing_is_made(desk: Desk) -> Non
     ["get_batch_call", "pause_batch_call", "resume_batch_call", "cancel_batch_call", "delete_batch_call",
      "watch_batch_call", "export_batch_call", "retry_batch_call"],
 )  # fmt: skip
+@over_some_ways
 def test_an_unknown_id_is_not_found(desk: Desk, tool: str) -> None:
     assert desk.refused(tool, batch_call_id="batch_call_of_nobody").startswith("[not_found] ")
 
@@ -77,6 +78,7 @@ def test_an_id_leads_nowhere_else(either: Desk, name: str) -> None:
     assert either.refused("get_batch_call", batch_call_id=name).startswith("[not_found] ")
 
 
+@over_some_ways
 def test_a_null_for_what_is_optional_is_the_same_as_leaving_it_out(desk: Desk) -> None:
     tasks = [task | {"name": None, "dynamic_variables": None} for task in desk.people(1)]
     batch_call_id = desk.draft(tasks, name=None, window=None, agent_id=None, retry=None)
@@ -84,6 +86,7 @@ def test_a_null_for_what_is_optional_is_the_same_as_leaving_it_out(desk: Desk) -
     assert [task["to_number"] for task in answer["tasks"]] == [task["to_number"] for task in tasks]
 
 
+@over_some_ways
 def test_lists_and_objects_may_come_as_json_text(desk: Desk) -> None:
     tasks = desk.people(2)
     window = {"start": "09:00", "end": "17:00", "days": ["mon"], "timezone": "Europe/Berlin"}

@@ -6,6 +6,7 @@ import click
 
 from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.cli.keys import database_url as database_url_option
+from batchcall_mcp.settings import Settings
 
 
 @click.command()
@@ -20,9 +21,22 @@ def stop(*, clear: bool, database_url: str | None) -> None:
     key is missing for batch calls that may be live.
     """
     settings = load_settings()
+    # Before anything heavy is imported, and without a database: servers and dialers look for this file.
+    problem = None if clear else _make_file(settings)
     from batchcall_mcp.cli import stopping
 
     if clear:
         stopping.clear(settings, database_url)
     else:
-        stopping.Stop(settings, database_url).run()
+        stopping.Stop(settings, database_url).run(problem)
+
+
+def _make_file(settings: Settings) -> str | None:
+    """Make the file `STOP`; what went wrong, or None."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if not settings.stop_file.is_symlink():  # a link that leads nowhere is a stop already
+            settings.stop_file.touch()
+    except OSError as error:
+        return f"The file {settings.stop_file} could not be made: {error.strerror}."
+    return None

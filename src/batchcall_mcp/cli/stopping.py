@@ -134,12 +134,17 @@ class Stop:
     failed: bool = False
     knows_nothing: bool = True
 
-    def run(self) -> None:
-        """Stop, say what was done, and end the process with the code that says it."""
+    def run(self, file_problem: str | None) -> None:
+        """Stop, say what was done, and end the process with the code that says it.
+
+        Args:
+            file_problem: why the file `STOP` is not there; None: it is.
+        """
+        if file_problem is not None:
+            self._fail(file_problem)
         with ExitStack() as opened:
-            filed = self._make_file()
             ledgers, recorded = self._stop_ledgers(opened)
-            on = filed or recorded
+            on = recorded or file_problem is None
             dialers = self._stop_dialers(opened)
             outcome = "stopped" if on else "not_stopped"
             Audit(self.settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
@@ -162,18 +167,6 @@ class Stop:
     def _fail(self, text: str) -> None:
         click.echo(shortened(text, 2 * _LONGEST_WORDS), err=True)
         self.failed = True
-
-    def _make_file(self) -> bool:
-        """First of all: it works without a database."""
-        stop_file = self.settings.stop_file
-        try:
-            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-            if not stop_file.is_symlink():  # a link that leads nowhere is a stop already
-                stop_file.touch()
-        except OSError as error:
-            self._fail(f"The file {stop_file} could not be made: {error.strerror}.")
-            return False
-        return True
 
     def _stop_ledgers(self, opened: ExitStack) -> tuple[list[Ledger], bool]:
         """The settings' own, made if it is not there, and others that servers have used; whether any records it."""

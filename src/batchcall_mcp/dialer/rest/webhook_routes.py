@@ -25,7 +25,7 @@ def install(app: FastAPI, service: WebhookService) -> None:
     app.state.webhooks = service
     # Threads of their own kind: resolvers that hang hold up registrations, and no pause.
     app.state.registering = anyio.CapacityLimiter(_REGISTERED_AT_ONCE)
-    app.include_router(_router)
+    app.router.routes.extend(_router.routes)  # see routes.build_app
 
 
 def _service(request: Request) -> WebhookService:

@@ -8,6 +8,7 @@ import math
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from http import HTTPStatus
 from typing import Final
 
@@ -49,18 +50,18 @@ class Result:
 
 
 class Post:
-    """Sends messages.
-
-    Args:
-        addresses: judges where a message may go, at each try.
-        tls: what is trusted; the usual authorities if not given.
-    """
+    """Sends messages."""
 
     def __init__(self, addresses: WebhookAddresses, tls: ssl.SSLContext | None = None) -> None:
         self._addresses = addresses
-        self._tls = tls or httpx2.create_ssl_context()
+        self._given_tls = tls
         # Threads of its own kind: resolvers that hang hold up webhooks, and nothing else of this process.
         self._resolvers = anyio.CapacityLimiter(_LOOKED_UP_AT_ONCE)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made for the first message: reading the authorities takes 30 ms, and most dialers have no webhook."""
+        return self._given_tls or httpx2.create_ssl_context()
 
     async def send(self, message: Message, now: datetime) -> Result:
         """Try once. Raises nothing but cancellation: whatever goes wrong is the result."""
