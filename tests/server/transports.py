@@ -27,7 +27,7 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from batchcall_mcp.server.strict_server import StrictServer
+from batchcall_mcp.server.tools.strict_tools import StrictServer
 from batchcall_mcp.server.transports.access import Authenticate
 from batchcall_mcp.server.transports.http import MCP_PATH, SSE_PATH, http_app
 from batchcall_mcp.settings import Settings
