@@ -1,7 +1,8 @@
 """The path of a tool call: the modules that its batch call passes through, in the order in which it enters them.
 
-A module is on the path if one of its functions is given the batch call's id, or an object that carries it. Pure helpers
-that see only a number, a word or a moment are not. `python -m tests.paths` writes both paths into docs/architecture.md.
+A module is on the path if one of its functions is given the tool call's arguments, the batch call's id as such, or an
+object that carries it. Helpers that see only a text, a number, a moment or raw JSON are not.
+`python -m tests.paths` writes both paths into docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def passing_through(batch_call_id: str) -> Iterator[dict[str, None]]:
         if event != "call" or not code.co_filename.startswith(str(SOURCES)) or code.co_name == "<module>":
             return
         given = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        if any(_carries(frame.f_locals.get(name), batch_call_id) for name in given):
+        if any(_carries(name, frame.f_locals.get(name), batch_call_id) for name in given):
             found[Path(code.co_filename).relative_to(SOURCES).with_suffix("").as_posix()] = None
 
     async def run_sync(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -62,14 +63,15 @@ def passing_through(batch_call_id: str) -> Iterator[dict[str, None]]:
         sys.setprofile(None)
 
 
-def _carries(value: Any, batch_call_id: str) -> bool:
+def _carries(name: str, value: Any, batch_call_id: str) -> bool:
     if isinstance(value, str):
-        return batch_call_id in value and value.startswith(("/", batch_call_id))
+        return value == batch_call_id if name == "batch_call_id" else value.startswith("/") and batch_call_id in value
     if isinstance(value, Mapping):
-        return any(one == batch_call_id for one in value.values())
+        return name == "arguments" and value.get("batch_call_id") == batch_call_id
     if isinstance(value, Sequence):
         return any(getattr(one, "batch_call_id", None) == batch_call_id for one in value)
-    return getattr(value, "batch_call_id", None) == batch_call_id and not isinstance(value, type)
+    carried = getattr(value, "batch_call", value)
+    return getattr(carried, "batch_call_id", None) == batch_call_id and not isinstance(value, type)
 
 
 async def paths(folder: Path) -> dict[str, list[str]]:

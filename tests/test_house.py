@@ -6,7 +6,9 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -67,6 +69,34 @@ def test_only_the_settings_read_the_environment() -> None:
 def test_no_module_is_longer_than_600_lines() -> None:
     lines = {path.relative_to(SOURCES): path.read_text(encoding="utf-8").count("\n") for path in SOURCES.rglob("*.py")}
     assert {path: number for path, number in lines.items() if number > 600} == {}
+
+
+EQUAL_LINES = 10
+
+
+def test_no_ten_equal_lines_stand_twice() -> None:
+    """Of statements and docstrings. A migration repeats its table, because it must not change when the table does."""
+    places: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in SOURCES.rglob("*.py"):
+        if "migrations" not in path.parts:
+            lines = counted_lines(path)
+            for first, (number, _) in enumerate(lines[: len(lines) - EQUAL_LINES + 1]):
+                window = tuple(line for _, line in lines[first : first + EQUAL_LINES])
+                places[window].append(f"{path.relative_to(SOURCES)}:{number}")
+    assert [found for found in places.values() if len(found) > 1] == []
+
+
+def counted_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a module with their numbers, without imports, comments and blank lines."""
+    text = path.read_text(encoding="utf-8")
+    imports = {
+        number
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if number not in imports]
+    return [(number, line) for number, line in numbered if line and not line.startswith("#")]
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

@@ -275,10 +275,7 @@ def _shorten(error: BaseException) -> None:
 def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:
     """`COPY into FROM STDIN` on PostgreSQL: three times as fast as INSERT.
 
-    Args:
-        tx: the transaction.
-        into: the table, and its columns in brackets.
-        rows: their values in this order.
+    `into` is the table, and its columns in brackets, in the order of the rows' values.
 
     Raises:
         sqlalchemy.exc.DBAPIError: without the row that it is about, which PostgreSQL would quote.
@@ -325,11 +322,7 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 class ClockWatch:
-    """How far this machine's clock is off a PostgreSQL's, which is everybody's; looked at once a minute.
-
-    Args:
-        clock: this machine's, aware.
-    """
+    """How far this machine's clock is off a PostgreSQL's, which is everybody's; looked at once a minute."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -364,9 +357,7 @@ class Schema:
     """The tables of the ledger, or of the dialer, in a database, and how they are brought up to date.
 
     Args:
-        name: what is in the tables, for error texts.
-        migrations: their folder.
-        head: the newest of them; tables that it made need no look at the others.
+        head: the newest migration; tables that it made need no look at the others.
         versions: the table that holds the version.
         lock: of the transaction that migrates; the others of this number wait for it.
         unversioned: (table, version): a database without a version that has this table is of this version.
@@ -454,10 +445,9 @@ class Schema:
             cause = getattr(error, "orig", None) or error
             why = str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
             file = held_file(engine)
+            check = "its PostgreSQL server runs" if file is None else f"the disk of {file.path} is not full"
             raise ConfigurationError(
-                f"{self.name}{'' if file is None else f' {file.path}'} cannot be used ({why}). Nothing was sent. Check "
-                "that the disk is not full and, if BATCHCALL_DATABASE_URL is set, that its database runs; then try "
-                "again."
+                f"{self.name} cannot be used ({why}). Nothing was sent. Check that {check}, then try again."
             ) from error
 
 

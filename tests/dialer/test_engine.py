@@ -25,7 +25,7 @@ from batchcall_mcp.dialer.engine import engine as engine_module
 from batchcall_mcp.dialer.engine import lanes as lanes_module
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.engine.outcomes import Ended
-from batchcall_mcp.dialer.engine.supervisor import Supervisor
+from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import tasks
@@ -403,11 +403,8 @@ class Bench:
         host = Supervisor(
             self.store,
             carrier,
-            daily_cap=3,
-            retry_delay=timedelta(minutes=5),
+            EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.02),
             before_claims=lambda: None,
-            poll_seconds=0.02,
-            drain_seconds=0,
             dispatch=dispatch,
         )
         closing, launched = asyncio.Event(), asyncio.Event()

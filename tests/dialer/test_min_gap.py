@@ -135,9 +135,10 @@ async def test_no_phone_rings_with_the_simulated_carrier_so_nobody_waits(caller:
     await done(caller, numbers(2))
 
 
-def test_the_setting_is_the_dialer_s_gap(tmp_path: Path) -> None:
-    assert EmbeddedDialer.of(Settings(data_dir=tmp_path, min_gap_minutes=3))._min_gap == timedelta(minutes=3)
-    assert EmbeddedDialer.of(Settings(data_dir=tmp_path))._min_gap == timedelta(minutes=15)
+def test_the_setting_is_the_dialer_s_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimulatedCarrier, "places_real_calls", True)
+    assert EmbeddedDialer.of(Settings(data_dir=tmp_path, min_gap_minutes=3))._options.min_gap == timedelta(minutes=3)
+    assert EmbeddedDialer.of(Settings(data_dir=tmp_path))._options.min_gap == timedelta(minutes=15)
 
 
 def test_two_processes_in_the_middle_of_their_transactions_keep_the_gap(clock: Clock) -> None:

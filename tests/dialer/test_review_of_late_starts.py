@@ -39,8 +39,8 @@ class Ground:
 
     def look(self) -> None:
         """What the engine does before it claims, and when it has looked for work."""
-        self.engine.judge(HOUR)
-        self.engine.mark(self.clock())
+        lateness.judge(self.store, HOUR)
+        lateness.mark(self.store, self.clock())
 
     def another(self, name: str) -> Dispatch:
         heartbeat.beat(self.store, name, 50)

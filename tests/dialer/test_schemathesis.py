@@ -24,7 +24,7 @@ from tests.dialer.conftest import emptied_postgresql
 
 SEED = 20_261_124
 EXAMPLES = {"sqlite": 8, "postgresql": 3}
-"""For each operation and phase. A hundred of them found what is fixed here; PostgreSQL has no face of its own."""
+"""For each operation and phase. A hundred of them found what is fixed here; PostgreSQL differs in types alone."""
 BETWEEN_FIELDS = (
     r"tasks\.\d+\.to_number: is the from_number",
     r"from_number: is also the to_number of a task\.",

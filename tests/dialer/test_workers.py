@@ -128,7 +128,7 @@ def test_a_claim_whose_answer_was_lost_is_taken_back(shared: Shared) -> None:
     on_the_line = ours.record_and_claim([], {batch_call_id: 2}).started
     other.record_and_claim([], {batch_call_id: 1})
     ours.record_and_claim([], {batch_call_id: 2})
-    ours.take_back({(one.task_id, one.n) for one in on_the_line})
+    ours.withdraw_unknown({(one.task_id, one.n) for one in on_the_line})
     with shared.store.reading() as tx:
         assert queries.counts(tx, [batch_call_id])[batch_call_id].of(TaskStatus.CALLING) == 3
         begun = tx.execute(sa.select(attempts.c.task_id).where(attempts.c.worker_id == "ours")).scalars()
@@ -156,6 +156,6 @@ def test_a_cancelled_batch_call_keeps_what_a_lost_claim_never_dialled(shared: Sh
     ours.record_and_claim([], {batch_call_id: 2})
     with shared.store.writing() as tx:
         commands.move(tx, queries.get(tx, "local", batch_call_id, lock=True), Action.CANCEL, shared.store.now())
-    ours.take_back(set())
+    ours.withdraw_unknown(set())
     with shared.store.reading() as tx:
         assert set(tx.execute(sa.select(tasks.c.status)).scalars()) == {"cancelled"}

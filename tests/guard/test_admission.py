@@ -59,6 +59,10 @@ class Person:
     def waited_for(self) -> str | None:
         return self._waited_for
 
+    @property
+    def shown(self) -> str | None:
+        return None
+
     async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
         assert await covers(binding)
         self.asked.append(question)

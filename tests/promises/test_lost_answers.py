@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.model import WEEKDAYS
 from tests.kills.scenes import Front
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, NEW_YORK, Model, Person, number, playing
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, number, playing
 
 ANN, BOB, CYD, DAN = (number(NEW_YORK, line) for line in (0, 1, 2, 3))
 FIRST, SECOND = [{"to_number": ANN}, {"to_number": BOB}], [{"to_number": CYD}, {"to_number": DAN}]
@@ -255,3 +257,48 @@ async def test_a_list_of_tasks_without_an_end_does_not_hold_a_look_for_ever(tmp_
         vendor.loses = True
         with anyio.fail_after(20):
             await model.client.call_tool("create_batch_call", {"from_number": FROM, "tasks": FIRST})
+
+
+async def test_every_write_whose_answer_was_lost_says_so(tmp_path: Path) -> None:
+    """No use case can drop that sentence: what is known from a look at the backend is not known from an answer."""
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000, poll_seconds=0.02, daily_cap=9)
+    await dialer.start()
+    key, secret = dialer.credentials
+    front = Front(dialer.app, lambda method, _path, _body: method != "GET", lambda: None)
+    account = {"backend": "batchcall", "api_key": key, "api_secret": secret, "calling_hours": "00:00-24:00"}
+    in_three_days = datetime.now(UTC) + timedelta(days=3)
+    heard: dict[str, str] = {}
+    async with (
+        listening(front) as url,
+        playing("auto", Person(), url=url, data_dir=tmp_path / "server", **account) as model,
+    ):
+
+        async def lost(tool: str, **arguments: Any) -> dict[str, Any]:
+            front.trouble = "half answered"
+            told = await model.call(tool, **arguments)
+            assert str(front.trouble) == "none", f"{tool} sent nothing"
+            heard[tool] = " ".join(told.get("notes", []))
+            return told
+
+        made = await lost("create_batch_call", from_number=FROM, tasks=[{"to_number": number(NEW_YORK, 7)}],
+                          window=ALWAYS)  # fmt: skip
+        name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await lost("update_batch_call", **name, tasks=[{"to_number": one} for one in (number(NEW_YORK, 7), ANN)])
+        await lost("start_batch_call", **name, trigger_timestamp="2030-01-01T12:00Z")
+        await lost("cancel_batch_call", **name)
+        await lost("delete_batch_call", **name)
+        made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": number(NEW_YORK, 7)}],
+                                window=ALWAYS | {"days": [WEEKDAYS[in_three_days.weekday()]]})  # fmt: skip
+        name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **name, trigger_timestamp="now")
+        await lost("pause_batch_call", **name)
+        await lost("resume_batch_call", **name)
+        made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": number(NEW_YORK, 17)}],
+                                window=ALWAYS)  # fmt: skip
+        name = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **name, trigger_timestamp="now")
+        await model.call("watch_batch_call", **name, timeout_seconds=15)
+        await lost("retry_batch_call", **name)
+    await dialer.aclose()
+    assert len(heard) == 8
+    assert {tool: notes for tool, notes in heard.items() if "The backend's answer was lost; " not in notes} == {}

@@ -69,7 +69,7 @@ class TestWhatWasSkipped:
             async with at_zudu(url, tmp_path) as (model, person):
                 begun = await model.call("start_batch_call", **draft, trigger_timestamp="now")
         assert self.SAID in person.questions[0]
-        assert begun["preflight"]["skipped"] == {"invalid": 1, "duplicate": 1}
+        assert begun["preflight"]["skipped_before"] == {"invalid": 1, "duplicate": 1}
 
     async def test_another_machine_does_not_know_of_them_and_says_nothing(self, tmp_path: Path) -> None:
         async with Zudu().served() as url:

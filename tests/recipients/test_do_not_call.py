@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.recipients.do_not_call import load_do_not_call, read_do_not_call
+from batchcall_mcp.recipients.do_not_call import read_do_not_call
 from batchcall_mcp.recipients.phone.former_numbers import of_today
 from batchcall_mcp.recipients.phone.numbers import InvalidNumber, comparable, normalise_number
 from tests.recipients.workbooks import write_workbook
@@ -28,24 +28,24 @@ ONE, TWO = "+14155550100", "+14155550101"
 def test_numbers_are_read_from_tables_and_bare_lines(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     path.write_text(content, newline="")
-    assert load_do_not_call(path) == {ONE, TWO}
+    assert read_do_not_call(path).numbers == {ONE, TWO}
 
 
 def test_numbers_are_read_from_a_workbook(tmp_path: Path) -> None:
     path = write_workbook(tmp_path / "dnc.xlsx", {"S": [["phone"], [14155550100.0], [TWO]]})
-    assert load_do_not_call(path, "US") == {ONE, TWO}
+    assert read_do_not_call(path, "US").numbers == {ONE, TWO}
 
 
 def test_an_empty_list_holds_nobody(tmp_path: Path) -> None:
     path = tmp_path / "dnc.txt"
     path.write_text("# nobody yet\n")
-    assert load_do_not_call(path) == frozenset()
+    assert read_do_not_call(path).numbers == frozenset()
 
 
 def test_a_number_that_the_library_does_not_know_still_counts(tmp_path: Path) -> None:
     path = tmp_path / "dnc.txt"
     path.write_text(f"{ONE}\n+1 111 555 0100\n")
-    assert load_do_not_call(path) == {ONE, "+11115550100"}
+    assert read_do_not_call(path).numbers == {ONE, "+11115550100"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_line_that_is_no_number_fails_the_whole_list(tmp_path: Path, content: 
     path = tmp_path / "dnc.csv"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=f"^BATCHCALL_DO_NOT_CALL: .*{says}") as refused:
-        load_do_not_call(path)
+        read_do_not_call(path)
     assert "othing was sent" in refused.value.message
 
 
@@ -71,12 +71,12 @@ def test_a_broken_json_line_fails_the_whole_list(tmp_path: Path) -> None:
     path = tmp_path / "dnc.jsonl"
     path.write_text(f'{{"phone": "{ONE}"}}\n{{"phone": \n')
     with pytest.raises(ConfigurationError, match="line 2: the line is not JSON"):
-        load_do_not_call(path)
+        read_do_not_call(path)
 
 
 def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r'BATCHCALL_DO_NOT_CALL: "dnc\.txt" does not exist'):
-        load_do_not_call(tmp_path / "dnc.txt")
+        read_do_not_call(tmp_path / "dnc.txt")
 
 
 FORMER = [

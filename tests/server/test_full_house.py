@@ -12,8 +12,7 @@ import pytest
 from mcp import Client
 
 from batchcall_mcp.server.app import build_server
-from batchcall_mcp.server.credentials import caller_credentials, caller_id
-from batchcall_mcp.server.sessions import AcceptedPairs
+from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_id
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import Credentials
 from tests.server.echo import echo_server

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from batchcall_mcp.backends.base import Backend, Operation, unsupported
+from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
@@ -60,8 +60,6 @@ class CallContext:
     clock: Callable[[], datetime] = _now
     monotonic: Callable[[], float] = time.monotonic
     """For what may take so many seconds."""
-    seen: dict[str, int] = field(default_factory=dict)
-    """The newest ledger entry about each batch call at the time when it was read."""
 
     @property
     def limits(self) -> Limits:
@@ -73,13 +71,15 @@ class CallContext:
         )
 
     def require(self, operation: Operation) -> None:
-        """Refuse what the backend cannot do.
+        """Refuse what the backend cannot do, and what the operator's mode forbids, before anything is read.
 
         Raises:
             NotSupported: nothing was sent.
+            PermissionDenied: nothing was sent.
         """
         if operation not in self.backend.capabilities.operations:
             raise NotSupported(f"{self.backend.name} has no {operation} for batch calls. Nothing was sent.")
+        self.guard.check_mode(operation, Never())
 
     def require_fields(self, request: BatchCallRequest) -> None:
         """Refuse an argument that the backend has no field for.
@@ -133,10 +133,10 @@ class CallContext:
             except ConfigurationError as error:
                 logger.info("That %s is over was not recorded: %s", found.status, error)
 
-    async def look(self, batch_call_id: str) -> BatchCall:
-        """Read a batch call that is about to be launched: first what the ledger says of it, then the backend."""
-        self.seen[batch_call_id] = await (await self.sender()).seen(self.backend_address, batch_call_id)
-        return await self.backend.get(batch_call_id)
+    async def look(self, batch_call_id: str) -> tuple[BatchCall, int]:
+        """Read a batch call that is about to be changed, and before it the newest ledger entry about it."""
+        seen = await (await self.sender()).seen(self.backend_address, batch_call_id)
+        return await self.backend.get(batch_call_id), seen
 
     def do_not_call(self) -> DoNotCall:
         """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,8 @@ _RESUME = "Resume those whose people were not called in the meantime, for exampl
 def adopt() -> None:
     """Let the dialer dial from a database in the data folder that was copied, moved or restored.
 
-    What dials at this moment, or would have begun while nothing was dialled, is paused and named: a person decides
-    what goes on. What is scheduled for later keeps its time. Only SQLite needs this.
+    Batch calls that are running, or were due while nothing was dialled, are paused and listed: a person decides which
+    of them go on. Batch calls that are scheduled for later keep their time. Only SQLite needs this.
     """
     settings = load_settings()
     from batchcall_mcp.dialer.storage.adoption import NotAdopted, adopt
@@ -31,18 +32,14 @@ def adopt() -> None:
 
     where = database_location(settings)
     if isinstance(where, str):
-        raise click.ClickException(
-            "The dialer uses PostgreSQL; only an SQLite file can move. There is nothing to adopt."
-        )
+        raise click.ClickException("The dialer uses PostgreSQL; only a SQLite file moves. There is nothing to adopt.")
     if not where.exists():
         raise click.ClickException(f"The database {where} does not exist. Nothing was changed.")
-    store = Store.open(where)
-    try:
-        adopted = adopt(store)
-    except NotAdopted as error:
-        raise click.ClickException(error.message) from None
-    finally:
-        store.close()
+    with closing(Store.open(where)) as store:
+        try:
+            adopted = adopt(store)
+        except NotAdopted as error:
+            raise click.ClickException(error.message) from None
     click.echo("\n".join(_lines(where, adopted)))
 
 
@@ -64,7 +61,5 @@ def _named(one: Live) -> str:
     return f"{one.batch_call_id}{name} of {one.organization_id}, {one.waiting} of {one.total} people not called"
 
 
-def _moment(milliseconds: int | None) -> str:
-    return (
-        "its time" if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M UTC}"
-    )
+def _moment(ms: int | None) -> str:
+    return "its time" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M UTC}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -25,12 +26,12 @@ _CALLER_LENGTH: Final = 6
 @click.command()
 @click.argument("question", required=False)
 def approve(question: str | None) -> None:
-    """List the questions that wait for a person, and answer one of them.
+    """List the open questions, and answer one of them.
 
-    QUESTION is an id from the list. It has to run with the data directory or database of the server that asks
-    (BATCHCALL_DATA_DIR, BATCHCALL_DATABASE_URL), and at a terminal: a program cannot answer for a person by accident.
-    To approve, the person types the number of people who would be called. Nothing is sent by this command: the tool
-    call that asked goes by the answer when it comes again.
+    QUESTION is an id from the list. Run this with the data directory or database of the server that asks
+    (BATCHCALL_DATA_DIR, BATCHCALL_DATABASE_URL), and at a terminal, so no program answers for a person by accident.
+    To approve, type the number of people who would be called. This command sends nothing: the tool call that asked
+    acts on the answer when it is repeated.
     """
     settings = load_settings()
     if not sys.stdin.isatty():
@@ -39,14 +40,11 @@ def approve(question: str | None) -> None:
         )
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
-    ledger = Ledger.open(settings)
-    try:
+    with closing(Ledger.open(settings)) as ledger:
         approvals = ledger.codes.approvals
         chosen = _chosen(approvals.waiting(), question)
         if chosen is not None:
             _answer(approvals, chosen, Audit(settings.data_dir))
-    finally:
-        ledger.close()
 
 
 def _chosen(waiting: Sequence[Approval], short_id: str | None) -> Approval | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, TypeAlias, get_args
+from typing import IO, Any, Literal, TypeAlias, get_args
 
 import click
 
@@ -25,18 +26,11 @@ Form: TypeAlias = Literal["table", "csv", "jsonl"]
 _SHOWN = 20
 _WIDTH = 160
 """Of a table that no terminal limits."""
-_IN_TABLE = (
-    ("at (UTC)", False, False),
-    ("event", False, False),
-    ("what", False, True),
-    ("batch call", False, True),
-    ("calls", True, False),
-    ("outcome", False, True),
-    ("entry", True, False),
-    ("caller", False, True),
-)
-"""Each heading, whether numbers stand below it, and whether its column may fold where the screen is narrow."""
 _MACHINE = "machine"
+_IN_TABLE = ("at (UTC)", "event", "what", "batch call", "calls", "outcome", "entry", "caller")
+_NUMBERS = ("calls", "entry")
+_FOLD = ("what", "batch call", "outcome", "caller", _MACHINE)
+"""Headings of columns that may fold where the screen is narrow."""
 _AGO = re.compile(r"([0-9]{1,6})([mhdw])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -83,10 +77,9 @@ def audit(
 ) -> None:
     """Show or export what was done: each write, question and answer, oldest first.
 
-    It says who (a hash), what, to how many and with what outcome; no names, variables or phone numbers. csv and jsonl
-    have more columns than the table. With BATCHCALL_DATABASE_URL it is the record of every machine on that database.
-    FILES are records that were rotated away, not compressed; they are read instead,
-    in the order given.
+    An event has the caller (a hash), the action, the number of calls and the outcome; no names, variables or phone
+    numbers. csv and jsonl have more columns than the table. With BATCHCALL_DATABASE_URL every machine on that database
+    is included. FILES are rotated records, not compressed; they are read instead, in the order given.
     """
     settings = load_settings()
     path = settings.data_dir / FILE_NAME
@@ -105,7 +98,7 @@ def audit(
         )
         wanted = _wanted(events, begin, None if batch_call_id is None else recorded_id(batch_call_id))
         out = opened.enter_context(_opened(output))
-        _WRITERS[form](wanted if last is None else deque(wanted, last), out, shared=shared)
+        _write(form, wanted if last is None else deque(wanted, last), out, [_MACHINE] * shared)
 
 
 def _form_of(output: Path | None) -> Form:
@@ -186,61 +179,44 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
         raise
 
 
-def _write_jsonl(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None:
-    del shared  # an event of another machine names it
-    out.writelines(json.dumps(event) + "\n" for event in events)
-
-
-def _write_csv(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None:
-    import csv
-
-    writer = csv.writer(out)
-    columns = (*COLUMNS, *[_MACHINE] * shared)
-    writer.writerow(columns)
-    writer.writerows([_cell(event.get(name)) for name in columns] for event in events)
+def _write(form: Form, events: Iterable[dict[str, Any]], out: IO[str], machine: Sequence[str]) -> None:
+    """`machine`: the last column, where the events are those of several machines."""
+    if form == "jsonl":
+        out.writelines(json.dumps(event) + "\n" for event in events)
+    elif form == "csv":
+        columns = (*COLUMNS, *machine)
+        writer = csv.writer(out)
+        writer.writerow(columns)
+        writer.writerows([_cell(event.get(name)) for name in columns] for event in events)
+    else:
+        _write_table(events, out, machine)
 
 
 def _cell(value: object) -> object:
     """A spreadsheet may run a text as a formula unless it begins with a letter, a digit or an apostrophe."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return text if not text or text[0].isalnum() else "'" + text
+    text = printable(value) if isinstance(value, str) else ""
+    return (text if text[0].isalnum() else "'" + text) if text else value
 
 
-def _write_table(events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None:
+def _write_table(events: Iterable[dict[str, Any]], out: IO[str], machine: Sequence[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading, numeric, folds in (*_IN_TABLE, *[(_MACHINE, False, True)] * shared):
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=not folds)
+    for heading in (*_IN_TABLE, *machine):
+        justify: Literal["right", "left"] = "right" if heading in _NUMBERS else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in _FOLD)
     for event in events:
-        # As Text: what a backend chose is no markup.
-        table.add_row(*(Text(printable(str(value))) for value in (*_row(event), *[event.get(_MACHINE, "")] * shared)))
+        shown = (
+            event["at"][:19].replace("T", " "),
+            event["event"],
+            event.get("operation") or event.get("tool", ""),
+            *(event.get(name, "") for name in ("batch_call_id", "calls", "outcome", "write_id", "caller", *machine)),
+        )
+        table.add_row(*(Text(printable(str(value))) for value in shown))  # what a backend chose is not markup
     if table.row_count:
         Console(file=out, width=None if out.isatty() else _WIDTH).print(table)
     else:
         click.echo("No recorded event matches.", err=True)
-
-
-def _row(event: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        event["at"][:19].replace("T", " "),
-        event["event"],
-        event.get("operation") or event.get("tool", ""),
-        *(event.get(name, "") for name in ("batch_call_id", "calls", "outcome", "write_id", "caller")),
-    )
-
-
-class _Writer(Protocol):
-    def __call__(self, events: Iterable[dict[str, Any]], out: IO[str], *, shared: bool) -> None: ...
-
-
-_WRITERS: Mapping[Form, _Writer] = {
-    "table": _write_table,
-    "csv": _write_csv,
-    "jsonl": _write_jsonl,
-}

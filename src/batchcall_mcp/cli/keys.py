@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -66,7 +66,7 @@ def create(context: click.Context, organization: str, database_url: str | None) 
 @database_url
 @click.pass_context
 def list_keys(context: click.Context, database_url: str | None) -> None:
-    """Show every key in force: how it begins, when it was made (UTC), whose it is; with tabs between."""
+    """List the keys in force: first characters, creation time (UTC) and organisation, separated by tabs."""
     with _opened(context, database_url) as store:
         from batchcall_mcp.dialer.storage.api_keys import in_force
 
@@ -79,7 +79,7 @@ def list_keys(context: click.Context, database_url: str | None) -> None:
 @database_url
 @click.pass_context
 def revoke(context: click.Context, hint: str, database_url: str | None) -> None:
-    """End the key that `list` shows as HINT, at once and in every server. What it has started goes on.
+    """Revoke the key that `list` shows as HINT, at once and on every server. Batch calls that it started go on.
 
     An old key, listed as "(old) #…", is named by its #… in quotes.
     """
@@ -99,18 +99,10 @@ def _opened(context: click.Context, given: str | None) -> Iterator[Store]:
     settings = load_settings()
     from batchcall_mcp.dialer.storage.store import Store, database_location
 
-    enclosing = (one.params.get("database_url") for one in _upwards(context.parent))
-    if url := given or next(filter(None, enclosing), None):
-        settings = settings.with_database(url)
-    store = Store.open(database_location(settings))
-    try:
-        with store.usable():
-            yield store
-    finally:
-        store.close()
-
-
-def _upwards(context: click.Context | None) -> Iterator[click.Context]:
-    while context is not None:
-        yield context
+    while not given and context.parent is not None:
         context = context.parent
+        given = context.params.get("database_url")
+    if given:
+        settings = settings.with_database(given)
+    with closing(Store.open(database_location(settings))) as store, store.usable():
+        yield store

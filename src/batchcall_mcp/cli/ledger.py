@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.write_record import Entry, WriteState
+from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:
@@ -21,15 +23,12 @@ _LONGEST_ID = 200
 @click.group(invoke_without_command=True, short_help="List writes of unknown outcome; settle them.")
 @click.pass_context
 def ledger(context: click.Context) -> None:
-    """List the writes whose outcome nobody knows, oldest first."""
+    """List the writes of unknown outcome, oldest first."""
     if context.invoked_subcommand is not None:
         return
-    opened = _opened()
-    try:
+    with _opened(load_settings()) as opened:
         entries = opened.history.unsettled()
-        click.echo("\n".join(map(_line, entries)) or "The outcome of every write is known.")
-    finally:
-        opened.close()
+    click.echo("\n".join(map(_line, entries)) or "The outcome of every write is known.")
 
 
 @ledger.command()
@@ -37,13 +36,12 @@ def ledger(context: click.Context) -> None:
 @click.argument("outcome", type=click.Choice(["made", "not-made"]))
 @click.option("--batch-call-id", help="Id of what a create made, as the backend shows it.")
 def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
-    """Settle ENTRY by what the backend itself shows: it was made, or not.
+    """Settle ENTRY as the backend itself shows it: made, or not made.
 
     After `not-made` the same call may be sent again, with a new confirmation if it dials: be sure.
     """
     settings = load_settings()
-    opened = _opened()
-    try:
+    with _opened(settings) as opened:
         found = opened.writes.entry(entry)
         if found is None:
             raise click.ClickException(
@@ -63,7 +61,7 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
                 f"Entry {entry} has just changed: it was sent again, or its outcome is known. This command changed "
                 "nothing. See `batchcall-mcp ledger`."
             )
-        told = Event(
+        event = Event(
             event="settled",
             caller="operator",
             tool=found.tool,
@@ -72,16 +70,14 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
             outcome=outcome,
             write_id=entry,
         )
-        Audit(settings.data_dir).note(told)
-    finally:
-        opened.close()
+        Audit(settings.data_dir).note(event)
     click.echo(f"Entry {entry} is settled: {outcome}.")
 
 
-def _opened() -> Ledger:
+def _opened(settings: Settings) -> closing[Ledger]:
     from batchcall_mcp.guard.ledger.ledger import Ledger
 
-    return Ledger.open(load_settings())
+    return closing(Ledger.open(settings))
 
 
 def _line(entry: Entry) -> str:

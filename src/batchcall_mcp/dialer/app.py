@@ -1,4 +1,4 @@
-"""The whole dialer in one object: REST face, database, and the engine if no other process runs it."""
+"""The whole dialer in one object: REST API, database, and the engine if no other process runs it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
-from batchcall_mcp.dialer.engine.supervisor import Supervisor
+from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.rest import webhook_routes
 from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
@@ -57,24 +57,15 @@ class EmbeddedDialer:
     """Cheap to make; `start` opens the database and dispatches.
 
     Any number of processes may run one on the same database, and all of them serve. On PostgreSQL all of them dial; on
-    a SQLite file the one that holds its lock does, and when it ends another goes on.
+    a SQLite file the one that holds its lock does, and when it ends another goes on. See EngineOptions for the rest.
 
     Args:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
-        simulated_speed: how many times faster than life the simulated carrier is.
         database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
         do_not_call: a file of numbers that are never dialled; read again when it changes.
-        default_region: the country of its numbers without `+`.
         calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
-        daily_cap: most attempts at a number in 24 hours.
-        clock: the time, aware.
-        poll_seconds: how late another process's write may be noticed.
-        drain_seconds: how long calls in progress may go on when it closes.
         capacity: most calls at once in this process.
-        webhook_addresses: where webhooks may be sent to.
         limiter: how many requests are taken; none if the only caller is this process.
-        beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
-        late_after: see Engine.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
     """
@@ -102,18 +93,22 @@ class EmbeddedDialer:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._stop_file = data_dir / STOP_FILE
-        self._late_after = late_after
-        self._min_gap = min_gap
         self._clock = clock
-        self._poll_seconds = poll_seconds
-        self._drain_seconds = drain_seconds
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
-        self._beat_seconds = beat_seconds
-        self._daily_cap = daily_cap
-        self._retry_delay = RETRY_DELAY / simulated_speed
         self._do_not_call = DoNotCallFile(do_not_call, default_region)
         self._carrier = SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
+        )
+        # With the simulated carrier no gap: no phone rings, and two batch calls to one sample list both dial.
+        gap = min_gap if self._carrier.places_real_calls else timedelta(0)
+        self._options = EngineOptions(
+            daily_cap=daily_cap,
+            retry_delay=RETRY_DELAY / simulated_speed,
+            min_gap=gap,
+            late_after=late_after,
+            poll_seconds=poll_seconds,
+            drain_seconds=drain_seconds,
+            beat_seconds=beat_seconds,
         )
         self._store: Store | None = None
         self._lock_file: HeldFile | None = None
@@ -128,9 +123,7 @@ class EmbeddedDialer:
         self._dials = False
         self._worked_at = 0.0
         self._unusable: str | None = None
-        service = Service(
-            self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, self._gap_kept(), self._written
-        )
+        service = Service(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, gap, self._written)
         dependencies = ApiDependencies(service, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(dependencies, self._lifespan)
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
@@ -250,7 +243,7 @@ class EmbeddedDialer:
                 await asyncio.to_thread(heartbeat.count_failure, store)
 
     def _engine_lock(self) -> FileLock:
-        """Beside the file itself: a link to it is the same database."""
+        """Next to the file itself: a link to it is the same database."""
         return FileLock(f"{os.path.realpath(self._database)}.engine.lock", thread_local=False)
 
     async def _dispatch(self, store: Store) -> None:
@@ -262,22 +255,16 @@ class EmbeddedDialer:
                 await asyncio.to_thread(own.close)
 
     async def _dispatch_from(self, own: Store, store: Store) -> None:
-        host = Supervisor(
+        supervisor = Supervisor(
             own,
             self._carrier,
-            daily_cap=self._daily_cap,
-            retry_delay=self._retry_delay,
+            self._options,
             before_claims=lambda: self._do_not_call.refresh(own),
-            poll_seconds=self._poll_seconds,
-            drain_seconds=self._drain_seconds,
-            beat_seconds=self._beat_seconds,
-            late_after=self._late_after,
-            min_gap=self._gap_kept(),
             worked=self._worked,
         )
 
         def launched() -> None:
-            self._supervisor = host
+            self._supervisor = supervisor
             self._settled.set()
             if self._away:
                 self._away = False
@@ -286,7 +273,7 @@ class EmbeddedDialer:
         deliveries = Deliveries(store, self._webhook_addresses)
         sending = asyncio.get_running_loop().create_task(deliveries.run())
         try:
-            await host.run(self._closing, launched)
+            await supervisor.run(self._closing, launched)
         finally:
             deliveries.stop()
             await sending
@@ -296,14 +283,9 @@ class EmbeddedDialer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), LOCK_RETRY_SECONDS)
 
-    def _gap_kept(self) -> timedelta:
-        """With the simulated carrier none: no phone rings, and two batch calls to one sample list both dial."""
-        return self._min_gap if self._carrier.places_real_calls else timedelta(0)
-
     def _written(self) -> None:
-        host = self._supervisor
-        if host is not None:
-            host.engine.wake()
+        if (supervisor := self._supervisor) is not None:
+            supervisor.engine.wake()
 
     def _engine_state(self) -> str:
         return "running" if self._supervisor is not None else "standby"
@@ -326,14 +308,15 @@ class EmbeddedDialer:
 
     @contextlib.contextmanager
     def _hurried_by_a_signal(self) -> Iterator[None]:
-        """Whoever asks a second time to end does not wait for the calls in progress."""
-        host = self._supervisor
-        if host is None or not self._drain_seconds or threading.current_thread() is not threading.main_thread():
+        """A second signal cuts off the calls in progress."""
+        supervisor = self._supervisor
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if supervisor is None or not self._options.drain_seconds or not in_main_thread:
             yield
             return
 
         def hurry(_number: int, _frame: FrameType | None) -> None:
-            host.engine.cut()
+            supervisor.engine.cut()
 
         before = {number: signal.signal(number, hurry) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -40,13 +40,7 @@ def serve(
 ) -> None:
     """Serve and dial until SIGINT or SIGTERM. On the first start one key pair is made, or taken from the settings.
 
-    Args:
-        settings: the operator's.
-        prepare: what every further process does first; it is sent there, so that it has to be a module's function.
-        host: where to listen.
-        port: where to listen; 0 picks a free one.
-        workers: processes that serve and dial, all on one PostgreSQL.
-        drain_seconds: how long calls in progress may go on after the signal; a second signal cuts them off.
+    `prepare` is what every further process does first: a module's function, because it is sent there.
 
     Raises:
         SystemExit: after a signal (0).

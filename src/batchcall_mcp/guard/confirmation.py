@@ -69,6 +69,11 @@ class Asker(Protocol):
         """The id of the question that this tool call has waited for."""
         ...
 
+    @property
+    def shown(self) -> str | None:
+        """The `Bound.text` of the question that this tool call brings an answer to, or has waited for."""
+        ...
+
 
 class Unasked:
     """Where nobody can be asked."""
@@ -85,6 +90,11 @@ class Unasked:
 
     @property
     def waited_for(self) -> str | None:
+        """Nothing."""
+        return None
+
+    @property
+    def shown(self) -> str | None:
         """Nothing."""
         return None
 

@@ -114,6 +114,11 @@ def covers(shown: str, shown_sets: Mapping[str, frozenset[bytes]] | None, now: B
     )
 
 
+def member(value: str) -> bytes:
+    """What stands for one thing that a concern is about, in the sets of a `Bound`."""
+    return next(iter(_members([[value]])))
+
+
 def _members(values: Iterable[list[object]]) -> frozenset[bytes]:
     """A hash of each; of what comes several times, one for each time."""
     found: set[bytes] = set()

@@ -44,11 +44,6 @@ class DoNotCall:
         return (found,)
 
 
-def load_do_not_call(path: Path, default_region: str | None = None) -> frozenset[str]:
-    """The numbers of a list, as of `read_do_not_call`."""
-    return read_do_not_call(path, default_region).numbers
-
-
 def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall:
     """The numbers of a list, in E.164: a table or JSONL with a number column, or bare numbers, one on each line.
 

@@ -82,16 +82,8 @@ def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
     if options.number_column:
         raise InvalidInput("number_column applies only to tasks_file. Nothing was sent. Omit it when you pass tasks.")
     candidates = (
-        Candidate(
-            position,
-            task.to_number,
-            task.dynamic_variables,
-            task.name,
-            task.timezone,
-            task.max_retries,
-            task,
-        )
-        for position, task in enumerate(tasks, 1)
+        Candidate(line, task.to_number, task.dynamic_variables, task.name, task.timezone, task.max_retries, given=task)
+        for line, task in enumerate(tasks, 1)
     )
     judge = _Judge(options)
     judge.read(candidates, "the list")

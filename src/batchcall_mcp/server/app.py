@@ -50,12 +50,12 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         tools=build_tools(service),
         lifespan=lambda _server: service.opened(),
         needs_secret=needs_secret,
+        accepted=service.accepted,
         request_state_security=request_state_security(settings, service.shared_key, needs_secret=needs_secret),
         middleware=[readable_answers],
         log_level=settings.log_level,
     )
     server.service = service
-    server.accepted = service.accepted
     add_resources(server, service)
     return server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
@@ -57,8 +57,42 @@ def _written(credentials: Credentials) -> bytes:
     return f"{len(key)}:{key}:{secret}".encode()
 
 
+class AcceptedPairs:
+    """Which key pairs the backend has accepted in this process: opaque names of them only, a bounded number.
+
+    `ask` says whether the backend accepts a pair now. Without it everybody is accepted: for a server that checks each
+    pair itself before anything is opened, or has no backend to ask.
+    """
+
+    def __init__(self, ask: Callable[[Credentials], Awaitable[bool]] | None = None, most: int = 10_000) -> None:
+        self._ask = ask
+        self._most = most
+        self._callers: dict[str, None] = {}
+
+    def __contains__(self, caller: object) -> bool:
+        """Whether the pair of this name has had a successful call, and no refusal since."""
+        return self._ask is None or caller in self._callers
+
+    def judged(self, credentials: Credentials, accepted: bool) -> None:  # noqa: FBT001 - `vendor_http.client.Judged`
+        """What an answer of the backend showed."""
+        caller = caller_id(credentials)
+        self._callers.pop(caller, None)
+        if accepted:
+            self._callers[caller] = None
+            if len(self._callers) > self._most:
+                del self._callers[next(iter(self._callers))]
+
+    async def ask(self, credentials: Credentials) -> bool:
+        """Whether the backend accepts the pair now.
+
+        Raises:
+            BatchCallError: that cannot be learned.
+        """
+        return self._ask is None or await self._ask(credentials)
+
+
 class SharedCodec:
-    """Seals with a key that every process on the same ledger has, so that any of them can take an answer.
+    """Seals with a key that every process on the same ledger has: any of them can take an answer.
 
     The key is asked for when it is first needed: a server that was not asked to change anything opens no ledger.
     """
@@ -92,7 +126,7 @@ class SharedCodec:
 def request_state_security(
     settings: Settings, key: Callable[[], bytes], *, needs_secret: bool = True, ttl_seconds: float = 600
 ) -> RequestStateSecurity:
-    """Seals what a question carries to its answer, so that only the caller who was asked can answer it."""
+    """Seals what a question carries to its answer, for only the caller who was asked to answer it."""
 
     def principal(context: ServerRequestContext[Any, Any]) -> str | None:
         if context.request is None:

@@ -1,4 +1,4 @@
-"""Resources: what a host may show beside the conversation. Each is read with the reader's own credentials."""
+"""Resources: what a host may show next to the conversation. Each is read with the reader's own credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from batchcall_mcp.errors import BatchCallError, NotFound
 from batchcall_mcp.model import TaskQuery
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools.read_tools import in_words
-from batchcall_mcp.server.tools.results import BatchCallResult, text_of
+from batchcall_mcp.server.tools.results import MIME_TYPES, BatchCallResult, text_of
 from batchcall_mcp.text import printable_lines
 
 
@@ -35,27 +35,20 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         context = await service.call_context(ctx, "get_batch_call", {}, None)
         return await _read(_counts(context, batch_call_id))
 
-    @server.resource(
-        "batchcall://batch-calls/{batch_call_id}/export.csv",
-        name="export_csv",
-        title="All tasks of a batch call, CSV",
-        description="Every task with its result",
-        mime_type="text/csv",
-    )
-    async def export_csv(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-        context = await service.call_context(ctx, "export_batch_call", {}, None)
-        return await _read(_exported(context, batch_call_id, "csv"))
+    def add_export(form: Format, title: str, mime_type: str) -> None:
+        @server.resource(
+            f"batchcall://batch-calls/{{batch_call_id}}/export.{form}",
+            name=f"export_{form}",
+            title=title,
+            description="Every task with its result",
+            mime_type=mime_type,
+        )
+        async def export(batch_call_id: str, ctx: Context[Any, Any]) -> str:
+            context = await service.call_context(ctx, "export_batch_call", {}, None)
+            return await _read(_exported(context, batch_call_id, form))
 
-    @server.resource(
-        "batchcall://batch-calls/{batch_call_id}/export.jsonl",
-        name="export_jsonl",
-        title="All tasks of a batch call, JSON lines",
-        description="Every task with its result",
-        mime_type="application/jsonl",
-    )
-    async def export_jsonl(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-        context = await service.call_context(ctx, "export_batch_call", {}, None)
-        return await _read(_exported(context, batch_call_id, "jsonl"))
+    add_export("csv", "All tasks of a batch call, CSV", MIME_TYPES["csv"])
+    add_export("jsonl", "All tasks of a batch call, JSON lines", MIME_TYPES["jsonl"])
 
     @server.resource(
         "batchcall://backend",

@@ -30,8 +30,7 @@ from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.model import ListQuery
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from batchcall_mcp.server.approvals.elicitation import ClientAsker
-from batchcall_mcp.server.credentials import caller_credentials, caller_identity
-from batchcall_mcp.server.sessions import AcceptedPairs
+from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_identity
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
@@ -100,17 +99,20 @@ class Service:
                 group.cancel_scope.cancel()
         finally:
             self._opened -= 1
-            if not self._opened and self._stack is not None:
-                stack, self._stack, self._http, self._dialer = self._stack, None, None, None
-                with anyio.CancelScope(shield=True):
-                    await stack.aclose()
             if not self._opened:
                 with anyio.CancelScope(shield=True):
-                    await self.desk.aclose()
-            if not self._opened and self._ledger is not None:
-                ledger, self._ledger = self._ledger, None
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(ledger.close)
+                    await self._close()
+
+    async def _close(self) -> None:
+        """The backend first, the ledger last, each although another fails to close."""
+        stack, self._stack, self._http, self._dialer = self._stack, None, None, None
+        ledger, self._ledger = self._ledger, None
+        async with AsyncExitStack() as closing:
+            if ledger is not None:
+                closing.push_async_callback(anyio.to_thread.run_sync, ledger.close)
+            closing.push_async_callback(self.desk.aclose)
+            if stack is not None:
+                closing.push_async_callback(stack.aclose)
 
     async def _open_ledger_soon(self) -> None:
         """Many callers wait for an HTTP server's first write; its operator reads the log when it starts."""
@@ -122,7 +124,7 @@ class Service:
     async def _read_do_not_call_soon(self) -> None:
         """Every launch reads it again; its operator reads the log when a server starts."""
         await anyio.sleep(_HEAD_START_S)
-        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients")
+        module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients.do_not_call")
         read = module.read_do_not_call
         try:
             found = await anyio.to_thread.run_sync(read, self.settings.do_not_call, self.settings.default_region)
@@ -179,7 +181,7 @@ class Service:
             return self._http
 
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
-        """Start the dialer; its imports are heavy, so that they run beside the protocol, not before it."""
+        """Start the dialer; its imports are heavy, and run next to the protocol, not before it."""
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.app")
         dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings)
         stack.push_async_callback(dialer.aclose)
@@ -236,13 +238,13 @@ class Service:
     async def call_context(
         self, ctx: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
     ) -> CallContext:
-        """The way of one tool call."""
+        """What one tool call works with."""
         return await self._call_context(
             ctx.headers, self.guard, ClientAsker(ctx, self.desk, local=self.local), tool, arguments, code
         )
 
     async def operator_context(self, command: str) -> CallContext:
-        """The way of one command in a terminal: the operator's mode binds callers, not the operator."""
+        """What one command in a terminal works with: the operator's mode binds callers, not the operator."""
         guard = Guard("full", self.settings.confirm, self.guard.audit)
         return await self._call_context(None, guard, Unasked(), command, {}, None)
 

@@ -18,7 +18,7 @@ from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
 from batchcall_mcp.errors import BatchCallError
-from batchcall_mcp.server.sessions import Acceptance
+from batchcall_mcp.server.credentials import AcceptedPairs
 from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.text import printable_lines
 
@@ -30,10 +30,8 @@ class StrictServer(MCPServer[Any]):
     """See above.
 
     `needs_secret` says whether callers have a secret in addition to their key (`Capabilities.needs_secret`), `accepted`
-    which key pairs the backend accepts; None where there is no backend to ask.
+    which key pairs the backend accepts.
     """
-
-    accepted: Acceptance | None = None
 
     def __init__(
         self,
@@ -42,9 +40,11 @@ class StrictServer(MCPServer[Any]):
         tools: list[Tool],
         lifespan: Opener | None = None,
         needs_secret: bool = True,
+        accepted: AcceptedPairs | None = None,
         **settings: Any,
     ) -> None:
         self.needs_secret = needs_secret
+        self.accepted = accepted or AcceptedPairs()
         self._opener = lifespan or (lambda _server: nullcontext({}))
         self._held: list[Any] = []
         self._tools_by_name = {tool.name: tool for tool in tools}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import (
     ListSource,
@@ -13,10 +13,10 @@ from batchcall_mcp.batch_calls.recipient_source import (
     read_source,
     skipped_rows_words,
 )
-from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, noted, replayed, waiting
-from batchcall_mcp.batch_calls.writes.write import Write
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import BatchCallRequest, BatchStatus
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.phone.numbers import normalise_number
 
 
@@ -31,7 +31,6 @@ async def create(
         OutcomeUnknown: it may or may not have been made.
     """
     context.require(Operation.CREATE)
-    context.guard.check_mode(Operation.CREATE, Never())
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
     recipients = await read_source(context, source, request.from_number)
     capabilities = context.backend.capabilities
@@ -41,30 +40,25 @@ async def create(
     request = replace(request, tasks=tasks)
     context.require_fields(request)
 
-    write = Write(context, Operation.CREATE, request, key=idempotency_key)
-    earlier = await write.earlier()
-    if earlier is not None:
-        return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
-    context.backend.check_state(Operation.CREATE, request, None)
-    found, needed = await write.admit(tasks, recipients.skipped_rows, recipients.rows_read, notes)
-    if needed:
-        return waiting(needed, found, context.tool, None, recipients.skipped_rows)
-    if write.overtaken:
-        earlier = write.overtaken
-        return replayed(earlier, _result(earlier.batch_call.status), f"made {earlier.batch_call.batch_call_id}")
-    sent = await write.send(lambda ticket: context.backend.create(ticket.named(write.request), ticket.backend_key))
-    made = sent.batch_call
-    if sent.replayed:
-        return replayed(sent, _result(made.status), f"made {made.batch_call_id}")
-    return Result(
-        result=_result(made.status),
-        summary=f"{_made(made.status)} {made.batch_call_id}: "
-        f"{_of(len(write.request.tasks or ()), recipients.rows_read)}.{skipped_rows_words(recipients)}",
-        next=_next(made.batch_call_id, made.status),
-        batch_call=made,
-        preflight=found,
-        skipped_rows=(*recipients.skipped_rows, *write.skipped_rows),
-        notes=(*notes, *noted(write.skipped_note, sent.note)),
+    async def people() -> People:
+        return People(tasks=tasks, skipped_rows=recipients.skipped_rows, rows_read=recipients.rows_read, warnings=notes)
+
+    async def report(made: BatchCall, judged: Judged) -> Result:
+        return Result(
+            result=_result(made.status),
+            summary=f"{_made(made.status)} {made.batch_call_id}: "
+            f"{_of(len(judged.request.tasks or ()), recipients.rows_read)}.{skipped_rows_words(recipients)}",
+            next=_next(made.batch_call_id, made.status),
+            batch_call=made,
+            preflight=judged.preflight,
+            notes=notes,
+        )
+
+    return await Write(context, Operation.CREATE, request, key=idempotency_key).run(
+        people=people,
+        send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
+        report=report,
+        did=lambda made: (_result(made.status), f"made {made.batch_call_id}"),
     )
 
 

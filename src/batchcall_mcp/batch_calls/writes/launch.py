@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from batchcall_mcp.backends.base import Never, Operation, SkipsAtStart, unread
+from batchcall_mcp.backends.base import Operation, SkipsAtStart, unread
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.writes.results import Result, noted, replayed, waiting
-from batchcall_mcp.batch_calls.writes.write import Write
+from batchcall_mcp.batch_calls.writes.results import Result
+from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import (
     BackendUnavailable,
     BatchCallError,
@@ -22,7 +22,7 @@ from batchcall_mcp.errors import (
     UnexpectedResponse,
 )
 from batchcall_mcp.guard.delivery.write_sender import Ticket, in_time
-from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
+from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, TaskStatus
 from batchcall_mcp.text import quoted
 
 # One whose state is in words that nobody knows may be called: it counts.
@@ -41,65 +41,58 @@ async def start(
         NotSupported: a time, on a backend that can only start drafts at once.
     """
     context.require(Operation.START)
-    context.guard.check_mode(Operation.START, Never())
     if when != "now" and context.backend.capabilities.drafts != "full":
         raise NotSupported(
             f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
             "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
         )
-    current = await context.look(batch_call_id)
+    current, seen = await context.look(batch_call_id)
     at = None if when == "now" else when
     request = BatchCallRequest(trigger_at=at, send_now=at is None)
-    write = Write(context, Operation.START, request, current, key=idempotency_key)
-    earlier = await write.earlier()
-    if earlier is not None:
-        return replayed(earlier, "started" if at is None else "scheduled", f"launched {batch_call_id}")
-    if current.status is BatchStatus.RUNNING:
-        return _nothing(current, f"{batch_call_id} is already running.")
-    if current.status is BatchStatus.PAUSED:
-        raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call dials on.")
-    if current.status in FINISHED:
-        raise IllegalTransition(
-            f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
-            f"{await write.done_before()} retry_batch_call calls only who was not reached."
+    write = Write(context, Operation.START, request, current, seen=seen, key=idempotency_key)
+
+    async def already() -> Result | None:
+        if current.status is BatchStatus.RUNNING:
+            return _nothing(current, f"{batch_call_id} is already running.")
+        if current.status is BatchStatus.PAUSED:
+            raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call dials on.")
+        if current.status in FINISHED:
+            raise IllegalTransition(
+                f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
+                f"{await write.done_before()} retry_batch_call calls only who was not reached."
+            )
+        return None
+
+    async def people() -> People:
+        scheduled = current.scheduled_at if current.status is BatchStatus.SCHEDULED else None
+        moves = (f"It is scheduled for {scheduled:%Y-%m-%d %H:%M UTC}: this moves it.",) if scheduled else ()
+        return await _stored(context, current, moves)
+
+    def send(judged: Judged, ticket: Ticket) -> Awaitable[BatchCall]:
+        # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
+        later = at if at is not None and at > context.clock() else None
+        if judged.skipped and isinstance(context.backend, SkipsAtStart):
+            return context.backend.start_without(current, later, judged.skipped_tasks, ticket.backend_key)
+        return context.backend.start(current, later, ticket.backend_key)
+
+    async def report(started: BatchCall, judged: Judged) -> Result:
+        later = started.scheduled_at if started.status is BatchStatus.SCHEDULED else None
+        return Result(
+            result="scheduled" if later else "started",
+            summary=f"{batch_call_id} is scheduled for {later:%Y-%m-%d %H:%M UTC}."
+            if later
+            else f"The backend took the start of {batch_call_id}; its status is {started.status}.",
+            next=f"watch_batch_call with batch_call_id={batch_call_id}.",
+            batch_call=started,
+            preflight=judged.preflight,
         )
-    context.backend.check_state(Operation.START, request, current)
-    tasks = await context.tasks_or_none(current)
-    moved: tuple[str, ...] = ()
-    if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
-        moved = (f"It is scheduled for {current.scheduled_at:%Y-%m-%d %H:%M UTC}: this moves it.",)
-    found, needed = await write.admit(tasks, warnings=moved, to_call=_to_call(tasks))
-    if needed:
-        return waiting(needed, found, context.tool, current)
-    if write.overtaken:
-        return replayed(write.overtaken, "started" if at is None else "scheduled", f"launched {batch_call_id}")
-    # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
-    later = at if at is not None and at > context.clock() else None
-    skip = write.skipped_tasks
-    sent = await write.send(
-        lambda ticket: (
-            context.backend.start_without(current, later, skip, ticket.backend_key)
-            if skip and isinstance(context.backend, SkipsAtStart)
-            else context.backend.start(current, later, ticket.backend_key)
-        )
-    )
-    started = sent.batch_call
-    scheduled = started.status is BatchStatus.SCHEDULED and started.scheduled_at is not None
-    if sent.replayed:
-        return replayed(sent, "scheduled" if scheduled else "started", f"launched {batch_call_id}")
-    summary = (
-        f"{batch_call_id} is scheduled for {started.scheduled_at:%Y-%m-%d %H:%M UTC}."
-        if scheduled
-        else f"The backend took the start of {batch_call_id}; its status is {started.status}."
-    )
-    return Result(
-        result="scheduled" if scheduled else "started",
-        summary=summary,
-        next=f"watch_batch_call with batch_call_id={batch_call_id}.",
-        batch_call=started,
-        preflight=found,
-        skipped_rows=write.skipped_rows,
-        notes=noted(write.skipped_note, sent.note),
+
+    return await write.run(
+        already=already,
+        people=people,
+        send=send,
+        report=report,
+        did=lambda _found: ("started" if at is None else "scheduled", f"launched {batch_call_id}"),
     )
 
 
@@ -112,54 +105,51 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
     current = await _current(context, Operation.PAUSE, batch_call_id)
     if current.status is BatchStatus.PAUSED:
         return _nothing(current, f"{batch_call_id} is already paused.{await _may_still_arrive(context, current)}")
-    write = Write(context, Operation.PAUSE, BatchCallRequest(), current)
-    sent = await write.send(lambda _ticket: context.backend.pause(current))
-    paused = await _stopped(context, sent.batch_call, Operation.PAUSE)
-    effect = (
-        "no new run of the series starts; one that dials already goes on (cancel_batch_call ends it too)"
-        if current.status is BatchStatus.RECURRING
-        else "no new call is placed"
-    )
-    return Result(
-        result="paused",
-        summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",
-        next=f"resume_batch_call goes on, cancel_batch_call ends it: batch_call_id={batch_call_id}.",
-        batch_call=paused,
-        notes=noted(sent.note),
-    )
+
+    async def report(paused: BatchCall, _judged: Judged) -> Result:
+        paused = await _stopped(context, paused, Operation.PAUSE)
+        effect = (
+            "no new run of the series starts; one that dials already goes on (cancel_batch_call ends it too)"
+            if current.status is BatchStatus.RECURRING
+            else "no new call is placed"
+        )
+        return Result(
+            result="paused",
+            summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",
+            next=f"resume_batch_call goes on, cancel_batch_call ends it: batch_call_id={batch_call_id}.",
+            batch_call=paused,
+        )
+
+    write = Write(context, Operation.PAUSE, current=current)
+    return await write.run(send=lambda _judged, _ticket: context.backend.pause(current), report=report)
 
 
 async def resume(context: CallContext, batch_call_id: str) -> Result:
     """Dial on, after a confirmation."""
     context.require(Operation.RESUME)
-    context.guard.check_mode(Operation.RESUME, Never())
-    current = await context.look(batch_call_id)
-    write = Write(context, Operation.RESUME, BatchCallRequest(), current)
-    earlier = await write.earlier()
-    if earlier is not None:
-        return replayed(earlier, "resumed", f"resumed {batch_call_id}")
-    if current.status is BatchStatus.RUNNING:
-        return _nothing(current, f"{batch_call_id} is running.")
-    if current.status is not BatchStatus.PAUSED:
-        raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
-    context.backend.check_state(Operation.RESUME, None, current)
-    tasks = await context.tasks_or_none(current)
-    found, needed = await write.admit(tasks, to_call=_to_call(tasks))
-    if needed:
-        return waiting(needed, found, context.tool, current)
-    if write.overtaken:
-        return replayed(write.overtaken, "resumed", f"resumed {batch_call_id}")
-    sent = await write.send(lambda ticket: context.backend.resume(current, ticket.backend_key))
-    resumed = sent.batch_call
-    if sent.replayed:
-        return replayed(sent, "resumed", f"resumed {batch_call_id}")
-    return Result(
-        result="resumed",
-        summary=f"{batch_call_id} goes on; its status is {resumed.status}.",
-        next=f"watch_batch_call with batch_call_id={batch_call_id}.",
-        batch_call=resumed,
-        preflight=found,
-        notes=noted(sent.note),
+    current, seen = await context.look(batch_call_id)
+
+    async def already() -> Result | None:
+        if current.status is BatchStatus.RUNNING:
+            return _nothing(current, f"{batch_call_id} is running.")
+        if current.status is not BatchStatus.PAUSED:
+            raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
+        return None
+
+    async def report(resumed: BatchCall, judged: Judged) -> Result:
+        return Result(
+            result="resumed",
+            summary=f"{batch_call_id} goes on; its status is {resumed.status}.",
+            next=f"watch_batch_call with batch_call_id={batch_call_id}.",
+            batch_call=resumed,
+            preflight=judged.preflight,
+        )
+
+    return await Write(context, Operation.RESUME, current=current, seen=seen).run(
+        already=already,
+        people=partial(_stored, context, current),
+        send=lambda _judged, ticket: context.backend.resume(current, ticket.backend_key),
+        report=report,
     )
 
 
@@ -172,17 +162,19 @@ async def cancel(context: CallContext, batch_call_id: str) -> Result:
         late = await _may_still_arrive(context, current)
         what = f"is a draft.{late}" if late else "is a draft and dials nobody;"
         return _nothing(current, f"{batch_call_id} {what} delete_batch_call removes it.")
-    write = Write(context, Operation.CANCEL, BatchCallRequest(), current)
-    sent = await write.send(lambda _ticket: context.backend.cancel(current))
-    cancelled = await _stopped(context, sent.batch_call, Operation.CANCEL)
-    return Result(
-        result="cancelled",
-        summary=f"Took back what {batch_call_id} had not dialled; its status is {cancelled.status}. "
-        + context.backend.capabilities.cancel_effect,
-        next=f"get_batch_call with batch_call_id={batch_call_id} shows who was called before.",
-        batch_call=cancelled,
-        notes=noted(sent.note),
-    )
+
+    async def report(cancelled: BatchCall, _judged: Judged) -> Result:
+        cancelled = await _stopped(context, cancelled, Operation.CANCEL)
+        return Result(
+            result="cancelled",
+            summary=f"Took back what {batch_call_id} had not dialled; its status is {cancelled.status}. "
+            + context.backend.capabilities.cancel_effect,
+            next=f"get_batch_call with batch_call_id={batch_call_id} shows who was called before.",
+            batch_call=cancelled,
+        )
+
+    write = Write(context, Operation.CANCEL, current=current)
+    return await write.run(send=lambda _judged, _ticket: context.backend.cancel(current), report=report)
 
 
 async def delete(context: CallContext, batch_call_id: str) -> Result:
@@ -195,22 +187,20 @@ async def delete(context: CallContext, batch_call_id: str) -> Result:
         NotConfirmed: a person said no or did not answer, or nobody is asked; nothing was sent.
     """
     context.require(Operation.DELETE)
-    context.guard.check_mode(Operation.DELETE, Never())
-    current = await context.look(batch_call_id)
-    write = Write(context, Operation.DELETE, BatchCallRequest(), current)
-    await write.earlier()  # a launch of it that may still take effect stands in the way
-    context.backend.check_state(Operation.DELETE, None, current)
-    if has_results(current):
-        found, needed = await write.admit(None, asks=True, question=what_is_lost(current))
-        if needed:  # the preflight of a deletion says nothing: it calls nobody
-            return replace(waiting(needed, found, context.tool, current), preflight=None)
+    current, seen = await context.look(batch_call_id)
 
-    async def remove(_ticket: Ticket) -> BatchCall:
+    async def people() -> People:
+        return People(question=what_is_lost(current) if has_results(current) else None)
+
+    async def send(_judged: Judged, _ticket: Ticket) -> BatchCall:
         await context.backend.delete(current)
         return current
 
-    sent = await write.send(remove)
-    return Result(result="deleted", summary=f"{batch_call_id} is deleted for good.", notes=noted(sent.note))
+    async def report(_deleted: BatchCall, _judged: Judged) -> Result:
+        return Result(result="deleted", summary=f"{batch_call_id} is deleted for good.")
+
+    write = Write(context, Operation.DELETE, current=current, seen=seen)
+    return await write.run(people=people, send=send, report=report)
 
 
 def has_results(current: BatchCall) -> bool:
@@ -235,7 +225,6 @@ def what_is_lost(current: BatchCall) -> str:
 async def _current(context: CallContext, operation: Operation, batch_call_id: str) -> BatchCall:
     """What is to be stopped; of one that no answer speaks of, the id that was asked for is enough."""
     context.require(operation)
-    context.guard.check_mode(operation, Never())
     try:
         current = await context.backend.get(batch_call_id)
     except (BackendUnavailable, RateLimited, UnexpectedResponse):
@@ -280,8 +269,11 @@ async def _may_still_arrive(context: CallContext, current: BatchCall) -> str:
     return f" A launch of it (ledger entry {entry.write_id}) got no answer and may still take effect."
 
 
-def _to_call(tasks: list[CallTask] | None) -> list[CallTask] | None:
-    return None if tasks is None else [task for task in tasks if task.status in _WAITING]
+async def _stored(context: CallContext, current: BatchCall, warnings: Sequence[str] = ()) -> People:
+    """The list that the backend holds, of which those are called who were not yet."""
+    tasks = await context.tasks_or_none(current)
+    to_call = None if tasks is None else [task for task in tasks if task.status in _WAITING]
+    return People(tasks=tasks, to_call=to_call, warnings=warnings)
 
 
 def _nothing(current: BatchCall, summary: str) -> Result:

@@ -1,34 +1,31 @@
-"""What a preflight has to know beside the request: extra reads, each of which may fail without stopping anything."""
+"""What a preflight has to know in addition to the request: extra reads, each of which may fail and stops nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio.to_thread import run_sync
 
 from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.writes.live_comparison import compare_with_live
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import PeopleDigest
 from batchcall_mcp.guard.preflight.preflight import Surroundings
 from batchcall_mcp.guard.write_record import Entry
-from batchcall_mcp.model import Agent, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.model import Agent, BatchCall, CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
 
-_LIVE = frozenset(
-    {BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING, BatchStatus.UNKNOWN}
-)
-_STILL_CALLED = frozenset({TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.UNKNOWN})
-_MOST_LIST_PAGES = 20
+if TYPE_CHECKING:
+    from batchcall_mcp.guard.ledger.ledger import Ledger
+
 _MOST_GENERATIONS = 20
 _Launches: TypeAlias = Sequence[tuple[Entry, list[str]]]
 """Each with those of the numbers that it calls."""
-_MOST_LIVE = 200
-_MOST_TASKS = 20_000
-"""Of other batch calls, read before a launch: a minute of reading, not more."""
 
 
 async def surroundings(
@@ -49,7 +46,7 @@ async def surroundings(
     the batch call has called count towards the limits of a day. `taken_over`: the open ledger entry that this very
     launch is.
     """
-    found = _Found(context, tasks or ())
+    found = _Found(context)
     if isinstance(dials, Never):
         # Where the tasks do not come back with their variables, nobody can look for a missing one later.
         if context.backend.capabilities.returns_variables or not tasks:
@@ -58,64 +55,101 @@ async def surroundings(
         return Surroundings(variables=agent.variables if agent else None)
     starts_at = max(dials.time, context.clock()) if isinstance(dials, At) else context.clock()
     numbers = await run_sync(_comparable, tasks or ())
-    beside = current.batch_call_id if current and not again else None
-    around, listed = Surroundings(), tuple[str, ...]()
+    own_id = current.batch_call_id if current and not again else None
     try:
-        ledger = await context.open_ledger()
-        # First of all: what is recorded from here on is compared when this launch is recorded.
-        around = replace(around, since=await run_sync(ledger.history.newest))
-        launches = await run_sync(partial(ledger.history.launched_lately, numbers, simulated=simulated))
-        mine: dict[str, Any] = {"simulated": simulated, "backend": context.backend_address, "beside": beside}
-        of_day = partial(ledger.history.calls_on, starts_at, **mine, numbers=numbers)
-        attempts = partial(ledger.history.attempts, numbers, starts_at, **mine)
-        around = replace(
-            around,
-            attempts=await run_sync(attempts),
-            calls_today=await run_sync(of_day),
-            stopped_since=await run_sync(ledger.stops.since),
-        )
-        if beside:
-            made = await run_sync(ledger.history.list_of, context.backend_address, beside)
-            people = await run_sync(_digest_of, numbers)
-            same = made.people == ledger.hashed(people)
-            listed = (made.variables or ()) if same else ()
-            around = replace(
-                around,
-                skipped=made.skipped or {},
-                list_entry=await run_sync(ledger.history.list_entry_of, context.backend_address, beside),
-            )
-        for entry, shared in await run_sync(
-            partial(ledger.history.open_launches, context.backend_address, numbers, simulated=simulated)
-        ):
-            of_this = current is not None and entry.batch_call_id == current.batch_call_id
-            if not of_this and entry.write_id != taken_over:
-                which = f"{entry.tool} (ledger entry {entry.write_id})"
-                found.unchecked.append(f"Whether {which} reached {shared} of the numbers is not known.")
+        recorded = await _recorded(context, numbers, starts_at, own_id, simulated=simulated)
+        found.unchecked += _not_known(recorded.open_launches, current, taken_over)
     except ConfigurationError as error:
-        launches = []
+        recorded = None
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
-    if listed and agent and agent.variables:
-        held = tuple(name for name in agent.variables if ledger.hashed(f"variable {name}") in listed)
-        around = replace(around, listed_variables=held)
+    live = await compare_with_live(context, numbers, current, recorded.named if recorded else ())
     return replace(
-        around,
+        recorded.around if recorded else Surroundings(),
+        listed_variables=recorded.listed_of(agent) if recorded else None,
         variables=agent.variables if agent else None,
         agent=agent,
-        elsewhere=await found.elsewhere(current, numbers),
-        lately=await found.lately(current, launches, taken_over),
+        elsewhere=live.elsewhere,
+        not_compared=live.not_compared,
+        lately=await found.lately(current, recorded.launches if recorded else (), taken_over),
         do_not_call=await found.do_not_call(),
-        unchecked=tuple(found.unchecked),
-        notes=tuple(found.notes),
+        unchecked=(*found.unchecked, *live.unchecked),
+        notes=(*found.notes, *live.notes),
     )
 
 
-class _Found:
-    """The reads of one preflight. `unchecked`: sentences about what could not be read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recorded:
+    """What the ledger tells. `listed`: hashed variables that all tasks of this very list had when it was sent."""
 
-    def __init__(self, context: CallContext, tasks: Sequence[CallTask]) -> None:
+    ledger: Ledger
+    around: Surroundings
+    launches: _Launches
+    open_launches: Sequence[tuple[Entry, int]]
+    named: frozenset[bytes]
+    """The batch calls that the question named as not compared, where this call brings an answer to one."""
+    listed: Sequence[str]
+
+    def listed_of(self, agent: Agent | None) -> tuple[str, ...] | None:
+        """Those of the agent's variables that the list had; None: not known here."""
+        if not self.listed or agent is None or not agent.variables:
+            return None
+        return tuple(name for name in agent.variables if self.ledger.hashed(f"variable {name}") in self.listed)
+
+
+async def _recorded(
+    context: CallContext, numbers: Sequence[str], starts_at: datetime, own_id: str | None, *, simulated: bool
+) -> _Recorded:
+    ledger, address = await context.open_ledger(), context.backend_address
+    history = ledger.history
+    # First of all: what is recorded from here on is compared when this launch is recorded.
+    since = await run_sync(history.newest)
+    mine: dict[str, Any] = {"simulated": simulated, "backend": address, "beside": own_id}
+    around = Surroundings(
+        since=since,
+        attempts=await run_sync(partial(history.attempts, numbers, starts_at, **mine)),
+        calls_today=await run_sync(partial(history.calls_on, starts_at, **mine, numbers=numbers)),
+        stopped_since=await run_sync(ledger.stops.since),
+    )
+    listed: Sequence[str] = ()
+    if own_id:
+        made = await run_sync(history.list_of, address, own_id)
+        people = ledger.hashed(await run_sync(_digest_of, numbers))
+        listed = (made.variables or ()) if made.people == people else ()
+        list_entry = await run_sync(history.list_entry_of, address, own_id)
+        around = replace(around, skipped=made.skipped or {}, list_entry=list_entry)
+    return _Recorded(
+        ledger=ledger,
+        around=around,
+        launches=await run_sync(partial(history.launched_lately, numbers, simulated=simulated)),
+        open_launches=await run_sync(partial(history.open_launches, address, numbers, simulated=simulated)),
+        named=await _named_before(context, ledger),
+        listed=listed,
+    )
+
+
+async def _named_before(context: CallContext, ledger: Ledger) -> frozenset[bytes]:
+    shown = context.asker.shown
+    if context.confirmation_code is not None:
+        pending = await run_sync(ledger.codes.find, context.confirmation_code)
+        if pending is not None and pending.caller == ledger.hashed(context.caller):
+            shown = pending.binding
+    return frozenset() if shown is None else await run_sync(ledger.codes.set_of, shown, "not_compared")
+
+
+def _not_known(launches: Sequence[tuple[Entry, int]], current: BatchCall | None, taken_over: int | None) -> list[str]:
+    return [
+        f"Whether {entry.tool} (ledger entry {entry.write_id}) reached {shared} of the numbers is not known."
+        for entry, shared in launches
+        if entry.write_id != taken_over and (current is None or entry.batch_call_id != current.batch_call_id)
+    ]
+
+
+class _Found:
+    """The other reads of one preflight. `unchecked`: sentences about what could not be read."""
+
+    def __init__(self, context: CallContext) -> None:
         self._context = context
-        self._tasks = tasks
         self.unchecked: list[str] = []
         self.notes: list[str] = []
 
@@ -178,40 +212,6 @@ class _Found:
             newest, known = before, None
         return chain
 
-    async def elsewhere(self, current: BatchCall | None, numbers: Collection[str]) -> dict[str, str]:
-        """Which of these people another live batch call of the account will call too."""
-        if not numbers or Operation.LIST not in self._context.backend.capabilities.operations:
-            return {}
-        mine, found = set(numbers), dict[str, str]()
-        left = _MOST_TASKS
-        try:
-            live, listed = await _live(self._context)
-            compared = live[:_MOST_LIVE]
-            for one in compared:
-                if current is None or one.batch_call_id != current.batch_call_id:
-                    left -= await self._compare(one, mine, found, left)
-        except BatchCallError as error:
-            self.unchecked.append(f"Other live batch calls could not be compared: {error.message}")
-        else:
-            if left <= 0 or len(compared) < len(live):
-                self.unchecked.append("Not every live batch call of the account could be compared with this list.")
-            if not listed and len(live) <= _MOST_LIVE:
-                self.notes.append(f"Only the newest {_MOST_LIST_PAGES * 100} batch calls of the account were compared.")
-        return found
-
-    async def _compare(self, other: BatchCall, mine: set[str], found: dict[str, str], most: int) -> int:
-        """Add to `found` whom the other one will call; how many of its tasks were read."""
-        read = 0
-        if most > 0:
-            async for task in self._context.every_task(other, _STILL_CALLED):
-                read += 1
-                number = comparable(task.to_number)
-                if number in mine:
-                    found.setdefault(number, other.batch_call_id)
-                if read >= most:
-                    break
-        return read
-
 
 def different(tasks: Sequence[CallTask]) -> int:
     """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
@@ -226,16 +226,3 @@ def _digest_of(numbers: Sequence[str]) -> str:
 
 def _comparable(tasks: Sequence[CallTask]) -> list[str]:
     return [comparable(task.to_number) for task in tasks]
-
-
-async def _live(context: CallContext) -> tuple[list[BatchCall], bool]:
-    """The newest live batch calls, and whether the list was read to its end."""
-    live: list[BatchCall] = []
-    cursor: str | None = None
-    for _ in range(_MOST_LIST_PAGES):
-        page = await context.backend.list(ListQuery(limit=100, cursor=cursor))
-        live += [one for one in page.batch_calls if one.status in _LIVE]
-        cursor = page.next_cursor
-        if cursor is None or len(live) > _MOST_LIVE:
-            break
-    return live, cursor is None

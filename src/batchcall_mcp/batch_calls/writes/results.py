@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
 from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -44,12 +45,27 @@ class Result:
     notes: Sequence[str] = ()
 
 
-def replayed(earlier: WriteOutcome, result: ResultWord, did: str) -> Result:
-    """An equal call did it before; this one sent nothing. `did` completes "an equal call …"."""
+Did: TypeAlias = Callable[[BatchCall], tuple[ResultWord, str]]
+"""What an equal call did, as a result and in words that complete "an equal call …"."""
+_DONE: Mapping[Operation, ResultWord] = {
+    Operation.UPDATE: "updated",
+    Operation.RESUME: "resumed",
+    Operation.DELETE: "deleted",
+}
+
+
+def done(operation: Operation, found: BatchCall) -> tuple[ResultWord, str]:
+    """What it did, where the operation alone says that."""
+    return _DONE[operation], f"{_DONE[operation]} {found.batch_call_id}"
+
+
+def replayed(earlier: WriteOutcome, did: Did) -> Result:
+    """An equal call did it before; this one sent nothing."""
     found = earlier.batch_call
+    result, what = did(found)
     return Result(
         result=result,
-        summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {did}. "
+        summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {what}. "
         f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
         next=f"get_batch_call with batch_call_id={found.batch_call_id}. To mean it anew, repeat the call with a new "
         "idempotency_key, where the tool has one.",
@@ -72,10 +88,10 @@ _REQUIRED: Mapping[str, str] = {
 
 def waiting(
     needed: Needed,
-    preflight: Preflight,
+    preflight: Preflight | None,
     tool: str,
     batch_call: BatchCall | None,
-    skipped_rows: Sequence[SkippedRow] = (),
+    skipped_rows: Sequence[SkippedRow],
 ) -> Result:
     """Nothing was sent: a person has to see the question first.
 

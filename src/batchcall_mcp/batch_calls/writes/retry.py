@@ -9,11 +9,11 @@ from datetime import datetime
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Capabilities, Never, Operation
+from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, read_source, skipped_rows_words
-from batchcall_mcp.batch_calls.writes.results import Result, noted, replayed, waiting
-from batchcall_mcp.batch_calls.writes.write import Write
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
+from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import (
     BatchCallError,
     ConfigurationError,
@@ -35,12 +35,22 @@ _MOST_GENERATIONS = 20
 _BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """The caller's own idempotency key, and what it stands for here."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unreached:
+    """Whom a retry is about. `alone` and `notes` are sentences: who else was not reached, and what is not known.
 
-    given: str | None
+    `key` is the caller's own, and `known_as` what it stands for here.
+    """
+
+    context: CallContext
+    current: BatchCall
+    seen: int
+    key: str | None
     known_as: str | None
+    wanted: Sequence[CallTask]
+    skipped_rows: Sequence[SkippedRow]
+    notes: Sequence[str]
+    alone: Sequence[str]
 
 
 async def retry(
@@ -62,16 +72,17 @@ async def retry(
             f"task_status: {_words(reached)} is not a state of people who were not reached, and nobody is called twice "
             "by a retry. Nothing was sent. create_batch_call with their numbers makes a new batch call."
         )
-    context.guard.check_mode(Operation.RETRY, Never())
-    current = await context.look(batch_call_id)
     operation = Operation.RETRY if Operation.RETRY in context.backend.capabilities.operations else Operation.CREATE
+    context.require(operation)
+    current, seen = await context.look(batch_call_id)
     known_as = _known_as(operation, batch_call_id, statuses) if idempotency_key else None
     if known_as:  # whoever is unreached by now, the same key is the same retry
         asked = BatchCallRequest(retry_of=batch_call_id)
         on = current if operation is Operation.RETRY else None
-        earlier = await Write(context, operation, asked, on, key=idempotency_key, known_as=known_as).earlier()
-        if earlier is not None:
-            return _replayed(earlier, batch_call_id, operation)
+        write = Write(context, operation, asked, on, seen=seen, key=idempotency_key, known_as=known_as)
+        earlier = await write.earlier()
+        if isinstance(earlier, WriteOutcome):
+            return replayed(earlier, _dialled_again if operation is Operation.RETRY else _made)
     everybody = [task async for task in context.every_task(current)]
     wanted = [task for task in everybody if task.status in statuses]
     called_later, notes = await _called_later(context, current)
@@ -102,10 +113,20 @@ async def retry(
             skipped_rows=skipped_rows,
             notes=notes,
         )
-    key = _Key(idempotency_key, known_as)
+    unreached = _Unreached(
+        context=context,
+        current=current,
+        seen=seen,
+        key=idempotency_key,
+        known_as=known_as,
+        wanted=wanted,
+        skipped_rows=skipped_rows,
+        notes=notes,
+        alone=alone,
+    )
     if operation is Operation.RETRY:
-        return await _dial_again(context, current, wanted, skipped_rows, notes, alone, key)
-    return await _draft_of(context, current, wanted, skipped_rows, notes, alone, source, key)
+        return await _dial_again(unreached)
+    return await _draft_of(unreached, source)
 
 
 def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
@@ -113,23 +134,16 @@ def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[Task
     return fingerprint(operation, asked, batch_call_id)
 
 
-def _replayed(earlier: WriteOutcome, batch_call_id: str, operation: Operation) -> Result:
-    if operation is Operation.RETRY:
-        return replayed(
-            earlier, "retried", f"had tasks of {batch_call_id} dialled again; nobody is dialled by this one"
-        )
-    return replayed(earlier, "created", f"made {earlier.batch_call.batch_call_id}")
+def _dialled_again(found: BatchCall) -> tuple[ResultWord, str]:
+    return "retried", f"had tasks of {found.batch_call_id} dialled again; nobody is dialled by this one"
 
 
-async def _dial_again(
-    context: CallContext,
-    current: BatchCall,
-    wanted: Sequence[CallTask],
-    skipped_rows: Sequence[SkippedRow],
-    notes: Sequence[str],
-    alone: Sequence[str],
-    key: _Key,
-) -> Result:
+def _made(found: BatchCall) -> tuple[ResultWord, str]:
+    return "created", f"made {found.batch_call_id}"
+
+
+async def _dial_again(asked: _Unreached) -> Result:
+    context, current, wanted = asked.context, asked.current, asked.wanted
     checked = await read_source(context, ListSource(tasks=tuple(wanted)), current.from_number)
     dialled = {comparable(task.to_number) for task in checked.tasks}
     first_of = {number: task for task in reversed(wanted) if (number := comparable(task.to_number)) in dialled}
@@ -139,46 +153,46 @@ async def _dial_again(
             f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
             "which are meant. Nothing was sent. create_batch_call with their numbers makes a new batch call."
         )
-    skipped_rows = [*skipped_rows, *checked.skipped_rows]
+
+    async def people() -> People:
+        return People(
+            tasks=checked.tasks,
+            skipped_rows=[*asked.skipped_rows, *checked.skipped_rows],
+            rows_read=len(wanted),
+            warnings=asked.notes,
+            notes=asked.alone,
+        )
+
+    async def report(retried: BatchCall, judged: Judged) -> Result:
+        took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}"
+        return Result(
+            result="retried",
+            summary=" ".join([f"{took}; its status is {retried.status}.", *_since(judged.skipped_rows), *asked.alone]),
+            next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
+            batch_call=retried,
+            preflight=judged.preflight,
+            notes=asked.notes,
+        )
+
     write = Write(
-        context, Operation.RETRY, BatchCallRequest(), current, key=key.given, again=wanted, known_as=key.known_as
+        context,
+        Operation.RETRY,
+        current=current,
+        seen=asked.seen,
+        key=asked.key,
+        again=wanted,
+        known_as=asked.known_as,
     )
-    earlier = await write.earlier()
-    if earlier is not None:
-        return _replayed(earlier, current.batch_call_id, Operation.RETRY)
-    context.backend.check_state(Operation.RETRY, None, current)
-    found, needed = await write.admit(checked.tasks, skipped_rows, len(wanted), notes, notes=alone)
-    if needed:
-        return waiting(needed, found, context.tool, current, skipped_rows)
-    if write.overtaken:
-        return _replayed(write.overtaken, current.batch_call_id, Operation.RETRY)
-    sent = await write.send(lambda ticket: context.backend.retry(current, ids, ticket.backend_key))
-    retried = sent.batch_call
-    if sent.replayed:
-        return _replayed(sent, current.batch_call_id, Operation.RETRY)
-    took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}; its status is {retried.status}."
-    return Result(
-        result="retried",
-        summary=" ".join([took, *_since(skipped_rows), *alone]),
-        next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
-        batch_call=retried,
-        preflight=found,
-        skipped_rows=skipped_rows,
-        notes=(*notes, *noted(sent.note)),
+    return await write.run(
+        people=people,
+        send=lambda _judged, ticket: context.backend.retry(current, ids, ticket.backend_key),
+        report=report,
+        did=_dialled_again,
     )
 
 
-async def _draft_of(
-    context: CallContext,
-    current: BatchCall,
-    wanted: Sequence[CallTask],
-    skipped_rows: Sequence[SkippedRow],
-    notes: Sequence[str],
-    alone: Sequence[str],
-    source: ListSource,
-    key: _Key,
-) -> Result:
-    context.require(Operation.CREATE)
+async def _draft_of(asked: _Unreached, source: ListSource) -> Result:
+    context, current, wanted = asked.context, asked.current, asked.wanted
     capabilities = context.backend.capabilities
     if capabilities.drafts == "none":
         raise NotSupported(
@@ -211,7 +225,6 @@ async def _draft_of(
             "Nothing was sent. Pass the list that the batch call was made from."
         )
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=True)
-    skipped_rows = [*skipped_rows, *recipients.skipped_rows]
     request = BatchCallRequest(
         from_number=current.from_number,
         tasks=tasks,
@@ -224,34 +237,33 @@ async def _draft_of(
         retry_of=current.batch_call_id,
     )
     context.require_fields(request)
-    notes = (*notes, *dropped, *_lost(context, current))
-    write = Write(context, Operation.CREATE, request, key=key.given, known_as=key.known_as)
-    earlier = await write.earlier()
-    if earlier is not None:
-        return _replayed(earlier, current.batch_call_id, Operation.CREATE)
-    found, needed = await write.admit(tasks, skipped_rows, len(wanted), notes)
-    if needed:
-        return waiting(needed, found, context.tool, current, skipped_rows)
-    if write.overtaken:
-        return _replayed(write.overtaken, current.batch_call_id, Operation.CREATE)
-    sent = await write.send(lambda ticket: context.backend.create(ticket.named(request), ticket.backend_key))
-    made = sent.batch_call
-    if sent.replayed:
-        return _replayed(sent, current.batch_call_id, Operation.CREATE)
-    missing = len(wanted) - len(recipients.tasks) - len(recipients.skipped_rows)
-    absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
-    summary = (
-        f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody else is "
-        f"in it.{skipped_rows_words(recipients)}{absent}"
-    )
-    return Result(
-        result="created",
-        summary=" ".join([summary, *_since(skipped_rows), *alone]),
-        next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
-        batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
-        preflight=found,
-        skipped_rows=skipped_rows,
-        notes=(*notes, *noted(sent.note)),
+    notes = (*asked.notes, *dropped, *_lost(context, current))
+
+    async def people() -> People:
+        rows = [*asked.skipped_rows, *recipients.skipped_rows]
+        return People(tasks=tasks, skipped_rows=rows, rows_read=len(wanted), warnings=notes)
+
+    async def report(made: BatchCall, judged: Judged) -> Result:
+        missing = len(wanted) - len(recipients.tasks) - len(recipients.skipped_rows)
+        absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
+        summary = (
+            f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody "
+            f"else is in it.{skipped_rows_words(recipients)}{absent}"
+        )
+        return Result(
+            result="created",
+            summary=" ".join([summary, *_since(judged.skipped_rows), *asked.alone]),
+            next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
+            batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
+            preflight=judged.preflight,
+            notes=notes,
+        )
+
+    return await Write(context, Operation.CREATE, request, key=asked.key, known_as=asked.known_as).run(
+        people=people,
+        send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
+        report=report,
+        did=_made,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Final
@@ -19,8 +19,8 @@ from batchcall_mcp.batch_calls.recipient_source import (
     skipped_rows_words,
 )
 from batchcall_mcp.batch_calls.writes.create import caller_number
-from batchcall_mcp.batch_calls.writes.results import Result, noted, replayed, waiting
-from batchcall_mcp.batch_calls.writes.write import Write
+from batchcall_mcp.batch_calls.writes.results import Result
+from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.guard.preflight.changes import ListChange, moved, not_shown, not_taken, setting_changes
 from batchcall_mcp.guard.preflight.humanize import day_and_minute
@@ -39,11 +39,10 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
         NotSupported: the backend cannot change one of the fields; nothing was sent.
     """
     context.require(Operation.UPDATE)
-    context.guard.check_mode(Operation.UPDATE, Never())
     _check_schedule(request)
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(context, request.from_number))
-    current = await context.look(batch_call_id)
+    current, seen = await context.look(batch_call_id)
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
@@ -64,35 +63,35 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
         )
     context.require_fields(request)
 
-    write = Write(context, Operation.UPDATE, request, current)
-    earlier = await write.earlier()
-    if earlier is not None:
-        return replayed(earlier, "updated", f"updated {batch_call_id}")
-    context.backend.check_state(Operation.UPDATE, request, current)
-    whole = request.tasks if request.tasks is not None else await _list_if_it_dials(context, request, current)
-    replaced = await _list_change(context, request, current)
-    skipped_rows = recipients.skipped_rows if recipients else ()
-    asked = [*replaced.words, *setting_changes(request, current), *moved(request, current)]
-    rows_read = recipients.rows_read if recipients else None
-    found, needed = await write.admit(whole, skipped_rows, rows_read, notes, changes=asked)
-    if needed:
-        return waiting(needed, found, context.tool, current, skipped_rows)
-    if write.overtaken:
-        return replayed(write.overtaken, "updated", f"updated {batch_call_id}")
-    sent = await write.send(lambda ticket: context.backend.update(current, write.request, ticket.backend_key))
-    updated = sent.batch_call
-    changed = _changed(given, current, updated, replaced)
-    told = _summary(write.request, current, updated, replaced)
-    return Result(
-        result="updated",
-        summary=told + (skipped_rows_words(recipients) if recipients else ""),
-        next=f"get_batch_call with batch_call_id={batch_call_id}.",
-        batch_call=updated,
-        preflight=found if found.starts else None,
-        skipped_rows=(*skipped_rows, *write.skipped_rows),
-        changed=changed,
-        replayed=sent.replayed,
-        notes=(*notes, *noted(write.skipped_note, sent.note)),
+    async def people() -> People:
+        dials = context.backend.dials(Operation.UPDATE, request, current)
+        stored = () if request.tasks is not None or isinstance(dials, Never) else await context.tasks_or_none(current)
+        return People(
+            tasks=stored if request.tasks is None else request.tasks,
+            skipped_rows=recipients.skipped_rows if recipients else (),
+            rows_read=recipients.rows_read if recipients else None,
+            warnings=notes,
+            replaced=(await _list_change(context, request, current)).words,
+            changes=[*setting_changes(request, current), *moved(request, current)],
+        )
+
+    async def report(updated: BatchCall, judged: Judged) -> Result:
+        replaced = judged.people.replaced
+        return Result(
+            result="updated",
+            summary=_summary(judged.request, current, updated, replaced)
+            + (skipped_rows_words(recipients) if recipients else ""),
+            next=f"get_batch_call with batch_call_id={batch_call_id}.",
+            batch_call=updated,
+            preflight=judged.preflight if judged.preflight.starts else None,
+            changed=_changed(given, current, updated, replaced),
+            notes=notes,
+        )
+
+    return await Write(context, Operation.UPDATE, request, current, seen=seen).run(
+        people=people,
+        send=lambda judged, ticket: context.backend.update(current, judged.request, ticket.backend_key),
+        report=report,
     )
 
 
@@ -111,12 +110,6 @@ def _given(request: BatchCallRequest) -> list[str]:
     return [field.name for field in fields(request) if getattr(request, field.name) is not None]
 
 
-async def _list_if_it_dials(context: CallContext, request: BatchCallRequest, current: BatchCall) -> Any:
-    if isinstance(context.backend.dials(Operation.UPDATE, request, current), Never):
-        return ()
-    return await context.tasks_or_none(current)
-
-
 async def _list_change(context: CallContext, request: BatchCallRequest, current: BatchCall) -> ListChange:
     """How the list differs from the one that the backend holds, which is read for this once."""
     if request.tasks is None:
@@ -132,7 +125,7 @@ async def _list_change(context: CallContext, request: BatchCallRequest, current:
 
 
 def _changed(
-    given: Iterable[str], before: BatchCall, after: BatchCall, replaced: ListChange
+    given: Iterable[str], before: BatchCall, after: BatchCall, replaced: Sequence[str]
 ) -> dict[str, tuple[Any, Any]]:
     """Before and after of each field that was given: after as the backend answered, where it answers it."""
     changed: dict[str, tuple[Any, Any]] = {}
@@ -146,12 +139,12 @@ def _changed(
         else:
             changed[name] = (getattr(before, name, None), getattr(after, name, None))
     # Other people may be as many.
-    return {name: pair for name, pair in changed.items() if pair[0] != pair[1] or (name == "tasks" and replaced.words)}
+    return {name: pair for name, pair in changed.items() if pair[0] != pair[1] or (name == "tasks" and replaced)}
 
 
-def _summary(request: BatchCallRequest, before: BatchCall, after: BatchCall, replaced: ListChange) -> str:
+def _summary(request: BatchCallRequest, before: BatchCall, after: BatchCall, replaced: Sequence[str]) -> str:
     """What differs now, and what the backend does not show: that a change was taken is not that it was made."""
-    differs = [*replaced.words, *setting_changes(request, before, after)]
+    differs = [*replaced, *setting_changes(request, before, after)]
     if request.trigger_at is not None and before.scheduled_at != after.scheduled_at is not None:
         instead = "" if before.scheduled_at is None else f" instead of {day_and_minute(before.scheduled_at)}"
         differs.append(f"time {day_and_minute(after.scheduled_at)}{instead}")

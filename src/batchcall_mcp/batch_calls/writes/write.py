@@ -1,10 +1,13 @@
-"""One write of a tool call on its way: is it a repetition, may it be sent, then sent once."""
+"""Every write takes the same way: look, judge, ask, look again, record, send, report. `Write.run` is that way.
+
+The use cases say what differs: whom it would call, how it is sent, and how the result is worded.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -13,10 +16,12 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
+from batchcall_mcp.batch_calls.writes.results import Did, Result, done, noted, replayed, waiting
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
-from batchcall_mcp.guard.delivery.write_sender import Resend, Send, WriteOutcome, unrecorded
+from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
 from batchcall_mcp.guard.fingerprints import PeopleDigest, fingerprint, made_up_name
 from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.humanize import counted
@@ -27,164 +32,52 @@ from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkippedRow
 
-Judged: TypeAlias = tuple[Preflight, Needed | None]
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Whom a write would call, and what its question says in addition.
 
-class Write:
-    """To be asked `earlier`, then `admit`ted, then sent; all of it within one tool call.
-
-    Args:
-        context: the tool call's.
-        operation: what is asked of the backend.
-        request: exactly what would be sent; of a launch, when.
-        current: the batch call as it was read by `context.look`; None for a new one.
-        key: the caller's own idempotency key.
-        again: the tasks that a retry dials.
-        known_as: what makes two such writes the same, where that is not all of the request.
+    `tasks` is the whole list (None: it could not be read); `to_call`, those of it that would be called, if not all.
     """
 
-    def __init__(
-        self,
-        context: CallContext,
-        operation: Operation,
-        request: BatchCallRequest,
-        current: BatchCall | None = None,
-        *,
-        key: str | None = None,
-        again: Sequence[CallTask] = (),
-        known_as: str | None = None,
-    ) -> None:
-        self._context = context
-        self._operation = operation
-        self.request = request
-        """What is sent: less than what was asked for, if people are skipped."""
-        self.skipped: tuple[tuple[CallTask, SkippedRow], ...] = ()
-        """Who is not called because nobody could be asked about them."""
-        self._current = current
-        self._key = key
-        self._dials = context.backend.dials(operation, request, current)
-        self._fingerprint = known_as
-        self._dialled_again = again
-        self._to_call: Sequence[CallTask] = request.tasks or ()
-        self._preflight: Preflight | None = None
-        self._around = Surroundings()
-        self._token: Token | None = None
-        self._again: Resend | None = None
-        self._rows_skipped: dict[str, int] = {}
-        self.overtaken: WriteOutcome | None = None
-        """What an equal call did while this one was judged."""
+    tasks: Sequence[CallTask] | None = None
+    to_call: Sequence[CallTask] | None = None
+    skipped_rows: Sequence[SkippedRow] = ()
+    rows_read: int | None = None
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    replaced: Sequence[str] = ()
+    """How a new list differs from the one that it replaces, in words."""
+    changes: Sequence[str] = ()
+    """What else an update changes, in words."""
+    question: str | None = None
+    """What a person has to say yes to although no phone rings."""
 
-    async def earlier(self) -> WriteOutcome | None:
-        """What an equal call did before; None if this one is meant anew, or may be sent once more.
+    @property
+    def called(self) -> Sequence[CallTask] | None:
+        """Those who would be called; None: not known."""
+        return self.tasks if self.to_call is None else self.to_call
 
-        Raises:
-            OutcomeUnknown: nobody knows what became of the earlier one.
-            InvalidInput: its idempotency key stands for another request.
-        """
-        found = await (await self._context.sender()).earlier(await self._intent(), self._current)
-        if isinstance(found, Resend):
-            self._again = found
-            return None
-        return found
 
-    async def done_before(self) -> str:
-        """A sentence about an equal call that did this before, or nothing."""
-        at = await (await self._context.sender()).done_at(await self._intent())
-        return "" if at is None else f" An equal call did that at {at:%Y-%m-%d %H:%M:%S UTC}."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A write, and what is known of it; before it is judged, only the request.
 
-    async def admit(
-        self,
-        tasks: Sequence[CallTask] | None,
-        skipped_rows: Sequence[SkippedRow] = (),
-        rows_read: int | None = None,
-        warnings: Sequence[str] = (),
-        to_call: Sequence[CallTask] | None = None,
-        *,
-        notes: Sequence[str] = (),
-        changes: Sequence[str] = (),
-        asks: bool = False,
-        question: str | None = None,
-    ) -> Judged:
-        """Put it before the guard; when no code is needed, send it.
+    `request` is exactly what is sent: less than what was asked for, if people are skipped because nobody could be asked
+    about them (`skipped`).
+    """
 
-        `tasks` is the whole list (None: it could not be read); `to_call` those of it that would be called, if not all.
-        `warnings` and `notes` are sentences for the question; `changes`, what an update changes, in words. `asks`: a
-        person has to say yes although no phone rings; `question` is then what to ask.
-        """
-        context, request, current = self._context, self.request, self._current
-        called = tasks if to_call is None else to_call
-        around = await surroundings(
-            context,
-            called,
-            self._dials,
-            current=current,
-            agent_id=request.agent_id or (current.agent_id if current else None),
-            from_number=request.from_number or (current.from_number if current else None),
-            simulated=self._simulated,
-            again=self._operation is Operation.RETRY,
-            taken_over=self._again.entry.write_id if self._again else None,
-        )
-        judge = partial(
-            preflight,
-            current=current,
-            rows_read=rows_read,
-            dials=self._dials,
-            capabilities=context.backend.capabilities,
-            limits=context.limits,
-            now=context.clock(),
-            surroundings=replace(
-                around,
-                unchecked=(*warnings, *around.unchecked),
-                notes=(*notes, *around.notes),
-                changes=tuple(changes),
-            ),
-            # A retry dials the tasks that it names, whatever else is in the batch call.
-            listed=None if tasks is None or self._operation is Operation.RETRY else different(tasks),
-        )
-        # In a thread: the places and hours of 100,000 numbers take seconds, in which others are served.
-        found = await anyio.to_thread.run_sync(partial(judge, request=request, tasks=called, skipped_rows=skipped_rows))
-        # While all this was found out an equal call may have been sent: no reason to refuse this one, nor to ask.
-        self.overtaken = await self.earlier()
-        if self.overtaken is not None:
-            return found, None
-        kept = await self._without_skipped(called or (), found)
-        if self.skipped:
-            called, request = kept, self.request
-            skipped_rows = (*skipped_rows, *self.skipped_rows)
-            found = await anyio.to_thread.run_sync(
-                partial(judge, request=request, tasks=called, skipped_rows=skipped_rows)
-            )
-        self._rows_skipped = dict(Counter(str(row.kind) for row in skipped_rows))
-        ledger = await context.open_ledger()
-        launch = Launch(
-            caller=ledger.hashed(context.caller),
-            backend=context.backend.name,
-            backend_address=context.backend_address,
-            tool=context.tool,
-            operation=self._operation,
-            arguments=context.arguments,
-            request=request,
-            current=current,
-            called=called or (),
-            skipped_rows=skipped_rows,
-            dials=self._dials,
-            preflight=found,
-            concerns=about(found.concerns),
-            list_entry=around.list_entry,
-            asks=asks,
-            question=question,
-        )
-        admitted = await context.guard.admit(launch, context.asker, context.confirmation_code, ledger.codes)
-        self._preflight, self._to_call, self._around = found, called or (), around
-        if not isinstance(admitted, Admitted):
-            return found, admitted
-        self._token = admitted.token
-        return found, None
+    request: BatchCallRequest
+    called: Sequence[CallTask] | None
+    people: People = field(default_factory=People)
+    skipped: tuple[tuple[CallTask, SkippedRow], ...] = ()
+    preflight: Preflight = field(default_factory=Preflight)
+    around: Surroundings = field(default_factory=Surroundings)
 
     @property
     def skipped_rows(self) -> tuple[SkippedRow, ...]:
-        """Who is skipped, for the result."""
-        return tuple(row for _, row in self.skipped)
+        """All rows that are not called: of the list that was read, and people who are skipped."""
+        return (*self.people.skipped_rows, *(row for _, row in self.skipped))
 
     @property
     def skipped_tasks(self) -> dict[str, list[str]]:
@@ -197,49 +90,231 @@ class Write:
 
     @property
     def skipped_note(self) -> str | None:
-        """A sentence about them, or None."""
+        """A sentence about the people who are skipped, or None."""
         if not self.skipped:
             return None
         people = counted(len(self.skipped), "person is", "people are")
-        reasons = Counter(row.reason for row in self.skipped_rows)
+        reasons = Counter(row.reason for _, row in self.skipped)
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
         return f"{people} skipped, because nobody is asked (BATCHCALL_CONFIRM=off): {why}."
 
-    async def _without_skipped(self, called: Sequence[CallTask], found: Preflight) -> Sequence[CallTask]:
-        """Where nobody is asked: those whom nothing speaks against, if the others can be skipped here.
+
+Send: TypeAlias = Callable[[Judged, Ticket], Awaitable[BatchCall]]
+Report: TypeAlias = Callable[[BatchCall, Judged], Awaitable[Result]]
+
+
+async def _go_on() -> None:
+    """Nothing stands against it."""
+
+
+async def _nobody() -> People:
+    return People()
+
+
+class Write:
+    """One write of one tool call.
+
+    Args:
+        context: the tool call's.
+        operation: what is asked of the backend.
+        request: exactly what would be sent; of a launch, when.
+        current: the batch call as `context.look` read it; None for a new one.
+        seen: the newest ledger entry about it at that time.
+        key: the caller's own idempotency key.
+        again: the tasks that a retry dials.
+        known_as: what makes two such writes the same, where that is not all of the request.
+    """
+
+    def __init__(
+        self,
+        context: CallContext,
+        operation: Operation,
+        request: BatchCallRequest = BatchCallRequest(),  # noqa: B008 - frozen
+        current: BatchCall | None = None,
+        *,
+        seen: int = 0,
+        key: str | None = None,
+        again: Sequence[CallTask] = (),
+        known_as: str | None = None,
+    ) -> None:
+        self._context = context
+        self._operation = operation
+        self._asked = Judged(request=request, called=request.tasks or ())
+        self._current = current
+        self._seen = seen
+        self._key = key
+        self._dials = context.backend.dials(operation, request, current)
+        self._dialled_again = again
+        self._known_as = known_as
+
+    async def run(
+        self,
+        *,
+        send: Send,
+        report: Report,
+        people: Callable[[], Awaitable[People]] = _nobody,
+        already: Callable[[], Awaitable[Result | None]] = _go_on,
+        did: Did | None = None,
+    ) -> Result:
+        """Look, judge, ask, look again, record, send, report.
+
+        What is asked in the client ends this run (`QuestionPending`) and begins the next one, which has the answer: so
+        everything is looked at again after a question. What is recorded is checked once more with the recording.
+
+        Args:
+            send: the request to the backend.
+            report: what the backend's answer means.
+            people: whom it would call.
+            already: a result, where its state leaves nothing to do; it raises where its state forbids the write.
+            did: what an equal call did before, where the operation alone does not say that.
+
+        Raises:
+            OutcomeUnknown: nobody knows what came of it, or of an equal write before it.
+            BatchCallError: the guard's or the backend's no; nothing was changed.
+        """
+        if self._operation in STOPS:  # it only makes fewer phones ring: nobody is asked, and it waits for nothing
+            return await self._reported(await self._send(send, self._asked), self._asked, report)
+        did = did or partial(done, self._operation)
+        earlier = await self.earlier()
+        if isinstance(earlier, WriteOutcome):
+            return replayed(earlier, did)
+        nothing = await already()
+        if nothing is not None:
+            return nothing
+        self._context.backend.check_state(self._operation, self._asked.request, self._current)
+        judged = await self._judge(await people(), earlier)
+        # Meanwhile an equal call may have been sent: that is no reason to refuse this one, nor to ask.
+        earlier = await self.earlier()
+        if isinstance(earlier, WriteOutcome):
+            return replayed(earlier, did)
+        judged = await self._without_skipped(judged)
+        admitted = await self._admit(judged)
+        if not isinstance(admitted, Admitted):
+            # What is asked about something else than calls has no preflight to show.
+            shown = None if judged.people.question else judged.preflight
+            return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
+        outcome = await self._send(send, judged, admitted.token, earlier)
+        return replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+
+    async def earlier(self) -> WriteOutcome | Resend | None:
+        """What an equal call did before; None if this one is a new one. A `Resend` may be sent once more.
+
+        Raises:
+            OutcomeUnknown: nobody knows what became of the earlier one.
+            InvalidInput: its idempotency key stands for another request.
+        """
+        return await (await self._context.sender()).earlier(await self._intent(self._asked), self._current)
+
+    async def done_before(self) -> str:
+        """A sentence about an equal call that did this before, or nothing."""
+        at = await (await self._context.sender()).done_at(await self._intent(self._asked))
+        return "" if at is None else f" An equal call did that at {at:%Y-%m-%d %H:%M:%S UTC}."
+
+    async def _judge(self, people: People, resend: Resend | None) -> Judged:
+        """Find out what it would do."""
+        context, request, current = self._context, self._asked.request, self._current
+        around = await surroundings(
+            context,
+            people.called,
+            self._dials,
+            current=current,
+            agent_id=request.agent_id or (current.agent_id if current else None),
+            from_number=request.from_number or (current.from_number if current else None),
+            simulated=self._simulated,
+            again=self._operation is Operation.RETRY,
+            taken_over=resend.entry.write_id if resend else None,
+        )
+        around = replace(
+            around,
+            unchecked=(*people.warnings, *around.unchecked),
+            notes=(*people.notes, *around.notes),
+            changes=(*people.replaced, *people.changes),
+        )
+        return await self._with_preflight(replace(self._asked, called=people.called, people=people, around=around))
+
+    async def _with_preflight(self, judged: Judged) -> Judged:
+        """In a thread: the places and hours of 100,000 numbers take seconds, in which others are served."""
+        tasks = judged.people.tasks
+        # A retry dials the tasks that it names, whatever else is in the batch call.
+        whole = tasks is not None and self._operation is not Operation.RETRY
+        judge = partial(
+            preflight,
+            request=judged.request,
+            current=self._current,
+            tasks=judged.called,
+            skipped_rows=judged.skipped_rows,
+            rows_read=judged.people.rows_read,
+            dials=self._dials,
+            capabilities=self._context.backend.capabilities,
+            limits=self._context.limits,
+            now=self._context.clock(),
+            surroundings=judged.around,
+            listed=different(tasks or ()) if whole else None,
+        )
+        return replace(judged, preflight=await anyio.to_thread.run_sync(judge))
+
+    async def _without_skipped(self, judged: Judged) -> Judged:
+        """Where nobody is asked: only those whom nothing speaks against, if the others can be skipped here.
 
         Raises:
             NotConfirmed: there are too many others; nothing was sent.
         """
-        context, sends_list = self._context, self.request.tasks is not None
+        context, sends_list = self._context, judged.request.tasks is not None
         at_start = self._operation is Operation.START and isinstance(context.backend, SkipsAtStart)
         if context.guard.confirm != "off" or isinstance(self._dials, Never) or not (sends_list or at_start):
-            return called
-        parted = await anyio.to_thread.run_sync(unattended.skip, called, found.concerns)
-        if not sends_list and any(task.task_id is None for task, _ in parted.skipped):
-            return called  # nobody could say which ones
+            return judged
+        called = judged.called or ()
+        parted = await anyio.to_thread.run_sync(unattended.skip, called, judged.preflight.concerns)
+        if not parted.skipped or (not sends_list and any(task.task_id is None for task, _ in parted.skipped)):
+            return judged  # nobody, or nobody could say which ones
         refused = unattended.too_many(parted, context.settings.skip_people_max)
         if refused:
             raise NotConfirmed(
-                f"BATCHCALL_CONFIRM=off: {refused} {' '.join(found.warnings)} Nothing was sent. Correct the list, or "
-                "have a person launch it with another BATCHCALL_CONFIRM."
+                f"BATCHCALL_CONFIRM=off: {refused} {' '.join(judged.preflight.warnings)} Nothing was sent. Correct the "
+                "list, or have a person launch it with another BATCHCALL_CONFIRM."
             )
-        self.skipped = parted.skipped
-        if sends_list:
-            self.request = replace(self.request, tasks=parted.called)
-        return parted.called
+        request = replace(judged.request, tasks=parted.called) if sends_list else judged.request
+        fewer = replace(judged, request=request, called=parted.called, skipped=parted.skipped)
+        return await self._with_preflight(fewer)
 
-    async def send(self, send: Send) -> WriteOutcome:
-        """Record it and send it, once.
+    async def _admit(self, judged: Judged) -> Admitted | Needed:
+        """Put it before the guard, which asks a person where one has to be asked."""
+        context = self._context
+        ledger = await context.open_ledger()
+        launch = Launch(
+            caller=ledger.hashed(context.caller),
+            backend=context.backend.name,
+            backend_address=context.backend_address,
+            tool=context.tool,
+            operation=self._operation,
+            arguments=context.arguments,
+            request=judged.request,
+            current=self._current,
+            called=judged.called or (),
+            skipped_rows=judged.skipped_rows,
+            dials=self._dials,
+            preflight=judged.preflight,
+            concerns=about(judged.preflight.concerns),
+            list_entry=judged.around.list_entry,
+            question=judged.people.question,
+        )
+        return await context.guard.admit(launch, context.asker, context.confirmation_code, ledger.codes)
 
-        Raises:
-            OutcomeUnknown: nobody knows what came of it.
-            BatchCallError: the guard's or the backend's no; nothing was changed.
-        """
+    async def _send(
+        self, send: Send, judged: Judged, token: Token | None = None, resend: Resend | None = None
+    ) -> WriteOutcome:
+        """Record it and send it, once."""
+        to_backend = partial(send, judged)
         if self._operation in STOPS and not await self._context.ledger_in_time():
-            return await unrecorded(self._operation, send)
+            return await unrecorded(self._operation, to_backend)
         sender = await self._context.sender()
-        return await sender.send(await self._intent(), send, token=self._token, again=self._again)
+        return await sender.send(await self._intent(judged), to_backend, token=token, again=resend)
+
+    async def _reported(self, outcome: WriteOutcome, judged: Judged, report: Report) -> Result:
+        """The use case's words, with what the pipeline knows: no use case can forget it."""
+        said = await report(outcome.batch_call, judged)
+        notes = (*said.notes, *noted(judged.skipped_note, outcome.note))
+        return replace(said, skipped_rows=judged.skipped_rows, notes=notes)
 
     @property
     def _simulated(self) -> bool:
@@ -249,47 +324,45 @@ class Write:
     @property
     def _renames(self) -> bool:
         """It changes a name, and nothing that a launch depends on."""
-        given = {one.name for one in fields(self.request) if getattr(self.request, one.name) is not None}
+        request = self._asked.request
+        given = {one.name for one in fields(request) if getattr(request, one.name) is not None}
         return self._operation is Operation.UPDATE and given == {"name"}
 
-    async def _known_as(self) -> str:
-        """Its fingerprint; in a thread, because that of 100,000 tasks takes a third of a second.
+    async def _intent(self, judged: Judged) -> Intent:
+        """What is recorded of it; in a thread, because digests of 100,000 people take a third of a second.
 
-        A stop has no tasks, and it does not wait for a thread: launches that wait for the ledger may have them all.
+        A stop has no people, and it does not wait for a thread: launches that wait for the ledger may have them all.
         """
-        if self._fingerprint is None:
-            batch_call_id = self._current.batch_call_id if self._current else None
-            make = partial(fingerprint, self._operation, self.request, batch_call_id, self._dialled_again)
-            self._fingerprint = make() if self._operation in STOPS else await anyio.to_thread.run_sync(make)
-        return self._fingerprint
+        make = partial(self._intent_of, judged, (await self._context.open_ledger()).hashed)
+        return make() if self._operation in STOPS else await anyio.to_thread.run_sync(make)
 
-    async def _intent(self) -> Intent:
-        context, request, current = self._context, self.request, self._current
-        known_as = await self._known_as()
-        hashed = (await context.open_ledger()).hashed
+    def _intent_of(self, judged: Judged, hashed: Callable[[str], str]) -> Intent:
+        context, request, current = self._context, judged.request, self._current
+        batch_call_id = current.batch_call_id if current else None
+        if self._known_as is None:  # by all that was asked for, also where fewer people are sent
+            asked = self._asked.request
+            self._known_as = fingerprint(self._operation, asked, batch_call_id, self._dialled_again)
         from_number = request.from_number or (current.from_number if current else None)
-        trigger_at = request.trigger_at
         dials = not isinstance(self._dials, Never)
         starts_at = max(self._dials.time, context.clock()) if isinstance(self._dials, At) else context.clock()
-        made_up = made_up_name(known_as, context.clock(), self._key)
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = PeopleDigest()
         people.add(comparable(task.to_number) for task in request.tasks or ())
-        found = self._preflight
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
+        rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
             backend=context.backend_address,
             tool=context.tool,
             operation=self._operation,
-            fingerprint=known_as,
-            batch_call_id=current.batch_call_id if current else None,
+            fingerprint=self._known_as,
+            batch_call_id=batch_call_id,
             key=self._key,
-            seen=context.seen.get(current.batch_call_id, 0) if current else 0,
+            seen=self._seen,
             evidence=Evidence(
-                name=made_up if creates and not given_name else None,
+                name=made_up_name(self._known_as, context.clock(), self._key) if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
                 people=hashed(people.hex()) if request.tasks is not None else None,
@@ -298,22 +371,22 @@ class Write:
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
                 total_before=current.counts.total if current else None,
-                trigger_at=round(trigger_at.timestamp() * 1000) if trigger_at else None,
+                trigger_at=to_ms(request.trigger_at) if request.trigger_at else None,
                 launches=bool(request.send_now),
-                skipped=self._rows_skipped if request.tasks is not None and self._rows_skipped else None,
+                skipped=rows if request.tasks is not None and rows else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,
-            calls=found.calls if found and dials else None,
-            max_dials=found.max_dials if found and dials else None,
+            calls=judged.preflight.calls if dials else None,
+            max_dials=judged.preflight.max_dials if dials else None,
             numbers=[
                 (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
-                for task in self._to_call
+                for task in judged.called or ()
             ]
             if dials
             else (),
-            named=frozenset({*self._around.elsewhere, *self._around.lately}),
-            since=self._around.since,
+            named=frozenset({*judged.around.elsewhere, *judged.around.lately}),
+            since=judged.around.since,
             simulated=self._simulated,
             renames=self._renames,
         )

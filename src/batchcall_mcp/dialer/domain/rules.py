@@ -60,12 +60,14 @@ def _to(target: State, *sources: State) -> Mapping[State, State]:
     return MappingProxyType(dict.fromkeys(sources, target))
 
 
+def _in(*states: State) -> Mapping[State, State]:
+    return MappingProxyType({state: state for state in states})
+
+
 TRANSITIONS: Final[Mapping[Action, Mapping[State, State]]] = MappingProxyType(
     {
-        Action.EDIT: MappingProxyType({State.DRAFT: State.DRAFT, State.SCHEDULED: State.SCHEDULED}),
-        Action.APPEND: MappingProxyType(
-            {state: state for state in (State.DRAFT, State.SCHEDULED, State.SENT, State.PAUSED)}
-        ),
+        Action.EDIT: _in(State.DRAFT, State.SCHEDULED),
+        Action.APPEND: _in(State.DRAFT, State.SCHEDULED, State.SENT, State.PAUSED),
         Action.DRAFT: _to(State.DRAFT, State.DRAFT, State.SCHEDULED),
         Action.SCHEDULE: _to(State.SCHEDULED, State.DRAFT, State.SCHEDULED),
         Action.EXECUTE: _to(State.SENT, State.DRAFT, State.SCHEDULED),
@@ -74,9 +76,7 @@ TRANSITIONS: Final[Mapping[Action, Mapping[State, State]]] = MappingProxyType(
         Action.RESUME: _to(State.SENT, State.PAUSED, State.SENT),
         Action.CANCEL: _to(State.CANCELLED, State.SCHEDULED, State.SENT, State.PAUSED, State.CANCELLED),
         Action.RETRY: _to(State.SENT, State.SENT, State.COMPLETED),
-        Action.DELETE: MappingProxyType(
-            {state: state for state in (State.DRAFT, State.COMPLETED, State.CANCELLED, State.FAILED)}
-        ),
+        Action.DELETE: _in(State.DRAFT, State.COMPLETED, State.CANCELLED, State.FAILED),
         Action.FINISH: _to(State.COMPLETED, State.SENT),
     }
 )
@@ -110,11 +110,7 @@ def launch(
 ) -> Launch:
     """What `status`, `send_now` and a time mean together. None of them: a draft, unlike the vendor, who dials.
 
-    Args:
-        status: `draft`, `scheduled` or `sent`, as asked for.
-        send_now: dial at once.
-        trigger_at: the time asked for.
-        stored: the time that the batch call already has, for a partial update.
+    `stored` is the time that the batch call already has, for a partial update.
 
     Raises:
         InvalidInput: if they contradict each other.

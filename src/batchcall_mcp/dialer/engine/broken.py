@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.storage import pausing
+from batchcall_mcp.dialer.storage import commands
 from batchcall_mcp.dialer.storage.store import Store
 
 LOG = logging.getLogger(__name__)
@@ -54,9 +54,7 @@ def concerning(batch_call_id: str) -> Iterator[None]:
 def without_broken(store: Store, work: Callable[[frozenset[str]], T]) -> T:
     """Do a transaction's work; each batch call that is broken is paused, and the work done again without it.
 
-    Args:
-        store: the database.
-        work: one whole transaction, which knows the batch calls to keep away from.
+    `work` is one whole transaction, which knows the batch calls to keep away from.
 
     Raises:
         Broken: the work did not keep away from one.
@@ -77,4 +75,4 @@ def pause(store: Store, batch_call_id: str, error: BaseException) -> None:
     # By its kind alone: the text may hold somebody's number.
     LOG.error("Batch call %s has an error; it is paused, and the others go on", batch_call_id, exc_info=error)
     with store.writing() as tx:
-        pausing.pause(tx, [batch_call_id], "error", TEXT.format(error=type(error).__name__), store.now())
+        commands.pause(tx, [batch_call_id], "error", TEXT.format(error=type(error).__name__), store.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -17,11 +17,11 @@ from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
-from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, do_not_call, is_no_number, tasks
-from batchcall_mcp.model import CallingWindow, TaskStatus
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, attempts, batch_calls, do_not_call, is_no_number, tasks
+from batchcall_mcp.model import TaskStatus
 
 LOOKED_AT_ONCE: Final = 2_000
-"""Most tasks that one transaction puts off or leaves out, so that it stays short."""
+"""Most tasks that one transaction postpones or excludes, so that it stays short."""
 
 ZONE_UNKNOWN: Final = "time zone of the number is not known; give a timezone"
 DO_NOT_CALL: Final = "the number is on the do-not-call list"
@@ -33,14 +33,14 @@ _MAY_EXPIRE: Final = frozenset({State.SENT, State.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
-class _PutOff:
+class _Postponed:
     until: datetime
     reason: str
     held_by: HeldBy | None
 
 
 @dataclass(frozen=True, slots=True)
-class _LeftOut:
+class _Excluded:
     status: TaskStatus
     reason: str
 
@@ -48,30 +48,30 @@ class _LeftOut:
 class _Gate:
     """May this task be dialled at this moment? One for each batch call and transaction, so that answers are reused."""
 
-    def __init__(self, record: BatchCallRecord, now: datetime, daily_cap: int, min_gap: timedelta) -> None:
-        self._window: CallingWindow = record.calling_window()
-        self._timezone = record.timezone
-        self._now = now
-        self._cap = daily_cap
-        self._gap = min_gap
-        self._expires = record.expires()
-        self._hours: dict[tuple[str, ...], _PutOff | _LeftOut | None] = {}
-        self.never: set[str] = set()
-        self.elsewhere: set[str] = set()
+    def __init__(self, tx: sa.Connection, record: BatchCallRecord, now: datetime, cap: int, gap: timedelta) -> None:
+        self.tx = tx
+        self.record = record
+        self.now = now
+        self._cap = cap
+        self._gap = gap
+        self._window = record.calling_window()
+        self._hours: dict[tuple[str, ...], _Postponed | _Excluded | None] = {}
+        self._never: set[str] = set()
+        self._elsewhere: set[str] = set()
         self.dialled: dict[str, list[datetime]] = {}
-        self.dialled_by_others: dict[str, datetime] = {}
+        self._dialled_by_others: dict[str, datetime] = {}
 
-    def check(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
+    def check(self, to_number: str, timezone: str | None) -> _Postponed | _Excluded | None:
         verdict = self._judge(to_number, timezone)
-        if isinstance(verdict, _PutOff) and rules.closes_before(self._expires, verdict.until):
-            return _LeftOut(TaskStatus.EXPIRED, EXPIRED)
+        if isinstance(verdict, _Postponed) and rules.closes_before(self.record.expires(), verdict.until):
+            return _Excluded(TaskStatus.EXPIRED, EXPIRED)
         return verdict
 
-    def _judge(self, to_number: str, timezone: str | None) -> _PutOff | _LeftOut | None:
-        if to_number in self.never:
-            return _LeftOut(TaskStatus.SKIPPED, DO_NOT_CALL)
+    def _judge(self, to_number: str, timezone: str | None) -> _Postponed | _Excluded | None:
+        if to_number in self._never:
+            return _Excluded(TaskStatus.SKIPPED, DO_NOT_CALL)
         zones = (
-            calling_hours.recipient_zones(to_number, timezone, self._timezone)
+            calling_hours.recipient_zones(to_number, timezone, self.record.timezone)
             if self._window.timezone == "recipient"
             else (self._window.timezone,)
         )
@@ -80,28 +80,65 @@ class _Gate:
         closed = self._hours[zones]
         if closed:
             return closed
-        if to_number in self.elsewhere:
-            return _PutOff(self._now + _MOMENT, ELSEWHERE, None)
-        until = rules.capped_until(self.dialled.get(to_number, ()), self._now, self._cap)
+        if to_number in self._elsewhere:
+            return _Postponed(self.now + _MOMENT, ELSEWHERE, None)
+        until = rules.capped_until(self.dialled.get(to_number, ()), self.now, self._cap)
         if until:
             reason = f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}"
-            return _PutOff(until, reason, "daily_cap")
-        until = rules.apart_until(self.dialled_by_others.get(to_number), self._now, self._gap)
+            return _Postponed(until, reason, "daily_cap")
+        until = rules.apart_until(self._dialled_by_others.get(to_number), self.now, self._gap)
         if until:
             reason = f"another batch call dialled the number; next attempt not before {_iso(until)}"
-            return _PutOff(until, reason, "min_gap")
+            return _Postponed(until, reason, "min_gap")
         return None
 
-    def _closed(self, zones: tuple[str, ...]) -> _PutOff | _LeftOut | None:
+    def _closed(self, zones: tuple[str, ...]) -> _Postponed | _Excluded | None:
         if not zones:
-            return _LeftOut(TaskStatus.SKIPPED, ZONE_UNKNOWN)
-        if calling_hours.is_open(self._window, zones, self._now):
+            return _Excluded(TaskStatus.SKIPPED, ZONE_UNKNOWN)
+        if calling_hours.is_open(self._window, zones, self.now):
             return None
-        opens = calling_hours.next_open(self._window, zones, self._now)
+        opens = calling_hours.next_open(self._window, zones, self.now)
         if opens is None:
-            return _LeftOut(TaskStatus.EXPIRED, NEVER_OPEN)
+            return _Excluded(TaskStatus.EXPIRED, NEVER_OPEN)
         reason = f"outside calling hours; next attempt not before {_iso(opens)}"
-        return _PutOff(opens, reason, "calling_hours")
+        return _Postponed(opens, reason, "calling_hours")
+
+    def learn(self, numbers: Iterable[str]) -> None:
+        """Look up what is not known of these numbers: the do-not-call list, and their dials of the last day."""
+        for chunk in chunks(sorted(set(numbers) - self.dialled.keys()), CHUNK):
+            never = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk))
+            self._never.update(self.tx.execute(never).scalars())
+            recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
+                attempts.c.organization_id == self.record.organization_id,
+                attempts.c.to_number.in_(chunk),
+                attempts.c.started_at > to_ms(self.now - rules.DAY),
+            )
+            self.dialled.update({number: [] for number in chunk})
+            for row in self.tx.execute(recent):
+                at = from_ms(row.started_at)
+                self.dialled[row.to_number].append(at)
+                if row.batch_call_id != self.record.batch_call_id:
+                    last = self._dialled_by_others.get(row.to_number, at)
+                    self._dialled_by_others[row.to_number] = max(at, last)
+
+    def hold(self, candidates: Sequence[sa.Row[Any]], room: int) -> set[str] | None:
+        """Keep other processes from deciding about the same numbers at the same time: cap and gap are exact.
+
+        Without waiting, so that no two ever wait for each other. Gives the numbers that may be started; None: all,
+        because SQLite has one writer at a time.
+        """
+        if self.tx.dialect.name != "postgresql":
+            return None
+        free = [row.to_number for row in candidates if self.check(row.to_number, row.timezone) is None][:room]
+        number = sa.func.unnest(sa.literal(sorted(set(free)), sa.ARRAY(sa.String))).column_valued("number")
+        mine = sa.literal(self.record.organization_id + ":") + number
+        lock = sa.func.hashtextextended(mine, sa.literal(0, sa.BigInteger))
+        query = sa.select(number).where(~sa.func.pg_try_advisory_xact_lock(lock, type_=sa.Boolean))
+        self._elsewhere.update(self.tx.execute(query).scalars())
+        for one in set(free) & self.dialled.keys():
+            del self.dialled[one]
+        self.learn(free)
+        return set(free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +165,7 @@ def start_due(
     """
     if rules.expired(record.expires(), now):
         return Claim([], more=False)
-    gate = _Gate(record, now, daily_cap, min_gap)
+    gate = _Gate(tx, record, now, daily_cap, min_gap)
     started: list[Attempt] = []
     looked, limit = 0, share + 10
     while len(started) < share and looked < LOOKED_AT_ONCE:
@@ -142,8 +179,8 @@ def start_due(
             .order_by(tasks.c.due_at, tasks.c.position)
             .limit(limit)
         ).all()
-        _learn(tx, gate, record, [row.to_number for row in candidates], now)
-        started += _decide(tx, gate, record, candidates, share - len(started), now, worker_id)
+        gate.learn(row.to_number for row in candidates)
+        started += _decide(gate, candidates, share - len(started), worker_id)
         looked += len(candidates)
         if len(candidates) < limit:
             break
@@ -168,21 +205,11 @@ def check_due(tx: sa.Connection, record: BatchCallRecord, now: datetime) -> None
         raise ValueError("one of its tasks waits, and is never due")
 
 
-class MayExpire(Protocol):
-    """What has to be known of a batch call: its record, or a row of these columns."""
+def expire(tx: sa.Connection, record: BatchCallRecord | sa.Row[str, str, int | None], now: int) -> None:
+    """End what waits in a batch call whose time is over, a part at a time. A task that was dialled keeps its outcome.
 
-    @property
-    def batch_call_id(self) -> str: ...
-
-    @property
-    def status(self) -> str: ...
-
-    @property
-    def expires_at(self) -> int | None: ...
-
-
-def expire(tx: sa.Connection, record: MayExpire, now: int) -> None:
-    """End what waits in a batch call whose time is over, a part at a time. Who was dialled keeps the last outcome."""
+    A row needs batch_call_id, status and expires_at.
+    """
     at = record.expires_at
     if not isinstance(at, int) or at > now or record.status not in _MAY_EXPIRE:
         return
@@ -197,95 +224,43 @@ def expire(tx: sa.Connection, record: MayExpire, now: int) -> None:
             .where(tasks.c.task_id.in_(chunk))
             .values(
                 status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.EXPIRED),
-                due_at=None,
-                held_by=None,
                 error_message=EXPIRED,
                 completed_at=now,
+                **NOT_DUE,
             )
         )
         outbox.task_events(tx, chunk, now)
 
 
-def _learn(tx: sa.Connection, gate: _Gate, record: BatchCallRecord, numbers: Iterable[str], now: datetime) -> None:
-    for chunk in chunks(sorted(set(numbers) - gate.dialled.keys()), CHUNK):
-        gate.never.update(
-            tx.execute(sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk))).scalars()
-        )
-        recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
-            attempts.c.organization_id == record.organization_id,
-            attempts.c.to_number.in_(chunk),
-            attempts.c.started_at > to_ms(now - rules.DAY),
-        )
-        gate.dialled.update({number: [] for number in chunk})
-        for row in tx.execute(recent):
-            at = from_ms(row.started_at)
-            gate.dialled[row.to_number].append(at)
-            if row.batch_call_id != record.batch_call_id:
-                gate.dialled_by_others[row.to_number] = max(at, gate.dialled_by_others.get(row.to_number, at))
-
-
-def _hold(
-    tx: sa.Connection,
-    gate: _Gate,
-    record: BatchCallRecord,
-    candidates: Sequence[sa.Row[Any]],
-    room: int,
-    now: datetime,
-) -> set[str] | None:
-    """Keep other processes from deciding about the same numbers at the same time: the daily cap and the gap are exact.
-
-    Without waiting, so that no two ever wait for each other. Gives the numbers that may be started; None: all, because
-    SQLite has one writer at a time.
-    """
-    if tx.dialect.name != "postgresql":
-        return None
-    free = [row.to_number for row in candidates if gate.check(row.to_number, row.timezone) is None][:room]
-    number = sa.func.unnest(sa.literal(sorted(set(free)), sa.ARRAY(sa.String))).column_valued("number")
-    lock = sa.func.hashtextextended(sa.literal(record.organization_id + ":") + number, sa.literal(0, sa.BigInteger))
-    query = sa.select(number).where(~sa.func.pg_try_advisory_xact_lock(lock, type_=sa.Boolean))
-    gate.elsewhere.update(tx.execute(query).scalars())
-    for one in set(free) & gate.dialled.keys():
-        del gate.dialled[one]
-    _learn(tx, gate, record, free, now)
-    return set(free)
-
-
-def _decide(
-    tx: sa.Connection,
-    gate: _Gate,
-    record: BatchCallRecord,
-    candidates: Sequence[sa.Row[Any]],
-    room: int,
-    now: datetime,
-    worker_id: str,
-) -> list[Attempt]:
+def _decide(gate: _Gate, candidates: Sequence[sa.Row[Any]], room: int, worker_id: str) -> list[Attempt]:
+    tx, at = gate.tx, to_ms(gate.now)
     started: list[Attempt] = []
-    put_off: list[dict[str, Any]] = []
-    left_out: list[dict[str, Any]] = []
-    held = _hold(tx, gate, record, candidates, room, now)
+    postponed: list[dict[str, Any]] = []
+    excluded: list[dict[str, Any]] = []
+    held = gate.hold(candidates, room)
     for row in candidates:
         if len(started) == room:
             break
         verdict = gate.check(row.to_number, row.timezone)
         if verdict is None and held is not None and row.to_number not in held:
-            break  # those before were put off; it is its turn in the next transaction
+            break  # those before were postponed; it is its turn in the next transaction
         match verdict:
-            case _PutOff(until, reason, held_by):
-                put_off.append({"id": row.task_id, "due": to_ms(until), "why": reason, "held": held_by})
-            case _LeftOut(status, reason):
-                # Who was dialled before keeps the outcome of that dial.
+            case _Postponed(until, reason, held_by):
+                postponed.append({"id": row.task_id, "due": to_ms(until), "why": reason, "held": held_by})
+            case _Excluded(status, reason):
+                # A task that was dialled before keeps the outcome of that dial.
                 ending = row.last_outcome or status
-                left_out.append({"id": row.task_id, "how": ending, "why": reason, "at": to_ms(now)})
+                excluded.append({"id": row.task_id, "how": ending, "why": reason, "at": at})
             case None:
-                gate.dialled[row.to_number].append(now)
-                started.append(_attempt(record, row))
-    if put_off:
-        tx.execute(_PUT_OFF, put_off)
-    if left_out:
-        tx.execute(_LEFT_OUT, left_out)
-        outbox.task_events(tx, [one["id"] for one in left_out], to_ms(now))
+                gate.dialled[row.to_number].append(gate.now)
+                started.append(_attempt(gate.record, row))
+    if postponed:
+        tx.execute(_POSTPONED, postponed)
+    if excluded:
+        tx.execute(_EXCLUDED, excluded)
+        outbox.task_events(tx, [one["id"] for one in excluded], at)
     if started:
-        _write_attempts(tx, record, started, to_ms(now), worker_id)
+        _write_attempts(tx, gate.record, started, at, worker_id)
     return started
 
 
@@ -304,25 +279,16 @@ def _attempt(record: BatchCallRecord, row: Any) -> Attempt:
 def _write_attempts(
     tx: sa.Connection, record: BatchCallRecord, started: Sequence[Attempt], at: int, worker_id: str
 ) -> None:
+    same = {
+        "batch_call_id": record.batch_call_id,
+        "organization_id": record.organization_id,
+        "worker_id": worker_id,
+        "started_at": at,
+    }
     tx.execute(
-        attempts.insert(),
-        [
-            {
-                "task_id": attempt.task_id,
-                "n": attempt.n,
-                "batch_call_id": record.batch_call_id,
-                "organization_id": record.organization_id,
-                "to_number": attempt.to_number,
-                "worker_id": worker_id,
-                "started_at": at,
-            }
-            for attempt in started
-        ],
+        attempts.insert(), [{"task_id": one.task_id, "n": one.n, "to_number": one.to_number, **same} for one in started]
     )
-    tx.execute(
-        _STARTED,
-        [{"id": attempt.task_id, "nth": attempt.n, "call": attempt.attempt_id, "at": at} for attempt in started],
-    )
+    tx.execute(_STARTED, [{"id": one.task_id, "nth": one.n, "call": one.attempt_id, "at": at} for one in started])
 
 
 def _iso(moment: datetime) -> str:
@@ -330,20 +296,19 @@ def _iso(moment: datetime) -> str:
 
 
 _WAITING = (tasks.c.task_id == sa.bindparam("id")) & (tasks.c.status == TaskStatus.PENDING)
-_PUT_OFF = (
+_POSTPONED = (
     tasks.update()
     .where(_WAITING)
     .values(due_at=sa.bindparam("due"), error_message=sa.bindparam("why"), held_by=sa.bindparam("held"))
 )
-_LEFT_OUT = (
+_EXCLUDED = (
     tasks.update()
     .where(_WAITING)
     .values(
         status=sa.bindparam("how"),
         error_message=sa.bindparam("why"),
-        due_at=None,
-        held_by=None,
         completed_at=sa.bindparam("at"),
+        **NOT_DUE,
     )
 )
 _STARTED = (
@@ -354,8 +319,7 @@ _STARTED = (
         attempts=sa.bindparam("nth"),
         call_id=sa.bindparam("call"),
         attempted_at=sa.bindparam("at"),
-        due_at=None,
-        held_by=None,
         error_message=None,
+        **NOT_DUE,
     )
 )

@@ -77,12 +77,7 @@ class DbosQueue:
 
     There is one in a process at a time, because DBOS is one for a process: it is the turn of the one that makes it.
 
-    Args:
-        store: the dialer's PostgreSQL database, in which DBOS keeps its own tables too.
-        worker_id: this process's name as an executor.
-        capacity: most lanes at once in this process.
-        poll_seconds: how late a lane that was opened may be taken up.
-        run_lane: what a lane does; runs on DBOS's own event loop.
+    `poll_seconds` is how late an open lane may be taken up. `run_lane` runs on DBOS's own event loop.
 
     Raises:
         ConfigurationError: the role may not make DBOS's tables.

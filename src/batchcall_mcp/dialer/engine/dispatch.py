@@ -8,7 +8,7 @@ hold the batch call's state still while they look at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,7 +22,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.storage import installation, outbox, pausing, stops
+from batchcall_mcp.dialer.storage import commands, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
@@ -48,12 +48,13 @@ class Turn:
     paced: Mapping[str, tuple[datetime, float]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Dispatch:
     """What the engine does with the database. For one worker thread.
 
-    Args:
+    Attributes:
         store: the database.
-        worker_id: this process's engine; its attempts carry the name, so that they are found if it dies.
+        worker_id: this process's engine; its attempts carry the name, so they are found if it dies.
         daily_cap: most attempts at a number within 24 hours, over all batch calls of an organisation.
         retry_delay: how long to wait before a redial that no retry rule times.
         capacity: of this process, which then is in the list of workers at each claim; None: it is alone.
@@ -61,24 +62,14 @@ class Dispatch:
         pause_on_failures: whether batch calls that want it are paused when most of their last attempts failed.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        worker_id: str,
-        *,
-        daily_cap: int,
-        retry_delay: timedelta,
-        capacity: int | None = None,
-        min_gap: timedelta = timedelta(0),
-        pause_on_failures: bool = False,
-    ) -> None:
-        self._store = store
-        self._worker_id = worker_id
-        self._daily_cap = daily_cap
-        self._retry_delay = retry_delay
-        self._capacity = capacity
-        self._min_gap = min_gap
-        self._pause_on_failures = pause_on_failures
+    store: Store
+    worker_id: str
+    _: KW_ONLY
+    daily_cap: int
+    retry_delay: timedelta
+    capacity: int | None = None
+    min_gap: timedelta = timedelta(0)
+    pause_on_failures: bool = False
 
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
@@ -86,17 +77,17 @@ class Dispatch:
         What it returns is committed, so that a crash from here on makes it `interrupted`, never dialled again. A batch
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
         """
-        return without_broken(self._store, lambda broken: self._record_and_claim(ended, wanted, broken))
+        return without_broken(self.store, lambda broken: self._record_and_claim(ended, wanted, broken))
 
     def _record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], broken: frozenset[str]) -> Turn:
-        with self._store.writing() as tx:
-            if self._store.halt(tx) is not None:
+        with self.store.writing() as tx:
+            if self.store.halt(tx) is not None:
                 wanted = {}
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
-            now = self._store.clock()
-            redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self._retry_delay)
+            now = self.store.clock()
+            redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self.retry_delay)
             paused = set(lateness.pause_redials(tx, redialled, to_ms(now)))
-            if ended and self._pause_on_failures:
+            if ended and self.pause_on_failures:
                 paused |= outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
             wanted = {key: count for key, count in wanted.items() if key not in paused}
             running = {
@@ -104,8 +95,8 @@ class Dispatch:
             }
             if running and stops.since(tx) is not None:
                 running = {}
-            if running and self._capacity is not None:
-                heartbeat.enlist(tx, self._worker_id, self._capacity, to_ms(now))
+            if running and self.capacity is not None:
+                heartbeat.enlist(tx, self.worker_id, self.capacity, to_ms(now))
             calling = _calling(tx, list(running))
             started: list[Attempt] = []
             unfinished: set[str] = set()
@@ -123,9 +114,9 @@ class Dispatch:
                             record,
                             share,
                             now=now,
-                            daily_cap=self._daily_cap,
-                            worker_id=self._worker_id,
-                            min_gap=self._min_gap,
+                            daily_cap=self.daily_cap,
+                            worker_id=self.worker_id,
+                            min_gap=self.min_gap,
                         )
                         started += claim.started
                         if claim.more:
@@ -142,18 +133,13 @@ class Dispatch:
     ) -> None:
         """Hold the state of the batch calls still while the carrier is asked to dial.
 
-        Those that may not be dialled any more, because somebody paused or cancelled since `record_and_claim`, because
-        it has expired since, the claim is stale or their pace does not allow it, are taken back as if they had never
-        been started.
-        So are those that the carrier does not take; they are tried again some seconds later.
+        Those that may not be dialled any more (paused, cancelled or expired since `record_and_claim`, a stale claim, a
+        pace) are withdrawn as if they had never been started. So are those that the carrier does not take; they are
+        tried again some seconds later.
 
-        Args:
-            started: what `record_and_claim` gave.
-            since: the time before it was asked.
-            may_dial: whether this process still may.
-            dial: asks the carrier; False if it did not take the call.
+        `since` is the time before `record_and_claim` was asked. `dial` gives False if the carrier did not take it.
         """
-        without_broken(self._store, lambda broken: self._dial(started, since, may_dial, dial, broken))
+        without_broken(self.store, lambda broken: self._dial(started, since, may_dial, dial, broken))
 
     def _dial(
         self,
@@ -163,15 +149,15 @@ class Dispatch:
         dial: Callable[[Attempt], bool],
         broken: frozenset[str],
     ) -> None:
-        with self._store.writing() as tx:
-            if self._store.shared:
+        with self.store.writing() as tx:
+            if self.store.shared:
                 # What this transaction is for is the lock; others wait for it, so that it does not wait for the disk.
                 # If a crash of the server loses what it took back, that is `interrupted` instead of dialled later.
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
             stops.share(tx)
             stopped = stops.since(tx) is not None
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started}, broken)
-            now = self._store.clock()
+            now = self.store.clock()
             running: dict[str, BatchCallRecord] = {}
             for key, record in held.items():
                 with concerning(key):
@@ -184,7 +170,7 @@ class Dispatch:
                     self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
                 )
             }
-            halted = stopped or self._store.halt(tx) is not None
+            halted = stopped or self.store.halt(tx) is not None
             fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
             stale: list[Attempt] = []
             refused: list[Attempt] = []
@@ -192,82 +178,54 @@ class Dispatch:
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
             allowed = rate_pacing.keep(tx, allowed, running, now)
             for attempt in allowed:
-                if self._store.shared and stops.since(tx) is not None:
+                if self.store.shared and stops.since(tx) is not None:
                     # A session that was cut (a machine that slept, a network) has lost the lock; this then fails.
                     stale.append(attempt)
-                elif abs(self._store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
+                elif abs(self.store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
                     stale.append(attempt)
                 elif not dial(attempt):
                     refused.append(attempt)
-            rate_pacing.remember(tx, allowed, running, self._store.clock())
+            rate_pacing.remember(tx, allowed, running, self.store.clock())
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
     def take_up(self) -> None:
         """Write down where the database dials from now on, if it never did, or that an older one is in its place."""
-        if self._store.file is not None:
-            with self._store.writing() as tx:
-                installation.take_up(tx, self._store.file)
+        if self.store.file is not None:
+            with self.store.writing() as tx:
+                installation.take_up(tx, self.store.file)
 
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so a look at it shows why."""
-        halt = self._store.halted()
+        halt = self.store.halted()
         if halt is not None and halt.code != "database_version":
-            with self._store.writing() as tx:
-                pausing.pause(
-                    tx, pausing.dialling(tx, self._store.now()), "error", f"{halt} Then resume it.", self._store.now()
-                )
+            now = self.store.now()
+            with self.store.writing() as tx:
+                commands.pause(tx, queries.dialling(tx, now), "error", f"{halt} Then resume it.", now)
         return halt
 
-    def stop(self) -> int:
-        """Stop everything, because the file says so; see `stops.stop`. Gives how many batch calls this paused."""
-        return stops.stop(self._store)
-
-    def is_stopped(self) -> bool:
-        """Whether the database says that the emergency stop is on."""
-        with self._store.reading() as tx:
-            return stops.since(tx) is not None
-
-    def judge(self, late_after: timedelta) -> list[str]:
-        """Pause what is late since an engine last ran; see `lateness`."""
-        return lateness.judge(self._store, late_after)
-
-    def mark(self, at: datetime) -> None:
-        """Say that an engine runs; see `lateness`."""
-        lateness.mark(self._store, at)
-
-    def take_back(self, on_the_line: Collection[tuple[str, int]]) -> None:
-        """Take back whatever this worker has started but for these: a claim whose answer was lost.
+    def withdraw_unknown(self, on_the_line: Collection[tuple[str, int]]) -> None:
+        """Withdraw what this worker has started, except these: a claim whose answer was lost.
 
         No carrier was asked for it, because nobody knew of it.
         """
-        with self._store.reading() as look:
+        with self.store.reading() as look:
             lost = [row for row in look.execute(self._mine()) if (row.task_id, row.n) not in on_the_line]
         for chunk in chunks(lost, CHUNK):
-            with self._store.writing() as tx:
+            with self.store.writing() as tx:
                 ids = {row.batch_call_id for row in chunk}
                 outcomes.locked(tx, ids, ids)
                 still = {(row.task_id, row.n) for row in tx.execute(self._mine())}
-                left = [
-                    Attempt(
-                        task_id=row.task_id,
-                        n=row.n,
-                        batch_call_id=row.batch_call_id,
-                        from_number="",  # nobody is dialled with it
-                        to_number=row.to_number,
-                    )
-                    for row in chunk
-                    if (row.task_id, row.n) in still
-                ]
-                outcomes.withdraw(tx, left, self._store.now())
+                left = [row for row in chunk if (row.task_id, row.n) in still]
+                outcomes.withdraw(tx, left, self.store.now())
 
-    def _mine(self) -> sa.Select[tuple[str, int, str, str]]:
-        """This worker's attempts in progress that nobody else has ended, or begun anew."""
+    def _mine(self) -> sa.Select[tuple[str, int, str]]:
+        """This worker's attempts in progress that no other one has ended, or begun again."""
         return (
-            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id, attempts.c.to_number)
+            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id)
             .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
             .where(
-                attempts.c.worker_id == self._worker_id,
+                attempts.c.worker_id == self.worker_id,
                 attempts.c.outcome.is_(None),
                 tasks.c.status == TaskStatus.CALLING,
             )
@@ -278,13 +236,13 @@ class Dispatch:
 
         Bounded: a part of a long list at a time.
         """
-        without_broken(self._store, lambda broken: self._start_arrived(batch_call_ids, broken))
+        without_broken(self.store, lambda broken: self._start_arrived(batch_call_ids, broken))
 
     def _start_arrived(self, batch_call_ids: Collection[str], broken: frozenset[str]) -> None:
-        with self._store.writing() as tx:
+        with self.store.writing() as tx:
             paused = outcomes.paused(tx, batch_call_ids)
             records = outcomes.locked(tx, set(batch_call_ids) - {row.batch_call_id for row in paused}, broken)
-            now = self._store.clock()
+            now = self.store.clock()
             at = to_ms(now)
             for row in paused:
                 claims.expire(tx, row, at)
@@ -312,7 +270,7 @@ class Dispatch:
 
     def interrupt_others(self) -> int:
         """Mark everybody else's too. For the process that has just got a SQLite file's lock: all others are gone."""
-        return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self._worker_id))
+        return self._interrupt(sa.or_(attempts.c.worker_id.is_(None), attempts.c.worker_id != self.worker_id))
 
     def interrupt_orphans(self) -> int:
         """Mark the open attempts of those workers `interrupted` that are not in the list any more.
@@ -327,7 +285,7 @@ class Dispatch:
         query = sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id).where(
             attempts.c.outcome.is_(None), theirs
         )
-        with self._store.reading() as look:
+        with self.store.reading() as look:
             found = [
                 Ended(row.task_id, row.n, row.batch_call_id, TaskStatus.INTERRUPTED, INTERRUPTED)
                 for row in look.execute(query)

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.engine import broken, lateness, scheduler
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
-from batchcall_mcp.dialer.engine.lanes import OpensLanes
+from batchcall_mcp.dialer.engine.lanes import Lanes
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.halts import Halt
@@ -65,15 +65,7 @@ class _Asked:
 class Engine:
     """Claims what is due, has the carrier dial it, and writes down what came of it.
 
-    Args:
-        dispatch: the transactions.
-        store: the database.
-        carrier: what dials.
-        before_claims: called in the engine's thread before anything is claimed.
-        poll_seconds: see POLL_SECONDS.
-        worked: called in the engine's thread whenever it has looked at the database, and nothing was wrong.
-        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
-            however long.
+    In the engine's thread `before_claims` is called before anything is claimed, and `worked` when a look succeeded.
     """
 
     def __init__(
@@ -92,7 +84,6 @@ class Engine:
         self._carrier = carrier
         self._before_claims = before_claims
         self._poll_seconds = poll_seconds
-        self._late_after = late_after
         self._worked = worked
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []
@@ -114,9 +105,7 @@ class Engine:
         self._next_at: datetime | None = None
         self._offset: float | None = None
         self._halt: Halt | None = None
-        self._judged_at: datetime | None = None
-        self._said_at: datetime | None = None
-        self._dialled = False
+        self._attendance = lateness.Attendance(store, late_after)
 
     @property
     def calls(self) -> int:
@@ -198,7 +187,7 @@ class Engine:
                 del self._live[attempt.attempt_id]
         return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error)
 
-    def run(self, lanes: OpensLanes) -> None:
+    def run(self, lanes: Lanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
         asked: list[_Asked] | None = None
         try:
@@ -256,7 +245,7 @@ class Engine:
         placed: dict[str, Attempt] = {}
         if turn.started:
             self._insist(self._dial, turn.started, since, placed, {}, lasting=True)
-            self._dialled = self._dialled or bool(placed)
+            self._attendance.has_dialled |= bool(placed)
         self._answer(asked, turn, placed)
 
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
@@ -275,8 +264,8 @@ class Engine:
             self._before_claims()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
-            self._dispatch.take_back(self._given)
-        self._judge()
+            self._dispatch.withdraw_unknown(self._given)
+        self._attendance.judge()
         self._unsure = True
         turn = self._dispatch.record_and_claim(ended, wanted)
         self._unsure = False
@@ -351,7 +340,7 @@ class Engine:
         parked.append(one)
         return True
 
-    def _feed(self, lanes: OpensLanes) -> None:
+    def _feed(self, lanes: Lanes) -> None:
         """Look for work, and open lanes for it."""
         with self._changed:
             self._woken = False
@@ -361,7 +350,7 @@ class Engine:
             if not mine:
                 self._insist(lanes.close)
             return
-        self._insist(self._judge)
+        self._insist(self._attendance.judge)
         work = self._insist(scheduler.look, self._store, self._carrier.capacity)
         if work.moves:
             self._insist(self._dispatch.start_arrived, work.moves)
@@ -369,21 +358,21 @@ class Engine:
         now = self._store.clock()
         self._resting = {key: at for key, at in self._resting.items() if at > now}
         dials = [one for one in work.open if one.batch_call_id not in self._resting]
-        waits = bool(dials) and not self._insist(lanes.ready)
-        if waits:
+        opener = self._insist(lanes.ready) if dials else None
+        if dials and opener is None:
             dials = []
         else:
             rests = not (mine or work.open)
-            self._insist(lambda: self._mark(rests=rests))
-        standing = self._insist(lanes.standing) if dials else {}
+            self._insist(lambda: self._attendance.mark(rests=rests))
+        standing = self._insist(opener.standing) if opener is not None else {}
         waiting = +(Counter(standing) - Counter(mine))
         parked = {key: len(these) for key, (_, these) in self._parked.items()}
         untaken = bool(waiting) and not mine
         self._untaken_since = (self._untaken_since or monotonic()) if untaken else None
         plan = scheduler.plan(dials, mine, waiting=waiting, capacity=self._carrier.capacity, parked=parked)
         self._too_many = Counter(plan.ended)
-        if plan.opened:
-            self._insist(lanes.open, plan.opened)
+        if plan.opened and opener is not None:
+            self._insist(opener.open, plan.opened)
         elif not (work.open or mine):
             self._insist(lanes.rest)
         moments = (work.next_at, *self._resting.values())
@@ -405,42 +394,17 @@ class Engine:
 
     def _look_for_a_stop(self) -> None:
         """The file means what the row means: other machines see only the row."""
-        if stops.file_is_there(self._store.stop_file) and not self._insist(self._dispatch.is_stopped):
-            paused = self._insist(self._dispatch.stop)
+        if stops.file_is_there(self._store.stop_file) and not self._insist(stops.is_on, self._store):
+            paused = self._insist(stops.stop, self._store)
             LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
 
-    def _judge(self) -> None:
-        """Before the first look after a gap: what was missed in it is not dialled without being asked for."""
-        self._judged_at = self._store.clock()
-        if self._late_after is None or not lateness.may_have_been_away(
-            self._said_at, self._judged_at, self._late_after
-        ):
-            return
-        late = self._dispatch.judge(self._late_after)
-        if late:
-            LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
-
-    def _mark(self, *, rests: bool) -> None:
-        """Say now and then that this engine runs: not while it fails, or waits for its turn.
-
-        As of the judging: the machine may have slept since. On a SQLite file also when it `rests` and has dialled
-        since: a back-up from before those dials is known by it.
-        """
-        if self._judged_at is None:
-            return
-        again = self._said_at is None or abs(self._judged_at - self._said_at) >= lateness.MARKED_EVERY
-        if again or (rests and self._dialled and not self._store.shared):
-            self._dispatch.mark(self._judged_at)
-            self._said_at = self._judged_at
-            self._dialled = False
-
     def _mark_the_end(self) -> None:
-        """The same before it ends, if the database takes it at once."""
-        if self._said_at is None or self._halt is not None:
+        """Say for the last time that this engine runs, if the database takes it at once."""
+        if self._halt is not None or not self._attendance.began:
             return
         try:
-            self._judge()
-            self._mark(rests=True)
+            self._attendance.judge()
+            self._attendance.mark(rests=True)
         except OUTAGE as error:
             LOG.debug("the end is not marked: %s", getattr(error, "orig", error))
 

@@ -28,11 +28,7 @@ WAITS: Final = "Another dialer of this process is dialling, and they take turns;
 
 
 class OpensLanes(Protocol):
-    """What an engine asks for lanes."""
-
-    def ready(self) -> bool:
-        """Whether lanes can be opened now. Not while another dialer of this process opens them: `wake` says when."""
-        ...
+    """Where lanes are opened."""
 
     def open(self, wanted: Mapping[str, int]) -> None:
         """Open so many for each batch call."""
@@ -40,6 +36,14 @@ class OpensLanes(Protocol):
 
     def standing(self) -> Mapping[str, int]:
         """Those that nobody has taken up, and those that this process has, whether they run already or not."""
+        ...
+
+
+class Lanes(Protocol):
+    """What an engine asks for lanes."""
+
+    def ready(self) -> OpensLanes | None:
+        """Where to open them now. None while another dialer of this process opens them: `wake` says when."""
         ...
 
     def rest(self) -> None:
@@ -52,20 +56,15 @@ class OpensLanes(Protocol):
 
 
 class LocalLanes:
-    """Tasks of an event loop. For the engine's thread, and when that has ended for the one that closes.
-
-    Args:
-        run_lane: what a lane does.
-        loop: runs them.
-    """
+    """Tasks of an event loop. For the engine's thread, and when that has ended for the one that closes."""
 
     def __init__(self, run_lane: RunLane, loop: asyncio.AbstractEventLoop) -> None:
         self._run_lane = run_lane
         self._loop = loop
         self._lanes: list[tuple[str, Future[None]]] = []
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> OpensLanes:
+        return self
 
     def open(self, wanted: Mapping[str, int]) -> None:
         for batch_call_id in Counter(wanted).elements():
@@ -91,43 +90,37 @@ class _Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._holder: DbosLanes | None = None
         self._line: list[DbosLanes] = []
+        """The first one has it."""
 
     @property
     def taken(self) -> bool:
         """Whether a dialer has it."""
-        return self._holder is not None
+        return bool(self._line)
 
     @property
     def waiting(self) -> int:
         """How many wait for it."""
-        return len(self._line)
+        return max(0, len(self._line) - 1)
 
     def take(self, dialer: DbosLanes) -> bool:
         """Have it, or stand in line. `dialer.wake` is called when it is free; the one that has it is woken too."""
-        holder: DbosLanes | None = None
         with self._lock:
-            if self._holder is dialer:
-                return True
-            if dialer not in self._line:
+            new = dialer not in self._line
+            if new:
                 self._line.append(dialer)
-                holder = self._holder
-            if self._holder is None and self._line[0] is dialer:
-                self._holder = self._line.pop(0)
-                return True
-        if holder is not None:
+            holder = self._line[0]
+        if new and holder is not dialer:
             holder.wake()
-        return False
+        return holder is dialer
 
     def give_up(self, dialer: DbosLanes) -> None:
         """Let the next one have it, or leave the line."""
         with self._lock:
-            if self._holder is dialer:
-                self._holder = None
-            elif dialer in self._line:
+            had_it = self._line[:1] == [dialer]
+            if dialer in self._line:
                 self._line.remove(dialer)
-            following = self._line[0] if self._line and self._holder is None else None
+            following = self._line[0] if had_it and self._line else None
         if following is not None:
             following.wake()
 
@@ -142,9 +135,7 @@ class DbosLanes:
     Several dialers of one process take turns with it. Used by the engine's thread, and when that has ended by the one
     that closes; others only look whether it is launched.
 
-    Args:
-        launch: makes the queue.
-        wake: lets the engine look: its turn has come, or another dialer waits for it to rest.
+    `wake` lets the engine look: its turn has come, or another dialer waits for it to rest.
     """
 
     def __init__(self, launch: Callable[[], DbosQueue], wake: Callable[[], None]) -> None:
@@ -155,30 +146,22 @@ class DbosLanes:
         self._said = False
         self.launched: DbosQueue | None = None
 
-    def ready(self) -> bool:
+    def ready(self) -> OpensLanes | None:
         """Launch it, if it is this dialer's turn."""
         self._used_at = monotonic()
-        if self.launched is not None:
-            return True
-        if not DBOS_TURNS.take(self):
+        if self.launched is None and not DBOS_TURNS.take(self):
             self._waits_since = self._waits_since or self._used_at
             if not self._said and self._used_at - self._waits_since >= _SAYS_AFTER_S:
                 self._said = True
                 LOG.warning(WAITS)
-            return False
-        self._waits_since = None
-        try:
-            self.launched = self._launch()
-        except BaseException:
-            DBOS_TURNS.give_up(self)
-            raise
-        return True
-
-    def open(self, wanted: Mapping[str, int]) -> None:
-        self._opened().open(wanted)
-
-    def standing(self) -> Mapping[str, int]:
-        return self._opened().standing()
+        elif self.launched is None:
+            self._waits_since = None
+            try:
+                self.launched = self._launch()
+            except BaseException:
+                DBOS_TURNS.give_up(self)
+                raise
+        return self.launched
 
     def rest(self) -> None:
         """Stop it, if others wait for it or nothing has been due for a while."""
@@ -194,8 +177,3 @@ class DbosLanes:
                 launched.close()
         finally:
             DBOS_TURNS.give_up(self)
-
-    def _opened(self) -> DbosQueue:
-        if self.launched is None:
-            raise RuntimeError("lanes are asked for before they are ready")
-        return self.launched

@@ -6,6 +6,7 @@ a window, a redial or the daily cap is not late; nor is what was launched after 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,12 +20,13 @@ from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State, expired
 from batchcall_mcp.dialer.engine import outcomes
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
-from batchcall_mcp.dialer.storage import pausing
-from batchcall_mcp.dialer.storage.installation import note_ran
+from batchcall_mcp.dialer.storage import commands, installation
 from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE, Store
-from batchcall_mcp.dialer.storage.tables import batch_calls, installation, tasks
+from batchcall_mcp.dialer.storage.tables import batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import installation as places
 from batchcall_mcp.model import CallingWindow, TaskStatus
 
+LOG = logging.getLogger(__name__)
 MARKED_EVERY: Final = timedelta(minutes=1)
 """How often an engine says that it runs."""
 _MOMENT: Final = timedelta(seconds=1)
@@ -36,19 +38,6 @@ class Gap:
 
     start: datetime | None
     end: datetime
-
-
-def may_have_been_away(said_at: datetime | None, now: datetime, late_after: timedelta | None) -> bool:
-    """Whether an engine has to look at when the last one ran, itself or another one.
-
-    What it said itself a moment ago, by its own clock, is enough: another machine's clock may be wrong.
-
-    Args:
-        said_at: when this engine last said that it runs; None: it has just come.
-        now: the time.
-        late_after: for how long calls may be missed before they are late; None: nothing ever is.
-    """
-    return late_after is not None and (said_at is None or now - said_at > late_after)
 
 
 def is_late(window: CallingWindow, zones: Sequence[str], due: datetime, gap: Gap, late_after: timedelta) -> bool:
@@ -78,52 +67,96 @@ def judge(store: Store, late_after: timedelta) -> list[str]:
     return without_broken(store, lambda broken: _judge(store, late_after, broken))
 
 
+def may_have_been_away(said_at: datetime | None, now: datetime, late_after: timedelta | None) -> bool:
+    """Whether an engine has to look at when the last one ran, itself or another one.
+
+    What it said itself a moment ago (`said_at`), by its own clock, is enough: another machine's clock may be wrong.
+    """
+    return late_after is not None and (said_at is None or now - said_at > late_after)
+
+
 def mark(store: Store, at: datetime) -> None:
     """Say that an engine ran at a moment: it has looked for work, and may dial."""
     with store.writing() as tx:
-        _write(tx, engine_ran_at=to_ms(at))
+        installation.write(tx, engine_ran_at=to_ms(at))
     if store.file is not None and store.file.is_in_place:
-        note_ran(store.file, to_ms(at))
+        installation.note_ran(store.file, to_ms(at))
+
+
+class Attendance:
+    """When this engine ran, which it says now and then, and judges what was missed if it may have been away.
+
+    `late_after`: for how long calls may be missed before they are late; None: nothing ever is.
+    """
+
+    def __init__(self, store: Store, late_after: timedelta | None) -> None:
+        self._store = store
+        self._late_after = late_after
+        self._judged_at: datetime | None = None
+        self._said_at: datetime | None = None
+        self.has_dialled = False
+        """Since it last said that it runs."""
+
+    @property
+    def began(self) -> bool:
+        """Whether it has said that it runs."""
+        return self._said_at is not None
+
+    def judge(self) -> None:
+        """Before the first look after a gap: what was missed in it is not dialled without being asked for."""
+        self._judged_at = self._store.clock()
+        if self._late_after is None or not may_have_been_away(self._said_at, self._judged_at, self._late_after):
+            return
+        late = judge(self._store, self._late_after)
+        if late:
+            LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
+
+    def mark(self, *, rests: bool) -> None:
+        """Say now and then that this engine runs: not while it fails, or waits for its turn.
+
+        As of the judging: the machine may have slept since. On a SQLite file also when it `rests` and has dialled
+        since: a back-up from before those dials is known by it.
+        """
+        at = self._judged_at
+        if at is None:
+            return
+        again = self._said_at is None or abs(at - self._said_at) >= MARKED_EVERY
+        if again or (rests and self.has_dialled and self._store.file is not None):
+            mark(self._store, at)
+            self._said_at = at
+            self.has_dialled = False
 
 
 def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:
     """Pause those batch calls whose redial follows a call from before the last absence: its time was in there.
 
-    Args:
-        tx: the transaction, which holds the batch calls.
-        began: when the call that is followed by a redial began, by batch call; milliseconds.
-        now: milliseconds.
+    `began` says when that call began, by batch call, in milliseconds. The transaction holds the batch calls.
     """
     if not began:
         return []
-    away = tx.execute(sa.select(installation.c.away_from, installation.c.away_until)).first()
+    away = tx.execute(sa.select(places.c.away_from, places.c.away_until)).first()
     if away is None or away.away_until is None:
         return []
     gap = Gap(None if away.away_from is None else from_ms(away.away_from), from_ms(away.away_until))
     late = [key for key, at in began.items() if at < away.away_until]
-    return pausing.pause(tx, late, "late", _text(gap), now)
+    return commands.pause(tx, late, "late", _text(gap), now)
 
 
 def _judge(store: Store, late_after: timedelta, broken: frozenset[str]) -> list[str]:
     with store.writing() as tx:
         now = store.clock()
-        row = tx.execute(sa.select(installation.c.engine_ran_at).with_for_update()).first()
+        row = tx.execute(sa.select(places.c.engine_ran_at).with_for_update()).first()
         ran_at = None if row is None else row.engine_ran_at
         gap = Gap(None if ran_at is None else from_ms(ran_at), now)
         if gap.start is not None and gap.end - gap.start <= late_after:
             return []
-        _write(tx, away_from=ran_at, away_until=to_ms(now))
+        installation.write(tx, away_from=ran_at, away_until=to_ms(now))
         late: list[str] = []
         for key, record in _live(tx, broken).items():
             with concerning(key):
                 if _is_late(tx, record, gap, late_after):
                     late.append(key)
-        return pausing.pause(tx, late, "late", _text(gap), to_ms(now))
-
-
-def _write(tx: sa.Connection, **values: int | None) -> None:
-    if not tx.execute(installation.update().values(values)).rowcount:
-        tx.execute(installation.insert().values(one=1, **values))
+        return commands.pause(tx, late, "late", _text(gap), to_ms(now))
 
 
 def _text(gap: Gap) -> str:
@@ -134,9 +167,9 @@ def _text(gap: Gap) -> str:
 
 
 def _live(tx: sa.Connection, broken: frozenset[str]) -> dict[str, BatchCallRecord]:
-    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
+    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
     held = outcomes.locked(tx, list(tx.execute(live).scalars()), broken)
-    return {key: record for key, record in held.items() if record.status in pausing.LIVE}
+    return {key: record for key, record in held.items() if record.status in commands.LIVE}
 
 
 def _is_late(tx: sa.Connection, record: BatchCallRecord, gap: Gap, late_after: timedelta) -> bool:

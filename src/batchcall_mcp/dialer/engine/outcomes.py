@@ -17,7 +17,7 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
-from batchcall_mcp.dialer.storage import outbox, pausing
+from batchcall_mcp.dialer.storage import commands, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
@@ -100,12 +100,7 @@ def record(
 ) -> dict[str, int]:
     """Write outcomes, each once: what somebody else has ended (a takeover) stays as it is.
 
-    Args:
-        tx: the transaction.
-        ended: the attempts.
-        records: their batch calls, locked; of those that are not there nobody is dialled again.
-        now: the time.
-        retry_delay: how long to wait before a redial that no retry rule times.
+    `records` are their batch calls, locked; of those that are not there nobody is dialled again.
 
     Returns:
         When the first call began that a redial follows, by batch call.
@@ -217,7 +212,7 @@ def pause_failing(
         waiting = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == key, tasks.c.status == TaskStatus.PENDING)
         if rules.failing(last) and tx.execute(waiting.limit(1)).first() is not None:
             text = FAILING.format(failed=last.count(TaskStatus.FAILED), of=len(last))
-            paused.update(pausing.pause(tx, [key], "failing", text, now))
+            paused.update(commands.pause(tx, [key], "failing", text, now))
     return paused
 
 
@@ -234,14 +229,12 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
         outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
 
 
-def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_until: int | None = None) -> None:
-    """Undo attempts that no carrier has dialled, as if they had never been started.
+def withdraw(
+    tx: sa.Connection, withdrawn: Sequence[Attempt | sa.Row[Any]], now: int, *, held_until: int | None = None
+) -> None:
+    """Undo attempts (or rows of them) that no carrier has dialled, as if they had never been started.
 
-    Args:
-        tx: the transaction.
-        withdrawn: the attempts.
-        now: the time.
-        held_until: the carrier took none of them: they are due again only then.
+    `held_until`: the carrier took none of them, and they are due again only then.
     """
     held: HeldBy | None = None if held_until is None else "carrier"
     cancelled = (
@@ -273,7 +266,7 @@ def withdraw(tx: sa.Connection, withdrawn: Sequence[Attempt], now: int, *, held_
                 attempted_at=earlier.scalar_subquery(),
             )
         )
-    # Of who was dialled before; the end of the others is told by the cancelling of the batch call.
+    # Of those dialled before; the message of the cancelled batch call covers the others.
     outbox.task_events(tx, [attempt.task_id for attempt in withdrawn if attempt.n > 1], now)
 
 

@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -17,10 +18,10 @@ import sqlalchemy as sa
 from batchcall_mcp import database
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
-from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
-from batchcall_mcp.dialer.engine.engine import Engine
-from batchcall_mcp.dialer.engine.lanes import DbosLanes, LocalLanes, OpensLanes
+from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine
+from batchcall_mcp.dialer.engine.lanes import DbosLanes, Lanes, LocalLanes
 from batchcall_mcp.dialer.storage.store import Store
 
 if TYPE_CHECKING:
@@ -30,54 +31,55 @@ LOG = logging.getLogger(__name__)
 _TIDY_EVERY_S: Final = 600.0
 
 
-class Supervisor:
-    """One engine in this process, which dials until it is told to stop.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine dials. See `Dispatch` for the rules.
 
-    Args:
-        store: the database. On a SQLite file the caller holds the engine's lock; on PostgreSQL there may be any number.
-        carrier: what dials.
-        daily_cap: see Dispatch.
-        retry_delay: see Dispatch.
-        before_claims: see Engine.
-        poll_seconds: see Engine.
+    Attributes:
+        late_after: for how long due calls may be missed while no engine runs before their batch call is paused; None:
+            however long.
+        poll_seconds: how late another process's write may be noticed.
         drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
-        beat_seconds: see workers.BEAT_SECONDS; the same in all processes.
-        dispatch: the transactions.
-        late_after: see Engine.
-        min_gap: see Dispatch.
-        worked: see Engine.
+        beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
+    """
+
+    daily_cap: int
+    retry_delay: timedelta
+    min_gap: timedelta = timedelta(0)
+    late_after: timedelta | None = None
+    poll_seconds: float = POLL_SECONDS
+    drain_seconds: float = 0
+    beat_seconds: float = heartbeat.BEAT_SECONDS
+
+
+class Supervisor:
+    """One engine in this process, which dials until it is stopped.
+
+    On a SQLite file the caller holds the engine's lock; on PostgreSQL there may be any number. `before_claims` and
+    `worked` are the engine's.
     """
 
     def __init__(
         self,
         store: Store,
         carrier: Carrier,
+        options: EngineOptions,
         *,
-        daily_cap: int,
-        retry_delay: timedelta,
         before_claims: Callable[[], None],
-        poll_seconds: float,
-        drain_seconds: float,
-        beat_seconds: float = heartbeat.BEAT_SECONDS,
-        dispatch: type[Dispatch] = Dispatch,
-        late_after: timedelta | None = None,
-        min_gap: timedelta = timedelta(0),
         worked: Callable[[], None] = lambda: None,
+        dispatch: type[Dispatch] = Dispatch,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
         self._store = store
         self._carrier = carrier
-        self._poll_seconds = poll_seconds
-        self._drain_seconds = drain_seconds
-        self._beat_seconds = beat_seconds
-        self._late_after = late_after
+        self._options = options
         self._dispatch = dispatch(
             store,
             self.worker_id,
-            daily_cap=daily_cap,
-            retry_delay=retry_delay,
+            daily_cap=options.daily_cap,
+            retry_delay=options.retry_delay,
             capacity=carrier.capacity if store.shared else None,
-            min_gap=min_gap,
+            min_gap=options.min_gap,
             pause_on_failures=carrier.places_real_calls,
         )
         self.engine: Final = Engine(
@@ -85,8 +87,8 @@ class Supervisor:
             store,
             carrier,
             before_claims=before_claims,
-            poll_seconds=poll_seconds,
-            late_after=late_after,
+            poll_seconds=options.poll_seconds,
+            late_after=options.late_after,
             worked=worked,
         )
         self._watch = heartbeat.Watch()
@@ -97,7 +99,7 @@ class Supervisor:
         await asyncio.to_thread(self._take_up)
         loop = asyncio.get_running_loop()
         queue = DbosLanes(self._launch, self.engine.wake) if self._store.shared else None
-        lanes: OpensLanes = queue or LocalLanes(self.engine.lane, loop)
+        lanes: Lanes = queue or LocalLanes(self.engine.lane, loop)
         # Threads of its own: the default pool may be full of requests that wait for the engine's transactions.
         threads = ThreadPoolExecutor(2, "batchcall-dialer")
         engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
@@ -110,13 +112,13 @@ class Supervisor:
             either: set[asyncio.Future[Any]] = {engine, closed}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             self.engine.stop()
-            if self._drain_seconds and self.engine.calls:
+            if self._options.drain_seconds and self.engine.calls:
                 LOG.warning(
                     "Ending: no further call is placed; %d in progress may go on for up to %g s.",
                     self.engine.calls,
-                    self._drain_seconds,
+                    self._options.drain_seconds,
                 )
-            await asyncio.wait({engine}, timeout=self._drain_seconds)
+            await asyncio.wait({engine}, timeout=self._options.drain_seconds)
             self.engine.cut()
             await engine
         finally:
@@ -132,9 +134,9 @@ class Supervisor:
         """Be one of those that dial."""
         if not self._store.shared:
             self._dispatch.take_up()
-        if self._dispatch.halted() is None and self._late_after is not None:
+        if self._dispatch.halted() is None and self._options.late_after is not None:
             # Before the calls are marked that a process left: a redial of them is late too.
-            self._dispatch.judge(self._late_after)
+            lateness.judge(self._store, self._options.late_after)
         if not self._store.shared:
             # Whoever holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.interrupt_others()
@@ -149,7 +151,7 @@ class Supervisor:
             self._store,
             self.worker_id,
             capacity=self._carrier.capacity,
-            poll_seconds=self._poll_seconds,
+            poll_seconds=self._options.poll_seconds,
             run_lane=self.engine.lane,
         )
         try:
@@ -163,7 +165,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         tidied = monotonic()
         while True:
-            await asyncio.sleep(self._beat_seconds)
+            await asyncio.sleep(self._options.beat_seconds)
             try:
                 await loop.run_in_executor(threads, self._look_after_the_others, lanes)
                 if (launched := lanes.launched) and monotonic() - tidied > _TIDY_EVERY_S:
@@ -196,7 +198,7 @@ class Supervisor:
             )
             self.engine.wake()
 
-    def _hand_over(self, lanes: OpensLanes) -> None:
+    def _hand_over(self, lanes: Lanes) -> None:
         """Leave nothing behind that is not known to be over."""
         try:
             with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself

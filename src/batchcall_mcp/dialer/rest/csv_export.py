@@ -12,18 +12,10 @@ from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.text import harmless_cell
 
-COLUMNS: Final = (
-    "task_id",
-    "position",
-    "to_number",
-    "name",
-    "status",
-    "attempts",
-    "error_message",
-    "attempted_at",
-    "completed_at",
-    "dynamic_variables",
+_NAMES: Final = (
+    "task_id position to_number name status attempts error_message attempted_at completed_at dynamic_variables"
 )
+COLUMNS: Final = tuple(_NAMES.split())
 _ROWS: Final = 1000
 
 

@@ -1,4 +1,4 @@
-"""Whether this process lives (`/healthz`) and can serve (`/readyz`), for whoever starts, stops and balances it.
+"""Whether this process lives (`/healthz`) and can serve (`/readyz`), for what starts, stops and balances it.
 
 Neither asks for keys, so neither tells where the database is or why it fails; the log does.
 """
@@ -80,10 +80,10 @@ def install(
     @app.get("/readyz", response_model=response_models.Health, responses={503: {"model": response_models.Unready}})
     async def readyz() -> JSONResponse:
         problem = await ready() or (_STALLED if engine_health().stalled else None)
-        told = {"status": "ok", **engine()}
+        answer = {"status": "ok", **engine()}
         if problem is None:
-            return JSONResponse(told)
-        return JSONResponse(told | {"status": "error"} | problem._asdict(), HTTPStatus.SERVICE_UNAVAILABLE)
+            return JSONResponse(answer)
+        return JSONResponse(answer | {"status": "error"} | problem._asdict(), HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _look(open_store: Callable[[], Store]) -> Unready | None:

@@ -1,4 +1,4 @@
-"""What every request and answer of the REST face has in common: keys, body limit, envelope, error codes."""
+"""What every request and answer of the REST API has in common: keys, body limit, envelope, error codes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from batchcall_mcp import errors
 from batchcall_mcp.dialer.rest.messages.preconditions import PreconditionFailed
 from batchcall_mcp.dialer.rest.openapi import allowed
 from batchcall_mcp.dialer.rest.service import Answer
-from batchcall_mcp.errors import (
-    AuthenticationFailed,
-    BatchCallError,
-    IllegalTransition,
-    InvalidInput,
-    NotFound,
-    QuotaExceeded,
-    RateLimited,
-)
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
@@ -38,23 +30,23 @@ _IN_MEMORY: Final = 1024 * 1024
 _TWO_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-class BadRequest(InvalidInput):
+class BadRequest(errors.InvalidInput):
     """The request can be read in two ways."""
 
     code = "bad_request"
 
 
-_STATUS: Final[Mapping[type[BatchCallError], HTTPStatus]] = {
-    AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
-    NotFound: HTTPStatus.NOT_FOUND,
+_STATUS: Final[Mapping[type[errors.BatchCallError], HTTPStatus]] = {
+    errors.AuthenticationFailed: HTTPStatus.UNAUTHORIZED,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,  # before what it is one of
-    IllegalTransition: HTTPStatus.CONFLICT,
-    QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.IllegalTransition: HTTPStatus.CONFLICT,
+    errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     BadRequest: HTTPStatus.BAD_REQUEST,  # before what it is one of
-    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
-    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
 }
-_CODES: Final = {404: NotFound.code, 405: "method_not_allowed", 422: InvalidInput.code}
+_CODES: Final = {404: errors.NotFound.code, 405: "method_not_allowed", 422: errors.InvalidInput.code}
 
 
 def success(answer: Answer) -> JSONResponse:
@@ -92,7 +84,7 @@ class Received:
         self.file.seek(0)
         whole = self.file.read(MAX_READ_AT_ONCE_BYTES + 1)
         if len(whole) > MAX_READ_AT_ONCE_BYTES:
-            raise QuotaExceeded(f"The body is larger than {MAX_READ_AT_ONCE_BYTES} bytes. Nothing was changed.")
+            raise errors.QuotaExceeded(f"The body is larger than {MAX_READ_AT_ONCE_BYTES} bytes. Nothing was changed.")
         return whole
 
 
@@ -109,7 +101,7 @@ async def receive(request: Request) -> AsyncIterator[Received]:
         async for part in request.stream():
             size += len(part)
             if size > MAX_BODY_BYTES:
-                raise QuotaExceeded(
+                raise errors.QuotaExceeded(
                     f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed; send fewer tasks at once."
                 )
             hashed.update(part)
@@ -139,13 +131,13 @@ def install(app: FastAPI) -> None:
     """Put every error into the envelope."""
     app.add_middleware(OneLength)
 
-    @app.exception_handler(BatchCallError)
-    async def _known(_request: Request, error: BatchCallError) -> JSONResponse:
+    @app.exception_handler(errors.BatchCallError)
+    async def _known(_request: Request, error: errors.BatchCallError) -> JSONResponse:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
         if status is None:
             raise error
         answer = failure(status, error.code, error.message)
-        if isinstance(error, RateLimited) and error.retry_after is not None:
+        if isinstance(error, errors.RateLimited) and error.retry_after is not None:
             answer.headers["Retry-After"] = f"{error.retry_after:.0f}"
         return answer
 
@@ -159,8 +151,8 @@ def install(app: FastAPI) -> None:
         problems = [
             f"{'.'.join(str(part) for part in problem['loc'][1:])}: {problem['msg']}" for problem in error.errors()
         ]
-        told = InvalidInput("The request is not valid. Nothing was changed.", problems)
-        return failure(HTTPStatus.UNPROCESSABLE_ENTITY, told.code, told.message)
+        invalid = errors.InvalidInput("The request is not valid. Nothing was changed.", problems)
+        return failure(HTTPStatus.UNPROCESSABLE_ENTITY, invalid.code, invalid.message)
 
     @app.exception_handler(HTTPException)
     async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:

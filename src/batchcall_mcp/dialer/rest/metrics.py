@@ -19,16 +19,8 @@ from prometheus_client.registry import Collector
 from batchcall_mcp import __version__
 from batchcall_mcp.dialer.domain.records import ReasonCode
 from batchcall_mcp.dialer.domain.rules import ANSWERED, REDIALABLE, State
+from batchcall_mcp.dialer.storage import tables as t
 from batchcall_mcp.dialer.storage.store import Store
-from batchcall_mcp.dialer.storage.tables import (
-    attempts,
-    batch_calls,
-    installation,
-    tasks,
-    webhook_outbox,
-    webhooks,
-    workers,
-)
 from batchcall_mcp.model import TaskStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -43,7 +35,7 @@ _PREFIX: Final = "batchcall_dialer_"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is told; `ended_lately` are the outcomes of the last hour."""
+    """What is shown; `ended_lately` are the outcomes of the last hour."""
 
     active: int
     outcomes: Mapping[str, int]
@@ -61,7 +53,7 @@ class Figures:
 def exposition(store: Store, organization_id: str) -> bytes:
     """The organisation's figures as they are now, in Prometheus's text format. Blocks for a few queries."""
     registry = CollectorRegistry()
-    registry.register(_Told(figures(store, organization_id)))
+    registry.register(_Collector(figures(store, organization_id)))
     return generate_latest(registry)
 
 
@@ -80,45 +72,44 @@ def figures(store: Store, organization_id: str) -> Figures:
             lag_s=0.0 if oldest is None else (now - oldest) / 1000,
             batch_calls=_open_batch_calls(tx, organization_id),
             paused_because=_paused_because(tx, organization_id),
-            webhook_messages_due=_count(
-                tx,
-                sa.select(sa.func.count())
-                .select_from(webhook_outbox.join(webhooks))
-                .where(webhooks.c.organization_id == organization_id, webhook_outbox.c.due_at <= now),
-            ),
-            workers=_count(tx, sa.select(sa.func.count()).select_from(workers)),
-            engine_failures=tx.scalar(sa.select(installation.c.engine_failures)) or 0,
+            webhook_messages_due=_messages_due(tx, organization_id, now),
+            workers=tx.execute(sa.select(sa.func.count()).select_from(t.workers)).scalar_one(),
+            engine_failures=tx.scalar(sa.select(t.installation.c.engine_failures)) or 0,
         )
 
 
 def _outcomes(tx: sa.Connection, organization_id: str, since: int | None) -> dict[str | None, int]:
     """How many attempts ended how; None: not yet. With `since`, those that ended after it."""
-    query = sa.select(attempts.c.outcome, sa.func.count()).where(attempts.c.organization_id == organization_id)
+    query = sa.select(t.attempts.c.outcome, sa.func.count()).where(t.attempts.c.organization_id == organization_id)
     if since is not None:
         # The outcomes are named so that the index leads straight to the end of each of them.
-        query = query.where(attempts.c.outcome.in_(OUTCOMES), attempts.c.ended_at > since)
-    return dict(tx.execute(query.group_by(attempts.c.outcome)).all())
+        query = query.where(t.attempts.c.outcome.in_(OUTCOMES), t.attempts.c.ended_at > since)
+    return dict(tx.execute(query.group_by(t.attempts.c.outcome)).all())
 
 
 def _started(tx: sa.Connection, organization_id: str, after: int, until: int) -> int:
-    mine = attempts.c.organization_id == organization_id
-    return _count(
-        tx,
-        sa.select(sa.func.count()).where(mine, attempts.c.started_at > after, attempts.c.started_at <= until),
-    )
+    mine = t.attempts.c.organization_id == organization_id
+    in_time = (t.attempts.c.started_at > after) & (t.attempts.c.started_at <= until)
+    return tx.execute(sa.select(sa.func.count()).where(mine, in_time)).scalar_one()
+
+
+def _messages_due(tx: sa.Connection, organization_id: str, now: int) -> int:
+    due = (t.webhooks.c.organization_id == organization_id) & (t.webhook_outbox.c.due_at <= now)
+    query = sa.select(sa.func.count()).select_from(t.webhook_outbox.join(t.webhooks)).where(due)
+    return tx.execute(query).scalar_one()
 
 
 def _open_batch_calls(tx: sa.Connection, organization_id: str) -> dict[str, int]:
-    status = batch_calls.c.status
-    mine = batch_calls.c.organization_id == organization_id
+    status = t.batch_calls.c.status
+    mine = t.batch_calls.c.organization_id == organization_id
     query = sa.select(status, sa.func.count()).where(mine, status.in_(OPEN)).group_by(status)
     return _named(dict(tx.execute(query).all()))
 
 
 def _paused_because(tx: sa.Connection, organization_id: str) -> dict[str, int]:
     """How many batch calls the dialer has paused by itself, by reason."""
-    reason = batch_calls.c.status_reason
-    paused = (batch_calls.c.organization_id == organization_id) & (batch_calls.c.status == State.PAUSED)
+    reason = t.batch_calls.c.status_reason
+    paused = (t.batch_calls.c.organization_id == organization_id) & (t.batch_calls.c.status == State.PAUSED)
     query = sa.select(reason, sa.func.count()).where(paused, reason.is_not(None)).group_by(reason)
     return _named(dict(tx.execute(query).all()))
 
@@ -126,55 +117,51 @@ def _paused_because(tx: sa.Connection, organization_id: str) -> dict[str, int]:
 def _due(tx: sa.Connection, organization_id: str, now: int) -> tuple[int, int | None]:
     """Tasks of running batch calls that wait to be dialled now, and since when the oldest of them does."""
     query = (
-        sa.select(sa.func.count(), sa.func.min(tasks.c.due_at))
-        .select_from(batch_calls.join(tasks))
+        sa.select(sa.func.count(), sa.func.min(t.tasks.c.due_at))
+        .select_from(t.batch_calls.join(t.tasks))
         .where(
-            batch_calls.c.organization_id == organization_id,
-            batch_calls.c.status == State.SENT,
-            tasks.c.status == TaskStatus.PENDING,
-            tasks.c.due_at <= now,
+            t.batch_calls.c.organization_id == organization_id,
+            t.batch_calls.c.status == State.SENT,
+            t.tasks.c.status == TaskStatus.PENDING,
+            t.tasks.c.due_at <= now,
         )
     )
     count, oldest = tx.execute(query).one()
     return count, oldest
 
 
-def _count(tx: sa.Connection, query: sa.Select[int]) -> int:
-    return tx.execute(query).scalar_one()
-
-
 def _named(counted: Mapping[str | None, int]) -> dict[str, int]:
     return {str(name): number for name, number in counted.items()}
 
 
-class _Told(Collector):
+class _Collector(Collector):
     """Makes metrics of figures."""
 
-    def __init__(self, told: Figures) -> None:
-        self._told = told
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        told = self._told
-        ended = sum(told.outcomes.values())
-        ended_lately = sum(told.ended_lately.values())
-        answered = sum(told.ended_lately.get(outcome, 0) for outcome in ANSWERED)
+        found = self._figures
+        ended = sum(found.outcomes.values())
+        ended_lately = sum(found.ended_lately.values())
+        answered = sum(found.ended_lately.get(outcome, 0) for outcome in ANSWERED)
         yield InfoMetricFamily(_PREFIX + "build", "This version of batchcall-mcp.", {"version": __version__})
-        yield _gauge("active_calls", "Calls in progress.", told.active)
-        yield CounterMetricFamily(_PREFIX + "calls_started", "Calls started since ever.", ended + told.active)
-        yield _by("outcome", OUTCOMES, told.outcomes, CounterMetricFamily, "calls_ended", "Calls ended, by outcome.")
-        yield _gauge("dials_per_second", "Calls started a second, over 60 s.", told.started_last_minute / 60)
+        yield _gauge("active_calls", "Calls in progress.", found.active)
+        yield CounterMetricFamily(_PREFIX + "calls_started", "Calls started since ever.", ended + found.active)
+        yield _by("outcome", OUTCOMES, found.outcomes, CounterMetricFamily, "calls_ended", "Calls ended, by outcome.")
+        yield _gauge("dials_per_second", "Calls started a second, over 60 s.", found.started_last_minute / 60)
         if ended_lately:
             # Without a call there is no rate: 0 would say that nobody answers.
             yield _gauge("answer_ratio", "Answered of those ended within 1 h.", answered / ended_lately)
-        yield _gauge("tasks_due", "Tasks of running batch calls that wait to be dialled now.", told.due)
-        yield _gauge("queue_lag_seconds", "How long the longest of them has waited.", told.lag_s)
-        yield _by("status", OPEN, told.batch_calls, GaugeMetricFamily, "batch_calls", "Open batch calls, by status.")
+        yield _gauge("tasks_due", "Tasks of running batch calls that wait to be dialled now.", found.due)
+        yield _gauge("queue_lag_seconds", "How long the longest of them has waited.", found.lag_s)
+        yield _by("status", OPEN, found.batch_calls, GaugeMetricFamily, "batch_calls", "Open batch calls, by status.")
         says = "Batch calls that the dialer paused by itself, by reason."
-        yield _by("reason", REASONS, told.paused_because, GaugeMetricFamily, "batch_calls_paused", says)
-        yield _gauge("webhook_messages_due", "Webhook messages that wait to be sent.", told.webhook_messages_due)
-        yield _gauge("workers", "Processes that dial from this database.", told.workers)
+        yield _by("reason", REASONS, found.paused_because, GaugeMetricFamily, "batch_calls_paused", says)
+        yield _gauge("webhook_messages_due", "Webhook messages that wait to be sent.", found.webhook_messages_due)
+        yield _gauge("workers", "Processes that dial from this database.", found.workers)
         failures = "How often an engine on this database failed and started again."
-        yield CounterMetricFamily(_PREFIX + "engine_failures", failures, told.engine_failures)
+        yield CounterMetricFamily(_PREFIX + "engine_failures", failures, found.engine_failures)
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

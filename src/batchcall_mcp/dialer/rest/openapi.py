@@ -13,17 +13,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from batchcall_mcp.dialer.rest.messages.request_models import (
-    AppendBody,
-    BatchCallBody,
-    BatchCallPatch,
-    ListBody,
-    RetryBody,
-)
+from batchcall_mcp.dialer.rest.messages import request_models as asked
 from batchcall_mcp.dialer.rest.messages.response_models import BatchCall, ErrorEnvelope, Success
 from batchcall_mcp.dialer.rest.webhook_service import WebhookBody
 
-_BODIES: Final = (BatchCallBody, BatchCallPatch, AppendBody, ListBody, RetryBody, WebhookBody)
+_BODIES: Final = (
+    *(asked.BatchCallBody, asked.BatchCallPatch, asked.AppendBody, asked.ListBody, asked.RetryBody),
+    WebhookBody,
+)
 _SCHEMAS: Final = "#/components/schemas/"
 _FASTAPI_S_OWN: Final = ("HTTPValidationError", "ValidationError")
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
@@ -41,7 +38,7 @@ FOUND: Final = (401, 422)
 
 
 def takes(body: type[BaseModel]) -> dict[str, Any]:
-    """Bodies are read in worker threads, not by FastAPI on the event loop, so their shape is told to it here."""
+    """Bodies are read in worker threads, not by FastAPI on the event loop, so their shape is given to it here."""
     schema = {"$ref": _SCHEMAS + body.__name__}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -69,7 +66,7 @@ def exported() -> dict[int | str, dict[str, Any]]:
 
 
 def problems(*errors: int) -> dict[int | str, dict[str, Any]]:
-    """Error answers with these statuses, and 429: whoever needs a key may use it too often."""
+    """Error answers with these statuses, and 429: a key may be used too often."""
     content = {"application/json": {"schema": {"$ref": _SCHEMAS + ErrorEnvelope.__name__}}}
     found: dict[int | str, dict[str, Any]] = {
         status: {"description": HTTPStatus(status).phrase, "content": content} for status in errors

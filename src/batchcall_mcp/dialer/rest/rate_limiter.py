@@ -24,12 +24,7 @@ _ADDRESSES: Final = 1024
 
 
 class Limiter:
-    """Raises when it is too much; for any thread.
-
-    Args:
-        requests: how many a key may send in any window.
-        window_s: length of the window, in whole seconds.
-    """
+    """Raises when it is too much; for any thread."""
 
     def __init__(self, requests: int, window_s: int = 1) -> None:
         self._right: Final = RateLimitItemPerSecond(requests, window_s, namespace="right")

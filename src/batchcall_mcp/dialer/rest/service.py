@@ -17,15 +17,8 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
-from batchcall_mcp.dialer.rest.messages import mapping
+from batchcall_mcp.dialer.rest.messages import mapping, request_models
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
-from batchcall_mcp.dialer.rest.messages.request_models import (
-    AppendBody,
-    BatchCallBody,
-    BatchCallPatch,
-    ListBody,
-    RetryBody,
-)
 from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.dialer.storage import commands, queries, stops
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
@@ -45,11 +38,11 @@ _LAUNCHES: Final = {
     State.SENT: Action.EXECUTE,
 }
 _DIALLING: Final = frozenset({Action.EXECUTE, Action.RESUME})
-_CREATE: Final = TypeAdapter(BatchCallBody)
-_PATCH: Final = TypeAdapter(BatchCallPatch)
-_APPEND: Final = TypeAdapter(AppendBody)
-_RETRY: Final = TypeAdapter(RetryBody)
-_LIST: Final = TypeAdapter(ListBody)
+_CREATE: Final = TypeAdapter(request_models.BatchCallBody)
+_PATCH: Final = TypeAdapter(request_models.BatchCallPatch)
+_APPEND: Final = TypeAdapter(request_models.AppendBody)
+_RETRY: Final = TypeAdapter(request_models.RetryBody)
+_LIST: Final = TypeAdapter(request_models.ListBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +57,25 @@ class Answer:
     replayed: bool = False
     etag: str | None = None
 
+    @classmethod
+    def recorded(cls, answer: Mapping[str, Any], *, replayed: bool = False) -> Answer:
+        """As a write records it; what an older version recorded has no tag."""
+        return cls(answer["message"], answer["data"], replayed, answer.get("etag"))
 
+
+@dataclass(frozen=True)
 class Service:
     """The dialer's operations. All block and run in worker threads.
 
-    Args:
-        open_store: gives the open database.
-        carrier: what will dial.
-        default_window: for a batch call that gives no hours.
-        daily_cap: most attempts at a number in 24 hours.
-        min_gap: between dials of one number by different batch calls.
-        written: called after every write, so that the engine looks for work.
+    `written` is called after every write, so the engine looks for work.
     """
 
-    def __init__(
-        self,
-        open_store: Callable[[], Store],
-        carrier: Carrier,
-        default_window: CallingWindow,
-        daily_cap: int,
-        min_gap: timedelta,
-        written: Callable[[], None],
-    ) -> None:
-        self._open_store = open_store
-        self._carrier = carrier
-        self._default_window = default_window
-        self._daily_cap = daily_cap
-        self._min_gap = min_gap
-        self._written = written
+    open_store: Callable[[], Store]
+    carrier: Carrier
+    default_window: CallingWindow
+    daily_cap: int
+    min_gap: timedelta
+    written: Callable[[], None]
 
     def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
         """Store a new batch call; a draft unless it says when to dial."""
@@ -100,16 +84,16 @@ class Service:
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
-                mapping.check_times(columns, None, self._open_store().clock())
+                mapping.check_times(columns, None, self.open_store().clock())
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 tasks = read.tasks(read.asked.from_number)
                 record = commands.create(tx, write.organization_id, columns, tasks, self._now())
-                return self._told(tx, "Batch call created successfully", record)
+                return self._answer(tx, "Batch call created successfully", record)
 
             return self._run(write, effect)
 
     def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
-        """The seed's PUT: the whole batch call anew, its task list too; only before it has started."""
+        """Replace the whole batch call, its task list too; only before it has started."""
         with BodyReader() as reader:
             read = reader.read(_CREATE, body)
 
@@ -117,12 +101,12 @@ class Service:
                 columns = self._whole(read.asked)
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 before = _before(tx, write, batch_call_id, if_match)
-                mapping.check_times(columns, before, self._open_store().clock())
+                mapping.check_times(columns, before, self.open_store().clock())
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
                 tasks = read.tasks(read.asked.from_number)
                 record = commands.update(tx, before, mapping.filled(columns), tasks, self._now())
-                return self._told(tx, "Batch call updated successfully", record)
+                return self._answer(tx, "Batch call updated successfully", record)
 
             return self._run(write, effect)
 
@@ -137,7 +121,7 @@ class Service:
                 self._check_stop(tx, launches=mapping.launches(asked))
                 before = _before(tx, write, batch_call_id, if_match)
                 launch, times = mapping.launch_columns(asked, before)
-                mapping.check_times(times, before, self._open_store().clock())
+                mapping.check_times(times, before, self.open_store().clock())
                 changes = columns | times
                 if read.task_count or asked.skip_tasks or changes.keys() - {"name"}:
                     rules.transition(Action.EDIT, before.status)
@@ -152,7 +136,7 @@ class Service:
                     commands.skip(tx, before, asked.skip_tasks, self._now())
                 if tasks or changes or asked.skip_tasks:
                     before = commands.update(tx, before, changes, tasks, self._now())
-                return self._told(tx, "Batch call updated successfully", before)
+                return self._answer(tx, "Batch call updated successfully", before)
 
             return self._run(write, effect)
 
@@ -167,7 +151,7 @@ class Service:
                 self._check_stop(tx, launches=before.status is not State.DRAFT)
                 tasks = read.tasks(before.from_number)
                 record = commands.append(tx, before, tasks, self._now())
-                return self._told(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
+                return self._answer(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
 
             return self._run(write, effect)
 
@@ -179,7 +163,7 @@ class Service:
             before = _before(tx, write, batch_call_id, if_match)
             record = commands.move(tx, before, action, self._now())
             extra = {"execution_started_at": mapping.iso(record.started_at)} if action is Action.EXECUTE else {}
-            return self._told(tx, _DONE[action], record, extra)
+            return self._answer(tx, _DONE[action], record, extra)
 
         return self._run(write, effect, stops=action in {Action.PAUSE, Action.CANCEL})
 
@@ -198,7 +182,7 @@ class Service:
                 now=self._now(),
             )
             message = f"{retried} tasks will be dialled again" if retried else "No task has one of these statuses"
-            return self._told(tx, message, record, {"retried_count": retried})
+            return self._answer(tx, message, record, {"retried_count": retried})
 
         return self._run(write, effect)
 
@@ -213,23 +197,23 @@ class Service:
 
     def get(self, organization_id: str, batch_call_id: str) -> Answer:
         """One batch call, and who of its tasks would not be dialled now."""
-        opened = self._open_store()
+        opened = self.open_store()
         with opened.reading() as tx:
             record = queries.get(tx, organization_id, batch_call_id)
-            held_back = queries.held_back(tx, record, opened.clock(), self._daily_cap, self._min_gap)
+            held_back = queries.held_back(tx, record, opened.clock(), self.daily_cap, self.min_gap)
             extra = {"held_back": [asdict(one) for one in held_back]}
-            told = self._told(tx, "Batch call retrieved successfully", record, extra)
-        return Answer(told["message"], told["data"], etag=told["etag"])
+            answer = self._answer(tx, "Batch call retrieved successfully", record, extra)
+        return Answer.recorded(answer)
 
     def find(self, organization_id: str, query: BatchCallQuery) -> Answer:
         """A page of batch calls."""
-        with self._open_store().reading() as tx:
+        with self.open_store().reading() as tx:
             records, total = queries.find(tx, organization_id, query)
             counts = queries.counts(tx, [record.batch_call_id for record in records])
         data = {
             "organization_id": organization_id,
             "batch_calls": [
-                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self._carrier.name)
+                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self.carrier.name)
                 for record in records
             ],
             "pagination": _pagination(query.page, query.limit, total),
@@ -270,7 +254,7 @@ class Service:
         limit: int,
     ) -> Answer:
         """A page of the tasks of a batch call, in the order of its list."""
-        with self._open_store().reading() as tx:
+        with self.open_store().reading() as tx:
             queries.get(tx, organization_id, batch_call_id)
             found, total = queries.find_tasks(
                 tx, batch_call_id, statuses=statuses, to_number=to_number, page=page, limit=limit
@@ -283,7 +267,7 @@ class Service:
 
     def find_attempts(self, organization_id: str, batch_call_id: str, task_id: str) -> Answer:
         """Every attempt of a task."""
-        with self._open_store().reading() as tx:
+        with self.open_store().reading() as tx:
             queries.get(tx, organization_id, batch_call_id)
             found = queries.attempts_of(tx, batch_call_id, task_id)
         data = {"task_id": task_id, "attempts": [mapping.attempt_json(row) for row in found]}
@@ -291,12 +275,12 @@ class Service:
 
     def export(self, organization_id: str, batch_call_id: str) -> Iterator[str]:
         """Every task as CSV, piece by piece; whether there is such a batch call is known when this returns."""
-        pieces = csv_export.lines(self._open_store, organization_id, batch_call_id)
+        pieces = csv_export.lines(self.open_store, organization_id, batch_call_id)
         return chain([next(pieces)], pieces)
 
     def account(self, organization_id: str) -> Answer:
         """Whose key this is, and what it can dial with: no list of numbers or agents is kept. Days are UTC days."""
-        opened = self._open_store()
+        opened = self.open_store()
         now = opened.clock().astimezone(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with opened.reading() as tx:
@@ -305,40 +289,36 @@ class Service:
             "organization_id": organization_id,
             "numbers": None,
             "agents": None,
-            "carrier": self._carrier.name,
-            "places_real_calls": self._carrier.places_real_calls,
+            "carrier": self.carrier.name,
+            "places_real_calls": self.carrier.places_real_calls,
             "calls_today": calls_today,
         }
         return Answer("Account retrieved successfully", data)
 
     def metrics(self, organization_id: str) -> bytes:
         """The organisation's figures in Prometheus's text format."""
-        return metrics.exposition(self._open_store(), organization_id)
+        return metrics.exposition(self.open_store(), organization_id)
 
-    def open_store(self) -> Store:
-        """The database, opened if it is not."""
-        return self._open_store()
-
-    def _whole(self, asked: BatchCallBody) -> dict[str, Any]:
+    def _whole(self, asked: request_models.BatchCallBody) -> dict[str, Any]:
         """The columns that a whole body sets. It looks at the time, so that no replay of a write may come to it."""
-        columns = mapping.columns(asked, default_window=self._default_window, default_concurrency=DEFAULT_CONCURRENCY)
+        columns = mapping.columns(asked, default_window=self.default_window, default_concurrency=DEFAULT_CONCURRENCY)
         _, times = mapping.launch_columns(asked, None)
         rules.check_expiry(
             times["status"], scheduled_at=times["scheduled_at"], expires_at=times.get("expires_at"), now=self._now()
         )
         return columns | times
 
-    def _told(
+    def _answer(
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
-        data = mapping.batch_call_json(record, counts, self._carrier.name)
+        data = mapping.batch_call_json(record, counts, self.carrier.name)
         return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
     def _run(
         self, write: WriteRequest, effect: Callable[[sa.Connection], Mapping[str, Any]], *, stops: bool = False
     ) -> Answer:
-        opened = self._open_store()
+        opened = self.open_store()
 
         def checked(tx: sa.Connection) -> Mapping[str, Any]:
             opened.check(tx)
@@ -347,16 +327,15 @@ class Service:
         if not stops:
             opened.check()  # a file that is gone gives no transaction
         answer, replayed = opened.once(write, effect if stops else checked)
-        self._written()
-        # What an older version recorded has no tag.
-        return Answer(answer["message"], answer["data"], replayed, answer.get("etag"))
+        self.written()
+        return Answer.recorded(answer, replayed=replayed)
 
     def _check_stop(self, tx: sa.Connection, *, launches: bool) -> None:
         if launches:
-            stops.check(tx, self._open_store().stop_file)
+            stops.check(tx, self.open_store().stop_file)
 
     def _now(self) -> int:
-        return self._open_store().now()
+        return self.open_store().now()
 
 
 def _before(tx: sa.Connection, write: WriteRequest, batch_call_id: str, if_match: IfMatch | None) -> BatchCallRecord:

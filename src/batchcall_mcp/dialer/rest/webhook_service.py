@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
@@ -46,20 +47,15 @@ class WebhookBody(BaseModel):
 _CREATE: Final = TypeAdapter(WebhookBody)
 
 
+@dataclass(frozen=True)
 class WebhookService:
-    """What can be asked about webhooks. All block and run in worker threads.
+    """What can be asked about webhooks. All block and run in worker threads."""
 
-    Args:
-        open_store: gives the open database.
-        addresses: judges where they may go.
-    """
-
-    def __init__(self, open_store: Callable[[], Store], addresses: WebhookAddresses) -> None:
-        self._open_store = open_store
-        self._addresses = addresses
+    open_store: Callable[[], Store]
+    addresses: WebhookAddresses
 
     def create(self, write: WriteRequest, body: bytes) -> Answer:
-        """Register one. Its secret is told now, and again to a repetition of this write, whose answer may be lost.
+        """Register one. Its secret is shown now, and again to a repetition of this write, whose answer may be lost.
 
         Raises:
             InvalidInput: the body is wrong, or no webhook may go there.
@@ -69,10 +65,10 @@ class WebhookService:
         refused: NotAllowed | None = None
         # Before the transaction, which waits for no resolver; a repetition is answered whatever is found now.
         try:
-            self._addresses.destination(asked.url)
+            self.addresses.destination(asked.url)
         except NotAllowed as error:
             refused = error
-        store = self._open_store()
+        store = self.open_store()
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             if refused is not None:
@@ -105,11 +101,11 @@ class WebhookService:
     def find(self, organization_id: str) -> Answer:
         """All of them, without their secrets."""
         query = (
-            sa.select(*_TOLD)
+            sa.select(*_SHOWN)
             .where(webhooks.c.organization_id == organization_id)
             .order_by(webhooks.c.created_at, webhooks.c.webhook_id)
         )
-        with self._open_store().reading() as tx:
+        with self.open_store().reading() as tx:
             found = [_webhook_json(dict(row)) for row in tx.execute(query).mappings()]
         return Answer("Webhooks retrieved successfully", {"webhooks": found})
 
@@ -126,7 +122,7 @@ class WebhookService:
                 raise _no_webhook(webhook_id)
             return {"message": "Webhook deleted successfully", "data": None}
 
-        answer, replayed = self._open_store().once(write, effect)
+        answer, replayed = self.open_store().once(write, effect)
         return Answer(answer["message"], None, replayed)
 
     def find_deliveries(self, organization_id: str, webhook_id: str, *, page: int, limit: int) -> Answer:
@@ -142,7 +138,7 @@ class WebhookService:
             .offset(page * limit)
             .limit(limit + 1)
         )
-        with self._open_store().reading() as tx:
+        with self.open_store().reading() as tx:
             _look_up(tx, organization_id, webhook_id)
             found = [_delivery_json(dict(row)) for row in tx.execute(query).mappings()]
         pagination = {
@@ -154,12 +150,12 @@ class WebhookService:
         return Answer("Deliveries retrieved successfully", {"deliveries": found[:limit], "pagination": pagination})
 
     def resend(self, write: WriteRequest, webhook_id: str, message_id: str) -> Answer:
-        """Make a message due now, with all its tries anew, whatever became of it before.
+        """Make a message due now, with all its tries, whatever became of it before.
 
         Raises:
             NotFound: there is no such message of this webhook.
         """
-        store = self._open_store()
+        store = self.open_store()
         mine = (webhook_outbox.c.webhook_id == webhook_id) & (webhook_outbox.c.message_id == message_id)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
@@ -171,24 +167,13 @@ class WebhookService:
             return {"message": "The message will be sent again", "data": _delivery_json(dict(row))}
 
         answer, replayed = store.once(write, effect)
-        return Answer(answer["message"], answer["data"], replayed)
+        return Answer.recorded(answer, replayed=replayed)
 
 
-_TOLD: Final[Sequence[sa.Column[Any]]] = (
-    webhooks.c.webhook_id,
-    webhooks.c.url,
-    webhooks.c.events,
-    webhooks.c.created_at,
-)
-_DELIVERY: Final[Sequence[sa.Column[Any]]] = (
-    webhook_outbox.c.message_id,
-    webhook_outbox.c.event,
-    webhook_outbox.c.created_at,
-    webhook_outbox.c.tries,
-    webhook_outbox.c.delivered_at,
-    webhook_outbox.c.due_at,
-    webhook_outbox.c.last_error,
-)
+_SHOWN: Final = webhooks.c["webhook_id", "url", "events", "created_at"]
+_DELIVERY: Final = webhook_outbox.c[
+    "message_id", "event", "created_at", "tries", "delivered_at", "due_at", "last_error"
+]
 
 
 def _one(organization_id: str, named: Mapping[str, Any]) -> sa.ColumnElement[bool]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.storage import installation, pausing
+from batchcall_mcp.dialer.storage import commands, installation, queries
 from batchcall_mcp.dialer.storage.installation import Location
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import batch_calls, tasks
@@ -67,7 +67,7 @@ def adopt(store: Store) -> Adopted | None:
         if elsewhere is not None:
             _check_original(elsewhere, here)
         now = store.now()
-        pausing.pause(tx, pausing.dialling(tx, now), "error", _PAUSED, now)
+        commands.pause(tx, queries.dialling(tx, now), "error", _PAUSED, now)
         installation.settle(tx, file)
         return Adopted(
             (elsewhere or here).path,

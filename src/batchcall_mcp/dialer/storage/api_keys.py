@@ -96,9 +96,7 @@ def in_force(store: Store) -> list[Key]:
 def revoke(store: Store, name: str) -> Key:
     """End the key of that name, from now on and for every process.
 
-    Args:
-        store: the database.
-        name: a hint as `in_force` gives it, whole, or the number of a key without one.
+    `name` is a hint as `in_force` gives it, whole, or the number of a key.
 
     Raises:
         NotFound: no key that works has this name.

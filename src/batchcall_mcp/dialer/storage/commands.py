@@ -1,4 +1,4 @@
-"""What the REST face changes in the dialer's database, each inside the transaction that it is given."""
+"""What requests, and the dialer itself, change in its database, each inside the transaction that is given."""
 
 from __future__ import annotations
 
@@ -10,32 +10,22 @@ import sqlalchemy as sa
 
 from batchcall_mcp import database
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, NewTasks
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, NewTasks, ReasonCode
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.queries import get
 from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, chunks
-from batchcall_mcp.dialer.storage.tables import REVISED, UNEXPLAINED, batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, UNEXPLAINED, batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
 
 _INSERTED: Final = (
-    "task_id",
-    "batch_call_id",
-    "position",
-    "to_number",
-    "name",
-    "dynamic_variables",
-    "max_retries",
-    "timezone",
-    "status",
-    "attempts",
-    "answered",
-    "due_at",
-    "created_at",
+    "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, status, attempts, "
+    "answered, due_at, created_at"
 )
 """The columns of a new task."""
-_LAUNCHED: Final = frozenset({State.SENT, State.SCHEDULED})
+LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
+"""What dials, or will when its time comes."""
 
 
 def create(
@@ -56,7 +46,7 @@ def create(
             created_at=now,
             updated_at=now,
             started_at=now if columns["status"] is State.SENT else None,
-            launched_at=now if columns["status"] in _LAUNCHED else None,
+            launched_at=now if columns["status"] in LIVE else None,
         )
     )
     _insert_tasks(tx, batch_call_id, new_tasks, 0, now)
@@ -73,8 +63,7 @@ def update(
     now: int,
 ) -> BatchCallRecord:
     """Change the columns given and, if given, replace the whole task list."""
-    values: dict[str, Any] = {**columns, "updated_at": now}
-    mine = batch_calls.c.batch_call_id == before.batch_call_id
+    values = dict(columns)
     if new_tasks is not None:
         tx.execute(tasks.delete().where(tasks.c.batch_call_id == before.batch_call_id))
         _insert_tasks(tx, before.batch_call_id, new_tasks, 0, now)
@@ -83,21 +72,29 @@ def update(
         calls_itself = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.to_number == values["from_number"])
         if tx.execute(sa.select(tasks.c.task_id).where(calls_itself).limit(1)).first():
             raise InvalidInput("from_number: is also the to_number of a task. Nothing was changed.")
-    if values.get("status") is State.SENT and before.started_at is None:
-        values["started_at"] = now
-    if values.get("status") in _LAUNCHED:
-        values["launched_at"] = now
-    tx.execute(batch_calls.update().where(mine).values({**values, **REVISED}))
-    after = get(tx, before.organization_id, before.batch_call_id)
+    values |= _launched(before, values.get("status"), now)
+    after = _change(tx, before, values, now)
     if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
         _tell(tx, before, after, now)
     return after
 
 
+def _launched(before: BatchCallRecord, state: State | None, now: int) -> dict[str, Any]:
+    """What a write sets too that lets it dial, now or at its time."""
+    started = {"started_at": now} if state is State.SENT and before.started_at is None else {}
+    return {**started, "launched_at": now} if state in LIVE else {}
+
+
+def _change(tx: sa.Connection, before: BatchCallRecord, values: Mapping[str, Any], now: int) -> BatchCallRecord:
+    mine = batch_calls.c.batch_call_id == before.batch_call_id
+    tx.execute(batch_calls.update().where(mine).values({**values, "updated_at": now, **REVISED}))
+    return get(tx, before.organization_id, before.batch_call_id)
+
+
 def _tell(tx: sa.Connection, before: BatchCallRecord | None, after: BatchCallRecord, now: int) -> None:
     """Write the webhook message of a change of state."""
     event = _EVENTS.get(after.status)
-    if before is not None and before.status is State.PAUSED and after.status in {State.SENT, State.SCHEDULED}:
+    if before is not None and before.status is State.PAUSED and after.status in LIVE:
         event = "batch_call.resumed"
     if event is not None:
         outbox.batch_call_events(tx, [(after.batch_call_id, event)], now)
@@ -121,13 +118,7 @@ def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequ
     for reason, ids in task_ids.items():
         for chunk in chunks(dict.fromkeys(ids), CHUNK):
             of_it = waiting & tasks.c.task_id.in_(chunk)
-            ended = {
-                "status": TaskStatus.SKIPPED,
-                "error_message": reason,
-                "due_at": None,
-                "held_by": None,
-                "completed_at": now,
-            }
+            ended = {"status": TaskStatus.SKIPPED, "error_message": reason, "completed_at": now, **NOT_DUE}
             if tx.execute(tasks.update().where(of_it).values(ended)).rowcount != len(chunk):
                 raise InvalidInput("skip_tasks: not all are waiting tasks of this batch call. Nothing was changed.")
             outbox.task_events(tx, chunk, now)
@@ -141,9 +132,7 @@ def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now:
     """
     rules.transition(Action.APPEND, before.status)
     _insert_tasks(tx, before.batch_call_id, new_tasks, before.total_task_count, now)
-    values = {"total_task_count": before.total_task_count + len(new_tasks), "updated_at": now, **REVISED}
-    tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
-    return get(tx, before.organization_id, before.batch_call_id)
+    return _change(tx, before, {"total_task_count": before.total_task_count + len(new_tasks)}, now)
 
 
 def _insert_tasks(
@@ -168,10 +157,10 @@ def _insert_tasks(
         for position, task in enumerate(new_tasks, first_position)
     )
     if tx.dialect.name == "postgresql":
-        database.copy_rows(tx, f"tasks ({', '.join(_INSERTED)})", rows)
+        database.copy_rows(tx, f"tasks ({_INSERTED})", rows)
         return
-    marks = ", ".join("?" * len(_INSERTED))
-    insert = f"INSERT INTO tasks ({', '.join(_INSERTED)}) VALUES ({marks})"  # noqa: S608 - names of columns
+    marks = ", ".join("?" * len(_INSERTED.split()))
+    insert = f"INSERT INTO tasks ({_INSERTED}) VALUES ({marks})"  # noqa: S608 - names of columns
     for chunk in chunks(rows, INSERTED_AT_ONCE):
         tx.exec_driver_sql(insert, chunk)
 
@@ -192,11 +181,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
         state = State.SCHEDULED
     if state is before.status:
         return before
-    values: dict[str, Any] = {"status": state, "updated_at": now, **REVISED, **UNEXPLAINED}
-    if state is State.SENT and before.started_at is None:
-        values["started_at"] = now
-    if state in _LAUNCHED:
-        values["launched_at"] = now
+    values: dict[str, Any] = {"status": state, **UNEXPLAINED, **_launched(before, state, now)}
     if action is Action.CANCEL:
         values["completed_at"] = now
         waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
@@ -206,17 +191,15 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
             .where(waiting)
             .values(
                 status=sa.func.coalesce(tasks.c.last_outcome, TaskStatus.CANCELLED),
-                due_at=None,
-                held_by=None,
                 error_message=None,
                 completed_at=now,
+                **NOT_DUE,
             )
             .returning(tasks.c.task_id, tasks.c.last_outcome)
         )
         # Of who was never dialled the batch call's own message tells: a stop does not wait for 100,000 others.
         outbox.task_events(tx, [row.task_id for row in ended if row.last_outcome is not None], now)
-    tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
-    after = get(tx, before.organization_id, before.batch_call_id)
+    after = _change(tx, before, values, now)
     _tell(tx, before, after, now)
     return after
 
@@ -237,13 +220,7 @@ def retry(
     """
     state = rules.transition(Action.RETRY, before.status)
     rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
-    again = {
-        "status": TaskStatus.PENDING,
-        "due_at": now,
-        "held_by": None,
-        "error_message": None,
-        "completed_at": None,
-    }
+    again = {"status": TaskStatus.PENDING, **NOT_DUE, "due_at": now, "error_message": None, "completed_at": None}
     mine = tasks.c.batch_call_id == before.batch_call_id
     retried = 0
     for chunk in chunks(dict.fromkeys(task_ids), CHUNK):
@@ -261,18 +238,11 @@ def retry(
         retried += tx.execute(tasks.update().where(mine, tasks.c.task_id.in_(chunk)).values(again)).rowcount
     if statuses:
         retried += tx.execute(tasks.update().where(mine, tasks.c.status.in_(statuses)).values(again)).rowcount
-    if retried:
-        values = {
-            "status": state,
-            "updated_at": now,
-            "completed_at": None,
-            # Of one that dials, others wait too, of whom nobody has said anything.
-            **({} if before.status is State.SENT else {"launched_at": now}),
-            **REVISED,
-            **UNEXPLAINED,
-        }
-        tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id == before.batch_call_id).values(values))
-    after = get(tx, before.organization_id, before.batch_call_id)
+    if not retried:
+        return before, 0
+    # Of one that dials, others wait too, of whom nobody has said anything.
+    launched = {} if before.status is State.SENT else {"launched_at": now}
+    after = _change(tx, before, {"status": state, "completed_at": None, **launched, **UNEXPLAINED}, now)
     if after.status is not before.status:
         _tell(tx, before, after, now)
     return after, retried
@@ -292,3 +262,23 @@ def delete(tx: sa.Connection, before: BatchCallRecord) -> None:
             "Nothing was changed; try again when they have ended."
         )
     tx.execute(batch_calls.delete().where(batch_calls.c.batch_call_id == before.batch_call_id))
+
+
+def pause(tx: sa.Connection, batch_call_ids: Iterable[str], code: ReasonCode, text: str, now: int) -> list[str]:
+    """Pause those of these batch calls, of any organisation, that are live; gives their ids. Nobody asked for it.
+
+    A confirmed resume goes on. `text` says to people what happened, and what to do.
+    """
+    values = {"status": State.PAUSED, "status_reason": code, "status_reason_text": text, "updated_at": now}
+    paused: list[str] = []
+    # In the order in which everybody locks them, so that two transactions never wait for each other.
+    for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
+        live = batch_calls.c.batch_call_id.in_(chunk) & batch_calls.c.status.in_(sorted(LIVE))
+        held = sa.select(batch_calls.c.batch_call_id).where(live).order_by(batch_calls.c.batch_call_id)
+        found = list(tx.execute(held.with_for_update()).scalars())
+        if found:
+            of_them = batch_calls.c.batch_call_id.in_(found)
+            tx.execute(batch_calls.update().where(of_them).values({**values, **REVISED}))
+            outbox.batch_call_events(tx, [(key, "batch_call.paused") for key in found], now)
+            paused += found
+    return paused

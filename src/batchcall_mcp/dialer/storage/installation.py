@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -79,14 +79,14 @@ def take_up(tx: sa.Connection, file: HeldFile) -> None:
     """Before an engine dials: settle where the database never did, and accept no older one in its place."""
     before, here = last(tx), Location.of(file)
     if before in {None, here} and is_older(tx, file):
-        _write(tx, here._replace(inode=_NOT_ACCEPTED))
+        write(tx, **here._replace(inode=_NOT_ACCEPTED)._asdict())
     elif before is None:
         settle(tx, file)
 
 
 def settle(tx: sa.Connection, file: HeldFile) -> None:
     """From now on this is where the database dials, as it is now."""
-    _write(tx, Location.of(file))
+    write(tx, **Location.of(file)._asdict())
     ran_at = last_ran(file)
     if ran_at is not None:
         # What the file knows is taken over: it could not be changed in the moment in which this takes effect.
@@ -94,8 +94,8 @@ def settle(tx: sa.Connection, file: HeldFile) -> None:
         tx.execute(installation.update().where(later).values(engine_ran_at=ran_at))
 
 
-def _write(tx: sa.Connection, place: Location) -> None:
-    values = place._asdict()
+def write(tx: sa.Connection, **values: Any) -> None:
+    """Change these columns of the one row that there is, or make it."""
     if not tx.execute(installation.update().values(values)).rowcount:
         tx.execute(installation.insert().values(one=1, **values))
 
@@ -119,12 +119,7 @@ def last_ran(file: HeldFile) -> int | None:
 
 
 def note_ran(file: HeldFile, at: int) -> None:
-    """Replace it, whole or not at all. One that cannot be replaced is removed: it must not fall behind the database.
-
-    Args:
-        file: the database.
-        at: milliseconds.
-    """
+    """Replace it, whole or not at all. One that cannot be replaced is removed: it must not fall behind the database."""
     place = ran_file(file)
     new = place.with_name(f"{place.name}.new")
     try:

@@ -1,6 +1,6 @@
-"""Messages for webhooks, written inside the transaction that makes the change they tell of.
+"""Messages for webhooks, written inside the transaction that makes the change: both are committed, or none.
 
-So that a change which is committed is told, and one which is rolled back is not. `deliveries` sends them.
+`delivery` sends them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Event: TypeAlias = Literal[
     "batch_call.completed",
     "task.finished",
 ]
-"""What a webhook can be told of."""
+"""What a webhook can ask for."""
 
 
 def batch_call_events(tx: sa.Connection, events: Iterable[tuple[str, Event]], now: int) -> None:
-    """Tell of batch calls (id, event), as they are in this transaction; where nobody listens it is one small query."""
+    """Report batch calls (id, event), as they are in this transaction; where nobody listens it is one small query."""
     for chunk in chunks(events, CHUNK):
         ids = {batch_call_id for batch_call_id, _ in chunk}
         listeners = _listeners(tx, sa.select(batch_calls.c.organization_id).where(batch_calls.c.batch_call_id.in_(ids)))
@@ -47,7 +47,7 @@ def batch_call_events(tx: sa.Connection, events: Iterable[tuple[str, Event]], no
 
 
 def task_events(tx: sa.Connection, task_ids: Iterable[str], now: int) -> None:
-    """Tell of those of these tasks that are over, as they are in this transaction; a redial that waits is not over.
+    """Report those of these tasks that are over, as they are in this transaction; a redial that waits is not over.
 
     Where nobody listens it is one small query for every 500 tasks.
     """
@@ -70,22 +70,11 @@ def task_events(tx: sa.Connection, task_ids: Iterable[str], now: int) -> None:
         _write(tx, listeners, [("task.finished", dict(row)) for row in rows], now)
 
 
-_OF_BATCH_CALL: Final = (
-    batch_calls.c.batch_call_id,
-    batch_calls.c.name,
-    batch_calls.c.status,
-    batch_calls.c.status_reason,
-    batch_calls.c.total_task_count,
-    batch_calls.c.retry_of,
-)
-_OF_TASK: Final = (
-    tasks.c.task_id,
-    tasks.c.batch_call_id,
-    tasks.c.to_number,
-    tasks.c.status,
-    tasks.c.attempts,
-)
-"""What is told; a task's variables never are."""
+_OF_BATCH_CALL: Final = batch_calls.c[
+    "batch_call_id", "name", "status", "status_reason", "total_task_count", "retry_of"
+]
+_OF_TASK: Final = tasks.c["task_id", "batch_call_id", "to_number", "status", "attempts"]
+"""What a message holds; a task's variables never."""
 
 
 def _listeners(
@@ -108,12 +97,12 @@ def _listeners(
 def _write(
     tx: sa.Connection,
     listeners: Mapping[str, Sequence[Any]],
-    told: Iterable[tuple[Event, dict[str, Any]]],
+    events: Iterable[tuple[Event, dict[str, Any]]],
     now: int,
 ) -> None:
     at = from_ms(now).isoformat(timespec="milliseconds")
     messages = []
-    for event, row in told:
+    for event, row in events:
         data = {name: value for name, value in row.items() if name != "organization_id" and value is not None}
         payload = json.dumps({"type": event, "timestamp": at, "data": data}, separators=(",", ":"))
         messages += [

@@ -235,3 +235,10 @@ def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:
         attempts.c.organization_id == organization_id, attempts.c.started_at >= since
     )
     return tx.execute(query).scalar_one()
+
+
+def dialling(tx: sa.Connection, now: int) -> list[str]:
+    """The batch calls that dial at this moment, or would have begun to."""
+    arrived = (batch_calls.c.status == State.SCHEDULED) & (batch_calls.c.scheduled_at <= now)
+    query = sa.select(batch_calls.c.batch_call_id).where((batch_calls.c.status == State.SENT) | arrived)
+    return list(tx.execute(query).scalars())

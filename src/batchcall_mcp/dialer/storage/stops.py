@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from batchcall_mcp import database
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.storage import pausing, queries
+from batchcall_mcp.dialer.storage import commands, queries
 from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, Store, chunks
 from batchcall_mcp.dialer.storage.tables import batch_calls, dialer_stops, tasks
 from batchcall_mcp.errors import IllegalTransition
@@ -56,6 +56,12 @@ def share(tx: sa.Connection) -> None:
     """Let no stop take effect until this transaction ends. To be asked for before any row is locked."""
     if tx.dialect.name == "postgresql":
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+
+
+def is_on(store: Store) -> bool:
+    """Whether the database says that it is on, in a look of its own."""
+    with store.reading() as tx:
+        return since(tx) is not None
 
 
 def since(tx: sa.Connection) -> datetime | None:
@@ -101,8 +107,8 @@ def stop(store: Store, wait_s: float = database.LONGEST_WAIT_S) -> int:
             tx.execute(dialer_stops.insert().values(at=store.now()))
     with database.writing(store.engine, _LOCK, wait_s) as tx:
         now = store.now()
-        live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(pausing.LIVE)))
-        return len(pausing.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
+        live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
+        return len(commands.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
 
 
 def clear(store: Store) -> None:

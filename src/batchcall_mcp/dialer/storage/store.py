@@ -67,10 +67,7 @@ def database_location(settings: Settings) -> Path | str:
 class Store(database.Database):
     """The open database. On PostgreSQL any number of processes may dial from it; a SQLite file has one engine.
 
-    Args:
-        engine: where it is.
-        clock: the time, aware.
-        stop_file: while this file is there, nothing is launched or dialled.
+    While `stop_file` is there, nothing is launched or dialled.
     """
 
     schema = Schema(

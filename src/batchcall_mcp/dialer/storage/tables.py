@@ -10,6 +10,11 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 """As the newest migration leaves them (`tests/dialer/test_migrations.py` compares)."""
 
+
+def _partial(name: str, *columns: str, where: str) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 batch_calls = sa.Table(
     "batch_calls",
     metadata,
@@ -89,15 +94,11 @@ tasks = sa.Table(
     sa.UniqueConstraint("batch_call_id", "position"),
     # Everything that is asked again and again is answered from this one without touching the rows.
     sa.Index("tasks_by_status", "batch_call_id", "status", "due_at", "position", "attempts", "answered"),
-    sa.Index(
-        "tasks_held",
-        "batch_call_id",
-        "held_by",
-        "due_at",
-        sqlite_where=sa.text("held_by IS NOT NULL"),
-        postgresql_where=sa.text("held_by IS NOT NULL"),
-    ),
+    _partial("tasks_held", "batch_call_id", "held_by", "due_at", where="held_by IS NOT NULL"),
 )
+
+NOT_DUE: Final[Mapping[str, Any]] = {"due_at": None, "held_by": None}
+"""Part of every update of a task that does not wait any more."""
 
 attempts = sa.Table(
     "attempts",
@@ -122,20 +123,9 @@ attempts = sa.Table(
     # For /metrics, which counts outcomes again and again without touching the rows.
     sa.Index("attempts_by_outcome", "organization_id", "outcome", "ended_at"),
     # The last ones of a batch call, for the circuit breaker.
-    sa.Index(
-        "attempts_ended",
-        "batch_call_id",
-        "ended_at",
-        sqlite_where=sa.text("outcome IS NOT NULL"),
-        postgresql_where=sa.text("outcome IS NOT NULL"),
-    ),
+    _partial("attempts_ended", "batch_call_id", "ended_at", where="outcome IS NOT NULL"),
     # Calls in progress, and those that a dead process left.
-    sa.Index(
-        "attempts_open",
-        "worker_id",
-        sqlite_where=sa.text("outcome IS NULL"),
-        postgresql_where=sa.text("outcome IS NULL"),
-    ),
+    _partial("attempts_open", "worker_id", where="outcome IS NULL"),
 )
 
 do_not_call = sa.Table(
@@ -207,13 +197,7 @@ webhook_outbox = sa.Table(
     sa.Column("delivered_at", sa.BigInteger),
     sa.Column("last_error", sa.String),
     # What a webhook is owed is found without passing what another one that does not answer is owed.
-    sa.Index(
-        "webhook_outbox_due",
-        "webhook_id",
-        "due_at",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    ),
+    _partial("webhook_outbox_due", "webhook_id", "due_at", where="due_at IS NOT NULL"),
     sa.Index("webhook_outbox_of_webhook", "webhook_id", "created_at"),
 )
 

@@ -30,14 +30,8 @@ LOG = logging.getLogger(__name__)
 
 DELAYS: Final = (
     timedelta(seconds=5),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=2),
-    timedelta(hours=5),
-    timedelta(hours=10),
-    timedelta(hours=14),
-    timedelta(hours=20),
-    timedelta(hours=24),
+    *(timedelta(minutes=minutes) for minutes in (5, 30)),
+    *(timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)),
 )
 """After each failed try; after the one that follows the last, the message is given up."""
 JITTER: Final = 0.1
@@ -120,14 +114,7 @@ def lanes(due: Sequence[str], busy: Mapping[str, int], room: int) -> dict[str, i
 
 
 class Deliveries:
-    """Sends due messages while `run` runs. One in each process that dials.
-
-    Args:
-        store: the database; its clock says what is due.
-        addresses: judges where messages may go.
-        tls: what receivers' certificates are checked against; the usual authorities if not given.
-        poll_seconds: how late a message may be noticed.
-    """
+    """Sends due messages while `run` runs. One in each process that dials."""
 
     def __init__(
         self,

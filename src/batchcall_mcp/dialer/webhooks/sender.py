@@ -50,12 +50,7 @@ class Result:
 
 
 class Post:
-    """Sends messages.
-
-    Args:
-        addresses: judges where a message may go, at each try.
-        tls: what is trusted; the usual authorities if not given.
-    """
+    """Sends messages."""
 
     def __init__(self, addresses: WebhookAddresses, tls: ssl.SSLContext | None = None) -> None:
         self._addresses = addresses

@@ -63,9 +63,7 @@ def resolve(host: str, port: int) -> list[str]:
 class WebhookAddresses:
     """Judges URLs, at registration and again at each delivery.
 
-    Args:
-        allow_private: let webhooks go to addresses that are not public, and to those over http too.
-        resolve: looks a host name up.
+    `allow_private`: also to addresses that are not public, and to those over http too.
     """
 
     allow_private: bool = False

@@ -84,6 +84,10 @@ class Codes:
         """Whether a yes to the question of the text `shown` is a yes to what would be done now."""
         return covers(shown, None, now) or covers(shown, self._sets_of(shown), now)
 
+    def set_of(self, shown: str, kind: str) -> frozenset[bytes]:
+        """What a concern of the question of the text `shown` was about, while the question can be answered."""
+        return (self._sets_of(shown) or {}).get(kind, frozenset())
+
     def _sets_of(self, shown: str) -> dict[str, frozenset[bytes]] | None:
         of_it = t.question_sets.c.question == self._database.hashed(f"question {shown}")
         young = t.question_sets.c.at >= self._database.now() - LIFETIME_MS

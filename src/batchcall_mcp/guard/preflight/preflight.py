@@ -108,6 +108,15 @@ class Limits:
     attempts_per_day: int = ATTEMPTS_PER_DAY
 
 
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """Which of the other live batch calls were not compared with a list, of how many, and why (of the first)."""
+
+    ids: tuple[str, ...]
+    live: int
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What was found out beside the request itself, for the preflight to judge. A default: not asked, nothing found."""
@@ -124,6 +133,8 @@ class Surroundings:
     """What an update changes, in words."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Number -> id of a live batch call that will call it too. Numbers here and below are as `comparable` has them."""
+    not_compared: NotCompared | None = None
+    """Other live batch calls that may call the same people."""
     lately: Mapping[str, str] = field(default_factory=dict)
     """Number -> a launch of the last minutes that calls it too."""
     list_entry: int = 0
@@ -184,6 +195,9 @@ def preflight(
     dialled[most_dials(_ANYBODY)] += unlisted
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
+    if surroundings.not_compared is not None:
+        missing = surroundings.not_compared
+        concerns.append(recipient_warnings.not_compared(missing.ids, missing.live, missing.why))
     notes = [*surroundings.notes]
     if unlisted:
         concerns.append(_shortfall(listed or 0, unlisted))

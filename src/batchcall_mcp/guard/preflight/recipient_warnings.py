@@ -17,6 +17,7 @@ from batchcall_mcp.text import identifier, in_quotes
 
 _MOST_IDS: Final = 3
 _MOST_VARIABLES: Final = 10
+_MOST_NOT_COMPARED: Final = 10
 
 Kind: TypeAlias = Literal[
     "unchecked",
@@ -27,6 +28,7 @@ Kind: TypeAlias = Literal[
     "unreadable",
     "do_not_call",
     "elsewhere",
+    "not_compared",
     "attempts",
     "time",
     "hours",
@@ -53,6 +55,16 @@ def unchecked(sentences: Iterable[str]) -> Iterator[Concern]:
     """What could not be checked. Why it could not be may be put in other words each time."""
     for sentence in sentences:
         yield Concern("unchecked", sentence, frozenset({sentence.partition(":")[0]}))
+
+
+def not_compared(ids: Sequence[str], live: int, why: str) -> Concern:
+    """Other live batch calls whose people are not known. A yes covers these and no others."""
+    shown = ", ".join(map(identifier, ids[:_MOST_NOT_COMPARED]))
+    more = f" and {len(ids) - _MOST_NOT_COMPARED} more" if len(ids) > _MOST_NOT_COMPARED else ""
+    sentence = (
+        f"{len(ids)} of {live} other live batch calls could not be compared with this list ({shown}{more}): {why}"
+    )
+    return Concern("not_compared", sentence, frozenset(ids))
 
 
 def from_number_concern(tasks: Sequence[CallTask], from_number: str | None) -> Iterator[Concern]:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TextIO
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files.columns import has_number_column
-from batchcall_mcp.recipients.files.tabular import Row
+from batchcall_mcp.recipients.files.raw_rows import Row
 from batchcall_mcp.recipients.files.text_files import checked_lines
 from batchcall_mcp.text import quoted
 

@@ -11,8 +11,7 @@ from typing import Literal, TypeAlias
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files import delimited, workbook
 from batchcall_mcp.recipients.files.json_lines import open_objects
-from batchcall_mcp.recipients.files.raw_rows import OpenedList
-from batchcall_mcp.recipients.files.tabular import Row, open_table
+from batchcall_mcp.recipients.files.raw_rows import OpenedList, Row, open_table
 from batchcall_mcp.recipients.files.text_files import encoding_of
 from batchcall_mcp.text import quoted
 
@@ -95,13 +94,9 @@ def _no_os_error(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InvalidInput(f"{quoted(path.name)} does not exist. Nothing was sent. Check the name.") from None
-    except PermissionError:
-        raise InvalidInput(
-            f"{quoted(path.name)} cannot be read: access is denied. Nothing was sent. Close it in other programs, or "
-            "give this user permission to read it."
-        ) from None
     except OSError as error:
-        raise InvalidInput(
-            f"{quoted(path.name)} cannot be read ({error.strerror or type(error).__name__}). Nothing was sent. "
-            "Check the disk and try again."
-        ) from None
+        problem, then = f" ({error.strerror or type(error).__name__})", "Check the disk and try again."
+        if isinstance(error, PermissionError):
+            problem = ": access is denied"
+            then = "Close it in other programs, or give this user permission to read it."
+        raise InvalidInput(f"{quoted(path.name)} cannot be read{problem}. Nothing was sent. {then}") from None

@@ -1,13 +1,16 @@
-"""What every kind of list comes down to before it is judged: one entry a row."""
+"""What every kind of list comes down to before it is judged: one entry a row; and how a table gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
+from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.files.columns import Columns, choose_columns
+from batchcall_mcp.text import quoted
 
 
 class Candidate(NamedTuple):
@@ -39,3 +42,64 @@ class OpenedList:
     entries: Iterator[Entry]
     columns: Callable[[], Columns]
     notes: list[str] = field(default_factory=list)
+
+
+class Row(NamedTuple):
+    """The cells of one row; `line` is where it begins in the file."""
+
+    line: int
+    cells: list[str]
+
+
+def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes: list[str]) -> OpenedList:
+    """Read the header, tell the columns apart, and offer the other rows as entries.
+
+    Every column but the number's becomes a variable, an empty cell an empty one: the agent then says nothing at that
+    place instead of reading its placeholder aloud. Rows without any text are no rows: they are neither counted nor
+    reported. Cells under a column without a name are dropped, with a note.
+
+    Raises:
+        InvalidInput: if there is no header, no row below it, or the columns cannot be told apart.
+    """
+    filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
+    header = next(filled, None)
+    if header is None:
+        raise InvalidInput(f"{where} is empty. Nothing was sent. Add column names and rows.")
+    names = [cell.strip() for cell in header.cells]
+    while not names[-1]:
+        names.pop()
+    columns = choose_columns(names, number_column, where)
+    first = next(filled, None)
+    if first is None:
+        raise InvalidInput(f"{where} has column names but no rows. Nothing was sent. Add rows.")
+    unnamed = [str(position) for position, name in enumerate(names, 1) if not name]
+    if unnamed:
+        which = f"Column {unnamed[0]} has" if len(unnamed) == 1 else f"Columns {', '.join(unnamed[:10])} have"
+        notes.append(f"{which} no name and will not be passed to the agent.")
+    number = names.index(columns.to_number)
+    places = [(name, index) for index, name in enumerate(names) if name and index != number]
+    entries = (_entry(row, len(names), number, places, columns) for row in chain([first], filled))
+    return OpenedList(entries, lambda: columns, notes)
+
+
+def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], columns: Columns) -> Entry:
+    cells = row.cells
+    if len(cells) > width:
+        beyond = next((cell for cell in cells[width:] if cell.strip()), None)
+        if beyond is not None:
+            return Broken(
+                row.line,
+                f"the row has {len(cells)} cells under {width} columns; the first cell without a column contains "
+                f"{quoted(beyond)}. Put a cell that contains the separator in quotation marks",
+            )
+    elif len(cells) < width:
+        cells = cells + [""] * (width - len(cells))
+    variables = {name: cells[index] for name, index in places}
+    return Candidate(
+        row.line,
+        cells[number],
+        variables,
+        variables[columns.name] if columns.name else None,
+        variables[columns.timezone] if columns.timezone else None,
+        variables[columns.max_retries] if columns.max_retries else None,
+    )

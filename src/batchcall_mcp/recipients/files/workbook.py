@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.files.tabular import Row
+from batchcall_mcp.recipients.files.raw_rows import Row
 from batchcall_mcp.text import quoted
 
 if TYPE_CHECKING:

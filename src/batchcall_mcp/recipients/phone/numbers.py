@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
-_COMPARABLE = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _LONGEST = 100
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
 _URI = re.compile(r"(tel|callto|phone|whatsapp):(//)?", re.IGNORECASE)
@@ -84,7 +83,7 @@ def is_comparable(number: str) -> bool:
 
     Cheap, and not a check of validity.
     """
-    return _COMPARABLE.fullmatch(number) is not None
+    return _E164.fullmatch(number) is not None
 
 
 def country_of(to_number: str) -> str | None:

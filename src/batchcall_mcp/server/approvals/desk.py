@@ -94,7 +94,7 @@ class ApprovalDesk:
         return self._listener is not None and approval_id in self._opened
 
     def was_opened(self, approval_id: str) -> None:
-        """Remember that the person has the page, so that nobody opens it a second time."""
+        """Remember that the person has the page: nobody opens it a second time."""
         self._opened.add(approval_id)
 
     async def others(self, approval_id: str) -> list[str]:

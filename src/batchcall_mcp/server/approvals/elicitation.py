@@ -77,6 +77,7 @@ class ClientAsker:
         self._local = local
         self._answered: tuple[str, Answer] | None = None
         self._waited_for: str | None = None
+        self._shown: str | None = None
         self._until: float | None = None
         self._news_at = 0.0
         self._gave_up: Reach | None = None
@@ -86,6 +87,12 @@ class ClientAsker:
     def waited_for(self) -> str | None:
         """The id of the question that this tool call has waited for outside the client."""
         return self._waited_for
+
+    @property
+    def shown(self) -> str | None:
+        """The binding of the question that this tool call brings an answer to, or has waited for."""
+        state = _read_state(self._context.request_state, {"binding", "asked"})
+        return self._shown or (state["binding"] if state else None)
 
     @property
     def _is_modern(self) -> bool:
@@ -134,6 +141,7 @@ class ClientAsker:
             shown = _CHANGED + question
 
         async def put() -> None:
+            self._shown = binding
             self._answered = binding, await self._wait(shown)
 
         raise QuestionToPut(put)
@@ -171,6 +179,7 @@ class ClientAsker:
         way = self._way()
         if way == "terminal":
             return "terminal"
+        self._shown = asked.bound
         if self._gave_up is not None:
             return self._gave_up
         if way == "page":
@@ -215,7 +224,7 @@ class ClientAsker:
             return partial(self._wait_outside, asked)
 
         async def put() -> InputRequiredResult:
-            fresh = {"approval": asked.approval_id, "asked": time.time()}
+            fresh = {"approval": asked.approval_id, "binding": asked.bound, "asked": time.time()}
             address = await self._desk.address(asked.approval_id)
             page = ElicitRequest(params=ElicitRequestURLParams(message=_OPEN_THE_PAGE, url=address))
             return InputRequiredResult(input_requests={_KEY: page}, request_state=json.dumps(fresh))
@@ -249,7 +258,7 @@ class ClientAsker:
             self._gave_up = "page"
 
     async def _still_waiting(self) -> None:
-        """Tell the client from time to time, so that it does not take the call for dead."""
+        """Report to the client from time to time: it must not take the call for dead."""
         now = anyio.current_time()
         if self._until is None or now < self._news_at:
             return

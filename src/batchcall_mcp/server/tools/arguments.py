@@ -40,11 +40,11 @@ TaskInputs: TypeAlias = list[PlainTaskInput] | None
 StatusWords: TypeAlias = list[TaskStatus | Literal["not_reached"]] | None
 
 
-def _in_print(batch_call_id: str) -> str:
+def _in_print(given: str) -> str:
     """An id is repeated in results, questions and the audit record: what does not print would hide or turn a line."""
-    if any(unicodedata.category(character) in _UNSEEN for character in batch_call_id):
+    if any(unicodedata.category(character) in _UNSEEN for character in given):
         raise ValueError("must hold only characters that print")
-    return batch_call_id
+    return given
 
 
 def _number_as_text(value: object) -> object:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, TypeAlias
 
 from mcp.types import CallToolResult, ResourceLink, TextContent
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
-from batchcall_mcp.batch_calls.writes.results import Result as Written
-from batchcall_mcp.batch_calls.writes.results import ResultWord
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.columns import Columns
@@ -28,16 +28,19 @@ SKIPPED_ROWS_SHOWN = 20
 _LONGEST_TEXT = 500
 _LONGEST_SENTENCE = 4000
 _MOST_ENTRIES = 200
-"""Of a list or an object: no page that we cut is longer, so that only what a backend sent can be."""
+"""Of a list or an object: no page that we cut is longer, only what a backend sent can be."""
 _OUR_SENTENCES = frozenset({"summary", "next"})
 
-_AS_IN_GET = WithJsonSchema({"type": "object"}, mode="serialization")
+_ELSEWHERE = WithJsonSchema({"type": "object"}, mode="serialization")
 """Spelled out by get_batch_call or check_batch_call alone: a schema that says less elsewhere is as true."""
-BatchCallField: TypeAlias = Annotated[BatchCall | None, _AS_IN_GET, Field(description="as in get_batch_call")]
+BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(description="as in get_batch_call")]
 Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-class Result(BaseModel):
+MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+
+
+class ToolResult(BaseModel):
     """What every result has."""
 
     summary: Annotated[str, Field(description="what is so, in one or two sentences")]
@@ -48,40 +51,32 @@ class Result(BaseModel):
         return []
 
 
-class WriteResult(Result):
+class WriteResult(ToolResult):
     """What a write did."""
 
     result: Annotated[ResultWord, Field(description="what happened; the state is batch_call.status")]
     batch_call: BatchCallField = None
-    preflight: Annotated[Preflight | None, _AS_IN_GET, Field(description="as in check_batch_call")] = None
+    preflight: Annotated[Preflight | None, _ELSEWHERE, Field(description="as in check_batch_call")] = None
     confirmation_code: Annotated[str | None, Field(description="repeat the call with it after a person's yes")] = None
-    replayed: Annotated[bool | None, Field(description="true: an equal earlier call did it, this one sent nothing")] = (
-        None
-    )
+    replayed: Annotated[
+        bool | None,
+        BeforeValidator(lambda replayed: replayed or None),
+        Field(description="true: an equal earlier call did it, this one sent nothing"),
+    ] = None
     skipped_rows: Annotated[
-        list[Annotated[SkippedRow, _AS_IN_GET]], Field(description="the first 20, as in check_batch_call")
+        list[Annotated[SkippedRow, _ELSEWHERE]], Field(description="the first 20, as in check_batch_call")
     ] = []
     changed: Annotated[dict[str, list[Any]], Field(description="field: [before, after]")] = {}
     notes: list[str] = []
 
     @classmethod
-    def of(cls, outcome: Written) -> WriteResult:
-        """The end of a writing use case."""
-        return cls(
-            summary=outcome.summary,
-            next=outcome.next,
-            result=outcome.result,
-            batch_call=outcome.batch_call,
-            preflight=outcome.preflight,
-            confirmation_code=outcome.confirmation_code,
-            replayed=True if outcome.replayed else None,
-            skipped_rows=list(outcome.skipped_rows[:SKIPPED_ROWS_SHOWN]),
-            changed={name: list(pair) for name, pair in outcome.changed.items()},
-            notes=list(outcome.notes),
-        )
+    def of(cls, result: Result) -> WriteResult:
+        """What a writing use case ended with."""
+        shown = replace(result, skipped_rows=result.skipped_rows[:SKIPPED_ROWS_SHOWN])
+        return cls.model_validate(shown, from_attributes=True)
 
 
-class BatchCallResult(Result):
+class BatchCallResult(ToolResult):
     """A batch call and a page of its tasks."""
 
     batch_call: BatchCall
@@ -89,20 +84,20 @@ class BatchCallResult(Result):
     next_cursor: Cursor = None
 
 
-class ListResult(Result):
+class ListResult(ToolResult):
     """A page of batch calls, newest first."""
 
-    batch_calls: Annotated[list[Annotated[BatchCall, _AS_IN_GET]], Field(description="each as in get_batch_call")] = []
+    batch_calls: Annotated[list[Annotated[BatchCall, _ELSEWHERE]], Field(description="each as in get_batch_call")] = []
     next_cursor: Cursor = None
 
 
-class CheckResult(Result):
+class CheckResult(ToolResult):
     """The preflight, row by row."""
 
     preflight: Preflight
     columns: Annotated[Columns | None, Field(description="which column became what")] = None
     sample: Annotated[
-        list[Annotated[CallTask, _AS_IN_GET]], Field(description="the first tasks as they would be called")
+        list[Annotated[CallTask, _ELSEWHERE]], Field(description="the first tasks as they would be called")
     ] = []
     skipped_rows: Annotated[list[SkippedRow], Field(description="one page of the rows that are skipped")] = []
     skipped_rows_total: int = 0
@@ -121,7 +116,7 @@ class FileEntry(BaseModel):
     modified: datetime
 
 
-class BackendResult(Result):
+class BackendResult(ToolResult):
     """What a model must know before it plans."""
 
     backend: str
@@ -145,7 +140,7 @@ class BackendResult(Result):
     notes: list[str] = []
 
 
-class ExportResult(Result):
+class ExportResult(ToolResult):
     """Where the export is."""
 
     rows: int | None = None
@@ -157,17 +152,16 @@ class ExportResult(Result):
         """The resource, where there is no file."""
         if self.resource is None:
             return []
-        mime_type = {"csv": "text/csv", "jsonl": "application/jsonl"}[self.format]
         batch_call_id = self.resource.split("/")[-2]
         name = f"{batch_call_id}.{self.format}"
-        return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=mime_type)]
+        return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 
 def render(result: BaseModel) -> CallToolResult:
-    """The same content as structured result and as compact JSON text, with the links of a `Result`."""
+    """The same content as structured result and as compact JSON text, with the links of a `ToolResult`."""
     structured = _structured(result)
     text = TextContent(type="text", text=_as_text(structured))
-    links = result.links() if isinstance(result, Result) else []
+    links = result.links() if isinstance(result, ToolResult) else []
     return CallToolResult(content=[text, *links], structured_content=structured)
 
 

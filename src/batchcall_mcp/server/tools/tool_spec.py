@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from batchcall_mcp.backends.base import Capabilities, Operation
-from batchcall_mcp.server.tools.results import Result
+from batchcall_mcp.server.tools.results import ToolResult
 
-Handler: TypeAlias = Callable[..., Awaitable[Result]]
-"""Parameters before the slash are handed in: the relay, and the progress of one that waits. Others are arguments."""
+Handler: TypeAlias = Callable[..., Awaitable[ToolResult]]
+"""Parameters before the slash are handed in: the context, and the progress of one that waits. Others are arguments."""
 
 
 @dataclass(frozen=True, slots=True)

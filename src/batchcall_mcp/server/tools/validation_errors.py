@@ -56,7 +56,7 @@ _WITHOUT_VALUE = frozenset({"missing", "missing_argument", "missing_keyword_only
 
 
 def describe_arguments(error: ValidationError, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """One readable text for all that is wrong. Values are cut, and left out of fields whose name may mean a secret."""
+    """One readable text for all that is wrong. Values are cut, and not shown of fields whose name may mean a secret."""
     problems: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
         path = _path(problem, arguments)
@@ -138,26 +138,15 @@ def _written(path: Sequence[str | int]) -> str:
 
 def _known(path: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
     """Names that the schema has at a place."""
-    root, here = schema, [schema]
-    for part in (None, *path):
-        here = [found for node in here for found in _step(part, node, root)]
-    return sorted({name for node in here for name in node.get("properties", {})})
+    here = _alternative_schemas(schema)
+    for part in path:
+        inner = (one.get("items") if isinstance(part, int) else one.get("properties", {}).get(part) for one in here)
+        here = [found for one in inner if one for found in _alternative_schemas(one)]
+    return sorted({name for one in here for name in one.get("properties", {})})
 
 
-def _step(part: str | int | None, node: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if part is None:
-        reached = [node]
-    elif isinstance(part, int):
-        reached = [node["items"]] if "items" in node else []
-    else:
-        reached = [node["properties"][part]] if part in node.get("properties", {}) else []
-    for found in list(reached):
-        reached += [arm for word in ("anyOf", "oneOf") for arm in found.get(word, [])]
-    resolved = []
-    for found in reached:
-        reference = found.get("$ref")
-        resolved.append(root["$defs"][reference.removeprefix("#/$defs/")] if reference else found)
-    return resolved
+def _alternative_schemas(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [schema, *(arm for word in ("anyOf", "oneOf") for arm in schema.get(word, []))]
 
 
 def _list(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from mcp.types import INVALID_REQUEST
+from mcp.types import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +29,7 @@ Authenticate: TypeAlias = Callable[[Credentials], Awaitable[bool]]
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 _DEFAULT_PORTS = frozenset({80, 443})
+_RETRY_AFTER_S = 10
 
 
 def allowed_hosts(bind_host: str, port: int, named: Sequence[str]) -> frozenset[str]:
@@ -51,7 +52,7 @@ def host_is_allowed(host: str, allowed: Collection[str]) -> bool:
 
 
 class CheckedHost:
-    """Refuses other Host values with 421 and other Origins with 403, so that no web page reaches a local server."""
+    """Refuses other Host values with 421 and other Origins with 403, which keeps web pages away from a local server."""
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         self.app = app
@@ -119,8 +120,7 @@ class KnownCaller:
             logger.warning("A caller could not be checked: %s", error)
             await refusal(503, str(error), error.code)(scope, receive, send)
         else:
-            user = AuthenticatedUser(AccessToken(token=caller, client_id=caller, scopes=[]))
-            await self.app({**scope, "user": user}, receive, send)
+            await self.app({**scope, "user": caller_of(caller)}, receive, send)
 
     async def _caller(self, headers: Headers) -> str:
         for name in (KEY_HEADER, SECRET_HEADER):
@@ -154,7 +154,7 @@ class PostOnly:
 class TooLargeInWords:
     """Says what to do about a body that the SDK refuses, as the JSON-RPC error that clients show to the model.
 
-    Of the SDK's own 413, in plain text, mcp 2.3's client tells no more than that there was an error.
+    Of the SDK's own 413, in plain text, mcp 2.3's client shows only that there was an error.
     """
 
     def __init__(self, app: ASGIApp, largest_bytes: int) -> None:
@@ -172,16 +172,28 @@ class TooLargeInWords:
             nonlocal refused
             if message["type"] == "http.response.start" and message["status"] == 413:  # noqa: PLR2004 - HTTP
                 refused = True
-                error = {"code": INVALID_REQUEST, "message": self.text}
-                answer = JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=413)
-                await answer(scope, receive, send)
+                await json_rpc_refusal(413, self.text, INVALID_REQUEST)(scope, receive, send)
             elif not refused:
                 await send(message)
 
         await self.app(scope, receive, send_in_words)
 
 
-def refusal(status: int, text: str, code: str = "refused", allow: str | None = None) -> JSONResponse:
+def caller_of(name: str) -> AuthenticatedUser:
+    """The user of a request, as the SDK has it: the opaque name of a key pair."""
+    return AuthenticatedUser(AccessToken(token=name, client_id=name, scopes=[]))
+
+
+def refusal(status: int, text: str, code: str = "refused", **headers: str) -> JSONResponse:
     """The answer to a request that goes no further."""
-    headers = {"allow": allow} if allow else None
-    return JSONResponse({"error": code, "message": text}, status_code=status, headers=headers)
+    return JSONResponse({"error": code, "message": text}, status, headers=headers | _when_to_come_again(status))
+
+
+def json_rpc_refusal(status: int, text: str, code: int = INTERNAL_ERROR) -> JSONResponse:
+    """The same as an error of JSON-RPC: clients show its message, and of another answer only the status."""
+    content = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}
+    return JSONResponse(content, status, headers=_when_to_come_again(status))
+
+
+def _when_to_come_again(status: int) -> dict[str, str]:
+    return {"retry-after": str(_RETRY_AFTER_S)} if status in {429, 503} else {}

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from batchcall_mcp.server.sessions import Acceptance, BoundedSessions, BoundedStreams, Bounds, Everybody
+from batchcall_mcp.server.credentials import AcceptedPairs
 from batchcall_mcp.server.strict_server import StrictServer
 from batchcall_mcp.server.transports.access import (
     Authenticate,
@@ -26,6 +26,7 @@ from batchcall_mcp.server.transports.access import (
     allowed_hosts,
 )
 from batchcall_mcp.server.transports.broken_answers import BrokenAnswers
+from batchcall_mcp.server.transports.sessions import BoundedSessions, BoundedStreams
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
 
@@ -70,10 +71,11 @@ def http_app(
             takes the place of one whom it never accepted; anyone else gets 401 or 503.
         max_sessions_per_caller: Most of one key pair. Its next session ends its oldest idle one, or gets 429.
     """
-    accepted: Acceptance = (server.accepted if authenticate is None else None) or Everybody()
     bounded: dict[str, Any] = {
-        "bounds": Bounds(most=max_sessions, most_per_caller=max_sessions_per_caller),
-        "accepted": accepted,
+        "most": max_sessions,
+        "most_per_caller": max_sessions_per_caller,
+        "idle_timeout_s": session_idle_timeout_s,
+        "accepted": server.accepted if authenticate is None else AcceptedPairs(),
         "settings": settings,
         "needs_secret": server.needs_secret,
     }
@@ -103,9 +105,7 @@ def http_app(
         if stateless:
             middleware.append(Middleware(PostOnly, path=MCP_PATH))
         else:
-            middleware.append(
-                Middleware(BoundedSessions, path=MCP_PATH, idle_timeout_s=session_idle_timeout_s, **bounded)
-            )
+            middleware.append(Middleware(BoundedSessions, path=MCP_PATH, **bounded))
     if transport in {"sse", "both"}:
         routes += server.sse_app(
             sse_path=SSE_PATH, transport_security=unchecked, max_request_body_size=_LARGEST_BODY_BYTES

@@ -98,10 +98,10 @@ class _Left:
         if self._ends is not None:
             threading.Thread(target=self._watch, args=(*self._ends, loop, leave), daemon=True).start()
 
-    def _watch(self, given: int, told: int, loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
+    def _watch(self, stdin: int, stdout: int, loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
         hung_up, writable = select.poll(), select.poll()
-        hung_up.register(given, 0)
-        writable.register(told, select.POLLOUT)
+        hung_up.register(stdin, 0)
+        writable.register(stdout, select.POLLOUT)
         hung_up.poll()
         unread = 0.0
         while unread < _UNREAD_S:

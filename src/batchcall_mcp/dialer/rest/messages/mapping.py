@@ -27,22 +27,13 @@ from batchcall_mcp.text import shortened
 MAX_VARIABLES_BYTES: Final = 5 * 1024
 SHOWN_PROBLEMS: Final = 20
 MOST_PROBLEMS: Final = 100_000
-"""In one piece of a body; of more than that not even the first ones are told, which take a kilobyte each."""
+"""In one piece of a body; of more than that not even the first ones are named, which take a kilobyte each."""
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _NOTHING: Final = "Nothing was changed."
 NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
 _LONGEST_PLACE: Final = 200
 
-_AS_GIVEN: Final = (
-    "name",
-    "from_number",
-    "agent_id",
-    "timezone",
-    "max_concurrency",
-    "calls_per_second",
-    "retry_of",
-    "pause_on_failures",
-)
+_AS_GIVEN: Final = "name from_number agent_id timezone max_concurrency calls_per_second retry_of pause_on_failures"
 """Columns that are what a body gives."""
 
 T = TypeVar("T")
@@ -85,14 +76,14 @@ class Problems:
             self.add(problem)
         self._more += later._more
 
-    def told(self) -> InvalidInput:
+    def error(self) -> InvalidInput:
         """As the error that names them."""
         return InvalidInput(NOT_VALID, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
 
     def raise_any(self) -> None:
         """Go on only if there is none."""
         if self:
-            raise self.told()
+            raise self.error()
 
 
 def parse(shape: TypeAdapter[T], body: bytes) -> T:
@@ -114,7 +105,7 @@ def invalid(error: ValidationError) -> InvalidInput:
     """The problems of a body, each with its field; values are not repeated."""
     problems = Problems()
     problems.of(error)
-    return problems.told()
+    return problems.error()
 
 
 def _plain(problem: ErrorDetails) -> str:
@@ -155,7 +146,7 @@ def columns(
     body: BatchCallFields, *, default_window: CallingWindow | None, default_concurrency: int | None
 ) -> dict[str, Any]:
     """The columns of `batch_calls` that a body sets; the defaults fill a whole one (None: leave it out)."""
-    given: dict[str, Any] = {name: getattr(body, name) for name in _AS_GIVEN if getattr(body, name) is not None}
+    given: dict[str, Any] = {name: getattr(body, name) for name in _AS_GIVEN.split() if getattr(body, name) is not None}
     if body.timezone is not None:
         given["timezone"] = calling_hours.check_timezone(body.timezone)
     hours = _window(body.window, body.quiet_hours) or default_window
@@ -215,41 +206,25 @@ def _variables(task: TaskIn) -> str | None:
 
 
 def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -> dict[str, Any]:
-    """The dialect's batch call object, and beside it what the dialect does not have."""
+    """The dialect's batch call object, and next to it what the dialect does not have."""
+    reason = {"code": record.status_reason, "text": record.status_reason_text}
     return {
-        "batch_call_id": record.batch_call_id,
-        "name": record.name,
-        "from_number": record.from_number,
-        "scheduled_timestamp": record.scheduled_at,
-        "total_task_count": record.total_task_count,
+        **{name: getattr(record, name) for name in _AS_STORED.split()},
+        **{f"{name}_timestamp": getattr(record, f"{name}_at") for name in _MOMENTS.split()},
+        "status": record.status.value,
+        "status_reason": None if record.status_reason is None else reason,
         "total": record.total_task_count,
         "sent": counts.sent,
         "picked_up": counts.picked_up,
         "completed": counts.of(TaskStatus.COMPLETED),
-        "agent_id": record.agent_id,
-        "organization_id": record.organization_id,
-        "status": record.status.value,
-        "status_reason": None
-        if record.status_reason is None
-        else {"code": record.status_reason, "text": record.status_reason_text},
-        "timezone": record.timezone,
-        "last_sent_timestamp": record.last_sent_at,
-        "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
-        "created_timestamp": record.created_at,
-        "updated_timestamp": record.updated_at,
-        "started_timestamp": record.started_at,
-        "completed_timestamp": record.completed_at,
         "counts": {status.value: counts.of(status) for status in TaskStatus if status is not TaskStatus.UNKNOWN},
-        "window": record.window,
-        "max_concurrency": record.max_concurrency,
-        "calls_per_second": record.calls_per_second,
-        "expires_timestamp": record.expires_at,
-        "retry_config": record.retry_config,
-        "retry_rules": record.retry_rules,
-        "retry_of": record.retry_of,
-        "pause_on_failures": record.pause_on_failures,
+        "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
         "carrier": carrier,
     }
+
+
+_AS_STORED: Final = f"batch_call_id organization_id total_task_count window retry_config retry_rules {_AS_GIVEN}"
+_MOMENTS: Final = "scheduled last_sent created updated started completed expires"
 
 
 def task_json(task: TaskRecord) -> dict[str, Any]:
@@ -283,10 +258,7 @@ def iso(milliseconds: int | None) -> str | None:
 def check_times(times: Mapping[str, Any], before: BatchCallRecord | None, now: datetime) -> None:
     """Refuse a time that nobody can mean: 20261201 is 1970. What is stored already may be given again.
 
-    Args:
-        times: the columns that a body sets.
-        before: the batch call as it is stored; None: it is new.
-        now: the time.
+    `before` is the batch call as it is stored; None: it is new.
 
     Raises:
         InvalidInput: one of them is more than a day in the past.
@@ -326,6 +298,6 @@ def launches(body: BatchCallFields) -> bool:
 
 
 def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a whole update: what it does not give is taken back."""
-    taken_back = "name agent_id timezone retry_config retry_rules retry_of calls_per_second expires_at"
-    return {**dict.fromkeys(taken_back.split()), "pause_on_failures": True, **columns}
+    """The columns of a whole update: what it does not give is reset."""
+    reset = "name agent_id timezone retry_config retry_rules retry_of calls_per_second expires_at"
+    return {**dict.fromkeys(reset.split()), "pause_on_failures": True, **columns}

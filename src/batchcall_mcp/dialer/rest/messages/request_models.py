@@ -1,4 +1,4 @@
-"""What the REST face takes, in the dialect's words: strict, so that a field that is not known is refused by name."""
+"""What the REST API takes, in the dialect's words: strict, so that a field that is not known is refused by name."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ Timezone: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "timezon
 """An IANA name."""
 Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
 """PostgreSQL keeps no NUL."""
+
+
+Finished: TypeAlias = Literal[
+    "completed", "no_answer", "busy", "voicemail", "failed", "skipped", "cancelled", "expired", "interrupted"
+]
 
 
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
@@ -161,7 +166,7 @@ class BatchCallFields(BaseModel):
 
 
 class BatchCallPatch(BatchCallFields):
-    """A partial update: what is left out or null stays. `tasks` replaces the whole list."""
+    """A partial update: what is not given or null stays. `tasks` replaces the whole list."""
 
     skip_tasks: Annotated[
         dict[Text, list[Text]] | None,
@@ -195,23 +200,7 @@ class RetryBody(BaseModel):
 
     # Millions of wrong ones would be millions of problems, of a kilobyte each.
     task_ids: Annotated[list[Text] | None, Field(fail_fast=True)] = None
-    task_status: Annotated[
-        list[
-            Literal[
-                "completed",
-                "no_answer",
-                "busy",
-                "voicemail",
-                "failed",
-                "skipped",
-                "cancelled",
-                "expired",
-                "interrupted",
-            ]
-        ]
-        | None,
-        Field(fail_fast=True),
-    ] = None
+    task_status: Annotated[list[Finished] | None, Field(fail_fast=True)] = None
 
     @model_validator(mode="after")
     def _names_some(self) -> Self:

@@ -129,7 +129,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
         except ValidationError as error:
             problems.of(error)
             problems.extend(later)
-            raise problems.told() from None
+            raise problems.error() from None
         problems.extend(later)
         problems.raise_any()
         return ReadBody(asked, count, first, self._rows)

@@ -9,85 +9,28 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
 
 import anyio
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
-from mcp.types import INTERNAL_ERROR
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchcall_mcp.errors import BatchCallError
-from batchcall_mcp.server.credentials import caller_credentials, caller_id
+from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials
+from batchcall_mcp.server.transports.access import caller_of, json_rpc_refusal, refusal
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import Credentials
 
 SESSION_HEADER = "mcp-session-id"
 VERSION_HEADER = "mcp-protocol-version"
-REMEMBERED_PAIRS = 10_000
 
 _LONGEST_CHECK_S = 5.0
 _CHECKS_AT_ONCE = 16
 _MOST_WAITING = 200
-_RETRY_AFTER_S = 10
 _LEEWAY_S = 1.0
-"""An idle session is counted for this much longer than the SDK keeps it, so that never more are open than counted."""
-
-
-class Acceptance(Protocol):
-    """Which key pairs the backend accepts."""
-
-    def __contains__(self, caller: object) -> bool:
-        """Whether it has accepted the pair of this opaque name."""
-        ...
-
-    async def ask(self, credentials: Credentials) -> bool:
-        """Whether it accepts the pair now. Raises BatchCallError where that cannot be learned."""
-        ...
-
-
-class AcceptedPairs:
-    """The pairs that the backend has accepted in this process: opaque names of them only, a bounded number."""
-
-    def __init__(self, ask: Callable[[Credentials], Awaitable[bool]], most: int = REMEMBERED_PAIRS) -> None:
-        self._ask = ask
-        self._most = most
-        self._callers: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, caller: object) -> bool:
-        """Whether the pair of this name has had a successful call, and no refusal since."""
-        return caller in self._callers
-
-    def judged(self, credentials: Credentials, accepted: bool) -> None:  # noqa: FBT001 - `backends.http.Judged`
-        """What an answer of the backend showed."""
-        caller = caller_id(credentials)
-        self._callers.pop(caller, None)
-        if accepted:
-            self._callers[caller] = None
-            if len(self._callers) > self._most:
-                self._callers.popitem(last=False)
-
-    async def ask(self, credentials: Credentials) -> bool:
-        """As of `Acceptance`."""
-        return await self._ask(credentials)
-
-
-class Everybody:
-    """For a server that checks each pair itself before anything is opened, or has no backend to ask."""
-
-    def __contains__(self, caller: object) -> bool:
-        """None is a stranger's."""
-        return True
-
-    async def ask(self, _credentials: Credentials) -> bool:
-        """As of `Acceptance`."""
-        return True
+"""An idle session is counted for this much longer than the SDK keeps it: never more may be open than counted."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -110,40 +53,37 @@ def own_to_end(sessions: Iterable[Session], caller: str) -> Session | None:
     return min(idle, key=lambda one: one.used, default=None)
 
 
-def stranger_to_end(sessions: Iterable[Session], accepted: Acceptance) -> Session | None:
+def stranger_to_end(sessions: Iterable[Session], accepted: AcceptedPairs) -> Session | None:
     """The stranger's session that was used longest ago, in use or not: to use it costs nothing. Pure."""
     strange = (one for one in sessions if one.caller not in accepted)
     return min(strange, key=lambda one: one.used, default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Most sessions of all callers together, and of one."""
-
-    most: int
-    most_per_caller: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why nothing is opened: HTTP status and text."""
-
-    status: int
-    text: str
-
-
-Answer: TypeAlias = Callable[[Refused], JSONResponse]
-
-
 class _Bounded(ABC):
-    """What sessions and streams share: counting, and making room."""
+    """What sessions and streams share: counting, and making room.
+
+    `most` of all callers together, and `most_per_caller`; `refused` makes the answer to whom there is no room for.
+    """
+
+    refused: Callable[[int, str], JSONResponse]
 
     def __init__(
-        self, app: ASGIApp, *, path: str, bounds: Bounds, accepted: Acceptance, settings: Settings, needs_secret: bool
+        self,
+        app: ASGIApp,
+        *,
+        path: str,
+        most: int,
+        most_per_caller: int,
+        idle_timeout_s: float,
+        accepted: AcceptedPairs,
+        settings: Settings,
+        needs_secret: bool,
     ) -> None:
         self.app = app
         self.path = path
-        self.bounds = bounds
+        self.most = most
+        self.most_per_caller = most_per_caller
+        self.idle_timeout_s = idle_timeout_s
         self.accepted = accepted
         self.settings = settings
         self.needs_secret = needs_secret
@@ -156,7 +96,9 @@ class _Bounded(ABC):
         """End a session that is counted no longer; `scope` is the request that needs its place."""
 
     def current(self) -> Sequence[Session]:
-        """The sessions that count now."""
+        """The sessions that the SDK has not ended for idleness; a stream is never idle."""
+        since = time.monotonic() - self.idle_timeout_s - _LEEWAY_S
+        self.sessions = [one for one in self.sessions if one.under_way or one.used > since]
         return self.sessions
 
     def forget(self, session: Session) -> None:
@@ -164,7 +106,7 @@ class _Bounded(ABC):
         if session in self.sessions:
             self.sessions.remove(session)
 
-    async def admitted(self, scope: Scope) -> Session | Refused:
+    async def admitted(self, scope: Scope) -> Session | JSONResponse:
         """A counted place for the session that a request opens, made free where it must be."""
         caller: str = scope["user"].username
         checked = caller in self.accepted
@@ -174,25 +116,25 @@ class _Bounded(ABC):
             if place is not None:
                 return place
             if checked:
-                return Refused(503, f"{self.bounds.most} sessions are open. Nothing was sent. Try again later.")
+                return self.refused(503, f"{self.most} sessions are open. Nothing was sent. Try again later.")
             refused = await self._not_accepted(scope)
             if refused is not None:
                 return refused
             checked = True
 
-    async def _place(self, caller: str, scope: Scope) -> Session | Refused | None:
+    async def _place(self, caller: str, scope: Scope) -> Session | JSONResponse | None:
         """A place; a refusal; None where there is none for a caller who is not accepted, or for anybody."""
         current = self.current()
         ended: Session | None = None
-        if sum(one.caller == caller for one in current) >= self.bounds.most_per_caller:
+        if sum(one.caller == caller for one in current) >= self.most_per_caller:
             ended = own_to_end(current, caller)
             if ended is None:
-                return Refused(
+                return self.refused(
                     429,
-                    f"This key pair has {self.bounds.most_per_caller} sessions open, and all are in use. Nothing was "
+                    f"This key pair has {self.most_per_caller} sessions open, and all are in use. Nothing was "
                     "sent. Close one, then try again.",
                 )
-        elif len(current) >= self.bounds.most:
+        elif len(current) >= self.most:
             ended = stranger_to_end(current, self.accepted) if caller in self.accepted else None
             if ended is None:
                 return None
@@ -203,11 +145,11 @@ class _Bounded(ABC):
             await self.end(ended, scope)
         return session
 
-    async def _not_accepted(self, scope: Scope) -> Refused | None:
+    async def _not_accepted(self, scope: Scope) -> JSONResponse | None:
         """None where the backend accepts the pair of a request, else the refusal."""
-        unknown = Refused(
+        unknown = self.refused(
             503,
-            f"{self.bounds.most} sessions are open, and the backend could not be asked about this key pair. Nothing "
+            f"{self.most} sessions are open, and the backend could not be asked about this key pair. Nothing "
             "was sent. Try again later.",
         )
         if self._checks.statistics().tasks_waiting >= _MOST_WAITING:
@@ -221,9 +163,9 @@ class _Bounded(ABC):
             return unknown
         if known:
             return None
-        return Refused(
+        return self.refused(
             401,
-            f"{self.bounds.most} sessions are open, and the backend does not accept this key pair. Nothing was sent. "
+            f"{self.most} sessions are open, and the backend does not accept this key pair. Nothing was sent. "
             "Check the headers X-API-KEY and X-API-SECRET.",
         )
 
@@ -231,19 +173,7 @@ class _Bounded(ABC):
 class BoundedSessions(_Bounded):
     """Bounds the sessions of streamable HTTP. Requests of the protocol without sessions pass."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        path: str,
-        bounds: Bounds,
-        accepted: Acceptance,
-        settings: Settings,
-        needs_secret: bool,
-        idle_timeout_s: float,
-    ) -> None:
-        super().__init__(app, path=path, bounds=bounds, accepted=accepted, settings=settings, needs_secret=needs_secret)
-        self.idle_timeout_s = idle_timeout_s
+    refused = staticmethod(json_rpc_refusal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -256,23 +186,16 @@ class BoundedSessions(_Bounded):
             await self._go_on(headers[SESSION_HEADER], scope, receive, send)
         else:
             place = await self.admitted(scope)
-            if isinstance(place, Refused):
-                await _in_json_rpc(place)(scope, receive, send)
+            if isinstance(place, JSONResponse):
+                await place(scope, receive, send)
             else:
                 await self._open(place, scope, receive, send)
-
-    def current(self) -> Sequence[Session]:
-        """The sessions that the SDK has not ended for idleness."""
-        since = time.monotonic() - self.idle_timeout_s - _LEEWAY_S
-        self.sessions = [one for one in self.sessions if one.under_way or one.used > since]
-        return self.sessions
 
     async def end(self, session: Session, scope: Scope) -> None:
         """End it as its client would."""
         if session.ident is None:
             session.close()
             return
-        user = AuthenticatedUser(AccessToken(token=session.caller, client_id=session.caller, scopes=[]))
         headers = [(SESSION_HEADER.encode(), session.ident.encode())]
 
         async def nothing() -> Message:
@@ -281,7 +204,8 @@ class BoundedSessions(_Bounded):
         async def unheard(_message: Message) -> None:
             """Nobody waits for that answer."""
 
-        await self.app({**scope, "method": "DELETE", "headers": headers, "user": user}, nothing, unheard)
+        request = {**scope, "method": "DELETE", "headers": headers, "user": caller_of(session.caller)}
+        await self.app(request, nothing, unheard)
 
     async def _open(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -304,8 +228,8 @@ class BoundedSessions(_Bounded):
             if session.ident is None:
                 self.forget(session)
         if opening.cancelled_caught and not started:
-            displaced = Refused(503, "The session ended before it was open. Nothing was sent. Try again later.")
-            await _in_json_rpc(displaced)(scope, receive, send)
+            displaced = self.refused(503, "The session ended before it was open. Nothing was sent. Try again later.")
+            await displaced(scope, receive, send)
 
     async def _go_on(self, ident: str, scope: Scope, receive: Receive, send: Send) -> None:
         caller = scope["user"].username
@@ -337,14 +261,16 @@ class BoundedStreams(_Bounded):
     When a stream has ended, mcp 2.3 sends an empty response after it, which uvicorn reports as a crash.
     """
 
+    refused = staticmethod(refusal)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; an SSE connection is one request as long as it lasts."""
         if scope["type"] != "http" or scope["path"] != self.path:
             await self.app(scope, receive, send)
             return
         place = await self.admitted(scope)
-        if isinstance(place, Refused):
-            await _in_json(place)(scope, receive, send)
+        if isinstance(place, JSONResponse):
+            await place(scope, receive, send)
             return
         started = ended = False
         over = anyio.Event()
@@ -385,19 +311,3 @@ def _until(over: anyio.Event, receive: Receive) -> Receive:
         return messages[0] if messages else {"type": "http.disconnect"}
 
     return received
-
-
-def _in_json(refused: Refused) -> JSONResponse:
-    content = {"error": "refused", "message": refused.text}
-    return JSONResponse(content, refused.status, headers=_retry_after(refused))
-
-
-def _in_json_rpc(refused: Refused) -> JSONResponse:
-    """Clients show the message of a JSON-RPC error, and of another answer only its status."""
-    error = {"code": INTERNAL_ERROR, "message": refused.text}
-    content = {"jsonrpc": "2.0", "id": None, "error": error}
-    return JSONResponse(content, refused.status, headers=_retry_after(refused))
-
-
-def _retry_after(refused: Refused) -> dict[str, str] | None:
-    return {"retry-after": str(_RETRY_AFTER_S)} if refused.status in {429, 503} else None

@@ -1,0 +1,132 @@
+"""Whom of a list another live batch call of the account will call too: a few reads at once, within a limit.
+
+What was not compared is one concern that names each batch call, and a yes covers exactly these. The look after the yes
+does not try them again: it compares what the look before the question compared, and what is new since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import anyio
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
+from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.errors import BatchCallError
+from batchcall_mcp.guard.fingerprints import member
+from batchcall_mcp.guard.preflight.preflight import NotCompared
+from batchcall_mcp.model import BatchCall, BatchStatus, ListQuery, TaskStatus
+from batchcall_mcp.recipients.phone.numbers import comparable
+
+LONGEST_S: Final = 20.0
+"""For everything, the list of batch calls included."""
+AT_ONCE: Final = 4
+_MOST_LIVE: Final = 200
+_LIST_PAGE: Final = 100
+_MOST_LIST_PAGES: Final = 20
+_LIVE: Final = frozenset(
+    {BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.RECURRING, BatchStatus.UNKNOWN}
+)
+_STILL_CALLED: Final = frozenset({TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.UNKNOWN})
+_NOT_TRIED: Final = f"at most {_MOST_LIVE} are compared, and after a question no more than before it."
+_TIME_OVER: Final = f"{LONGEST_S:g} s were not enough."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveComparison:
+    """What was found. `elsewhere`: number -> id of a live batch call that will call it too."""
+
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    not_compared: NotCompared | None = None
+    unchecked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+async def compare_with_live(
+    context: CallContext, numbers: Collection[str], current: BatchCall | None, named: Collection[bytes]
+) -> LiveComparison:
+    """Compare the numbers, as `comparable` has them, with all live batch calls but `current`.
+
+    `named`: the batch calls, as `fingerprints.member` has them, that the question before named as not compared.
+    """
+    if not numbers or Operation.LIST not in context.backend.capabilities.operations:
+        return LiveComparison()
+    deadline = context.monotonic() + LONGEST_S
+    try:
+        live, complete = await _live(context, current, deadline)
+    except (BatchCallError, TimeoutError) as error:
+        why = error.message if isinstance(error, BatchCallError) else _TIME_OVER
+        return LiveComparison(unchecked=(f"Other live batch calls could not be compared: {why}",))
+    tried = [one for one in live if member(one.batch_call_id) not in named][:_MOST_LIVE]
+    reading = _Reading(context, frozenset(numbers), deadline)
+    async with anyio.create_task_group() as group:
+        for one in tried:
+            group.start_soon(reading.compare, one)
+    elsewhere: dict[str, str] = {}
+    for one in tried:
+        for number in reading.shared.get(one.batch_call_id, ()):
+            elsewhere.setdefault(number, one.batch_call_id)
+    note = f"Only the newest {_MOST_LIST_PAGES * _LIST_PAGE} batch calls of the account were compared."
+    return LiveComparison(
+        elsewhere=elsewhere,
+        not_compared=_not_compared(live, tried, reading.failed),
+        notes=() if complete else (note,),
+    )
+
+
+async def _live(context: CallContext, current: BatchCall | None, deadline: float) -> tuple[list[BatchCall], bool]:
+    """The newest live batch calls but `current`, and whether the list was read to its end.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+    live: dict[str, BatchCall] = {}
+    cursor: str | None = None
+    for _ in range(_MOST_LIST_PAGES):
+        with anyio.fail_after(max(deadline - context.monotonic(), 0)):
+            page = await context.backend.list(ListQuery(limit=_LIST_PAGE, cursor=cursor))
+        live |= {one.batch_call_id: one for one in page.batch_calls if one.status in _LIVE}
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    if current is not None:
+        live.pop(current.batch_call_id, None)
+    return list(live.values()), cursor is None
+
+
+class _Reading:
+    """Reads the others. `shared`: id -> numbers that it calls too; `failed`: id -> why it was not read to its end."""
+
+    def __init__(self, context: CallContext, numbers: frozenset[str], deadline: float) -> None:
+        self._context = context
+        self._numbers = numbers
+        self._deadline = deadline
+        self._turns = anyio.CapacityLimiter(AT_ONCE)
+        self.shared: dict[str, list[str]] = {}
+        self.failed: dict[str, str] = {}
+
+    async def compare(self, other: BatchCall) -> None:
+        """Note whom it will call too, as far as it can be read in time."""
+        async with self._turns:
+            bounds = replace(BEFORE_A_WRITE, seconds=self._deadline - self._context.monotonic())
+            shared = self.shared.setdefault(other.batch_call_id, [])
+            try:
+                async for task in self._context.every_task(other, _STILL_CALLED, bounds=bounds):
+                    number = comparable(task.to_number)
+                    if number in self._numbers:
+                        shared.append(number)
+            except BatchCallError as error:
+                late = self._context.monotonic() >= self._deadline
+                self.failed[other.batch_call_id] = _TIME_OVER if late else error.message
+
+
+def _not_compared(
+    live: Sequence[BatchCall], tried: Iterable[BatchCall], failed: Mapping[str, str]
+) -> NotCompared | None:
+    compared = {one.batch_call_id for one in tried} - failed.keys()
+    ids = tuple(one.batch_call_id for one in live if one.batch_call_id not in compared)
+    why = next((failed[one] for one in ids if one in failed), _NOT_TRIED)
+    return NotCompared(ids, len(live), why) if ids else None
