@@ -41,7 +41,7 @@ BETWEEN_FIELDS = (
     r"tasks\.\d+\.dynamic_variables: more than 5120 bytes",
     r"(\w+\.)*timezone: .* is not the IANA name of a time zone",
     r"tasks\.\d+\.timezone: is not the IANA name of a time zone",
-    r"url: (must begin with|its host|its port|is no URL|holds a user name)",
+    r"url: (must begin with|its host|its port|is not a URL|holds a user name)",
     r"body: holds a number that does not fit in 64 bits",
     r"The batch call is not as If-Match has it",
 )

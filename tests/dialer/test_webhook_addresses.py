@@ -97,7 +97,7 @@ def test_a_name_of_this_machine_is_refused_whatever_it_resolves_to(host: str) ->
         ("https://exa mple.com/s3cr3t", "its host is neither"),
         ("https://example.com:0/", "its port"),
         ("https://example.com:70000/", "its port"),
-        ("https://example.com/\n", "is no URL"),
+        ("https://example.com/\n", "is not a URL"),
     ],
 )
 def test_what_is_no_plain_https_url_is_refused(url: str, reason: str) -> None:

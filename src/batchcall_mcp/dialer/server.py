@@ -51,7 +51,7 @@ def serve(
     if workers > 1 and settings.database_url is None:
         raise ConfigurationError(
             f"--workers {workers} needs PostgreSQL, because one process alone dials from a SQLite file. Nothing was "
-            "started. Name a database with --database-url postgresql://…, or leave --workers out."
+            "started. Name a database with --database-url postgresql://…, or omit --workers."
         )
     with bound_socket(host, port) as listening:
         dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings))
@@ -145,8 +145,8 @@ def _say_pair(store: Store, given: KeyPair | None) -> None:
         _say("The first key pair is BATCHCALL_API_KEY and BATCHCALL_API_SECRET.")
     elif given is not None and api_keys.organization_of(store, *given) is None:
         _say(
-            "BATCHCALL_API_KEY and BATCHCALL_API_SECRET are no pair that this dialer knows: it takes them only at its "
-            "first start. `batchcall-mcp dialer keys create` makes another pair."
+            "BATCHCALL_API_KEY and BATCHCALL_API_SECRET are not a pair that this dialer knows: it takes them only at "
+            "its first start. `batchcall-mcp dialer keys create` makes another pair."
         )
 
 

@@ -143,7 +143,7 @@ def check_expiry(state: State, *, scheduled_at: int | None, expires_at: int | No
         raise InvalidInput("expires_timestamp: must be after the scheduled time. Nothing was changed.")
     if state is not State.DRAFT and expires_at <= now:
         raise InvalidInput(
-            "expires_timestamp: has passed, so that nothing would be dialled. Nothing was changed; give a later one."
+            "expires_timestamp: has passed: nothing would be dialled. Nothing was changed; give a later one."
         )
 
 

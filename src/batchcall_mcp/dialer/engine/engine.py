@@ -61,6 +61,13 @@ class _Asked:
     ended: Ended | None
     answer: Future[Attempt | None] = field(default_factory=Future)
 
+    def settle(self, attempt: Attempt | None) -> bool:
+        """Answer it, unless its lane is cancelled at this moment: the loop of a process that ends does that."""
+        if not self.answer.set_running_or_notify_cancel():
+            return False
+        self.answer.set_result(attempt)
+        return True
+
 
 class Engine:
     """Claims what is due, has the carrier dial it, and writes down what came of it.
@@ -205,7 +212,7 @@ class Engine:
                 self._failed = self._stopping = True
                 left = (asked or []) + self._asked + [one for _, parked in self._parked.values() for one in parked]
             for one in left:
-                if not one.answer.done():
+                if not one.answer.done() and one.answer.set_running_or_notify_cancel():
                     one.answer.set_exception(EngineStopped())
             self.cut()
 
@@ -315,12 +322,14 @@ class Engine:
             one.ended = None
             if one.answer.cancelled():
                 continue
-            if given[one.batch_call_id]:
-                one.answer.set_result(given[one.batch_call_id].popleft())
+            mine = given[one.batch_call_id]
+            if mine:
+                if one.settle(mine[0]):
+                    mine.popleft()
             elif one.batch_call_id in turn.unfinished and not self._stopping:
                 again.append(one)
             elif not self._park(one, turn):
-                one.answer.set_result(None)
+                one.settle(None)
                 self._look_at = min(self._look_at, monotonic() + FREED_SECONDS)
         if again:
             with self._changed:
@@ -385,7 +394,7 @@ class Engine:
         if halt is not None and halt != self._halt:
             LOG.error("%s", halt)
         elif halt is None and self._halt is not None:
-            LOG.warning("What stopped the dialling is mended; it goes on.")
+            LOG.warning("What stopped the dialling is repaired; dialling goes on.")
         self._halt = halt
         if halt is not None:
             self._next_at = None

@@ -1,4 +1,4 @@
-"""The REST face: the batch-call REST API, and what it lacks (pause, resume, cancel, retry, idempotency)."""
+"""The batch-call REST API: its endpoints, and what they lack elsewhere (pause, resume, cancel, retry, idempotency)."""
 
 from __future__ import annotations
 

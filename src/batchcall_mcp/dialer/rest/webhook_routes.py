@@ -1,4 +1,4 @@
-"""The webhooks of the REST face: same keys, envelope, errors and Idempotency-Key as everything else there."""
+"""The webhooks of the REST API: same keys, envelope, errors and Idempotency-Key as everything else there."""
 
 from __future__ import annotations
 

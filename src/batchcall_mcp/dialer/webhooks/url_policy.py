@@ -124,7 +124,7 @@ def _read(url: str) -> httpx2.URL:
     try:
         read = httpx2.URL(url)
     except (httpx2.InvalidURL, UnicodeError):
-        raise NotAllowed("is no URL") from None
+        raise NotAllowed("is not a URL") from None
     if read.scheme not in {"https", "http"}:
         raise NotAllowed("must begin with https://")
     if read.userinfo:

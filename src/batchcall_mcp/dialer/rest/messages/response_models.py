@@ -1,4 +1,4 @@
-"""What the REST face answers, for the OpenAPI document; built in `translation` and `operations`.
+"""What the REST API answers, for the OpenAPI document; built in `translation` and `operations`.
 
 Closed: a field that is not named here is not there. Moments are milliseconds since 1970 in a batch call, ISO 8601 in a
 task: so has the dialect.
