@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import alembic.command
+import coverage
 import dbos
 import psycopg
 import uvicorn
@@ -112,6 +113,8 @@ def _become(job: dict[str, Any], streams: list[int]) -> list[str]:
     for limit, soft, hard in job["limits"]:
         resource.setrlimit(limit, (soft, hard))
     time.tzset()
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        coverage.process_startup()
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r")), "utf-8")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _written(1, "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _written(2, "backslashreplace")  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """The tiers of the tests, all of them in `make test`. A test is `fast` unless it stands in another one here.
 
-fast: in this process, on loopback at most; measured for coverage. `make fast` runs nothing else.
-process: starts processes of ours. foreign: other people's programs are the client, the browser or the judge.
+fast: in this process, on loopback; `make fast` runs nothing else. process: starts processes of ours, or a browser.
+Coverage is measured in these two. foreign: other people's programs are the client or the judge.
 kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
 """
 
@@ -33,6 +33,8 @@ TIERS = {
         "promises/test_review_of_the_stops_words.py",
         "promises/test_review_of_the_yes.py",
         "promises/test_stop_claims.py",
+        "server/test_approval_page.py",
+        "server/test_browser.py",
         "server/test_http_process.py",
         "server/test_malformed_answers.py",
         "server/test_odd_characters.py",
@@ -46,8 +48,6 @@ TIERS = {
         "clients",
         "conformance",
         "dialer/test_schemathesis.py",
-        "server/test_approval_page.py",
-        "server/test_browser.py",
         "test_claude_desktop.py",
         "test_package.py",
     ),
