@@ -8,21 +8,20 @@ PARALLEL = -q -n $(WORKERS) --dist worksteal
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fast rest torture check conformance benchmarks format clean
+.PHONY: demo test fast torture check conformance benchmarks format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
 
-test: check fast rest  ## everything that CI checks; tests/tiers.py has the tiers
-
-fast: $(VENV)/.installed-dev  ## the tests that start no process, with their coverage
+test: $(VENV)/.installed-dev $(VENV)/.chromium check  ## everything that CI checks; tests/tiers.py has the tiers
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m fast
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "fast or process"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+	$(BIN)/python -m pytest $(PARALLEL) -m "foreign or kills"
 
-rest: $(VENV)/.installed-dev $(VENV)/.chromium  ## the tests with processes, other people's programs, and kills
-	$(BIN)/python -m pytest $(PARALLEL) -m "not fast"
+fast: $(VENV)/.installed-dev  ## the tests that start no process: the loop while you work
+	$(BIN)/python -m pytest $(PARALLEL) -m fast
 
 torture: $(VENV)/.installed-dev  ## every kill and interleaving of docs/guarantees.md; make test tries a sample
 	$(BIN)/python -m tests.kills

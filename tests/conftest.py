@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from tests.tiers import place_of, tier_of
+from tests.tiers import TIERS, place_of, tier_of
 
 # How busy the machine is decides no test.
 settings.register_profile(
@@ -24,9 +24,12 @@ settings.load_profile("house")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """`-m fast` does not even import the others, with their browsers and judges."""
-    elsewhere = config.option.markexpr == "fast" and place_of(collection_path) not in {None, "fast"}
-    return elsewhere or None
+    """Where only tiers are chosen, the files of others are not even imported, with their clients and judges."""
+    chosen = set(config.option.markexpr.split(" or "))
+    if not collection_path.name.startswith("test_") or not chosen <= TIERS.keys():
+        return None
+    tier = place_of(collection_path)
+    return True if not chosen & ({tier} if tier else {"fast", "process"}) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker

@@ -1,7 +1,7 @@
 """The tiers of the tests, all of them in `make test`. A test is `fast` unless it stands in another one here.
 
-fast: in this process, on loopback at most; measured for coverage. `make fast` runs nothing else.
-process: starts processes of ours. foreign: other people's programs are the client, the browser or the judge.
+fast: in this process, on loopback; `make fast` runs nothing else. process: starts processes of ours, or a browser.
+Coverage is measured in these two. foreign: other people's programs are the client or the judge.
 kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
 """
 
@@ -18,25 +18,36 @@ TESTS = Path(__file__).parent
 TIERS = {
     "fast": (),
     "process": (
-        "large",
-        "operator",
-        "walks/test_three_clients.py",
+        "dialer/test_another_version.py",
         "dialer/test_connections.py",
+        "dialer/test_copied_database.py",
         "dialer/test_ending.py",
         "dialer/test_processes.py",
+        "dialer/test_replaced_files.py",
         "dialer/test_server.py",
         "guard/test_replicas.py",
+        "large",
+        "operator",
+        "promises/test_review_of_the_all_clear.py",
+        "promises/test_review_of_the_stop.py",
+        "promises/test_review_of_the_stops_words.py",
+        "promises/test_review_of_the_yes.py",
+        "promises/test_stop_claims.py",
+        "server/test_approval_page.py",
+        "server/test_browser.py",
         "server/test_http_process.py",
+        "server/test_malformed_answers.py",
+        "server/test_odd_characters.py",
+        "server/test_outside_the_client.py",
         "server/test_stdio.py",
         "test_demo.py",
         "test_never_dials.py",
+        "walks/test_three_clients.py",
     ),
     "foreign": (
         "clients",
         "conformance",
         "dialer/test_schemathesis.py",
-        "server/test_approval_page.py",
-        "server/test_browser.py",
         "test_claude_desktop.py",
         "test_package.py",
     ),

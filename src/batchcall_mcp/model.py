@@ -190,7 +190,7 @@ class BatchCall:
 class BatchCallRequest:
     """What a write asks of a backend. A field that is None is not given; create needs `from_number` and `tasks`.
 
-    When to dial is three words, as in the seed's PUT: `send_now`, `trigger_at` and `status`. None of them: a draft.
+    `send_now`, `trigger_at` and `status` say when to dial. None of them: a draft.
     """
 
     from_number: str | None = None

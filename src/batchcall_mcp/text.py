@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 _QUOTED_LENGTH = 40
@@ -14,6 +15,8 @@ _BLANK: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0]")
 """To Unicode these are letters, marks and symbols; to a reader they are nothing, and hide what differs."""
 FEWEST_HIDDEN: Final = 6
 """Digits of a called person's number that every mask hides: nobody tries out a million."""
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: controls, marks of the writing direction and of format, half characters, line ends."""
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 
@@ -56,3 +59,14 @@ def in_quotes(text: str, longest: int = _QUOTED_LENGTH) -> str:
 def identifier(text: str) -> str:
     """A backend's id as it is, if it looks like one; else as the foreign text that it may be."""
     return text if _PLAIN_ID.fullmatch(text) else in_quotes(text)
+
+
+def only_printing(text: str) -> str:
+    """A text that results, questions and the audit record repeat: what does not print would hide or turn a line.
+
+    Raises:
+        ValueError: a character does not print.
+    """
+    if any(unicodedata.category(character) in _UNSEEN for character in text):
+        raise ValueError("must hold only characters that print")
+    return text

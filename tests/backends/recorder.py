@@ -71,7 +71,7 @@ class Vendor:
 
     @property
     def writes(self) -> list[Asked]:
-        """Requests of the seed dialect that are not reads."""
+        """Requests of the batch-call REST API that are not reads."""
         return [asked for asked in self.asked if asked.method != "GET"]
 
 

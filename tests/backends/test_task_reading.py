@@ -31,7 +31,7 @@ FROM = "+14155550100"
 
 
 class Pages:
-    """A server of the seed dialect with one draft. `page(number)` gives the rows of a page, and whether more follow."""
+    """A server of the batch-call REST API with a draft. `page(number)`: the rows of a page, and whether more follow."""
 
     def __init__(self, page: Callable[[int], tuple[list[int], bool]], total: int | None) -> None:
         self.page = page

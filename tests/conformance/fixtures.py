@@ -50,8 +50,7 @@ from pydantic import Field
 
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.server.credentials import request_state_security
-from batchcall_mcp.server.strict_server import StrictServer
-from batchcall_mcp.server.tools.strict_tools import strict_tool
+from batchcall_mcp.server.tools.strict_tools import StrictServer, strict_tool
 from batchcall_mcp.settings import Settings
 
 Caller: TypeAlias = Context[Any, Any]

@@ -20,7 +20,7 @@ from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.errors import InvalidInput
 from tests.dialer.conftest import ALWAYS, CALLER, Caller, NewCaller, body, client_of, numbers
 
-SEED = {
+DOCUMENTED = {
     "from_number": "+14157774444",
     "tasks": [{"to_number": "+12137774445", "dynamic_variables": {"first_name": "John"}, "max_retries": 3}],
     "name": "Updated Campaign Name",
@@ -36,7 +36,7 @@ TASK = {"to_number": "+12137774445"}
 async def test_the_seed_s_put_is_answered_in_the_seed_s_words(desk: Caller) -> None:
     """Every field of the documented answer, with the documented meaning."""
     batch_call_id = await desk.create(numbers(2))
-    answer = await desk.http.put(f"/batch-call/{batch_call_id}", json=SEED)
+    answer = await desk.http.put(f"/batch-call/{batch_call_id}", json=DOCUMENTED)
     http_responses = answer.json()
     data = http_responses.pop("data")
     assert http_responses == {"message": "Batch call updated successfully", "status": "success", "error": None}

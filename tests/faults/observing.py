@@ -73,7 +73,7 @@ class Vendor:
 
 
 class Extended(Zudu):
-    """The seed dialect with the one extension of ours that is used here."""
+    """The batch-call REST API with the one extension of ours that is used here."""
 
     def __init__(self) -> None:
         super().__init__()

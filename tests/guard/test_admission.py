@@ -291,7 +291,7 @@ async def test_a_yes_in_the_client_leaves_no_second_yes_outside_of_it(ledger: Le
 
 
 async def test_what_loses_results_is_asked_about_although_nothing_dials(ledger: Ledger) -> None:
-    deletion = replace(LAUNCH, operation=Operation.DELETE, dials=Never(), asks=True, question="Delete bc_1?")
+    deletion = replace(LAUNCH, operation=Operation.DELETE, dials=Never(), question="Delete bc_1?")
     person = Person(NOBODY)
     needed = await Desk(ledger).admit(deletion, person)
     assert isinstance(needed, PersonNeeded)

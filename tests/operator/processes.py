@@ -7,7 +7,6 @@ import pty
 import re
 import sqlite3
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests import forked
 from tests.server.transports import ROOT, spawned
 from tests.vendors import magpipe, zudu
 from tests.walks.stage import Era, Model, Person
 
-PROGRAM = (sys.executable, "-m", "batchcall_mcp")
 LONGEST_S = 30
 
 
@@ -67,7 +66,7 @@ async def command(environment: dict[str, str], *arguments: str, typed: bytes | N
     """Run a command where there is no terminal. `typed` goes into its stdin through a pipe."""
     with anyio.fail_after(LONGEST_S):
         ended = await anyio.run_process(
-            [*PROGRAM, *arguments],
+            [*forked.program(), *arguments],
             input=typed,
             stdin=subprocess.DEVNULL if typed is None else None,
             env=dict(os.environ) | environment,
@@ -122,7 +121,7 @@ async def terminal(environment: dict[str, str], *arguments: str) -> AsyncIterato
     ours, theirs = pty.openpty()
     try:
         process = await anyio.open_process(
-            [*PROGRAM, *arguments],
+            [*forked.program(), *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -145,7 +144,10 @@ async def terminal(environment: dict[str, str], *arguments: str) -> AsyncIterato
 async def dialling(environment: dict[str, str]) -> AsyncIterator[str]:
     """The URL of a `batchcall-mcp dialer` process."""
     process = await anyio.open_process(
-        [*PROGRAM, "dialer", "--port", "0"], env=dict(os.environ) | environment, cwd=ROOT, stderr=subprocess.PIPE
+        [*forked.program(), "dialer", "--port", "0"],
+        env=dict(os.environ) | environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
     )
     async with process:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests import forked
 from tests.operator.processes import unmeasured, variables
 from tests.server.transports import ROOT, spawned
 from tests.walks.stage import FROM, Model
@@ -28,7 +29,7 @@ async def test_a_command_says_in_one_line_that_its_database_cannot_be_written(
     for blocks in BLOCKS[:4]:
         with anyio.fail_after(30):
             ended = await anyio.run_process(
-                ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", sys.executable, "-m", "batchcall_mcp", *arguments],
+                ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", *forked.program(), *arguments],
                 env=unmeasured() | NO_BYTECODE | variables(tmp_path / str(blocks)),
                 cwd=ROOT,
                 check=False,

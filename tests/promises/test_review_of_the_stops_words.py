@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from starlette.responses import Response
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.settings import STOP_FILE
+from tests import forked
 from tests.dialer.conftest import Caller, NewCaller, eventually, numbers
 from tests.dialer.conftest import clock as clock  # noqa: PLC0414 - a fixture
 from tests.dialer.conftest import new_caller as new_caller  # noqa: PLC0414 - a fixture
 from tests.operator.gate import Gate
 from tests.operator.processes import (
     LONGEST_S,
-    PROGRAM,
     Ended,
     aged,
     command,
@@ -50,7 +51,11 @@ async def patient(environment: dict[str, str], *arguments: str) -> Ended:
     """A command that may wait for a database."""
     with anyio.fail_after(LONG_S):
         ended = await anyio.run_process(
-            [*PROGRAM, *arguments], stdin=subprocess.DEVNULL, env=dict(os.environ) | environment, cwd=ROOT, check=False
+            [*forked.program(), *arguments],
+            stdin=subprocess.DEVNULL,
+            env=dict(os.environ) | environment,
+            cwd=ROOT,
+            check=False,
         )
     return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
@@ -67,7 +72,7 @@ async def test_what_was_stopped_is_said_before_the_people_are_read(tmp_path: Pat
             await model.call("start_batch_call", **launch | {"trigger_timestamp": tomorrow_at(9).isoformat()})
         gate.opened, gate.arrived = anyio.Event(), anyio.Event()
         process = await anyio.open_process(
-            [*PROGRAM, "stop"], env=dict(os.environ) | there, cwd=ROOT, stdin=subprocess.DEVNULL
+            [*forked.program(), "stop"], env=dict(os.environ) | there, cwd=ROOT, stdin=subprocess.DEVNULL
         )
         assert process.stdout is not None
         lines = BufferedByteReceiveStream(process.stdout)
@@ -156,7 +161,7 @@ async def test_a_list_of_people_on_a_full_disk_is_an_error_in_words(tmp_path: Pa
         assert limit > 512
         with anyio.fail_after(LONGEST_S):
             ended = await anyio.run_process(
-                [PROGRAM[0], "-c", program], env=unmeasured() | there, cwd=ROOT, check=False
+                [sys.executable, "-c", program], env=unmeasured() | there, cwd=ROOT, check=False
             )
     out, err = ended.stdout.decode(), ended.stderr.decode()
     assert "Traceback" not in err, err

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from batchcall_mcp.guard.ledger.database import _LOCK
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
+from tests import forked
 from tests.kills.scenes import Front
-from tests.operator.processes import PROGRAM, command, of_magpipe, of_zudu
+from tests.operator.processes import command, of_magpipe, of_zudu
 from tests.postgresql import postgresql_url
 from tests.server.transports import ROOT
 from tests.vendors import magpipe, zudu
@@ -151,7 +152,7 @@ async def test_what_was_listed_is_stopped_although_the_rest_of_the_list_cannot_b
 
 
 async def test_a_scheduled_batch_call_is_taken_back_on_a_server_of_the_plain_dialect(tmp_path: Path) -> None:
-    """BATCHCALL_BACKEND=batchcall, and a server without our extensions: PATCH status=draft is the seed's own way."""
+    """BATCHCALL_BACKEND=batchcall, and a server without our extensions: PATCH status=draft is the API's own way."""
     vendor = Zudu()
     tasks = [zudu.Task("task_0", PEOPLE[0], {})]
     trigger = int(tomorrow_at(9).timestamp() * 1000)
@@ -229,7 +230,7 @@ async def test_an_emergency_stop_is_not_held_up_by_a_database_on_which_another_s
         with engine.begin() as other:
             other.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
             environment = dict(os.environ) | of_zudu(url, tmp_path, database_url=database)
-            process = await anyio.open_process([*PROGRAM, "stop"], env=environment, cwd=ROOT)
+            process = await anyio.open_process([*forked.program(), "stop"], env=environment, cwd=ROOT)
             with anyio.move_on_after(20):
                 await process.wait()
             status = vendor.batches["bc_1"].status

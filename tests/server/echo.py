@@ -23,8 +23,7 @@ from pydantic import BaseModel, Field
 
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.server.credentials import caller_credentials, caller_id, request_state_security
-from batchcall_mcp.server.strict_server import StrictServer
-from batchcall_mcp.server.tools.strict_tools import strict_tool
+from batchcall_mcp.server.tools.strict_tools import StrictServer, strict_tool
 from batchcall_mcp.settings import Settings
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)

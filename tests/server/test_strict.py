@@ -17,8 +17,14 @@ from pydantic import BaseModel, Field
 
 from batchcall_mcp.errors import InvalidInput, NotFound
 from batchcall_mcp.model import BatchStatus, CallingWindow
-from batchcall_mcp.server.strict_server import StrictServer
-from batchcall_mcp.server.tools.strict_tools import OnlyIf, RequiredIf, TypedBy, argument_model, strict_tool
+from batchcall_mcp.server.tools.strict_tools import (
+    OnlyIf,
+    RequiredIf,
+    StrictServer,
+    TypedBy,
+    argument_model,
+    strict_tool,
+)
 from batchcall_mcp.server.tools.validation_errors import quoted
 
 READS = ToolAnnotations(read_only_hint=True)

@@ -27,13 +27,15 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from batchcall_mcp.server.strict_server import StrictServer
+from batchcall_mcp.server.tools.strict_tools import StrictServer
 from batchcall_mcp.server.transports.access import Authenticate
 from batchcall_mcp.server.transports.http import MCP_PATH, SSE_PATH, http_app
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
+REAL = ("-m", "batchcall_mcp")
 PAIR = {"X-API-KEY": "key-of-the-tests", "X-API-SECRET": "secret-of-the-tests"}
 
 
@@ -75,7 +77,7 @@ async def connected(
     headers: Mapping[str, str] = PAIR,
     elicitation_callback: ElicitationFnT | None = None,
     build: Callable[[Settings], StrictServer] | None = None,
-    command: Sequence[str] = ("-m", "batchcall_mcp"),
+    command: Sequence[str] = REAL,
 ) -> AsyncIterator[Client]:
     """A connected client of a server that is started for it.
 
@@ -128,9 +130,8 @@ async def spawned(
 ) -> AsyncIterator[Client]:
     """A client of a process that speaks MCP over stdio; what it wrote to stderr is printed when the test fails."""
     inherited = {name: value for name, value in os.environ.items() if name.startswith(("BATCHCALL_", "COV"))}
-    server = StdioServerParameters(
-        command=sys.executable, args=list(command), env=inherited | dict(environment), cwd=ROOT
-    )
+    program, *arguments = forked.program() if tuple(command) == REAL else (sys.executable, *command)
+    server = StdioServerParameters(command=program, args=arguments, env=inherited | dict(environment), cwd=ROOT)
     with tempfile.TemporaryFile("w+") as stderr:
         try:
             async with Client(

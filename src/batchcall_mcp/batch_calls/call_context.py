@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,6 +14,7 @@ import anyio
 from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
 from batchcall_mcp.calling_hours import parse_calling_hours
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
@@ -31,10 +32,6 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_TRIES_S = 20
 """How long the tries of one request may go on beside its own time-out (`backends.http.BUDGET_S`)."""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +54,7 @@ class CallContext:
     confirmation_code: str | None = None
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
-    clock: Callable[[], datetime] = _now
+    clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     """For what may take so many seconds."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 import anyio.to_thread
 
@@ -37,6 +38,7 @@ from batchcall_mcp.recipients.phone.numbers import (
 )
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow
 
+_T = TypeVar("_T")
 PAGE_BYTES = 60_000
 _FILES_SHOWN = 10
 
@@ -103,22 +105,21 @@ async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]
 
 
 def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
-    def matches(*texts: str | None) -> bool:
-        return name_contains is None or any(name_contains.casefold() in (text or "").casefold() for text in texts)
-
-    numbers = account.numbers
-    agents = account.agents
     notes = list(account.notes)
-    if numbers is not None:
-        found = [one for one in numbers if matches(one.name, one.from_number)]
+
+    def shown(
+        what: str, all_of_them: Sequence[_T] | None, names: Callable[[_T], tuple[str | None, ...]]
+    ) -> tuple[_T, ...] | None:
+        if all_of_them is None:
+            return None
+        wanted = (name_contains or "").casefold()
+        found = [one for one in all_of_them if any(wanted in (name or "").casefold() for name in names(one))]
         if len(found) > limit:
-            notes.append(f"{len(found)} numbers match; the first {limit} are shown. Narrow name_contains.")
-        numbers = tuple(found[:limit])
-    if agents is not None:
-        named = [one for one in agents if matches(one.name, one.agent_id)]
-        if len(named) > limit:
-            notes.append(f"{len(named)} agents match; the first {limit} are shown. Narrow name_contains.")
-        agents = tuple(named[:limit])
+            notes.append(f"{len(found)} {what} match; the first {limit} are shown. Narrow name_contains.")
+        return tuple(found[:limit])
+
+    numbers = shown("numbers", account.numbers, lambda one: (one.name, one.from_number))
+    agents = shown("agents", account.agents, lambda one: (one.name, one.agent_id))
     return replace(account, numbers=numbers, agents=agents, notes=tuple(notes))
 
 

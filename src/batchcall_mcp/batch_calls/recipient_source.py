@@ -64,6 +64,20 @@ def _read(context: CallContext, source: ListSource, from_number: str | None) -> 
     return read_file(path, options)
 
 
+async def read_callable(
+    context: CallContext, source: ListSource, from_number: str | None
+) -> tuple[Recipients, tuple[CallTask, ...], tuple[str, ...]]:
+    """The list, what of it can be sent to this backend, and notes for the result.
+
+    Raises:
+        InvalidInput: as `read_source`; nobody can be called, or more than the backend takes.
+    """
+    recipients, capabilities = await read_source(context, source, from_number), context.backend.capabilities
+    tasks = callable_tasks(recipients, capabilities, context.backend.name, source.rows)
+    tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
+    return recipients, tasks, (*recipients.notes, *dropped)
+
+
 def callable_tasks(
     recipients: Recipients, capabilities: Capabilities, backend: str, rows: str | None = None
 ) -> tuple[CallTask, ...]:

@@ -17,8 +17,9 @@ from typing import IO, Any, Literal, TypeAlias, get_args
 import click
 
 from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, read, recorded_id, utc_now
+from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, read, recorded_id
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import printable
 

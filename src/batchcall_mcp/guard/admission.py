@@ -20,7 +20,6 @@ from batchcall_mcp.guard.confirmation import (
     Asker,
     QuestionPending,
     Reach,
-    issue,
     recall,
     used_already,
 )
@@ -65,10 +64,8 @@ class Launch:
     concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     list_entry: int = 0
     """The ledger entry that last sent the list: not every backend gives back what was in it."""
-    asks: bool = False
-    """Whether a person has to say yes although it does not dial: to what loses results."""
     question: str | None = None
-    """What to ask, where it is not about calls."""
+    """What a person has to say yes to although it does not dial: what loses results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +162,7 @@ class Guard:
             NotConfirmed: the person said no or did not answer, or the code is not valid.
         """
         self.check_mode(launch.operation, launch.dials)
-        if isinstance(launch.dials, Never) and not launch.asks:
+        if isinstance(launch.dials, Never) and launch.question is None:
             return Admitted()
         if launch.preflight.blocks:
             self._note("refused", launch, "blocked")
@@ -189,14 +186,8 @@ class Guard:
             decided = await self._by_a_person(launch, asker, codes, binding, asked, only_here=takes_codes)
             if decided is not None:
                 return decided
-        new = await issue(
-            codes,
-            caller=launch.caller,
-            tool=launch.tool,
-            binding=binding.text,
-            arguments=launch.arguments,
-            question=asked,
-        )
+        make = partial(codes.issue, caller=launch.caller, tool=launch.tool, binding=binding.text)
+        new = await anyio.to_thread.run_sync(partial(make, arguments=launch.arguments, question=asked))
         self._note("question", launch, "code")
         return CodeNeeded(asked, new)
 
@@ -299,10 +290,10 @@ class Guard:
 
     def _check_unattended(self, launch: Launch) -> None:
         """Nobody is asked: what a person would have judged blocks."""
-        if launch.asks and isinstance(launch.dials, Never):
+        if launch.question is not None:
             self._note("refused", launch, "warnings")
             raise NotConfirmed(
-                f"BATCHCALL_CONFIRM=off: nobody is asked, so this is refused. {launch.question or ''} Nothing was "
+                f"BATCHCALL_CONFIRM=off: nobody is asked, so this is refused. {launch.question} Nothing was "
                 "sent. Have a person do it with another BATCHCALL_CONFIRM."
             )
         refused = unattended.refusals(launch.preflight.concerns, accept_no_stop=self.accept_no_stop)

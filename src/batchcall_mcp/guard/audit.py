@@ -13,12 +13,13 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
+from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.text import shortened
 
 FILE_NAME: Final = "audit.jsonl"
@@ -34,11 +35,6 @@ _OPENED = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
 """Not blocking, because opening a pipe that nobody reads would wait for ever. For a file it changes nothing."""
 
 _logger = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +69,7 @@ COLUMNS: Final = ("at", *(field.name for field in fields(Event)))
 class Audit:
     """Appends to the record in the data folder. May be used from any thread; writes a line in well under 1 ms."""
 
-    def __init__(self, data_dir: Path, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, data_dir: Path, clock: Clock = utc_now) -> None:
         self.path: Final = data_dir / FILE_NAME
         self._clock = clock
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import anyio.to_thread
@@ -53,11 +52,11 @@ class Asker(Protocol):
     counts as not given: it asks again.
     """
 
-    async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
+    async def ask(self, question: str, binding: str, covers: Covers, /) -> Answer:
         """Ask in the client, and wait for the answer, at most as long as the asker's own limit."""
         ...
 
-    async def reach(self, asked: Approval) -> Reach:
+    async def reach(self, asked: Approval, /) -> Reach:
         """Bring a question of the ledger before a person outside the client, and wait for the answer for a while.
 
         May raise QuestionPending, to be called again when the question was answered or the while is over.
@@ -78,14 +77,12 @@ class Asker(Protocol):
 class Unasked:
     """Where nobody can be asked."""
 
-    async def ask(self, question: str, binding: str, covers: Covers) -> Answer:
+    async def ask(self, _question: str, _binding: str, _covers: Covers, /) -> Answer:
         """Say so."""
-        del question, binding, covers
         return Answer("cannot_ask")
 
-    async def reach(self, asked: Approval) -> Reach:
+    async def reach(self, _asked: Approval, /) -> Reach:
         """A terminal is always there."""
-        del asked
         return "terminal"
 
     @property
@@ -97,14 +94,6 @@ class Unasked:
     def shown(self) -> str | None:
         """Nothing."""
         return None
-
-
-async def issue(
-    codes: Codes, *, caller: str, tool: str, binding: str, arguments: Mapping[str, Any], question: str
-) -> str:
-    """Make a code for a launch."""
-    make = partial(codes.issue, caller=caller, tool=tool, binding=binding, arguments=arguments, question=question)
-    return await anyio.to_thread.run_sync(make)
 
 
 async def recall(codes: Codes, caller: str, tool: str, code: str, given: Mapping[str, Any]) -> Pending:

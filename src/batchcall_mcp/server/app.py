@@ -10,8 +10,8 @@ from batchcall_mcp.server.approvals.elicitation import readable_answers
 from batchcall_mcp.server.credentials import request_state_security
 from batchcall_mcp.server.resources import add_resources
 from batchcall_mcp.server.service import Service
-from batchcall_mcp.server.strict_server import StrictServer
 from batchcall_mcp.server.tools.registry import build_tools
+from batchcall_mcp.server.tools.strict_tools import StrictServer
 from batchcall_mcp.server.transports.access import Authenticate
 from batchcall_mcp.settings import Settings
 

@@ -32,7 +32,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
         mime_type="application/json",
     )
     async def batch_call(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-        context = await service.call_context(ctx, "get_batch_call", {}, None)
+        context = await service.call_context(ctx, "get_batch_call")
         return await _read(_counts(context, batch_call_id))
 
     def add_export(form: Format, title: str, mime_type: str) -> None:
@@ -44,7 +44,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
             mime_type=mime_type,
         )
         async def export(batch_call_id: str, ctx: Context[Any, Any]) -> str:
-            context = await service.call_context(ctx, "export_batch_call", {}, None)
+            context = await service.call_context(ctx, "export_batch_call")
             return await _read(_exported(context, batch_call_id, form))
 
     add_export("csv", "All tasks of a batch call, CSV", MIME_TYPES["csv"])

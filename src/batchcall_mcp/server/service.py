@@ -71,7 +71,9 @@ class Service:
         self._opening = anyio.Lock()
         self.desk = ApprovalDesk(self.ledger, audit, enabled=settings.approval_page != "off")
         self.accepted = AcceptedPairs(self.accepts)
-        self._turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
+        self.turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
+        """By caller and batch call, held from reading it to launching it: two launches at once would both see it
+        waiting. Nothing that stops calls ever waits for one."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -228,34 +230,18 @@ class Service:
         """The backend, seen with one caller's credentials."""
         return self.backend_type(await self.http(), credentials)
 
-    def turn(self, caller: str, batch_call_id: str) -> anyio.Lock:
-        """Held from reading a batch call to launching it: two launches at once would both see it waiting.
-
-        Nothing that stops calls ever waits for it.
-        """
-        return self._turns.setdefault((caller, batch_call_id), anyio.Lock())
-
-    async def call_context(
-        self, ctx: Context[Any, Any], tool: str, arguments: Mapping[str, Any], code: str | None
-    ) -> CallContext:
-        """What one tool call works with."""
-        return await self._call_context(
-            ctx.headers, self.guard, ClientAsker(ctx, self.desk, local=self.local), tool, arguments, code
-        )
+    async def call_context(self, ctx: Context[Any, Any], tool: str) -> CallContext:
+        """What one tool call works with, but for its arguments."""
+        return await self._call_context(ctx.headers, self.guard, ClientAsker(ctx, self.desk, local=self.local), tool)
 
     async def operator_context(self, command: str) -> CallContext:
         """What one command in a terminal works with: the operator's mode binds callers, not the operator."""
-        guard = Guard("full", self.settings.confirm, self.guard.audit)
-        return await self._call_context(None, guard, Unasked(), command, {}, None)
+        return await self._call_context(
+            None, Guard("full", self.settings.confirm, self.guard.audit), Unasked(), command
+        )
 
     async def _call_context(
-        self,
-        headers: Mapping[str, str] | None,
-        guard: Guard,
-        asker: Asker,
-        tool: str,
-        arguments: Mapping[str, Any],
-        code: str | None,
+        self, headers: Mapping[str, str] | None, guard: Guard, asker: Asker, tool: str
     ) -> CallContext:
         credentials = await self.credentials(headers)
         mine = headers is None and self.embedded  # that pair is another one in every process
@@ -268,7 +254,5 @@ class Service:
             asker=asker,
             tool=tool,
             open_ledger=self.ledger,
-            arguments=arguments,
-            confirmation_code=code,
             local_files=self.local,
         )

@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from batchcall_mcp.clock import from_epoch
 
 TEXT_LIMIT = 1000
+T = TypeVar("T", bound=str)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _MILLISECONDS_END = 1e14
 """Of an epoch number that can be meant: the year 5138."""
@@ -78,6 +79,14 @@ def time_of_day(value: Any) -> str | None:
         return None
     found = re.fullmatch(r"(?P<time>([01][0-9]|2[0-3]):[0-5][0-9]|24:00)(:[0-9]{2}(\.[0-9]+)?)?", value.strip())
     return found["time"] if found else None
+
+
+def status(words: Mapping[str, T], word: Any, unknown: T) -> tuple[T, str | None]:
+    """The model's status for a backend's word in any letter case, and the word itself where it says something else."""
+    raw = text(word, 100)
+    lower = (raw or "").lower()
+    known = words.get(lower, unknown)
+    return known, raw if lower != known else None
 
 
 def variables(value: Any) -> dict[str, str]:

@@ -1,14 +1,14 @@
-"""The account behind a key, in the seed dialect: our `/account`, else Zudu's lists of numbers and agents."""
+"""The account behind a key, in the batch-call REST API: our `/account`, else Zudu's lists of numbers and agents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
+from batchcall_mcp.backends.account_reading import Part, read_parts
 from batchcall_mcp.backends.rest_api import mapping as words
-from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, NotFound, NotSupported
-from batchcall_mcp.model import Account
+from batchcall_mcp.errors import NotFound, NotSupported
+from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import rows, text, whole
@@ -29,28 +29,17 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
             return _account(await http.read("read the account", "GET", "/account"))
         except (NotFound, NotSupported):
             pass  # a server without this extension may have Zudu's lists
-    found = Account()
-    silent: str | None = None
-    page: JsonObject = {"page": 0, "limit": LIMIT}
-    try:
+
+    async def numbers() -> Part[CallerNumber]:
+        page: JsonObject = {"page": 0, "limit": LIMIT}
         answer = await http.read("list the caller numbers", "POST", "/api/phone-numbers/list", json=page)
-        numbers, notes = _listed(answer, words.caller_number, "caller numbers", "phone_numbers", "numbers")
-        found = replace(found, numbers=numbers, notes=found.notes + notes)
-    except AuthenticationFailed:
-        raise
-    except BatchCallError as error:
-        silent = error.message if isinstance(error, BackendUnavailable) else None
-        found = replace(found, notes=(*found.notes, f"The caller numbers could not be read: {error.message}"))
-    try:
+        return _listed(answer, words.caller_number, "caller numbers", "phone_numbers", "numbers")
+
+    async def agents() -> Part[Agent]:
         answer = await http.read("list the agents", "GET", "/api/agents", params={"page": 0, "limit": LIMIT})
-        agents, notes = _listed(answer, words.agent, "agents", "agents")
-        return replace(found, agents=agents, notes=found.notes + notes)
-    except AuthenticationFailed:
-        raise
-    except BatchCallError as error:
-        unavailable = silent if isinstance(error, BackendUnavailable) else None
-        notes = (*found.notes, f"The agents could not be read: {error.message}")
-        return replace(found, notes=notes, unavailable=unavailable)
+        return _listed(answer, words.agent, "agents", "agents")
+
+    return await read_parts(numbers, agents)
 
 
 def _account(answer: JsonObject) -> Account:
@@ -74,9 +63,7 @@ def _read(value: Any, read: Callable[[Mapping[str, Any]], T | None]) -> tuple[T,
     return tuple(item for data in rows(value)[0] if (item := read(data)) is not None)
 
 
-def _listed(
-    answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], what: str, *members: str
-) -> tuple[tuple[T, ...] | None, tuple[str, ...]]:
+def _listed(answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], what: str, *members: str) -> Part[T]:
     found = words.account_rows(answer, *members)
     if found is None:
         return None, (f"The backend answered without a list of {what}.",)

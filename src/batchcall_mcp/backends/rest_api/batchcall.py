@@ -1,4 +1,4 @@
-"""The seed REST dialect: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
+"""The batch-call REST API: `batchcall` with our extensions, `zudu` as its documents have it (docs.zudu.ai)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from batchcall_mcp.backends.base import (
     completed_by,
     is_same_id,
     matches,
-    unsupported,
 )
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api import requests, states
@@ -61,7 +60,7 @@ _ALL_FIELDS = frozenset(
 
 
 class BatchCallBackend:
-    """A server that speaks the seed's dialect and our extensions; `ZuduBackend` is the same without those."""
+    """A server that speaks the batch-call REST API and our extensions; `ZuduBackend` is the same without those."""
 
     name: ClassVar[str] = "batchcall"
     default_url: ClassVar[str] = "http://localhost:8080"
@@ -110,7 +109,6 @@ class BatchCallBackend:
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """POST /batch-call; says draft, scheduled or now in so many words."""
-        self._check_fields(request)
         body = requests.create_body(request, extended=self.extended)
         answer = await self._http.write(
             "create the batch call", "POST", "/batch-call", json=body, idempotency_key=self._key(idempotency_key)
@@ -150,19 +148,9 @@ class BatchCallBackend:
             InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
             IllegalTransition: its state does not allow it; nothing was sent.
         """
-        self._check_fields(request)
         self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
-        doing = f"update batch call {current.batch_call_id}"
-        answer = await self._http.write(
-            doing,
-            method,
-            path_of(current.batch_call_id),
-            json=body,
-            idempotency_key=self._key(idempotency_key),
-            if_match=current.etag,
-        )
-        return await self._after_write(doing, answer, current)
+        return await self._change("update", current, method, "", body, idempotency_key, current.etag)
 
     async def get(self, batch_call_id: str) -> BatchCall:
         """GET /batch-call/{id}.
@@ -243,14 +231,10 @@ class BatchCallBackend:
             IllegalTransition: neither draft nor scheduled; nothing was sent.
         """
         self.check_state(Operation.START, None, current)
-        doing = f"start batch call {current.batch_call_id}"
-        path, key, etag = path_of(current.batch_call_id), self._key(idempotency_key), current.etag
         if at is None:
-            answer = await self._http.write(doing, "POST", f"{path}/execute", idempotency_key=key, if_match=etag)
-        else:
-            body = requests.schedule_body(at)
-            answer = await self._http.write(doing, "PATCH", path, json=body, idempotency_key=key, if_match=etag)
-        return await self._after_write(doing, answer, current)
+            return await self._change("start", current, "POST", "/execute", None, idempotency_key, current.etag)
+        body = requests.schedule_body(at)
+        return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
     async def pause(self, current: BatchCall) -> BatchCall:
         """POST /pause, an extension. A stop has no condition: it is never held up."""
@@ -270,10 +254,8 @@ class BatchCallBackend:
             return await self._back_to_draft(current)
 
     async def _back_to_draft(self, current: BatchCall) -> BatchCall:
-        """What the seed's own dialect has: `draft` is an accepted status of its PATCH."""
-        doing, path = f"cancel batch call {current.batch_call_id}", path_of(current.batch_call_id)
-        answer = await self._http.write(doing, "PATCH", path, json={"status": "draft"})
-        return await self._after_write(doing, answer, current)
+        """What the REST API itself has: `draft` is an accepted status of its PATCH."""
+        return await self._change("cancel", current, "PATCH", "", {"status": "draft"})
 
     async def retry(
         self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
@@ -283,7 +265,8 @@ class BatchCallBackend:
         Raises:
             IllegalTransition: neither running nor completed; nothing was sent.
         """
-        self.check_state(Operation.RETRY, None, current)
+        if Operation.RETRY in self.capabilities.operations:
+            self.check_state(Operation.RETRY, None, current)
         body = {"task_ids": list(task_ids)}
         return await self._extension("retry", current, body, idempotency_key, current.etag)
 
@@ -308,14 +291,14 @@ class BatchCallBackend:
         """Ask for what Zudu's documents do not have.
 
         Raises:
-            NotSupported: the server knows the batch call, but not the path; nothing changed.
+            NotSupported: the backend has no such request, or the server knows the batch call, but not the path; nothing
+                changed.
         """
         doing = f"{action} batch call {current.batch_call_id}"
-        path = f"{path_of(current.batch_call_id)}/{action}"
+        if Operation(action) not in self.capabilities.operations:
+            raise NotSupported(f"Could not {doing}: {self.name} has no {action}. Nothing changed.")
         try:
-            answer = await self._http.write(
-                doing, "POST", path, json=body, idempotency_key=self._key(idempotency_key), if_match=if_match
-            )
+            return await self._change(action, current, "POST", f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:
             if isinstance(refused, NotFound):
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
@@ -324,6 +307,27 @@ class BatchCallBackend:
                 f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
                 "Look at it with get_batch_call."
             ) from None
+
+    async def _change(
+        self,
+        action: str,
+        current: BatchCall,
+        method: str,
+        under: str,
+        body: JsonObject | None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> BatchCall:
+        """Write to the batch call, or to a path under it, and read what came of it."""
+        doing = f"{action} batch call {current.batch_call_id}"
+        answer = await self._http.write(
+            doing,
+            method,
+            path_of(current.batch_call_id) + under,
+            json=body,
+            idempotency_key=self._key(idempotency_key),
+            if_match=if_match,
+        )
         return await self._after_write(doing, answer, current)
 
     async def _after_write(self, doing: str, answer: JsonObject, known: BatchCall) -> BatchCall:
@@ -353,11 +357,6 @@ class BatchCallBackend:
             note = f"The write was accepted, but it could not be read back: {error.message}"
             return replace(own, notes=(*own.notes, note), replayed=replayed)
         return replace(completed_by(found, known), replayed=replayed)
-
-    def _check_fields(self, request: BatchCallRequest) -> None:
-        problems = unsupported(request, self.capabilities)
-        if problems:
-            raise NotSupported(f"{self.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
 
     def _key(self, idempotency_key: str | None) -> str | None:
         return idempotency_key if self.capabilities.idempotency == "key" else None

@@ -1,4 +1,4 @@
-"""The dialer in this process: the seed dialect with our extensions, over ASGI instead of a socket."""
+"""The dialer in this process: the batch-call REST API with our extensions, over ASGI instead of a socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 import httpx2
 
 from batchcall_mcp.backends.base import Capabilities, Operation
-from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend, path_of
+from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.requests import schedule_body
 from batchcall_mcp.model import BatchCall
 from batchcall_mcp.vendor_http.client import open_client
@@ -55,18 +55,9 @@ class DialerBackend(BatchCallBackend):
             IllegalTransition: neither draft nor scheduled; nothing was sent.
         """
         self.check_state(Operation.START, None, current)
-        doing = f"start batch call {current.batch_call_id}"
         when = {"send_now": True} if at is None else schedule_body(at)
         body = {**when, "skip_tasks": {reason: list(ids) for reason, ids in skip.items()}}
-        answer = await self._http.write(
-            doing,
-            "PATCH",
-            path_of(current.batch_call_id),
-            json=body,
-            idempotency_key=self._key(idempotency_key),
-            if_match=current.etag,
-        )
-        return await self._after_write(doing, answer, current)
+        return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
 
 def open_dialer_client(app: AsgiApp) -> httpx2.AsyncClient:

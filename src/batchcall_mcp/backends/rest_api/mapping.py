@@ -1,4 +1,4 @@
-"""The seed REST dialect's answers, read into the model: both generations of Zudu's documents, and our extensions. Pure.
+"""The batch-call REST API's answers as the model has them: both generations of Zudu's documents, and ours. Pure.
 
 The two generations (docs.zudu.ai, hand-written and generated pages) disagree on the case of statuses, on seconds and
 milliseconds, on ISO times, on the envelope and on what a page of a list tells; every reading is accepted.
@@ -31,7 +31,17 @@ from batchcall_mcp.model import (
     Weekday,
 )
 from batchcall_mcp.vendor_http.http_errors import JsonObject
-from batchcall_mcp.vendor_http.json_values import first, moment, names, rows, text, time_of_day, variables, whole
+from batchcall_mcp.vendor_http.json_values import (
+    first,
+    moment,
+    names,
+    rows,
+    status,
+    text,
+    time_of_day,
+    variables,
+    whole,
+)
 from batchcall_mcp.vendor_http.paging import RawPage
 
 SIMULATED_NOTE = "Simulated: no phone rings; the last digit of each number decides how its call goes."
@@ -63,7 +73,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
             "The backend answered without a batch_call_id. Check BATCHCALL_URL and BATCHCALL_BACKEND, and look it up "
             "with list_batch_calls."
         )
-    status, backend_status = batch_status(data.get("status"))
+    known, backend_status = batch_status(data.get("status"))
     name = text(data.get("name"))
     window, notes = _window(data)
     simulated = extended and data.get("carrier") == "simulated"  # a word of ours, which no vendor has
@@ -71,7 +81,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         notes += (SIMULATED_NOTE,)
     return BatchCall(
         batch_call_id=batch_call_id,
-        status=status,
+        status=known,
         backend_status=backend_status,
         status_reason=_status_reason(data.get("status_reason")) if extended else None,
         name=name,
@@ -103,23 +113,17 @@ def has_id(data: Mapping[str, Any]) -> bool:
 
 def batch_status(word: Any) -> tuple[BatchStatus, str | None]:
     """The model's status, and the backend's word where it is another."""
-    raw = text(word, 100)
-    lower = (raw or "").lower()
-    known = _BATCH_WORDS.get(lower, BatchStatus.UNKNOWN)
-    return known, raw if lower != known else None
+    return status(_BATCH_WORDS, word, BatchStatus.UNKNOWN)
 
 
 def task_status(word: Any) -> tuple[TaskStatus, str | None]:
     """The same for a task."""
-    raw = text(word, 100)
-    lower = (raw or "").lower()
-    known = _TASK_WORDS.get(lower, TaskStatus.UNKNOWN)
-    return known, raw if lower != known else None
+    return status(_TASK_WORDS, word, TaskStatus.UNKNOWN)
 
 
 def call_task(data: Mapping[str, Any]) -> CallTask:
     """A task object. Zudu's own says neither attempts nor variables."""
-    status, backend_status = task_status(data.get("status"))
+    known, backend_status = task_status(data.get("status"))
     return CallTask(
         to_number=text(data.get("to_number")) or "",
         name=text(data.get("name")),
@@ -127,7 +131,7 @@ def call_task(data: Mapping[str, Any]) -> CallTask:
         max_retries=whole(data.get("max_retries")),
         timezone=text(data.get("timezone")),
         task_id=text(first(data, "task_id", "id")),
-        status=status,
+        status=known,
         backend_status=backend_status,
         attempts=whole(data.get("attempts")),
         call_id=text(data.get("call_id")),

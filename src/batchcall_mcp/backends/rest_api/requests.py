@@ -1,4 +1,4 @@
-"""The seed REST dialect's requests, and which of them make a phone ring. Pure.
+"""The batch-call REST API's requests, and which of them make a phone ring. Pure.
 
 Two dialects: `zudu` as its documents have it, and ours (`extended`), in which PATCH also takes from_number, window,
 max_concurrency and the retry fields.

@@ -1,4 +1,4 @@
-"""What the state of a batch call forbids, at a server of the seed REST dialect. Pure.
+"""What the state of a batch call forbids, at a server of the batch-call REST API. Pure.
 
 Judged before a person is asked, and once more just before anything is sent: one place for both. What a server does with
 a state in a word that nobody knows is its own affair, except where a launch might call somebody twice.

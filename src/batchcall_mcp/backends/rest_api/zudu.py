@@ -1,4 +1,4 @@
-"""Zudu (https://docs.zudu.ai): the seed dialect without our extensions."""
+"""Zudu (https://docs.zudu.ai): the batch-call REST API without our extensions."""
 
 from __future__ import annotations
 
@@ -45,23 +45,6 @@ class ZuduBackend(BatchCallBackend):
         ),
     )
 
-    async def pause(self, current: BatchCall) -> BatchCall:
-        """Not there."""
-        raise _no("pause", current)
-
-    async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
-        """Not there."""
-        raise _no("resume", current)
-
-    async def retry(
-        self,
-        current: BatchCall,
-        task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
-        idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
-    ) -> BatchCall:
-        """Not there."""
-        raise _no("retry", current)
-
     async def cancel(self, current: BatchCall) -> BatchCall:
         """Back to draft, which is all that the documents offer (update page: `draft` is an accepted status).
 
@@ -89,9 +72,3 @@ class ZuduBackend(BatchCallBackend):
             return after
         note = f"Zudu took the request, but says {after.backend_status or after.status}: its phones may still ring."
         return replace(after, notes=(*after.notes, note))
-
-
-def _no(action: str, current: BatchCall) -> NotSupported:
-    return NotSupported(
-        f"Could not {action} batch call {current.batch_call_id}: Zudu has no {action}. Nothing changed."
-    )

@@ -6,13 +6,7 @@ from dataclasses import replace
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.recipient_source import (
-    ListSource,
-    callable_tasks,
-    fit_fields,
-    read_source,
-    skipped_rows_words,
-)
+from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
@@ -32,11 +26,7 @@ async def create(
     """
     context.require(Operation.CREATE)
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
-    recipients = await read_source(context, source, request.from_number)
-    capabilities = context.backend.capabilities
-    tasks = callable_tasks(recipients, capabilities, context.backend.name, source.rows)
-    tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
-    notes = (*recipients.notes, *dropped)
+    recipients, tasks, notes = await read_callable(context, source, request.from_number)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
 

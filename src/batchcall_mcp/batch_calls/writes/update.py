@@ -11,13 +11,7 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Never, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.recipient_source import (
-    ListSource,
-    callable_tasks,
-    fit_fields,
-    read_source,
-    skipped_rows_words,
-)
+from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.results import Result
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
@@ -46,11 +40,8 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
-        recipients = await read_source(context, source, request.from_number or current.from_number)
-        capabilities = context.backend.capabilities
-        tasks = callable_tasks(recipients, capabilities, context.backend.name, source.rows)
-        tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
-        notes = (*recipients.notes, *dropped)
+        from_number = request.from_number or current.from_number
+        recipients, tasks, notes = await read_callable(context, source, from_number)
         request = replace(request, tasks=tasks)
     given = _given(request)
     if not given:

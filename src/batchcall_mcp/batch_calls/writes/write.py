@@ -184,16 +184,18 @@ class Write:
         self._context.backend.check_state(self._operation, self._asked.request, self._current)
         judged = await self._judge(await people(), earlier)
         # Meanwhile an equal call may have been sent: that is no reason to refuse this one, nor to ask.
-        earlier = await self.earlier()
-        if isinstance(earlier, WriteOutcome):
-            return replayed(earlier, did)
+        meanwhile = await self.earlier()
+        if isinstance(meanwhile, WriteOutcome):
+            return replayed(meanwhile, did)
+        # What was to be sent again, and is open no more, another call has sent: only taking it over finds that out.
+        resend = meanwhile or earlier
         judged = await self._without_skipped(judged)
         admitted = await self._admit(judged)
         if not isinstance(admitted, Admitted):
             # What is asked about something else than calls has no preflight to show.
             shown = None if judged.people.question else judged.preflight
             return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
-        outcome = await self._send(send, judged, admitted.token, earlier)
+        outcome = await self._send(send, judged, admitted.token, resend)
         return replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
 
     async def earlier(self) -> WriteOutcome | Resend | None:

@@ -6,9 +6,10 @@ Showing is proof, absence is not: a request may still be under way, or a list ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from batchcall_mcp.backends.base import Operation, name_without_retry_of, retry_of_in_name
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import BatchCall, BatchStatus
 from batchcall_mcp.text import printable
@@ -35,13 +36,12 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
     """
     evidence = entry.evidence
     name = plain_name(found.name) or ""
-    made_since = datetime.fromtimestamp(entry.at / 1000, UTC) - CLOCKS_APART
     return (
         (name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name)
         and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
         and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
         and (found.counts.total is None or found.counts.total == evidence.total)
-        and (found.created_at is None or found.created_at >= made_since)
+        and not is_older(entry, found)
     )
 
 
@@ -52,8 +52,7 @@ def plain_name(name: str | None) -> str | None:
 
 def is_older(entry: Entry, found: BatchCall) -> bool:
     """Whether a batch call is too old to have been made by this create, so that a list need not be read beyond it."""
-    made_since = datetime.fromtimestamp(entry.at / 1000, UTC) - CLOCKS_APART
-    return found.created_at is not None and found.created_at < made_since
+    return found.created_at is not None and found.created_at < from_ms(entry.at) - CLOCKS_APART
 
 
 def took_effect(entry: Entry, current: BatchCall) -> bool:
@@ -88,7 +87,7 @@ def _is_launched(entry: Entry, current: BatchCall) -> bool:
 def _is_scheduled(entry: Entry, current: BatchCall) -> bool:
     if entry.evidence.trigger_at is None or current.scheduled_at is None:
         return False
-    asked = datetime.fromtimestamp(entry.evidence.trigger_at / 1000, UTC)
+    asked = from_ms(entry.evidence.trigger_at)
     return current.status is BatchStatus.SCHEDULED and abs(current.scheduled_at - asked) < _SAME_TIME
 
 
@@ -111,7 +110,7 @@ def _is_resumed(_entry: Entry, current: BatchCall) -> bool:
 def _is_dialled_again(entry: Entry, current: BatchCall) -> bool:
     if entry.evidence.status_before == BatchStatus.RUNNING:
         return False  # it would look the same without it
-    sent_at = datetime.fromtimestamp(entry.sent_at / 1000, UTC)
+    sent_at = from_ms(entry.sent_at)
     dialled_since = current.last_sent_at is not None and current.last_sent_at >= sent_at
     return current.status is BatchStatus.RUNNING or dialled_since
 

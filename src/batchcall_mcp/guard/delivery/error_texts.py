@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.errors import IllegalTransition, OutcomeUnknown
 from batchcall_mcp.guard.delivery.reconciliation import Looked
 from batchcall_mcp.guard.write_record import Entry, Intent
 
 
-def moment(milliseconds: int) -> datetime:
-    """As the ledger holds one."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
 def in_words(milliseconds: int) -> str:
     """To the second."""
-    return f"{moment(milliseconds):%Y-%m-%d %H:%M:%S UTC}"
+    return f"{from_ms(milliseconds):%Y-%m-%d %H:%M:%S UTC}"
 
 
 def changed_meanwhile(entry: Entry) -> IllegalTransition:

@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -19,15 +19,11 @@ import anyio
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Backend, Operation
-from batchcall_mcp.errors import (
-    BatchCallError,
-    ConfigurationError,
-    NotFound,
-    OutcomeUnknown,
-)
+from batchcall_mcp.clock import from_ms, utc_now
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound, OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.delivery.effect_evidence import is_as_left
-from batchcall_mcp.guard.delivery.error_texts import changed_meanwhile, in_words, moment, unknown
+from batchcall_mcp.guard.delivery.error_texts import changed_meanwhile, in_words, unknown
 from batchcall_mcp.guard.delivery.reconciliation import Looked, Reconciler
 from batchcall_mcp.guard.write_record import (
     ARRIVES_WITHIN_S,
@@ -169,7 +165,7 @@ class Sender:
     async def done_at(self, intent: Intent) -> datetime | None:
         """When an equal call did this, if nothing was written to the batch call since."""
         newest = await self._newest_if_equal(intent)
-        return None if newest is None else moment(newest.at)
+        return None if newest is None else from_ms(newest.at)
 
     async def send(
         self, intent: Intent, send: Send, *, token: Token | None = None, again: Resend | None = None
@@ -221,7 +217,7 @@ class Sender:
         entry = replace(entry, batch_call_id=made.batch_call_id)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
-        return WriteOutcome(batch_call=made, at=moment(entry.at), replayed=made.replayed, note=why)
+        return WriteOutcome(batch_call=made, at=from_ms(entry.at), replayed=made.replayed, note=why)
 
     async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> WriteOutcome:
         """What the backend shows of a write whose answer was lost a moment ago."""
@@ -231,7 +227,7 @@ class Sender:
             raise unknown(looked, intent, lost) from lost
         gone = BatchCall(batch_call_id=entry.batch_call_id or "", status=BatchStatus.UNKNOWN)
         note = f"The backend's answer was lost; {looked.words}"
-        return WriteOutcome(batch_call=looked.batch_call or gone, at=moment(entry.sent_at), note=note)
+        return WriteOutcome(batch_call=looked.batch_call or gone, at=from_ms(entry.sent_at), note=note)
 
     async def _after(self, winner: Entry, intent: Intent) -> WriteOutcome:
         """Another write was recorded first: its result is the answer, if it asked for the same."""
@@ -284,7 +280,7 @@ class Sender:
             return None
         changed = await anyio.to_thread.run_sync(self._ledger.history.changed_since, entry)
         note = None if changed is None else f"It was changed since, at {in_words(changed.at)}: look who is in it now."
-        return WriteOutcome(batch_call=current, at=moment(entry.at), replayed=True, note=note)
+        return WriteOutcome(batch_call=current, at=from_ms(entry.at), replayed=True, note=note)
 
     async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> WriteOutcome | None:
         """A launch that comes again while nothing else was written and the batch call is as the first one left it."""
@@ -294,7 +290,7 @@ class Sender:
         if newest is None or not is_as_left(newest, current):
             return None
         self._note(intent, newest, "replayed")
-        return WriteOutcome(batch_call=current, at=moment(newest.at), replayed=True)
+        return WriteOutcome(batch_call=current, at=from_ms(newest.at), replayed=True)
 
     async def _newest_if_equal(self, intent: Intent) -> Entry | None:
         """The last write to the batch call, if it asked for the same and was done."""
@@ -366,4 +362,4 @@ async def unrecorded(operation: Operation, send: Send) -> WriteOutcome:
     """A phone that must be stopped is not held up by a ledger that cannot be used."""
     made = await send(Ticket(f"{operation}-{secrets.token_hex(16)}", None))
     note = "The ledger could not be used: this is not recorded in it."
-    return WriteOutcome(batch_call=made, at=datetime.now(UTC), note=note)
+    return WriteOutcome(batch_call=made, at=utc_now(), note=note)

@@ -8,30 +8,28 @@ key of the database and not with the id, because `batchcall-mcp approve` must be
 from __future__ import annotations
 
 import json
-import os
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.approval import Approval, Shown, State
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.code_rows import (
     LIFETIME_MS,
     UNUSED,
-    forget_all_of,
+    change,
     is_valid,
-    keep_bounded,
     of_launch,
     random_code,
+    seal,
+    unseal,
+    write_down,
 )
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 
 _ID_LENGTH: Final = 26
 """More than 128 bits, so no two are alike. It approves nothing by itself."""
-_NONCE_BYTES: Final = 12
 _APPROVALS: Final = t.codes.c.kind == "approval"
 _OPEN: Final = _APPROVALS & UNUSED & t.codes.c.declined_at.is_(None)
 _WAITING: Final = _OPEN & t.codes.c.approved_at.is_(None)
@@ -51,25 +49,12 @@ class Approvals:
         `in_place_of` is the launch's question that this one replaces.
         """
         approval_id, now = random_code(_ID_LENGTH), self._database.now()
-        sealed = self._seal(approval_id, shown)
+        sealed = seal(self._database.key("approvals"), json.dumps(shown.as_json()).encode(), approval_id)
         with self._database.writing() as tx:
             there = tx.execute(sa.select(t.codes).where(_APPROVALS & UNUSED & of_launch(caller, bound))).all()
             if any(is_valid(now, row.issued_at) and row.code_hash != in_place_of for row in there):
                 return None
-            forget_all_of(tx, caller, bound, now)
-            tx.execute(
-                t.codes.insert().values(
-                    code_hash=approval_id,
-                    caller=caller,
-                    tool=tool,
-                    binding=bound,
-                    sealed=sealed,
-                    size=len(sealed),
-                    kind="approval",
-                    issued_at=now,
-                )
-            )
-            keep_bounded(tx, t.codes, caller=caller, newest=approval_id)
+            write_down(tx, "approval", approval_id, caller=caller, tool=tool, binding=bound, sealed=sealed, now=now)
         return self.find(approval_id)
 
     def find(self, approval_id: str) -> Approval | None:
@@ -122,26 +107,19 @@ class Approvals:
         """Use a yes up, in the launch's own transaction; False if there is none that is unused and not too old."""
         now = self._database.now()
         approved = _OPEN & t.codes.c.approved_at.is_not(None) & (t.codes.c.code_hash == approval_id)
-        issued_at = tx.scalar(sa.select(t.codes.c.issued_at).where(approved))
-        if issued_at is None or not is_valid(now, issued_at):
-            return False
-        return bool(tx.execute(t.codes.update().where(approved).values(used_at=now)).rowcount)
+        return change(tx, approved, now, used_at=now)
 
     def _set(self, approval_id: str, expected: sa.ColumnElement[bool], **values: int) -> bool:
         this = (t.codes.c.code_hash == approval_id) & expected
         with self._database.writing() as tx:
-            issued_at = tx.scalar(sa.select(t.codes.c.issued_at).where(this))
-            if issued_at is None:
-                return False
-            if not is_valid(self._database.now(), issued_at):
-                # For good: a clock that is set back must not bring it to life again.
+            done = change(tx, this, self._database.now(), **values)
+            if not done:  # for good: a clock that is set back must not bring it to life again
                 tx.execute(t.codes.delete().where(this))
-                return False
-            return bool(tx.execute(t.codes.update().where(this).values(**values)).rowcount)
+            return done
 
     def _read(self, row: sa.Row[Any]) -> Approval | None:
-        shown = self._unseal(row.code_hash, row.sealed)
-        if shown is None:
+        opened = unseal(self._database.key("approvals"), row.sealed, row.code_hash)
+        if opened is None:
             return None
         return Approval(
             approval_id=row.code_hash,
@@ -149,9 +127,9 @@ class Approvals:
             tool=row.tool,
             bound=row.binding,
             state=self._state(row),
-            asked_at=_moment(row.issued_at),
-            expires_at=_moment(row.issued_at + LIFETIME_MS),
-            shown=shown,
+            asked_at=from_ms(row.issued_at),
+            expires_at=from_ms(row.issued_at + LIFETIME_MS),
+            shown=Shown.read(json.loads(opened)),
             is_reported=row.declined_at is not None and row.used_at is not None,
         )
 
@@ -165,21 +143,3 @@ class Approvals:
         if not is_valid(self._database.now(), row.issued_at):
             return "expired"
         return "waiting" if row.approved_at is None else "approved"
-
-    def _seal(self, approval_id: str, shown: Shown) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher().encrypt(nonce, json.dumps(shown.as_json()).encode(), approval_id.encode())
-
-    def _unseal(self, approval_id: str, sealed: bytes) -> Shown | None:
-        try:
-            opened = self._cipher().decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], approval_id.encode())
-        except InvalidTag:
-            return None
-        return Shown.read(json.loads(opened))
-
-    def _cipher(self) -> AESGCM:
-        return AESGCM(self._database.key("approvals"))
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from typing import Final
 
 import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from batchcall_mcp.guard.fingerprints import launch_of
 from batchcall_mcp.guard.ledger import tables as t
@@ -20,6 +23,7 @@ MOST_BYTES: Final = 256 * 1024 * 1024
 """Of all callers' together, of each table."""
 _CLOCKS_APART_MS: Final = 60_000
 """Several machines may share a ledger. A row from further in the future is one of a clock that was set back."""
+_NONCE_BYTES: Final = 12
 _ALPHABET: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # nothing that a person misreads over the telephone
 
 UNUSED: Final = t.codes.c.used_at.is_(None)
@@ -40,11 +44,37 @@ def of_launch(caller: str, binding: str) -> sa.ColumnElement[bool]:
     return (t.codes.c.caller == caller) & t.codes.c.binding.startswith(launch_of(binding), autoescape=True)
 
 
-def forget_all_of(tx: sa.Connection, caller: str, binding: str, now: int) -> None:
-    """Before a new question of a launch: its earlier ones, and what has expired."""
-    tx.execute(
-        t.codes.delete().where((of_launch(caller, binding) & UNUSED) | (t.codes.c.issued_at < now - LIFETIME_MS))
-    )
+def write_down(
+    tx: sa.Connection, kind: str, name: str, *, caller: str, tool: str, binding: str, sealed: bytes, now: int
+) -> None:
+    """A new question of a launch, in the place of its earlier ones and of what has expired."""
+    old = (of_launch(caller, binding) & UNUSED) | (t.codes.c.issued_at < now - LIFETIME_MS)
+    tx.execute(t.codes.delete().where(old))
+    values = {"caller": caller, "tool": tool, "binding": binding, "sealed": sealed, "size": len(sealed)}
+    tx.execute(t.codes.insert().values(code_hash=name, kind=kind, issued_at=now, **values))
+    keep_bounded(tx, t.codes, caller=caller, newest=name)
+
+
+def change(tx: sa.Connection, row: sa.ColumnElement[bool], now: int, **values: int) -> bool:
+    """Change a row if it is as expected; False if it is not, or if its ten minutes are over."""
+    issued_at = tx.scalar(sa.select(t.codes.c.issued_at).where(row))
+    if issued_at is None or not is_valid(now, issued_at):
+        return False
+    return bool(tx.execute(t.codes.update().where(row).values(**values)).rowcount)
+
+
+def seal(key: bytes, plain: bytes, name: str = "") -> bytes:
+    """Encrypt; what is sealed under one name opens under no other."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plain, name.encode())
+
+
+def unseal(key: bytes, sealed: bytes, name: str = "") -> bytes | None:
+    """The reverse; None if it was sealed otherwise."""
+    try:
+        return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
+    except InvalidTag:
+        return None
 
 
 def keep_bounded(tx: sa.Connection, table: sa.Table, *, caller: str, newest: str) -> None:

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from batchcall_mcp.guard.fingerprints import MEMBER_BYTES, Bound, covers
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.approvals import Approvals
-from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, UNUSED, forget_all_of, is_valid, keep_bounded, random_code
+from batchcall_mcp.guard.ledger.code_rows import (
+    LIFETIME_MS,
+    UNUSED,
+    change,
+    is_valid,
+    keep_bounded,
+    random_code,
+    seal,
+    unseal,
+    write_down,
+)
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.write_record import Token
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _CODE_LENGTH: Final = 8
-_NONCE_BYTES: Final = 12
 _CODES: Final = t.codes.c.kind == "code"
 MOST_MEMBERS: Final = 5000
 """Of a set that is remembered. Of larger ones any difference asks again."""
@@ -69,7 +75,7 @@ class Codes:
                 "caller": caller,
                 "kind": kind,
                 "at": now,
-                "members": self._sealed(b"".join(sorted(members))),
+                "members": seal(self._database.key("question sets"), b"".join(sorted(members))),
             }
             for kind, members in shown.sets.items()
             if 0 < len(members) <= MOST_MEMBERS
@@ -97,28 +103,16 @@ class Codes:
             ).all()
         if not rows:
             return None
-        return {row.kind: _members_of(self._opened(row.members)) for row in rows}
+        key = self._database.key("question sets")
+        return {row.kind: _members_of(unseal(key, row.members) or b"") for row in rows}
 
     def issue(self, *, caller: str, tool: str, binding: str, arguments: Mapping[str, Any], question: str) -> str:
         """Make a code for this launch; one that was made for it before is worth nothing any more."""
         code = random_code(_CODE_LENGTH)
-        sealed = self._seal(code, {"arguments": arguments, "question": question})
-        now = self._database.now()
+        sealed = seal(self._key(code), json.dumps({"arguments": arguments, "question": question}).encode())
+        name, now = self._hash(code), self._database.now()
         with self._database.writing() as tx:
-            forget_all_of(tx, caller, binding, now)
-            tx.execute(
-                t.codes.insert().values(
-                    code_hash=self._hash(code),
-                    caller=caller,
-                    tool=tool,
-                    binding=binding,
-                    sealed=sealed,
-                    size=len(sealed),
-                    kind="code",
-                    issued_at=now,
-                )
-            )
-            keep_bounded(tx, t.codes, caller=caller, newest=self._hash(code))
+            write_down(tx, "code", name, caller=caller, tool=tool, binding=binding, sealed=sealed, now=now)
         return code
 
     def find(self, code: str) -> Pending | None:
@@ -133,9 +127,10 @@ class Codes:
                 # For good: a clock that is set back must not bring it to life again.
                 tx.execute(t.codes.delete().where(t.codes.c.code_hash == digest))
                 return None
-        held = self._unseal(code, row.sealed)
-        if held is None:
+        opened = unseal(self._key(code), row.sealed)
+        if opened is None:
             return None
+        held = json.loads(opened)
         return Pending(
             caller=row.caller,
             tool=row.tool,
@@ -157,12 +152,7 @@ class Codes:
             return known is None
         if token.kind == "approval":
             return self.approvals.use(tx, token.digest)
-        unused = _CODES & UNUSED & (t.codes.c.code_hash == token.digest)
-        issued_at = tx.scalar(sa.select(t.codes.c.issued_at).where(unused))
-        if issued_at is None or not is_valid(now, issued_at):
-            return False
-        tx.execute(t.codes.update().where(unused).values(used_at=now))
-        return True
+        return change(tx, _CODES & UNUSED & (t.codes.c.code_hash == token.digest), now, used_at=now)
 
     def answer(self, nonce: str) -> Token:
         """The token of an answer to one question."""
@@ -191,31 +181,11 @@ class Codes:
         with self._database.writing() as tx:
             self.use(tx, token)
 
-    def _sealed(self, plain: bytes) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + AESGCM(self._database.key("question sets")).encrypt(nonce, plain, None)
-
-    def _opened(self, sealed: bytes) -> bytes:
-        cipher = AESGCM(self._database.key("question sets"))
-        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
-
     def _hash(self, code: str) -> str:
         return self._database.hashed(f"code {code}")
 
-    def _seal(self, code: str, held: Mapping[str, Any]) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher(code).encrypt(nonce, json.dumps(held).encode(), None)
-
-    def _unseal(self, code: str, sealed: bytes) -> dict[str, Any] | None:
-        try:
-            opened = self._cipher(code).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
-        except InvalidTag:
-            return None
-        held: dict[str, Any] = json.loads(opened)
-        return held
-
-    def _cipher(self, code: str) -> AESGCM:
-        return AESGCM(hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest())
+    def _key(self, code: str) -> bytes:
+        return hashlib.sha256(self._database.hashed(f"seal {code}").encode()).digest()
 
 
 def _forget_sets(tx: sa.Connection, now: int) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.settings import STOP_FILE
@@ -26,7 +27,7 @@ class Stops:
         """The same, within a transaction."""
         at = tx.scalar(sa.select(sa.func.max(t.stops.c.at)).where(t.stops.c.cleared_at.is_(None)))
         if at is not None:
-            return datetime.fromtimestamp(at / 1000, UTC)
+            return from_ms(at)
         try:  # lstat: a link that leads nowhere is a stop too
             return datetime.fromtimestamp((self._database.data_dir / STOP_FILE).lstat().st_mtime, UTC)
         except FileNotFoundError:

@@ -11,33 +11,12 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 _LONG_AGO_S: Final = 24 * 60 * 60
-
-
-class Owners(Protocol):
-    """Locks, one for each process on a ledger. Every method may be called from any thread and blocks."""
-
-    @property
-    def mine(self) -> str:
-        """This process's name."""
-        ...
-
-    def hold(self) -> None:
-        """Make sure that this process counts as alive from now on."""
-        ...
-
-    def is_alive(self, owner: str) -> bool:
-        """Whether a process still runs."""
-        ...
-
-    def close(self) -> None:
-        """Let go."""
-        ...
 
 
 class FileOwners:
@@ -135,6 +114,10 @@ class PostgresOwners:
             self._connection.invalidate()
             self._connection.close()
             self._connection = None
+
+
+Owners: TypeAlias = FileOwners | PostgresOwners
+"""Locks, one for each process on a ledger. Every method may be called from any thread and blocks."""
 
 
 def _number(owner: str) -> int:

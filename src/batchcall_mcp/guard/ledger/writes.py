@@ -6,14 +6,13 @@ import hashlib
 import secrets
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.database import LONGEST_WAIT_S, copy_rows
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.ledger import tables as t
@@ -78,45 +77,7 @@ class Writes:
             InvalidInput: more calls than a day may have.
             ConfigurationError: it cannot be recorded, or where nobody else would see it.
         """
-        self._database.check_file()
-        wait_s = STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S
-        with self._database.usable():
-            self._owners.hold()
-        dialled = self._hashed(intent)
-        unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
-        with self._database.writing(wait_s) as tx:
-            self._database.check_version(tx)
-            first = self._first(tx, intent)
-            if first is not None:
-                return Overtaken(first)
-            shared = _shared(tx, intent, unnamed)
-            if shared is not None:
-                return shared
-            self._check(tx, intent, dialled, token, max_calls_per_day)
-            now = self._database.now()
-            values = {
-                "at": now,
-                "sent_at": now,
-                "caller": intent.caller,
-                "backend": intent.backend,
-                "tool": intent.tool,
-                "operation": intent.operation,
-                "batch_call_id": intent.batch_call_id,
-                "key_hash": self._key_hash(intent.key),
-                "fingerprint": intent.fingerprint,
-                "dials": intent.dials,
-                "calls": intent.calls,
-                "starts_at": None if intent.starts_at is None else to_ms(intent.starts_at),
-                "state": WriteState.SENDING,
-                "owner": self._owners.mine,
-                "backend_key": _backend_key(intent),
-                "evidence": intent.evidence.as_json(),
-                "simulated": intent.simulated,
-            }
-            write_id = tx.execute(t.writes.insert().values(**values).returning(t.writes.c.write_id)).scalar_one()
-            self._remember_numbers(tx, write_id, intent, dialled, now)
-            entry = entry_of(tx, write_id)
-        return self._taken_in_hand(entry)
+        return self._record(intent, token, max_calls_per_day)
 
     def take_over(
         self, entry: Entry, intent: Intent, *, token: Token | None = None, max_calls_per_day: int | None = None
@@ -128,33 +89,65 @@ class Writes:
         Raises:
             As `begin`.
         """
+        return self._record(intent, token, max_calls_per_day, again=entry)
+
+    def _record(
+        self, intent: Intent, token: Token | None, max_calls_per_day: int | None, again: Entry | None = None
+    ) -> Entry | Overtaken | Shared:
         self._database.check_file()
         with self._database.usable():
             self._owners.hold()
         dialled = self._hashed(intent)
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
-        with self._database.writing() as tx:
+        own = None if again is None else again.write_id
+        with self._database.writing(STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S) as tx:
             self._database.check_version(tx)
-            latest = entry_of(tx, entry.write_id)
-            if latest != entry:
-                return Overtaken(latest)
-            shared = _shared(tx, intent, unnamed, beside=entry.write_id)
+            first = self._first(tx, intent) if again is None else _changed(tx, again)
+            if first is not None:
+                return Overtaken(first)
+            shared = _shared(tx, intent, unnamed, own)
             if shared is not None:
                 return shared
-            self._check(tx, intent, dialled, token, max_calls_per_day, beside=entry.write_id)
+            self._check(tx, intent, dialled, token, max_calls_per_day, own)
             now = self._database.now()
-            values = {
+            sending = {
                 "state": WriteState.SENDING,
                 "owner": self._owners.mine,
                 "sent_at": now,
                 "calls": intent.calls,
                 "starts_at": None if intent.starts_at is None else to_ms(intent.starts_at),
             }
-            tx.execute(t.writes.update().where(t.writes.c.write_id == entry.write_id).values(**values))
-            tx.execute(t.dialled.delete().where(t.dialled.c.write_id == entry.write_id))
-            self._remember_numbers(tx, entry.write_id, intent, dialled, now)
-            entry = entry_of(tx, entry.write_id)
-        return self._taken_in_hand(entry)
+            if again is None:
+                write_id = self._inserted(tx, intent, sending, now)
+            else:
+                write_id = again.write_id
+                tx.execute(t.writes.update().where(t.writes.c.write_id == write_id).values(**sending))
+                tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
+            self._remember_numbers(tx, write_id, intent, dialled, now)
+            entry = entry_of(tx, write_id)
+        self._in_hand.add(write_id)
+        self._sent[write_id] = time.monotonic()
+        while len(self._sent) > _SENT_KEPT:
+            del self._sent[next(iter(self._sent))]
+        return entry
+
+    def _inserted(self, tx: sa.Connection, intent: Intent, sending: Mapping[str, Any], now: int) -> int:
+        values = {
+            "at": now,
+            "caller": intent.caller,
+            "backend": intent.backend,
+            "tool": intent.tool,
+            "operation": intent.operation,
+            "batch_call_id": intent.batch_call_id,
+            "key_hash": self._key_hash(intent.key),
+            "fingerprint": intent.fingerprint,
+            "dials": intent.dials,
+            "backend_key": _backend_key(intent),
+            "evidence": intent.evidence.as_json(),
+            "simulated": intent.simulated,
+        }
+        new = t.writes.insert().values(**values, **sending).returning(t.writes.c.write_id)
+        return int(tx.execute(new).scalar_one())
 
     def finish(
         self,
@@ -275,13 +268,6 @@ class Writes:
         with self._database.reading() as connection:
             return self._first(connection, intent)
 
-    def _taken_in_hand(self, entry: Entry) -> Entry:
-        self._in_hand.add(entry.write_id)
-        self._sent[entry.write_id] = time.monotonic()
-        while len(self._sent) > _SENT_KEPT:
-            del self._sent[next(iter(self._sent))]
-        return entry
-
     def _first(self, tx: sa.Connection, intent: Intent) -> Entry | None:
         mine = sa.select(t.writes).where(
             t.writes.c.caller == intent.caller,
@@ -400,6 +386,12 @@ class Writes:
         return None if key is None else self._database.hashed(f"key {key}")
 
 
+def _changed(tx: sa.Connection, entry: Entry) -> Entry | None:
+    """The entry as it is now, if it is no longer as it was read."""
+    latest = entry_of(tx, entry.write_id)
+    return None if latest == entry else latest
+
+
 def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], beside: int | None = None) -> Shared | None:
     """A launch that was recorded since the people of this one were compared, and that calls some of them too."""
     if not intent.dials or not unnamed:
@@ -426,7 +418,7 @@ def _was_deleted(tx: sa.Connection, entry: Entry) -> bool:
 def _check_same_request(found: Entry, intent: Intent) -> None:
     if found.is_equal(intent):
         return
-    at = datetime.fromtimestamp(found.at / 1000, UTC)
+    at = from_ms(found.at)
     what = f"for {found.batch_call_id}" if found.batch_call_id else f"(ledger entry {found.write_id})"
     raise InvalidInput(
         f"idempotency_key: it was used at {at:%Y-%m-%d %H:%M UTC} {what} with another request. Nothing was sent. To "

@@ -5,7 +5,6 @@ What create_batch_call spells out, other tools only name: that saves the model's
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -17,9 +16,7 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import NOT_REACHED, CallingWindow, CallTask, RetryPolicy, TaskStatus
 from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
-
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories of Unicode: controls, marks of the writing direction and of format, half characters, line ends."""
+from batchcall_mcp.text import only_printing
 
 
 # The two classes have no docstring, because pydantic would publish it in every schema.
@@ -38,13 +35,6 @@ class TaskInput(PlainTaskInput):
 
 TaskInputs: TypeAlias = list[PlainTaskInput] | None
 StatusWords: TypeAlias = list[TaskStatus | Literal["not_reached"]] | None
-
-
-def _in_print(given: str) -> str:
-    """An id is repeated in results, questions and the audit record: what does not print would hide or turn a line."""
-    if any(unicodedata.category(character) in _UNSEEN for character in given):
-        raise ValueError("must hold only characters that print")
-    return given
 
 
 def _number_as_text(value: object) -> object:
@@ -74,7 +64,7 @@ def _status_words(surface: Surface) -> Any:
     return list[Literal.__getitem__(tuple(words))] | None  # type: ignore[misc]  # known only at run time
 
 
-Id = Annotated[str, AfterValidator(_in_print), _text("Its ID", 200, 1)]
+Id = Annotated[str, AfterValidator(only_printing), _text("Its ID", 200, 1)]
 Tasks = Annotated[TaskInputs, Field(description="The people to call, in order"), TypedBy(_task_type)]
 TasksFile = Annotated[
     str | None,

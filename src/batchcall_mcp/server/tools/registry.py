@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
@@ -106,7 +107,8 @@ def _served(
     async def call(ctx: Context[Any, Any], confirmation_code: str | None = None, **arguments: Any) -> Any:
         changed = {name: value for name, value in arguments.items() if value is not None and value != defaults[name]}
         given: dict[str, Any] = to_jsonable_python(changed)
-        context = await service.call_context(ctx, spec.name, given, confirmation_code)
+        context = await service.call_context(ctx, spec.name)
+        context = replace(context, arguments=given, confirmation_code=confirmation_code)
         if confirmation_code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()
             shown = await recall(ledger.codes, ledger.hashed(context.caller), spec.name, confirmation_code, given)
@@ -116,8 +118,9 @@ def _served(
         handed_in = (context, _rising(ctx)) if waits else (context,)
         may_launch = confirmed and "batch_call_id" in arguments
         for _ in range(_MOST_QUESTIONS):
+            turn = (context.caller, arguments["batch_call_id"]) if may_launch else None
             try:
-                async with service.turn(context.caller, arguments["batch_call_id"]) if may_launch else nullcontext():
+                async with service.turns.setdefault(turn, anyio.Lock()) if turn else nullcontext():
                     return await spec.handler(*handed_in, **arguments)
             except LaunchedMeanwhile:
                 continue  # nothing was sent; the next question names who is called twice

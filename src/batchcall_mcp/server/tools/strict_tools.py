@@ -1,28 +1,38 @@
-"""Tools that refuse what they do not know, published in schemas without noise.
+"""Tools that refuse what they do not know, published in schemas without noise, failing in texts a model can act on.
 
-The SDK (mcp 2.3) drops unknown arguments. For a tool that makes phones ring that is dangerous: `{"limt": 3}` would call
-everybody. The model of a tool's arguments is made from the parameters of its function, for one surface: what an
-argument depends on stands in its annotation (`OnlyIf`, `RequiredIf`, `TypedBy`).
+The SDK (mcp 2.3) drops unknown arguments, answers with pydantic's raw text, prefixes every failure, and opens a
+server's lifespan once for each SSE connection. All of it is put right through public API. For a tool that makes phones
+ring it would be dangerous: `{"limt": 3}` would call everybody.
+
+The model of a tool's arguments is made from the parameters of its function, for one surface: what an argument depends
+on stands in its annotation (`OnlyIf`, `RequiredIf`, `TypedBy`).
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
+from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
-from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
+from batchcall_mcp.errors import BatchCallError
+from batchcall_mcp.server.credentials import AcceptedPairs
 from batchcall_mcp.server.tools.results import render
 from batchcall_mcp.server.tools.schemas import ArgumentSchema, open_objects, result_schema
+from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
+from batchcall_mcp.text import printable_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +181,100 @@ def strict_tool(
         context_kwarg=next((one.name for one in signature.parameters.values() if _is_context(one.annotation)), None),
         annotations=annotations,
     )
+
+
+Opener: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
+"""Takes the server and opens (and later closes) its state."""
+
+
+class StrictServer(MCPServer[Any]):
+    """An MCPServer whose failures are texts that a model can act on, and whose state is opened once for a process.
+
+    `needs_secret` says whether callers have a secret in addition to their key (`Capabilities.needs_secret`), `accepted`
+    which key pairs the backend accepts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        tools: list[Tool],
+        lifespan: Opener | None = None,
+        needs_secret: bool = True,
+        accepted: AcceptedPairs | None = None,
+        **settings: Any,
+    ) -> None:
+        self.needs_secret = needs_secret
+        self.accepted = accepted or AcceptedPairs()
+        self._opener = lifespan or (lambda _server: nullcontext({}))
+        self._held: list[Any] = []
+        self._tools_by_name = {tool.name: tool for tool in tools}
+        super().__init__(name, tools=tools, lifespan=self._connected, **settings)
+
+    @asynccontextmanager
+    async def held_open(self) -> AsyncIterator[None]:
+        """Open the state now, and share it with every connection until this is left.
+
+        Without it (stdio, in memory) each connection opens and closes its own, as the SDK means it.
+        """
+        async with self._opener(self) as state:
+            self._held.append(state)
+            try:
+                yield
+            finally:
+                self._held.clear()
+
+    @asynccontextmanager
+    async def _connected(self, server: Any) -> AsyncIterator[Any]:
+        """The state of one connection."""
+        if self._held:
+            yield self._held[0]
+            return
+        async with self._opener(server) as state:
+            yield state
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool.
+
+        Raises:
+            ToolError: whose text begins with `[code]`.
+            UnexpectedToolError: for a defect; its text withholds what happened, the server's log has it.
+            MCPError: passed through.
+        """
+        tool = self._tools_by_name.get(name)
+        if tool is None:
+            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
+            raise ToolError(printable_lines(f"[invalid_input] {problem} Nothing was sent."))
+        try:
+            return await super().call_tool(name, arguments, context)
+        except UnexpectedToolError as error:
+            expected = _expected(error)
+            if expected is not None:
+                raise ToolError(printable_lines(f"[{expected.code}] {expected}")) from expected
+            raise UnexpectedToolError(_defect(tool)) from error.__cause__
+        except ToolError as error:
+            cause = error.__cause__
+            if isinstance(cause, ValidationError):
+                raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
+            raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
+
+
+def _expected(error: BaseException) -> BatchCallError | None:
+    """The BatchCallError that a tool raised, also from inside a task group that held nothing else."""
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, BatchCallError) else None
+
+
+def _defect(tool: Tool) -> str:
+    if tool.annotations and tool.annotations.read_only_hint:
+        known = "It only reads, so nothing was changed"
+    else:
+        known = "Nothing is known about what it did; look the batch call up before you call it again"
+    return f"[internal_error] A defect in this server stopped {tool.name}. {known}. Details are in the server's log."
 
 
 def _is_context(annotation: Any) -> bool:

@@ -1,7 +1,7 @@
 """Answers and requests that are not JSON-RPC: they end at once, in an error.
 
-The SDK drops what it cannot read, and whoever waits for it would wait for the whole time. Of an answer to a question
-only the id is read: an answer in which nothing else can be read is never a yes.
+The SDK drops what it cannot read, and a caller that waits for it would wait for the whole time. Of an answer to a
+question only the id is read: an answer in which nothing else can be read is never a yes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNREAD: Final = frozenset({400, 413})
 
 
 def error_in_place_of(error: Exception) -> JSONRPCError | None:
-    """What a line over stdio stands for that is no message, if it was meant as an answer."""
+    """What a line over stdio stands for that is not a message, if it was meant as an answer."""
     if not isinstance(error, ValidationError):
         return None
     for problem in error.errors(include_url=False, include_context=False):

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from batchcall_mcp.server.credentials import AcceptedPairs
-from batchcall_mcp.server.strict_server import StrictServer
+from batchcall_mcp.server.tools.strict_tools import StrictServer
 from batchcall_mcp.server.transports.access import (
     Authenticate,
     CheckedHost,

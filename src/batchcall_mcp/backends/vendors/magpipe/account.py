@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from batchcall_mcp.backends.account_reading import Part, read_parts
 from batchcall_mcp.backends.vendors.magpipe.mapping import agent, caller_number, list_in
-from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, InvalidInput, NotSupported
-from batchcall_mcp.model import Account, CallerNumber
+from batchcall_mcp.errors import BatchCallError, InvalidInput, NotSupported
+from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.json_values import rows
 
@@ -17,27 +18,16 @@ async def read_account(http: CallerHttp) -> Account:
     Raises:
         AuthenticationFailed: the key is not accepted at all.
     """
-    numbers = agents = None
-    notes: list[str] = []
-    silent: list[str] = []
-    try:
-        numbers = await own_numbers(http)
-    except AuthenticationFailed:
-        raise
-    except BatchCallError as error:
-        silent += [error.message] * isinstance(error, BackendUnavailable)
-        notes.append(f"The caller numbers could not be read: {error.message}")
-    try:
+
+    async def numbers() -> Part[CallerNumber]:
+        return await own_numbers(http), ()
+
+    async def agents() -> Part[Agent]:
         answer = await http.read("list the agents", "POST", "/list-agents", json={"limit": LIMIT})
         found = rows(list_in(answer, "agents"))[0]
-        agents = tuple(item for data in found if (item := agent(data)) is not None)
-    except AuthenticationFailed:
-        raise
-    except BatchCallError as error:
-        silent += [error.message] * isinstance(error, BackendUnavailable)
-        notes.append(f"The agents could not be read: {error.message}")
-    unavailable = silent[0] if len(silent) > 1 else None
-    return Account(numbers=numbers, agents=agents, notes=tuple(notes), unavailable=unavailable)
+        return tuple(item for data in found if (item := agent(data)) is not None), ()
+
+    return await read_parts(numbers, agents)
 
 
 async def own_numbers(http: CallerHttp) -> tuple[CallerNumber, ...]:

@@ -16,7 +16,6 @@ from batchcall_mcp.backends.base import (
     is_same_id,
     is_unread,
     matches,
-    unsupported,
 )
 from batchcall_mcp.backends.vendors.magpipe import mapping as words
 from batchcall_mcp.backends.vendors.magpipe.account import check_agent, own_number, read_account
@@ -121,7 +120,6 @@ class MagpipeBackend:
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """Make a batch call: a draft, one for a time, or one that dials now."""
-        self._check_fields(request)
         body = words.create_body(request)
         if request.agent_id is not None and request.from_number is not None:
             await check_agent(self._http, request.from_number, request.agent_id)
@@ -150,14 +148,8 @@ class MagpipeBackend:
 
         Raises:
             IllegalTransition: it is neither; nothing was sent.
-            NotSupported: a field that Magpipe would silently ignore; nothing was sent.
             InvalidInput: a from_number that is not the account's, which Magpipe itself does not check here.
         """
-        given = {name for name in _REQUEST_FIELDS if getattr(request, name) is not None}
-        ignored = sorted(given - self.capabilities.update_fields)
-        if ignored:
-            raise NotSupported(f"Magpipe cannot change {', '.join(ignored)} of a batch call. Nothing was sent.")
-        self._check_fields(request)
         self.check_state(Operation.UPDATE, request, current)
         from_number = request.from_number or current.from_number
         if request.from_number is not None:
@@ -256,9 +248,7 @@ class MagpipeBackend:
         self.check_state(Operation.START, None, current)
         latest = await self.get(current.batch_call_id)
         self.check_state(Operation.START, None, latest)
-        answer = await self._http.write(
-            doing, "POST", PATH, json={"action": "start", "batch_id": current.batch_call_id}
-        )
+        answer = await self._act("start", doing, current)
         started = await self._read_back(doing, current, BatchStatus.RUNNING)
         if "re-start" in str(answer.get("message")).lower():
             note = "Magpipe says that it was started AGAIN: it calls everybody once more. Cancel it if that is wrong."
@@ -292,9 +282,7 @@ class MagpipeBackend:
             return replace(current, notes=(*current.notes, "It was cancelled already: nothing was sent."))
         if current.status in FINISHED:
             raise IllegalTransition(f"Could not {doing}: it is {current.status} already. Nothing was sent.")
-        answer = await self._http.write(
-            doing, "POST", PATH, json={"action": "cancel", "batch_id": current.batch_call_id}
-        )
+        answer = await self._act("cancel", doing, current)
         after = await self._read_back(doing, current, BatchStatus.CANCELLED)
         children = whole(answer.get("cancelled_children"))
         if children:
@@ -330,9 +318,7 @@ class MagpipeBackend:
             OutcomeUnknown: it could not be read back, so nothing says that it matched.
         """
         doing = f"{action} batch call {current.batch_call_id}"
-        await self._http.write(
-            doing, "POST", PATH, json={"action": f"{action}_series", "batch_id": current.batch_call_id}
-        )
+        await self._act(f"{action}_series", doing, current)
         try:
             after = await self.get(current.batch_call_id)
         except BatchCallError as error:
@@ -343,6 +329,9 @@ class MagpipeBackend:
                 "Read it with get_batch_call."
             )
         return after
+
+    async def _act(self, action: str, doing: str, current: BatchCall) -> JsonObject:
+        return await self._http.write(doing, "POST", PATH, json={"action": action, "batch_id": current.batch_call_id})
 
     async def _read_back(self, doing: str, current: BatchCall, expected: BatchStatus) -> BatchCall:
         """The batch call after a write whose answer says only "success".
@@ -357,14 +346,6 @@ class MagpipeBackend:
         except BatchCallError as error:
             note = f"Magpipe took the request, but the batch call could not be read back: {error.message}"
             return replace(current, status=expected, backend_status=None, notes=(*current.notes, note))
-
-    def _check_fields(self, request: BatchCallRequest) -> None:
-        problems = unsupported(request, self.capabilities)
-        if problems:
-            raise NotSupported(f"Magpipe cannot hold this: {'; '.join(problems)}. Nothing was sent.")
-
-
-_REQUEST_FIELDS = tuple(name for name in BatchCallRequest.__dataclass_fields__ if name != "retry_of")
 
 
 def _check_startable(current: BatchCall) -> None:

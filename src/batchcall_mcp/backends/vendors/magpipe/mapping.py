@@ -30,13 +30,14 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.vendor_http.http_errors import JsonObject
-from batchcall_mcp.vendor_http.json_values import first, moment, rows, text, time_of_day, whole
+from batchcall_mcp.vendor_http.json_values import first, moment, rows, status, text, time_of_day, whole
 
 MAX_RECIPIENTS = 500
 """In the source; the documents' table of limits says unlimited."""
 MAX_CONCURRENCY = 5
 """In the source, which cuts silently; the documents say 20."""
 
+_BATCH_WORDS = {str(status): status for status in BatchStatus}
 _TASK_WORDS = {
     **{str(status): status for status in TaskStatus},
     "initiated": TaskStatus.CALLING,
@@ -119,15 +120,13 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
     batch_call_id = text(answer.get("id"))
     if batch_call_id is None:
         raise UnexpectedResponse("Magpipe answered without a batch id. Look it up with list_batch_calls.")
-    raw = text(answer.get("status"), 100)
-    lower = (raw or "").lower()
-    status = BatchStatus(lower) if lower in set(BatchStatus) else BatchStatus.UNKNOWN
+    known, backend_status = status(_BATCH_WORDS, answer.get("status"), BatchStatus.UNKNOWN)
     name = text(answer.get("name"))
     window, notes = _read_window(answer)
     return BatchCall(
         batch_call_id=batch_call_id,
-        status=status,
-        backend_status=raw if raw is not None and raw.lower() != status else None,
+        status=known,
+        backend_status=backend_status,
         name=name,
         from_number=text(answer.get("caller_id")),
         agent_id=text(answer.get("agent_id")),
@@ -146,19 +145,18 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
 
 def task_status(data: Mapping[str, Any]) -> TaskStatus:
     """The state of a recipient row."""
-    return _TASK_WORDS.get((text(data.get("status"), 100) or "").lower(), TaskStatus.UNKNOWN)
+    return status(_TASK_WORDS, data.get("status"), TaskStatus.UNKNOWN)[0]
 
 
 def task(data: Mapping[str, Any]) -> CallTask:
     """A recipient row."""
-    raw = text(data.get("status"), 100)
-    status = task_status(data)
+    known, backend_status = status(_TASK_WORDS, data.get("status"), TaskStatus.UNKNOWN)
     return CallTask(
         to_number=text(data.get("phone_number")) or "",
         name=text(data.get("name")),
         task_id=text(data.get("id")),
-        status=status,
-        backend_status=raw if raw is not None and raw.lower() != status else None,
+        status=known,
+        backend_status=backend_status,
         call_id=text(data.get("call_record_id")),
         error=text(data.get("error_message")),
         attempted_at=moment(data.get("attempted_at")),

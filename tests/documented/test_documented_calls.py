@@ -26,8 +26,8 @@ PAIR = {"X-API-KEY": "key-of-a-caller", "X-API-SECRET": "secret-of-a-caller"}
 BATCH_CALL_ID = "batch_call_a1b2c3d4e5f6789012345678901234567"
 
 
-def seed(name: str) -> Any:
-    """A request or an answer of the seed."""
+def documented(name: str) -> Any:
+    """A request or an answer of the vendors' documents."""
     return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -43,7 +43,7 @@ class Sent:
 
 @dataclass
 class Account:
-    """Answers as the seed does, whatever is asked, and keeps every request."""
+    """Answers as the documents do, whatever is asked, and keeps every request."""
 
     requests: list[Sent] = field(default_factory=list)
 
@@ -63,14 +63,14 @@ class Account:
             body = await request.body()
             sent = Sent(request.method, request.url.path, dict(request.headers), json.loads(body) if body else None)
             self.requests.append(sent)
-            return JSONResponse(seed(name))
+            return JSONResponse(documented(name))
 
         return answer
 
 
 @contextmanager
 def at_work(portal: BlockingPortal, way: Way, home: Path, backend: str) -> Iterator[tuple[Desk, list[Sent]]]:
-    """A client of a server whose backend is an account as the seed shows it, and the requests that reach it."""
+    """A client of a server whose backend is an account as the documents show it, and the requests that reach it."""
     account = Account()
     with portal.wrap_async_context_manager(listening(account.app())) as url:
         settings = {
@@ -89,10 +89,10 @@ def at_work(portal: BlockingPortal, way: Way, home: Path, backend: str) -> Itera
     [*(("batchcall", way) for way in WAYS), *(("zudu", way) for way in SOME_WAYS)],
     ids=str,
 )
-def test_the_seeds_update_sends_exactly_the_seeds_put_once(
+def test_the_documented_update_sends_exactly_the_documented_put_once(
     portal: BlockingPortal, way: Way, tmp_path: Path, backend: str
 ) -> None:
-    body = seed("update_batch_call.request")
+    body = documented("update_batch_call.request")
     with at_work(portal, way, tmp_path, backend) as (desk, requests):
         asked = desk.call("update_batch_call", batch_call_id=BATCH_CALL_ID, **body)
         if desk.is_asked:
@@ -114,7 +114,7 @@ def test_the_seeds_update_sends_exactly_the_seeds_put_once(
         assert request.headers["x-api-key"] == PAIR["X-API-KEY"]
         assert request.headers["x-api-secret"] == PAIR["X-API-SECRET"]
 
-    answer = seed("update_batch_call.answer")["data"]
+    answer = documented("update_batch_call.answer")["data"]
     told = updated["batch_call"]
     assert updated["result"] == "updated"
     assert {name: told[name] for name in ("batch_call_id", "name", "from_number", "agent_id", "organization_id")} == {
@@ -133,10 +133,10 @@ def test_the_seeds_update_sends_exactly_the_seeds_put_once(
 
 
 @every_way
-def test_the_seeds_get_asks_magpipe_for_the_batch_and_shows_its_recipients(
+def test_the_documented_get_asks_magpipe_for_the_batch_and_shows_its_recipients(
     portal: BlockingPortal, way: Way, tmp_path: Path
 ) -> None:
-    body = seed("get_batch.request")
+    body = documented("get_batch.request")
     with at_work(portal, way, tmp_path, "magpipe") as (desk, requests):
         shown = desk.call("get_batch_call", batch_call_id=body["batch_id"])
 
@@ -147,7 +147,7 @@ def test_the_seeds_get_asks_magpipe_for_the_batch_and_shows_its_recipients(
         assert request.headers["authorization"] == f"Bearer {PAIR['X-API-KEY']}"
         assert PAIR["X-API-SECRET"] not in request.headers.values(), "Magpipe has no secret"
 
-    answer = seed("get_batch.answer")
+    answer = documented("get_batch.answer")
     told = shown["batch_call"]
     assert (told["name"], told["from_number"], told["status"]) == (
         "Appointment Reminders",

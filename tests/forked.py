@@ -1,0 +1,40 @@
+"""`batchcall-mcp` processes that start at once: forked from one that has imported everything, a second each otherwise.
+
+`program()` is the beginning of a command line. What it starts hands its standard streams, environment, folder and
+limits to the process that forks, passes signals on, and dies with the child and as the child did. A start from nothing
+is tested where it matters: `tests/server/test_stdio.py`, `tests/test_cli.py`, `tests/test_package.py`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@cache
+def program() -> tuple[str, ...]:
+    """Takes the arguments of `batchcall-mcp`. The process that forks lives as long as this one."""
+    folder = tempfile.TemporaryDirectory(prefix="batchcall-forked-")
+    atexit.register(folder.cleanup)
+    listens = Path(folder.name) / "socket"
+    forking = subprocess.Popen(
+        [sys.executable, "-m", "tests.forking", str(listens)],
+        cwd=HERE.parent,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert forking.stdin is not None
+    assert forking.stdout is not None
+    atexit.register(forking.wait)
+    atexit.register(forking.stdin.close)
+    assert forking.stdout.readline() == b"ready\n"
+    # -S: the launcher needs nothing that is installed, and starts in 15 ms.
+    return sys.executable, "-I", "-S", str(HERE / "forked_launcher.py"), str(listens)

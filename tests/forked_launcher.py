@@ -1,0 +1,46 @@
+"""What a test sees as the process; see `forked`. Needs only the standard library."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+
+LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+PASSED_ON = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+def main() -> None:
+    """Until the child ends."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    forking = socket.socket(socket.AF_UNIX)
+    forking.connect(sys.argv[1])
+    job = json.dumps(
+        {
+            "arguments": sys.argv[2:],
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),  # noqa: PTH109 - pathlib takes longer to import than all of this
+            "limits": [[limit, *resource.getrlimit(limit)] for limit in LIMITS],
+        }
+    ).encode()
+    socket.send_fds(forking, [len(job).to_bytes(4, "big")], [0, 1, 2])
+    forking.sendall(job)
+    # From here on a pipe's end is the child's alone.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    said = forking.makefile("rb")
+    child = int(said.readline())
+    for number in PASSED_ON:
+        signal.signal(number, lambda got, _frame: os.kill(child, got))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    code = int(said.readline() or 70)
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+main()

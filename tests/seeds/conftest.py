@@ -1,5 +1,0 @@
-"""Seeds are played with the same desk as the tools."""
-
-from tests.tools.conftest import portal
-
-__all__ = ["portal"]
