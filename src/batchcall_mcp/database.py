@@ -75,7 +75,7 @@ def open_sqlite(path: Path) -> sa.Engine:
     is to the file that was opened here (`held_file`); a file that was put in its place is refused.
 
     Raises:
-        ConfigurationError: the folder cannot be made or written, or the file is no database.
+        ConfigurationError: the folder cannot be made or written, or the file is not a database.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _begin_writing(connection: sa.Connection) -> None:
                     sleep(_LOOKS_EVERY_S)
                 else:
                     return
-            # What does not work is told in SQLAlchemy's words.
+            # SQLAlchemy's words say what does not work.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {wait_ms}")
@@ -294,7 +294,7 @@ def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) ->
 
 @contextmanager
 def writing(engine: sa.Engine, lock: int, wait_s: float = LONGEST_WAIT_S) -> Iterator[sa.Connection]:
-    """A transaction that no other one of the same `lock` runs beside, in any process; waits for it at most so long.
+    """A transaction during which no other one of the same `lock` runs, in any process; waits for it at most so long.
 
     SQLite has one writer anyway; on PostgreSQL it is an advisory lock that ends with the transaction.
     """

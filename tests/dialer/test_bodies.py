@@ -83,13 +83,13 @@ async def test_a_long_list_of_problems_is_counted(desk: Caller) -> None:
     assert len(lines) == 22
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "BatchCallPatch", "append"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "append"])
 async def test_nobody_calls_the_caller_and_then_nothing_is_changed(desk: Caller, method: str) -> None:
     """Found in the last row of a long list, after the others were inserted."""
     batch_call_id = await desk.create(numbers(2))
     before = await desk.get(batch_call_id), await desk.tasks(batch_call_id)
     asked = many(LONG, **{f"row_{LONG - 1}": {"to_number": CALLER}})
-    if method in {"BatchCallPatch", "append"}:
+    if method in {"PATCH", "append"}:
         asked = {"tasks": asked["tasks"]}
     path = {"POST": "", "append": f"/{batch_call_id}/tasks"}.get(method, f"/{batch_call_id}")
     refused = await desk.ask(method.replace("append", "POST"), f"/batch-call{path}", asked, status=422)

@@ -84,9 +84,9 @@ class DbosQueue:
     """
 
     def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
-        global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so that what they belong to is the module's
+        global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so what they belong to is the module's
         try:
-            # DBOS tells each step of its own start on stderr.
+            # DBOS writes each step of its own start to stderr.
             logging.getLogger("dbos").setLevel(logging.CRITICAL)
             self._store = store
             self._worker_id = worker_id
@@ -148,7 +148,7 @@ class DbosQueue:
         return Counter(one.workflow_id.partition(":")[0] for one in mine)
 
     def take_over(self, living: Collection[str]) -> int:
-        """Let whoever has a line free run the lanes that other processes left: all but those of the living."""
+        """Let any process with a line free run the lanes that others left: all but those of the living."""
         found = self._find(queue_name=_QUEUE, status="PENDING")
         orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
         for chunk in chunks(orphans, CHUNK):
@@ -181,7 +181,7 @@ class DbosQueue:
             self._client.delete_workflows([one.workflow_id for one in found])
 
     def close(self) -> None:
-        """Stop DBOS. Lanes that nobody has taken up are dropped: whoever goes on opens as many as it needs."""
+        """Stop DBOS. Lanes that nobody has taken up are dropped: the process that goes on opens as many as it needs."""
         global _run_lane  # noqa: PLW0603 - as above
         try:
             found = self._find(queue_name=_QUEUE, status="ENQUEUED", limit=CHUNK)

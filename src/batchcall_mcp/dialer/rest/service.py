@@ -294,7 +294,7 @@ class Service:
         return metrics.exposition(self.open_store(), organization_id)
 
     def _whole(self, asked: request_models.BatchCallBody) -> dict[str, Any]:
-        """The columns that a whole body sets. It looks at the time, so that no replay of a write may come to it."""
+        """The columns that a whole body sets. It looks at the time: a replay of a write must not call it."""
         columns = mapping.columns(asked, default_window=self.default_window, default_concurrency=DEFAULT_CONCURRENCY)
         _, times = mapping.launch_columns(asked, None)
         rules.check_expiry(
