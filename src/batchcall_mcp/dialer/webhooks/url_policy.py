@@ -1,8 +1,8 @@
 """Where webhooks may go: never to an address that is not public, unless the operator allows it.
 
 Each client with a key chooses a URL, and this process may reach what clients cannot: other programs of this machine,
-the network it stands in, a cloud's metadata service. So the host's addresses are judged, all of them, and what is judged is
-what is connected to: a name that is looked up twice can answer differently the second time (DNS rebinding).
+the network it stands in, a cloud's metadata service. So the host's addresses are judged, all of them, and what is
+judged is what is connected to: a name that is looked up twice can answer differently the second time (DNS rebinding).
 """
 
 from __future__ import annotations
