@@ -595,7 +595,7 @@ class TestPaging:
         vendor.answers[f"GET /batch-call/{ID}/tasks"] = tasks_page(3, "total_count", total=30)
         page = await zudu.tasks(ID, TaskQuery(limit=10))
         assert [task.task_id for task in page.tasks] == [f"t{n}" for n in range(11) if n != 3]
-        assert page.notes == ("1 tasks in the backend's answer could not be read and are left out.",)
+        assert page.notes == ("1 tasks in the backend's answer could not be read and are not shown.",)
 
     @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 20])
     async def test_a_foreign_cursor_is_refused(self, zudu: ZuduBackend, cursor: str) -> None:

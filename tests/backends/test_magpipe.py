@@ -176,7 +176,7 @@ async def test_every_word_for_a_recipient_is_read(
     vendor.actions["get"] = {"batch": DOCUMENTED_BATCH, "recipients": [{"phone_number": "+1", "status": word}, 5]}
     found, page = await magpipe.get(ID), await magpipe.tasks(ID, TaskQuery())
     assert [(task.status, task.backend_status) for task in page.tasks] == [(status, raw)]
-    assert found.notes[0] == "1 recipients in Magpipe's answer could not be read and are left out."
+    assert found.notes[0] == "1 recipients in Magpipe's answer could not be read and are not shown."
 
 
 async def test_recipients_are_paged_and_filtered_here(magpipe: MagpipeBackend) -> None:

@@ -1,4 +1,4 @@
-"""What each of our backends can do, as the table of docs/backends.md: generated, so that it cannot be wrong."""
+"""What each of our backends can do, as the table of docs/backends.md: generated, and therefore always right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchcall_mcp.model import TaskStatus
 _STOP = {
     "any_time": "whenever it is not over",
     "before_start": "only before it starts",
-    "pending_only": "whoever was not dialled yet",
+    "pending_only": "for those who were not dialled yet",
     "never": "no",
 }
 _WINDOWS = {
@@ -38,12 +38,12 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("drafts", lambda can: _DRAFTS[can.drafts]),
     ("update", _updates),
     ("pause and resume", lambda can: _yes({Operation.PAUSE, Operation.RESUME} <= can.operations)),
-    ("cancel takes back", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
+    ("cancel is possible", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
     ("what cancel does", lambda can: can.cancel_effect),
     ("redials exactly the tasks named", lambda can: _yes(Operation.RETRY in can.operations)),
     ("delete", lambda can: _yes(Operation.DELETE in can.operations)),
     ("tasks in one batch call", lambda can: "no limit" if can.max_tasks is None else f"{can.max_tasks:,}"),
-    ("task states told apart", lambda can: _names(_outcomes(can))),
+    ("task states reported", lambda can: _names(_outcomes(can))),
     ("calling window", lambda can: _WINDOWS[can.windows]),
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),

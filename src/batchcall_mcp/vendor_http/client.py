@@ -12,7 +12,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from json import dumps
@@ -86,44 +85,31 @@ def open_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.As
     )
 
 
-class Failure(Enum):
-    """How a try ended without an answer."""
-
-    NOT_SENT = auto()
-    LOST = auto()
-    UNREADABLE = auto()
-    MISCONFIGURED = auto()
-
+Failure: TypeAlias = Callable[[Exchange, str], BatchCallError]
+"""Makes the error for a try that ended without an answer: `not_sent`, `unavailable`, `unreadable`, `misconfigured`."""
 
 _FAILURES: Mapping[type[Exception], tuple[Failure, str]] = {
-    httpx2.ConnectError: (Failure.NOT_SENT, "the backend could not be reached at {url}"),
-    httpx2.ConnectTimeout: (Failure.NOT_SENT, "the backend at {url} did not take the connection in time"),
-    httpx2.PoolTimeout: (Failure.NOT_SENT, "too many requests are waiting already"),
-    httpx2.ProxyError: (Failure.NOT_SENT, "the proxy refused the connection"),
-    httpx2.UnsupportedProtocol: (Failure.MISCONFIGURED, "the backend's address is neither http:// nor https://"),
-    httpx2.InvalidURL: (Failure.MISCONFIGURED, "the backend's address is not a URL"),
-    httpx2.ReadTimeout: (Failure.LOST, "the backend did not answer in time"),
-    httpx2.WriteTimeout: (Failure.LOST, "the backend did not take the request in time"),
-    httpx2.ReadError: (Failure.LOST, "the connection broke before the answer was complete"),
-    httpx2.WriteError: (Failure.LOST, "the connection broke while the request was sent"),
-    httpx2.CloseError: (Failure.LOST, "the connection broke"),
-    httpx2.LocalProtocolError: (Failure.LOST, "the exchange broke the HTTP protocol"),
-    httpx2.RemoteProtocolError: (Failure.LOST, "the backend broke off without a complete HTTP answer"),
-    httpx2.DecodingError: (Failure.UNREADABLE, "its answer could not be decompressed"),
-    httpx2.TooManyRedirects: (Failure.UNREADABLE, "it answered with redirects"),
-    httpx2.SSEError: (Failure.UNREADABLE, "it answered with an event stream"),
-    httpx2.HTTPStatusError: (Failure.UNREADABLE, "it answered with an error"),
-    httpx2.HTTPError: (Failure.LOST, "the connection failed"),
+    httpx2.ConnectError: (not_sent, "the backend could not be reached at {url}"),
+    httpx2.ConnectTimeout: (not_sent, "the backend at {url} did not take the connection in time"),
+    httpx2.PoolTimeout: (not_sent, "too many requests are waiting already"),
+    httpx2.ProxyError: (not_sent, "the proxy refused the connection"),
+    httpx2.UnsupportedProtocol: (misconfigured, "the backend's address is neither http:// nor https://"),
+    httpx2.InvalidURL: (misconfigured, "the backend's address is not a URL"),
+    httpx2.ReadTimeout: (unavailable, "the backend did not answer in time"),
+    httpx2.WriteTimeout: (unavailable, "the backend did not take the request in time"),
+    httpx2.ReadError: (unavailable, "the connection broke before the answer was complete"),
+    httpx2.WriteError: (unavailable, "the connection broke while the request was sent"),
+    httpx2.CloseError: (unavailable, "the connection broke"),
+    httpx2.LocalProtocolError: (unavailable, "the exchange broke the HTTP protocol"),
+    httpx2.RemoteProtocolError: (unavailable, "the backend broke off without a complete HTTP answer"),
+    httpx2.DecodingError: (unreadable, "its answer could not be decompressed"),
+    httpx2.TooManyRedirects: (unreadable, "it answered with redirects"),
+    httpx2.SSEError: (unreadable, "it answered with an event stream"),
+    httpx2.HTTPStatusError: (unreadable, "it answered with an error"),
+    httpx2.HTTPError: (unavailable, "the connection failed"),
 }
-_TIMED_OUT = (Failure.LOST, "the backend did not answer completely within {limit_s:g} s")
-_TOO_LARGE = (Failure.UNREADABLE, "its answer is larger than 32 MiB")
-
-_ERRORS: Mapping[Failure, Callable[[Exchange, str], BatchCallError]] = {
-    Failure.NOT_SENT: not_sent,
-    Failure.LOST: unavailable,
-    Failure.UNREADABLE: unreadable,
-    Failure.MISCONFIGURED: misconfigured,
-}
+_TIMED_OUT = (unavailable, "the backend did not answer completely within {limit_s:g} s")
+_TOO_LARGE = (unreadable, "its answer is larger than 32 MiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +198,7 @@ class BackendHttp:
                 break
             await self._sleep(pause)
         if isinstance(result, Failed):
-            why = result.why.format(url=self._base_url, limit_s=self._timeout_s)
-            raise _ERRORS[result.failure](exchange, why)
+            raise result.failure(exchange, result.why.format(url=self._base_url, limit_s=self._timeout_s))
         return reply(exchange, result, utc_now())
 
     async def _try(self, request: _Request) -> Answer | Failed:
@@ -361,7 +346,7 @@ def _failed(error: Exception) -> Failed:
 
 def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:
     if isinstance(result, Failed):
-        return result.failure is Failure.NOT_SENT or (result.failure is Failure.LOST and not writes)
+        return result.failure is not_sent or (result.failure is unavailable and not writes)
     if writes:
         return result.status == 429  # noqa: PLR2004 - HTTP
     return result.status in _RETRIED_STATUSES

@@ -39,7 +39,7 @@ class Scanned(Generic[T]):
         """What to say about entries that could not be read."""
         if not self.unreadable:
             return ()
-        return (f"{self.unreadable} {what} in the backend's answer could not be read and are left out.",)
+        return (f"{self.unreadable} {what} in the backend's answer could not be read and are not shown.",)
 
 
 def offset_of(cursor: str | None) -> int:
@@ -58,7 +58,7 @@ def offset_of(cursor: str | None) -> int:
 def endless() -> UnexpectedResponse:
     """The error for a server that gives one page again and again, and says each time that more follow."""
     return UnexpectedResponse(
-        "The backend gives the same page again and again, so that its list has no end. Nothing was changed. Check "
+        "The backend gives the same page again and again, and its list has no end. Nothing was changed. Check "
         "BATCHCALL_URL and BATCHCALL_BACKEND."
     )
 

@@ -39,7 +39,7 @@ class ZuduBackend(BatchCallBackend):
         update_fields=BatchCallBackend.capabilities.update_fields - {"max_concurrency"},
         limitations=(
             "A batch call that has started cannot be paused or stopped.",
-            "Its tasks say completed or failed, not why: no answer, busy and voicemail are not told apart.",
+            "Its tasks say completed or failed, not why: no answer, busy and voicemail are not distinguished.",
             "Variables are not given back, so from_number, window and retry change only together with tasks.",
             "It keeps no idempotency keys: the ledger here knows a repeated request, Zudu does not.",
         ),

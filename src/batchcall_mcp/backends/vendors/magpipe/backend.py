@@ -172,7 +172,7 @@ class MagpipeBackend:
         batch_call, _, unreadable = await self._read(batch_call_id)
         notes = list(batch_call.notes)
         if unreadable:
-            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
+            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are not shown.")
         if batch_call.counts.completed:
             notes.append(words.VOICEMAIL_NOTE)
         return replace(batch_call, notes=tuple(notes))
@@ -243,7 +243,7 @@ class MagpipeBackend:
         if at is not None:
             raise NotSupported(
                 f"Could not {doing} at a time: Magpipe starts a stored batch call only now. Nothing was sent. Start it "
-                'with trigger_timestamp "now" at that time, or make it anew with trigger_timestamp.'
+                'with trigger_timestamp "now" at that time, or create a new one with trigger_timestamp.'
             )
         self.check_state(Operation.START, None, current)
         latest = await self.get(current.batch_call_id)
