@@ -264,7 +264,7 @@ class Agent:
     name: str | None = None
     variables: tuple[str, ...] | None = None
     begins: Annotated[str | None, Field(exclude=True)] = None
-    """What it says first, with `{{variables}}`, where the backend reports it; for the question, not for a model to read."""
+    """What it says first, with `{{variables}}`, where the backend reports it: for the question, not for a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

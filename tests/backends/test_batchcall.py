@@ -149,7 +149,7 @@ class TestUpdate:
     ) -> None:
         async with vendor.http() as http:
             with pytest.raises(IllegalTransition, match="Nothing was sent"):
-                await kind(http, CREDENTIALS).update(at(status), DOCUMENTED_REQUEST)
+                kind(http, CREDENTIALS).check_state(Operation.UPDATE, DOCUMENTED_REQUEST, at(status))
         assert vendor.asked == []
 
     @pytest.mark.parametrize(
@@ -672,7 +672,7 @@ class TestActions:
     ) -> None:
         async with vendor.http() as http:
             with pytest.raises(IllegalTransition, match="Nothing was sent"):
-                await kind(http, CREDENTIALS).start(at(status), None)
+                kind(http, CREDENTIALS).check_state(Operation.START, None, at(status))
         assert vendor.asked == []
 
     async def test_zudus_400_for_a_state_is_an_illegal_transition(self, vendor: Vendor, zudu: ZuduBackend) -> None:
@@ -709,7 +709,7 @@ class TestActions:
             await zudu.delete(at(status))
         for status in (BatchStatus.SCHEDULED, BatchStatus.RUNNING):
             with pytest.raises(IllegalTransition, match="Nothing was sent"):
-                await zudu.delete(at(status))
+                zudu.check_state(Operation.DELETE, None, at(status))
         assert [asked.method for asked in vendor.asked] == ["DELETE"] * 3
         vendor.answers[f"DELETE /batch-call/{ID}"] = refused(400, "Cannot delete batch call with status SENT")
         with pytest.raises(IllegalTransition):

@@ -43,6 +43,10 @@ class Operation(StrEnum):
     DELETE = "delete"
 
 
+LAUNCHING = frozenset({Operation.CREATE, Operation.UPDATE, Operation.START, Operation.RESUME, Operation.RETRY})
+"""What may make a phone ring."""
+
+
 @dataclass(frozen=True, slots=True)
 class Never:
     """The request makes no phone ring."""
@@ -196,7 +200,7 @@ class Backend(Protocol):
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse a write that its state forbids, as the batch call was read. Pure.
 
-        Asked before a person is, and by the adapter itself just before it sends: nobody is asked about what cannot be.
+        `Write.run` asks this once, before a person is asked; the write itself does not check it again.
 
         Raises:
             BatchCallError: nothing was sent.

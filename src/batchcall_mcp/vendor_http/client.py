@@ -159,7 +159,8 @@ class BackendHttp:
         Raises:
             AuthenticationFailed: if the key or secret cannot stand in a header; nothing was sent.
         """
-        secrets = tuple(secret.get_secret_value() for secret in _present(credentials))
+        pair = (credentials.api_key, credentials.api_secret)
+        secrets = tuple(secret.get_secret_value() for secret in pair if secret is not None)
         for value in secrets:
             problem = secret_problem(value)
             if problem:
@@ -202,7 +203,7 @@ class BackendHttp:
         return reply(exchange, result, utc_now())
 
     async def _try(self, request: _Request) -> Answer | Failed:
-        # Half of the limit for the connection, so that one that never comes about is known not to have been used.
+        # Half of the limit for the connection: one that never comes about is then known not to have been used.
         limits = httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2)
         try:
             with anyio.fail_after(self._timeout_s):
@@ -224,7 +225,7 @@ class BackendHttp:
         except TimeoutError:
             return Failed(*_TIMED_OUT)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return _failed(error)
+            return Failed(*next(_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES))
 
     def _pause(self, result: Answer | Failed, tried: int) -> float:
         asked = retry_after(result.headers.get("retry-after"), utc_now()) if isinstance(result, Answer) else None
@@ -316,7 +317,7 @@ class CallerHttp:
                 done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
         except anyio.get_cancelled_exc_class():
             # Nobody is left to tell but the operator.
-            logger.warning("The caller went away during a write, so that its outcome is not known: %s", doing)
+            logger.warning("The caller went away during a write, and its outcome is not known: %s", doing)
             raise
         return done.body
 
@@ -332,16 +333,6 @@ class CallerHttp:
 
     def _exchange(self, doing: str, *, writes: bool) -> Exchange:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)
-
-
-def _present(credentials: Credentials) -> tuple[SecretStr, ...]:
-    pair = (credentials.api_key, credentials.api_secret)
-    return tuple(secret for secret in pair if secret is not None)
-
-
-def _failed(error: Exception) -> Failed:
-    known = next(kind for kind in type(error).__mro__ if kind in _FAILURES)
-    return Failed(*_FAILURES[known])
 
 
 def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:

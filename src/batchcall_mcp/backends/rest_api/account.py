@@ -11,7 +11,7 @@ from batchcall_mcp.errors import NotFound, NotSupported
 from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_errors import JsonObject
-from batchcall_mcp.vendor_http.json_values import rows, text, whole
+from batchcall_mcp.vendor_http.json_values import read_each, text, whole
 
 T = TypeVar("T")
 LIMIT = 100
@@ -44,8 +44,7 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
 
 def _account(answer: JsonObject) -> Account:
     data = words.payload(answer)
-    numbers = _read(data.get("numbers"), words.caller_number)
-    agents = _read(data.get("agents"), words.agent)
+    numbers, agents = data.get("numbers"), data.get("agents")
     notes = []
     if data.get("places_real_calls") is False:
         notes.append(f"Its carrier is {text(data.get('carrier')) or 'a simulation'}: no phone rings.")
@@ -53,14 +52,11 @@ def _account(answer: JsonObject) -> Account:
     if calls is not None:
         notes.append(f"Calls placed today: {calls}.")
     return Account(
-        numbers=numbers, agents=agents, organization_id=text(data.get("organization_id")), notes=tuple(notes)
+        numbers=read_each(numbers, words.caller_number) if isinstance(numbers, list) else None,
+        agents=read_each(agents, words.agent) if isinstance(agents, list) else None,
+        organization_id=text(data.get("organization_id")),
+        notes=tuple(notes),
     )
-
-
-def _read(value: Any, read: Callable[[Mapping[str, Any]], T | None]) -> tuple[T, ...] | None:
-    if not isinstance(value, list):
-        return None
-    return tuple(item for data in rows(value)[0] if (item := read(data)) is not None)
 
 
 def _listed(answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], what: str, *members: str) -> Part[T]:
@@ -69,4 +65,4 @@ def _listed(answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], w
         return None, (f"The backend answered without a list of {what}.",)
     items, has_more = found
     notes = (f"Only the first {len(items)} {what} were read.",) if has_more else ()
-    return _read(items, read), notes
+    return read_each(items, read), notes

@@ -147,10 +147,8 @@ class MagpipeBackend:
         """Change name, from_number or window of a draft or of a recurring series.
 
         Raises:
-            IllegalTransition: it is neither; nothing was sent.
             InvalidInput: a from_number that is not the account's, which Magpipe itself does not check here.
         """
-        self.check_state(Operation.UPDATE, request, current)
         from_number = request.from_number or current.from_number
         if request.from_number is not None:
             await own_number(self._http, request.from_number)
@@ -237,7 +235,7 @@ class MagpipeBackend:
 
         Raises:
             NotSupported: a time was given; nothing was sent.
-            IllegalTransition: it is neither draft nor scheduled; nothing was sent.
+            IllegalTransition: by now it is neither draft nor scheduled; nothing was sent.
         """
         doing = f"start batch call {current.batch_call_id}"
         if at is not None:
@@ -245,9 +243,7 @@ class MagpipeBackend:
                 f"Could not {doing} at a time: Magpipe starts a stored batch call only now. Nothing was sent. Start it "
                 'with trigger_timestamp "now" at that time, or create a new one with trigger_timestamp.'
             )
-        self.check_state(Operation.START, None, current)
-        latest = await self.get(current.batch_call_id)
-        self.check_state(Operation.START, None, latest)
+        _check_startable(await self.get(current.batch_call_id))
         answer = await self._act("start", doing, current)
         started = await self._read_back(doing, current, BatchStatus.RUNNING)
         if "re-start" in str(answer.get("message")).lower():
@@ -268,7 +264,6 @@ class MagpipeBackend:
 
     async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """`resume_series`, of a paused recurring series; `start` would dial the series' own list at once."""
-        self.check_state(Operation.RESUME, None, current)
         return await self._series("resume", current, BatchStatus.RECURRING)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
