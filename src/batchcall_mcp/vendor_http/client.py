@@ -10,7 +10,7 @@ import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -120,15 +120,6 @@ class Failed:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    params: Params | None
-    content: bytes | None
-
-
 class BackendHttp:
     """The way to one backend, shared by all callers of the process; it holds nothing of any of them."""
 
@@ -188,7 +179,16 @@ class BackendHttp:
         if json is not None:
             headers = {**headers, "content-type": "application/json"}
         content = None if json is None else dumps(json, separators=(",", ":")).encode("ascii")
-        request = _Request(method=method, url=self._base_url + path, headers=headers, params=params, content=content)
+        request = partial(
+            self._client.stream,
+            method,
+            self._base_url + path,
+            headers=dict(headers),
+            params=dict(params) if params else None,
+            content=content,
+            # Half of the limit for the connection: one that never comes about is then known not to have been used.
+            timeout=httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2),
+        )
         started = self._clock()
         for tried in range(1, TRIES + 1):
             result = await self._try(request)
@@ -202,19 +202,10 @@ class BackendHttp:
             raise result.failure(exchange, result.why.format(url=self._base_url, limit_s=self._timeout_s))
         return reply(exchange, result, utc_now())
 
-    async def _try(self, request: _Request) -> Answer | Failed:
-        # Half of the limit for the connection: one that never comes about is then known not to have been used.
-        limits = httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2)
+    async def _try(self, request: Callable[[], AbstractAsyncContextManager[httpx2.Response]]) -> Answer | Failed:
         try:
             with anyio.fail_after(self._timeout_s):
-                async with self._client.stream(
-                    request.method,
-                    request.url,
-                    headers=dict(request.headers),
-                    params=dict(request.params) if request.params else None,
-                    content=request.content,
-                    timeout=limits,
-                ) as response:
+                async with request() as response:
                     body = bytearray()
                     async for part in response.aiter_bytes():
                         body += part

@@ -273,12 +273,8 @@ class BatchCallBackend:
         """Ask for what Zudu's documents do not have.
 
         Raises:
-            NotSupported: the backend has no such request, or the server knows the batch call, but not the path; nothing
-                changed.
+            NotSupported: the server knows the batch call, but not the path; nothing changed.
         """
-        doing = f"{action} batch call {current.batch_call_id}"
-        if Operation(action) not in self.capabilities.operations:
-            raise NotSupported(f"Could not {doing}: {self.name} has no {action}. Nothing changed.")
         try:
             return await self._change(action, current, "POST", f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:
@@ -286,8 +282,8 @@ class BatchCallBackend:
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
-                "Look at it with get_batch_call."
+                f"Could not {action} batch call {current.batch_call_id}: this server has no {action}. Nothing changed; "
+                "nothing was sent that dials. Look at it with get_batch_call."
             ) from None
 
     async def _change(

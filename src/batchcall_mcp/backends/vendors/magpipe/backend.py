@@ -99,19 +99,28 @@ class MagpipeBackend:
         self._http = http.caller(credentials, bearer, _recognise)
 
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
-        """Would this make a phone ring? See `magpipe_words.dials`."""
+        """Would this make a phone ring? See `mapping.dials`."""
         return words.dials(operation, request, current)
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse what its state forbids; and a start from a later state, for which Magpipe calls everybody again."""
         if operation is Operation.CREATE and request is not None:
             words.create_body(request)
-        elif operation is Operation.START and current is not None:
+        if current is None:
+            return
+        if operation is Operation.START:
             _check_startable(current)
-        elif operation is Operation.RESUME and current is not None:
-            _check_resumable(current)
-        elif operation is Operation.UPDATE and current is not None and request is not None:
-            _check_changeable(current)
+        elif operation is Operation.RESUME and current.status is not BatchStatus.PAUSED:
+            raise NotSupported(
+                f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes "
+                "only paused recurring series. Nothing was sent."
+            )
+        elif operation is Operation.UPDATE and request is not None:
+            if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
+                raise IllegalTransition(
+                    f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes "
+                    "only drafts and recurring series. Nothing was sent. Cancel it and make a new one."
+                )
             words.update_body(current, request)
 
     async def account(self) -> Account:
@@ -253,8 +262,6 @@ class MagpipeBackend:
 
     async def pause(self, current: BatchCall) -> BatchCall:
         """`pause_series`: no new run of a recurring series. Ordinary batch calls have no pause."""
-        if current.status is BatchStatus.PAUSED:
-            return replace(current, notes=(*current.notes, "It is paused already: nothing was sent."))
         if current.status is not BatchStatus.RECURRING and not is_unread(current):
             raise NotSupported(
                 f"Could not pause batch call {current.batch_call_id}: Magpipe pauses only recurring series. Nothing "
@@ -267,16 +274,8 @@ class MagpipeBackend:
         return await self._series("resume", current, BatchStatus.RECURRING)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
-        """`cancel`: pending recipients are skipped, calls in progress go on; of a series the runs are cancelled too.
-
-        Raises:
-            IllegalTransition: it is over; Magpipe would say "cancelled" and change nothing.
-        """
+        """`cancel`: pending recipients are skipped, calls in progress go on; of a series the runs are cancelled too."""
         doing = f"cancel batch call {current.batch_call_id}"
-        if current.status is BatchStatus.CANCELLED:
-            return replace(current, notes=(*current.notes, "It was cancelled already: nothing was sent."))
-        if current.status in FINISHED:
-            raise IllegalTransition(f"Could not {doing}: it is {current.status} already. Nothing was sent.")
         answer = await self._act("cancel", doing, current)
         after = await self._read_back(doing, current, BatchStatus.CANCELLED)
         children = whole(answer.get("cancelled_children"))
@@ -355,22 +354,6 @@ def _check_startable(current: BatchCall) -> None:
         f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
         f"starting it now would make Magpipe call everybody again. Nothing was sent. {following}"
     )
-
-
-def _check_changeable(current: BatchCall) -> None:
-    if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
-        raise IllegalTransition(
-            f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes only "
-            "drafts and recurring series. Nothing was sent. Cancel it and make a new one."
-        )
-
-
-def _check_resumable(current: BatchCall) -> None:
-    if current.status is not BatchStatus.PAUSED:
-        raise NotSupported(
-            f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes only "
-            "paused recurring series. Nothing was sent."
-        )
 
 
 def _written(answer: JsonObject, doing: str) -> BatchCall:
