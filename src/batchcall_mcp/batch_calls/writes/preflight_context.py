@@ -104,7 +104,7 @@ async def _recorded(
     history = ledger.history
     # First of all: what is recorded from here on is compared when this launch is recorded.
     since = await run_sync(history.newest)
-    mine: dict[str, Any] = {"simulated": simulated, "backend": address, "beside": own_id}
+    mine: dict[str, Any] = {"simulated": simulated, "backend": address, "launching": own_id}
     around = Surroundings(
         since=since,
         attempts=await run_sync(partial(history.attempts, numbers, starts_at, **mine)),

@@ -97,7 +97,7 @@ class History:
         *,
         simulated: bool = False,
         backend: str = "",
-        beside: str | None = None,
+        launching: str | None = None,
         numbers: Iterable[str] = (),
     ) -> int:
         """People whom launches may call that start on this UTC day, by all callers.
@@ -105,12 +105,12 @@ class History:
         Args:
             day: any moment of it.
             simulated: whether the launches counted are those that make no real phone ring.
-            backend: where `beside` is.
-            beside: the batch call that is about to be launched: its people count only if they are not in `numbers`.
+            backend: where `launching` is.
+            launching: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
         """
-        hashed = {self._database.hashed_bytes(number) for number in numbers} if beside else ()
-        mine = mapping.Mine(backend=backend, batch_call_id=beside, numbers=hashed)
+        hashed = {self._database.hashed_bytes(number) for number in numbers} if launching else ()
+        mine = mapping.Mine(backend=backend, batch_call_id=launching, numbers=hashed)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
@@ -140,12 +140,12 @@ class History:
         *,
         simulated: bool = False,
         backend: str = "",
-        beside: str | None = None,
+        launching: str | None = None,
     ) -> dict[str, int]:
         """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment.
 
         A launch of one batch call that was moved, or paused and resumed, dials nobody twice; a retry does. Those of the
-        batch call `beside` do not count, nor do simulated ones count for real ones.
+        batch call `launching` do not count, nor do simulated ones count for real ones.
         """
         around = to_ms(moment)
         once = sa.case(
@@ -159,7 +159,7 @@ class History:
                 t.dialled.c.at > around - _AROUND_MS,
                 t.dialled.c.at < around + _AROUND_MS,
                 t.writes.c.simulated == simulated,
-                t.writes.c.batch_call_id.is_distinct_from(beside)
+                t.writes.c.batch_call_id.is_distinct_from(launching)
                 | t.writes.c.batch_call_id.is_(None)
                 | (t.writes.c.backend != backend),
             )
