@@ -27,6 +27,8 @@ ROWS = 100_000
 BAD_EVERY = 1000
 CALLABLE = ROWS - ROWS // BAD_EVERY
 FROM = "+14155550199"
+FROM_NOTHING = ("-B", "-m", "batchcall_mcp")
+"""As a user starts it: other words than `transports.REAL`, which a test process forks with all that it has imported."""
 PAGE = 200
 LONGEST_S = 120
 CHECK_MIB = 200
@@ -97,7 +99,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         known = children()
         with (
             mock.patch.dict(os.environ, untraced, clear=True),
-            portal.wrap_async_context_manager(spawned(("-m", "batchcall_mcp"), environment)) as client,
+            portal.wrap_async_context_manager(spawned(FROM_NOTHING, environment)) as client,
         ):
             (pid,) = children() - known
             yield Server(portal, client, pid, files)
