@@ -331,7 +331,6 @@ class ClockWatch:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look again."""
         return self._looked_at is None or monotonic() - self._looked_at >= _CLOCK_LOOKS_EVERY_S
 
     def off(self, connection: sa.Connection) -> timedelta:
@@ -486,7 +485,6 @@ class Database:
         return held_file(self.engine)
 
     def usable(self) -> AbstractContextManager[None]:
-        """See `Schema.usable`."""
         return self.schema.usable(self.engine)
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
@@ -498,7 +496,6 @@ class Database:
         return to_ms(self.clock())
 
     def close(self) -> None:
-        """Let go of every connection."""
         self.engine.dispose()
 
 

@@ -112,7 +112,6 @@ class Settings(BaseSettings):
 
     @property
     def stop_file(self) -> Path:
-        """See STOP_FILE."""
         return self.data_dir / STOP_FILE
 
     def database(self, file: str) -> Path | str:
@@ -120,7 +119,6 @@ class Settings(BaseSettings):
         return self.data_dir / file if self.database_url is None else self.database_url.get_secret_value()
 
     def with_database(self, url: str) -> Settings:
-        """These settings, with another PostgreSQL database."""
         return self.model_copy(update={"database_url": SecretStr(url)})
 
     @classmethod

@@ -30,11 +30,6 @@ _FILES = ("customers.csv", "do-not-call.txt")
 
 
 def main() -> None:
-    """Play the demo.
-
-    Raises:
-        ConfigurationError: the example files are not where they should be.
-    """
     with tempfile.TemporaryDirectory(prefix="batchcall-demo-") as name:
         folder = Path(name)
         # What the server logs belongs to a file of its own, not between the lines of the story.
@@ -50,7 +45,6 @@ class Stage:
         self._console = console
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Call a tool and show the call and its summary."""
         self.show_call(tool, arguments)
         return self._shown(tool, await self._client.call_tool(tool, arguments))
 
@@ -71,11 +65,9 @@ class Stage:
         return self._shown("watch_batch_call", result)
 
     def show_call(self, tool: str, arguments: dict[str, Any]) -> None:
-        """Print a tool call as the client sends it."""
         self._console.print(f"\n[bold cyan]{tool}[/] [dim]{json.dumps(arguments)}[/]", highlight=False)
 
     def note(self, text: str) -> None:
-        """Print a line below an answer."""
         self._console.print(f"    {text}", highlight=False, markup=False)
 
     def _shown(self, tool: str, result: CallToolResult) -> dict[str, Any]:

@@ -89,11 +89,7 @@ def _own_database(settings: Settings) -> str | None:
 
 
 def _opened_dialer(place: Path | str) -> Store | None:
-    """The database of a dialer, if one has used it.
-
-    Raises:
-        ConfigurationError: it cannot be opened or read.
-    """
+    """The database of a dialer, if one has used it."""
     try:
         return Store.open_existing(place)
     except (sa.exc.SQLAlchemyError, OSError) as error:

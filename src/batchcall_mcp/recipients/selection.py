@@ -22,7 +22,6 @@ class RowSelection:
 
     @property
     def last(self) -> int:
-        """The highest row that is asked for."""
         return self.ranges[-1][1]
 
     def __contains__(self, row: int) -> bool:

@@ -74,7 +74,6 @@ class AcceptedPairs:
         return self._ask is None or caller in self._callers
 
     def judged(self, credentials: Credentials, accepted: bool) -> None:  # noqa: FBT001 - `vendor_http.client.Judged`
-        """What an answer of the backend showed."""
         caller = caller_id(credentials)
         self._callers.pop(caller, None)
         if accepted:

@@ -137,7 +137,6 @@ def source_of(
     number_column: str | None = None,
     default_region: str | None = None,
 ) -> ListSource:
-    """The list that a tool call names."""
     return ListSource(
         tasks=None if tasks is None else tuple(_task(one) for one in tasks),
         tasks_file=tasks_file,
@@ -175,5 +174,4 @@ def retry_of(given: RetryPolicy | None) -> RetryPolicy | None:
 
 
 def moment_of(given: str | None, timezone: str | None) -> datetime | None:
-    """The moment given, as aware UTC."""
     return None if given is None else read_moment(given, timezone)

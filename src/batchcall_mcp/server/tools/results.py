@@ -47,7 +47,6 @@ class ToolResult(BaseModel):
     next: Annotated[str | None, Field(description="the sensible next tool call, in words")] = None
 
     def links(self) -> list[ResourceLink]:
-        """What the answer links to, in addition to its text."""
         return []
 
 
@@ -71,7 +70,6 @@ class WriteResult(ToolResult):
 
     @classmethod
     def of(cls, result: Result) -> WriteResult:
-        """What a writing use case ended with."""
         shown = replace(result, skipped_rows=result.skipped_rows[:SKIPPED_ROWS_SHOWN])
         return cls.model_validate(shown, from_attributes=True)
 
@@ -149,7 +147,6 @@ class ExportResult(ToolResult):
     format: ExportFormat
 
     def links(self) -> list[ResourceLink]:
-        """The resource, where there is no file."""
         if self.resource is None:
             return []
         batch_call_id = self.resource.split("/")[-2]
@@ -166,7 +163,6 @@ def render(result: BaseModel) -> CallToolResult:
 
 
 def text_of(result: BaseModel) -> str:
-    """The text part alone, as for a resource."""
     return _as_text(_structured(result))
 
 

@@ -86,7 +86,6 @@ class StrictMetadata(FuncMetadata):
         return parsed
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
-        """A result model as text and structure."""
         return result if isinstance(result, CallToolResult | InputRequiredResult) else render(result)
 
 
@@ -226,7 +225,6 @@ class StrictServer(MCPServer[Any]):
 
     @asynccontextmanager
     async def _connected(self, server: Any) -> AsyncIterator[Any]:
-        """The state of one connection."""
         if self._held:
             yield self._held[0]
             return
