@@ -156,12 +156,12 @@ def test_files_are_listed_newest_first_with_the_name_that_opens_them(folders: tu
     listed = list_files(folders)
     assert listed[0] == ListedFile(
         name="new.xlsx",
-        path=(first / "new.xlsx").resolve(),
         size_bytes=4,
         modified=datetime.fromtimestamp(1_000_000, tz=UTC),
     )
     assert [file.name for file in listed] == ["new.xlsx", str(second / "list.csv"), "list.csv"]
-    assert [resolve_file(file.name, folders) for file in listed] == [file.path for file in listed]
+    paths = [first / "new.xlsx", second / "list.csv", first / "list.csv"]
+    assert [resolve_file(file.name, folders) for file in listed] == [path.resolve() for path in paths]
     assert [file.name for file in list_files(folders, limit=1)] == ["new.xlsx"]
 
 

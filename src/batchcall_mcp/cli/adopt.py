@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.settings import PREFIX
+from batchcall_mcp.settings import plain_environment
 
 _FROM_NUMBER = "+14155550199"
 _SPEED = "60"
@@ -138,8 +137,7 @@ def _lines(path: str | Path) -> list[str]:
 
 def _environment(folder: Path) -> dict[str, str]:
     """A fresh data folder, and none of the operator's own settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return inherited | {
+    return plain_environment() | {
         "BATCHCALL_DATA_DIR": str(folder / "data"),
         "BATCHCALL_FILES": str(folder),
         "BATCHCALL_DO_NOT_CALL": str(folder / "do-not-call.txt"),

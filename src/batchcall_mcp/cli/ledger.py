@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.write_record import Entry, WriteState
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
 

@@ -158,17 +158,15 @@ def _cleaned(text: str) -> str:
         written = formula[1].strip()
     written = written.lstrip("'").strip()
     if uri := _URI.match(written):
-        written = _without_context(written[uri.end() :])
+        written = written[uri.end() :]
+        number, semicolon, parameters = written.partition(";")
+        if _URI_PARAMETERS.fullmatch(semicolon + parameters):
+            written = number.strip()
     if whole := _WHOLE_FLOAT.fullmatch(written):
         return whole[1]
     if scientific := _SCIENTIFIC.fullmatch(written):
         return scientific[1] + _digits_of(text, scientific[2].replace(",", "."), int(scientific[3]))
     return _BRACKETED_PLUS.sub(r"+\1 ", written) if written.startswith("(") else written
-
-
-def _without_context(written: str) -> str:
-    number, semicolon, rest = written.partition(";")
-    return number.strip() if semicolon and _URI_PARAMETERS.fullmatch(semicolon + rest) else written
 
 
 def _digits_of(text: str, mantissa: str, exponent: int) -> str:

@@ -18,7 +18,6 @@ from batchcall_mcp.server.tools.results import (
     BatchCallResult,
     CheckResult,
     ExportResult,
-    FileEntry,
     ListResult,
 )
 from batchcall_mcp.server.tools.strict_tools import OnlyIf
@@ -78,7 +77,7 @@ async def get_backend(
         stop=capabilities.cancel_effect,
         calling_hours=f"{settings.calling_hours} of the called person's own time",
         folder=str(settings.files[0]) if context.local_files and settings.files else None,
-        files=[FileEntry(name=one.name, size_bytes=one.size_bytes, modified=one.modified) for one in facts.files],
+        files=list(facts.files),
         limitations=list(capabilities.limitations),
         notes=list(facts.account.notes),
     )

@@ -20,6 +20,7 @@ from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
+from batchcall_mcp.recipients.files.allowed_folders import ListedFile
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import shortened
@@ -106,14 +107,6 @@ class CheckResult(ToolResult):
     next_cursor: Cursor = None
 
 
-class FileEntry(BaseModel):
-    """A file that tasks_file may name."""
-
-    name: str
-    size_bytes: int
-    modified: datetime
-
-
 class BackendResult(ToolResult):
     """What a model must know before it plans."""
 
@@ -133,7 +126,7 @@ class BackendResult(ToolResult):
     stop: Annotated[str, Field(description="what cancel can still stop")]
     calling_hours: str
     folder: Annotated[str | None, Field(description="a bare name in tasks_file means a file in here")] = None
-    files: list[FileEntry] = []
+    files: list[ListedFile] = []
     limitations: list[str] = []
     notes: list[str] = []
 
