@@ -280,7 +280,7 @@ def _constant_offsets(zone: str, first: date, last: date) -> list[tuple[_Opening
     offset = offset_at(start)
     spans: list[tuple[_Opening, timedelta]] = []
     while moment < end:
-        # No zone has changed its clock twice within six hours, so that one change is all there can be in between.
+        # No zone has changed its clock twice within six hours: there is at most one change in between.
         before, after = moment, moment + timedelta(hours=6)
         if (changed := offset_at(after)) != offset:
             while after - before > timedelta(seconds=1):

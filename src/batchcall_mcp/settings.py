@@ -193,7 +193,7 @@ def _describe(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         field = "_".join(str(part) for part in problem["loc"][:1])
-        told = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        reason = _WRITTEN_AS[field] if problem["type"] == "string_pattern_mismatch" else told
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        reason = _WRITTEN_AS[field] if problem["type"] == "string_pattern_mismatch" else message
         lines.append(f"{PREFIX}{field.upper()}: {reason}")
     return "Invalid settings. " + "; ".join(lines) + ". Nothing was started."

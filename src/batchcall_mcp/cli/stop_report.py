@@ -44,10 +44,10 @@ class PeopleFile:
 
     def counted(self) -> str:
         known: tuple[Reached, ...] = ("called", "in a call", "never called")
-        told = [f"{self._counts[where]} {where}" for where in known]
+        counts = [f"{self._counts[where]} {where}" for where in known]
         if self._counts["not known"]:
-            told.append(f"{self._counts['not known']} not known")
-        return f"People: {', '.join(told)}."
+            counts.append(f"{self._counts['not known']} not known")
+        return f"People: {', '.join(counts)}."
 
     def finish(self) -> None:
         """Have all of it on the disk; a file that could not be written whole is not named."""

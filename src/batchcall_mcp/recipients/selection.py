@@ -46,7 +46,7 @@ def parse_rows(text: str) -> RowSelection:
     """Read `"1-1000,1500"`.
 
     Raises:
-        InvalidInput: naming the part that is no row and no range.
+        InvalidInput: naming the part that is neither a row nor a range.
     """
     ranges: list[tuple[int, int]] = []
     for part in text.split(","):

@@ -1,4 +1,4 @@
-"""Judging rows: who can be called, who is left out and why. The files and lists come in, `Recipients` come out."""
+"""Judging rows: who can be called, who is skipped and why. The files and lists come in, `Recipients` come out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SkippedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipients:
-    """A list as it would be called: `tasks` in order, and everybody who is left out.
+    """A list as it would be called: `tasks` in order, and every row that is skipped.
 
     `columns` is None for a list that was passed inline. `notes` are sentences for the person who confirms: what was
     guessed about the file, or not read of it.
@@ -96,7 +96,7 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
 
     Raises:
         InvalidInput: if the file cannot be read as a whole, or `rows` asks for more than it has. A single row that
-            cannot be read or called is left out instead.
+            cannot be read or called is skipped instead.
     """
     judge = _Judge(options)
     with open_list(path, options.number_column) as opened:

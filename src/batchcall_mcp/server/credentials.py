@@ -40,7 +40,7 @@ def caller_credentials(
 
 
 def caller_id(credentials: Credentials) -> str:
-    """An opaque name of a key pair: the same within this process, useless outside it, not to be turned back."""
+    """An opaque name of a key pair: the same within this process, useless outside it, and not reversible."""
     return hmac.new(_PROCESS_KEY, _written(credentials), hashlib.sha256).hexdigest()
 
 

@@ -30,7 +30,7 @@ class ListedFile:
 def resolve_file(name: str, folders: Sequence[Path]) -> Path:
     """The real path of a file inside one of the folders. A bare name and a relative path mean the first folder.
 
-    Nothing outside the folders is told apart: whether it exists, is a folder or cannot be read, the answer is one.
+    Outside the folders the answer is always the same: whether a file exists, is a folder or cannot be read.
 
     Raises:
         InvalidInput: if the path ends outside, or no ordinary file is there; with the files that are.
@@ -93,7 +93,7 @@ def _files_in(folder: Path, *, bare: bool) -> Iterator[ListedFile]:
 
 
 def _listed(path: Path, root: Path, *, bare: bool) -> ListedFile | None:
-    # "~$list.xlsx" is the lock that Excel keeps beside an open workbook.
+    # "~$list.xlsx" is the lock that Excel keeps next to an open workbook.
     if path.name.startswith((".", "~$")) or kind_of(path) is None:
         return None
     try:

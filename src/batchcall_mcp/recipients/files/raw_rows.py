@@ -62,14 +62,14 @@ class Row(NamedTuple):
 
 
 def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes: list[str]) -> OpenedList:
-    """Read the header, tell the columns apart, and offer the other rows as entries.
+    """Read the header, decide which column is what, and offer the other rows as entries.
 
     Every column but the number's becomes a variable, an empty cell an empty one: the agent then says nothing at that
-    place instead of reading its placeholder aloud. Rows without any text are no rows: they are neither counted nor
+    place instead of reading its placeholder aloud. Rows without any text are ignored: they are neither counted nor
     reported. Cells under a column without a name are dropped, with a note.
 
     Raises:
-        InvalidInput: if there is no header, no row below it, or the columns cannot be told apart.
+        InvalidInput: if there is no header, no row below it, or it is unclear which column is the number.
     """
     filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
     header = next(filled, None)

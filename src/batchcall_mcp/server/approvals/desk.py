@@ -141,7 +141,7 @@ class ApprovalDesk:
             return False
 
     async def address(self, approval_id: str) -> str:
-        """Where the page of a question is. Whoever has it can answer: only for a browser, or an elicitation by URL."""
+        """Where the page of a question is. Anyone who has it can answer: only for a browser, or elicitation by URL."""
         async with self._starting:
             if self._listener is None:
                 self._listener = await _Listener.start(self, self._places.get)

@@ -49,7 +49,7 @@ class Questions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one question is shown. Whoever knows both tokens can answer it, so neither is written anywhere."""
+    """Where one question is shown. Anyone who knows both tokens can answer it, so neither is written anywhere."""
 
     approval_id: str
     path_token: str = field(default_factory=lambda: secrets.token_urlsafe(_TOKEN_BYTES), repr=False)
@@ -172,7 +172,7 @@ def _form(place: Place, *buttons: str) -> str:
 
 
 def _more(others: Sequence[str]) -> str:
-    """The way to what waits without a tab of its own."""
+    """Links to the questions that have no tab of their own."""
     if not others:
         return ""
     what = "1 more question waits" if len(others) == 1 else f"{len(others)} more questions wait"

@@ -107,7 +107,9 @@ Retry = Annotated[
     Field(description="Automatic redials, on no_answer and busy by default"),
     OnlyIf(lambda surface: surface.capabilities.retry_policy),
 ]
-IdempotencyKey = Annotated[str | None, _text("Repeating a call with the same key has no further effect", 200, 1)]
+IdempotencyKey = Annotated[
+    str | None, _text("Repeating a key has no further effect; a new job needs a new key", 200, 1)
+]
 Code = Annotated[str | None, _text("After the person's yes", 40)]
 StatusFilter = Annotated[
     StatusWords,

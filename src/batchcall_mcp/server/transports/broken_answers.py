@@ -34,7 +34,7 @@ class Instead(NamedTuple):
 
 
 def instead_of_line(error: Exception) -> Instead:
-    """Tell from the error that the SDK reports for a line whether an answer or a request was meant."""
+    """What the line was meant as, an answer or a request, is known from the error that the SDK reports for it."""
     if isinstance(error, ValidationError):
         for problem in error.errors(include_url=False, include_context=False):
             value = problem["input"]

@@ -63,7 +63,7 @@ def stranger_to_end(sessions: Iterable[Session], accepted: AcceptedPairs) -> Ses
 class _Bounded(ABC):
     """What sessions and streams share: counting, and making room.
 
-    `most` of all callers together, and `most_per_caller`; `refused` makes the answer to whom there is no room for.
+    `most` of all callers together, and `most_per_caller`; `refused` makes the answer to a caller without a place.
     """
 
     refused: Callable[[int, str], JSONResponse] = field(init=False)  # a subclass says which
