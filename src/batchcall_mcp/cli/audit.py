@@ -18,7 +18,7 @@ import click
 
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, read, recorded_id
+from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, Reading, recorded_id
 from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import printable
@@ -125,7 +125,7 @@ def _of_every_machine(settings: Settings, begin: datetime | None) -> Iterator[It
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    reading = read(path)
+    reading = Reading(path)
     try:
         yield from reading
     except OSError as error:

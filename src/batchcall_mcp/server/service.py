@@ -53,7 +53,7 @@ class Service:
         self.local = local
         """Whether callers share this machine's disk (stdio)."""
         audit = Audit(settings.data_dir)
-        self.guard = Guard.of(
+        self.guard = Guard(
             settings.mode,
             settings.confirm,
             settings.max_calls_per_launch,
@@ -232,9 +232,8 @@ class Service:
 
     async def operator_context(self, command: str) -> CallContext:
         """What one command in a terminal works with: the operator's mode binds callers, not the operator."""
-        return await self._call_context(
-            None, Guard("full", self.settings.confirm, self.guard.audit), Unasked(), command
-        )
+        guard = Guard("full", self.settings.confirm, self.settings.max_calls_per_launch, self.guard.audit)
+        return await self._call_context(None, guard, Unasked(), command)
 
     async def _call_context(
         self, headers: Mapping[str, str] | None, guard: Guard, asker: Asker, tool: str
