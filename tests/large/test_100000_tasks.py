@@ -21,7 +21,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
 
-from tests.server.transports import spawned
+from tests.server.transports import FROM_NOTHING, spawned
 
 ROWS = 100_000
 BAD_EVERY = 1000
