@@ -150,7 +150,7 @@ class Guard:
         are taken.
 
         Raises:
-            InvalidInput: something blocks it, so that no confirmation helps.
+            InvalidInput: something blocks it, and no confirmation helps.
             PermissionDenied: the mode forbids it.
             NotConfirmed: the person said no or did not answer, or the code is not valid.
         """
@@ -368,7 +368,7 @@ def _happened(answer: Answer) -> str:
     return {
         "declined": f"The client answered no{after}.",
         "cancelled": f"The question was dismissed{after}.",
-        "malformed": f"The client's answer{after} is not one that can be read.",
+        "malformed": f"The client's answer{after} could not be read.",
         "unanswered": f"Nobody answered the question{after}.",
     }[answer.outcome]
 

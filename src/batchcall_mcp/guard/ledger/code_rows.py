@@ -40,7 +40,7 @@ def is_valid(now: int, issued_at: int) -> bool:
 
 
 def of_launch(caller: str, binding: str) -> sa.ColumnElement[bool]:
-    """Every row of one launch, whatever its question warned of."""
+    """Every row of one launch, with or without warnings in its question."""
     return (t.codes.c.caller == caller) & t.codes.c.binding.startswith(launch_of(binding), autoescape=True)
 
 

@@ -1,7 +1,7 @@
 """Confirmation codes and answers, hashed, each good for one launch.
 
-What a code stands for is sealed with the code itself, so that nobody reads in passing whom it would call; and it is
-gone ten minutes later, because whoever has the whole database has the time to guess.
+What a code stands for is sealed with the code itself, so that nobody reads in passing whom it would call. It is
+gone ten minutes later, because anyone who has the whole database has the time to guess.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Codes:
         return Token(kind="answer", digest=self._database.hashed(f"answer {nonce}"))
 
     def close(self, caller: str, launch: Bound) -> None:
-        """Write down that a person said no: whatever was asked about this launch before takes no yes any more."""
+        """Write down that a person said no: no earlier question about this launch takes a yes any more."""
         digest, now = self._no_to(caller, launch), self._database.now()
         with self._database.writing() as tx:
             tx.execute(t.used_answers.delete().where(t.used_answers.c.answer_hash == digest))
