@@ -291,8 +291,8 @@ class TestHours:
         )
 
         assert " ".join(found.warnings) == (
-            "Up to 40 calls would start after hours, outside 08:00-21:00 of the called person's own time: with 1 at once "
-            "the list takes about 3.5 hours."
+            "Up to 40 calls would start after hours, outside 08:00-21:00 of the called person's own time: with 1 at "
+            "once the list takes about 3.5 hours."
         )
 
     def test_of_an_unknown_concurrency_nothing_is_said_of_the_end(self) -> None:

@@ -14,14 +14,7 @@ from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.confirmation import (
-    Answer,
-    Asker,
-    QuestionPending,
-    Reach,
-    recall,
-    used_already,
-)
+from batchcall_mcp.guard.confirmation import Answer, Asker, QuestionPending, Reach, recall
 from batchcall_mcp.guard.fingerprints import Bound, bound
 from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -188,7 +181,10 @@ class Guard:
         """The confirmation that a code is; None if it was given for something else, which makes it worthless."""
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
-            raise used_already()
+            raise NotConfirmed(
+                "This confirmation code was used already; one code launches once. Nothing was sent by this call. Look "
+                "at the batch call with get_batch_call; to launch again, call without a code to be asked again."
+            )
         if await _covers(codes, binding, pending.binding):
             self._note("answer", launch, "code")
             return pending.token

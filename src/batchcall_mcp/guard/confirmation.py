@@ -116,11 +116,3 @@ async def recall(codes: Codes, caller: str, tool: str, code: str, given: Mapping
             "Nothing was sent. Omit them, or call without the code to be asked about the new request."
         )
     return pending
-
-
-def used_already() -> NotConfirmed:
-    """The error for a code that comes again."""
-    return NotConfirmed(
-        "This confirmation code was used already; one code launches once. Nothing was sent by this call. Look at the "
-        "batch call with get_batch_call; to launch again, call without a code to be asked again."
-    )
