@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_TRIES_S = 20
-"""How long the tries of one request may go on beside its own time-out (`backends.http.BUDGET_S`)."""
+"""How long the tries of one request may go on in addition to its own time-out (`backends.http.BUDGET_S`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class CallContext:
         return await self.backend.get(batch_call_id), seen
 
     def do_not_call(self) -> DoNotCall:
-        """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
+        """The operator's list, read for every call: a number added a minute ago is not called. Blocks.
 
         Raises:
             BatchCallError: it cannot be read.

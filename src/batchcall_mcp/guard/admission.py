@@ -14,14 +14,7 @@ from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.confirmation import (
-    Answer,
-    Asker,
-    QuestionPending,
-    Reach,
-    recall,
-    used_already,
-)
+from batchcall_mcp.guard.confirmation import Answer, Asker, QuestionPending, Reach, recall
 from batchcall_mcp.guard.fingerprints import Bound, bound
 from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -150,7 +143,7 @@ class Guard:
         are taken.
 
         Raises:
-            InvalidInput: something blocks it, so that no confirmation helps.
+            InvalidInput: something blocks it, and no confirmation helps.
             PermissionDenied: the mode forbids it.
             NotConfirmed: the person said no or did not answer, or the code is not valid.
         """
@@ -188,7 +181,10 @@ class Guard:
         """The confirmation that a code is; None if it was given for something else, which makes it worthless."""
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
-            raise used_already()
+            raise NotConfirmed(
+                "This confirmation code was used already; one code launches once. Nothing was sent by this call. Look "
+                "at the batch call with get_batch_call; to launch again, call without a code to be asked again."
+            )
         if await _covers(codes, binding, pending.binding):
             self._note("answer", launch, "code")
             return pending.token
@@ -368,7 +364,7 @@ def _happened(answer: Answer) -> str:
     return {
         "declined": f"The client answered no{after}.",
         "cancelled": f"The question was dismissed{after}.",
-        "malformed": f"The client's answer{after} is not one that can be read.",
+        "malformed": f"The client's answer{after} could not be read.",
         "unanswered": f"Nobody answered the question{after}.",
     }[answer.outcome]
 

@@ -80,7 +80,7 @@ async def surroundings(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Recorded:
-    """What the ledger tells. `listed`: hashed variables that all tasks of this very list had when it was sent."""
+    """What the ledger knows. `listed`: hashed variables that all tasks of this very list had when it was sent."""
 
     ledger: Ledger
     around: Surroundings
@@ -138,7 +138,7 @@ async def _named_before(context: CallContext, ledger: Ledger) -> frozenset[bytes
 
 def _not_known(launches: Sequence[tuple[Entry, int]], current: BatchCall | None, taken_over: int | None) -> list[str]:
     return [
-        f"Whether {entry.tool} (ledger entry {entry.write_id}) reached {shared} of the numbers is not known."
+        f"It is not known whether {entry.tool} (ledger entry {entry.write_id}) reached {shared} of the numbers."
         for entry, shared in launches
         if entry.write_id != taken_over and (current is None or entry.batch_call_id != current.batch_call_id)
     ]
@@ -163,7 +163,7 @@ class _Found:
         return found.numbers
 
     async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
-        """The agent that speaks, with the variables that it needs, where the backend tells."""
+        """The agent that speaks, with the variables that it needs, where the backend reports them."""
         capabilities = self._context.backend.capabilities
         matters = capabilities.dynamic_variables or capabilities.agent == "caller_number"
         if not matters or Operation.ACCOUNT not in capabilities.operations:
@@ -197,14 +197,14 @@ class _Found:
         return found
 
     async def _chain(self, current: BatchCall | None) -> set[str]:
-        """The batch call, and those that it calls the unreached of, as far as the ledger and its own word tell."""
+        """The batch call, and those that it calls the unreached of, as far as it and the ledger show."""
         if current is None:
             return set()
         ledger, chain = await self._context.open_ledger(), {current.batch_call_id}
         newest, known = current.batch_call_id, current.retry_of
         while len(chain) < _MOST_GENERATIONS:
-            told = await run_sync(ledger.history.retried, self._context.backend_address, [newest])
-            before = known or told.get(newest)
+            known_here = await run_sync(ledger.history.retried, self._context.backend_address, [newest])
+            before = known or known_here.get(newest)
             if before is None or before in chain:
                 break
             chain.add(before)
