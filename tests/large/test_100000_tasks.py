@@ -21,14 +21,12 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
 
-from tests.server.transports import spawned
+from tests.server.transports import FROM_NOTHING, spawned
 
 ROWS = 100_000
 BAD_EVERY = 1000
 CALLABLE = ROWS - ROWS // BAD_EVERY
 FROM = "+14155550199"
-FROM_NOTHING = ("-B", "-m", "batchcall_mcp")
-"""As a user starts it: other words than `transports.REAL`, which a test process forks with all that it has imported."""
 PAGE = 200
 LONGEST_S = 120
 CHECK_MIB = 200
