@@ -18,7 +18,7 @@ from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.batch_calls.writes.retry import DEFAULT_STATUSES, left_alone
 from batchcall_mcp.calling_hours import parse_calling_hours
-from batchcall_mcp.guard.preflight.changes import ListChange, moved, setting_changes
+from batchcall_mcp.guard.preflight.changes import list_change, moved, setting_changes
 from batchcall_mcp.guard.preflight.preflight import Limits, Preflight, Surroundings, preflight
 from batchcall_mcp.guard.preflight.question import question
 from batchcall_mcp.model import (
@@ -137,8 +137,8 @@ def _number(place: tuple[str, int], n: int) -> str:
     return f"{prefix}{10 ** (digits - 1) * 5 + n:0{digits}}"
 
 
-def _update(asked: BatchCallRequest, before: BatchCall, replaced: ListChange | None = None) -> Surroundings:
-    listed = replaced.words if replaced else ()
+def _update(asked: BatchCallRequest, before: BatchCall, replaced: str | None = None) -> Surroundings:
+    listed = [replaced] if replaced else []
     return Surroundings(agent=REMINDER, changes=(*listed, *setting_changes(asked, before), *moved(asked, before)))
 
 
@@ -264,7 +264,7 @@ SCENES = (
         current=_SCHEDULED,
         request=_THREE_OTHERS,
         dials=At(at(14)),
-        surroundings=_update(_THREE_OTHERS, _SCHEDULED, ListChange.of(people(new_york=3), people(chicago=3), REAL)),
+        surroundings=_update(_THREE_OTHERS, _SCHEDULED, list_change(people(new_york=3), people(chicago=3), REAL)),
     ),
     Scene(
         title="An update of agent, caller number and hours, which launches",

@@ -13,7 +13,7 @@ from batchcall_mcp.backends.base import At, Never, Now, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.admission import Admitted, CodeNeeded, Guard, Launch, Needed, PersonNeeded
 from batchcall_mcp.guard.approval import Approval
-from batchcall_mcp.guard.audit import Audit, read
+from batchcall_mcp.guard.audit import Audit, Reading
 from batchcall_mcp.guard.confirmation import Answer, Covers, Reach
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -81,7 +81,7 @@ class Desk:
 
     def __init__(self, ledger: Ledger, mode: Mode = "full", confirm: Confirm = "auto") -> None:
         self.ledger = ledger
-        self.guard = Guard.of(mode, confirm, 100, Audit(ledger.database.data_dir))
+        self.guard = Guard(mode, confirm, 100, Audit(ledger.database.data_dir))
 
     async def admit(self, launch: Launch, person: Person, code: str | None = None) -> Admitted | Needed:
         return await self.guard.admit(launch, person, code, self.ledger.codes)
@@ -92,7 +92,7 @@ class Desk:
             return self.ledger.codes.use(tx, token)
 
     def audited(self) -> list[tuple[str, str]]:
-        return [(one["event"], one["outcome"]) for one in read(self.guard.audit.path)]
+        return [(one["event"], one["outcome"]) for one in Reading(self.guard.audit.path)]
 
 
 YES = Answer("accepted", 1.0)
@@ -318,7 +318,7 @@ async def test_unattended_a_warning_blocks_and_a_clean_launch_passes(ledger: Led
 
 def test_unattended_needs_a_limit(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="BATCHCALL_MAX_CALLS_PER_LAUNCH"):
-        Guard.of("full", "off", None, Audit(tmp_path))
+        Guard("full", "off", None, Audit(tmp_path))
 
 
 async def test_what_blocks_is_not_asked_about(ledger: Ledger) -> None:

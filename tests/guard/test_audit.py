@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.guard.audit import COLUMNS, Audit, Event, read, recorded_id
+from batchcall_mcp.guard.audit import COLUMNS, Audit, Event, Reading, recorded_id
 
 NOON = datetime(2026, 11, 2, 12, 0, 0, 123456, UTC)
 CALLER = "0123456789abcdef" * 4
@@ -58,7 +58,7 @@ def audit(folder: Path) -> Audit:
 
 
 def events(path: Path) -> list[dict[str, Any]]:
-    return list(read(path))
+    return list(Reading(path))
 
 
 def test_an_event_is_one_line(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_processes_that_write_at_once_tear_no_line(tmp_path: Path) -> None:
     for writer in writers:
         writer.communicate(timeout=30)
         assert writer.returncode == 0
-    reading = read(tmp_path / "audit.jsonl")
+    reading = Reading(tmp_path / "audit.jsonl")
     order: dict[str, list[int]] = {}
     for event in reading:
         order.setdefault(event["caller"], []).append(event["write_id"])
@@ -235,7 +235,7 @@ def test_a_line_torn_half_way_is_a_warning_and_costs_no_other(tmp_path: Path) ->
     assert said.endswith("OSError: only a part of the line was written\n")
     assert not record.path.read_bytes().endswith(b"\n")
     record.note(ASKED)
-    reading = read(record.path)
+    reading = Reading(record.path)
     assert [event["event"] for event in reading] == ["write", "question"]
     assert reading.skipped == 1
 
@@ -271,7 +271,7 @@ def test_a_line_that_is_no_event_is_skipped_and_counted(tmp_path: Path, line: by
     with record.path.open("ab") as file:
         file.write(line + b"\n")
     record.note(ASKED)
-    reading = read(record.path)
+    reading = Reading(record.path)
     assert [event["event"] for event in reading] == ["write", "question"]
     assert reading.skipped == 1
 
@@ -290,7 +290,7 @@ def test_what_a_crash_left_empty_costs_no_event(tmp_path: Path) -> None:
     record = audit(tmp_path)
     record.path.write_bytes(bytes(4096))
     record.note(STARTED)
-    reading = read(record.path)
+    reading = Reading(record.path)
     assert list(reading) == [LINE]
     assert reading.skipped == 1
 

@@ -73,7 +73,7 @@ class TestOneGroup:
         found = timetable([(LONDON, 21)], KEPT, at(12), 10)
 
         assert (found.first, found.last, found.takes) == (at(12), at(12, 4), 3 * CALL_LASTS)
-        assert (found.waiting, found.beyond, found.waits_for_hours) == (0, 0, False)
+        assert (found.waiting, found.beyond) == (0, 0)
 
     def test_a_call_may_start_in_the_last_minute_before_the_window_closes(self) -> None:
         found = timetable([(LONDON, 3)], KEPT, at(20, 59), 2)
@@ -85,7 +85,6 @@ class TestOneGroup:
         found = timetable([(LONDON, 2 * 390 + 1)], KEPT, at(8), 1)
 
         assert (found.last, found.waiting, found.takes) == (at(8, days=2), 391, timedelta(hours=26, minutes=2))
-        assert found.waits_for_hours
 
     def test_what_does_not_fit_into_two_months_has_no_last_moment(self) -> None:
         found = timetable([(LONDON, 390 * LOOKS_AHEAD.days + 5)], KEPT, at(8), 1)
@@ -95,7 +94,7 @@ class TestOneGroup:
     def test_a_window_that_is_always_open_never_lets_anybody_wait(self) -> None:
         found = timetable([(LONDON, 10_000)], Hours(ALWAYS, ALWAYS), at(3), 1)
 
-        assert (found.first, found.waiting, found.waits_for_hours) == (at(3), 0, False)
+        assert (found.first, found.last, found.waiting) == (at(3), at(3) + 9_999 * CALL_LASTS, 0)
 
     def test_of_one_call_first_and_last_are_the_same_however_many_lines(self) -> None:
         found = timetable([(LONDON, 1)], KEPT, at(3), None)

@@ -18,7 +18,7 @@ from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.errors import OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.delivery.write_sender import Resend, Sender, Ticket, WriteOutcome
-from batchcall_mcp.guard.fingerprints import PeopleDigest
+from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Evidence, Intent
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
@@ -74,8 +74,7 @@ class Desk:
 
     @property
     def intent(self) -> Intent:
-        people = PeopleDigest()
-        people.add(task.to_number for task in REQUEST.tasks or ())
+        people = people_digest(task.to_number for task in REQUEST.tasks or ())
         return Intent(
             caller="a",
             backend="zudu",
@@ -86,7 +85,7 @@ class Desk:
                 name=NAME,
                 from_number=self.ledger.hashed("number +14155550100"),
                 total=2,
-                people=self.ledger.hashed(people.hex()),
+                people=self.ledger.hashed(people),
             ),
         )
 

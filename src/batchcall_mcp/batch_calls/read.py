@@ -14,9 +14,9 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fit, read_source
-from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
+from batchcall_mcp.batch_calls.writes.write import People, Write
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput
-from batchcall_mcp.guard.preflight.preflight import Preflight, preflight
+from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import (
     Account,
     BatchCall,
@@ -199,36 +199,18 @@ async def check(
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks
     launch = request if request.trigger_at else replace(request, send_now=True)
-    dials = context.backend.dials(Operation.START, launch, current)
-    around = await surroundings(
-        context,
-        tasks,
-        dials,
-        current=current,
-        agent_id=request.agent_id or (current.agent_id if current else None),
-        from_number=request.from_number or (current.from_number if current else None),
-        simulated=context.backend.capabilities.simulated or (current is not None and current.simulated),
-    )
-    judge = partial(
-        preflight,
-        request=launch,
-        current=current,
-        tasks=tasks,
-        skipped_rows=recipients.skipped_rows if recipients else (),
-        rows_read=recipients.rows_read if recipients else None,
-        dials=dials,
-        capabilities=context.backend.capabilities,
-        limits=context.limits,
-        now=context.clock(),
-        surroundings=replace(around, unchecked=(*(recipients.notes if recipients else ()), *around.unchecked)),
-        listed=None if tasks is None else different(tasks),
-    )
-    found = await anyio.to_thread.run_sync(judge)
     rows = recipients.skipped_rows if recipients else ()
+    people = People(
+        tasks=tasks,
+        skipped_rows=rows,
+        rows_read=recipients.rows_read if recipients else None,
+        warnings=recipients.notes if recipients else (),
+    )
+    judged = await Write(context, Operation.START, launch, current).judge(people)
     first = _position(cursor)
     most = context.backend.capabilities.max_tasks
     return Check(
-        preflight=found,
+        preflight=judged.preflight,
         columns=recipients.columns if recipients else None,
         sample=tuple((tasks or ())[:3]),
         skipped_rows=tuple(rows[first : first + limit]),

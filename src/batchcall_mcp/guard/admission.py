@@ -15,7 +15,6 @@ from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed,
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.confirmation import (
-    LIFETIME_S,
     Answer,
     Asker,
     QuestionPending,
@@ -81,7 +80,6 @@ class CodeNeeded:
 
     question: str
     code: str
-    lifetime_s: int = LIFETIME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,35 +95,30 @@ Needed: TypeAlias = CodeNeeded | PersonNeeded
 
 
 class Guard:
-    """The operator's rules, applied to every write of this process."""
+    """The operator's rules, applied to every write of this process.
 
-    def __init__(self, mode: Mode, confirm: Confirm, audit: Audit, *, accept_no_stop: bool = False) -> None:
-        self.mode = mode
-        self.confirm = confirm
-        self.accept_no_stop = accept_no_stop
-        self.audit = audit
+    Raises:
+        ConfigurationError: BATCHCALL_CONFIRM=off without a limit of calls.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         mode: Mode,
         confirm: Confirm,
         max_calls_per_launch: int | None,
         audit: Audit,
         *,
         accept_no_stop: bool = False,
-    ) -> Guard:
-        """Make the guard of a process.
-
-        Raises:
-            ConfigurationError: BATCHCALL_CONFIRM=off without a limit of calls.
-        """
+    ) -> None:
         if confirm == "off" and max_calls_per_launch is None:
             raise ConfigurationError(
                 "BATCHCALL_CONFIRM=off needs BATCHCALL_MAX_CALLS_PER_LAUNCH: without a person, a limit has to stop a "
                 "wrong list. Set it, or choose auto, person or code. Nothing was sent."
             )
-        return cls(mode, confirm, audit, accept_no_stop=accept_no_stop)
+        self.mode = mode
+        self.confirm = confirm
+        self.accept_no_stop = accept_no_stop
+        self.audit = audit
 
     def allows(self, operation: Operation) -> bool:
         """Whether the mode lets this kind of operation through at all."""

@@ -132,7 +132,11 @@ def _append(path: Path, line: bytes) -> None:
 
 
 class Reading(Iterator[dict[str, Any]]):
-    """The events of one file, oldest first, one in memory at a time."""
+    """The events of one file, oldest first, one in memory at a time.
+
+    Raises:
+        OSError: while iterating: the file is not there or cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.skipped = 0
@@ -149,15 +153,6 @@ class Reading(Iterator[dict[str, Any]]):
                 self.skipped += (event is None) or line.rfind(_BEGINNING) > 0
                 if event is not None:
                     yield event
-
-
-def read(path: Path) -> Reading:
-    """The events in a record.
-
-    Raises:
-        OSError: while iterating: the file is not there or cannot be read.
-    """
-    return Reading(path)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -158,22 +158,13 @@ def made_up_name(of: str, made_on: datetime, key: str | None = None) -> str:
     return f"Batch call {made_on:%Y-%m-%d} {digits[:_NAME_DIGITS]}"
 
 
-class PeopleDigest:
-    """Of a list of numbers, whatever their order: backends give tasks back in one of their own."""
-
-    def __init__(self) -> None:
-        self._sum = 0
-        self._count = 0
-
-    def add(self, numbers: Iterable[str]) -> None:
-        """Numbers as E.164."""
-        for number in numbers:
-            self._count += 1
-            self._sum = (self._sum + int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")) % 2**256
-
-    def hex(self) -> str:
-        """The digest of all that were added."""
-        return f"{self._count} {self._sum:064x}"
+def people_digest(numbers: Iterable[str]) -> str:
+    """Of a list of numbers as E.164, in any order: backends give tasks back in one of their own."""
+    count = total = 0
+    for number in numbers:
+        count += 1
+        total = (total + int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")) % 2**256
+    return f"{count} {total:064x}"
 
 
 class _Digest:

@@ -53,7 +53,7 @@ class Service:
         self.local = local
         """Whether callers share this machine's disk (stdio)."""
         audit = Audit(settings.data_dir)
-        self.guard = Guard.of(
+        self.guard = Guard(
             settings.mode,
             settings.confirm,
             settings.max_calls_per_launch,
@@ -77,12 +77,10 @@ class Service:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend can do."""
         return self.backend_type.capabilities
 
     @property
     def embedded(self) -> bool:
-        """Whether the backend is the dialer in this process."""
         return self.backend_type.name == EMBEDDED
 
     @asynccontextmanager
@@ -206,7 +204,6 @@ class Service:
         return caller_credentials(headers, self.settings, needs_secret=self.capabilities.needs_secret)
 
     async def verify(self, credentials: Credentials) -> bool:
-        """Whether the embedded dialer knows this pair."""
         await self.http()
         secret = credentials.api_secret
         if self._dialer is None or secret is None:
@@ -227,7 +224,6 @@ class Service:
         return True
 
     async def backend(self, credentials: Credentials) -> Backend:
-        """The backend, seen with one caller's credentials."""
         return self.backend_type(await self.http(), credentials)
 
     async def call_context(self, ctx: Context[Any, Any], tool: str) -> CallContext:
@@ -236,9 +232,8 @@ class Service:
 
     async def operator_context(self, command: str) -> CallContext:
         """What one command in a terminal works with: the operator's mode binds callers, not the operator."""
-        return await self._call_context(
-            None, Guard("full", self.settings.confirm, self.guard.audit), Unasked(), command
-        )
+        guard = Guard("full", self.settings.confirm, self.settings.max_calls_per_launch, self.guard.audit)
+        return await self._call_context(None, guard, Unasked(), command)
 
     async def _call_context(
         self, headers: Mapping[str, str] | None, guard: Guard, asker: Asker, tool: str

@@ -227,7 +227,7 @@ def test_the_limit_of_a_day_counts_each_person_of_a_batch_call_once(ledger: Ledg
     assert isinstance(ledger.writes.begin(other, max_calls_per_day=4), Entry)
     assert ledger.history.calls_on(BEGIN) == 4
     people = [number for number, _ in START.numbers]
-    assert ledger.history.calls_on(BEGIN, backend=START.backend, beside="bc_2", numbers=people) == 2
+    assert ledger.history.calls_on(BEGIN, backend=START.backend, own_id="bc_2", numbers=people) == 2
     assert ledger.history.calls_on(BEGIN + timedelta(days=1)) == 0
 
 
@@ -396,7 +396,7 @@ def test_the_limit_of_a_day_counts_the_people_with_whom_a_batch_call_was_filled_
         ledger.writes.begin(refilled, max_calls_per_day=2)
     begun(ledger, refilled, max_calls_per_day=3)
     assert ledger.history.calls_on(BEGIN) == 3
-    assert ledger.history.calls_on(BEGIN, backend=START.backend, beside="bc_1", numbers=["+14155550101"]) == 2
+    assert ledger.history.calls_on(BEGIN, backend=START.backend, own_id="bc_1", numbers=["+14155550101"]) == 2
 
 
 class TestRowsThatWereSkipped:
@@ -409,7 +409,7 @@ class TestRowsThatWereSkipped:
     REPLACED = replace(CHANGED, evidence=Evidence(total=9, skipped={"duplicate": 1}))
 
     def of(self, ledger: Ledger, batch_call_id: str = "bc_1") -> dict[str, int]:
-        return dict(ledger.history.list_of(CREATE.backend, batch_call_id).skipped or {})
+        return dict(ledger.history.list_of(CREATE.backend, batch_call_id)[1].skipped or {})
 
     def test_those_of_the_list_that_was_made(self, ledger: Ledger) -> None:
         done(ledger, self.MADE)

@@ -14,7 +14,7 @@ from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.live_comparison import compare_with_live
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
-from batchcall_mcp.guard.fingerprints import PeopleDigest
+from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.preflight.preflight import Surroundings
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import Agent, BatchCall, CallTask
@@ -104,7 +104,7 @@ async def _recorded(
     history = ledger.history
     # First of all: what is recorded from here on is compared when this launch is recorded.
     since = await run_sync(history.newest)
-    mine: dict[str, Any] = {"simulated": simulated, "backend": address, "beside": own_id}
+    mine: dict[str, Any] = {"simulated": simulated, "backend": address, "own_id": own_id}
     around = Surroundings(
         since=since,
         attempts=await run_sync(partial(history.attempts, numbers, starts_at, **mine)),
@@ -113,10 +113,9 @@ async def _recorded(
     )
     listed: Sequence[str] = ()
     if own_id:
-        made = await run_sync(history.list_of, address, own_id)
-        people = ledger.hashed(await run_sync(_digest_of, numbers))
+        list_entry, made = await run_sync(history.list_of, address, own_id)
+        people = ledger.hashed(await run_sync(people_digest, numbers))
         listed = (made.variables or ()) if made.people == people else ()
-        list_entry = await run_sync(history.list_entry_of, address, own_id)
         around = replace(around, skipped=made.skipped or {}, list_entry=list_entry)
     return _Recorded(
         ledger=ledger,
@@ -216,12 +215,6 @@ class _Found:
 def different(tasks: Sequence[CallTask]) -> int:
     """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
     return len({task.task_id or f"{position}." for position, task in enumerate(tasks)})
-
-
-def _digest_of(numbers: Sequence[str]) -> str:
-    digest = PeopleDigest()
-    digest.add(numbers)
-    return digest.hex()
 
 
 def _comparable(tasks: Sequence[CallTask]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
+from batchcall_mcp.guard.confirmation import LIFETIME_S
 from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import BatchCall
@@ -74,11 +75,6 @@ def replayed(earlier: WriteOutcome, did: Did) -> Result:
     )
 
 
-def noted(*notes: str | None) -> tuple[str, ...]:
-    """Those that there are."""
-    return tuple(note for note in notes if note)
-
-
 _REQUIRED: Mapping[str, str] = {
     "create_batch_call": "the same from_number",
     "start_batch_call": "the same batch_call_id and trigger_timestamp",
@@ -111,7 +107,7 @@ def _with_code(needed: CodeNeeded, tool: str) -> Result:
         result="confirmation_required",
         summary=f"Nothing was sent yet. Question for the person: {needed.question}",
         confirmation_code=needed.code,
-        notes=(f"{how} The code is valid for {needed.lifetime_s // 60} minutes, once.",),
+        notes=(f"{how} The code is valid for {LIFETIME_S // 60} minutes, once.",),
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any, Final
 
 import anyio.to_thread
@@ -16,8 +15,8 @@ from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.results import Result
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput, NotSupported
-from batchcall_mcp.guard.preflight.changes import ListChange, moved, not_shown, not_taken, setting_changes
-from batchcall_mcp.guard.preflight.humanize import day_and_minute
+from batchcall_mcp.guard.preflight.changes import list_change, moved, not_shown, not_taken, setting_changes
+from batchcall_mcp.guard.preflight.humanize import counted, day_and_minute
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.validation import Recipients
 
@@ -62,7 +61,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             skipped_rows=recipients.skipped_rows if recipients else (),
             rows_read=recipients.rows_read if recipients else None,
             warnings=notes,
-            replaced=(await _list_change(context, request, current)).words,
+            replaced=await _list_change(context, request, current),
             changes=[*setting_changes(request, current), *moved(request, current)],
         )
 
@@ -101,22 +100,22 @@ def _given(request: BatchCallRequest) -> list[str]:
     return [field.name for field in fields(request) if getattr(request, field.name) is not None]
 
 
-async def _list_change(context: CallContext, request: BatchCallRequest, current: BatchCall) -> ListChange:
-    """How the list differs from the one that the backend holds, which is read for this once."""
+async def _list_change(context: CallContext, request: BatchCallRequest, current: BatchCall) -> str | None:
+    """How the list differs from the one that the backend holds, which is read for this once; None: not at all."""
     if request.tasks is None:
-        return ListChange()
+        return None
     total = current.counts.total
+    replaced = f"the list is replaced by {counted(len(request.tasks), 'person', 'people')}"
     if total is not None and total > _MOST_COMPARED:
-        return ListChange.unread(request.tasks, f"the {total} people that it held before were not compared")
+        return f"{replaced} (the {total} people that it held before were not compared)"
     before = await context.tasks_or_none(current)
     if before is None or (total is not None and len(before) < total):
-        return ListChange.unread(request.tasks, "what it held before could not be read")
-    compare = partial(ListChange.of, before, request.tasks, context.backend.capabilities)
-    return await anyio.to_thread.run_sync(compare)
+        return f"{replaced} (what it held before could not be read)"
+    return await anyio.to_thread.run_sync(list_change, before, request.tasks, context.backend.capabilities)
 
 
 def _changed(
-    given: Iterable[str], before: BatchCall, after: BatchCall, replaced: Sequence[str]
+    given: Iterable[str], before: BatchCall, after: BatchCall, replaced: str | None
 ) -> dict[str, tuple[Any, Any]]:
     """Before and after of each field that was given: after as the backend answered, where it answers it."""
     changed: dict[str, tuple[Any, Any]] = {}
@@ -133,9 +132,9 @@ def _changed(
     return {name: pair for name, pair in changed.items() if pair[0] != pair[1] or (name == "tasks" and replaced)}
 
 
-def _summary(request: BatchCallRequest, before: BatchCall, after: BatchCall, replaced: Sequence[str]) -> str:
+def _summary(request: BatchCallRequest, before: BatchCall, after: BatchCall, replaced: str | None) -> str:
     """What differs now, and what the backend does not show: that a change was taken is not that it was made."""
-    differs = [*replaced, *setting_changes(request, before, after)]
+    differs = [*([replaced] if replaced else ()), *setting_changes(request, before, after)]
     if request.trigger_at is not None and before.scheduled_at != after.scheduled_at is not None:
         instead = "" if before.scheduled_at is None else f" instead of {day_and_minute(before.scheduled_at)}"
         differs.append(f"time {day_and_minute(after.scheduled_at)}{instead}")

@@ -16,13 +16,13 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
-from batchcall_mcp.batch_calls.writes.results import Did, Result, done, noted, replayed, waiting
+from batchcall_mcp.batch_calls.writes.results import Did, Result, done, replayed, waiting
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
-from batchcall_mcp.guard.fingerprints import PeopleDigest, fingerprint, made_up_name
+from batchcall_mcp.guard.fingerprints import fingerprint, made_up_name, people_digest
 from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, preflight
@@ -46,8 +46,8 @@ class People:
     rows_read: int | None = None
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
-    replaced: Sequence[str] = ()
-    """How a new list differs from the one that it replaces, in words."""
+    replaced: str | None = None
+    """How a new list differs from the one that it replaces, in words; None: not at all, or there is none."""
     changes: Sequence[str] = ()
     """What else an update changes, in words."""
     question: str | None = None
@@ -182,7 +182,7 @@ class Write:
         if nothing is not None:
             return nothing
         self._context.backend.check_state(self._operation, self._asked.request, self._current)
-        judged = await self._judge(await people(), earlier)
+        judged = await self.judge(await people(), earlier)
         # Meanwhile an equal call may have been sent: that is no reason to refuse this one, nor to ask.
         meanwhile = await self.earlier()
         if isinstance(meanwhile, WriteOutcome):
@@ -212,8 +212,8 @@ class Write:
         at = await (await self._context.sender()).done_at(await self._intent(self._asked))
         return "" if at is None else f" An equal call did that at {at:%Y-%m-%d %H:%M:%S UTC}."
 
-    async def _judge(self, people: People, resend: Resend | None) -> Judged:
-        """Find out what it would do."""
+    async def judge(self, people: People, resend: Resend | None = None) -> Judged:
+        """Find out what it would do; nothing is sent."""
         context, request, current = self._context, self._asked.request, self._current
         around = await surroundings(
             context,
@@ -230,7 +230,7 @@ class Write:
             around,
             unchecked=(*people.warnings, *around.unchecked),
             notes=(*people.notes, *around.notes),
-            changes=(*people.replaced, *people.changes),
+            changes=(*([people.replaced] if people.replaced else ()), *people.changes),
         )
         return await self._with_preflight(replace(self._asked, called=people.called, people=people, around=around))
 
@@ -315,8 +315,8 @@ class Write:
     async def _reported(self, outcome: WriteOutcome, judged: Judged, report: Report) -> Result:
         """The use case's words, with what the pipeline knows: no use case can forget it."""
         said = await report(outcome.batch_call, judged)
-        notes = (*said.notes, *noted(judged.skipped_note, outcome.note))
-        return replace(said, skipped_rows=judged.skipped_rows, notes=notes)
+        notes = (note for note in (judged.skipped_note, outcome.note) if note)
+        return replace(said, skipped_rows=judged.skipped_rows, notes=(*said.notes, *notes))
 
     @property
     def _simulated(self) -> bool:
@@ -349,8 +349,7 @@ class Write:
         starts_at = max(self._dials.time, context.clock()) if isinstance(self._dials, At) else context.clock()
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
-        people = PeopleDigest()
-        people.add(comparable(task.to_number) for task in request.tasks or ())
+        people = people_digest(comparable(task.to_number) for task in request.tasks or ())
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
@@ -367,7 +366,7 @@ class Write:
                 name=made_up_name(self._known_as, context.clock(), self._key) if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
-                people=hashed(people.hex()) if request.tasks is not None else None,
+                people=hashed(people) if request.tasks is not None else None,
                 variables=_had_by_all(request.tasks, hashed),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,

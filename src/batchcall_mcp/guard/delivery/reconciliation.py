@@ -16,7 +16,7 @@ from batchcall_mcp.backends.base import Backend, Operation
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
 from batchcall_mcp.guard.delivery.effect_evidence import is_made_by, is_older, took_effect
-from batchcall_mcp.guard.fingerprints import PeopleDigest
+from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.write_record import Entry, WriteState
 from batchcall_mcp.model import BatchCall, ListQuery
 from batchcall_mcp.recipients.phone.numbers import comparable
@@ -102,10 +102,8 @@ class Reconciler:
 
     async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
         """Whether a batch call of the right name and size is for these very people: a name may be given twice."""
-        digest = PeopleDigest()
-        async for task in every_task(self._backend, found):
-            digest.add((comparable(task.to_number),))
-        return self._ledger.hashed(digest.hex()) == entry.evidence.people
+        numbers = [comparable(task.to_number) async for task in every_task(self._backend, found)]
+        return self._ledger.hashed(people_digest(numbers)) == entry.evidence.people
 
     async def _candidates(self, entry: Entry) -> tuple[list[BatchCall], bool]:
         """Batch calls that nobody else made and that fit; and whether the list was read as far as it matters."""

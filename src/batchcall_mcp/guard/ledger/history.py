@@ -97,7 +97,7 @@ class History:
         *,
         simulated: bool = False,
         backend: str = "",
-        beside: str | None = None,
+        own_id: str | None = None,
         numbers: Iterable[str] = (),
     ) -> int:
         """People whom launches may call that start on this UTC day, by all callers.
@@ -105,33 +105,26 @@ class History:
         Args:
             day: any moment of it.
             simulated: whether the launches counted are those that make no real phone ring.
-            backend: where `beside` is.
-            beside: the batch call that is about to be launched: its people count only if they are not in `numbers`.
+            backend: where `own_id` is.
+            own_id: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
         """
-        hashed = {self._database.hashed_bytes(number) for number in numbers} if beside else ()
-        mine = mapping.Mine(backend=backend, batch_call_id=beside, numbers=hashed)
+        hashed = {self._database.hashed_bytes(number) for number in numbers} if own_id else ()
+        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
         """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
         with self._database.reading() as connection:
-            entries = [
-                entry
-                for entry in mapping.launches_after(
-                    connection, Newest(0, 0), simulated=simulated, sent_after=self._lately()
-                )
-                if not mapping.is_withdrawn(connection, entry)
-            ]
+            lately = self._database.now() - _LATELY_MS
+            found = mapping.launches_after(connection, Newest(0, 0), simulated=simulated, sent_after=lately)
+            entries = [entry for entry in found if not mapping.is_withdrawn(connection, entry)]
             if not entries:
                 return []
             mine = {self._database.hashed_bytes(number): number for number in numbers}
-            found = [(one, mapping.numbers_of(connection, one.write_id)) for one in entries]
-        return [(one, [mine[digest] for digest in theirs & mine.keys()]) for one, theirs in found]
-
-    def _lately(self) -> int:
-        return self._database.now() - _LATELY_MS
+            people = [(one, mapping.numbers_of(connection, one.write_id)) for one in entries]
+        return [(one, [mine[digest] for digest in theirs & mine.keys()]) for one, theirs in people]
 
     def attempts(
         self,
@@ -140,12 +133,12 @@ class History:
         *,
         simulated: bool = False,
         backend: str = "",
-        beside: str | None = None,
+        own_id: str | None = None,
     ) -> dict[str, int]:
         """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment.
 
         A launch of one batch call that was moved, or paused and resumed, dials nobody twice; a retry does. Those of the
-        batch call `beside` do not count, nor do simulated ones count for real ones.
+        batch call `own_id` do not count, nor do simulated ones count for real ones.
         """
         around = to_ms(moment)
         once = sa.case(
@@ -159,7 +152,7 @@ class History:
                 t.dialled.c.at > around - _AROUND_MS,
                 t.dialled.c.at < around + _AROUND_MS,
                 t.writes.c.simulated == simulated,
-                t.writes.c.batch_call_id.is_distinct_from(beside)
+                t.writes.c.batch_call_id.is_distinct_from(own_id)
                 | t.writes.c.batch_call_id.is_(None)
                 | (t.writes.c.backend != backend),
             )
@@ -184,10 +177,7 @@ class History:
             if not entries:
                 return []
             mine = {self._database.hashed_bytes(number) for number in numbers}
-            found = []
-            for entry in entries:
-                of_it = sa.select(t.dialled.c.number_hash).where(t.dialled.c.write_id == entry.write_id)
-                found.append((entry, sum(bytes(digest) in mine for digest in connection.scalars(of_it))))
+            found = [(entry, len(mine & mapping.numbers_of(connection, entry.write_id))) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
 
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
@@ -195,40 +185,24 @@ class History:
         with self._database.reading() as connection:
             return mapping.open_launch_of(connection, backend, batch_call_id)
 
-    def list_of(self, backend: str, batch_call_id: str) -> Evidence:
-        """What is known here of the list that the batch call holds now; empty if it is not from here."""
-        query = sa.select(t.writes.c.state, t.writes.c.evidence).where(
-            t.writes.c.backend == backend,
-            t.writes.c.batch_call_id == batch_call_id,
-            t.writes.c.operation.in_([Operation.CREATE, Operation.UPDATE]),
-            NOT_REFUSED,
-        )
-        with self._database.reading() as connection:
-            for state, evidence in connection.execute(query.order_by(t.writes.c.write_id.desc())):
-                if evidence.get("total") is not None:  # the last one that sent a list
-                    return Evidence(**evidence) if state == WriteState.DONE else Evidence()
-        return Evidence()
+    def list_of(self, backend: str, batch_call_id: str) -> tuple[int, Evidence]:
+        """The last entry that sent a list to a batch call, or may have; 0 if none is known here.
 
-    def list_entry_of(self, backend: str, batch_call_id: str) -> int:
-        """The last entry that sent a list to a batch call, or may have; 0 if none is known here."""
-        of_it = (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id) & NOT_REFUSED
-        query = sa.select(t.writes.c.write_id, t.writes.c.evidence).where(of_it).order_by(t.writes.c.write_id.desc())
+        With it what is known of that list; empty if it is not known whether the batch call holds it.
+        """
+        of_it = mapping.of(backend, batch_call_id) & NOT_REFUSED
+        query = sa.select(t.writes.c.write_id, t.writes.c.state, t.writes.c.evidence).where(of_it)
         with self._database.reading() as connection:
-            found = connection.execute(query)
-            return next((write_id for write_id, evidence in found if evidence.get("total") is not None), 0)
+            for write_id, state, evidence in connection.execute(query.order_by(t.writes.c.write_id.desc())):
+                if evidence.get("total") is not None:
+                    return write_id, Evidence(**evidence) if state == WriteState.DONE else Evidence()
+        return 0, Evidence()
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of whatever was given there."""
-        later = sa.select(t.writes).where(
-            t.writes.c.backend == made.backend,
-            t.writes.c.batch_call_id == made.batch_call_id,
-            t.writes.c.operation == Operation.UPDATE,
-            t.writes.c.write_id > made.write_id,
-            NOT_REFUSED,
-        )
+        later = (t.writes.c.operation == Operation.UPDATE) & (t.writes.c.write_id > made.write_id) & NOT_REFUSED
         with self._database.reading() as connection:
-            row = connection.execute(later.order_by(t.writes.c.write_id.desc())).first()
-        return None if row is None else read(row)
+            return mapping.last(connection, mapping.of(made.backend, made.batch_call_id) & later)
 
     def retried(self, backend: str, ids: Collection[str]) -> dict[str, str]:
         """Which of these batch calls were made here to call again whom another one did not reach, and which one."""

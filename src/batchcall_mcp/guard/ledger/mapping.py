@@ -24,35 +24,37 @@ NOT_REFUSED: Final = t.writes.c.state != WriteState.REFUSED
 OPEN: Final = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
 
-def _of(backend: str, batch_call_id: str | None) -> sa.ColumnElement[bool]:
+def of(backend: str, batch_call_id: str | None) -> sa.ColumnElement[bool]:
+    """Every write to a batch call."""
     return (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id)
 
 
-def _last(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Entry | None:
+def last(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Entry | None:
+    """The newest entry of which this is so."""
     row = tx.execute(sa.select(t.writes).where(condition).order_by(t.writes.c.write_id.desc()).limit(1)).first()
     return None if row is None else read(row)
 
 
 def newest_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The last write to a batch call that was not refused."""
-    return _last(tx, _of(backend, batch_call_id) & NOT_REFUSED)
+    return last(tx, of(backend, batch_call_id) & NOT_REFUSED)
 
 
 def newest_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The last launch of a batch call that was not refused."""
-    return _last(tx, _of(backend, batch_call_id) & NOT_REFUSED & t.writes.c.dials)
+    return last(tx, of(backend, batch_call_id) & NOT_REFUSED & t.writes.c.dials)
 
 
 def open_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The first launch of a batch call whose outcome nobody knows."""
-    launches = sa.select(t.writes).where(_of(backend, batch_call_id) & OPEN & t.writes.c.dials)
+    launches = sa.select(t.writes).where(of(backend, batch_call_id) & OPEN & t.writes.c.dials)
     row = tx.execute(launches.order_by(t.writes.c.write_id).limit(1)).first()
     return None if row is None else read(row)
 
 
 def open_changes_of(tx: sa.Connection, backend: str, batch_call_id: str) -> list[Entry]:
     """The changes of a batch call of which nobody knows whether they arrived, oldest first."""
-    open_changes = _of(backend, batch_call_id) & OPEN & ~t.writes.c.dials & t.writes.c.operation.not_in(STOPS)
+    open_changes = of(backend, batch_call_id) & OPEN & ~t.writes.c.dials & t.writes.c.operation.not_in(STOPS)
     return [read(row) for row in tx.execute(sa.select(t.writes).where(open_changes).order_by(t.writes.c.write_id))]
 
 
@@ -77,8 +79,8 @@ def is_ended(tx: sa.Connection, launch: Entry) -> bool:
 
     Not one that was sent before the launch was answered: the launch may have arrived after it.
     """
-    mine = _of(launch.backend, launch.batch_call_id) & (t.writes.c.caller == launch.caller) & NOT_REFUSED
-    newest = _last(tx, mine) or launch
+    mine = of(launch.backend, launch.batch_call_id) & (t.writes.c.caller == launch.caller) & NOT_REFUSED
+    newest = last(tx, mine) or launch
     return _ends(newest) and launch.settled_at is not None and launch.settled_at <= newest.sent_at
 
 

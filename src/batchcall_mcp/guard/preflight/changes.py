@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from batchcall_mcp.backends.base import Capabilities
@@ -26,31 +25,22 @@ _NAMES: Final = {
 """Fields of a request that a batch call has too, the most telling first, in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListChange:
-    """How a list differs from the one that it replaces, in words. None: not at all, and that is certain."""
+def list_change(before: Sequence[CallTask], after: Sequence[CallTask], capabilities: Capabilities) -> str | None:
+    """How a whole list differs from the one that it replaces; None: not at all, and that is certain.
 
-    words: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, before: Sequence[CallTask], after: Sequence[CallTask], capabilities: Capabilities) -> ListChange:
-        """Compare two whole lists by their numbers; where these are the same, by what else the backend gives back."""
-        then, now = Counter(task.to_number for task in before), Counter(task.to_number for task in after)
-        removed, added = (then - now).total(), (now - then).total()
-        if removed or added:
-            return cls((_replaced(removed, added, len(before)),))
-        same = f"the same {counted(len(after), 'person', 'people')}"
-        others = (Counter(_details(after, capabilities)) - Counter(_details(before, capabilities))).total()
-        if others:
-            return cls((f"{same}, {others:,} with other details",))
-        if capabilities.dynamic_variables and not capabilities.returns_variables:
-            return cls((f"{same} (whether their variables change is not known)",))
-        return cls()
-
-    @classmethod
-    def unread(cls, after: Sequence[CallTask], why: str) -> ListChange:
-        """Nobody compared them."""
-        return cls((f"the list is replaced by {counted(len(after), 'person', 'people')} ({why})",))
+    Lists are compared by their numbers; where these are the same, by what else the backend gives back.
+    """
+    then, now = Counter(task.to_number for task in before), Counter(task.to_number for task in after)
+    removed, added = (then - now).total(), (now - then).total()
+    if removed or added:
+        return _replaced(removed, added, len(before))
+    same = f"the same {counted(len(after), 'person', 'people')}"
+    others = (Counter(_details(after, capabilities)) - Counter(_details(before, capabilities))).total()
+    if others:
+        return f"{same}, {others:,} with other details"
+    if capabilities.dynamic_variables and not capabilities.returns_variables:
+        return f"{same} (whether their variables change is not known)"
+    return None
 
 
 def setting_changes(asked: BatchCallRequest, before: BatchCall, after: BatchCall | None = None) -> list[str]:

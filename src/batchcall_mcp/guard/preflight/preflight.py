@@ -210,9 +210,9 @@ def preflight(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
         )
     if launched:
-        late = _lateness(request, current, now)
-        notes += late.notes
-        concerns += (Concern("time", sentence) for sentence in late.warnings)
+        late, only_a_little = _lateness(request, current, now)
+        concerns += late
+        notes += only_a_little
         if window is not None and not is_readable(window):
             zone = quoted(window.timezone.replace('"', "'"))
             unknown = f"Its window is on the clock of {zone}, which is not a known time zone: it was not checked."
@@ -347,22 +347,18 @@ def _list_concerns(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Lateness:
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def _lateness(request: BatchCallRequest, current: BatchCall | None, now: datetime) -> _Lateness:
-    """Whether the time that was asked for is over, and by more than what is only late."""
+def _lateness(
+    request: BatchCallRequest, current: BatchCall | None, now: datetime
+) -> tuple[Sequence[Concern], Sequence[str]]:
+    """That the time that was asked for is over: a concern, or a note where it is over by a little only."""
     named = request.trigger_at
     if named is None and current is not None and current.status in _STILL_TO_COME:
         named = current.scheduled_at
     if request.send_now or named is None or now - named < timedelta(seconds=1):
-        return _Lateness()
+        return (), ()
     if now - named <= LATE_BY:
-        return _Lateness(notes=(f"The time {minute(named)} was {distance(now - named)} ago, so this means now.",))
-    return _Lateness(warnings=(f"The time {minute(named)} is past, so this means now.",))
+        return (), (f"The time {minute(named)} was {distance(now - named)} ago, so this means now.",)
+    return (Concern("time", f"The time {minute(named)} is past, so this means now."),), ()
 
 
 def _starts(dials: Dials, now: datetime) -> str | None:

@@ -103,13 +103,6 @@ class Timetable:
     too_far: bool = False
     """The launch lies at the end of the calendar, where no clock can be asked."""
 
-    @property
-    def waits_for_hours(self) -> bool:
-        """Whether the last call starts later than lines alone would have it."""
-        if self.last is None or self.first is None or self.takes is None:
-            return self.not_before is not None
-        return self.last - self.first > self.takes
-
 
 def timetable(
     counted: Iterable[tuple[tuple[str, ...], int]], hours: Hours, start: datetime, concurrency: int | None
