@@ -222,6 +222,27 @@ async def test_a_yes_to_the_loss_of_one_result_does_not_lose_three(tmp_path: Pat
     assert "Results of 3 calls are lost" in person.questions[-1]
 
 
+@every_era
+async def test_a_yes_to_one_more_person_does_not_replace_a_list_that_nobody_was_shown(era: Any, tmp_path: Path) -> None:
+    """The question says how a new list differs from the one that it replaces, and the yes is not bound to that: if
+    somebody else gave the scheduled batch call as many other people meanwhile, a yes to "1 more" takes all of theirs
+    out, and the people whom they had taken out are called.
+    """
+    people = [number(NEW_YORK, line) for line in range(10)]
+    vendor = Account()
+    vendor.put("soon", "SCHEDULED", people[:3])
+
+    def others_are_put_in() -> None:
+        vendor.put("soon", "SCHEDULED", people[5:8])
+
+    person = Meanwhile(others_are_put_in)
+    tasks = [{"to_number": one} for one in people[:4]]
+    async with vendor.served() as url, playing(era, **at(url, tmp_path, person=person)) as model:
+        await model.call("update_batch_call", batch_call_id="soon", tasks=tasks)
+    assert "Change: 1 person added, of 3 before." in person.questions[0]
+    assert "4 people added and 3 people removed, of 3 before." in person.questions[-1]
+
+
 # A yes that is thrown away.
 
 
