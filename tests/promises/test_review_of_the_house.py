@@ -1,7 +1,6 @@
 """What a yes, or an unattended launch, covers although nothing showed it; and a yes that is thrown away.
 
-Each test fails on the code of 2026-11-27. Only the one about the yes in a terminal is new with the rewritten comparison
-of live batch calls; the others were so before it, and break what docs/guarantees.md promises now.
+Each test failed on the code of 2026-11-27, before its mend.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ async def test_somebody_whom_a_running_batch_call_is_about_to_call_is_found_alth
     moves the others up, and as many of them are in no page. It counts as compared: the question says nothing, and with
     the yes to it both batch calls call the same person.
     """
-    people, person, moved = numbers(1200), Person(), []
+    people, person, moved = numbers(1200), Person(), list[int]()
     read = DialerBackend.tasks
 
     async def tasks(self: DialerBackend, batch_call_id: str, query: TaskQuery) -> TaskPage:
@@ -129,7 +128,7 @@ class GarbledList(Account):
     """Its list shows the other batch call as something that is no object."""
 
     async def _list(self, request: Request) -> Response:
-        held = json.loads((await super()._list(request)).body)
+        held = json.loads(bytes((await super()._list(request)).body))
         rows = held["data"]["batch_calls"]
         held["data"]["batch_calls"] = [None if one["batch_call_id"] == "other" else one for one in rows]
         return JSONResponse(held)
@@ -142,7 +141,7 @@ class GarbledTasks(Account):
         answer = await super()._tasks(request)
         if request.path_params["id"] != "other":
             return answer
-        held = json.loads(answer.body)
+        held = json.loads(bytes(answer.body))
         held["data"]["tasks"][0] = None
         return JSONResponse(held)
 

@@ -150,6 +150,7 @@ class CallContext:
         statuses: frozenset[TaskStatus] | None = None,
         *,
         bounds: Bounds = BEFORE_A_WRITE,
+        whole: bool = False,
     ) -> AsyncIterator[CallTask]:
         """All tasks of a batch call that was read, as of `backends.task_reading`.
 
@@ -157,7 +158,7 @@ class CallContext:
             NoEnd: the pages do not end.
             BatchCallError: a page cannot be read.
         """
-        return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic)
+        return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic, whole=whole)
 
     async def tasks_or_none(self, batch_call: BatchCall) -> list[CallTask] | None:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.

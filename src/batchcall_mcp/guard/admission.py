@@ -56,6 +56,8 @@ class Launch:
     concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     list_entry: int = 0
     """The ledger entry that last sent the list: not every backend gives back what was in it."""
+    changes: Sequence[str] = ()
+    """What an update changes, in the words of its question."""
     question: str | None = None
     """What a person has to say yes to although it does not dial: what loses results."""
 
@@ -337,6 +339,8 @@ def _bound(launch: Launch) -> Bound:
             launch.preflight.begins,
             bool(launch.preflight.simulated),
             launch.list_entry,
+            launch.question,
+            *launch.changes,
         ),
     )
 
@@ -356,6 +360,7 @@ def _shown(launch: Launch, asked: str) -> Shown:
         samples=samples_of(launch.called),
         skipped=tuple(skipped_words(rows) for rows in (found.skipped_rows, found.skipped_before) if rows),
         concerns=(*found.warnings, *found.notes),
+        batch_call_id=launch.current.batch_call_id if launch.current else None,
     )
 
 

@@ -74,7 +74,7 @@ def bound(
     if current is not None:
         digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
         digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
-        digest.add([current.max_concurrency, current.window, current.retry])
+        digest.add([current.max_concurrency, current.window, current.retry, current.status_reason])
     for row in skipped_rows:
         digest.add([row.line, row.kind, row.to_number])
     digest.add(list(said))

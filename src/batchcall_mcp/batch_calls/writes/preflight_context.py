@@ -58,12 +58,13 @@ async def surroundings(
     own_id = current.batch_call_id if current and not again else None
     try:
         recorded = await _recorded(context, numbers, starts_at, own_id, simulated=simulated)
+        named = await _named_before(context, recorded.ledger, current)
         found.unchecked += _not_known(recorded.open_launches, current, taken_over)
     except ConfigurationError as error:
-        recorded = None
+        recorded, named = None, frozenset[bytes]()
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
-    live = await compare_with_live(context, numbers, current, recorded.named if recorded else ())
+    live = await compare_with_live(context, numbers, current, named)
     return replace(
         recorded.around if recorded else Surroundings(),
         listed_variables=recorded.listed_of(agent) if recorded else None,
@@ -74,7 +75,7 @@ async def surroundings(
         lately=await found.lately(current, recorded.launches if recorded else (), taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=(*found.unchecked, *live.unchecked),
-        notes=(*found.notes, *live.notes),
+        notes=tuple(found.notes),
     )
 
 
@@ -86,8 +87,6 @@ class _Recorded:
     around: Surroundings
     launches: _Launches
     open_launches: Sequence[tuple[Entry, int]]
-    named: frozenset[bytes]
-    """The batch calls that the question named as not compared, where this call brings an answer to one."""
     listed: Sequence[str]
 
     def listed_of(self, agent: Agent | None) -> tuple[str, ...] | None:
@@ -122,18 +121,22 @@ async def _recorded(
         around=around,
         launches=await run_sync(partial(history.launched_lately, numbers, simulated=simulated)),
         open_launches=await run_sync(partial(history.open_launches, address, numbers, simulated=simulated)),
-        named=await _named_before(context, ledger),
         listed=listed,
     )
 
 
-async def _named_before(context: CallContext, ledger: Ledger) -> frozenset[bytes]:
-    shown = context.asker.shown
+async def _named_before(context: CallContext, ledger: Ledger, current: BatchCall | None) -> frozenset[bytes]:
+    """The batch calls that a question about this one named as not compared, where an answer to it may be here."""
+    caller, codes = ledger.hashed(context.caller), ledger.codes
+    about = current.batch_call_id if current else None
+    shown = {one.bound for one in await run_sync(codes.approvals.open_about, caller, context.tool, about)}
+    if context.asker.shown is not None:
+        shown.add(context.asker.shown)
     if context.confirmation_code is not None:
-        pending = await run_sync(ledger.codes.find, context.confirmation_code)
-        if pending is not None and pending.caller == ledger.hashed(context.caller):
-            shown = pending.binding
-    return frozenset() if shown is None else await run_sync(ledger.codes.set_of, shown, "not_compared")
+        pending = await run_sync(codes.find, context.confirmation_code)
+        if pending is not None and pending.caller == caller:
+            shown.add(pending.binding)
+    return frozenset().union(*[await run_sync(codes.set_of, one, "not_compared") for one in shown])
 
 
 def _not_known(launches: Sequence[tuple[Entry, int]], current: BatchCall | None, taken_over: int | None) -> list[str]:

@@ -298,6 +298,7 @@ class Write:
             preflight=judged.preflight,
             concerns=about(judged.preflight.concerns),
             list_entry=judged.around.list_entry,
+            changes=judged.around.changes,
             question=judged.people.question,
         )
         return await context.guard.admit(launch, context.asker, context.confirmation_code, ledger.codes)

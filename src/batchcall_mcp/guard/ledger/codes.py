@@ -104,6 +104,17 @@ class Approvals:
         found = [self._read(row) for row in rows]
         return [approval for approval in found if approval is not None and approval.state == "waiting"]
 
+    def open_about(self, caller: str, tool: str, batch_call_id: str | None) -> list[Approval]:
+        """The questions of a caller's tool about one batch call that can still let a launch pass."""
+        mine = _OPEN & (t.codes.c.caller == caller) & (t.codes.c.tool == tool)
+        with self._database.reading() as connection:
+            found = [self._read(row) for row in connection.execute(sa.select(t.codes).where(mine)).all()]
+        return [
+            one
+            for one in found
+            if one and one.state in {"waiting", "approved"} and one.shown.batch_call_id == batch_call_id
+        ]
+
     def approve(self, approval_id: str) -> bool:
         """Write a person's yes down; False if the question no longer waits."""
         return self._set(approval_id, _WAITING, approved_at=self._database.now())
