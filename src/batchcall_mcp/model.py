@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 
 class BatchStatus(StrEnum):
@@ -81,13 +82,23 @@ class CallingWindow:
     )
 
 
+def _not_true_or_false(given: Any) -> Any:
+    if isinstance(given, bool):
+        raise PydanticCustomError("int_type", "must be a whole number")
+    return given
+
+
+WholeNumber: TypeAlias = Annotated[int, BeforeValidator(_not_true_or_false)]
+"""To pydantic, `true` would be 1."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """Automatic redials: at most `max_retries` dials after the first, for the outcomes `on`."""
 
-    max_retries: int
+    max_retries: WholeNumber
     on: tuple[RetryOutcome, ...] = ("no_answer", "busy")
-    after_minutes: int | None = None
+    after_minutes: WholeNumber | None = None
     at: Annotated[str | None, Field(description="local time HH:MM; instead of after_minutes")] = None
 
 

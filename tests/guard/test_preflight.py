@@ -291,8 +291,8 @@ class TestHours:
         )
 
         assert " ".join(found.warnings) == (
-            "Up to 40 calls would be left until after hours, outside 08:00-21:00 of the called person's own time: with "
-            "1 at once it takes about 3.5 hours."
+            "Up to 40 calls would start after hours, outside 08:00-21:00 of the called person's own time: with 1 at "
+            "once the list takes about 3.5 hours."
         )
 
     def test_of_an_unknown_concurrency_nothing_is_said_of_the_end(self) -> None:
@@ -357,7 +357,7 @@ class TestHours:
 
         assert found.blocks == ()
         assert found.warnings == (
-            f'Its window is on the clock of "{zone}", which is not a known time zone: it was not checked.',
+            f'Its window has the time zone "{zone}", which is not known: the window was not checked.',
             UNPLACED,
         )
 
@@ -552,7 +552,7 @@ class TestWhatIsKnownOfTheNumbers:
 
         found = self.warned(around(variables=("city",)), current=current, capabilities=kept)
 
-        unchecked = "The backend does not give the variables of its tasks back: whether any lack one was not checked."
+        unchecked = "The backend does not return the variables of its tasks: it was not checked whether any lacks one."
         assert found == (('3 tasks lack the agent\'s variable "city".',) if checked else (unchecked,))
 
     def test_a_backend_without_variables_lacks_none(self) -> None:
@@ -653,7 +653,7 @@ def test_whom_the_list_does_not_show_may_be_called_beside_those_who_wait(
 
     assert found.calls == calls
     assert any("its list shows" in warning for warning in found.warnings) == (calls > waiting)
-    assert found.blocks == (() if calls else ("no task is left that could be called",))
+    assert found.blocks == (() if calls else ("no task is left to call",))
 
 
 def test_a_request_that_brings_the_list_itself_is_not_judged_by_the_total_of_before() -> None:

@@ -19,7 +19,7 @@ from tests.walks.stage import FROM, Model, Person, numbers, playing
 PEOPLE = numbers(3)
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
 LOST = (
-    'Delete "November" (bc_done) for good? Results of 3 calls are lost: export_batch_call keeps them first. This '
+    'Delete "November" (bc_done) for good? Results of 3 calls are lost: export_batch_call saves them first. This '
     "cannot be undone."
 )
 

@@ -17,7 +17,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("create_batch_call", {"from_number": FROM_NUMBER, "tasks": "everybody"}, "tasks: must be a list"),
     ("create_batch_call", {"from_number": FROM_NUMBER, "tasks": [{}]}, "tasks[0].to_number: is required"),
     ("create_batch_call", {"from_number": FROM_NUMBER, "tasks": []}, ""),
-    ("create_batch_call", {"from_number": FROM_NUMBER}, "Whom to call is missing"),
+    ("create_batch_call", {"from_number": FROM_NUMBER}, "The people to call are missing"),
     ("create_batch_call", {"from_number": "the blue one", "tasks": [PERSON]}, "from_number: "),
     ("create_batch_call", {"from_number": FROM_NUMBER, "tasks": [{"to_number": "12"}]}, "None of the 1 rows"),
     (

@@ -41,6 +41,7 @@ async def every_task(
     *,
     bounds: Bounds = BEFORE_A_WRITE,
     clock: Callable[[], float] = monotonic,
+    whole: bool = False,
 ) -> AsyncIterator[CallTask]:
     """All tasks of a batch call, in the backend's order. `clock` is in seconds.
 
@@ -63,6 +64,8 @@ async def every_task(
             page = await backend.tasks(batch_call.batch_call_id, query)
         if limit.cancelled_caught:
             raise reading.too_slow()
+        if whole and page.notes:
+            raise UnexpectedResponse(" ".join(page.notes))
         new = reading.note(page.tasks)
         if reading.past_the_total():
             raise reading.changed_or_endless(await backend.get(batch_call.batch_call_id))

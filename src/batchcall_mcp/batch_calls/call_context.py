@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_TRIES_S = 20
-"""How long the tries of one request may go on beside its own time-out (`backends.http.BUDGET_S`)."""
+"""How long the tries of one request may go on in addition to its own time-out (`vendor_http.client.BUDGET_S`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class CallContext:
         return await self.backend.get(batch_call_id), seen
 
     def do_not_call(self) -> DoNotCall:
-        """The operator's list, read anew for every call, so that a number added a minute ago is not called. Blocks.
+        """The operator's list, read for every call: a number added a minute ago is not called. Blocks.
 
         Raises:
             BatchCallError: it cannot be read.
@@ -150,6 +150,7 @@ class CallContext:
         statuses: frozenset[TaskStatus] | None = None,
         *,
         bounds: Bounds = BEFORE_A_WRITE,
+        whole: bool = False,
     ) -> AsyncIterator[CallTask]:
         """All tasks of a batch call that was read, as of `backends.task_reading`.
 
@@ -157,7 +158,7 @@ class CallContext:
             NoEnd: the pages do not end.
             BatchCallError: a page cannot be read.
         """
-        return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic)
+        return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic, whole=whole)
 
     async def tasks_or_none(self, batch_call: BatchCall) -> list[CallTask] | None:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.

@@ -1,4 +1,4 @@
-"""The emergency stop's second half: pause, or else cancel, whatever is live, as far as one caller's key reaches."""
+"""The emergency stop's second half: pause, or else cancel, all that is live, as far as one caller's key reaches."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Reached: TypeAlias = Literal["called", "in a call", "never called", "not known"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """What became of one live batch call. `told`: the result's or the error's own words."""
+    """What became of one live batch call. `words`: the result's or the error's own words."""
 
     batch_call_id: str
     was: BatchStatus
     done: Literal["paused", "cancelled", "not stopped"]
-    told: str
+    words: str
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ async def _stop_listed(context: CallContext, found: Round) -> None:
             if unread:
                 raise UnexpectedResponse(" ".join(unread))
             return
-    raise QuotaExceeded(f"The account has more batch calls than the {_MOST_PAGES * 100} newest, which were read.")
+    raise QuotaExceeded(f"The account has more batch calls than the {_MOST_PAGES * 100} newest that were read.")
 
 
 async def _stop_one(context: CallContext, batch_call_id: str, found: Round, *, believed: bool = True) -> None:
@@ -96,7 +96,7 @@ async def _stop_one(context: CallContext, batch_call_id: str, found: Round, *, b
             found.over.add(batch_call_id)
         else:
             was = BatchStatus.UNKNOWN
-            found.stopped.append(Stopped(batch_call_id=batch_call_id, was=was, done="not stopped", told=error.message))
+            found.stopped.append(Stopped(batch_call_id=batch_call_id, was=was, done="not stopped", words=error.message))
     except BatchCallError:
         # What cannot be read may be stopped all the same.
         await _look_at(context, BatchCall(batch_call_id=batch_call_id, status=BatchStatus.UNKNOWN), found)
@@ -110,7 +110,7 @@ async def _look_at(context: CallContext, one: BatchCall, found: Round) -> None:
         found.over.add(one.batch_call_id)
         if _last_run_may_dial(context, one):
             found.stopped.append(
-                Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", told=_LAST_RUN)
+                Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", words=_LAST_RUN)
             )
     elif one.status in DIALLING or one.run_dials:
         found.stopped.append(await _stopped(context, one))
@@ -124,22 +124,22 @@ def _last_run_may_dial(context: CallContext, one: BatchCall) -> bool:
 
 
 async def _stopped(context: CallContext, one: BatchCall) -> Stopped:
-    """A pause can be taken back, so it is tried first; but a series that is paused lets its run dial on."""
+    """A pause can be undone, so it is tried first; but a series that is paused lets its run dial on."""
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
     if not context.backend.capabilities.pause_stops or one.status is BatchStatus.RECURRING:
         ways.reverse()
-    told = f"{context.backend.name} can neither pause nor cancel."
+    words = f"{context.backend.name} can neither pause nor cancel."
     for operation, stop in ways:
         if operation not in context.backend.capabilities.operations:
             continue
         try:
             outcome = await stop(context, one.batch_call_id)
         except BatchCallError as error:
-            told = error.message
+            words = error.message
         else:
             done: Literal["paused", "cancelled"] = "paused" if operation is Operation.PAUSE else "cancelled"
-            return Stopped(batch_call_id=one.batch_call_id, was=one.status, done=done, told=outcome.summary)
-    return Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", told=told)
+            return Stopped(batch_call_id=one.batch_call_id, was=one.status, done=done, words=outcome.summary)
+    return Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", words=words)
 
 
 def reached(task: CallTask) -> Reached:

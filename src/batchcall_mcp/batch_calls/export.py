@@ -43,7 +43,7 @@ async def export_to_file(
         InvalidInput: the folder cannot be written; nothing was changed at the backend.
     """
     if not context.settings.files:
-        raise InvalidInput("BATCHCALL_FILES is empty, so that there is no folder to write to. Nothing was written.")
+        raise InvalidInput("BATCHCALL_FILES is empty, so there is no folder to write to. Nothing was written.")
     folder = context.settings.files[0]
     text, rows = await export_text(context, batch_call_id, form, statuses)
     try:

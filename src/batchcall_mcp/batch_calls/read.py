@@ -56,7 +56,7 @@ class BackendFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The preflight alone, with the rows that would be left out and a few that would be called."""
+    """The preflight alone, with the rows that would be skipped and a few that would be called."""
 
     preflight: Preflight
     columns: Columns | None
@@ -73,7 +73,7 @@ async def backend_facts(context: CallContext, name_contains: str | None, limit: 
     if Operation.ACCOUNT in context.backend.capabilities.operations:
         account = await context.backend.account()
     else:
-        account = Account(notes=(f"{context.backend.name} does not tell the account's numbers and agents.",))
+        account = Account(notes=(f"{context.backend.name} does not report the account's numbers and agents.",))
     files: tuple[ListedFile, ...] = ()
     if context.local_files:
         files = await anyio.to_thread.run_sync(list_files, context.settings.files, _FILES_SHOWN)
@@ -225,5 +225,5 @@ def _position(cursor: str | None) -> int:
     if cursor is None:
         return 0
     if not cursor.isdecimal():
-        raise InvalidInput("cursor: pass next_cursor as the last answer gave it, or leave it out. Nothing was sent.")
+        raise InvalidInput("cursor: pass next_cursor as the last answer gave it, or omit it. Nothing was sent.")
     return int(cursor)

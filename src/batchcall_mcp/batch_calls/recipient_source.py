@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import anyio.to_thread
 
@@ -33,7 +32,7 @@ class ListSource:
 
 
 async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
-    """Read the list; what cannot be called is left out, each row with its reason.
+    """Read the list; what cannot be called is skipped, each row with its reason.
 
     Raises:
         InvalidInput: both or neither given, an unreadable file, or a bad `rows`; nothing was sent.
@@ -42,7 +41,7 @@ async def read_source(context: CallContext, source: ListSource, from_number: str
         raise InvalidInput("Give tasks or tasks_file, not both. Nothing was sent.")
     if not source.given:
         where = "tasks or tasks_file" if context.local_files else "tasks"
-        raise InvalidInput(f"Whom to call is missing: give {where}. Nothing was sent.")
+        raise InvalidInput(f"The people to call are missing: give {where}. Nothing was sent.")
     return await anyio.to_thread.run_sync(_read, context, source, from_number)
 
 
@@ -60,8 +59,7 @@ def _read(context: CallContext, source: ListSource, from_number: str | None) -> 
     if not context.local_files:
         raise NotSupported("tasks_file names a file on the server's disk, which callers over HTTP do not share. "
                            "Nothing was sent. Give the people as tasks.")  # fmt: skip
-    path: Path = resolve_file(source.tasks_file or "", settings.files)
-    return read_file(path, options)
+    return read_file(resolve_file(source.tasks_file or "", settings.files), options)
 
 
 async def read_callable(
@@ -70,38 +68,27 @@ async def read_callable(
     """The list, what of it can be sent to this backend, and notes for the result.
 
     Raises:
-        InvalidInput: as `read_source`; nobody can be called, or more than the backend takes.
+        InvalidInput: as `read_source`; nobody can be called, or more than the backend takes: the text spells out the
+            calls that fit.
     """
     recipients, capabilities = await read_source(context, source, from_number), context.backend.capabilities
-    tasks = callable_tasks(recipients, capabilities, context.backend.name, source.rows)
-    tasks, dropped = fit_fields(tasks, capabilities, from_file=source.tasks_file is not None)
-    return recipients, tasks, (*recipients.notes, *dropped)
-
-
-def callable_tasks(
-    recipients: Recipients, capabilities: Capabilities, backend: str, rows: str | None = None
-) -> tuple[CallTask, ...]:
-    """The tasks that can be sent to this backend.
-
-    Raises:
-        InvalidInput: none is left, or more than the backend takes; the text spells out the calls that fit.
-    """
     if not recipients.tasks:
         reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
         raise InvalidInput(
-            f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Mend the list; "
+            f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Correct the list; "
             "check_batch_call shows every row.",
             reasons,
         )
     limit = capabilities.max_tasks
     if limit is not None and len(recipients.tasks) > limit:
         parts = ", then ".join(f'rows="{part}"' for part in parts_that_fit(recipients, limit)[:20])
-        how = f"Narrow rows={rows!r}" if rows else f"Make one batch call for each part: {parts}"
+        how = f"Narrow rows={source.rows!r}" if source.rows else f"Make one batch call for each part: {parts}"
         raise InvalidInput(
-            f"{len(recipients.tasks)} callable rows are more than the {limit} that one batch call of {backend} takes. "
-            f"Nothing was sent. {how}."
+            f"{len(recipients.tasks)} callable rows are more than the {limit} that one batch call of "
+            f"{context.backend.name} takes. Nothing was sent. {how}."
         )
-    return recipients.tasks
+    tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=source.tasks_file is not None)
+    return recipients, tasks, (*recipients.notes, *dropped)
 
 
 def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
@@ -115,7 +102,7 @@ def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
 def fit_fields(
     tasks: tuple[CallTask, ...], capabilities: Capabilities, *, from_file: bool
 ) -> tuple[tuple[CallTask, ...], tuple[str, ...]]:
-    """Leave out what the backend has no field for, with a note for each: only for the extra columns of a file.
+    """Drop what the backend has no field for, with a note for each: only for the extra columns of a file.
 
     What a model wrote into `tasks` itself is refused elsewhere, not dropped.
     """
@@ -141,10 +128,10 @@ def fit_fields(
 
 
 def skipped_rows_words(recipients: Recipients) -> str:
-    """`" 12 rows are left out: 5 invalid, 4 duplicate, 3 do-not-call."`, or nothing."""
+    """`" 12 rows are skipped: 5 invalid, 4 duplicate, 3 do-not-call."`, or nothing."""
     if not recipients.skipped_rows:
         return ""
     counts = {kind: sum(row.kind == kind for row in recipients.skipped_rows) for kind in SkipReason}
     reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in counts.items() if count)
     rows = "row is" if len(recipients.skipped_rows) == 1 else "rows are"
-    return f" {len(recipients.skipped_rows)} {rows} left out: {reasons}."
+    return f" {len(recipients.skipped_rows)} {rows} skipped: {reasons}."

@@ -38,7 +38,7 @@ def read_moment(value: str | float, timezone: str | None, field: str = "trigger_
         if moment.tzinfo is None:
             if timezone is None:
                 raise InvalidInput(
-                    f"{field}: {value[:60]!r} has no offset, so that nobody knows whose time it is. Write it as "
+                    f"{field}: {value[:60]!r} has no offset, so the time zone is not known. Write it as "
                     f"{_EXAMPLE}, or name a timezone where the tool takes one. Nothing was sent."
                 )
             moment = moment.replace(tzinfo=ZoneInfo(check_timezone(timezone)))

@@ -97,7 +97,7 @@ def why_idle(current: BatchCall, now: datetime, deadline: datetime) -> Watched |
 
 
 def waits_until(current: BatchCall, now: datetime) -> datetime | None:
-    """Until when a running batch call places no call at all, as far as the backend or its window tells. Pure."""
+    """Until when a running batch call places no call at all, as far as the backend or its window shows. Pure."""
     if current.status is not BatchStatus.RUNNING:
         return None
     pending, held = current.counts.pending, current.held_back
@@ -128,7 +128,7 @@ def ended(current: BatchCall, now: datetime, *, reached: bool) -> Watched:
 
 
 def done(counts: Counts) -> int | None:
-    """Tasks that need nothing more, where the backend tells: one in a call does, and one that is redialled. Pure."""
+    """Tasks that need nothing more, where that is reported: one in a call does, and one that is redialled. Pure."""
     if counts.total is not None and counts.pending is not None and counts.calling is not None:
         return counts.total - counts.pending - counts.calling
     return None

@@ -17,7 +17,7 @@ from batchcall_mcp.text import printable, shortened
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.approval import Approval
-    from batchcall_mcp.guard.ledger.approvals import Approvals
+    from batchcall_mcp.guard.ledger.codes import Approvals
 
 _SHORT: Final = 100
 _CALLER_LENGTH: Final = 6

@@ -202,7 +202,7 @@ class Stop:
             stores.append(store)
             for one in paused:
                 was = BatchStatus.RUNNING if one.started else BatchStatus.SCHEDULED
-                self.stopped.append(Stopped(batch_call_id=one.batch_call_id, was=was, done="paused", told=""))
+                self.stopped.append(Stopped(batch_call_id=one.batch_call_id, was=was, done="paused", words=""))
         return stores
 
     def _launched(self, ledgers: Sequence[Ledger], dialers: Sequence[Store]) -> list[_Launch]:
@@ -324,7 +324,7 @@ class Stop:
     def _say(stopped: Sequence[Stopped]) -> None:
         """As soon as it is done: what follows may take long."""
         for one in stopped:
-            words = shortened(one.told, _LONGEST_WORDS) if one.done == "not stopped" else ""
+            words = shortened(one.words, _LONGEST_WORDS) if one.done == "not stopped" else ""
             click.echo(f"{one.done}: {shortened(one.batch_call_id, _LONGEST_ID)} (was {one.was}). {words}".rstrip())
 
 

@@ -14,14 +14,7 @@ from batchcall_mcp.backends.base import Dials, Never, Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.guard.confirmation import (
-    Answer,
-    Asker,
-    QuestionPending,
-    Reach,
-    recall,
-    used_already,
-)
+from batchcall_mcp.guard.confirmation import Answer, Asker, QuestionPending, Reach, recall
 from batchcall_mcp.guard.fingerprints import Bound, bound
 from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -63,6 +56,8 @@ class Launch:
     concerns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     list_entry: int = 0
     """The ledger entry that last sent the list: not every backend gives back what was in it."""
+    changes: Sequence[str] = ()
+    """What an update changes, in the words of its question."""
     question: str | None = None
     """What a person has to say yes to although it does not dial: what loses results."""
 
@@ -150,7 +145,7 @@ class Guard:
         are taken.
 
         Raises:
-            InvalidInput: something blocks it, so that no confirmation helps.
+            InvalidInput: something blocks it, and no confirmation helps.
             PermissionDenied: the mode forbids it.
             NotConfirmed: the person said no or did not answer, or the code is not valid.
         """
@@ -188,7 +183,10 @@ class Guard:
         """The confirmation that a code is; None if it was given for something else, which makes it worthless."""
         pending = await recall(codes, launch.caller, launch.tool, code, {})
         if pending.is_used:
-            raise used_already()
+            raise NotConfirmed(
+                "This confirmation code was used already; one code launches once. Nothing was sent by this call. Look "
+                "at the batch call with get_batch_call; to launch again, call without a code to be asked again."
+            )
         if await _covers(codes, binding, pending.binding):
             self._note("answer", launch, "code")
             return pending.token
@@ -341,6 +339,8 @@ def _bound(launch: Launch) -> Bound:
             launch.preflight.begins,
             bool(launch.preflight.simulated),
             launch.list_entry,
+            launch.question,
+            *launch.changes,
         ),
     )
 
@@ -360,6 +360,7 @@ def _shown(launch: Launch, asked: str) -> Shown:
         samples=samples_of(launch.called),
         skipped=tuple(skipped_words(rows) for rows in (found.skipped_rows, found.skipped_before) if rows),
         concerns=(*found.warnings, *found.notes),
+        batch_call_id=launch.current.batch_call_id if launch.current else None,
     )
 
 
@@ -368,7 +369,7 @@ def _happened(answer: Answer) -> str:
     return {
         "declined": f"The client answered no{after}.",
         "cancelled": f"The question was dismissed{after}.",
-        "malformed": f"The client's answer{after} is not one that can be read.",
+        "malformed": f"The client's answer{after} could not be read.",
         "unanswered": f"Nobody answered the question{after}.",
     }[answer.outcome]
 

@@ -33,6 +33,8 @@ class Shown:
     samples: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     concerns: tuple[str, ...] = ()
+    batch_call_id: str | None = None
+    """Not shown: by it a later call finds what its question named."""
 
     @property
     def is_readable(self) -> bool:
@@ -47,7 +49,7 @@ class Shown:
     def read(cls, held: Mapping[str, Any]) -> Shown:
         """The reverse of `as_json`."""
         lists = {name: tuple(held[name]) for name in ("samples", "skipped", "concerns")}
-        return cls(question=held["question"], word=held["word"], **lists)
+        return cls(question=held["question"], word=held["word"], batch_call_id=held.get("batch_call_id"), **lists)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ _CALLER_LENGTH = 12
 _ID_LENGTH = 200
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 LONGEST_LINE = 16 * 1024
-"""Of which an event fills less than 4 KB: whatever is longer is not ours, and is not held in memory to find out."""
+"""Of which an event fills less than 4 KB: anything longer is not ours, and is not held in memory to find out."""
 _BEGINNING = b'{"at":'
 _OPENED = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
 """Not blocking, because opening a pipe that nobody reads would wait for ever. For a file it changes nothing."""
@@ -124,7 +124,7 @@ def _word(text: str | None) -> str | None:
 def _append(path: Path, line: bytes) -> None:
     descriptor = os.open(path, _OPENED, 0o600)
     try:
-        # In one write, which the kernel puts behind whatever another process has just written.
+        # In one write, which the kernel puts behind what another process has just written.
         if os.write(descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, "only a part of the line was written")
     finally:

@@ -1,7 +1,7 @@
 """One-shot confirmations, each bound to exactly one launch.
 
 A confirmation says "equal to the preview, once". It is bound to the caller, the backend, the tool, the normalised
-request, the people with their variables, the rows left out, every concern that the question named and the state of the
+request, the people with their variables, the skipped rows, every concern that the question named and the state of the
 batch call; to nothing that moves with the clock (see `binding`). Codes live in the ledger's database for ten minutes,
 so any process on it can take them.
 """
@@ -41,7 +41,7 @@ Reach: TypeAlias = Literal["page", "terminal"]
 
 
 class QuestionPending(Exception):
-    """The use case ends here, to begin anew with the answer. An asker raises it with its own way to ask."""
+    """The use case ends here, to begin again with the answer. An asker raises it with its own way to ask."""
 
 
 class Asker(Protocol):
@@ -97,7 +97,7 @@ class Unasked:
 
 
 async def recall(codes: Codes, caller: str, tool: str, code: str, given: Mapping[str, Any]) -> Pending:
-    """Find the launch of a code, without using it up. One that was used is found too: what it launched can be told.
+    """Find the launch of a code, without using it up. One that was used is found too: what it launched can be reported.
 
     Raises:
         NotConfirmed: the code is unknown, expired, belongs to another caller or tool, or an argument that was given
@@ -113,14 +113,6 @@ async def recall(codes: Codes, caller: str, tool: str, code: str, given: Mapping
     if differing:
         raise NotConfirmed(
             f"The code confirms another request: {', '.join(sorted(differing))} differ from what was shown. "
-            "Nothing was sent. Leave them out, or call without the code to be asked about the new request."
+            "Nothing was sent. Omit them, or call without the code to be asked about the new request."
         )
     return pending
-
-
-def used_already() -> NotConfirmed:
-    """The error for a code that comes again."""
-    return NotConfirmed(
-        "This confirmation code was used already; one code launches once. Nothing was sent by this call. Look at the "
-        "batch call with get_batch_call; to launch again, call without a code to be asked again."
-    )

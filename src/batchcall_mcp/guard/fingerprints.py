@@ -36,7 +36,7 @@ class Bound:
 
     @property
     def text(self) -> str:
-        """As it is stored, and sealed into a question: short, whatever the size of the list."""
+        """As it is stored, and sealed into a question: short for a list of any size."""
         digests = (_named(kind, members) for kind, members in sorted(self.sets.items()) if members)
         return " ".join([self.launch, *digests])
 
@@ -74,14 +74,14 @@ def bound(
     if current is not None:
         digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
         digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
-        digest.add([current.max_concurrency, current.window, current.retry])
+        digest.add([current.max_concurrency, current.window, current.retry, current.status_reason])
     for row in skipped_rows:
         digest.add([row.line, row.kind, row.to_number])
     digest.add(list(said))
     # Two people who each confirmed a retry would have everybody dialled twice: there the attempts count too.
     again = operation is Operation.RETRY
     sets = {PEOPLE: _members([*_recipient(task), task.attempts if again else None] for task in called)}
-    if current is None:  # nothing but its people tells a new batch call from another one
+    if current is None:  # only its people distinguish a new batch call from another one
         digest.add(_named(PEOPLE, sets[PEOPLE]))
     sets |= {kind: _members([one] for one in members) for kind, members in concerns.items()}
     return Bound(digest.hex(), sets)

@@ -71,15 +71,13 @@ def _ending(number: str) -> str:
 def agent_words(agent_id: str, name: str | None) -> str:
     """`Agent "Reminder" (agent_1)`."""
     known = identifier(agent_id)
-    return (
-        f"Agent {in_quotes(without_numbers(name[:_LONGEST_NAME_READ]), _LONGEST_AGENT)} ({known})"
-        if name
-        else (f"Agent {known}")
-    )
+    if not name:
+        return f"Agent {known}"
+    return f"Agent {in_quotes(without_numbers(name[:_LONGEST_NAME_READ]), _LONGEST_AGENT)} ({known})"
 
 
 def who_speaks(agent: Agent | None, agent_id: str | None, capabilities: Capabilities) -> str | None:
-    """The agent as the account tells it; else by the batch call's id, unless the caller number decides instead."""
+    """The agent as the account reports it; else by the batch call's id, unless the caller number decides instead."""
     if agent is not None:
         return agent_words(agent.agent_id, agent.name)
     if capabilities.agent == "caller_number":
@@ -88,7 +86,7 @@ def who_speaks(agent: Agent | None, agent_id: str | None, capabilities: Capabili
 
 
 def spoken_words(agent: Agent | None, first: CallTask) -> str | None:
-    """The first 200 characters that the agent says to the first person, in quotes; None where nobody tells."""
+    """The first 200 characters that the agent says to the first person, in quotes; None where it is not reported."""
     if agent is None or not agent.begins:
         return None
 

@@ -44,7 +44,7 @@ class Evidence:
     from_number: str | None = None
     total: int | None = None
     people: str | None = None
-    """A digest of the numbers, in whatever order they come."""
+    """A digest of the numbers, in any order."""
     status_before: str | None = None
     total_before: int | None = None
     trigger_at: int | None = None

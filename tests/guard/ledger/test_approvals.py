@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from batchcall_mcp.guard.approval import Approval, Shown, meaning_of, samples_of
-from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS
+from batchcall_mcp.guard.ledger.codes import LIFETIME_MS
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Token
 from batchcall_mcp.model import CallTask

@@ -14,10 +14,9 @@ from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.approval import Shown
 from batchcall_mcp.guard.confirmation import LIFETIME_S, recall
 from batchcall_mcp.guard.fingerprints import MEMBER_BYTES, Bound
-from batchcall_mcp.guard.ledger import code_rows
+from batchcall_mcp.guard.ledger import codes
 from batchcall_mcp.guard.ledger import database as ledger_database
-from batchcall_mcp.guard.ledger.code_rows import LIFETIME_MS, MOST_OF_CALLER
-from batchcall_mcp.guard.ledger.codes import MOST_MEMBERS
+from batchcall_mcp.guard.ledger.codes import LIFETIME_MS, MOST_MEMBERS, MOST_OF_CALLER
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.settings import Settings
 from tests.guard.ledger.conftest import Clock
@@ -213,7 +212,7 @@ def test_the_sets_of_one_caller_are_bounded_and_the_oldest_question_s_go_first(l
 def test_of_many_callers_together_the_one_that_holds_most_loses_its_oldest(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code_rows, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(codes, "MOST_BYTES", 10_000)
     small = issued(ledger, caller="b")
     large = []
     for number in range(20):

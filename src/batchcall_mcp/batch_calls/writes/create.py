@@ -34,10 +34,11 @@ async def create(
         return People(tasks=tasks, skipped_rows=recipients.skipped_rows, rows_read=recipients.rows_read, warnings=notes)
 
     async def report(made: BatchCall, judged: Judged) -> Result:
+        sent, read = len(judged.request.tasks or ()), recipients.rows_read
+        how_many = f"{sent} tasks" if sent == read else f"{sent} of {read} rows"
         return Result(
             result=_result(made.status),
-            summary=f"{_made(made.status)} {made.batch_call_id}: "
-            f"{_of(len(judged.request.tasks or ()), recipients.rows_read)}.{skipped_rows_words(recipients)}",
+            summary=f"{_made(made.status)} {made.batch_call_id}: {how_many}.{skipped_rows_words(recipients)}",
             next=_next(made.batch_call_id, made.status),
             batch_call=made,
             preflight=judged.preflight,
@@ -64,10 +65,6 @@ def caller_number(context: CallContext, from_number: str | None, default_region:
         raise InvalidInput(
             f"from_number: {error}. Nothing was sent. get_backend lists the account's numbers."
         ) from None
-
-
-def _of(number: int, rows_read: int) -> str:
-    return f"{number} tasks" if number == rows_read else f"{number} of {rows_read} rows"
 
 
 def _made(status: BatchStatus) -> str:

@@ -55,11 +55,11 @@ async def start(
         if current.status is BatchStatus.RUNNING:
             return _nothing(current, f"{batch_call_id} is already running.")
         if current.status is BatchStatus.PAUSED:
-            raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call dials on.")
+            raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call continues it.")
         if current.status in FINISHED:
             raise IllegalTransition(
                 f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
-                f"{await write.done_before()} retry_batch_call calls only who was not reached."
+                f"{await write.done_before()} retry_batch_call calls only the people who were not reached."
             )
         return None
 
@@ -116,7 +116,7 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
         return Result(
             result="paused",
             summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",
-            next=f"resume_batch_call goes on, cancel_batch_call ends it: batch_call_id={batch_call_id}.",
+            next=f"resume_batch_call continues it, cancel_batch_call ends it: batch_call_id={batch_call_id}.",
             batch_call=paused,
         )
 
@@ -139,7 +139,7 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
     async def report(resumed: BatchCall, judged: Judged) -> Result:
         return Result(
             result="resumed",
-            summary=f"{batch_call_id} goes on; its status is {resumed.status}.",
+            summary=f"{batch_call_id} continues; its status is {resumed.status}.",
             next=f"watch_batch_call with batch_call_id={batch_call_id}.",
             batch_call=resumed,
             preflight=judged.preflight,
@@ -154,10 +154,10 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
 
 
 async def cancel(context: CallContext, batch_call_id: str) -> Result:
-    """Take back what has not been dialled."""
+    """Cancel what has not been dialled."""
     current = await _current(context, Operation.CANCEL, batch_call_id)
     if current.status in FINISHED:
-        return _nothing(current, f"{batch_call_id} is already {current.status}; there is nothing to take back.")
+        return _nothing(current, f"{batch_call_id} is already {current.status}; there is nothing to cancel.")
     if current.status is BatchStatus.DRAFT and Operation.DELETE in context.backend.capabilities.operations:
         late = await _may_still_arrive(context, current)
         what = f"is a draft.{late}" if late else "is a draft and dials nobody;"
@@ -167,7 +167,7 @@ async def cancel(context: CallContext, batch_call_id: str) -> Result:
         cancelled = await _stopped(context, cancelled, Operation.CANCEL)
         return Result(
             result="cancelled",
-            summary=f"Took back what {batch_call_id} had not dialled; its status is {cancelled.status}. "
+            summary=f"Cancelled what {batch_call_id} had not dialled; its status is {cancelled.status}. "
             + context.backend.capabilities.cancel_effect,
             next=f"get_batch_call with batch_call_id={batch_call_id} shows who was called before.",
             batch_call=cancelled,
@@ -219,23 +219,22 @@ def what_is_lost(current: BatchCall) -> str:
         which = quoted(current.name.replace('"', "'"), _LONGEST_NAME) + f" ({which})"
     calls = current.counts.sent
     lost = f"Results of {calls:,} call{'s' if calls > 1 else ''}" if calls else "Its list and its results"
-    return f"Delete {which} for good? {lost} are lost: export_batch_call keeps them first. This cannot be undone."
+    return f"Delete {which} for good? {lost} are lost: export_batch_call saves them first. This cannot be undone."
 
 
 async def _current(context: CallContext, operation: Operation, batch_call_id: str) -> BatchCall:
     """What is to be stopped; of one that no answer speaks of, the id that was asked for is enough."""
     context.require(operation)
     try:
-        current = await context.backend.get(batch_call_id)
+        return await context.backend.get(batch_call_id)
     except (BackendUnavailable, RateLimited, UnexpectedResponse):
         return unread(batch_call_id)
-    return current
 
 
 async def _stopped(context: CallContext, after: BatchCall, operation: Operation) -> BatchCall:
     """What a stop left: a success in words alone, or one that came too late, stops nobody's phone.
 
-    An answer that does not say how the batch call is now is no word on it: then it is read.
+    An answer that does not say how the batch call is now says nothing about it: then it is read.
 
     Raises:
         IllegalTransition: it dials on.
@@ -248,7 +247,7 @@ async def _stopped(context: CallContext, after: BatchCall, operation: Operation)
     if after.status is BatchStatus.UNKNOWN:
         said = f"says {quoted(after.backend_status)}" if after.backend_status else "does not say what it is now"
         raise OutcomeUnknown(
-            f"{took} and {said}: its phones may still ring. Read it with get_batch_call; if it dials on, stop it at "
+            f"{took} and {said}: its phones may still ring. Read it with get_batch_call; if it still dials, stop it at "
             "the backend itself."
         )
     if after.status in _DIALS:

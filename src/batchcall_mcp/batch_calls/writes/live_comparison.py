@@ -42,7 +42,6 @@ class LiveComparison:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     not_compared: NotCompared | None = None
     unchecked: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 async def compare_with_live(
@@ -56,7 +55,7 @@ async def compare_with_live(
         return LiveComparison()
     deadline = context.monotonic() + LONGEST_S
     try:
-        live, complete = await _live(context, current, deadline)
+        live, unchecked = await _live(context, current, deadline)
     except (BatchCallError, TimeoutError) as error:
         why = error.message if isinstance(error, BatchCallError) else _TIME_OVER
         return LiveComparison(unchecked=(f"Other live batch calls could not be compared: {why}",))
@@ -69,32 +68,37 @@ async def compare_with_live(
     for one in tried:
         for number in reading.shared.get(one.batch_call_id, ()):
             elsewhere.setdefault(number, one.batch_call_id)
-    note = f"Only the newest {_MOST_LIST_PAGES * _LIST_PAGE} batch calls of the account were compared."
     return LiveComparison(
         elsewhere=elsewhere,
         not_compared=_not_compared(live, tried, reading.failed),
-        notes=() if complete else (note,),
+        unchecked=unchecked,
     )
 
 
-async def _live(context: CallContext, current: BatchCall | None, deadline: float) -> tuple[list[BatchCall], bool]:
-    """The newest live batch calls but `current`, and whether the list was read to its end.
+async def _live(
+    context: CallContext, current: BatchCall | None, deadline: float
+) -> tuple[list[BatchCall], tuple[str, ...]]:
+    """The newest live batch calls but `current`, and sentences about those that could not be seen.
 
     Raises:
         TimeoutError: the time is over.
     """
     live: dict[str, BatchCall] = {}
+    unchecked: dict[str, None] = {}
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
         with anyio.fail_after(max(deadline - context.monotonic(), 0)):
             page = await context.backend.list(ListQuery(limit=_LIST_PAGE, cursor=cursor))
         live |= {one.batch_call_id: one for one in page.batch_calls if one.status in _LIVE}
+        unchecked |= dict.fromkeys(f"Other live batch calls: {note}" for note in page.notes)
         cursor = page.next_cursor
         if cursor is None:
             break
+    else:
+        unchecked[f"Only the newest {_MOST_LIST_PAGES * _LIST_PAGE} batch calls of the account were compared."] = None
     if current is not None:
         live.pop(current.batch_call_id, None)
-    return list(live.values()), cursor is None
+    return list(live.values()), tuple(unchecked)
 
 
 class _Reading:
@@ -113,11 +117,16 @@ class _Reading:
         async with self._turns:
             bounds = replace(BEFORE_A_WRITE, seconds=self._deadline - self._context.monotonic())
             shared = self.shared.setdefault(other.batch_call_id, [])
+            read: set[str] = set()
             try:
-                async for task in self._context.every_task(other, _STILL_CALLED, bounds=bounds):
+                # All of them: a page of those who wait moves when somebody is called, and skips others.
+                async for task in self._context.every_task(other, bounds=bounds, whole=True):
+                    read.add(task.task_id or f"{len(read)}.")
                     number = comparable(task.to_number)
-                    if number in self._numbers:
+                    if task.status in _STILL_CALLED and number in self._numbers:
                         shared.append(number)
+                if len(read) < (other.counts.total or 0):
+                    self.failed[other.batch_call_id] = "its list changed while it was read."
             except BatchCallError as error:
                 late = self._context.monotonic() >= self._deadline
                 self.failed[other.batch_call_id] = _TIME_OVER if late else error.message

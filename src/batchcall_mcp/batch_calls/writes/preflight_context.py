@@ -58,12 +58,13 @@ async def surroundings(
     own_id = current.batch_call_id if current and not again else None
     try:
         recorded = await _recorded(context, numbers, starts_at, own_id, simulated=simulated)
+        named = await _named_before(context, recorded.ledger, current)
         found.unchecked += _not_known(recorded.open_launches, current, taken_over)
     except ConfigurationError as error:
-        recorded = None
+        recorded, named = None, frozenset[bytes]()
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
-    live = await compare_with_live(context, numbers, current, recorded.named if recorded else ())
+    live = await compare_with_live(context, numbers, current, named)
     return replace(
         recorded.around if recorded else Surroundings(),
         listed_variables=recorded.listed_of(agent) if recorded else None,
@@ -74,20 +75,18 @@ async def surroundings(
         lately=await found.lately(current, recorded.launches if recorded else (), taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=(*found.unchecked, *live.unchecked),
-        notes=(*found.notes, *live.notes),
+        notes=tuple(found.notes),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Recorded:
-    """What the ledger tells. `listed`: hashed variables that all tasks of this very list had when it was sent."""
+    """What the ledger knows. `listed`: hashed variables that all tasks of this very list had when it was sent."""
 
     ledger: Ledger
     around: Surroundings
     launches: _Launches
     open_launches: Sequence[tuple[Entry, int]]
-    named: frozenset[bytes]
-    """The batch calls that the question named as not compared, where this call brings an answer to one."""
     listed: Sequence[str]
 
     def listed_of(self, agent: Agent | None) -> tuple[str, ...] | None:
@@ -122,23 +121,27 @@ async def _recorded(
         around=around,
         launches=await run_sync(partial(history.launched_lately, numbers, simulated=simulated)),
         open_launches=await run_sync(partial(history.open_launches, address, numbers, simulated=simulated)),
-        named=await _named_before(context, ledger),
         listed=listed,
     )
 
 
-async def _named_before(context: CallContext, ledger: Ledger) -> frozenset[bytes]:
-    shown = context.asker.shown
+async def _named_before(context: CallContext, ledger: Ledger, current: BatchCall | None) -> frozenset[bytes]:
+    """The batch calls that a question about this one named as not compared, where an answer to it may be here."""
+    caller, codes = ledger.hashed(context.caller), ledger.codes
+    about = current.batch_call_id if current else None
+    shown = {one.bound for one in await run_sync(codes.approvals.open_about, caller, context.tool, about)}
+    if context.asker.shown is not None:
+        shown.add(context.asker.shown)
     if context.confirmation_code is not None:
-        pending = await run_sync(ledger.codes.find, context.confirmation_code)
-        if pending is not None and pending.caller == ledger.hashed(context.caller):
-            shown = pending.binding
-    return frozenset() if shown is None else await run_sync(ledger.codes.set_of, shown, "not_compared")
+        pending = await run_sync(codes.find, context.confirmation_code)
+        if pending is not None and pending.caller == caller:
+            shown.add(pending.binding)
+    return frozenset().union(*[await run_sync(codes.set_of, one, "not_compared") for one in shown])
 
 
 def _not_known(launches: Sequence[tuple[Entry, int]], current: BatchCall | None, taken_over: int | None) -> list[str]:
     return [
-        f"Whether {entry.tool} (ledger entry {entry.write_id}) reached {shared} of the numbers is not known."
+        f"It is not known whether {entry.tool} (ledger entry {entry.write_id}) reached {shared} of the numbers."
         for entry, shared in launches
         if entry.write_id != taken_over and (current is None or entry.batch_call_id != current.batch_call_id)
     ]
@@ -163,7 +166,7 @@ class _Found:
         return found.numbers
 
     async def agent(self, agent_id: str | None, from_number: str | None) -> Agent | None:
-        """The agent that speaks, with the variables that it needs, where the backend tells."""
+        """The agent that speaks, with the variables that it needs, where the backend reports them."""
         capabilities = self._context.backend.capabilities
         matters = capabilities.dynamic_variables or capabilities.agent == "caller_number"
         if not matters or Operation.ACCOUNT not in capabilities.operations:
@@ -197,14 +200,14 @@ class _Found:
         return found
 
     async def _chain(self, current: BatchCall | None) -> set[str]:
-        """The batch call, and those that it calls the unreached of, as far as the ledger and its own word tell."""
+        """The batch call, and those that it calls the unreached of, as far as it and the ledger show."""
         if current is None:
             return set()
         ledger, chain = await self._context.open_ledger(), {current.batch_call_id}
         newest, known = current.batch_call_id, current.retry_of
         while len(chain) < _MOST_GENERATIONS:
-            told = await run_sync(ledger.history.retried, self._context.backend_address, [newest])
-            before = known or told.get(newest)
+            known_here = await run_sync(ledger.history.retried, self._context.backend_address, [newest])
+            before = known or known_here.get(newest)
             if before is None or before in chain:
                 break
             chain.add(before)

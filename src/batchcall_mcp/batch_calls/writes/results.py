@@ -1,4 +1,4 @@
-"""What a write did, said so that nothing is claimed beyond what the backend answered."""
+"""What a write did, in words that claim nothing beyond what the backend answered."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def replayed(earlier: WriteOutcome, did: Did) -> Result:
         result=result,
         summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {what}. "
         f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
-        next=f"get_batch_call with batch_call_id={found.batch_call_id}. To mean it anew, repeat the call with a new "
-        "idempotency_key, where the tool has one.",
+        next=f"get_batch_call with batch_call_id={found.batch_call_id}. To do it again on purpose, repeat "
+        "the call with a new idempotency_key, if the tool has one.",
         batch_call=found,
         replayed=True,
     )
@@ -93,8 +93,8 @@ def waiting(
 
     `next` stays empty: nothing that a model does next may stand for a yes that nobody has given.
     """
-    told = _with_code(needed, tool) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
-    return replace(told, batch_call=batch_call, preflight=preflight, skipped_rows=skipped_rows)
+    result = _with_code(needed, tool) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
+    return replace(result, batch_call=batch_call, preflight=preflight, skipped_rows=skipped_rows)
 
 
 def _with_code(needed: CodeNeeded, tool: str) -> Result:
@@ -123,6 +123,6 @@ def _at_the_person(needed: PersonNeeded, tool: str) -> Result:
         summary=f"Nothing was sent yet: a person has to answer first. The question: {needed.question}",
         notes=(
             f"{where} It is open until {needed.until:%H:%M UTC}. Ask the person to answer it; only they can.",
-            f"Then call {tool} again with the same arguments: it goes by their answer, and sends nothing before.",
+            f"Then call {tool} again with the same arguments: it follows their answer, and sends nothing before.",
         ),
     )

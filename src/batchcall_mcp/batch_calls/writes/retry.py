@@ -37,16 +37,8 @@ _BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unreached:
-    """Whom a retry is about. `alone` and `notes` are sentences: who else was not reached, and what is not known.
+    """Whom a retry is about. `alone` and `notes` are sentences: who else was not reached, and what is not known."""
 
-    `key` is the caller's own, and `known_as` what it stands for here.
-    """
-
-    context: CallContext
-    current: BatchCall
-    seen: int
-    key: str | None
-    known_as: str | None
     wanted: Sequence[CallTask]
     skipped_rows: Sequence[SkippedRow]
     notes: Sequence[str]
@@ -64,7 +56,7 @@ async def retry(
 
     Raises:
         InvalidInput: a state of people who were reached or are being called, nobody is left to call, or the list is
-            needed again because the backend does not give back its variables; nothing was sent.
+            needed again because the backend does not return its variables; nothing was sent.
     """
     reached = statuses & _BEING_CALLED
     if reached:
@@ -75,16 +67,35 @@ async def retry(
     operation = Operation.RETRY if Operation.RETRY in context.backend.capabilities.operations else Operation.CREATE
     context.require(operation)
     current, seen = await context.look(batch_call_id)
-    known_as = _known_as(operation, batch_call_id, statuses) if idempotency_key else None
-    if known_as:  # whoever is unreached by now, the same key is the same retry
+    known_as: str | None = None
+    if idempotency_key:  # the same key is the same retry, although other people may be unreached by now
         asked = BatchCallRequest(retry_of=batch_call_id)
+        known_as = fingerprint(operation, replace(asked, name=",".join(sorted(statuses))), batch_call_id)
         on = current if operation is Operation.RETRY else None
         write = Write(context, operation, asked, on, seen=seen, key=idempotency_key, known_as=known_as)
         earlier = await write.earlier()
         if isinstance(earlier, WriteOutcome):
             return replayed(earlier, _dialled_again if operation is Operation.RETRY else _made)
+    found = await _unreached(context, current, statuses)
+    if not found.wanted:
+        nobody = f"No task of {batch_call_id} has the status {_words(statuses)} any more."
+        return Result(
+            result="nothing_to_do",
+            summary=" ".join([nobody, *_since(found.skipped_rows), *found.alone, "Nothing was sent."]),
+            batch_call=current,
+            skipped_rows=found.skipped_rows,
+            notes=found.notes,
+        )
+    if operation is Operation.RETRY:
+        write = Write(
+            context, operation, current=current, seen=seen, key=idempotency_key, again=found.wanted, known_as=known_as
+        )
+        return await _dial_again(context, current, found, write)
+    return await _draft_of(context, current, found, source, idempotency_key, known_as)
+
+
+async def _unreached(context: CallContext, current: BatchCall, statuses: frozenset[TaskStatus]) -> _Unreached:
     everybody = [task async for task in context.every_task(current)]
-    wanted = [task for task in everybody if task.status in statuses]
     called_later, notes = await _called_later(context, current)
     # Somebody may be in the list twice: who was reached by one of the calls is not called again for the other.
     called_later |= {
@@ -92,97 +103,59 @@ async def retry(
         for task in everybody
         if task.status in _BEING_CALLED
     }
+    wanted: list[CallTask] = []
+    skipped_rows: list[SkippedRow] = []
+    for line, task in enumerate((task for task in everybody if task.status in statuses), 1):
+        reason = called_later.get(comparable(task.to_number))
+        if reason is None:
+            wanted.append(task)
+        else:
+            kind = SkipReason.LATER_BATCH_CALL
+            skipped_rows.append(SkippedRow(line=line, kind=kind, reason=reason, to_number=task.to_number))
     alone = left_alone(current, statuses, context.backend.capabilities)
-    skipped_rows = [
-        SkippedRow(
-            line=position,
-            kind=SkipReason.LATER_BATCH_CALL,
-            reason=called_later[comparable(task.to_number)],
-            to_number=task.to_number,
-        )
-        for position, task in enumerate(wanted, 1)
-        if comparable(task.to_number) in called_later
-    ]
-    wanted = [task for task in wanted if comparable(task.to_number) not in called_later]
-    if not wanted:
-        nobody = f"Nobody of {batch_call_id} is {_words(statuses)} any more."
-        return Result(
-            result="nothing_to_do",
-            summary=" ".join([nobody, *_since(skipped_rows), *alone, "Nothing was sent."]),
-            batch_call=current,
-            skipped_rows=skipped_rows,
-            notes=notes,
-        )
-    unreached = _Unreached(
-        context=context,
-        current=current,
-        seen=seen,
-        key=idempotency_key,
-        known_as=known_as,
-        wanted=wanted,
-        skipped_rows=skipped_rows,
-        notes=notes,
-        alone=alone,
-    )
-    if operation is Operation.RETRY:
-        return await _dial_again(unreached)
-    return await _draft_of(unreached, source)
-
-
-def _known_as(operation: Operation, batch_call_id: str, statuses: frozenset[TaskStatus]) -> str:
-    asked = BatchCallRequest(retry_of=batch_call_id, name=",".join(sorted(statuses)))
-    return fingerprint(operation, asked, batch_call_id)
+    return _Unreached(wanted=wanted, skipped_rows=skipped_rows, notes=notes, alone=alone)
 
 
 def _dialled_again(found: BatchCall) -> tuple[ResultWord, str]:
-    return "retried", f"had tasks of {found.batch_call_id} dialled again; nobody is dialled by this one"
+    return "retried", f"retried tasks of {found.batch_call_id}; this call dials nobody"
 
 
 def _made(found: BatchCall) -> tuple[ResultWord, str]:
     return "created", f"made {found.batch_call_id}"
 
 
-async def _dial_again(asked: _Unreached) -> Result:
-    context, current, wanted = asked.context, asked.current, asked.wanted
+async def _dial_again(context: CallContext, current: BatchCall, found: _Unreached, write: Write) -> Result:
+    wanted = found.wanted
     checked = await read_source(context, ListSource(tasks=tuple(wanted)), current.from_number)
     dialled = {comparable(task.to_number) for task in checked.tasks}
     first_of = {number: task for task in reversed(wanted) if (number := comparable(task.to_number)) in dialled}
     ids = tuple(task.task_id for task in wanted if task.task_id and first_of.get(comparable(task.to_number)) is task)
     if len(ids) < len(dialled):
         raise UnexpectedResponse(
-            f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it cannot be told "
+            f"{len(dialled) - len(ids)} of the tasks to be dialled again have no id at the backend: it is not clear "
             "which are meant. Nothing was sent. create_batch_call with their numbers makes a new batch call."
         )
 
     async def people() -> People:
         return People(
             tasks=checked.tasks,
-            skipped_rows=[*asked.skipped_rows, *checked.skipped_rows],
+            skipped_rows=[*found.skipped_rows, *checked.skipped_rows],
             rows_read=len(wanted),
-            warnings=asked.notes,
-            notes=asked.alone,
+            warnings=found.notes,
+            notes=found.alone,
         )
 
     async def report(retried: BatchCall, judged: Judged) -> Result:
         took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}"
         return Result(
             result="retried",
-            summary=" ".join([f"{took}; its status is {retried.status}.", *_since(judged.skipped_rows), *asked.alone]),
+            summary=" ".join([f"{took}; its status is {retried.status}.", *_since(judged.skipped_rows), *found.alone]),
             next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
             batch_call=retried,
             preflight=judged.preflight,
-            notes=asked.notes,
+            notes=found.notes,
         )
 
-    write = Write(
-        context,
-        Operation.RETRY,
-        current=current,
-        seen=asked.seen,
-        key=asked.key,
-        again=wanted,
-        known_as=asked.known_as,
-    )
     return await write.run(
         people=people,
         send=lambda _judged, ticket: context.backend.retry(current, ids, ticket.backend_key),
@@ -191,8 +164,15 @@ async def _dial_again(asked: _Unreached) -> Result:
     )
 
 
-async def _draft_of(asked: _Unreached, source: ListSource) -> Result:
-    context, current, wanted = asked.context, asked.current, asked.wanted
+async def _draft_of(
+    context: CallContext,
+    current: BatchCall,
+    found: _Unreached,
+    source: ListSource,
+    key: str | None,
+    known_as: str | None,
+) -> Result:
+    wanted = found.wanted
     capabilities = context.backend.capabilities
     if capabilities.drafts == "none":
         raise NotSupported(
@@ -203,7 +183,7 @@ async def _draft_of(asked: _Unreached, source: ListSource) -> Result:
         recipients = _only(await read_source(context, source, current.from_number), wanted)
     elif capabilities.dynamic_variables and not capabilities.returns_variables:
         raise InvalidInput(
-            f"{context.backend.name} does not give back the variables of {current.batch_call_id}; without them the "
+            f"{context.backend.name} does not return the variables of {current.batch_call_id}; without them the "
             "agent would read blanks. Nothing was sent. Pass the first list again as tasks_file (or tasks): only its "
             f"rows for the {len(wanted)} unreached numbers are used."
         )
@@ -221,7 +201,7 @@ async def _draft_of(asked: _Unreached, source: ListSource) -> Result:
         recipients = await read_source(context, ListSource(tasks=plain), current.from_number)
     if not recipients.tasks:
         raise InvalidInput(
-            f"No row of the list is one of the {len(wanted)} unreached numbers of {current.batch_call_id}. "
+            f"The list has none of the {len(wanted)} unreached numbers of {current.batch_call_id}. "
             "Nothing was sent. Pass the list that the batch call was made from."
         )
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=True)
@@ -237,10 +217,10 @@ async def _draft_of(asked: _Unreached, source: ListSource) -> Result:
         retry_of=current.batch_call_id,
     )
     context.require_fields(request)
-    notes = (*asked.notes, *dropped, *_lost(context, current))
+    notes = (*found.notes, *dropped, *_lost(context, current))
 
     async def people() -> People:
-        rows = [*asked.skipped_rows, *recipients.skipped_rows]
+        rows = [*found.skipped_rows, *recipients.skipped_rows]
         return People(tasks=tasks, skipped_rows=rows, rows_read=len(wanted), warnings=notes)
 
     async def report(made: BatchCall, judged: Judged) -> Result:
@@ -252,14 +232,14 @@ async def _draft_of(asked: _Unreached, source: ListSource) -> Result:
         )
         return Result(
             result="created",
-            summary=" ".join([summary, *_since(judged.skipped_rows), *asked.alone]),
+            summary=" ".join([summary, *_since(judged.skipped_rows), *found.alone]),
             next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
             batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
             preflight=judged.preflight,
             notes=notes,
         )
 
-    return await Write(context, Operation.CREATE, request, key=asked.key, known_as=asked.known_as).run(
+    return await Write(context, Operation.CREATE, request, key=key, known_as=known_as).run(
         people=people,
         send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
         report=report,
@@ -306,21 +286,20 @@ def _since(skipped_rows: Sequence[SkippedRow]) -> tuple[str, ...]:
 
 
 def _lost(context: CallContext, current: BatchCall) -> list[str]:
-    """What the first batch call may have had and the new one has not, because the backend does not tell it."""
+    """What the first batch call may have had and the new one has not, because the backend does not report it."""
     capabilities = context.backend.capabilities
     lost = [
         words
-        for words, held, told in (
+        for words, held, reported in (
             ("calling hours (window)", capabilities.windows != "none", current.window),
             ("automatic redials (retry)", capabilities.retry_policy, current.retry),
         )
-        if held and told is None
+        if held and reported is None
     ]
     if not lost or capabilities.returns_variables:
         return []
-    name = context.backend.name
-    told = f"{name} does not tell the {' and '.join(lost)} of {current.batch_call_id}"
-    return [f"{told}: the new draft has none. update_batch_call sets them."]
+    unknown = f"{context.backend.name} does not report the {' and '.join(lost)} of {current.batch_call_id}"
+    return [f"{unknown}: the new draft has none. update_batch_call sets them."]
 
 
 def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
@@ -347,7 +326,7 @@ async def _called_later(context: CallContext, current: BatchCall) -> tuple[dict[
                     how = "waits to be called by" if waits else "called again since, by"
                     later[comparable(task.to_number)] = f"{how} {member.batch_call_id}"
     except BatchCallError as error:
-        return later, (f"Later batch calls could not be read, so that they were not counted: {error.message}",)
+        return later, (f"Later batch calls could not be read, so they were not counted: {error.message}",)
     return later, ()
 
 
@@ -357,7 +336,7 @@ async def _later_of_chain(context: CallContext, current: BatchCall) -> list[Batc
     seen = await _with_the_ledgers_word(context, await _made_since(context, eldest.created_at))
     members: list[BatchCall] = []
     grown = True
-    while grown:  # a retry of a retry belongs to the chain too, in whatever order the backend lists them
+    while grown:  # a retry of a retry belongs to the chain too, in any order of the backend's list
         found = [one for one in seen if one.retry_of in chain and one.batch_call_id not in chain]
         chain.update(one.batch_call_id for one in found)
         members += found

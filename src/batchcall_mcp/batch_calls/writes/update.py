@@ -44,7 +44,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
         request = replace(request, tasks=tasks)
     given = _given(request)
     if not given:
-        raise InvalidInput("Nothing to change was given. Nothing was sent. Name at least one field.")
+        raise InvalidInput("No change was given. Nothing was sent. Name at least one field.")
     fixed = sorted(set(given) - context.backend.capabilities.update_fields)
     if fixed:
         raise NotSupported(

@@ -183,7 +183,7 @@ class Write:
             return nothing
         self._context.backend.check_state(self._operation, self._asked.request, self._current)
         judged = await self.judge(await people(), earlier)
-        # Meanwhile an equal call may have been sent: that is no reason to refuse this one, nor to ask.
+        # Meanwhile an equal call may have been sent: that is not a reason to refuse this one or to ask.
         meanwhile = await self.earlier()
         if isinstance(meanwhile, WriteOutcome):
             return replayed(meanwhile, did)
@@ -237,7 +237,7 @@ class Write:
     async def _with_preflight(self, judged: Judged) -> Judged:
         """In a thread: the places and hours of 100,000 numbers take seconds, in which others are served."""
         tasks = judged.people.tasks
-        # A retry dials the tasks that it names, whatever else is in the batch call.
+        # A retry dials the tasks that it names, and no others of the batch call.
         whole = tasks is not None and self._operation is not Operation.RETRY
         judge = partial(
             preflight,
@@ -298,6 +298,7 @@ class Write:
             preflight=judged.preflight,
             concerns=about(judged.preflight.concerns),
             list_entry=judged.around.list_entry,
+            changes=judged.around.changes,
             question=judged.people.question,
         )
         return await context.guard.admit(launch, context.asker, context.confirmation_code, ledger.codes)

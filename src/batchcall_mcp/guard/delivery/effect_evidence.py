@@ -27,12 +27,13 @@ _NOT_LAUNCHED = frozenset(
         BatchStatus.UNKNOWN,
     }
 )
+_NOT_RESUMED = frozenset({BatchStatus.PAUSED, BatchStatus.CANCELLED, BatchStatus.UNKNOWN})
 
 
 def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> bool:
     """Whether a batch call that the backend lists can be the one that this create made.
 
-    What the backend does not tell speaks neither for nor against it.
+    What the backend does not report speaks neither for nor against it.
     """
     evidence = entry.evidence
     name = plain_name(found.name) or ""
@@ -60,9 +61,9 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
     check = {
         Operation.START: _is_launched,
         Operation.UPDATE: _is_updated,
-        Operation.RESUME: _is_resumed,
+        Operation.RESUME: lambda _, now: now.status not in _NOT_RESUMED,
         Operation.RETRY: _is_dialled_again,
-        Operation.PAUSE: _is_paused,
+        Operation.PAUSE: lambda _, now: now.status is BatchStatus.PAUSED,
         Operation.CANCEL: _is_cancelled,
     }.get(entry.operation)
     return check is not None and check(entry, current)
@@ -103,20 +104,12 @@ def _is_updated(entry: Entry, current: BatchCall) -> bool:
     return replaced and current.counts.total == evidence.total
 
 
-def _is_resumed(_entry: Entry, current: BatchCall) -> bool:
-    return current.status not in {BatchStatus.PAUSED, BatchStatus.CANCELLED, BatchStatus.UNKNOWN}
-
-
 def _is_dialled_again(entry: Entry, current: BatchCall) -> bool:
     if entry.evidence.status_before == BatchStatus.RUNNING:
         return False  # it would look the same without it
     sent_at = from_ms(entry.sent_at)
     dialled_since = current.last_sent_at is not None and current.last_sent_at >= sent_at
     return current.status is BatchStatus.RUNNING or dialled_since
-
-
-def _is_paused(_entry: Entry, current: BatchCall) -> bool:
-    return current.status is BatchStatus.PAUSED
 
 
 def _is_cancelled(entry: Entry, current: BatchCall) -> bool:

@@ -50,7 +50,7 @@ def _next_step(looked: Looked, intent: Intent) -> str:
                 "minute: it then goes by what the backend shows."
             )
         return (
-            f"Until that is known nothing else launches or changes {entry.batch_call_id}; it can be stopped and "
+            f"Until that is known no other call can launch or change {entry.batch_call_id}; it can be stopped and "
             f"renamed. {by_a_person}"
         )
     if entry.dials:

@@ -90,7 +90,7 @@ class Reconciler:
             # Perhaps it is not stored completely yet, or the numbers are written in another way there.
             ids = ", ".join(one.batch_call_id for one in (theirs or found)[:5])
             how = "have its name and people" if theirs else "have its name and size, but not its people"
-            return Looked(entry=entry, words=f"Could be it: {ids}, which {how}.")
+            return Looked(entry=entry, words=f"Possible matches: {ids}. They {how}.")
         if not complete:
             return Looked(entry=entry, words="The backend's list is too long to be read completely.")
         words = f"The backend's list, read to its end at {_now()}, does not show it."

@@ -136,7 +136,7 @@ class Sender:
             current: the batch call, read after `intent.seen` was.
 
         Returns:
-            None if this one is meant anew; Resend if it may be sent once more in the place of the open one.
+            None if this one is new; Resend if it may be sent once more in the place of the open one.
 
         Raises:
             OutcomeUnknown: nobody knows what became of it, and it is not safe to send it again.
@@ -266,7 +266,7 @@ class Sender:
         raise unknown(looked, intent)
 
     async def _replayed(self, entry: Entry, intent: Intent) -> WriteOutcome | None:
-        """What the earlier one made, as it is now; None if it is gone, and so meant anew."""
+        """What the earlier one made, as it is now; None if it is gone, and this one is new."""
         self._note(intent, entry, "replayed")
         try:
             current = await self._backend.get(entry.batch_call_id or "")
@@ -274,12 +274,12 @@ class Sender:
             if intent.key is not None or entry.dials:
                 raise NotFound(
                     f"An equal call made {entry.batch_call_id} at {in_words(entry.at)}, which is no longer there. "
-                    "Nothing was sent. To mean it anew, give a new idempotency_key."
+                    "Nothing was sent. To do it again on purpose, give a new idempotency_key."
                 ) from None
             await anyio.to_thread.run_sync(self._ledger.writes.note_gone, entry.write_id)
             return None
         changed = await anyio.to_thread.run_sync(self._ledger.history.changed_since, entry)
-        note = None if changed is None else f"It was changed since, at {in_words(changed.at)}: look who is in it now."
+        note = None if changed is None else f"It was changed at {in_words(changed.at)}: check who is in it now."
         return WriteOutcome(batch_call=current, at=from_ms(entry.at), replayed=True, note=note)
 
     async def _unchanged_since(self, intent: Intent, current: BatchCall | None) -> WriteOutcome | None:
@@ -300,7 +300,7 @@ class Sender:
         return newest if newest is not None and self._is_done(newest, intent) else None
 
     async def _finish(self, entry: Entry, state: WriteState, made: BatchCall | None = None) -> Entry:
-        """Record the outcome, whoever cancels meanwhile. If that fails it stays open, and is looked up later."""
+        """Record the outcome, also of a cancelled call. If that fails it stays open, and is looked up later."""
         record = partial(
             self._ledger.writes.finish,
             entry.write_id,

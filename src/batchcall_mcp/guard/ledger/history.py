@@ -199,7 +199,7 @@ class History:
         return 0, Evidence()
 
     def changed_since(self, made: Entry) -> Entry | None:
-        """The last change to the batch call that a create made, of whatever was given there."""
+        """The last change to the batch call that a create made, of any field."""
         later = (t.writes.c.operation == Operation.UPDATE) & (t.writes.c.write_id > made.write_id) & NOT_REFUSED
         with self._database.reading() as connection:
             return mapping.last(connection, mapping.of(made.backend, made.batch_call_id) & later)

@@ -39,7 +39,7 @@ class FileOwners:
                 self._clear_away()
 
     def is_alive(self, owner: str) -> bool:
-        """Try its lock; whoever gets it clears the file away."""
+        """Try its lock; if it is free, clear the file away."""
         path = self._path(owner)
         if not path.exists():
             return False

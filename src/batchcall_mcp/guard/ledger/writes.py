@@ -175,7 +175,7 @@ class Writes:
         mine: sa.ColumnElement[bool] = OPEN
         if sent is not None:
             sent_here = (t.writes.c.owner == sent.owner) & (t.writes.c.sent_at == sent.sent_at)
-            # What was sent and made is so, whatever a person said who could not see it yet.
+            # What was sent and made is so, also after the word of a person who could not see it yet.
             mine = OPEN | ((t.writes.c.state == WriteState.REFUSED) & sent_here)
             if state is not WriteState.DONE:
                 mine = OPEN & sent_here
@@ -231,7 +231,7 @@ class Writes:
             return entry_of(tx, write_id)
 
     def note_gone(self, write_id: int) -> None:
-        """What it made is no longer there: an equal one is meant anew."""
+        """What it made is no longer there: an equal call is a new one."""
         with self._database.writing() as tx:
             tx.execute(t.writes.update().where(t.writes.c.write_id == write_id).values(status=_GONE))
 
@@ -319,7 +319,7 @@ class Writes:
         dialled: _Dialled,
         token: Token | None,
         most: int | None,
-        beside: int | None = None,
+        own: int | None = None,
     ) -> None:
         if intent.dials:
             self._check_stop(tx)
@@ -327,7 +327,7 @@ class Writes:
                 mine = Mine(
                     backend=intent.backend,
                     batch_call_id=intent.batch_call_id,
-                    write_id=beside,
+                    write_id=own,
                     numbers=dialled.keys(),
                     calls_again=intent.operation is Operation.RETRY,
                 )
@@ -392,14 +392,14 @@ def _changed(tx: sa.Connection, entry: Entry) -> Entry | None:
     return None if latest == entry else latest
 
 
-def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], beside: int | None = None) -> Shared | None:
+def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], own: int | None = None) -> Shared | None:
     """A launch that was recorded since the people of this one were compared, and that calls some of them too."""
     if not intent.dials or not unnamed:
         return None
     for entry in launches_after(tx, intent.since, simulated=intent.simulated):
         mine = entry.backend, entry.batch_call_id
         other = intent.batch_call_id is None or mine != (intent.backend, intent.batch_call_id)
-        if other and entry.write_id != beside:
+        if other and entry.write_id != own:
             both = len(unnamed & numbers_of(tx, entry.write_id))
             if both:
                 return Shared(entry, both)
@@ -421,8 +421,8 @@ def _check_same_request(found: Entry, intent: Intent) -> None:
     at = from_ms(found.at)
     what = f"for {found.batch_call_id}" if found.batch_call_id else f"(ledger entry {found.write_id})"
     raise InvalidInput(
-        f"idempotency_key: it was used at {at:%Y-%m-%d %H:%M UTC} {what} with another request. Nothing was sent. To "
-        "mean it anew, give a new key; to have the same again, give the same list and settings."
+        f"idempotency_key: it was used at {at:%Y-%m-%d %H:%M UTC} {what} with another request. Nothing was sent. For "
+        "another request, give a new key; to repeat the first one, give the same list and settings."
     )
 
 

@@ -1,6 +1,6 @@
 """The calling rules that hold where nobody says otherwise, as data. Safe defaults, not legal advice.
 
-`docs/calling-rules.md` tells them to operators; a test holds that page, the settings and the dialer to this one.
+`docs/calling-rules.md` lists them for operators; a test holds that page, the settings and the dialer to this one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RULES: Final = (
         changed_by="`BATCHCALL_CALLING_HOURS`; the `window` of one batch call",
     ),
     CallingRule(
-        rule="A number of which no time zone is known is not called by guess",
+        rule="A number whose time zone is not known is not called by guess",
         dialer="kept: skipped, with the reason",
         others="warned of before the launch",
         changed_by="a `timezone` for the task or the batch call",
@@ -50,12 +50,12 @@ RULES: Final = (
     ),
     CallingRule(
         rule="Nobody on the do-not-call list is called",
-        dialer="left out of a new list; skipped at every attempt",
-        others="left out of a new list; warned of before the launch of one that is stored",
+        dialer="skipped in a new list, and again at every attempt",
+        others="skipped in a new list; warned of before the launch of one that is stored",
         changed_by="the file of `BATCHCALL_DO_NOT_CALL`",
     ),
     CallingRule(
-        rule=f"A start time that is over by more than {LATE_BY // timedelta(minutes=1)} minutes is asked about",
+        rule=f"A start time more than {LATE_BY // timedelta(minutes=1)} minutes in the past is asked about",
         dialer="warned of before the launch",
         others="warned of before the launch",
         changed_by="nothing",

@@ -48,7 +48,7 @@ def in_words(moment: datetime, now: datetime) -> str:
 
 
 def distance(span: timedelta) -> str:
-    """A span to a moment that is told beside it: `40 seconds`, `19 hours`."""
+    """A span to a moment that stands next to it: `40 seconds`, `19 hours`."""
     if (seconds := round(span / _SECOND)) < _MOST_SECONDS:
         return counted(seconds, "second")
     if (minutes := round(span / _MINUTE)) < _MOST_MINUTES:

@@ -63,13 +63,13 @@ class Preflight:
     calls: Annotated[int | None, Field(description="people who would be called")] = None
     max_dials: Annotated[int | None, Field(description="most dials, retries included")] = None
     dials_each: Annotated[int | None, Field(description="most dials of one person")] = None
-    starts: Annotated[str | None, Field(description="now, or a moment; left out: no phone rings")] = None
+    starts: Annotated[str | None, Field(description="now, or a moment; absent: no phone rings")] = None
     when: Annotated[str | None, Field(description="the same, on the called people's clocks")] = None
     first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
     last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
     duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
     rows_read: int | None = None
-    skipped_rows: Annotated[Mapping[str, int], Field(description="rows left out, by reason")] = field(
+    skipped_rows: Annotated[Mapping[str, int], Field(description="rows skipped, by reason")] = field(
         default_factory=dict
     )
     skipped_before: Annotated[Mapping[str, int], Field(description="rows skipped when the list was made")] = field(
@@ -119,14 +119,14 @@ class NotCompared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What was found out beside the request itself, for the preflight to judge. A default: not asked, nothing found."""
+    """What was found out in addition to the request, for the preflight. A default: not asked, nothing found."""
 
     listed_variables: Sequence[str] | None = None
     """That every task of this very list had when it was sent from here; None: not known here."""
     variables: tuple[str, ...] | None = None
-    """That the agent needs; None: the backend does not tell."""
+    """That the agent needs; None: the backend does not report it."""
     agent: Agent | None = None
-    """Who speaks, where the account tells."""
+    """Who speaks, where the account reports it."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Rows by reason, skipped when the list that the backend holds was made."""
     changes: tuple[str, ...] = ()
@@ -215,7 +215,7 @@ def preflight(
         notes += only_a_little
         if window is not None and not is_readable(window):
             zone = quoted(window.timezone.replace('"', "'"))
-            unknown = f"Its window is on the clock of {zone}, which is not a known time zone: it was not checked."
+            unknown = f"Its window has the time zone {zone}, which is not known: the window was not checked."
             concerns.append(Concern("hours", unknown))
         concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
         notes += times.waits
@@ -289,7 +289,7 @@ def _blocks(
     """What no confirmation cures. `calls` None: the list could not be read. `launch`: when; None: no phone rings."""
     found = []
     if calls == 0:
-        found.append("no task is left that could be called")
+        found.append("no task is left to call")
     launched_from = current.from_number if current and launch else None
     from_number = request.from_number or launched_from
     if from_number is not None and not _looks_dialable(from_number):
@@ -308,14 +308,14 @@ def _blocks(
         )
     if calls is None and current is not None:
         calls = current.counts.total
-    told = "an unknown number of" if calls is None else str(calls)
+    number = "an unknown number of" if calls is None else str(calls)
     launch_limit, day_limit = limits.max_calls_per_launch, limits.max_calls_per_day
     if launch_limit is not None and (calls is None or calls > launch_limit):
-        found.append(f"{told} calls are more than BATCHCALL_MAX_CALLS_PER_LAUNCH={launch_limit}")
+        found.append(f"{number} calls are more than BATCHCALL_MAX_CALLS_PER_LAUNCH={launch_limit}")
     if day_limit is not None and (calls is None or calls + surroundings.calls_today > day_limit):
         others = f" and {surroundings.calls_today} of other launches" if surroundings.calls_today else ""
         found.append(
-            f"{told} calls{others} on {launch:%Y-%m-%d} (UTC) are more than BATCHCALL_MAX_CALLS_PER_DAY={day_limit}"
+            f"{number} calls{others} on {launch:%Y-%m-%d} (UTC) are more than BATCHCALL_MAX_CALLS_PER_DAY={day_limit}"
         )
     return found
 
@@ -331,9 +331,9 @@ def _list_concerns(
     if request.tasks is not None and before is not None and before > len(request.tasks):
         yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
     if capabilities.dynamic_variables:
-        told = request.tasks is not None or current is None or capabilities.returns_variables
+        held = request.tasks is not None or current is None or capabilities.returns_variables
         yield from recipient_warnings.variables_concern(
-            tasks, surroundings.variables, known=None if told else surroundings.listed_variables or ()
+            tasks, surroundings.variables, known=None if held else surroundings.listed_variables or ()
         )
     yield from recipient_warnings.from_number_concern(
         tasks, request.from_number or (current.from_number if current else None)
@@ -368,7 +368,7 @@ def _starts(dials: Dials, now: datetime) -> str | None:
 
 
 def _lines(request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities) -> int | None:
-    """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is told to be."""
+    """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is set to be."""
     if _simulated(current, capabilities):
         return None
     return request.max_concurrency or (current.max_concurrency if current else None)

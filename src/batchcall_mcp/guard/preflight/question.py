@@ -25,7 +25,7 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
     """The paragraph about one launch, made from its preflight."""
     sentences = [
         *_first(preflight),
-        f"Call {_whom(preflight, current)} {_when(preflight)}{_called(request, current)}, through {backend}.",
+        f"Call {_whom(preflight, current)} {preflight.when or 'now'}{_called(request, current)}, through {backend}.",
         *_who(preflight, request, current),
         *_skipped(preflight),
         *_how_long(preflight, request, current),
@@ -75,10 +75,6 @@ def _places(preflight: Preflight) -> str:
     more = f" and {counted(others, 'other country', 'other countries')}" if others > 0 else ""
     unknown = f", {preflight.countries[NO_COUNTRY]:,} of no known country" if NO_COUNTRY in preflight.countries else ""
     return f" ({', '.join(parts)}{more}{unknown})"
-
-
-def _when(preflight: Preflight) -> str:
-    return preflight.when or "now"
 
 
 def _called(request: BatchCallRequest, current: BatchCall | None) -> str:

@@ -70,9 +70,7 @@ def not_compared(ids: Sequence[str], live: int, why: str) -> Concern:
 def from_number_concern(tasks: Sequence[CallTask], from_number: str | None) -> Iterator[Concern]:
     """A line that calls itself is engaged."""
     own = comparable(from_number) if from_number else None
-    found = [number for number in _numbers(tasks) if number == own]
-    if found:
-        yield Concern("from_number", f"{_of_the_numbers(len(found))} from_number itself.", frozenset(found))
+    yield from _some_are("from_number", [number for number in _numbers(tasks) if number == own], "from_number itself")
 
 
 def repeated_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
@@ -96,20 +94,16 @@ def unreadable_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
 def do_not_call_concern(tasks: Sequence[CallTask], never: frozenset[str]) -> Iterator[Concern]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
     found = [number for number in _numbers(tasks) if number in never] if never else []
-    if found:
-        yield Concern("do_not_call", f"{_of_the_numbers(len(found))} now on the do-not-call list.", frozenset(found))
+    yield from _some_are("do_not_call", found, "now on the do-not-call list")
 
 
 def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
     """Who is about to be called twice. `elsewhere`: number -> the other batch call."""
     found = [number for number in _numbers(tasks) if elsewhere.get(number, own_id) != own_id] if elsewhere else []
-    if not found:
-        return
     others = Counter(elsewhere[number] for number in found)
     shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
     more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
-    sentence = f"{_of_the_numbers(len(found))} in another live batch call ({', '.join(shown)}{more})."
-    yield Concern("elsewhere", sentence, frozenset(found))
+    yield from _some_are("elsewhere", found, f"in another live batch call ({', '.join(shown)}{more})")
 
 
 def lately_concern(
@@ -117,10 +111,8 @@ def lately_concern(
 ) -> Iterator[Concern]:
     """Who was launched a moment ago, and may have been called already. `lately`: number -> the other launch."""
     found = [number for number in _numbers(tasks) if number in lately and number not in elsewhere] if lately else []
-    if found:
-        others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
-        sentence = f"{_of_the_numbers(len(found))} in another launch of the last minutes ({others})."
-        yield Concern("elsewhere", sentence, frozenset(found))
+    others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
+    yield from _some_are("elsewhere", found, f"in another launch of the last minutes ({others})")
 
 
 def attempts_concern(
@@ -154,7 +146,7 @@ def variables_concern(
     if known is not None:
         if not set(variables) <= set(known):
             sentence = (
-                "The backend does not give the variables of its tasks back: whether any lack one was not checked."
+                "The backend does not return the variables of its tasks: it was not checked whether any lacks one."
             )
             yield Concern("unchecked", sentence, frozenset({"variables of the tasks"}))
         return
@@ -185,8 +177,10 @@ def _numbers(tasks: Sequence[CallTask]) -> Iterator[str]:
     return (comparable(task.to_number) for task in tasks)
 
 
-def _of_the_numbers(found: int) -> str:
-    return f"{found} of the numbers {'is' if found == 1 else 'are'}"
+def _some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:
+    if found:
+        sentence = f"{len(found)} of the numbers {'is' if len(found) == 1 else 'are'} {what}."
+        yield Concern(kind, sentence, frozenset(found))
 
 
 def _tasks(count: int) -> str:

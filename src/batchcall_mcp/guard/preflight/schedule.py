@@ -1,6 +1,6 @@
 """When the calls of one launch would start, how long they take, and whom that reaches outside their hours. Pure.
 
-No backend tells beforehand how fast it dials, so that all of this is "about": so many lines, each busy for `CALL_LASTS`
+No backend reports beforehand how fast it dials, so all of this is "about": so many lines, each busy for `CALL_LASTS`
 with every call, first dials only.
 """
 
@@ -18,7 +18,7 @@ from batchcall_mcp.guard.preflight.humanize import about, counted, in_words
 from batchcall_mcp.model import CallingWindow
 
 CALL_LASTS: Final = timedelta(minutes=2)
-"""One call, ringing included. An assumption of ours, measured nowhere: what is told of durations rests on it."""
+"""One call, ringing included. An assumption of ours, measured nowhere: durations rest on it."""
 
 LOOKS_AHEAD: Final = timedelta(days=60)
 """How far calls are placed into openings. What does not fit is said to start later, and not when."""
@@ -190,7 +190,7 @@ def _rounds(span: timedelta) -> int:
 
 
 def _tail(groups: Sequence[Group], hours: Hours, runs: Sequence[_Run], lines: int) -> int:
-    """At most so many of these calls start outside their people's hours, in whatever order the backend dials."""
+    """At most so many of these calls start outside their people's hours, in any order of dialling."""
     until = runs[0].begin + LOOKS_AHEAD
 
     def begun(run: _Run, moment: datetime) -> int:
@@ -222,8 +222,8 @@ def hours_warnings(table: Timetable, hours: Hours, concurrency: int | None) -> l
         found.append(f"{calls} no known time zone: nobody can say whether it is {own}.")
     if table.tail and table.takes is not None:
         found.append(
-            f"Up to {counted(table.tail, 'call')} would be left until after hours, outside {own}: "
-            f"with {concurrency} at once it takes {about(table.takes)}."
+            f"Up to {counted(table.tail, 'call')} would start after hours, outside {own}: "
+            f"with {concurrency} at once the list takes {about(table.takes)}."
         )
     return found
 
