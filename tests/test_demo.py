@@ -35,7 +35,7 @@ def test_the_demo_plays_the_whole_story_and_ends_well() -> None:
     screen = ended.stdout
     assert (ended.returncode, ended.stderr) == (0, ""), screen
     assert re.findall(r"^([a-z]+(?:_[a-z]+)+) \{", screen, re.MULTILINE) == STORY
-    assert "188 of 200 rows can be called; 12 are left out" in screen
+    assert "188 of 200 rows can be called; 12 are skipped" in screen
     assert screen.count("Call 188 people (170 United States, 18 United Kingdom) now") == 1
     assert screen.count("Call 36 people (32 United States, 4 United Kingdom) now") == 1
     assert screen.count("The demo answers for you: yes") == 2

@@ -57,13 +57,12 @@ def test_stdout_belongs_to_the_protocol() -> None:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """The demo hands its own environment on to the server it starts."""
     found = {
         path.name
         for path in SOURCES.rglob("*.py")
         if re.search(r"\bos\.(environ|getenv)\b", path.read_text(encoding="utf-8"))
     }
-    assert found == {"settings.py", "demo.py"}
+    assert found == {"settings.py"}
 
 
 def test_no_module_is_longer_than_600_lines() -> None:

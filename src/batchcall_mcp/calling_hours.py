@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -191,21 +191,25 @@ def is_open(window: CallingWindow, zones: Sequence[str], moment: datetime) -> bo
 
 def next_open(window: CallingWindow, zones: Sequence[str], moment: datetime, horizon_days: int = 15) -> datetime | None:
     """The first moment from `moment` (aware) on at which `is_open`, in UTC; None if there is none in `horizon_days`."""
-    start = moment.astimezone(UTC)
-    limit = start + horizon_days * _DAY
-    opening = next((opening for opening in _openings(window, zones, start, limit) if opening.end > start), None)
-    if opening is None or opening.start >= limit:
-        return None
-    return max(opening.start, start)
+    until = moment.astimezone(UTC) + horizon_days * _DAY
+    return next((opens for opens, _ in _spans(window, zones, moment, until)), None)
 
 
 def openings(
     window: CallingWindow, zones: Sequence[str], moment: datetime, until: datetime
 ) -> tuple[tuple[datetime, datetime], ...]:
     """The spans from `moment` to `until` (both aware) in which `is_open`, in order, in UTC, cut at both."""
+    return tuple(_spans(window, zones, moment, until))
+
+
+def _spans(
+    window: CallingWindow, zones: Sequence[str], moment: datetime, until: datetime
+) -> Iterator[tuple[datetime, datetime]]:
     start, limit = moment.astimezone(UTC), until.astimezone(UTC)
-    cut = ((max(one.start, start), min(one.end, limit)) for one in _openings(window, zones, start, limit))
-    return tuple((opens, closes) for opens, closes in cut if opens < closes)
+    for one in _common_openings(_hours(window), _deciding_zones(window, zones), start.date(), limit.date()):
+        opens, closes = max(one.start, start), min(one.end, limit)
+        if opens < closes:
+            yield opens, closes
 
 
 def _deciding_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
@@ -222,13 +226,9 @@ def _inside(hours: _Hours, local: datetime) -> bool:
     )
 
 
-def _openings(window: CallingWindow, zones: Sequence[str], start: datetime, limit: datetime) -> tuple[_Opening, ...]:
-    """Maximal openings common to all zones, in order, of which the parts between `start` and `limit` are exact."""
-    return _common_openings(_hours(window), _deciding_zones(window, zones), start.date(), limit.date())
-
-
 @lru_cache(maxsize=512)
 def _common_openings(hours: _Hours, zones: tuple[str, ...], first: date, last: date) -> tuple[_Opening, ...]:
+    """Maximal openings common to all zones, in order, of which the parts in the days `first` to `last` are exact."""
     if not zones:
         return ()
     common = _zone_openings(hours, zones[0], first, last)
@@ -280,7 +280,7 @@ def _constant_offsets(zone: str, first: date, last: date) -> list[tuple[_Opening
     offset = offset_at(start)
     spans: list[tuple[_Opening, timedelta]] = []
     while moment < end:
-        # No zone has changed its clock twice within six hours, so that one change is all there can be in between.
+        # No zone has changed its clock twice within six hours: there is at most one change in between.
         before, after = moment, moment + timedelta(hours=6)
         if (changed := offset_at(after)) != offset:
             while after - before > timedelta(seconds=1):

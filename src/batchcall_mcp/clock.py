@@ -23,7 +23,6 @@ _FIRST: Final = -((_EPOCH - datetime.min.replace(tzinfo=UTC)) // _MILLISECOND)
 
 
 def utc_now() -> datetime:
-    """The wall clock."""
     return datetime.now(UTC)
 
 
@@ -38,7 +37,6 @@ def from_ms(milliseconds: int) -> datetime:
 
 
 def span_ms(span: timedelta) -> int:
-    """Its whole milliseconds."""
     return span // _MILLISECOND
 
 

@@ -70,12 +70,12 @@ _HELD: Final[WeakKeyDictionary[sa.Engine, HeldFile]] = WeakKeyDictionary()
 def open_sqlite(path: Path) -> sa.Engine:
     """Open (and create, readable by its owner only) a SQLite file.
 
-    Transactions begin with BEGIN IMMEDIATE, so that a read followed by a write cannot fail half-way for a lock, and
+    Transactions begin with BEGIN IMMEDIATE, so a read followed by a write cannot fail half-way for a lock; they
     wait up to 30 s for another process's transaction. Those of `reading` take no lock at all. Every later connection
     is to the file that was opened here (`held_file`); a file that was put in its place is refused.
 
     Raises:
-        ConfigurationError: the folder cannot be made or written, or the file is no database.
+        ConfigurationError: the folder cannot be made or written, or the file is not a database.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _begin_writing(connection: sa.Connection) -> None:
                     sleep(_LOOKS_EVERY_S)
                 else:
                     return
-            # What does not work is told in SQLAlchemy's words.
+            # What does not work is reported in SQLAlchemy's words.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {wait_ms}")
@@ -178,7 +178,7 @@ def open_postgresql(url: str) -> sa.Engine:
             "This installation cannot use PostgreSQL (BATCHCALL_DATABASE_URL, or --database-url). Nothing was sent. "
             "Install what it needs: pip install 'batchcall-mcp[postgres]'."
         )
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it tells of each connection that an outage cuts
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it logs each connection that an outage cuts
     try:
         address = sa.make_url(url).set(drivername="postgresql+psycopg")
         engine = _postgresql(address, pool_size=_KEPT_WHILE_USED, max_overflow=_MOST_OPEN - _KEPT_WHILE_USED)
@@ -294,7 +294,7 @@ def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) ->
 
 @contextmanager
 def writing(engine: sa.Engine, lock: int, wait_s: float = LONGEST_WAIT_S) -> Iterator[sa.Connection]:
-    """A transaction that no other one of the same `lock` runs beside, in any process; waits for it at most so long.
+    """The only transaction of this `lock` at a time, in any process; waits for its turn at most so long.
 
     SQLite has one writer anyway; on PostgreSQL it is an advisory lock that ends with the transaction.
     """
@@ -331,7 +331,6 @@ class ClockWatch:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look again."""
         return self._looked_at is None or monotonic() - self._looked_at >= _CLOCK_LOOKS_EVERY_S
 
     def off(self, connection: sa.Connection) -> timedelta:
@@ -486,7 +485,6 @@ class Database:
         return held_file(self.engine)
 
     def usable(self) -> AbstractContextManager[None]:
-        """See `Schema.usable`."""
         return self.schema.usable(self.engine)
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
@@ -498,7 +496,6 @@ class Database:
         return to_ms(self.clock())
 
     def close(self) -> None:
-        """Let go of every connection."""
         self.engine.dispose()
 
 

@@ -1,19 +1,4 @@
-"""What can go wrong, as a caller has to tell it apart.
-
-BatchCallError
-├── ConfigurationError    the operator's settings do not work
-├── InvalidInput          the request is wrong; `problems` name the field or the row
-├── AuthenticationFailed  the backend does not know the key (401)
-├── PermissionDenied      the key may not do this (403), or the mode forbids it
-├── NotFound              no such batch call (404)
-├── IllegalTransition     the batch call's state does not allow it (409, or the vendor's 400)
-├── QuotaExceeded         a limit of calls, money or size (402, 413)
-├── RateLimited           too many requests (429); `retry_after` in seconds, where the backend says
-├── BackendUnavailable    the backend could not be asked: refused, time-out, reset or 5xx on a read
-├── OutcomeUnknown        a write was sent and its outcome is not known; it is never repeated
-├── UnexpectedResponse    an answer that the backend's documents do not allow, on a read
-├── NotSupported          the backend cannot do this; nothing was sent
-└── NotConfirmed          nobody confirmed; nothing was sent
+"""What can go wrong, as a caller has to distinguish it. Every error is a `BatchCallError`.
 
 Every message says what happened, what did not ("nothing was sent"), and the next step. None holds a secret, a stack
 trace or HTML.
@@ -70,19 +55,19 @@ class NotFound(BatchCallError):
 
 
 class IllegalTransition(BatchCallError):
-    """The state of the batch call does not allow it."""
+    """The state of the batch call does not allow it (409, or the vendor's 400)."""
 
     code = "illegal_transition"
 
 
 class QuotaExceeded(BatchCallError):
-    """A limit of calls, money or size."""
+    """A limit of calls, money or size (402, 413)."""
 
     code = "quota_exceeded"
 
 
 class RateLimited(BatchCallError):
-    """The backend takes no more requests for the moment (429)."""
+    """Too many requests (429). `retry_after` in seconds, where the backend says."""
 
     code = "rate_limited"
 
@@ -92,13 +77,13 @@ class RateLimited(BatchCallError):
 
 
 class BackendUnavailable(BatchCallError):
-    """The backend could not be asked, or did not answer a read in time."""
+    """The backend could not be asked: refused, time-out, reset or 5xx on a read."""
 
     code = "backend_unavailable"
 
 
 class OutcomeUnknown(BatchCallError):
-    """A write was sent; whether it took effect is unknown. `happened` says it without a next step."""
+    """A write was sent and may have taken effect; it is never repeated. `happened` says it without a next step."""
 
     code = "outcome_unknown"
 

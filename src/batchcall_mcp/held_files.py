@@ -31,7 +31,6 @@ class HeldFile:
 
     @classmethod
     def opened(cls, path: Path, descriptor: int) -> HeldFile:
-        """The file that was opened at the path."""
         found = os.fstat(descriptor)
         return cls(path, found.st_dev, found.st_ino)
 

@@ -93,7 +93,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many tasks are where. A count that is left out is one that the backend does not tell."""
+    """How many tasks are where. A count that is omitted is one that the backend does not report."""
 
     total: Annotated[int | None, Field(description="tasks in the batch call")] = None
     pending: Annotated[int | None, Field(description="not dialled yet, or waiting for a retry")] = None
@@ -105,8 +105,8 @@ class Counts:
     busy: Annotated[int | None, Field(description="line busy")] = None
     voicemail: Annotated[int | None, Field(description="a machine answered")] = None
     failed: Annotated[int | None, Field(description="the call could not be placed or broke")] = None
-    skipped: Annotated[int | None, Field(description="left out by the backend, never dialled")] = None
-    cancelled: Annotated[int | None, Field(description="taken back before being dialled")] = None
+    skipped: Annotated[int | None, Field(description="skipped by the backend, never dialled")] = None
+    cancelled: Annotated[int | None, Field(description="cancelled before being dialled")] = None
     not_reached: Annotated[
         int | None, Field(description="no_answer + busy + voicemail + failed + expired + interrupted")
     ] = None
@@ -150,7 +150,7 @@ class StatusReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCall:
-    """One named list of calls with one agent, caller number and schedule, as the backend tells it."""
+    """One named list of calls with one agent, caller number and schedule, as the backend reports it."""
 
     batch_call_id: str
     status: BatchStatus
@@ -179,11 +179,11 @@ class BatchCall:
     etag: Annotated[str | None, Field(exclude=True)] = None
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
-    """The backend says that no phone rings; a note tells the reader."""
+    """The backend says that no phone rings; a note says so."""
     is_series: Annotated[bool, Field(exclude=True)] = False
     """It calls everybody again in each of its runs, which are batch calls of their own."""
     run_dials: Annotated[bool, Field(exclude=True)] = False
-    """A run of this paused series is under way, and dials on; a note tells the reader."""
+    """A run of this paused series is under way, and dials on; a note says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,18 +258,18 @@ class CallerNumber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """An agent of the account; `variables` None = the backend does not tell which it needs."""
+    """An agent of the account; `variables` None = the backend does not report which it needs."""
 
     agent_id: str
     name: str | None = None
     variables: tuple[str, ...] | None = None
     begins: Annotated[str | None, Field(exclude=True)] = None
-    """What it says first, with `{{variables}}`, where the backend tells; for the question, not for a model to read."""
+    """What it says first, with `{{variables}}`, where the backend reports it: for the question, not for a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What the account has. None = this backend does not tell; `notes` say what could not be read."""
+    """What the account has. None = this backend does not report it; `notes` say what could not be read."""
 
     numbers: tuple[CallerNumber, ...] | None = None
     agents: tuple[Agent, ...] | None = None

@@ -112,7 +112,6 @@ class Settings(BaseSettings):
 
     @property
     def stop_file(self) -> Path:
-        """See STOP_FILE."""
         return self.data_dir / STOP_FILE
 
     def database(self, file: str) -> Path | str:
@@ -120,7 +119,6 @@ class Settings(BaseSettings):
         return self.data_dir / file if self.database_url is None else self.database_url.get_secret_value()
 
     def with_database(self, url: str) -> Settings:
-        """These settings, with another PostgreSQL database."""
         return self.model_copy(update={"database_url": SecretStr(url)})
 
     @classmethod
@@ -195,7 +193,7 @@ def _describe(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         field = "_".join(str(part) for part in problem["loc"][:1])
-        told = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        reason = _WRITTEN_AS[field] if problem["type"] == "string_pattern_mismatch" else told
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        reason = _WRITTEN_AS[field] if problem["type"] == "string_pattern_mismatch" else message
         lines.append(f"{PREFIX}{field.upper()}: {reason}")
     return "Invalid settings. " + "; ".join(lines) + ". Nothing was started."

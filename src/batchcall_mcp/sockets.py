@@ -1,4 +1,4 @@
-"""A listening socket that is bound before anything else starts, so that a taken port is one clear line."""
+"""A listening socket that is bound before anything else starts: a taken port is one clear line."""
 
 from __future__ import annotations
 

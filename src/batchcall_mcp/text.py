@@ -7,7 +7,7 @@ import unicodedata
 from typing import Final
 
 _QUOTED_LENGTH = 40
-# A spreadsheet runs a cell that begins like this; a plain number is no formula and stays as it is.
+# A spreadsheet runs a cell that begins like this; a plain number is not a formula and stays as it is.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"\+[0-9]+")
 _QUOTATION_MARKS = dict.fromkeys(map(ord, '"“”„‟«»″‶〝〞\N{FULLWIDTH QUOTATION MARK}'), "'")

@@ -107,8 +107,9 @@ async def test_any_json_is_read_or_is_an_error_of_ours_in_every_operation(
 @given(word=st.sampled_from([*BatchStatus, "sent", "canceled"]) | st.text(max_size=30), upper=st.booleans())
 def test_a_status_of_any_case_is_known_or_is_unknown_with_the_vendors_word(word: str, *, upper: bool) -> None:
     written = word.upper() if upper else word
-    for read in (mapping.batch_status, mapping.task_status):
-        status, theirs = read(written)
+    task = mapping.call_task({"status": written})
+    for status, theirs in (mapping.batch_status(written), (task.status, task.backend_status)):
+        assert status is not None
         assert status.value == "unknown" or theirs is None or theirs.lower() != status.value
         if status.value == "unknown" and written.strip().isprintable() and written.strip().lower() != "unknown":
             assert theirs == (written.strip() or None)

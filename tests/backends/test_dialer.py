@@ -11,6 +11,7 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
+from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend, open_dialer_client
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.errors import AuthenticationFailed, IllegalTransition, InvalidInput, NotFound
@@ -92,7 +93,7 @@ async def test_a_draft_is_made_changed_started_and_its_outcomes_are_told(backend
     page = await backend.tasks(made.batch_call_id, TaskQuery(to_number="+14155550127"))
     assert [task.attempts for task in page.tasks] == [2]
     with pytest.raises(IllegalTransition, match="Nothing was sent"):
-        await backend.start(again, None)
+        backend.check_state(Operation.START, None, again)
 
 
 async def test_who_was_called_three_times_today_is_held_back_for_a_day(backend: DialerBackend) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.backends.base import name_with_retry_of, retry_of_in_name, unsupported
 from batchcall_mcp.backends.rest_api import mapping
+from batchcall_mcp.backends.rest_api.account import listed
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.requests import quiet_hours
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
@@ -60,7 +61,7 @@ PARSERS: list[Callable[[dict[str, Any]], Any]] = [
     mapping.caller_number,
     mapping.payload,
     lambda data: mapping.raw_page(data, "tasks", 0, 20),
-    lambda data: mapping.account_rows(data, "agents"),
+    lambda data: listed(data, mapping.agent, "agents", "agents"),
     magpipe_words.batch_call,
     magpipe_words.task,
     magpipe_words.caller_number,

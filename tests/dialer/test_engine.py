@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -607,6 +608,28 @@ async def test_a_carrier_that_loses_calls_makes_them_failed(bench: Bench) -> Non
     batch_call_id = bench.running(3)
     async with bench.engine(BrokenCarrier(bench.path)):
         await eventually(lambda: bench.statuses(batch_call_id) == {"failed": 3})
+
+
+class CancelledJustNow(Future[Attempt | None]):
+    """The answer of a lane that another thread cancels right after the engine has seen that nobody did."""
+
+    def cancelled(self) -> bool:
+        seen = super().cancelled()
+        self.cancel()
+        return seen
+
+
+def test_a_lane_that_is_cancelled_at_the_moment_of_its_answer_fails_no_engine(bench: Bench) -> None:
+    """And what it would have dialled goes to another lane of the batch call."""
+    batch_call_id = bench.running(1)
+    [attempt] = bench.claim(batch_call_id, 1)
+    engine = engine_module.Engine(bench.dispatch, bench.store, WatchedCarrier(bench.path), before_claims=lambda: None)
+    gone, ended = (engine_module._Asked(key, None, CancelledJustNow()) for key in (batch_call_id, "another"))
+    waiting = engine_module._Asked(batch_call_id, None)
+    engine._answer([ended, gone, waiting], Turn([attempt]), {attempt.attempt_id: attempt})
+    assert waiting.answer.result(timeout=0) == attempt
+    assert gone.answer.cancelled()
+    assert ended.answer.cancelled()
 
 
 class BuggyDispatch(Dispatch):

@@ -21,7 +21,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
 
-from tests.server.transports import spawned
+from tests.server.transports import FROM_NOTHING, spawned
 
 ROWS = 100_000
 BAD_EVERY = 1000
@@ -97,7 +97,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         known = children()
         with (
             mock.patch.dict(os.environ, untraced, clear=True),
-            portal.wrap_async_context_manager(spawned(("-m", "batchcall_mcp"), environment)) as client,
+            portal.wrap_async_context_manager(spawned(FROM_NOTHING, environment)) as client,
         ):
             (pid,) = children() - known
             yield Server(portal, client, pid, files)

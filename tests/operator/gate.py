@@ -26,7 +26,7 @@ class Gate:
         await self.opened.wait()
 
         async def as_it_came() -> Message:
-            """Whole, although whoever sent it may be gone."""
+            """Whole, although its sender may be gone."""
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, as_it_came, send)

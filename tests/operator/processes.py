@@ -1,4 +1,4 @@
-"""The operator's side: commands as processes of their own, with and without a terminal, and servers beside them."""
+"""The operator's side: commands as processes of their own, with and without a terminal, and servers next to them."""
 
 from __future__ import annotations
 

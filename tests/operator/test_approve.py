@@ -262,7 +262,7 @@ async def test_a_question_that_is_replaced_while_the_person_reads_is_not_said_to
     )
 
 
-async def test_the_record_tells_both_answers(tmp_path: Path) -> None:
+async def test_the_record_shows_both_answers(tmp_path: Path) -> None:
     vendor = Zudu()
     async with vendor.served() as url:
         there = of_zudu(url, tmp_path)

@@ -145,8 +145,8 @@ async def test_the_record_says_which_batch_call_a_create_made(tmp_path: Path) ->
         there = of_zudu(url, tmp_path)
         async with serving(there) as model:
             made = await draft(model, "November", WITH_VARIABLES)
-        told = await command(there, "audit", "--format", "jsonl", "--batch-call", made["batch_call_id"])
-    assert [json.loads(line)["operation"] for line in told.out.splitlines()] == ["create"]
+        shown = await command(there, "audit", "--format", "jsonl", "--batch-call", made["batch_call_id"])
+    assert [json.loads(line)["operation"] for line in shown.out.splitlines()] == ["create"]
 
 
 async def test_a_list_that_waits_for_a_code_or_an_approval_is_sealed(

@@ -168,7 +168,7 @@ async def test_only_what_is_open_can_be_settled_and_only_once(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("arguments", [("0", "made"), ("x", "made"), ("2", "perhaps"), ("2",), ()], ids=" ".join)
-async def test_what_is_no_entry_or_no_outcome_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+async def test_what_is_not_an_entry_or_an_outcome_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     refused = await command(of_zudu("http://127.0.0.1:9", tmp_path), "ledger", "resolve", *arguments)
     assert (refused.code, refused.out) == (2, "")
     assert "Usage: " in refused.err
@@ -200,8 +200,8 @@ async def test_a_start_keeps_the_batch_call_that_it_was_recorded_with(tmp_path: 
     """An id is for what a create made: a wrong one would take the start away from its own batch call."""
     async with a_lost_start(tmp_path, Person()) as (_, there, _model, launch):
         await command(there, "ledger", "resolve", "2", "made", "--batch-call-id", "bc_of_somebody_else")
-        told = (await command(there, "audit", "--batch-call", launch["batch_call_id"], "--format", "jsonl")).out
-    assert '"event": "settled"' in told or "unknown" in (await command(there, "ledger")).out
+        events = (await command(there, "audit", "--batch-call", launch["batch_call_id"], "--format", "jsonl")).out
+    assert '"event": "settled"' in events or "unknown" in (await command(there, "ledger")).out
 
 
 async def test_the_operators_commands_need_no_account_and_no_write_mode(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ async def batch_call(model: Model, launch: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_drafts_reads_pauses_and_cancels_go_on_and_nothing_is_resumed(tmp_path: Path) -> None:
-    """Whoever can write the data folder can stop everything: an empty file STOP is enough."""
+    """Anyone who can write the data folder can stop everything: an empty file STOP is enough."""
     async with at_work("in the server", tmp_path) as (_, model, record):
         many = [{"to_number": one} for one in MANY]
         launch = await draft(model, "November", many, max_concurrency=5, window=ALWAYS)
@@ -220,7 +220,7 @@ async def test_drafts_reads_pauses_and_cancels_go_on_and_nothing_is_resumed(tmp_
     assert dials(record).total() < len(MANY)
 
 
-async def test_zudu_takes_back_what_is_scheduled_and_is_said_not_to_stop_what_runs(tmp_path: Path) -> None:
+async def test_zudu_withdraws_what_is_scheduled_and_is_said_not_to_stop_what_runs(tmp_path: Path) -> None:
     vendor = Zudu()
     async with vendor.served() as url:
         there = of_zudu(url, tmp_path)

@@ -118,8 +118,8 @@ async def test_three_counts_and_a_file_that_lists_the_people_of_each(tmp_path: P
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     counts = {where: sum(row["reached"] == where for row in rows) for where in ("called", "in a call", "never called")}
-    told = ", ".join(f"{count} {where}" for where, count in counts.items())
-    assert line.startswith(f"People: {told}. ")
+    listed = ", ".join(f"{count} {where}" for where, count in counts.items())
+    assert line.startswith(f"People: {listed}. ")
     assert {row["to_number"] for row in rows if row["reached"] != "never called"} == dialled
     assert {row["to_number"] for row in rows} == set(MANY)
 
@@ -206,7 +206,7 @@ class _Shaky:
             await self._recording(scope, receive, send)
 
 
-async def test_a_launch_that_is_on_its_way_is_no_all_clear(tmp_path: Path) -> None:
+async def test_a_launch_that_is_on_its_way_is_not_an_all_clear(tmp_path: Path) -> None:
     vendor = Zudu()
     gate = Gate(vendor.recording, starts)
     async with listening(gate) as url:
@@ -274,7 +274,7 @@ async def test_where_there_was_no_ledger_nothing_is_known(tmp_path: Path) -> Non
 
 
 async def test_a_dialer_whose_database_is_gone_is_named(tmp_path: Path) -> None:
-    """Deleted, or not the one that is meant: whoever still runs on it may dial."""
+    """Deleted, or not the one that is meant: a process that still runs on it may dial."""
     there = variables(tmp_path, simulated_speed="40", calling_hours="00:00-24:00")
     async with serving(there, Person()) as model:
         name = await start(model, "November", MANY_TASKS, max_concurrency=1, window=ALWAYS)
@@ -291,7 +291,7 @@ def delete_the_database(folder: Path) -> None:
 
 
 async def test_the_database_of_a_standing_dialer_is_named_with_an_option(tmp_path: Path) -> None:
-    """Its own keys are not needed: whoever has the database can stop everybody in it."""
+    """Its own keys are not needed: anyone who has the database can stop everybody in it."""
     database = postgresql_url()
     settings = variables(tmp_path / "dialer", simulated_speed="40", calling_hours="00:00-24:00", **PAIR)
     async with dialling(settings | {"BATCHCALL_DATABASE_URL": database}) as url:

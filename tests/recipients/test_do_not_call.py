@@ -1,4 +1,4 @@
-"""A do-not-call list is read in full or not at all: a line left out quietly would be a person who is called."""
+"""A do-not-call list is read in full or not at all: a line skipped silently would be a person who is called."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_a_number_that_the_library_does_not_know_still_counts(tmp_path: Path) ->
         ("4155550100,4155550101\n", "several columns contain numbers"),
     ],
 )
-def test_a_line_that_is_no_number_fails_the_whole_list(tmp_path: Path, content: str, says: str) -> None:
+def test_a_line_that_is_not_a_number_fails_the_whole_list(tmp_path: Path, content: str, says: str) -> None:
     path = tmp_path / "dnc.csv"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=f"^BATCHCALL_DO_NOT_CALL: .*{says}") as refused:

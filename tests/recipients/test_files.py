@@ -114,7 +114,7 @@ def test_excels_separator_line_is_obeyed(write: Write) -> None:
     assert read.tasks == (task(ONE, name="a,b"),)
 
 
-def test_a_row_with_more_cells_than_columns_is_left_out_and_never_shifted(write: Write) -> None:
+def test_a_row_with_more_cells_than_columns_is_skipped_and_never_shifted(write: Write) -> None:
     read = read_file(write("list.csv", f"phone,name,city\n{ONE},Doe, John,Rome\n{TWO},Ann,,,\n{THREE},Bob\n"), ANY)
     assert read.tasks == (task(TWO, name="Ann", city=""), task(THREE, name="Bob", city=""))
     assert [(left.line, left.kind) for left in read.skipped_rows] == [(2, SkipReason.INVALID)]
@@ -161,13 +161,15 @@ def test_columns_without_a_name_are_dropped_and_told(write: Write) -> None:
         ("list.jsonl", b'{"phone": "+14155550100"}\n\0', "line 2: contains NUL bytes"),
     ],
 )
-def test_a_file_that_is_no_list_is_refused_with_what_to_do(write: Write, name: str, content: bytes, says: str) -> None:
+def test_a_file_that_is_not_a_list_is_refused_with_what_to_do(
+    write: Write, name: str, content: bytes, says: str
+) -> None:
     with pytest.raises(InvalidInput, match=says) as refused:
         read_file(write(name, content), ANY)
     assert "Nothing was sent" in refused.value.message
 
 
-def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_an_ordinary_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "folder.csv").mkdir()
     for name, says in (
@@ -272,7 +274,7 @@ class TestJsonLines:
             ('{"phone": {"n": 1}}', '"phone" contains a list or an object'),
         ],
     )
-    def test_a_broken_line_is_left_out_with_its_reason(self, write: Write, line: str, says: str) -> None:
+    def test_a_broken_line_is_skipped_with_its_reason(self, write: Write, line: str, says: str) -> None:
         read = read_file(write("list.jsonl", f'{{"phone": "{ONE}"}}\n{line}\n{{"phone": "{THREE}"}}\n'), ANY)
         assert [each.to_number for each in read.tasks] == [ONE, THREE]
         (left,) = read.skipped_rows

@@ -1,4 +1,4 @@
-"""The folders of BATCHCALL_FILES are the only place from which files are read, and nothing outside is told."""
+"""The folders of BATCHCALL_FILES are the only place from which files are read, and nothing outside is revealed."""
 
 import os
 import tempfile
@@ -105,7 +105,7 @@ def test_a_refusal_lists_ten_files_at_most(folders: tuple[Path, Path]) -> None:
     assert refusal("gone.csv", folders).count(".csv") == 11
 
 
-def test_what_is_no_ordinary_file_is_refused_without_being_opened(folders: tuple[Path, Path]) -> None:
+def test_what_is_not_an_ordinary_file_is_refused_without_being_opened(folders: tuple[Path, Path]) -> None:
     os.mkfifo(folders[0] / "pipe.csv")
     assert "is not a regular file" in refusal("pipe.csv", folders)
     assert "is a folder" in refusal("sub", folders)
@@ -156,12 +156,12 @@ def test_files_are_listed_newest_first_with_the_name_that_opens_them(folders: tu
     listed = list_files(folders)
     assert listed[0] == ListedFile(
         name="new.xlsx",
-        path=(first / "new.xlsx").resolve(),
         size_bytes=4,
         modified=datetime.fromtimestamp(1_000_000, tz=UTC),
     )
     assert [file.name for file in listed] == ["new.xlsx", str(second / "list.csv"), "list.csv"]
-    assert [resolve_file(file.name, folders) for file in listed] == [file.path for file in listed]
+    paths = [first / "new.xlsx", second / "list.csv", first / "list.csv"]
+    assert [resolve_file(file.name, folders) for file in listed] == [path.resolve() for path in paths]
     assert [file.name for file in list_files(folders, limit=1)] == ["new.xlsx"]
 
 

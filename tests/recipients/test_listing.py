@@ -1,4 +1,4 @@
-"""Who is called, who is left out and why."""
+"""Who is called, which rows are skipped and why."""
 
 import pytest
 from hypothesis import given
@@ -80,7 +80,7 @@ def test_invalid_comes_before_do_not_call_and_that_before_duplicate() -> None:
     ]
 
 
-def test_a_row_that_is_left_out_makes_no_later_one_a_duplicate() -> None:
+def test_a_row_that_is_skipped_makes_no_later_one_a_duplicate() -> None:
     read = read_inline([CallTask(to_number=ONE, max_retries=11), *tasks(ONE)], ANY)
     assert ([task.to_number for task in read.tasks], [left.line for left in read.skipped_rows]) == ([ONE], [1])
 

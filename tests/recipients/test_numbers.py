@@ -158,7 +158,7 @@ def test_a_number_of_no_country_has_none(number: str) -> None:
     ("cell", "is_one"),
     [("+1 415 555 0100", True), ("4155550100", True), ("1.41555501E+10", True), ("phone", False), ("2026", False)],
 )
-def test_a_cell_that_holds_a_number_is_told_from_a_header(cell: str, is_one: bool) -> None:
+def test_a_cell_that_holds_a_number_is_distinguished_from_a_header(cell: str, is_one: bool) -> None:
     assert looks_like_a_number(cell) is is_one
 
 

@@ -31,7 +31,7 @@ SEALING_KEY = secrets.token_bytes(32)
 FORM: dict[str, Any] = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
 
 
-class Told(BaseModel):
+class Reported(BaseModel):
     """What reached the tool."""
 
     caller: str
@@ -67,11 +67,11 @@ def echo_server(settings: Settings, opened: Opened | None = None, *, needs_secre
             state.closed += 1
             state.note("closed")
 
-    async def who_am_i(word: Annotated[str, Field(max_length=100)], ctx: Context[Opened, Any]) -> Told:
+    async def who_am_i(word: Annotated[str, Field(max_length=100)], ctx: Context[Opened, Any]) -> Reported:
         for _ in range(3):
             await asyncio.sleep(0)  # let the other callers' requests come in between
         caller = caller_id(caller_credentials(ctx.headers, settings, needs_secret=needs_secret))
-        return Told(caller=caller, word=word, opened=state.count)
+        return Reported(caller=caller, word=word, opened=state.count)
 
     async def print_loudly() -> CallToolResult:
         print("this is no protocol")  # noqa: T201
@@ -87,11 +87,11 @@ def echo_server(settings: Settings, opened: Opened | None = None, *, needs_secre
             state.note("cancelled")
         return CallToolResult(content=[])
 
-    async def ask(ctx: Context[Opened, Any]) -> Told | InputRequiredResult:
+    async def ask(ctx: Context[Opened, Any]) -> Reported | InputRequiredResult:
         if ctx.request_state is None:
             form = ElicitRequest(params=ElicitRequestFormParams(message="Go?", requested_schema=FORM))
             return InputRequiredResult(input_requests={"go": form}, request_state="asked")
-        return Told(caller="", word=ctx.request_state, opened=state.count)
+        return Reported(caller="", word=ctx.request_state, opened=state.count)
 
     async def find(number: str) -> CallToolResult:
         raise NotFound(f"No batch call has the number {number}. Nothing was changed.")

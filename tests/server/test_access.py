@@ -232,7 +232,7 @@ def test_a_bind_address_is_answered_to_and_a_wildcard_is_not() -> None:
     assert host_is_allowed("[2001:db8::1]:8000", allowed_hosts("2001:db8::1", 8000, ()))
 
 
-def test_a_default_port_may_be_left_out() -> None:
+def test_a_default_port_may_be_omitted() -> None:
     assert host_is_allowed("localhost", allowed_hosts("127.0.0.1", 80, ()))
     assert not host_is_allowed("localhost", allowed_hosts("127.0.0.1", 8000, ()))
 

@@ -1,4 +1,4 @@
-"""Whatever a client answers to a question that is not an answer: nothing is sent, at once, and the model is told so."""
+"""A client answers a question with something that is not an answer: nothing is sent, and the model reads so at once."""
 
 from __future__ import annotations
 

@@ -58,12 +58,12 @@ class Scene:
     client: Client
     server: BatchCallServer
     vendor: Zudu
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     """The texts of all progress."""
 
     async def call(self, tool: str, **arguments: Any) -> CallToolResult:
         async def progress(progress: float, total: float | None, message: str | None) -> None:
-            self.told.append(message or "")
+            self.reported.append(message or "")
 
         result: CallToolResult = await self.client.call_tool(tool, arguments, progress_callback=progress)
         return result
@@ -108,11 +108,11 @@ async def test_the_whole_way_from_a_process_over_stdio_to_a_real_browser(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     vendor = Zudu()
-    told: list[str | None] = []
+    reported: list[str | None] = []
     script, opened = browser_script(tmp_path)
 
     async def progress(progress: float, total: float | None, message: str | None) -> None:
-        told.append(message)
+        reported.append(message)
 
     async with vendor.served() as url:
         there = of_zudu(url, tmp_path / "data", approval_page="auto", log_level="DEBUG") | {"BROWSER": str(script)}
@@ -137,8 +137,8 @@ async def test_the_whole_way_from_a_process_over_stdio_to_a_real_browser(
             assert vendor.dialled == PEOPLE
     (result,) = results
     assert (result.structured_content or {})["result"] == "started"
-    assert told[0] == "Waiting for a person to answer on the approval page"
-    said = capfd.readouterr().err + str(results) + str(told)
+    assert reported[0] == "Waiting for a person to answer on the approval page"
+    said = capfd.readouterr().err + str(results) + str(reported)
     secret = address.rpartition("/")[2]
     assert secret not in said
     assert address.partition("/approve")[0] not in said
@@ -192,7 +192,7 @@ async def test_without_a_browser_or_without_the_page_the_call_ends_at_once_and_n
         assert waiting["result"] == "waiting_for_person"
         assert "`batchcall-mcp approve` in a terminal on the machine of this server" in waiting["notes"][0]
         assert "browser" not in str(waiting["notes"])
-        assert on.told == []
+        assert on.reported == []
         assert on.server.service.desk._listener is None
     assert browser.opened == []
 

@@ -31,14 +31,14 @@ async def test_a_thousand_mixed_calls_of_two_callers_in_two_eras_never_cross(
     transport: Literal["http", "stateless", "sse"],
 ) -> None:
     settings = Settings.load()
-    told: Counter[tuple[str, bool]] = Counter()
+    answered: Counter[tuple[str, bool]] = Counter()
 
     async def talk(url: str, way: Way, headers: dict[str, str]) -> None:
         async def call(client: Client, numbers: range) -> None:
             for number in numbers:
                 word = f"{headers} {way} {number}"
                 answer = (await client.call_tool("who_am_i", {"word": word})).structured_content or {}
-                told[answer["caller"], answer["word"] == word] += 1
+                answered[answer["caller"], answer["word"] == word] += 1
                 assert answer["caller"] == caller(headers)
 
         async with client_of(url, way, headers=headers) as client, anyio.create_task_group() as calls:
@@ -53,7 +53,7 @@ async def test_a_thousand_mixed_calls_of_two_callers_in_two_eras_never_cross(
             for mode in MODES:
                 for headers in (ALICE, BOB):
                     tasks.start_soon(talk, url, Way(transport, mode), headers)
-    assert told == {(caller(ALICE), True): 500, (caller(BOB), True): 500}
+    assert answered == {(caller(ALICE), True): 500, (caller(BOB), True): 500}
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=["another pair", "another secret", "another key"])
@@ -126,7 +126,7 @@ async def test_only_the_caller_who_was_asked_can_answer(transport: Literal["http
             assert (done.structured_content or {})["word"] == "asked"
 
 
-def test_a_caller_id_tells_nothing_and_keeps_key_and_secret_apart() -> None:
+def test_a_caller_id_reveals_nothing_and_keeps_key_and_secret_apart() -> None:
     settings = Settings.load()
     ids = {
         caller_id(caller_credentials({"X-API-KEY": key, "X-API-SECRET": secret}, settings))
@@ -139,5 +139,5 @@ def test_a_caller_id_tells_nothing_and_keeps_key_and_secret_apart() -> None:
 def test_a_secret_is_ignored_where_the_backend_has_none() -> None:
     settings = Settings.load()
     alone = caller_credentials({"X-API-KEY": "k"}, settings, needs_secret=False)
-    beside = caller_credentials({"X-API-KEY": "k", "X-API-SECRET": "s"}, settings, needs_secret=False)
-    assert alone == beside
+    with_secret = caller_credentials({"X-API-KEY": "k", "X-API-SECRET": "s"}, settings, needs_secret=False)
+    assert alone == with_secret

@@ -115,7 +115,7 @@ async def test_only_protocol_reaches_stdout() -> None:
         assert b"this is no protocol" in await everything(running.stderr)
 
 
-async def test_a_line_that_is_no_json_is_answered_or_ignored_and_the_next_is_served() -> None:
+async def test_a_line_that_is_not_json_is_answered_or_ignored_and_the_next_is_served() -> None:
     async with process() as (running, line):
         await line.shake_hands()
         assert running.stdin is not None

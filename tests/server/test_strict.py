@@ -359,7 +359,7 @@ async def test_a_result_is_compact_json_without_what_is_empty() -> None:
     assert await text_of(call, {"people": []}) == '{"title":"0 20 none None None None 0.5 None False"}'
 
 
-async def test_an_error_of_the_tree_is_told_with_its_code_and_without_a_prefix() -> None:
+async def test_an_error_of_the_tree_is_reported_with_its_code_and_without_a_prefix() -> None:
     async def fails(kind: str) -> CallToolResult:
         if kind == "tree":
             raise InvalidInput("Two rows are wrong. Nothing was sent.", ["row 1: x", "row 2: y"])

@@ -36,6 +36,8 @@ from tests import forked
 
 ROOT = Path(__file__).parents[2]
 REAL = ("-m", "batchcall_mcp")
+FROM_NOTHING = ("-u", "-m", "batchcall_mcp")
+"""The same, not forked: for tests that look at the process itself, its pid or its memory."""
 PAIR = {"X-API-KEY": "key-of-the-tests", "X-API-SECRET": "secret-of-the-tests"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.server.transports import spawned
+from tests.server.transports import FROM_NOTHING, spawned
 from tests.walks.stage import FROM, Model, Person, dials, numbers
 
 PEOPLE = numbers(120)
@@ -54,9 +54,7 @@ async def test_what_one_has_started_the_others_see_and_it_outlives_its_server(
         three = []
         for _ in range(3):
             before = children()
-            client = await stack.enter_async_context(
-                spawned(["-m", "batchcall_mcp"], environment, elicitation_callback=Person())
-            )
+            client = await stack.enter_async_context(spawned(FROM_NOTHING, environment, elicitation_callback=Person()))
             three.append(Assistant(client))
             [three[-1].pid] = children() - before
         made: dict[int, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from batchcall_mcp.model import (
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
+    CallingWindow,
     CallTask,
     Counts,
     ListQuery,
@@ -41,6 +42,10 @@ class Operation(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DELETE = "delete"
+
+
+LAUNCHING = frozenset({Operation.CREATE, Operation.UPDATE, Operation.START, Operation.RESUME, Operation.RETRY})
+"""What may make a phone ring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,9 @@ class Capabilities:
     task_page_size: int = 100
     """Most tasks in one read."""
     outcomes: tuple[TaskStatus, ...]
-    """Task states that it tells apart."""
+    """Task states that it reports."""
     stop: Literal["any_time", "before_start", "pending_only", "never"]
-    """What cancel can take back: everything not dialled at any time, only a batch call that has not started, …"""
+    """What cancel can withdraw: everything not dialled at any time, only a batch call that has not started, …"""
     cancel_effect: str
     """One sentence: what cancel does to calls in progress, and what it cannot stop."""
     pause_stops: bool = True
@@ -110,7 +115,7 @@ class Capabilities:
     update_fields: frozenset[str] = frozenset()
     """Fields of BatchCallRequest that update can change."""
     needs_secret: bool = True
-    """Whether a caller has an API secret beside the key."""
+    """Whether a caller has an API secret in addition to the key."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
     in_process: bool = False
@@ -180,7 +185,7 @@ class Backend(Protocol):
         ...
 
     async def cancel(self, current: BatchCall) -> BatchCall:
-        """Take back what was not dialled; see `Capabilities.cancel_effect`."""
+        """Withdraw what was not dialled; see `Capabilities.cancel_effect`."""
         ...
 
     async def retry(
@@ -196,7 +201,7 @@ class Backend(Protocol):
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse a write that its state forbids, as the batch call was read. Pure.
 
-        Asked before a person is, and by the adapter itself just before it sends: nobody is asked about what cannot be.
+        `Write.run` asks this once, before a person is asked; the write itself does not check it again.
 
         Raises:
             BatchCallError: nothing was sent.
@@ -255,66 +260,58 @@ class SkipsAtStart(Protocol):
 def unsupported(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:
     """What of a request the backend has no field for, one sentence each; empty if it can hold all of it. Pure."""
     return [
-        *_unsupported_window(request, capabilities),
+        *_unsupported_window(request.window, capabilities),
         *_unsupported_settings(request, capabilities),
         *_unsupported_task_fields(request.tasks or (), capabilities),
     ]
 
 
-def _unsupported_window(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:
-    window = request.window
+def _unsupported_window(window: CallingWindow | None, capabilities: Capabilities) -> Iterator[str]:
     if window is None:
-        return []
+        return
     if capabilities.windows == "none":
-        return ["window: it has no calling windows"]
-    problems = []
+        yield "window: it has no calling windows"
+        return
     if capabilities.windows == "one_zone" and window.timezone == "recipient":
-        problems.append(
+        yield (
             "window.timezone: it holds one IANA time zone for all tasks, not each person's own; make one batch call a "
             "time zone and name it"
         )
     if capabilities.windows == "utc_same_day":
         if window.timezone not in {"UTC", "Etc/UTC"}:
-            problems.append("window.timezone: it holds windows in UTC only; give the hours in UTC, with timezone UTC")
+            yield "window.timezone: it holds windows in UTC only; give the hours in UTC, with timezone UTC"
         if window.end <= window.start:
-            problems.append("window: it holds no window over midnight; start must be before end")
+            yield "window: it holds no window over midnight; start must be before end"
     if not capabilities.window_days and len(set(window.days)) < len(WEEKDAYS):
-        problems.append("window.days: it cannot leave out days of the week")
-    return problems
+        yield "window.days: it cannot leave out days of the week"
 
 
-def _unsupported_settings(request: BatchCallRequest, capabilities: Capabilities) -> list[str]:
-    problems = []
+def _unsupported_settings(request: BatchCallRequest, capabilities: Capabilities) -> Iterator[str]:
     if request.max_concurrency is not None:
         if capabilities.max_concurrency is None:
-            problems.append("max_concurrency: it has no such field")
+            yield "max_concurrency: it has no such field"
         elif request.max_concurrency > capabilities.max_concurrency:
-            problems.append(f"max_concurrency: it takes {capabilities.max_concurrency} at most")
+            yield f"max_concurrency: it takes {capabilities.max_concurrency} at most"
     if request.retry is not None:
+        unknown = [outcome for outcome in request.retry.on if outcome not in capabilities.retry_outcomes]
         if not capabilities.retry_policy:
-            problems.append("retry: it does not redial by itself; use retry_batch_call afterwards")
-        else:
-            unknown = [outcome for outcome in request.retry.on if outcome not in capabilities.retry_outcomes]
-            if unknown:
-                problems.append(f"retry.on: it cannot redial after {', '.join(unknown)}")
-    if request.name is not None and capabilities.max_name_length is not None:
-        length = len(request.name)
-        if length > capabilities.max_name_length:
-            problems.append(f"name: it takes {capabilities.max_name_length} characters, this one has {length}")
-    return problems
+            yield "retry: it does not redial by itself; use retry_batch_call afterwards"
+        elif unknown:
+            yield f"retry.on: it cannot redial after {', '.join(unknown)}"
+    length, longest = len(request.name or ""), capabilities.max_name_length
+    if longest is not None and length > longest:
+        yield f"name: it takes {longest} characters, this one has {length}"
 
 
-def _unsupported_task_fields(tasks: tuple[CallTask, ...], capabilities: Capabilities) -> list[str]:
-    problems = []
+def _unsupported_task_fields(tasks: tuple[CallTask, ...], capabilities: Capabilities) -> Iterator[str]:
     if not capabilities.dynamic_variables and any(task.dynamic_variables for task in tasks):
-        problems.append("dynamic_variables: it carries no variables to the agent")
+        yield "dynamic_variables: it carries no variables to the agent"
     if not capabilities.task_names and any(task.name is not None for task in tasks):
-        problems.append("name of a task: it has no such field")
+        yield "name of a task: it has no such field"
     if not capabilities.task_timezones and any(task.timezone is not None for task in tasks):
-        problems.append("timezone of a task: it has no such field")
+        yield "timezone of a task: it has no such field"
     if not capabilities.task_max_retries and any(task.max_retries is not None for task in tasks):
-        problems.append("max_retries of a task: it has no such field")
-    return problems
+        yield "max_retries of a task: it has no such field"
 
 
 _RETRY_OF = re.compile(r" \(retry of (?P<batch_call_id>[^()\s]{1,100})\)$")
@@ -352,7 +349,7 @@ def matches(found: BatchCall, query: ListQuery) -> bool:
 
 
 def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:
-    """An answer that tells only some fields (execute, older creates), the others as they were known.
+    """An answer that has only some fields (execute, older creates), with the others as they were known.
 
     Not its entity tag: it is another one now.
     """

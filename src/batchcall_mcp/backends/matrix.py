@@ -1,17 +1,17 @@
-"""What each of our backends can do, as the table of docs/backends.md: generated, so that it cannot be wrong."""
+"""What each of our backends can do, as the table of docs/backends.md: generated, and therefore always right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from batchcall_mcp.backends.base import Backend, Capabilities, Operation
+from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import TaskStatus
 
 _STOP = {
     "any_time": "whenever it is not over",
     "before_start": "only before it starts",
-    "pending_only": "whoever was not dialled yet",
+    "pending_only": "for those who were not dialled yet",
     "never": "no",
 }
 _WINDOWS = {
@@ -23,27 +23,23 @@ _WINDOWS = {
 _DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
 
 
-def _names(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names)
-
-
 def _updates(can: Capabilities) -> str:
     """By the names that the tools use."""
     if Operation.UPDATE not in can.operations:
         return "no"
-    return _names(sorted("trigger_timestamp" if name == "trigger_at" else name for name in can.update_fields))
+    return ", ".join(sorted("trigger_timestamp" if name == "trigger_at" else name for name in can.update_fields))
 
 
 _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("drafts", lambda can: _DRAFTS[can.drafts]),
     ("update", _updates),
     ("pause and resume", lambda can: _yes({Operation.PAUSE, Operation.RESUME} <= can.operations)),
-    ("cancel takes back", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
+    ("cancel is possible", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
     ("what cancel does", lambda can: can.cancel_effect),
     ("redials exactly the tasks named", lambda can: _yes(Operation.RETRY in can.operations)),
     ("delete", lambda can: _yes(Operation.DELETE in can.operations)),
     ("tasks in one batch call", lambda can: "no limit" if can.max_tasks is None else f"{can.max_tasks:,}"),
-    ("task states told apart", lambda can: _names(_outcomes(can))),
+    ("task states reported", lambda can: ", ".join(_outcomes(can))),
     ("calling window", lambda can: _WINDOWS[can.windows]),
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
@@ -52,7 +48,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("name of a task", lambda can: _yes(can.task_names)),
     ("time zone of a task", lambda can: _yes(can.task_timezones)),
     ("max_retries of a task", lambda can: _yes(can.task_max_retries)),
-    ("retry after", lambda can: _names(can.retry_outcomes) if can.retry_policy else "no"),
+    ("retry after", lambda can: ", ".join(can.retry_outcomes) if can.retry_policy else "no"),
     ("who speaks", lambda can: "agent_id" if can.agent == "per_batch" else "the agent of from_number"),
     ("keeps idempotency keys itself", lambda can: _yes(can.idempotency == "key")),
     ("credentials", lambda can: "key and secret" if can.needs_secret else "key"),
@@ -65,12 +61,8 @@ def render() -> str:
     lines = [_line(["", *(f"`{name}`" for name in BUILT_IN)]), _line(["---"] * (len(BUILT_IN) + 1))]
     lines += [_line([title, *(cell(backend.capabilities) for backend in backends)]) for title, cell in _ROWS]
     for backend in backends:
-        lines += ["", *_limitations(backend)]
+        lines += ["", f"`{backend.name}`:", "", *(f"- {sentence}" for sentence in backend.capabilities.limitations)]
     return "\n".join(lines) + "\n"
-
-
-def _limitations(backend: type[Backend]) -> list[str]:
-    return [f"`{backend.name}`:", "", *(f"- {sentence}" for sentence in backend.capabilities.limitations)]
 
 
 def _outcomes(can: Capabilities) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import click
 
 import batchcall_mcp
 from batchcall_mcp.cli import adopt, approve, audit, keys, ledger, stop
-from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.server.startup import collect_garbage_again, load_settings
 
 _PORT = click.IntRange(0, 65535)
 
@@ -24,8 +24,6 @@ def cli() -> None:
 
     All settings are environment variables that begin with BATCHCALL_.
     """
-    from batchcall_mcp.server.startup import collect_garbage_again
-
     collect_garbage_again()
 
 

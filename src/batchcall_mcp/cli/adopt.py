@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.clock import from_ms
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.text import shortened
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ def _named(one: Live) -> str:
 
 
 def _moment(ms: int | None) -> str:
-    return "its time" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M UTC}"
+    return "its time" if ms is None else f"{from_ms(ms):%Y-%m-%d %H:%M UTC}"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.guard.approval import LONGEST_READ, meaning_of
 from batchcall_mcp.guard.audit import Audit, Event
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.text import printable, shortened
 
 if TYPE_CHECKING:

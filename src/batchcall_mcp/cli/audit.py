@@ -16,14 +16,15 @@ from typing import IO, Any, Literal, TypeAlias, get_args
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, Reading, recorded_id
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import printable
 
 Form: TypeAlias = Literal["table", "csv", "jsonl"]
+_BY_ENDING: dict[str, Form] = {".csv": "csv", ".jsonl": "jsonl"}
 _SHOWN = 20
 _WIDTH = 160
 """Of a table that no terminal limits."""
@@ -88,7 +89,8 @@ def audit(
     if not files and not shared and not _is_there(path):
         click.echo(f"Nothing is recorded yet. The record will be {path}.", err=True)
         return
-    form = form or _form_of(output)
+    if form is None:
+        form = _BY_ENDING.get(output.suffix.lower(), "table") if output else "table"
     if last is None and form == "table" and output is None:
         last = _SHOWN
     with ExitStack() as opened:
@@ -100,11 +102,6 @@ def audit(
         wanted = _wanted(events, begin, None if batch_call_id is None else recorded_id(batch_call_id))
         out = opened.enter_context(_opened(output))
         _write(form, wanted if last is None else deque(wanted, last), out, [_MACHINE] * shared)
-
-
-def _form_of(output: Path | None) -> Form:
-    endings: dict[str, Form] = {".csv": "csv", ".jsonl": "jsonl"}
-    return "table" if output is None else endings.get(output.suffix.lower(), "table")
 
 
 @contextmanager

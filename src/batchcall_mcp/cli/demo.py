@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.settings import PREFIX
+from batchcall_mcp.settings import plain_environment
 
 _FROM_NUMBER = "+14155550199"
 _SPEED = "60"
@@ -30,11 +29,6 @@ _FILES = ("customers.csv", "do-not-call.txt")
 
 
 def main() -> None:
-    """Play the demo.
-
-    Raises:
-        ConfigurationError: the example files are not where they should be.
-    """
     with tempfile.TemporaryDirectory(prefix="batchcall-demo-") as name:
         folder = Path(name)
         # What the server logs belongs to a file of its own, not between the lines of the story.
@@ -50,7 +44,6 @@ class Stage:
         self._console = console
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Call a tool and show the call and its summary."""
         self.show_call(tool, arguments)
         return self._shown(tool, await self._client.call_tool(tool, arguments))
 
@@ -71,11 +64,9 @@ class Stage:
         return self._shown("watch_batch_call", result)
 
     def show_call(self, tool: str, arguments: dict[str, Any]) -> None:
-        """Print a tool call as the client sends it."""
         self._console.print(f"\n[bold cyan]{tool}[/] [dim]{json.dumps(arguments)}[/]", highlight=False)
 
     def note(self, text: str) -> None:
-        """Print a line below an answer."""
         self._console.print(f"    {text}", highlight=False, markup=False)
 
     def _shown(self, tool: str, result: CallToolResult) -> dict[str, Any]:
@@ -146,8 +137,7 @@ def _lines(path: str | Path) -> list[str]:
 
 def _environment(folder: Path) -> dict[str, str]:
     """A fresh data folder, and none of the operator's own settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return inherited | {
+    return plain_environment() | {
         "BATCHCALL_DATA_DIR": str(folder / "data"),
         "BATCHCALL_FILES": str(folder),
         "BATCHCALL_DO_NOT_CALL": str(folder / "do-not-call.txt"),

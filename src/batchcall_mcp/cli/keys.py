@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.errors import InvalidInput, NotFound
+from batchcall_mcp.server.startup import load_settings
 
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.storage.store import Store

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.write_record import Entry, WriteState
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
 
@@ -81,7 +81,7 @@ def _opened(settings: Settings) -> closing[Ledger]:
 
 
 def _line(entry: Entry) -> str:
-    at = datetime.fromtimestamp(entry.sent_at / 1000, UTC)
+    at = from_ms(entry.sent_at)
     new = entry.evidence.name or f"a batch call of {entry.evidence.total} people"
     what = shortened(entry.batch_call_id, _LONGEST_ID) if entry.batch_call_id else new
     calls = f", {entry.calls} calls" if entry.calls else ""

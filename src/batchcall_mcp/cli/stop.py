@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from batchcall_mcp.cli.environment import load_settings
 from batchcall_mcp.cli.keys import database_url as database_url_option
+from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import Settings
 
 

@@ -26,11 +26,6 @@ class PeopleFile:
         self._counts: Counter[Reached] = Counter()
 
     def add(self, batch_call_id: str, task: CallTask) -> None:
-        """Write down one person.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
         if self._file is None:
             path = self._data_dir / f"stopped-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.csv"
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -48,19 +43,14 @@ class PeopleFile:
         self._counts[where] += 1
 
     def counted(self) -> str:
-        """The counts, in one sentence."""
         known: tuple[Reached, ...] = ("called", "in a call", "never called")
-        told = [f"{self._counts[where]} {where}" for where in known]
+        counts = [f"{self._counts[where]} {where}" for where in known]
         if self._counts["not known"]:
-            told.append(f"{self._counts['not known']} not known")
-        return f"People: {', '.join(told)}."
+            counts.append(f"{self._counts['not known']} not known")
+        return f"People: {', '.join(counts)}."
 
     def finish(self) -> None:
-        """Have all of it on the disk; a file that could not be written whole is not named.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Have all of it on the disk; a file that could not be written whole is not named."""
         if self._file is not None:
             file, self._file = self._file, None
             try:

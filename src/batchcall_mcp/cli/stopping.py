@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from batchcall_mcp.backends.registry import EMBEDDED
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.emergency import Round, Stopped, stop_live
 from batchcall_mcp.cli.stop_report import PeopleFile
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
@@ -89,11 +89,7 @@ def _own_database(settings: Settings) -> str | None:
 
 
 def _opened_dialer(place: Path | str) -> Store | None:
-    """The database of a dialer, if one has used it.
-
-    Raises:
-        ConfigurationError: it cannot be opened or read.
-    """
+    """The database of a dialer, if one has used it."""
     try:
         return Store.open_existing(place)
     except (sa.exc.SQLAlchemyError, OSError) as error:
@@ -342,7 +338,7 @@ def _by_account(entries: Sequence[Entry]) -> Iterator[str]:
         ids = ", ".join(map(_id, launched[-_IDS_NAMED:]))
         more = f", and {len(launched) - _IDS_NAMED} older ones" if len(launched) > _IDS_NAMED else ""
         calls = sum(entry.calls or 0 for entry in launched)
-        first = datetime.fromtimestamp(min(entry.at for entry in launched) / 1000, UTC)
+        first = from_ms(min(entry.at for entry in launched))
         yield (
             f"no key: {len(launched)} batch calls with {calls} calls, launched at {backend} by caller {caller[:12]} "
             f"since {first:%Y-%m-%d %H:%M UTC}, may be live: {ids}{more}. To stop them, run this command again with "

@@ -1,1 +1,1 @@
-"""Lists of people to call ─► CallTasks: files and inline lists, numbers, who is left out and why."""
+"""Lists of people to call ─► CallTasks: files and inline lists, numbers, which rows are skipped and why."""

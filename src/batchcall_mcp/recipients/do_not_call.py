@@ -1,5 +1,5 @@
 """The operator's do-not-call list (BATCHCALL_DO_NOT_CALL). One line that cannot be read fails the whole list:
-left out quietly, it would be a person who asked not to be called, and is.
+if it were skipped, a person who asked not to be called would be called.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall
     vendor knows it, and named.
 
     Raises:
-        ConfigurationError: naming BATCHCALL_DO_NOT_CALL and each line that is no number.
+        ConfigurationError: naming BATCHCALL_DO_NOT_CALL and each line that is not a number.
     """
     numbers: set[str] = set()
     unknown: list[tuple[int, str]] = []
@@ -111,7 +111,7 @@ def _written_numbers(path: Path) -> Iterator[tuple[int, str | Broken]]:
 
 
 def _place_without_header(cells: list[str]) -> int | None:
-    """Where the numbers stand, if the first row holds one already; a + tells a number from a date or an id."""
+    """Where the numbers stand, if the first row holds one already; a + distinguishes a number from a date or an id."""
     alike = [at for at, cell in enumerate(cells) if looks_like_a_number(cell)]
     international = [at for at in alike if cells[at].startswith("+")] or alike
     if len(international) > 1:

@@ -22,7 +22,6 @@ class RowSelection:
 
     @property
     def last(self) -> int:
-        """The highest row that is asked for."""
         return self.ranges[-1][1]
 
     def __contains__(self, row: int) -> bool:
@@ -47,7 +46,7 @@ def parse_rows(text: str) -> RowSelection:
     """Read `"1-1000,1500"`.
 
     Raises:
-        InvalidInput: naming the part that is no row and no range.
+        InvalidInput: naming the part that is neither a row nor a range.
     """
     ranges: list[tuple[int, int]] = []
     for part in text.split(","):

@@ -1,9 +1,9 @@
-"""Judging rows: who can be called, who is left out and why. The files and lists come in, `Recipients` come out."""
+"""Judging rows: who can be called, who is skipped and why. The files and lists come in, `Recipients` come out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.files.file_formats import open_list
-from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry
+from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
 from batchcall_mcp.recipients.phone.numbers import InvalidNumber, normalise_number
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.text import quoted
@@ -60,7 +60,7 @@ class SkippedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipients:
-    """A list as it would be called: `tasks` in order, and everybody who is left out.
+    """A list as it would be called: `tasks` in order, and every row that is skipped.
 
     `columns` is None for a list that was passed inline. `notes` are sentences for the person who confirms: what was
     guessed about the file, or not read of it.
@@ -85,9 +85,7 @@ def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
         Candidate(line, task.to_number, task.dynamic_variables, task.name, task.timezone, task.max_retries, given=task)
         for line, task in enumerate(tasks, 1)
     )
-    judge = _Judge(options)
-    judge.read(candidates, "the list")
-    return judge.recipients(None, ())
+    return _Judge(options).judged(OpenedList(candidates, lambda: None), "the list")
 
 
 def read_file(path: Path, options: ReadOptions) -> Recipients:
@@ -98,12 +96,11 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
 
     Raises:
         InvalidInput: if the file cannot be read as a whole, or `rows` asks for more than it has. A single row that
-            cannot be read or called is left out instead.
+            cannot be read or called is skipped instead.
     """
     judge = _Judge(options)
     with open_list(path, options.number_column) as opened:
-        judge.read(opened.entries, quoted(path.name))
-        return judge.recipients(opened.columns(), opened.notes)
+        return judge.judged(opened, quoted(path.name))
 
 
 class _Judge:
@@ -120,9 +117,9 @@ class _Judge:
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
 
-    def read(self, entries: Iterable[Entry], where: str) -> None:
+    def judged(self, opened: OpenedList, where: str) -> Recipients:
         row = 0
-        for row, entry in enumerate(entries, 1):
+        for row, entry in enumerate(opened.entries, 1):
             if self._selection is None or row in self._selection:
                 self._rows_read += 1
                 self._judge(entry)
@@ -130,14 +127,12 @@ class _Judge:
                 break
         if self._selection is not None:
             self._selection.check(row, where)
-
-    def recipients(self, columns: Columns | None, notes: Iterable[str]) -> Recipients:
         return Recipients(
             tasks=tuple(self._tasks),
             rows_read=self._rows_read,
             skipped_rows=tuple(self._skipped_rows),
-            columns=columns,
-            notes=tuple(notes),
+            columns=opened.columns(),
+            notes=tuple(opened.notes),
         )
 
     def _judge(self, entry: Entry) -> None:

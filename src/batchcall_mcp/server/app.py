@@ -30,11 +30,7 @@ class BatchCallServer(StrictServer):
 
 
 def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> BatchCallServer:
-    """Make the server of one process.
-
-    Args:
-        settings: The operator's.
-        transport: stdio callers share this machine's disk; HTTP and SSE callers do not.
+    """Make the server of one process. Callers over stdio share this machine's disk, those over HTTP and SSE do not.
 
     Raises:
         ConfigurationError: the settings contradict each other, or name a backend that does not exist.

@@ -40,7 +40,7 @@ def caller_credentials(
 
 
 def caller_id(credentials: Credentials) -> str:
-    """An opaque name of a key pair: the same within this process, useless outside it, not to be turned back."""
+    """An opaque name of a key pair: the same within this process, useless outside it, and not reversible."""
     return hmac.new(_PROCESS_KEY, _written(credentials), hashlib.sha256).hexdigest()
 
 
@@ -74,7 +74,6 @@ class AcceptedPairs:
         return self._ask is None or caller in self._callers
 
     def judged(self, credentials: Credentials, accepted: bool) -> None:  # noqa: FBT001 - `vendor_http.client.Judged`
-        """What an answer of the backend showed."""
         caller = caller_id(credentials)
         self._callers.pop(caller, None)
         if accepted:

@@ -73,7 +73,6 @@ class MaskingFormatter(logging.Formatter):
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its line break."""
         return mask(super().format(record), self._secrets)
 
 
@@ -82,11 +81,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     secrets = [secret.get_secret_value() for secret in (settings.api_key, settings.api_secret) if secret]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(MaskingFormatter(secrets))
-    root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(max(logging.INFO, getattr(logging, settings.log_level)))
+    logging.basicConfig(handlers=[handler], level=max(logging.INFO, getattr(logging, settings.log_level)), force=True)
     logging.getLogger("batchcall_mcp").setLevel(settings.log_level)
     # A line for every request says nothing that the tool call's own line does not; nor do those of a new database.
     for chatty in ("httpx2", "alembic"):

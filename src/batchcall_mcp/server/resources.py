@@ -22,7 +22,6 @@ from batchcall_mcp.text import printable_lines
 
 
 def add_resources(server: MCPServer[Any], service: Service) -> None:
-    """Register the resource templates."""
 
     @server.resource(
         "batchcall://batch-calls/{batch_call_id}",

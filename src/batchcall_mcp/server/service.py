@@ -77,12 +77,10 @@ class Service:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend can do."""
         return self.backend_type.capabilities
 
     @property
     def embedded(self) -> bool:
-        """Whether the backend is the dialer in this process."""
         return self.backend_type.name == EMBEDDED
 
     @asynccontextmanager
@@ -206,7 +204,6 @@ class Service:
         return caller_credentials(headers, self.settings, needs_secret=self.capabilities.needs_secret)
 
     async def verify(self, credentials: Credentials) -> bool:
-        """Whether the embedded dialer knows this pair."""
         await self.http()
         secret = credentials.api_secret
         if self._dialer is None or secret is None:
@@ -227,7 +224,6 @@ class Service:
         return True
 
     async def backend(self, credentials: Credentials) -> Backend:
-        """The backend, seen with one caller's credentials."""
         return self.backend_type(await self.http(), credentials)
 
     async def call_context(self, ctx: Context[Any, Any], tool: str) -> CallContext:

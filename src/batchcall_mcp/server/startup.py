@@ -1,4 +1,4 @@
-"""The short way from a spawned process to its first answer over stdio: MCP clients wait for it at every start."""
+"""What every process does first; and the short way to the first answer over stdio, for which MCP clients wait."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def serve_stdio() -> None:
     Raises:
         ConfigurationError: the settings do not work.
     """
-    settings = Settings.load()
-    log.configure(settings)
+    settings = load_settings()
     with _not_imported(_OPTIONAL):
         from batchcall_mcp.server.app import build_server
         from batchcall_mcp.server.transports.stdio import run_stdio
@@ -29,6 +28,17 @@ def serve_stdio() -> None:
         server = build_server(settings, transport="stdio")
     collect_garbage_again()
     run_stdio(server)
+
+
+def load_settings() -> Settings:
+    """Read the settings, and log as they say from here on.
+
+    Raises:
+        ConfigurationError: naming each variable that does not work.
+    """
+    settings = Settings.load()
+    log.configure(settings)
+    return settings
 
 
 def collect_garbage_again() -> None:

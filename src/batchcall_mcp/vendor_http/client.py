@@ -10,9 +10,8 @@ import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from json import dumps
@@ -86,44 +85,31 @@ def open_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.As
     )
 
 
-class Failure(Enum):
-    """How a try ended without an answer."""
-
-    NOT_SENT = auto()
-    LOST = auto()
-    UNREADABLE = auto()
-    MISCONFIGURED = auto()
-
+Failure: TypeAlias = Callable[[Exchange, str], BatchCallError]
+"""Makes the error for a try that ended without an answer: `not_sent`, `unavailable`, `unreadable`, `misconfigured`."""
 
 _FAILURES: Mapping[type[Exception], tuple[Failure, str]] = {
-    httpx2.ConnectError: (Failure.NOT_SENT, "the backend could not be reached at {url}"),
-    httpx2.ConnectTimeout: (Failure.NOT_SENT, "the backend at {url} did not take the connection in time"),
-    httpx2.PoolTimeout: (Failure.NOT_SENT, "too many requests are waiting already"),
-    httpx2.ProxyError: (Failure.NOT_SENT, "the proxy refused the connection"),
-    httpx2.UnsupportedProtocol: (Failure.MISCONFIGURED, "the backend's address is neither http:// nor https://"),
-    httpx2.InvalidURL: (Failure.MISCONFIGURED, "the backend's address is not a URL"),
-    httpx2.ReadTimeout: (Failure.LOST, "the backend did not answer in time"),
-    httpx2.WriteTimeout: (Failure.LOST, "the backend did not take the request in time"),
-    httpx2.ReadError: (Failure.LOST, "the connection broke before the answer was complete"),
-    httpx2.WriteError: (Failure.LOST, "the connection broke while the request was sent"),
-    httpx2.CloseError: (Failure.LOST, "the connection broke"),
-    httpx2.LocalProtocolError: (Failure.LOST, "the exchange broke the HTTP protocol"),
-    httpx2.RemoteProtocolError: (Failure.LOST, "the backend broke off without a complete HTTP answer"),
-    httpx2.DecodingError: (Failure.UNREADABLE, "its answer could not be decompressed"),
-    httpx2.TooManyRedirects: (Failure.UNREADABLE, "it answered with redirects"),
-    httpx2.SSEError: (Failure.UNREADABLE, "it answered with an event stream"),
-    httpx2.HTTPStatusError: (Failure.UNREADABLE, "it answered with an error"),
-    httpx2.HTTPError: (Failure.LOST, "the connection failed"),
+    httpx2.ConnectError: (not_sent, "the backend could not be reached at {url}"),
+    httpx2.ConnectTimeout: (not_sent, "the backend at {url} did not take the connection in time"),
+    httpx2.PoolTimeout: (not_sent, "too many requests are waiting already"),
+    httpx2.ProxyError: (not_sent, "the proxy refused the connection"),
+    httpx2.UnsupportedProtocol: (misconfigured, "the backend's address is neither http:// nor https://"),
+    httpx2.InvalidURL: (misconfigured, "the backend's address is not a URL"),
+    httpx2.ReadTimeout: (unavailable, "the backend did not answer in time"),
+    httpx2.WriteTimeout: (unavailable, "the backend did not take the request in time"),
+    httpx2.ReadError: (unavailable, "the connection broke before the answer was complete"),
+    httpx2.WriteError: (unavailable, "the connection broke while the request was sent"),
+    httpx2.CloseError: (unavailable, "the connection broke"),
+    httpx2.LocalProtocolError: (unavailable, "the exchange broke the HTTP protocol"),
+    httpx2.RemoteProtocolError: (unavailable, "the backend broke off without a complete HTTP answer"),
+    httpx2.DecodingError: (unreadable, "its answer could not be decompressed"),
+    httpx2.TooManyRedirects: (unreadable, "it answered with redirects"),
+    httpx2.SSEError: (unreadable, "it answered with an event stream"),
+    httpx2.HTTPStatusError: (unreadable, "it answered with an error"),
+    httpx2.HTTPError: (unavailable, "the connection failed"),
 }
-_TIMED_OUT = (Failure.LOST, "the backend did not answer completely within {limit_s:g} s")
-_TOO_LARGE = (Failure.UNREADABLE, "its answer is larger than 32 MiB")
-
-_ERRORS: Mapping[Failure, Callable[[Exchange, str], BatchCallError]] = {
-    Failure.NOT_SENT: not_sent,
-    Failure.LOST: unavailable,
-    Failure.UNREADABLE: unreadable,
-    Failure.MISCONFIGURED: misconfigured,
-}
+_TIMED_OUT = (unavailable, "the backend did not answer completely within {limit_s:g} s")
+_TOO_LARGE = (unreadable, "its answer is larger than 32 MiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +118,6 @@ class Failed:
 
     failure: Failure
     why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    params: Params | None
-    content: bytes | None
 
 
 class BackendHttp:
@@ -173,7 +150,8 @@ class BackendHttp:
         Raises:
             AuthenticationFailed: if the key or secret cannot stand in a header; nothing was sent.
         """
-        secrets = tuple(secret.get_secret_value() for secret in _present(credentials))
+        pair = (credentials.api_key, credentials.api_secret)
+        secrets = tuple(secret.get_secret_value() for secret in pair if secret is not None)
         for value in secrets:
             problem = secret_problem(value)
             if problem:
@@ -201,7 +179,16 @@ class BackendHttp:
         if json is not None:
             headers = {**headers, "content-type": "application/json"}
         content = None if json is None else dumps(json, separators=(",", ":")).encode("ascii")
-        request = _Request(method=method, url=self._base_url + path, headers=headers, params=params, content=content)
+        request = partial(
+            self._client.stream,
+            method,
+            self._base_url + path,
+            headers=dict(headers),
+            params=dict(params) if params else None,
+            content=content,
+            # Half of the limit for the connection: one that never comes about is then known not to have been used.
+            timeout=httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2),
+        )
         started = self._clock()
         for tried in range(1, TRIES + 1):
             result = await self._try(request)
@@ -212,23 +199,13 @@ class BackendHttp:
                 break
             await self._sleep(pause)
         if isinstance(result, Failed):
-            why = result.why.format(url=self._base_url, limit_s=self._timeout_s)
-            raise _ERRORS[result.failure](exchange, why)
+            raise result.failure(exchange, result.why.format(url=self._base_url, limit_s=self._timeout_s))
         return reply(exchange, result, utc_now())
 
-    async def _try(self, request: _Request) -> Answer | Failed:
-        # Half of the limit for the connection, so that one that never comes about is known not to have been used.
-        limits = httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2)
+    async def _try(self, request: Callable[[], AbstractAsyncContextManager[httpx2.Response]]) -> Answer | Failed:
         try:
             with anyio.fail_after(self._timeout_s):
-                async with self._client.stream(
-                    request.method,
-                    request.url,
-                    headers=dict(request.headers),
-                    params=dict(request.params) if request.params else None,
-                    content=request.content,
-                    timeout=limits,
-                ) as response:
+                async with request() as response:
                     body = bytearray()
                     async for part in response.aiter_bytes():
                         body += part
@@ -239,7 +216,7 @@ class BackendHttp:
         except TimeoutError:
             return Failed(*_TIMED_OUT)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return _failed(error)
+            return Failed(*next(_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES))
 
     def _pause(self, result: Answer | Failed, tried: int) -> float:
         asked = retry_after(result.headers.get("retry-after"), utc_now()) if isinstance(result, Answer) else None
@@ -331,7 +308,7 @@ class CallerHttp:
                 done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
         except anyio.get_cancelled_exc_class():
             # Nobody is left to tell but the operator.
-            logger.warning("The caller went away during a write, so that its outcome is not known: %s", doing)
+            logger.warning("The caller went away during a write, and its outcome is not known: %s", doing)
             raise
         return done.body
 
@@ -349,19 +326,9 @@ class CallerHttp:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)
 
 
-def _present(credentials: Credentials) -> tuple[SecretStr, ...]:
-    pair = (credentials.api_key, credentials.api_secret)
-    return tuple(secret for secret in pair if secret is not None)
-
-
-def _failed(error: Exception) -> Failed:
-    known = next(kind for kind in type(error).__mro__ if kind in _FAILURES)
-    return Failed(*_FAILURES[known])
-
-
 def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:
     if isinstance(result, Failed):
-        return result.failure is Failure.NOT_SENT or (result.failure is Failure.LOST and not writes)
+        return result.failure is not_sent or (result.failure is unavailable and not writes)
     if writes:
         return result.status == 429  # noqa: PLR2004 - HTTP
     return result.status in _RETRIED_STATUSES

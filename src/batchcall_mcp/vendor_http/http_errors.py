@@ -87,11 +87,7 @@ class Reply:
 
 
 def reply(exchange: Exchange, answer: Answer, now: datetime) -> Reply:
-    """What a success says.
-
-    Raises:
-        BatchCallError: as `read_answer`.
-    """
+    """What a success says; raises as `read_answer`."""
     etag = answer.headers.get("etag", "")
     return Reply(read_answer(exchange, answer, now), etag if _STRONG_TAG.fullmatch(etag) else None)
 
@@ -131,15 +127,11 @@ def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
         return "; ".join(words for words in (backend_words(item, depth - 1) for item in body[:5]) if words)
     if not isinstance(body, dict):
         return ""
-    detail = backend_words(_first_of(body, "error", "detail", "errors"), depth - 1)
+    detail = backend_words(body.get("error") or body.get("detail") or body.get("errors"), depth - 1)
     if detail:
         return detail
     said = (backend_words(body.get(key), depth - 1) for key in ("code", "message", "msg"))
     return ": ".join(words for words in said if words)
-
-
-def _first_of(body: Mapping[str, Any], *names: str) -> Any:
-    return next((body[name] for name in names if body.get(name)), None)
 
 
 def backend_said(text: str, secrets: tuple[str, ...]) -> str:
@@ -316,7 +308,7 @@ def _harmless(text: str, secrets: tuple[str, ...]) -> str:
     # Redacted before and after: taking tags or control characters out may put a broken-up secret together.
     shown = _redacted(_STACK_TRACE.split(text, maxsplit=1)[0], secrets)
     shown = re.sub(r"<[^<>]*>|<(?=[A-Za-z/!?])", " ", shown)
-    # Invisible ones go without a trace, so that no secret can hide in between; the rest become spaces.
+    # Invisible ones go without a trace, and no secret can hide in between; the rest become spaces.
     shown = "".join(" " if character.isspace() else character for character in shown)
     shown = "".join(character for character in shown if unicodedata.category(character)[0] != "C")
     shown = _redacted(" ".join(shown.split()), secrets).replace('"', "'")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from batchcall_mcp.clock import from_epoch
 
 TEXT_LIMIT = 1000
+R = TypeVar("R")
 T = TypeVar("T", bound=str)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _MILLISECONDS_END = 1e14
@@ -106,6 +107,11 @@ def rows(value: Any) -> tuple[list[Mapping[str, Any]], int]:
         return [], 0
     found: list[Mapping[str, Any]] = [item for item in value if isinstance(item, dict)]
     return found, len(value) - len(found)
+
+
+def read_each(items: list[Any], read: Callable[[Mapping[str, Any]], R | None]) -> tuple[R, ...]:
+    """What `read` makes of the objects of a list, without those that it cannot read."""
+    return tuple(found for data in rows(items)[0] if (found := read(data)) is not None)
 
 
 def first(data: Mapping[str, Any], *names: str) -> Any:

@@ -20,7 +20,7 @@ Raw: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """One page of a vendor's list: None for an entry that is no object, the page size in force, whether more follow."""
+    """One page of a vendor's list: None for what is not an object, the page size in force, whether more follow."""
 
     items: tuple[Raw | None, ...]
     size: int | None
@@ -39,28 +39,20 @@ class Scanned(Generic[T]):
         """What to say about entries that could not be read."""
         if not self.unreadable:
             return ()
-        return (f"{self.unreadable} {what} in the backend's answer could not be read and are left out.",)
+        return (f"{self.unreadable} {what} in the backend's answer could not be read and are not shown.",)
 
 
 def offset_of(cursor: str | None) -> int:
     """The offset that a cursor stands for.
 
     Raises:
-        InvalidInput: if it is none of ours.
+        InvalidInput: if it is not one of ours.
     """
     if cursor is None:
         return 0
     if not re.fullmatch(r"[0-9]{1,12}", cursor):
         raise InvalidInput("cursor: not one that this tool gave. Leave it out to begin with the first page.")
     return int(cursor)
-
-
-def endless() -> UnexpectedResponse:
-    """The error for a server that gives one page again and again, and says each time that more follow."""
-    return UnexpectedResponse(
-        "The backend gives the same page again and again, so that its list has no end. Nothing was changed. Check "
-        "BATCHCALL_URL and BATCHCALL_BACKEND."
-    )
 
 
 async def scan(
@@ -84,7 +76,10 @@ async def scan(
         number = offset // size
         page = await fetch(number, size)
         if last is not None and any(page.items) and page.items == last.items:
-            raise endless()
+            raise UnexpectedResponse(
+                "The backend gives the same page again and again, and its list has no end. Nothing was changed. Check "
+                "BATCHCALL_URL and BATCHCALL_BACKEND."
+            )
         last = page
         if page.size is not None and page.size < size and page.items:
             size = page.size

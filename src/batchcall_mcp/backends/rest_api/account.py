@@ -11,7 +11,7 @@ from batchcall_mcp.errors import NotFound, NotSupported
 from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_errors import JsonObject
-from batchcall_mcp.vendor_http.json_values import rows, text, whole
+from batchcall_mcp.vendor_http.json_values import first, read_each, rows, text, whole
 
 T = TypeVar("T")
 LIMIT = 100
@@ -33,19 +33,18 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
     async def numbers() -> Part[CallerNumber]:
         page: JsonObject = {"page": 0, "limit": LIMIT}
         answer = await http.read("list the caller numbers", "POST", "/api/phone-numbers/list", json=page)
-        return _listed(answer, words.caller_number, "caller numbers", "phone_numbers", "numbers")
+        return listed(answer, words.caller_number, "caller numbers", "phone_numbers", "numbers")
 
     async def agents() -> Part[Agent]:
         answer = await http.read("list the agents", "GET", "/api/agents", params={"page": 0, "limit": LIMIT})
-        return _listed(answer, words.agent, "agents", "agents")
+        return listed(answer, words.agent, "agents", "agents")
 
     return await read_parts(numbers, agents)
 
 
 def _account(answer: JsonObject) -> Account:
     data = words.payload(answer)
-    numbers = _read(data.get("numbers"), words.caller_number)
-    agents = _read(data.get("agents"), words.agent)
+    numbers, agents = data.get("numbers"), data.get("agents")
     notes = []
     if data.get("places_real_calls") is False:
         notes.append(f"Its carrier is {text(data.get('carrier')) or 'a simulation'}: no phone rings.")
@@ -53,20 +52,22 @@ def _account(answer: JsonObject) -> Account:
     if calls is not None:
         notes.append(f"Calls placed today: {calls}.")
     return Account(
-        numbers=numbers, agents=agents, organization_id=text(data.get("organization_id")), notes=tuple(notes)
+        numbers=read_each(numbers, words.caller_number) if isinstance(numbers, list) else None,
+        agents=read_each(agents, words.agent) if isinstance(agents, list) else None,
+        organization_id=text(data.get("organization_id")),
+        notes=tuple(notes),
     )
 
 
-def _read(value: Any, read: Callable[[Mapping[str, Any]], T | None]) -> tuple[T, ...] | None:
-    if not isinstance(value, list):
-        return None
-    return tuple(item for data in rows(value)[0] if (item := read(data)) is not None)
-
-
-def _listed(answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], what: str, *members: str) -> Part[T]:
-    found = words.account_rows(answer, *members)
-    if found is None:
+def listed(answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], what: str, *members: str) -> Part[T]:
+    """The entries of a list that has any of these names, with a note if it goes on. Pure."""
+    data = words.payload(answer)
+    found = answer["data"] if isinstance(answer.get("data"), list) else first(data, *members)
+    if not isinstance(found, list):
         return None, (f"The backend answered without a list of {what}.",)
-    items, has_more = found
-    notes = (f"Only the first {len(items)} {what} were read.",) if has_more else ()
-    return _read(items, read), notes
+    pagination = data.get("pagination")
+    paging: Mapping[str, Any] = pagination if isinstance(pagination, dict) else data
+    total = whole(first(paging, "total_count", "total"))
+    has_more = paging.get("has_next_page") is True or (total is not None and total > len(found))
+    notes = (f"Only the first {len(rows(found)[0])} {what} were read.",) if has_more else ()
+    return read_each(found, read), notes

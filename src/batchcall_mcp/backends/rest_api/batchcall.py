@@ -18,7 +18,7 @@ from batchcall_mcp.backends.base import (
     matches,
 )
 from batchcall_mcp.backends.rest_api import mapping as words
-from batchcall_mcp.backends.rest_api import requests, states
+from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.backends.rest_api.account import read_account
 from batchcall_mcp.errors import (
     BatchCallError,
@@ -96,11 +96,11 @@ class BatchCallBackend:
         self._http = http.caller(credentials, headers, _recognise)
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
-        """Refuse what its state forbids. See `batchcall_states`."""
-        states.check_state(operation, request, current, extended=self.extended, patches_tasks=self.patches_tasks)
+        """Refuse what its state forbids. See `requests.check_state`."""
+        requests.check_state(operation, request, current, extended=self.extended, patches_tasks=self.patches_tasks)
 
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
-        """Would this make a phone ring? See `batchcall_requests.dials`."""
+        """Would this make a phone ring? See `requests.dials`."""
         return requests.dials(operation, request, current)
 
     async def account(self) -> Account:
@@ -146,9 +146,7 @@ class BatchCallBackend:
 
         Raises:
             InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
-            IllegalTransition: its state does not allow it; nothing was sent.
         """
-        self.check_state(Operation.UPDATE, request, current)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         return await self._change("update", current, method, "", body, idempotency_key, current.etag)
 
@@ -225,12 +223,7 @@ class BatchCallBackend:
         return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
-        """POST /execute, or PATCH with the time.
-
-        Raises:
-            IllegalTransition: neither draft nor scheduled; nothing was sent.
-        """
-        self.check_state(Operation.START, None, current)
+        """POST /execute, or PATCH with the time."""
         if at is None:
             return await self._change("start", current, "POST", "/execute", None, idempotency_key, current.etag)
         body = requests.schedule_body(at)
@@ -260,23 +253,12 @@ class BatchCallBackend:
     async def retry(
         self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
     ) -> BatchCall:
-        """POST /retry, an extension: exactly these tasks are dialled again.
-
-        Raises:
-            IllegalTransition: neither running nor completed; nothing was sent.
-        """
-        if Operation.RETRY in self.capabilities.operations:
-            self.check_state(Operation.RETRY, None, current)
+        """POST /retry, an extension: exactly these tasks are dialled again."""
         body = {"task_ids": list(task_ids)}
         return await self._extension("retry", current, body, idempotency_key, current.etag)
 
     async def delete(self, current: BatchCall) -> None:
-        """DELETE /batch-call/{id}.
-
-        Raises:
-            IllegalTransition: it may still dial, or calls are in progress; nothing was sent.
-        """
-        self.check_state(Operation.DELETE, None, current)
+        """DELETE /batch-call/{id}."""
         doing, path = f"delete batch call {current.batch_call_id}", path_of(current.batch_call_id)
         await self._http.write(doing, "DELETE", path, if_match=current.etag)
 
@@ -291,12 +273,8 @@ class BatchCallBackend:
         """Ask for what Zudu's documents do not have.
 
         Raises:
-            NotSupported: the backend has no such request, or the server knows the batch call, but not the path; nothing
-                changed.
+            NotSupported: the server knows the batch call, but not the path; nothing changed.
         """
-        doing = f"{action} batch call {current.batch_call_id}"
-        if Operation(action) not in self.capabilities.operations:
-            raise NotSupported(f"Could not {doing}: {self.name} has no {action}. Nothing changed.")
         try:
             return await self._change(action, current, "POST", f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:
@@ -304,8 +282,8 @@ class BatchCallBackend:
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {doing}: this server has no {action}. Nothing changed; nothing was sent that dials. "
-                "Look at it with get_batch_call."
+                f"Could not {action} batch call {current.batch_call_id}: this server has no {action}. Nothing changed; "
+                "nothing was sent that dials. Look at it with get_batch_call."
             ) from None
 
     async def _change(

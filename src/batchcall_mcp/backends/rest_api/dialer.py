@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import httpx2
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.requests import schedule_body
 from batchcall_mcp.model import BatchCall
@@ -50,11 +50,7 @@ class DialerBackend(BatchCallBackend):
         """PATCH with the time and `skip_tasks`.
 
         Only here: another server of the dialect may not know the field, and would call them.
-
-        Raises:
-            IllegalTransition: neither draft nor scheduled; nothing was sent.
         """
-        self.check_state(Operation.START, None, current)
         when = {"send_now": True} if at is None else schedule_body(at)
         body = {**when, "skip_tasks": {reason: list(ids) for reason, ids in skip.items()}}
         return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)

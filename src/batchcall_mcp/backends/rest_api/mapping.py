@@ -116,14 +116,9 @@ def batch_status(word: Any) -> tuple[BatchStatus, str | None]:
     return status(_BATCH_WORDS, word, BatchStatus.UNKNOWN)
 
 
-def task_status(word: Any) -> tuple[TaskStatus, str | None]:
-    """The same for a task."""
-    return status(_TASK_WORDS, word, TaskStatus.UNKNOWN)
-
-
 def call_task(data: Mapping[str, Any]) -> CallTask:
     """A task object. Zudu's own says neither attempts nor variables."""
-    known, backend_status = task_status(data.get("status"))
+    known, backend_status = status(_TASK_WORDS, data.get("status"), TaskStatus.UNKNOWN)
     return CallTask(
         to_number=text(data.get("to_number")) or "",
         name=text(data.get("name")),
@@ -200,18 +195,6 @@ def agent(data: Mapping[str, Any]) -> Agent | None:
     name = text(first(data, "agent_name", "name"))
     begins = text(data.get("begin_message"))
     return Agent(agent_id=agent_id, name=name, variables=tuple(found) if told else None, begins=begins)
-
-
-def account_rows(answer: JsonObject, *members: str) -> tuple[list[Mapping[str, Any]], bool] | None:
-    """A list of the account under any of these names, and whether it goes on; None if there is none."""
-    data = payload(answer)
-    found = answer.get("data") if isinstance(answer.get("data"), list) else first(data, *members)
-    if not isinstance(found, list):
-        return None
-    pagination = data.get("pagination")
-    told: Mapping[str, Any] = pagination if isinstance(pagination, dict) else data
-    total = whole(first(told, "total_count", "total"))
-    return rows(found)[0], told.get("has_next_page") is True or (total is not None and total > len(found))
 
 
 def _status_reason(value: Any) -> StatusReason | None:

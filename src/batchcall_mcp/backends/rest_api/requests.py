@@ -1,4 +1,4 @@
-"""The batch-call REST API's requests, and which of them make a phone ring. Pure.
+"""The batch-call REST API's requests, which states forbid them, and which of them make a phone ring. Pure.
 
 Two dialects: `zudu` as its documents have it, and ours (`extended`), in which PATCH also takes from_number, window,
 max_concurrency and the retry fields.
@@ -6,11 +6,20 @@ max_concurrency and the retry fields.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final
 
-from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, name_with_retry_of, retry_of_in_name
+from batchcall_mcp.backends.base import (
+    LAUNCHING,
+    At,
+    Dials,
+    Never,
+    Now,
+    Operation,
+    name_with_retry_of,
+    retry_of_in_name,
+)
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import (
@@ -26,18 +35,12 @@ from batchcall_mcp.model import (
 from batchcall_mcp.vendor_http.http_errors import JsonObject
 
 ZUDU_NAME_LENGTH = 255
-UpdateCall: TypeAlias = tuple[str, JsonObject]
-"""Method and body."""
 
 _PATCH_ALWAYS = frozenset({"name", "agent_id", "trigger_at", "timezone", "status", "send_now"})
 _PATCH_EXTENDED = _PATCH_ALWAYS | {"from_number", "window", "max_concurrency", "retry"}
-_QUIET: frozenset[Operation] = frozenset(Operation) - {
-    Operation.CREATE,
-    Operation.UPDATE,
-    Operation.START,
-    Operation.RESUME,
-    Operation.RETRY,
-}
+_BEFORE_THE_START: Final = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
+_BEGUN: Final = frozenset({BatchStatus.RUNNING, BatchStatus.PAUSED})
+_NOT_DIALLED_AGAIN: Final = _BEFORE_THE_START | {BatchStatus.PAUSED, BatchStatus.CANCELLED, BatchStatus.FAILED}
 
 
 def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
@@ -57,7 +60,7 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     if request.retry_of is not None and not extended:
         name = name_with_retry_of(name, request.retry_of, ZUDU_NAME_LENGTH)
     body: JsonObject = {"from_number": request.from_number, "tasks": [_task(task) for task in request.tasks]}
-    _put_given(body, name=name, agent_id=request.agent_id, timezone=request.timezone)
+    body |= _given(name=name, agent_id=request.agent_id, timezone=request.timezone)
     if request.send_now:
         body |= {"status": "sent", "send_now": True}
     elif request.trigger_at is not None:
@@ -65,15 +68,13 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
-    if extended:
-        _put_given(body, retry_of=request.retry_of)
-    return body
+    return body | _given(retry_of=request.retry_of if extended else None)
 
 
 def update_call(
-    current: BatchCall, request: BatchCallRequest, *, extended: bool, patches_tasks: bool = False
-) -> UpdateCall:
-    """PATCH with only what is given where the dialect can, else PUT with everything.
+    current: BatchCall, request: BatchCallRequest, *, extended: bool, patches_tasks: bool
+) -> tuple[str, JsonObject]:
+    """Method and body: PATCH with only what is given where the dialect can, else PUT with everything.
 
     Raises:
         InvalidInput: contradicting fields, or a full replacement that lacks something the backend does not give back.
@@ -115,9 +116,109 @@ def check_schedule(request: BatchCallRequest) -> None:
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent. Give the time too.")
 
 
+def check_state(
+    operation: Operation,
+    request: BatchCallRequest | None,
+    current: BatchCall | None,
+    *,
+    extended: bool,
+    patches_tasks: bool,
+) -> None:
+    """Refuse what the server would refuse, or what could call somebody twice.
+
+    What a server does with a state in a word that nobody knows is its own affair, except where a launch might call
+    somebody twice.
+
+    Raises:
+        IllegalTransition: its state does not allow it; nothing was sent.
+        InvalidInput: the request cannot be put into the dialect; nothing was sent.
+    """
+    if current is None:
+        if operation is Operation.CREATE and request is not None:
+            create_body(_first_task_only(request), extended=extended)
+        return
+    if operation is Operation.START:
+        _check_startable(current)
+    elif operation is Operation.UPDATE and request is not None:
+        _check_changeable(current, request, extended=extended)
+        update_call(current, _first_task_only(request), extended=extended, patches_tasks=patches_tasks)
+    elif operation is Operation.RETRY and current.status in _NOT_DIALLED_AGAIN:
+        raise IllegalTransition(
+            f"Could not retry tasks of batch call {current.batch_call_id}: it is {current.status}, and tasks are "
+            "dialled again only while it is running or after it is completed. Nothing was sent. "
+            + _instead_of_retry(current)
+        )
+    elif operation is Operation.DELETE:
+        _check_deletable(current, extended=extended)
+
+
+def _first_task_only(request: BatchCallRequest) -> BatchCallRequest:
+    """A list of 100,000 is not put into the dialect twice to learn whether it can be."""
+    return replace(request, tasks=request.tasks[:1]) if request.tasks else request
+
+
+def _check_startable(current: BatchCall) -> None:
+    if current.status in _BEFORE_THE_START:
+        return
+    following = "Use resume_batch_call." if current.status is BatchStatus.PAUSED else "Look at it with get_batch_call."
+    if current.status in FINISHED:
+        following = "To call those who were not reached, use retry_batch_call."
+    raise IllegalTransition(
+        f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
+        f"only a draft or scheduled one can be started. Nothing was sent. {following}"
+    )
+
+
+def _check_changeable(current: BatchCall, request: BatchCallRequest, *, extended: bool) -> None:
+    status = current.status
+    if request.status is BatchStatus.DRAFT and status not in _BEFORE_THE_START:
+        raise IllegalTransition(
+            f"{current.batch_call_id} is {status}: only one that is scheduled can become a draft again. Nothing was "
+            "sent. pause_batch_call or cancel_batch_call, where there are such tools, stop one that dials."
+        )
+    given = {field.name for field in fields(request) if getattr(request, field.name) not in (None, False)}
+    launches = request.send_now or request.trigger_at is not None or request.status is BatchStatus.SCHEDULED
+    if extended:
+        forbidden = status in _BEGUN | FINISHED and bool(given - {"name"})
+        what = "only the name can be changed from then on"
+    else:  # update page: COMPLETED ones "cannot be modified"; a launch of a running one could call somebody twice
+        forbidden = status in FINISHED or (status in _BEGUN and bool(launches))
+        what = "nothing can be changed from then on" if status in FINISHED else "it cannot be launched again"
+    if forbidden:
+        raise IllegalTransition(
+            f"Could not update batch call {current.batch_call_id}: it is {status}, and {what}. Nothing was sent. "
+            "create_batch_call makes a new one."
+        )
+
+
+def _check_deletable(current: BatchCall, *, extended: bool) -> None:
+    if current.status is BatchStatus.SCHEDULED or current.status in _BEGUN:
+        first = "cancel_batch_call ends it first."
+        if not extended:
+            scheduled = current.status is BatchStatus.SCHEDULED
+            first = "cancel_batch_call makes a draft of it." if scheduled else "It can be deleted when it is over."
+        raise IllegalTransition(
+            f"Could not delete batch call {current.batch_call_id}: it is {current.status}, and only drafts and "
+            f"finished ones can be deleted. Nothing was sent. {first}"
+        )
+    if extended and current.counts.calling:
+        raise IllegalTransition(
+            f"Could not delete batch call {current.batch_call_id}: calls are in progress. Nothing was sent. Try again "
+            "when they have ended."
+        )
+
+
+def _instead_of_retry(current: BatchCall) -> str:
+    if current.status is BatchStatus.PAUSED:
+        return "resume_batch_call dials on; retry afterwards."
+    if current.status in _BEFORE_THE_START:
+        return "start_batch_call calls its people."
+    return "create_batch_call with their numbers makes a new one."
+
+
 def dials(operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
     """Would this make a phone ring? Unsure means Now."""
-    if operation in _QUIET:
+    if operation not in LAUNCHING:
         return Never()
     if request is None:
         return Now()
@@ -134,7 +235,8 @@ def _update_dials(request: BatchCallRequest, current: BatchCall) -> Dials:
     if request.send_now:
         return Now()
     says_when = request.trigger_at is not None or request.status is BatchStatus.SCHEDULED
-    harmless = _only(request, "name") or current.status is BatchStatus.DRAFT
+    changes = {name for name in _PATCH_EXTENDED | {"tasks"} if getattr(request, name) is not None} - {"send_now"}
+    harmless = changes <= {"name"} or current.status is BatchStatus.DRAFT
     if request.status is BatchStatus.DRAFT or (harmless and not says_when):
         return Never()
     if request.trigger_at is not None:
@@ -150,16 +252,8 @@ def _at(request: BatchCallRequest, otherwise: Dials) -> Dials:
     return otherwise
 
 
-def _only(request: BatchCallRequest, *allowed: str) -> bool:
-    return not any(
-        getattr(request, name) is not None for name in (_PATCH_EXTENDED | {"tasks"}) - frozenset((*allowed, "send_now"))
-    )
-
-
 def _patch_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
-    body: JsonObject = {}
-    _put_given(
-        body,
+    body = _given(
         name=request.name,
         from_number=request.from_number,
         trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at),
@@ -192,9 +286,9 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
             "This change replaces the whole batch call, and the backend did not tell its time. Nothing was sent. Pass "
             "trigger_timestamp too, or status=draft."
         )
-    body: JsonObject = {"from_number": from_number, "tasks": [_task(task) for task in request.tasks]}
-    _put_given(
-        body,
+    body = _given(
+        from_number=from_number,
+        tasks=[_task(task) for task in request.tasks],
         name=request.name or current.name,
         trigger_timestamp=None if time is None else to_ms(time),
         agent_id=request.agent_id or current.agent_id,
@@ -202,7 +296,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         status=status,
         send_now=bool(request.send_now),
     )
-    # What a replacement does not name is taken back, so that what else the batch call holds must be named too.
+    # A replacement removes what it does not name: what else the batch call holds must be named too.
     concurrency = request.max_concurrency or current.max_concurrency
     body |= _settings(
         request.window or current.window,
@@ -210,16 +304,14 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         request.retry or current.retry,
         extended=extended,
     )
-    if extended:
-        _put_given(body, retry_of=current.retry_of)
-    return body
+    return body | _given(retry_of=current.retry_of if extended else None)
 
 
 def _put_status(current: BatchCall, request: BatchCallRequest) -> str:
-    begun_or_over = current.status in FINISHED | {BatchStatus.RUNNING, BatchStatus.PAUSED}
+    begun_or_over = current.status in FINISHED | _BEGUN
     if request.status is not None and not begun_or_over:
         return request.status.value
-    if current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
+    if current.status in _BEFORE_THE_START:
         return "sent" if request.send_now else current.status.value
     raise IllegalTransition(
         f"This change replaces the whole batch call, which can be done while it is a draft or scheduled; "
@@ -228,27 +320,22 @@ def _put_status(current: BatchCall, request: BatchCallRequest) -> str:
 
 
 def _task(task: CallTask) -> JsonObject:
-    body: JsonObject = {"to_number": task.to_number}
-    _put_given(
-        body,
+    return _given(
+        to_number=task.to_number,
         name=task.name,
         dynamic_variables=dict(task.dynamic_variables) or None,
         max_retries=task.max_retries,
         timezone=task.timezone,
     )
-    return body
 
 
 def _settings(
     window: CallingWindow | None, max_concurrency: int | None, retry: RetryPolicy | None, *, extended: bool
 ) -> JsonObject:
-    body: JsonObject = {}
+    body = _given(max_concurrency=max_concurrency)
     if window is not None:
         body |= {"window": _window(window)} if extended else {"quiet_hours": quiet_hours(window)}
-    _put_given(body, max_concurrency=max_concurrency)
-    if retry is not None:
-        body |= _retry(retry, extended=extended)
-    return body
+    return body if retry is None else body | _retry(retry, extended=extended)
 
 
 def _window(window: CallingWindow) -> JsonObject:
@@ -291,5 +378,5 @@ def _retry(retry: RetryPolicy, *, extended: bool) -> JsonObject:
     return body
 
 
-def _put_given(body: JsonObject, **members: Any) -> None:
-    body |= {name: value for name, value in members.items() if value is not None}
+def _given(**members: Any) -> JsonObject:
+    return {name: value for name, value in members.items() if value is not None}

@@ -39,7 +39,7 @@ class ZuduBackend(BatchCallBackend):
         update_fields=BatchCallBackend.capabilities.update_fields - {"max_concurrency"},
         limitations=(
             "A batch call that has started cannot be paused or stopped.",
-            "Its tasks say completed or failed, not why: no answer, busy and voicemail are not told apart.",
+            "Its tasks say completed or failed, not why: no answer, busy and voicemail are not distinguished.",
             "Variables are not given back, so from_number, window and retry change only together with tasks.",
             "It keeps no idempotency keys: the ledger here knows a repeated request, Zudu does not.",
         ),
@@ -50,17 +50,15 @@ class ZuduBackend(BatchCallBackend):
 
         Raises:
             NotSupported: it has started; nothing changed.
-            IllegalTransition: it is over, or in a state that nobody knows.
+            IllegalTransition: it is neither scheduled nor running.
         """
         doing = f"cancel batch call {current.batch_call_id}"
-        if current.status is BatchStatus.DRAFT:
-            return replace(current, notes=(*current.notes, "It is a draft already: nothing was sent."))
         if current.status is BatchStatus.RUNNING:
             raise NotSupported(
                 f"Could not {doing}: Zudu cannot stop calls of a batch call that has started. Nothing changed; the "
                 "calls go on. Watch it with get_batch_call, or ask Zudu's support."
             )
-        if is_unread(current):  # it may wait for its time: that much can be taken back
+        if is_unread(current):  # it may wait for its time: that much can be cancelled
             after = await self._back_to_draft(current)
             return replace(after, notes=(*after.notes, "Calls that had started before go on."))
         if current.status is not BatchStatus.SCHEDULED:

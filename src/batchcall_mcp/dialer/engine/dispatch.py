@@ -125,11 +125,7 @@ class Dispatch:
         return Turn(started, frozenset(unfinished), paced)
 
     def dial(
-        self,
-        started: Sequence[Attempt],
-        since: datetime,
-        may_dial: Callable[[], bool],
-        dial: Callable[[Attempt], bool],
+        self, started: Sequence[Attempt], since: datetime, may_dial: Callable[[], bool], dial: Callable[[Attempt], bool]
     ) -> None:
         """Hold the state of the batch calls still while the carrier is asked to dial.
 

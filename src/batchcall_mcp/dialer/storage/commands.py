@@ -29,11 +29,7 @@ LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
 
 
 def create(
-    tx: sa.Connection,
-    organization_id: str,
-    columns: Mapping[str, Any],
-    new_tasks: NewTasks,
-    now: int,
+    tx: sa.Connection, organization_id: str, columns: Mapping[str, Any], new_tasks: NewTasks, now: int
 ) -> BatchCallRecord:
     """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides."""
     batch_call_id = f"batch_call_{secrets.token_hex(16)}"
@@ -56,11 +52,7 @@ def create(
 
 
 def update(
-    tx: sa.Connection,
-    before: BatchCallRecord,
-    columns: Mapping[str, Any],
-    new_tasks: NewTasks | None,
-    now: int,
+    tx: sa.Connection, before: BatchCallRecord, columns: Mapping[str, Any], new_tasks: NewTasks | None, now: int
 ) -> BatchCallRecord:
     """Change the columns given and, if given, replace the whole task list."""
     values = dict(columns)
@@ -205,12 +197,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
 
 
 def retry(
-    tx: sa.Connection,
-    before: BatchCallRecord,
-    *,
-    task_ids: Sequence[str],
-    statuses: Sequence[TaskStatus],
-    now: int,
+    tx: sa.Connection, before: BatchCallRecord, *, task_ids: Sequence[str], statuses: Sequence[TaskStatus], now: int
 ) -> tuple[BatchCallRecord, int]:
     """Make exactly these finished tasks due now, attempts kept; also how many they are.
 

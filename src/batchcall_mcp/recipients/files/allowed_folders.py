@@ -20,10 +20,9 @@ _MOST_LOOKED_AT = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedFile:
-    """A file that `tasks_file` may name by `name`: bare in the first folder, the whole path in the others."""
+    """A file that tasks_file may name."""
 
     name: str
-    path: Path
     size_bytes: int
     modified: datetime
 
@@ -31,7 +30,7 @@ class ListedFile:
 def resolve_file(name: str, folders: Sequence[Path]) -> Path:
     """The real path of a file inside one of the folders. A bare name and a relative path mean the first folder.
 
-    Nothing outside the folders is told apart: whether it exists, is a folder or cannot be read, the answer is one.
+    Outside the folders the answer is always the same: whether a file exists, is a folder or cannot be read.
 
     Raises:
         InvalidInput: if the path ends outside, or no ordinary file is there; with the files that are.
@@ -60,7 +59,10 @@ def resolve_file(name: str, folders: Sequence[Path]) -> Path:
 
 
 def list_files(folders: Sequence[Path], limit: int = _MOST_LISTED) -> tuple[ListedFile, ...]:
-    """The files of an accepted kind directly in the folders, newest first; none for a folder that cannot be read."""
+    """The files of an accepted kind directly in the folders, newest first; none for a folder that cannot be read.
+
+    Those of the first folder have their bare name, the others their whole path.
+    """
     found = (file for position, folder in enumerate(folders) for file in _files_in(folder, bare=position == 0))
     return tuple(heapq.nsmallest(limit, found, key=lambda file: (-file.modified.timestamp(), file.name)))
 
@@ -91,7 +93,7 @@ def _files_in(folder: Path, *, bare: bool) -> Iterator[ListedFile]:
 
 
 def _listed(path: Path, root: Path, *, bare: bool) -> ListedFile | None:
-    # "~$list.xlsx" is the lock that Excel keeps beside an open workbook.
+    # "~$list.xlsx" is the lock that Excel keeps next to an open workbook.
     if path.name.startswith((".", "~$")) or kind_of(path) is None:
         return None
     try:
@@ -104,7 +106,6 @@ def _listed(path: Path, root: Path, *, bare: bool) -> ListedFile | None:
         return None
     return ListedFile(
         name=path.name if bare else str(path),
-        path=real,
         size_bytes=found.st_size,
         modified=datetime.fromtimestamp(found.st_mtime, tz=UTC),
     )

@@ -38,7 +38,7 @@ _RETRY_HEADERS = "maxretries maxretry retries".split()  # noqa: SIM905
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which column was taken for what, so that a person can see it. `variables`: all but the number's, in order."""
+    """Which column was taken for what, for a person to see. `variables`: all but the number's, in order."""
 
     to_number: str
     variables: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Columns:
 
 
 def choose_columns(headers: Sequence[str], number_column: str | None, where: str) -> Columns:
-    """Tell the columns of a table, or the keys of a JSON object, apart.
+    """Decide which column of a table, or key of a JSON object, is what.
 
     `where` names the file in errors. `number_column` wins; without it the most usual header of those that are there.
 
@@ -74,7 +74,7 @@ def choose_columns(headers: Sequence[str], number_column: str | None, where: str
 
 
 def has_number_column(headers: Sequence[str], number_column: str | None) -> bool:
-    """Whether the number's column can be told from these headers."""
+    """Whether one of these headers is known as the number's."""
     if number_column:
         return any(_folded(header) == _folded(number_column) for header in headers)
     return _first_known(headers, _NUMBER_HEADERS) is not None

@@ -47,7 +47,7 @@ def read_rows(file: TextIO, path: Path, number_column: str | None) -> Iterator[R
         delimiter, skipped = declared[1], 1
         next(lines)
     else:
-        delimiter = _delimiter(sample, number_column)
+        delimiter = max(_DELIMITERS, key=lambda one: _fit(sample, one, number_column))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begins = skipped + 1
     try:
@@ -61,10 +61,6 @@ def read_rows(file: TextIO, path: Path, number_column: str | None) -> Iterator[R
         ) from None
 
 
-def _delimiter(sample: list[str], number_column: str | None) -> str:
-    return max(_DELIMITERS, key=lambda delimiter: _fit(sample, delimiter, number_column))
-
-
 def _fit(sample: list[str], delimiter: str, number_column: str | None) -> _Fit:
     records: list[list[str]] = []
     try:
@@ -75,7 +71,7 @@ def _fit(sample: list[str], delimiter: str, number_column: str | None) -> _Fit:
             if len(records) == _SAMPLE_RECORDS:
                 break
     except csv.Error:
-        return _Fit(has_number=False, columns=0, even=0)
+        records = []
     if not records:
         return _Fit(has_number=False, columns=0, even=0)
     header = [cell.strip() for cell in records[0]]

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files import delimited, workbook
-from batchcall_mcp.recipients.files.json_lines import open_objects
+from batchcall_mcp.recipients.files.json_lines import JsonObjects
 from batchcall_mcp.recipients.files.raw_rows import OpenedList, Row, open_table
 from batchcall_mcp.recipients.files.text_files import encoding_of
 from batchcall_mcp.text import quoted
@@ -39,10 +39,9 @@ def open_list(path: Path, number_column: str | None) -> Iterator[OpenedList]:
     with _no_os_error(path):
         if kind == "json_lines":
             encoding, note = encoding_of(path)
+            objects = JsonObjects(path, number_column)
             with path.open(encoding=encoding, newline="\n") as file:
-                opened = open_objects(file, path, number_column)
-                opened.notes.extend([note] if note else [])
-                yield opened
+                yield OpenedList(objects.entries(file), objects.columns, [note] if note else [])
         else:
             with open_rows(path, number_column) as (rows, notes):
                 yield open_table(rows, number_column, quoted(path.name), notes)

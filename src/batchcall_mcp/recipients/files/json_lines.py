@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files.columns import Columns, choose_columns
-from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
+from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry
 from batchcall_mcp.recipients.files.text_files import checked_lines
 from batchcall_mcp.text import quoted
 
@@ -23,8 +23,8 @@ class _Unusable(ValueError):
     """A value that is JSON but cannot be read as a row."""
 
 
-def open_objects(file: TextIO, path: Path, number_column: str | None) -> OpenedList:
-    """Offer each line as an entry; a line that is no object is a broken one.
+class JsonObjects:
+    """Offers each line as an entry; a line that is not an object is a broken one.
 
     With `dynamic_variables`, an object is a task: its variables are those, its other unknown keys, and its name unless
     they hold one. Without, every key but the number's is a variable, as in a table. The first object decides which key
@@ -33,11 +33,7 @@ def open_objects(file: TextIO, path: Path, number_column: str | None) -> OpenedL
     Raises:
         InvalidInput: while reading, if the file is a JSON array or its first object has no number.
     """
-    objects = _Objects(path, number_column)
-    return OpenedList(objects.entries(file), objects.columns)
 
-
-class _Objects:
     def __init__(self, path: Path, number_column: str | None) -> None:
         self._path = path
         self._number_column = number_column
@@ -100,14 +96,7 @@ class _Objects:
         number = texts.pop(columns.to_number)
         variables = texts if task_variables is None else _merged(texts, task_variables)
         self._variables.update(dict.fromkeys(variables))
-        return Candidate(
-            line,
-            number,
-            variables,
-            texts[columns.name] if columns.name else None,
-            texts[columns.timezone] if columns.timezone else None,
-            texts[columns.max_retries] if columns.max_retries else None,
-        )
+        return Candidate.of(line, number, texts, columns, variables)
 
     def _columns_of(self, line: int, fields: dict[str, Any]) -> Columns | None:
         keys = tuple(fields)

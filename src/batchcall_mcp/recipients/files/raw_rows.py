@@ -24,6 +24,16 @@ class Candidate(NamedTuple):
     max_retries: str | int | None = None
     given: CallTask | None = None
 
+    @classmethod
+    def of(
+        cls, line: int, to_number: str, cells: Mapping[str, str], columns: Columns, variables: Mapping[str, str]
+    ) -> Candidate:
+        """With the special fields from the cells of their columns."""
+        name, timezone, max_retries = (
+            cells[column] if column else None for column in (columns.name, columns.timezone, columns.max_retries)
+        )
+        return cls(line, to_number, variables, name, timezone, max_retries)
+
 
 class Broken(NamedTuple):
     """A row that cannot be read, and why."""
@@ -37,10 +47,10 @@ Entry: TypeAlias = Candidate | Broken
 
 @dataclass(frozen=True, slots=True)
 class OpenedList:
-    """A file being read. `columns` is complete once `entries` is exhausted: JSON objects may bring keys late."""
+    """A list being read. `columns` is complete once `entries` is exhausted: JSON objects may bring keys late."""
 
     entries: Iterator[Entry]
-    columns: Callable[[], Columns]
+    columns: Callable[[], Columns | None]
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,14 +62,14 @@ class Row(NamedTuple):
 
 
 def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes: list[str]) -> OpenedList:
-    """Read the header, tell the columns apart, and offer the other rows as entries.
+    """Read the header, decide which column is what, and offer the other rows as entries.
 
     Every column but the number's becomes a variable, an empty cell an empty one: the agent then says nothing at that
-    place instead of reading its placeholder aloud. Rows without any text are no rows: they are neither counted nor
+    place instead of reading its placeholder aloud. Rows without any text are ignored: they are neither counted nor
     reported. Cells under a column without a name are dropped, with a note.
 
     Raises:
-        InvalidInput: if there is no header, no row below it, or the columns cannot be told apart.
+        InvalidInput: if there is no header, no row below it, or it is unclear which column is the number.
     """
     filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
     header = next(filled, None)
@@ -95,11 +105,4 @@ def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], col
     elif len(cells) < width:
         cells = cells + [""] * (width - len(cells))
     variables = {name: cells[index] for name, index in places}
-    return Candidate(
-        row.line,
-        cells[number],
-        variables,
-        variables[columns.name] if columns.name else None,
-        variables[columns.timezone] if columns.timezone else None,
-        variables[columns.max_retries] if columns.max_retries else None,
-    )
+    return Candidate.of(row.line, cells[number], variables, columns, variables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -62,19 +62,13 @@ def checked_lines(file: TextIO, path: Path) -> Iterator[str]:
     Raises:
         InvalidInput: at a NUL, which no text holds: the file is binary, or UTF-16 that does not say so.
     """
-    for number, line in enumerate(_decoded(file, path), 1):
-        if "\0" in line:
-            raise InvalidInput(
-                f"{quoted(path.name)}, line {number}: contains NUL bytes: it is not a text file, or it is UTF-16 "
-                f"without a byte order mark. Nothing was sent. {_SAVE_AS_UTF8}"
-            )
-        yield line
-
-
-def _decoded(file: Iterable[str], path: Path) -> Iterator[str]:
     try:
-        # Not `yield from`: that would close the file with this generator, and the first lines are read twice.
-        for line in file:  # noqa: UP028
+        for number, line in enumerate(file, 1):
+            if "\0" in line:
+                raise InvalidInput(
+                    f"{quoted(path.name)}, line {number}: contains NUL bytes: it is not a text file, or it is UTF-16 "
+                    f"without a byte order mark. Nothing was sent. {_SAVE_AS_UTF8}"
+                )
             yield line
     except UnicodeError:
         raise InvalidInput(

@@ -42,7 +42,7 @@ def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
     """The rows of the sheet, the row number of the sheet as `line`.
 
     Raises:
-        InvalidInput: if it is no readable workbook, or reaches too far to be held.
+        InvalidInput: if it is not a readable workbook, or reaches too far to be held.
     """
     from python_calamine import CalamineError, load_workbook
 

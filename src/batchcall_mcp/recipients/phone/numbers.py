@@ -36,7 +36,7 @@ _SPACES_AND_MARKS = {"Zs": " ", "Zl": " ", "Zp": " ", "Pd": "-", "Cf": "", "Cc":
 
 
 class InvalidNumber(InvalidInput, ValueError):
-    """The text is no number that can be dialled; the message is the reason, quoting the text."""
+    """The text is not a number that can be dialled; the message is the reason, quoting the text."""
 
 
 def normalise_number(text: str, default_region: str | None) -> str:
@@ -56,7 +56,7 @@ def comparable(number: str) -> str:
     """A number that a backend stores, as it is compared with others: `12125550124` is `+12125550124`.
 
     For comparing only, never for sending: digits alone are read as if `+` stood in front, and a number of an earlier
-    plan is the one of today. What cannot be read as a number comes back as it is; `is_comparable` tells.
+    plan is the one of today. What cannot be read as a number comes back as it is; see `is_comparable`.
     """
     if is_comparable(number):
         return (of_today(number, None) or number) if may_be_former(number) else number
@@ -158,17 +158,15 @@ def _cleaned(text: str) -> str:
         written = formula[1].strip()
     written = written.lstrip("'").strip()
     if uri := _URI.match(written):
-        written = _without_context(written[uri.end() :])
+        written = written[uri.end() :]
+        number, semicolon, parameters = written.partition(";")
+        if _URI_PARAMETERS.fullmatch(semicolon + parameters):
+            written = number.strip()
     if whole := _WHOLE_FLOAT.fullmatch(written):
         return whole[1]
     if scientific := _SCIENTIFIC.fullmatch(written):
         return scientific[1] + _digits_of(text, scientific[2].replace(",", "."), int(scientific[3]))
     return _BRACKETED_PLUS.sub(r"+\1 ", written) if written.startswith("(") else written
-
-
-def _without_context(written: str) -> str:
-    number, semicolon, rest = written.partition(";")
-    return number.strip() if semicolon and _URI_PARAMETERS.fullmatch(semicolon + rest) else written
 
 
 def _digits_of(text: str, mantissa: str, exponent: int) -> str:

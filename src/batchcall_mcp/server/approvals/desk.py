@@ -141,7 +141,7 @@ class ApprovalDesk:
             return False
 
     async def address(self, approval_id: str) -> str:
-        """Where the page of a question is. Whoever has it can answer: only for a browser, or an elicitation by URL."""
+        """Where the page of a question is. Anyone who has it can answer: only for a browser, or elicitation by URL."""
         async with self._starting:
             if self._listener is None:
                 self._listener = await _Listener.start(self, self._places.get)
@@ -149,12 +149,13 @@ class ApprovalDesk:
             for place in self._places.values():
                 if place.approval_id == approval_id:
                     return self._listener.url + place.path
-            module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.server.approvals.page")
-            place = module.Place(approval_id)
+            from batchcall_mcp.server.approvals.page import Place  # heavy; the listener has imported it
+
+            place = Place(approval_id)
             self._places[place.path] = place
             while len(self._places) > _MOST_PLACES:
                 del self._places[next(iter(self._places))]
-            return self._listener.url + str(place.path)
+            return self._listener.url + place.path
 
     async def answered(self, approval_id: str, until: float, report: Callable[[], Awaitable[None]]) -> bool:
         """Wait for an answer until a moment of the event loop's clock; False if the question still waits then.
@@ -171,7 +172,6 @@ class ApprovalDesk:
             await anyio.sleep(LOOKS_EVERY_S)
 
     async def aclose(self) -> None:
-        """Close every page."""
         listener, self._listener = self._listener, None
         watch, self._watch = self._watch, None
         self._places.clear()

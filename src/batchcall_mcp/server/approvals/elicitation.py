@@ -142,14 +142,11 @@ class ClientAsker:
 
         async def put() -> None:
             self._shown = binding
-            self._answered = binding, await self._wait(shown)
+            ask = partial(self._context.session.elicit_form, shown, _FORM, self._context.request_id)
+            given, seconds = await self._elicited(ask)
+            self._answered = binding, given if isinstance(given, Answer) else _answer(given, seconds)
 
         raise QuestionToPut(put)
-
-    async def _wait(self, question: str) -> Answer:
-        session, request_id = self._context.session, self._context.request_id
-        given, seconds = await self._elicited(partial(session.elicit_form, question, _FORM, request_id))
-        return given if isinstance(given, Answer) else _answer(given, seconds)
 
     async def _elicited(self, ask: Callable[[], Awaitable[ElicitResult]]) -> tuple[ElicitResult | Answer, float]:
         """What a handshake-era client answers, and after how many seconds; an Answer where it is none."""

@@ -49,7 +49,7 @@ class Questions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one question is shown. Whoever knows both tokens can answer it, so neither is written anywhere."""
+    """Where one question is shown. Anyone who knows both tokens can answer it, so neither is written anywhere."""
 
     approval_id: str
     path_token: str = field(default_factory=lambda: secrets.token_urlsafe(_TOKEN_BYTES), repr=False)
@@ -57,7 +57,6 @@ class Place:
 
     @property
     def path(self) -> str:
-        """Of its page."""
         return f"/approve/{self.path_token}"
 
 
@@ -77,7 +76,6 @@ class ApprovalPages:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] != "http":
             raise RuntimeError("only HTTP is served here")
         response = await self._answered(Request(scope, receive))
@@ -90,17 +88,13 @@ class ApprovalPages:
         place = self._places(request.url.path)
         if place is None:
             return _page(404, "Not here", "<p>There is no question at this address.</p>")
-        if request.method in {"GET", "HEAD"}:
-            return await self._shown(place)
-        if request.method != "POST":
+        if request.method not in {"GET", "HEAD", "POST"}:
             return _page(405, "Not here", "<p>This page is only read and answered.</p>", {"allow": "GET, POST"})
-        return await self._taken(request, place)
-
-    async def _shown(self, place: Place) -> HTMLResponse:
         try:
-            return await self._now(place)
+            return await (self._taken(request, place) if request.method == "POST" else self._now(place))
         except BatchCallError:
-            return _broken()
+            broken = "<p>The database of the server cannot be used. Nothing was sent.</p>"
+            return _page(503, "This question cannot be read", broken)
 
     async def _now(self, place: Place) -> HTMLResponse:
         approval = await self._questions.read(place.approval_id)
@@ -116,17 +110,12 @@ class ApprovalPages:
             return _refused("it did not come from this page's own form.")
         if answers not in (["approve"], ["decline"], ["withdraw"]):
             return _refused("it is neither Approve nor Decline.")
-        try:
-            asked = await self._questions.read(place.approval_id)
-            if answers == ["approve"] and asked is not None and not asked.shown.is_readable:
-                return _refused("this question is too long to be shown completely.")
-            await self._questions.answer(
-                place.approval_id, yes=answers == ["approve"], after_a_yes=answers == ["withdraw"]
-            )
-            # Whether this answer or an earlier one counted, the page says what counts.
-            return await self._now(place)
-        except BatchCallError:
-            return _broken()
+        asked = await self._questions.read(place.approval_id)
+        if answers == ["approve"] and asked is not None and not asked.shown.is_readable:
+            return _refused("this question is too long to be shown completely.")
+        await self._questions.answer(place.approval_id, yes=answers == ["approve"], after_a_yes=answers == ["withdraw"])
+        # Whether this answer or an earlier one counted, the page says what counts.
+        return await self._now(place)
 
 
 def _is_own_form(headers: Headers, hosts: frozenset[str]) -> bool:
@@ -183,7 +172,7 @@ def _form(place: Place, *buttons: str) -> str:
 
 
 def _more(others: Sequence[str]) -> str:
-    """The way to what waits without a tab of its own."""
+    """Links to the questions that have no tab of their own."""
     if not others:
         return ""
     what = "1 more question waits" if len(others) == 1 else f"{len(others)} more questions wait"
@@ -231,12 +220,6 @@ def _minutes(count: int) -> str:
 
 def _refused(why: str) -> HTMLResponse:
     return _page(403, "This answer does not count", f"<p>Nothing was approved or declined: {why}</p>")
-
-
-def _broken() -> HTMLResponse:
-    return _page(
-        503, "This question cannot be read", "<p>The database of the server cannot be used. Nothing was sent.</p>"
-    )
 
 
 _STYLE: Final = """

@@ -107,7 +107,9 @@ Retry = Annotated[
     Field(description="Automatic redials, on no_answer and busy by default"),
     OnlyIf(lambda surface: surface.capabilities.retry_policy),
 ]
-IdempotencyKey = Annotated[str | None, _text("Repeating a call with the same key has no further effect", 200, 1)]
+IdempotencyKey = Annotated[
+    str | None, _text("Repeating a key has no further effect; a new job needs a new key", 200, 1)
+]
 Code = Annotated[str | None, _text("After the person's yes", 40)]
 StatusFilter = Annotated[
     StatusWords,
@@ -137,7 +139,6 @@ def source_of(
     number_column: str | None = None,
     default_region: str | None = None,
 ) -> ListSource:
-    """The list that a tool call names."""
     return ListSource(
         tasks=None if tasks is None else tuple(_task(one) for one in tasks),
         tasks_file=tasks_file,
@@ -175,5 +176,4 @@ def retry_of(given: RetryPolicy | None) -> RetryPolicy | None:
 
 
 def moment_of(given: str | None, timezone: str | None) -> datetime | None:
-    """The moment given, as aware UTC."""
     return None if given is None else read_moment(given, timezone)

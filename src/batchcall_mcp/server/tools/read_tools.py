@@ -18,7 +18,6 @@ from batchcall_mcp.server.tools.results import (
     BatchCallResult,
     CheckResult,
     ExportResult,
-    FileEntry,
     ListResult,
 )
 from batchcall_mcp.server.tools.strict_tools import OnlyIf
@@ -47,7 +46,6 @@ async def get_backend(
     name_contains: Annotated[str | None, Field(description="Only names with this in them")] = None,
     limit: given.Limit = 20,
 ) -> BackendResult:
-    """Facts to plan with."""
     facts = await read.backend_facts(context, name_contains, limit)
     backend, settings = context.backend, context.settings
     capabilities = backend.capabilities
@@ -79,7 +77,7 @@ async def get_backend(
         stop=capabilities.cancel_effect,
         calling_hours=f"{settings.calling_hours} of the called person's own time",
         folder=str(settings.files[0]) if context.local_files and settings.files else None,
-        files=[FileEntry(name=one.name, size_bytes=one.size_bytes, modified=one.modified) for one in facts.files],
+        files=list(facts.files),
         limitations=list(capabilities.limitations),
         notes=list(facts.account.notes),
     )
@@ -120,7 +118,6 @@ async def check_batch_call(
     limit: given.Limit = 20,
     cursor: given.Cursor = None,
 ) -> CheckResult:
-    """The preflight alone."""
     request = BatchCallRequest(
         from_number=from_number,
         agent_id=agent_id,
@@ -174,7 +171,6 @@ async def get_batch_call(
     limit: Annotated[int, Field(ge=0, le=200, description="Most tasks; 0: the counts alone")] = 20,
     cursor: given.Cursor = None,
 ) -> BatchCallResult:
-    """One batch call and a page of its tasks."""
     query = TaskQuery(given.statuses_of(task_status), to_number, limit, cursor)
     batch_call, page = await read.get(context, batch_call_id, query)
     tasks = None if page is None else list(page.tasks)
@@ -183,7 +179,7 @@ async def get_batch_call(
     nobody = " No task matches." if page is not None and not page.tasks and not page.next_cursor else ""
     return BatchCallResult(
         summary=in_words(batch_call) + nobody,
-        next=_next_for(batch_call),
+        next=_NEXT.get(batch_call.status),
         batch_call=batch_call,
         tasks=tasks,
         next_cursor=page.next_cursor if page else None,
@@ -208,15 +204,13 @@ def in_words(batch_call: BatchCall) -> str:
     return f"{batch_call.batch_call_id} is {batch_call.status}" + (f": {', '.join(parts)}." if parts else ".") + why
 
 
-def _next_for(batch_call: BatchCall) -> str | None:
-    following = {
-        BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
-        BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call withdraws it.",
-        BatchStatus.RUNNING: "watch_batch_call until it is finished.",
-        BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
-        BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
-    }
-    return following.get(batch_call.status)
+_NEXT = {
+    BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
+    BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call withdraws it.",
+    BatchStatus.RUNNING: "watch_batch_call until it is finished.",
+    BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
+    BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
+}
 
 
 @tool(
@@ -236,7 +230,6 @@ async def list_batch_calls(
     limit: given.Limit = 20,
     cursor: given.Cursor = None,
 ) -> ListResult:
-    """One page of batch calls."""
     after = given.moment_of(created_after, None)
     page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
@@ -264,7 +257,6 @@ async def watch_batch_call(
     until: Annotated[Literal["finished", "started", "changed"], Field(description="What to wait for")] = "finished",
     timeout_seconds: Annotated[float, Field(ge=0, le=600, description="Longest wait")] = 45,
 ) -> BatchCallResult:
-    """Wait, with progress."""
     seen = await watch.watch(context, batch_call_id, until, timeout_seconds, progress)
     return BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call)
 
@@ -287,7 +279,6 @@ async def export_batch_call(
         OnlyIf(lambda surface: surface.local_files),  # a resource is the whole export
     ] = None,
 ) -> ExportResult:
-    """All tasks, as a file or a link."""
     if not context.local_files:
         await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
         uri = f"batchcall://batch-calls/{batch_call_id}/export.{format}"

@@ -20,6 +20,7 @@ from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
+from batchcall_mcp.recipients.files.allowed_folders import ListedFile
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import shortened
@@ -47,7 +48,6 @@ class ToolResult(BaseModel):
     next: Annotated[str | None, Field(description="the sensible next tool call, in words")] = None
 
     def links(self) -> list[ResourceLink]:
-        """What the answer links to, in addition to its text."""
         return []
 
 
@@ -71,7 +71,6 @@ class WriteResult(ToolResult):
 
     @classmethod
     def of(cls, result: Result) -> WriteResult:
-        """What a writing use case ended with."""
         shown = replace(result, skipped_rows=result.skipped_rows[:SKIPPED_ROWS_SHOWN])
         return cls.model_validate(shown, from_attributes=True)
 
@@ -108,14 +107,6 @@ class CheckResult(ToolResult):
     next_cursor: Cursor = None
 
 
-class FileEntry(BaseModel):
-    """A file that tasks_file may name."""
-
-    name: str
-    size_bytes: int
-    modified: datetime
-
-
 class BackendResult(ToolResult):
     """What a model must know before it plans."""
 
@@ -135,7 +126,7 @@ class BackendResult(ToolResult):
     stop: Annotated[str, Field(description="what cancel can still stop")]
     calling_hours: str
     folder: Annotated[str | None, Field(description="a bare name in tasks_file means a file in here")] = None
-    files: list[FileEntry] = []
+    files: list[ListedFile] = []
     limitations: list[str] = []
     notes: list[str] = []
 
@@ -149,7 +140,6 @@ class ExportResult(ToolResult):
     format: ExportFormat
 
     def links(self) -> list[ResourceLink]:
-        """The resource, where there is no file."""
         if self.resource is None:
             return []
         batch_call_id = self.resource.split("/")[-2]
@@ -166,7 +156,6 @@ def render(result: BaseModel) -> CallToolResult:
 
 
 def text_of(result: BaseModel) -> str:
-    """The text part alone, as for a resource."""
     return _as_text(_structured(result))
 
 

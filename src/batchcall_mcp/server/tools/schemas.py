@@ -41,7 +41,6 @@ class ResultSchema(ArgumentSchema):
     """The same for results, which have neither nulls nor defaults: a field that may be null is not required."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:  # noqa: FBT001 - pydantic's signature
-        """Whether every result has the field."""
         return super().field_is_required(field, total) and field["schema"]["type"] != "nullable"
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
@@ -51,7 +50,6 @@ class ResultSchema(ArgumentSchema):
 
 @lru_cache(maxsize=64)
 def result_schema(model: Any) -> dict[str, Any]:
-    """The published schema of a structured result."""
     return TypeAdapter(model).json_schema(schema_generator=ResultSchema, mode="serialization")
 
 

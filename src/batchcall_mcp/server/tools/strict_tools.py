@@ -86,18 +86,13 @@ class StrictMetadata(FuncMetadata):
         return parsed
 
     def convert_result(self, result: Any) -> CallToolResult | InputRequiredResult:
-        """A result model as text and structure."""
         return result if isinstance(result, CallToolResult | InputRequiredResult) else render(result)
 
 
 def argument_model(name: str, fn: Callable[..., Any], surface: object = None, **more: Any) -> type[StrictArguments]:
     """The model of a tool's arguments: the parameters of `fn`, without a Context and those that are positional only.
 
-    Args:
-        name: of the tool.
-        fn: its function.
-        surface: what the conditions in the annotations are asked about.
-        more: further arguments, all optional, by name.
+    The conditions in the annotations are asked about the surface. `more` are further arguments, all optional, by name.
 
     Raises:
         TypeError: a parameter without a default does not exist on this surface.
@@ -147,17 +142,10 @@ def strict_tool(
     arguments: type[StrictArguments] | None = None,
     output_schema: dict[str, Any] | None = None,
 ) -> Tool:
-    """Make a tool of an async function.
+    """Make a tool of an async function: the title is for people, the description for the model.
 
-    Args:
-        fn: Gets the arguments by name, and its `Context`. It returns a result model, or `CallToolResult` itself, each
-            possibly in a union with `InputRequiredResult`.
-        name: As the model calls it.
-        title: For people.
-        description: For the model.
-        annotations: The four hints.
-        arguments: The model of its arguments; None makes it from the parameters of `fn`.
-        output_schema: Of its result; None makes it from the annotation of `fn`.
+    `fn` gets the arguments by name, and its `Context`. It returns a result model, or `CallToolResult` itself, each
+    possibly in a union with `InputRequiredResult`. `arguments` and `output_schema` that are None are made from `fn`.
 
     Raises:
         TypeError: the function cannot be published strictly: a nested model ignores unknown fields (give it
@@ -226,7 +214,6 @@ class StrictServer(MCPServer[Any]):
 
     @asynccontextmanager
     async def _connected(self, server: Any) -> AsyncIterator[Any]:
-        """The state of one connection."""
         if self._held:
             yield self._held[0]
             return

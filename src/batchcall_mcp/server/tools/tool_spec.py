@@ -40,7 +40,6 @@ class ToolSpec:
 
     @property
     def name(self) -> str:
-        """As the model calls it."""
         return self.handler.__name__
 
     def described(self, capabilities: Capabilities) -> str:

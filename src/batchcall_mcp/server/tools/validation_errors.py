@@ -64,7 +64,10 @@ def describe_arguments(error: ValidationError, arguments: Mapping[str, Any], sch
         reasons = problems.setdefault(_written(path), [])
         if reason not in reasons:
             reasons.append(reason)
-    lines = [sentence(f"{path or 'arguments'}: {_alternatives(reasons)}") for path, reasons in problems.items()]
+    lines = []
+    for where, (first, *others) in problems.items():
+        alternatives = " or ".join([first, *(reason.removeprefix("must be ") for reason in others)])
+        lines.append(sentence(f"{where or 'arguments'}: {alternatives}"))
     if len(lines) > _MOST_PROBLEMS:
         lines = [*lines[:_MOST_PROBLEMS], f"And {len(lines) - _MOST_PROBLEMS} more."]
     return f"[invalid_input] {' '.join(lines)} Nothing was sent."
@@ -89,14 +92,12 @@ def sentence(text: str) -> str:
     return text if text.endswith("?") else text + "."
 
 
-def _alternatives(reasons: Sequence[str]) -> str:
-    return " or ".join([reasons[0], *(reason.removeprefix("must be ") for reason in reasons[1:])])
-
-
 def _reason(problem: ErrorDetails, path: Sequence[str | int], schema: Mapping[str, Any]) -> str:
     kind, name = problem["type"], str(path[-1]) if path else ""
     if kind in _UNKNOWN:
-        return "unknown argument" + (nearest(name, _known(path[:-1], schema)) or _list(_known(path[:-1], schema)))
+        known = _known(path[:-1], schema)
+        there = f"; there are {', '.join(known)}" if known else ""
+        return "unknown argument" + (nearest(name, known) or there)
     context = problem.get("ctx", {})
     if kind == "value_error":
         reason = str(context.get("error", "is not valid"))
@@ -147,7 +148,3 @@ def _known(path: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
 
 def _alternative_schemas(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [schema, *(arm for word in ("anyOf", "oneOf") for arm in schema.get(word, []))]
-
-
-def _list(names: Sequence[str]) -> str:
-    return f"; there are {', '.join(names)}" if names else ""

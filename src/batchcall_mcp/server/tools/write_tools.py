@@ -58,7 +58,6 @@ async def create_batch_call(
     retry: given.Retry = None,
     idempotency_key: given.IdempotencyKey = None,
 ) -> WriteResult:
-    """Make a batch call."""
     when = None if trigger_timestamp is None else read_start(trigger_timestamp, timezone)
     request = BatchCallRequest(
         from_number=from_number,
@@ -106,7 +105,6 @@ async def update_batch_call(
     max_concurrency: Annotated[given.Concurrency, given.AS_IN_CREATE, given.can_change("max_concurrency")] = None,
     retry: Annotated[given.Retry, given.OBJECT, given.AS_IN_CREATE, given.can_change("retry")] = None,
 ) -> WriteResult:
-    """Change only what is given."""
     request = BatchCallRequest(
         from_number=from_number,
         name=name,
@@ -148,7 +146,6 @@ async def start_batch_call(
     trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
-    """Launch."""
     return WriteResult.of(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
 
 
@@ -159,7 +156,6 @@ async def start_batch_call(
     idempotent=True,
 )
 async def pause_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
-    """Stop dialling for a while."""
     return WriteResult.of(await launch.pause(context, batch_call_id))
 
 
@@ -170,7 +166,6 @@ async def pause_batch_call(context: CallContext, /, batch_call_id: given.Id) -> 
     confirms=True,
 )
 async def resume_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
-    """Dial on."""
     return WriteResult.of(await launch.resume(context, batch_call_id))
 
 
@@ -181,7 +176,6 @@ def _cancel(capabilities: Capabilities) -> str:
 
 @tool(Operation.CANCEL, "Cancel a batch call", _cancel, destructive=True, idempotent=True)
 async def cancel_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
-    """Cancel what was not dialled."""
     return WriteResult.of(await launch.cancel(context, batch_call_id))
 
 
@@ -217,7 +211,6 @@ async def retry_batch_call(
     ] = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
-    """Call again who was not reached."""
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
     source = given.source_of(tasks, tasks_file)
     return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
@@ -231,5 +224,4 @@ async def retry_batch_call(
     confirms=True,
 )
 async def delete_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
-    """Remove for good."""
     return WriteResult.of(await launch.delete(context, batch_call_id))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -51,15 +52,14 @@ def host_is_allowed(host: str, allowed: Collection[str]) -> bool:
     return host in allowed or name in allowed
 
 
+@dataclass(frozen=True)
 class CheckedHost:
     """Refuses other Host values with 421 and other Origins with 403, which keeps web pages away from a local server."""
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
-        self.app = app
-        self.allowed = allowed
+    app: ASGIApp
+    allowed: Collection[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         app = self.app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
@@ -85,6 +85,7 @@ class CheckedHost:
         return parts.scheme in {"http", "https"} and host_is_allowed(parts.netloc, self.allowed)
 
 
+@dataclass(frozen=True)
 class KnownCaller:
     """Lets nobody in without a key pair, and makes the pair the owner of the sessions it opens.
 
@@ -92,23 +93,13 @@ class KnownCaller:
     404 to anybody else. It learns an opaque name of the pair; nothing of the pair itself is kept.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        settings: Settings,
-        *,
-        needs_secret: bool,
-        authenticate: Authenticate | None,
-        open_paths: Collection[str],
-    ) -> None:
-        self.app = app
-        self.settings = settings
-        self.needs_secret = needs_secret
-        self.authenticate = authenticate
-        self.open_paths = open_paths
+    app: ASGIApp
+    settings: Settings
+    needs_secret: bool
+    authenticate: Authenticate | None
+    open_paths: Collection[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] != "http" or scope["path"] in self.open_paths:
             await self.app(scope, receive, send)
             return
@@ -135,15 +126,14 @@ class KnownCaller:
         return caller_id(credentials)
 
 
+@dataclass(frozen=True)
 class PostOnly:
     """Answers 405 where only POST means anything: without sessions the SDK opens a stream on GET that never ends."""
 
-    def __init__(self, app: ASGIApp, path: str) -> None:
-        self.app = app
-        self.path = path
+    app: ASGIApp
+    path: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] == "http" and scope["path"] == self.path and scope["method"] != "POST":
             refused = refusal(405, "This server keeps no sessions: only POST is served here.", allow="POST")
             await refused(scope, receive, send)
@@ -165,7 +155,6 @@ class TooLargeInWords:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         refused = False
 
         async def send_in_words(message: Message) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcp.types import INVALID_REQUEST, ErrorData, JSONRPCError, RequestId
 from pydantic import ValidationError
@@ -26,37 +26,36 @@ _NO_JSON: Final = "The request cannot be read as JSON: too deep, or with a numbe
 _UNREAD: Final = frozenset({400, 413})
 
 
-def error_in_place_of(error: Exception) -> JSONRPCError | None:
-    """What a line over stdio stands for that is not a message, if it was meant as an answer."""
-    if not isinstance(error, ValidationError):
-        return None
-    for problem in error.errors(include_url=False, include_context=False):
-        value = problem["input"]
-        if problem["type"] == "missing" and problem["loc"][-1:] == ("method",) and isinstance(value, Mapping):
-            return _error(value.get("id"))
-        if problem["type"] == "json_invalid" and isinstance(value, str | bytes):
-            return _error(_id_in(value))
-    return None
+class Instead(NamedTuple):
+    """What stands for a line over stdio that is not a message: for the server, or as an answer to the client."""
+
+    of_answer: JSONRPCError | None = None
+    to_request: JSONRPCError | None = None
 
 
-def answer_to_unread(error: Exception) -> JSONRPCError | None:
-    """What a line over stdio is answered with that is not a message, if it was meant as a request."""
-    if not isinstance(error, ValidationError):
+def instead_of_line(error: Exception) -> Instead:
+    """What the line was meant as, an answer or a request, is known from the error that the SDK reports for it."""
+    if isinstance(error, ValidationError):
+        for problem in error.errors(include_url=False, include_context=False):
+            value = problem["input"]
+            if problem["type"] == "missing" and problem["loc"][-1:] == ("method",) and isinstance(value, Mapping):
+                return Instead(of_answer=_error(value.get("id")))
+            if problem["type"] == "json_invalid" and isinstance(value, str | bytes):
+                return Instead(of_answer=_error(_id_in(value)), to_request=_refusal_of(value))
+    return Instead()
+
+
+def _refusal_of(line: str | bytes) -> JSONRPCError | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    for problem in error.errors(include_url=False, include_context=False):
-        line = problem["input"]
-        if problem["type"] != "json_invalid" or not isinstance(line, str | bytes):
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, Mapping) and "method" in found and "id" in found:
-            name = found["id"]
-            known = isinstance(name, int | str) and not isinstance(name, bool) and not _holds_half(name)
-            unread = ErrorData(code=INVALID_REQUEST, message=_HALF if _holds_half(found) else _NO_JSON)
-            return JSONRPCError(jsonrpc="2.0", id=name if known else None, error=unread)
-    return None
+    if not isinstance(found, Mapping) or "method" not in found or "id" not in found:
+        return None
+    name = found["id"]
+    known = isinstance(name, int | str) and not isinstance(name, bool) and not _holds_half(name)
+    unread = ErrorData(code=INVALID_REQUEST, message=_HALF if _holds_half(found) else _NO_JSON)
+    return JSONRPCError(jsonrpc="2.0", id=name if known else None, error=unread)
 
 
 def _holds_half(value: object) -> bool:
@@ -76,7 +75,6 @@ class BrokenAnswers:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return

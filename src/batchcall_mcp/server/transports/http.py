@@ -129,11 +129,9 @@ def run_http(
     *,
     host: str,
     port: int,
-    transport: HttpTransport = "http",
-    stateless: bool = False,
-    authenticate: Authenticate | None = None,
+    **options: Any,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; calls in flight have 5 s to end. Arguments as of `http_app`; port 0 picks one.
+    """Serve until SIGINT or SIGTERM; calls in flight have 5 s to end. Port 0 picks one. `options`: as of `http_app`.
 
     Raises:
         ConfigurationError: if the address cannot be bound.
@@ -142,15 +140,7 @@ def run_http(
 
     with bound_socket(host, port) as listening:
         port = listening.getsockname()[1]
-        app = http_app(
-            server,
-            settings,
-            host=host,
-            port=port,
-            transport=transport,
-            stateless=stateless,
-            authenticate=authenticate,
-        )
+        app = http_app(server, settings, host=host, port=port, **options)
         config = uvicorn.Config(
             app,
             log_config=None,

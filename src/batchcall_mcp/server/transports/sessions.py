@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -59,37 +59,25 @@ def stranger_to_end(sessions: Iterable[Session], accepted: AcceptedPairs) -> Ses
     return min(strange, key=lambda one: one.used, default=None)
 
 
+@dataclass(eq=False, kw_only=True)
 class _Bounded(ABC):
     """What sessions and streams share: counting, and making room.
 
-    `most` of all callers together, and `most_per_caller`; `refused` makes the answer to whom there is no room for.
+    `most` of all callers together, and `most_per_caller`; `refused` makes the answer to a caller without a place.
     """
 
-    refused: Callable[[int, str], JSONResponse]
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        path: str,
-        most: int,
-        most_per_caller: int,
-        idle_timeout_s: float,
-        accepted: AcceptedPairs,
-        settings: Settings,
-        needs_secret: bool,
-    ) -> None:
-        self.app = app
-        self.path = path
-        self.most = most
-        self.most_per_caller = most_per_caller
-        self.idle_timeout_s = idle_timeout_s
-        self.accepted = accepted
-        self.settings = settings
-        self.needs_secret = needs_secret
-        self.sessions: list[Session] = []
-        self._making_room = anyio.Lock()
-        self._checks = anyio.CapacityLimiter(_CHECKS_AT_ONCE)
+    refused: Callable[[int, str], JSONResponse] = field(init=False)  # a subclass says which
+    app: ASGIApp = field(kw_only=False)
+    path: str
+    most: int
+    most_per_caller: int
+    idle_timeout_s: float
+    accepted: AcceptedPairs
+    settings: Settings
+    needs_secret: bool
+    sessions: list[Session] = field(default_factory=list, init=False)
+    _making_room: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+    _checks: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_CHECKS_AT_ONCE), init=False)
 
     @abstractmethod
     async def end(self, session: Session, scope: Scope) -> None:
@@ -102,7 +90,6 @@ class _Bounded(ABC):
         return self.sessions
 
     def forget(self, session: Session) -> None:
-        """Count it no longer."""
         if session in self.sessions:
             self.sessions.remove(session)
 
@@ -176,7 +163,6 @@ class BoundedSessions(_Bounded):
     refused = staticmethod(json_rpc_refusal)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         headers = Headers(scope=scope) if scope["type"] == "http" and scope["path"] == self.path else None
         if headers is None or headers.get(VERSION_HEADER, HANDSHAKE_PROTOCOL_VERSIONS[0]) not in (
             HANDSHAKE_PROTOCOL_VERSIONS
@@ -192,7 +178,6 @@ class BoundedSessions(_Bounded):
                 await self._open(place, scope, receive, send)
 
     async def end(self, session: Session, scope: Scope) -> None:
-        """End it as its client would."""
         if session.ident is None:
             session.close()
             return
@@ -290,7 +275,6 @@ class BoundedStreams(_Bounded):
             self.forget(place)
 
     async def end(self, session: Session, scope: Scope) -> None:  # noqa: ARG002 - as of `_Bounded`
-        """Close the connection."""
         session.close()
 
 

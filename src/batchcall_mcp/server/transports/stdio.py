@@ -24,7 +24,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import SERVER_INFO_META_KEY, DiscoverResult, ErrorData, JSONRPCError, JSONRPCRequest, JSONRPCResponse
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
-from batchcall_mcp.server.transports.broken_answers import answer_to_unread, error_in_place_of
+from batchcall_mcp.server.transports.broken_answers import Instead, instead_of_line
 
 logger = logging.getLogger(__name__)
 
@@ -128,13 +128,12 @@ async def _forward(
     """
     decided = False
     async for item in read:
-        broken = error_in_place_of(item) if isinstance(item, Exception) else None
-        if broken is not None:
-            await onward.send(SessionMessage(broken))
+        instead = instead_of_line(item) if isinstance(item, Exception) else Instead()
+        if instead.of_answer is not None:
+            await onward.send(SessionMessage(instead.of_answer))
             continue
-        unread = answer_to_unread(item) if isinstance(item, Exception) else None
-        if unread is not None:
-            await write.send(SessionMessage(unread))
+        if instead.to_request is not None:
+            await write.send(SessionMessage(instead.to_request))
             continue
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCRequest) and not decided:

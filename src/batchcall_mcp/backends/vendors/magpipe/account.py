@@ -7,7 +7,7 @@ from batchcall_mcp.backends.vendors.magpipe.mapping import agent, caller_number,
 from batchcall_mcp.errors import BatchCallError, InvalidInput, NotSupported
 from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
-from batchcall_mcp.vendor_http.json_values import rows
+from batchcall_mcp.vendor_http.json_values import read_each
 
 LIMIT = 100
 
@@ -24,22 +24,16 @@ async def read_account(http: CallerHttp) -> Account:
 
     async def agents() -> Part[Agent]:
         answer = await http.read("list the agents", "POST", "/list-agents", json={"limit": LIMIT})
-        found = rows(list_in(answer, "agents"))[0]
-        return tuple(item for data in found if (item := agent(data)) is not None), ()
+        return read_each(list_in(answer, "agents"), agent), ()
 
     return await read_parts(numbers, agents)
 
 
 async def own_numbers(http: CallerHttp) -> tuple[CallerNumber, ...]:
-    """The account's active numbers.
-
-    Raises:
-        BatchCallError: if they cannot be read.
-    """
+    """The account's active numbers."""
     body = {"limit": LIMIT, "is_active": True}
     answer = await http.read("list the caller numbers", "POST", "/list-phone-numbers", json=body)
-    found = rows(list_in(answer, "numbers"))[0]
-    return tuple(number for data in found if (number := caller_number(data)) is not None)
+    return read_each(list_in(answer, "numbers"), caller_number)
 
 
 async def own_number(http: CallerHttp, from_number: str) -> CallerNumber:
@@ -72,7 +66,7 @@ async def check_agent(http: CallerHttp, from_number: str, agent_id: str) -> None
     """
     number = await own_number(http, from_number)
     if number.agent_id != agent_id:
-        speaks = f"agent {number.agent_id}" if number.agent_id else "an agent that Magpipe does not tell"
+        speaks = f"agent {number.agent_id}" if number.agent_id else "an agent that Magpipe does not name"
         raise NotSupported(
             f"agent_id: on calls from {from_number} {speaks} speaks, whatever is given here. Nothing was sent. Leave "
             "agent_id out, or give the number another agent at Magpipe."

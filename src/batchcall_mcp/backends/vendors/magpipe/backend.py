@@ -99,19 +99,28 @@ class MagpipeBackend:
         self._http = http.caller(credentials, bearer, _recognise)
 
     def dials(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> Dials:
-        """Would this make a phone ring? See `magpipe_words.dials`."""
+        """Would this make a phone ring? See `mapping.dials`."""
         return words.dials(operation, request, current)
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse what its state forbids; and a start from a later state, for which Magpipe calls everybody again."""
         if operation is Operation.CREATE and request is not None:
             words.create_body(request)
-        elif operation is Operation.START and current is not None:
+        if current is None:
+            return
+        if operation is Operation.START:
             _check_startable(current)
-        elif operation is Operation.RESUME and current is not None:
-            _check_resumable(current)
-        elif operation is Operation.UPDATE and current is not None and request is not None:
-            _check_changeable(current)
+        elif operation is Operation.RESUME and current.status is not BatchStatus.PAUSED:
+            raise NotSupported(
+                f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes "
+                "only paused recurring series. Nothing was sent."
+            )
+        elif operation is Operation.UPDATE and request is not None:
+            if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
+                raise IllegalTransition(
+                    f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes "
+                    "only drafts and recurring series. Nothing was sent. Cancel it and make a new one."
+                )
             words.update_body(current, request)
 
     async def account(self) -> Account:
@@ -147,10 +156,8 @@ class MagpipeBackend:
         """Change name, from_number or window of a draft or of a recurring series.
 
         Raises:
-            IllegalTransition: it is neither; nothing was sent.
             InvalidInput: a from_number that is not the account's, which Magpipe itself does not check here.
         """
-        self.check_state(Operation.UPDATE, request, current)
         from_number = request.from_number or current.from_number
         if request.from_number is not None:
             await own_number(self._http, request.from_number)
@@ -172,7 +179,7 @@ class MagpipeBackend:
         batch_call, _, unreadable = await self._read(batch_call_id)
         notes = list(batch_call.notes)
         if unreadable:
-            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are left out.")
+            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are not shown.")
         if batch_call.counts.completed:
             notes.append(words.VOICEMAIL_NOTE)
         return replace(batch_call, notes=tuple(notes))
@@ -237,17 +244,15 @@ class MagpipeBackend:
 
         Raises:
             NotSupported: a time was given; nothing was sent.
-            IllegalTransition: it is neither draft nor scheduled; nothing was sent.
+            IllegalTransition: by now it is neither draft nor scheduled; nothing was sent.
         """
         doing = f"start batch call {current.batch_call_id}"
         if at is not None:
             raise NotSupported(
                 f"Could not {doing} at a time: Magpipe starts a stored batch call only now. Nothing was sent. Start it "
-                'with trigger_timestamp "now" at that time, or make it anew with trigger_timestamp.'
+                'with trigger_timestamp "now" at that time, or create a new one with trigger_timestamp.'
             )
-        self.check_state(Operation.START, None, current)
-        latest = await self.get(current.batch_call_id)
-        self.check_state(Operation.START, None, latest)
+        _check_startable(await self.get(current.batch_call_id))
         answer = await self._act("start", doing, current)
         started = await self._read_back(doing, current, BatchStatus.RUNNING)
         if "re-start" in str(answer.get("message")).lower():
@@ -257,8 +262,6 @@ class MagpipeBackend:
 
     async def pause(self, current: BatchCall) -> BatchCall:
         """`pause_series`: no new run of a recurring series. Ordinary batch calls have no pause."""
-        if current.status is BatchStatus.PAUSED:
-            return replace(current, notes=(*current.notes, "It is paused already: nothing was sent."))
         if current.status is not BatchStatus.RECURRING and not is_unread(current):
             raise NotSupported(
                 f"Could not pause batch call {current.batch_call_id}: Magpipe pauses only recurring series. Nothing "
@@ -268,20 +271,11 @@ class MagpipeBackend:
 
     async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
         """`resume_series`, of a paused recurring series; `start` would dial the series' own list at once."""
-        self.check_state(Operation.RESUME, None, current)
         return await self._series("resume", current, BatchStatus.RECURRING)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
-        """`cancel`: pending recipients are skipped, calls in progress go on; of a series the runs are cancelled too.
-
-        Raises:
-            IllegalTransition: it is over; Magpipe would say "cancelled" and change nothing.
-        """
+        """`cancel`: pending recipients are skipped, calls in progress go on; of a series the runs are cancelled too."""
         doing = f"cancel batch call {current.batch_call_id}"
-        if current.status is BatchStatus.CANCELLED:
-            return replace(current, notes=(*current.notes, "It was cancelled already: nothing was sent."))
-        if current.status in FINISHED:
-            raise IllegalTransition(f"Could not {doing}: it is {current.status} already. Nothing was sent.")
         answer = await self._act("cancel", doing, current)
         after = await self._read_back(doing, current, BatchStatus.CANCELLED)
         children = whole(answer.get("cancelled_children"))
@@ -360,22 +354,6 @@ def _check_startable(current: BatchCall) -> None:
         f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
         f"starting it now would make Magpipe call everybody again. Nothing was sent. {following}"
     )
-
-
-def _check_changeable(current: BatchCall) -> None:
-    if current.status not in {BatchStatus.DRAFT, BatchStatus.RECURRING}:
-        raise IllegalTransition(
-            f"Could not update batch call {current.batch_call_id}: it is {current.status}, and Magpipe changes only "
-            "drafts and recurring series. Nothing was sent. Cancel it and make a new one."
-        )
-
-
-def _check_resumable(current: BatchCall) -> None:
-    if current.status is not BatchStatus.PAUSED:
-        raise NotSupported(
-            f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes only "
-            "paused recurring series. Nothing was sent."
-        )
 
 
 def _written(answer: JsonObject, doing: str) -> BatchCall:

@@ -12,7 +12,16 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
-from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, name_with_retry_of, retry_of_in_name
+from batchcall_mcp.backends.base import (
+    LAUNCHING,
+    At,
+    Dials,
+    Never,
+    Now,
+    Operation,
+    name_with_retry_of,
+    retry_of_in_name,
+)
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.model import (
     FINISHED,
@@ -51,7 +60,7 @@ def create_body(request: BatchCallRequest) -> JsonObject:
     """The body of `create`. It always names status and send_now: together they decide whether it dials.
 
     `status` is not in the documents; without it `send_now: true` makes a draft, and with `running` it dials even with
-    `send_now: false`, so that only the three pairs used here are safe to read.
+    `send_now: false`: only the three pairs used here are safe.
 
     Raises:
         InvalidInput: missing or contradicting fields; nothing was sent.
@@ -102,13 +111,12 @@ def dials(operation: Operation, request: BatchCallRequest | None, current: Batch
         timed = request.trigger_at is not None and request.status is not BatchStatus.DRAFT
         return At(request.trigger_at) if timed and request.trigger_at is not None else Never()
     if operation is Operation.UPDATE and request is not None and current is not None:
-        # A recurring series calls by its new fields at its next run, whose time is not told.
-        words = (request.from_number, request.agent_id, request.window, request.trigger_at, request.send_now)
-        others = (request.tasks, request.status, request.timezone, request.max_concurrency, request.retry)
-        only_name = all(value is None for value in words + others)
-        return Never() if only_name or current.status is BatchStatus.DRAFT else Now()
-    launching = {Operation.CREATE, Operation.UPDATE, Operation.START, Operation.RESUME, Operation.RETRY}
-    return Now() if operation in launching else Never()
+        # A recurring series calls by its new fields at its next run, whose time is not reported.
+        harmless = (
+            replace(request, name=None, retry_of=None) == BatchCallRequest() or current.status is BatchStatus.DRAFT
+        )
+        return Never() if harmless else Now()
+    return Now() if operation in LAUNCHING else Never()
 
 
 def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]] | None = None) -> BatchCall:
@@ -137,7 +145,7 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
         window=window,
         max_concurrency=whole(answer.get("max_concurrency")),
         retry_of=retry_of_in_name(name),
-        counts=_row_counts(answer) if recipients is None else _counts(recipients, answer),
+        counts=_counts(recipients, answer),
         is_series=(text(answer.get("recurrence_type")) or "none").lower() != "none",
         notes=notes,
     )
@@ -196,10 +204,8 @@ def _check(request: BatchCallRequest) -> None:
 
 
 def _recipient(recipient: CallTask) -> JsonObject:
-    body: JsonObject = {"phone_number": recipient.to_number}
-    if recipient.name is not None:
-        body["name"] = recipient.name
-    return body
+    named = {} if recipient.name is None else {"name": recipient.name}
+    return {"phone_number": recipient.to_number, **named}
 
 
 def _window(window: CallingWindow | None) -> JsonObject:
@@ -237,20 +243,16 @@ def _read_window(answer: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple
     return window, tuple(notes)
 
 
-def _row_counts(answer: Mapping[str, Any]) -> Counts:
-    return Counts(
-        total=whole(answer.get("total_recipients")),
-        completed=whole(answer.get("completed_count")),
-        failed=whole(answer.get("failed_count")),
-    )
-
-
-def _counts(recipients: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Counts:
+def _counts(recipients: Sequence[Mapping[str, Any]] | None, row: Mapping[str, Any]) -> Counts:
     """By the recipients, but for the total: a list that is cut off shows fewer than the row counts."""
+    total = whole(row.get("total_recipients"))
+    if recipients is None:
+        completed, failed = whole(row.get("completed_count")), whole(row.get("failed_count"))
+        return Counts(total=total, completed=completed, failed=failed)
     by_status = Counter(task_status(recipient) for recipient in recipients)
     waiting = by_status[TaskStatus.PENDING] + by_status[TaskStatus.SKIPPED] + by_status[TaskStatus.UNKNOWN]
     return Counts(
-        total=max(len(recipients), whole(row.get("total_recipients")) or 0),
+        total=max(len(recipients), total or 0),
         pending=by_status[TaskStatus.PENDING],
         calling=by_status[TaskStatus.CALLING],
         sent=len(recipients) - waiting,
