@@ -92,8 +92,9 @@ def _lines(runs: Sequence[Run], version: str) -> Iterator[str]:
     yield ""
     yield (
         f"MCP's official conformance suite, `@modelcontextprotocol/conformance` {version}, against this project's"
-        " server: the strict tools of `server/strict.py`, the routes and the access checks of `server/http.py` and"
-        " `server/access.py`, with the tools, resources and prompts that the suite asks for by name"
+        " server: the strict tools of `server/tools/strict_tools.py`, the routes and the access checks of"
+        " `server/transports/http.py` and `server/transports/access.py`, with the tools, resources and"
+        " prompts that the suite asks for by name"
         " (`tests/conformance/fixtures.py`)."
     )
     yield ""

@@ -49,7 +49,7 @@ async def test_a_dialer_that_runs_stops_when_a_newer_version_has_migrated(
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["to make the tables", "to make the tables of DBOS"])
-async def test_a_role_without_create_is_told_in_one_line_what_it_needs(tmp_path: Path, made: bool) -> None:
+async def test_one_line_says_what_a_role_without_create_needs(tmp_path: Path, made: bool) -> None:
     owner = postgresql_url()
     admin = sa.create_engine(sa.make_url(owner).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     name = f"small_{sa.make_url(owner).database}"

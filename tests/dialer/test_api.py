@@ -173,7 +173,7 @@ async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(
     assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
 
 
-async def test_of_a_long_list_of_wrong_ids_the_first_one_is_told(desk: Caller) -> None:
+async def test_of_a_long_list_of_wrong_ids_the_first_one_is_named(desk: Caller) -> None:
     path = f"/batch-call/{await desk.create(numbers(1))}/retry"
     for name in ("task_ids", "task_status"):
         told = (await desk.ask("POST", path, {name: [1] * 1000}, status=422))["error"]
@@ -181,7 +181,7 @@ async def test_of_a_long_list_of_wrong_ids_the_first_one_is_told(desk: Caller) -
         assert "more" not in told
 
 
-async def test_an_upload_that_breaks_off_is_no_failure_of_the_dialer(
+async def test_an_upload_that_breaks_off_does_not_count_as_a_failure_of_the_dialer(
     desk: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing raised to the server, which would log a traceback for each."""
@@ -291,7 +291,7 @@ async def test_what_was_paused_before_its_time_waits_for_it_again(desk: Caller) 
     assert (await desk.ask("POST", f"/batch-call/{batch_call_id}/resume"))["status"] == "scheduled"
 
 
-async def test_cancelling_takes_back_everybody_who_was_not_dialled(desk: Caller) -> None:
+async def test_cancelling_ends_every_task_that_was_not_dialled(desk: Caller) -> None:
     """And says when."""
     batch_call_id = await reach(desk, "sent")
     data = await desk.ask("POST", f"/batch-call/{batch_call_id}/cancel")
@@ -343,7 +343,7 @@ async def test_a_write_is_replayed_after_its_expiry_too(desk: Caller, method: st
     assert await desk.ask(method, path, content, headers=headers) == first
 
 
-async def test_what_fails_in_the_database_is_told_without_what_was_to_be_written(desk: Caller) -> None:
+async def test_what_fails_in_the_database_is_reported_without_what_was_to_be_written(desk: Caller) -> None:
     """The server logs the exception: the log masks numbers in it, but knows no name, variable or secret."""
     with desk.dialer.store().writing() as tx:
         tx.execute(sa.text("ALTER TABLE batch_calls RENAME COLUMN agent_id TO away"))

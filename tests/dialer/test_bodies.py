@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
 from batchcall_mcp.dialer.rest.messages import streaming_json
 from batchcall_mcp.dialer.rest.messages.request_models import BatchCallPatch
@@ -17,7 +16,6 @@ from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.errors import InvalidInput
 from tests.dialer.conftest import CALLER, Caller, body, numbers
 
-PATCH = TypeAdapter(BatchCallPatch)
 LONG = streaming_json.CHUNK * 2 + 3
 
 
@@ -32,7 +30,7 @@ def many(count: int, **changes: dict[str, Any]) -> dict[str, Any]:
 def read(content: bytes) -> list[str]:
     """The numbers of the tasks of a body."""
     with BodyReader() as reader:
-        found = reader.read(PATCH, io.BytesIO(content))
+        found = reader.read(BatchCallPatch, io.BytesIO(content))
         return [task.to_number for task in found.tasks("+10000000")]
 
 
@@ -158,7 +156,7 @@ def test_memory_does_not_grow_with_the_list() -> None:
         file = io.BytesIO(b'{"tasks": [' + content + b"]}")
         tracemalloc.start()
         with BodyReader() as reader:
-            found = reader.read(PATCH, file)
+            found = reader.read(BatchCallPatch, file)
             assert sum(1 for _ in found.tasks(CALLER)) == len(found.tasks(CALLER)) == count
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -181,7 +179,7 @@ def test_a_reader_that_is_closed_keeps_nothing() -> None:
     """Not even its file."""
     with BodyReader() as reader:
         found = reader.read(
-            PATCH, io.BytesIO(json.dumps({"tasks": [{"to_number": n} for n in numbers(LONG)]}).encode())
+            BatchCallPatch, io.BytesIO(json.dumps({"tasks": [{"to_number": n} for n in numbers(LONG)]}).encode())
         )
     with pytest.raises(ValueError, match="closed"):
         list(found.tasks(CALLER))

@@ -297,7 +297,7 @@ async def test_a_resolver_that_hangs_ends_at_the_limit(
 
 
 @pytest.mark.parametrize("reply", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200"])
-async def test_what_is_no_answer_is_a_failure(store: Store, receiver: Receiver, reply: bytes) -> None:
+async def test_what_does_not_answer_is_a_failure(store: Store, receiver: Receiver, reply: bytes) -> None:
     async def answer(_received: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(reply)
 

@@ -482,7 +482,7 @@ async def test_a_slow_pace_keeps_no_line_from_others(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("action", "status"), [(Action.PAUSE, "pending"), (Action.CANCEL, "cancelled")])
-def test_what_was_claimed_but_not_placed_is_taken_back(bench: Bench, action: Action, status: str) -> None:
+def test_what_was_claimed_but_not_placed_is_withdrawn(bench: Bench, action: Action, status: str) -> None:
     """Invariant 2: pause answered between the two, so that nothing may be dialled any more."""
     batch_call_id = bench.running(5)
     started = bench.claim(batch_call_id, 3)

@@ -292,7 +292,7 @@ async def test_a_filter_that_a_database_cannot_take_is_refused(desk: Caller, que
     await desk.ask("GET", f"/batch-call/list?{query}", status=422)
 
 
-async def test_a_wrong_method_is_told_all_the_right_ones(desk: Caller) -> None:
+async def test_a_wrong_method_is_answered_with_all_the_right_ones(desk: Caller) -> None:
     """Not only those of the first route that fits."""
     for path, allowed in (
         ("/batch-call/list", "GET, POST"),

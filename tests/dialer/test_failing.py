@@ -34,7 +34,7 @@ async def one_by_one(caller: Caller, digits: list[int], **fields: Any) -> str:
     return await caller.create(people(digits), send_now=True, max_concurrency=1, **fields)
 
 
-async def test_a_batch_call_that_fails_is_paused_after_twenty_calls_and_everybody_is_told(real: Caller) -> None:
+async def test_a_batch_call_that_fails_is_paused_after_twenty_calls_and_every_webhook_hears(real: Caller) -> None:
     store = real.dialer.store()
     add_webhook(store, "https://example.com/hook", events=["batch_call.paused"])
     batch_call_id = await one_by_one(real, [FAILED] * 40)

@@ -146,7 +146,9 @@ async def test_one_window_of_two_zones_is_looked_at_for_each_person(
         assert await reason(caller, london) == ("sent", None)
 
 
-async def test_a_clock_that_is_set_back_is_no_absence(new_caller: NewCaller, place: dict[str, Any]) -> None:
+async def test_a_clock_that_is_set_back_does_not_count_as_an_absence(
+    new_caller: NewCaller, place: dict[str, Any]
+) -> None:
     async with new_caller(**place, **LATE) as caller:
         scheduled = await caller.create(numbers(3), trigger_timestamp=(MONDAY_NOON + HOUR).isoformat())
         await looked(caller)

@@ -152,7 +152,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_they_are_told_in_prometheus_s_words(store: Store) -> None:
+def test_they_are_given_in_prometheus_s_words(store: Store) -> None:
     """Also what is 0, so that every series is there from the beginning."""
     fill(store)
     assert samples(metrics.exposition(store, "mine").decode()) == {
@@ -183,7 +183,7 @@ def test_they_are_told_in_prometheus_s_words(store: Store) -> None:
     }
 
 
-def test_nothing_is_told_of_an_answer_rate_where_nobody_was_called(store: Store) -> None:
+def test_there_is_no_answer_rate_where_nobody_was_called(store: Store) -> None:
     """0 would say that nobody answers. Everything else is 0."""
     told = samples(metrics.exposition(store, "nobody").decode())
     assert ("answer_ratio", "") not in told
@@ -207,7 +207,9 @@ def test_attempts_are_counted_from_an_index_alone(tmp_path: Path) -> None:
     assert all(plan.startswith("SEARCH attempts USING COVERING INDEX ") for plan in plans), plans
 
 
-async def test_a_real_run_is_told_alike_by_every_process_and_only_to_its_organisation(new_caller: NewCaller) -> None:
+async def test_a_real_run_is_reported_alike_by_every_process_and_only_to_its_organisation(
+    new_caller: NewCaller,
+) -> None:
     """Without keys 401; a process that started later and dials nothing knows as much."""
     async with new_caller() as caller, new_caller(start=False) as later:
         batch_call_id = await caller.create([*numbers(3), *numbers(2, 7)], send_now=True)

@@ -243,9 +243,7 @@ async def test_an_engine_that_failed_and_started_again_is_counted(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_batch_call_whose_lateness_cannot_be_told_is_paused_for_its_error(
-    new_caller: NewCaller, kind: str
-) -> None:
+async def test_a_batch_call_whose_lateness_is_unknown_is_paused_for_its_error(new_caller: NewCaller, kind: str) -> None:
     """The others are late, or not, as they are."""
     database = emptied_postgresql() if kind == "postgresql" else None
     async with new_caller(start=False, database=database, late_after=timedelta(hours=1)) as caller:

@@ -37,7 +37,7 @@ def task_ids(tx: sa.Connection, batch_call_id: str) -> list[str]:
     return list(tx.scalars(sa.select(tasks.c.task_id).where(mine).order_by(tasks.c.position)))
 
 
-async def test_each_change_of_state_is_told_once(desk: Caller) -> None:
+async def test_each_change_of_state_is_reported_once(desk: Caller) -> None:
     store = desk.dialer.store()
     add_webhook(store, URL)
     batch_call_id = await desk.create(numbers(1))
@@ -68,7 +68,7 @@ async def test_each_change_of_state_is_told_once(desk: Caller) -> None:
     ]
 
 
-async def test_a_time_that_moves_is_told(desk: Caller) -> None:
+async def test_a_time_that_moves_is_reported(desk: Caller) -> None:
     store = desk.dialer.store()
     add_webhook(store, URL)
     batch_call_id = await desk.create(numbers(1), trigger_timestamp=LATER)
@@ -89,7 +89,7 @@ async def test_a_retry_of_what_was_completed_starts_it_again(desk: Caller) -> No
     assert told(store) == ["batch_call.started"]
 
 
-async def test_a_repetition_by_key_is_not_told_again(desk: Caller) -> None:
+async def test_a_repetition_by_key_is_not_reported_again(desk: Caller) -> None:
     store = desk.dialer.store()
     add_webhook(store, URL)
     for _ in range(2):
@@ -115,7 +115,7 @@ async def test_a_cancel_tells_of_those_who_were_dialled_one_by_one(desk: Caller)
     assert (data["task_id"], data["status"]) == (first, "busy")
 
 
-async def test_what_is_told_holds_no_variables(desk: Caller) -> None:
+async def test_what_is_reported_holds_no_variables(desk: Caller) -> None:
     store = desk.dialer.store()
     add_webhook(store, URL)
     task = {"to_number": numbers(1)[0], "name": "Ann", "dynamic_variables": {"diagnosis": "private"}}
@@ -186,7 +186,7 @@ def test_each_webhook_gets_what_its_organization_does_and_what_it_wants(store: S
     }
 
 
-def test_only_tasks_that_are_over_are_told_of_however_many(store: Store) -> None:
+def test_only_tasks_that_are_over_are_reported_however_many(store: Store) -> None:
     webhook_id = add_webhook(store, URL, events=["task.finished"])
     add_webhook(store, URL, events=["batch_call.completed"])
     with store.writing() as tx:
@@ -217,7 +217,7 @@ def test_where_nobody_listens_it_is_one_query(store: Store) -> None:
         assert len(asked) == 2
 
 
-def test_a_change_that_is_rolled_back_is_not_told(store: Store) -> None:
+def test_a_change_that_is_rolled_back_is_not_reported(store: Store) -> None:
     add_webhook(store, URL)
     with store.engine.connect() as tx:
         outbox.batch_call_events(tx, [(new_batch_call(tx), "batch_call.completed")], store.now())

@@ -123,7 +123,7 @@ async def test_an_older_database_stays_unaccepted_whatever_becomes_of_the_file(
 
 
 @pytest.mark.parametrize("known", [None, "", "soon", "1"])
-async def test_what_says_nothing_or_less_than_the_database_is_no_reason_to_halt(
+async def test_what_says_nothing_or_less_than_the_database_does_not_halt(
     new_caller: NewCaller, restored: Restored, known: str | None
 ) -> None:
     """Deleted, cut short, or left behind by a crash between the database's word and the file's."""

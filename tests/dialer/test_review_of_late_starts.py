@@ -92,7 +92,7 @@ def test_who_was_claimed_when_the_laptop_fell_asleep_is_late_when_it_wakes(groun
     assert ground.state(asleep) == ("paused", "late")
 
 
-def test_a_retry_of_one_person_in_the_gap_is_no_yes_for_the_others(ground: Ground) -> None:
+def test_a_retry_of_one_person_in_the_gap_approves_nobody_else(ground: Ground) -> None:
     """Friday somebody retries one task by REST, which an engineless server takes; the rest was due on Tuesday."""
     half_done = ground.launched(numbers(3), max_concurrency=1)
     [first] = ground.turn(half_done)

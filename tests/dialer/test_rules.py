@@ -33,7 +33,6 @@ ALLOWED = {
     Action.CANCEL: {SCH: CAN, SENT: CAN, P: CAN, CAN: CAN},
     Action.RETRY: {SENT: SENT, COM: SENT},
     Action.DELETE: {D: D, COM: COM, CAN: CAN, F: F},
-    Action.FINISH: {SENT: COM},
 }
 
 

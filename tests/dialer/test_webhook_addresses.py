@@ -100,7 +100,7 @@ def test_a_name_of_this_machine_is_refused_whatever_it_resolves_to(host: str) ->
         ("https://example.com/\n", "is not a URL"),
     ],
 )
-def test_what_is_no_plain_https_url_is_refused(url: str, reason: str) -> None:
+def test_all_but_a_plain_https_url_is_refused(url: str, reason: str) -> None:
     with pytest.raises(NotAllowed, match=reason) as caught:
         answering(PUBLIC).destination(url)
     assert "s3cr3t" not in str(caught.value)

@@ -109,7 +109,7 @@ def test_a_process_that_was_stopped_places_nothing_that_was_taken_over(shared: S
         assert queries.counts(tx, [batch_call_id])[batch_call_id].of(TaskStatus.CALLING) == 3
 
 
-def test_an_attempt_that_another_engine_has_begun_anew_is_not_placed(shared: Shared) -> None:
+def test_an_attempt_that_another_engine_has_begun_again_is_not_placed(shared: Shared) -> None:
     """Its claim was taken back, and nobody heard of it; the same person is another engine's call by now."""
     batch_call_id = shared.running(1)
     late, other = shared.engine("late"), shared.engine("other")
@@ -121,7 +121,7 @@ def test_an_attempt_that_another_engine_has_begun_anew_is_not_placed(shared: Sha
     assert shared.place(other, again) == again
 
 
-def test_a_claim_whose_answer_was_lost_is_taken_back(shared: Shared) -> None:
+def test_a_claim_whose_answer_was_lost_is_withdrawn(shared: Shared) -> None:
     """And nothing else: not what is on the line, nor what is another engine's."""
     batch_call_id = shared.running(6)
     ours, other = shared.engine("ours"), shared.engine("other")

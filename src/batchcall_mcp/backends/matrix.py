@@ -44,7 +44,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
     ("variables for the agent", lambda can: _yes(can.dynamic_variables)),
-    ("gives variables back", lambda can: _yes(can.returns_variables)),
+    ("returns variables", lambda can: _yes(can.returns_variables)),
     ("name of a task", lambda can: _yes(can.task_names)),
     ("time zone of a task", lambda can: _yes(can.task_timezones)),
     ("max_retries of a task", lambda can: _yes(can.task_max_retries)),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_TRIES_S = 20
-"""How long the tries of one request may go on in addition to its own time-out (`backends.http.BUDGET_S`)."""
+"""How long the tries of one request may go on in addition to its own time-out (`vendor_http.client.BUDGET_S`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,7 +146,7 @@ class EmbeddedDialer:
         )
 
     def store(self) -> Store:
-        """The database, opened by whoever needs it first. Blocks."""
+        """The database; the first call opens it. Blocks."""
         with self._opening:
             if self._store is None:
                 self._store = Store.open(self._database, self._clock, self._stop_file)

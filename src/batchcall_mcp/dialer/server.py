@@ -107,7 +107,7 @@ async def _serve(dialer: EmbeddedDialer, listening: socket.socket, url: str) -> 
         def _leave(_number: int, _frame: FrameType | None) -> None:
             raise SystemExit(0)
 
-        # uvicorn stops by itself on these, then raises them again for whoever was listening before.
+        # uvicorn stops by itself on these, then raises them again for the handlers that were there before.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
         server = uvicorn.Server(_config(dialer.app))

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
@@ -98,11 +99,10 @@ class SharedCodec:
 
     def __init__(self, key: Callable[[], bytes]) -> None:
         self._key = key
-        self._codec: AESGCMRequestStateCodec | None = None
 
     def seal(self, payload: bytes) -> str:
         """A token that only `unseal` can read."""
-        return self._opened().seal(payload)
+        return self._codec.seal(payload)
 
     def unseal(self, token: str) -> bytes:
         """Reverse `seal`.
@@ -111,15 +111,14 @@ class SharedCodec:
             InvalidRequestState: it was made by somebody else, or changed; or the key cannot be had.
         """
         try:
-            codec = self._opened()
+            codec = self._codec
         except ConfigurationError as error:
             raise InvalidRequestState(str(error)) from error
         return codec.unseal(token)
 
-    def _opened(self) -> AESGCMRequestStateCodec:
-        if self._codec is None:
-            self._codec = AESGCMRequestStateCodec([self._key()])
-        return self._codec
+    @cached_property
+    def _codec(self) -> AESGCMRequestStateCodec:
+        return AESGCMRequestStateCodec([self._key()])
 
 
 def request_state_security(

@@ -40,7 +40,7 @@ class ZuduBackend(BatchCallBackend):
         limitations=(
             "A batch call that has started cannot be paused or stopped.",
             "Its tasks say completed or failed, not why: no answer, busy and voicemail are not distinguished.",
-            "Variables are not given back, so from_number, window and retry change only together with tasks.",
+            "Variables are not returned, so from_number, window and retry change only together with tasks.",
             "It keeps no idempotency keys: the ledger here knows a repeated request, Zudu does not.",
         ),
     )

@@ -53,8 +53,8 @@ class Carrier(Protocol):
     def dial(self, attempt: Attempt) -> None:
         """Ask for the call and return at once.
 
-        Called from a worker thread, inside the transaction that holds the batch call's state still; so that no dial
-        starts after a pause has answered. It must not wait for the far end.
+        Called from a worker thread, inside the transaction that holds the batch call's state still: no dial starts
+        after a pause has answered. It must not wait for the far end.
 
         Raises:
             CarrierUnavailable: nobody is called. Anything else means that somebody may be.

@@ -70,7 +70,7 @@ class SimulatedCarrier:
                 self._record.parent.mkdir(parents=True, exist_ok=True)
                 self._opened = os.open(self._record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
                 self._held = HeldFile.opened(self._record, self._opened)
-            # A line that was cut short by a full disk is no dial; the next one begins anew.
+            # A line that a full disk cut short does not count as a dial; the next one begins on a new line.
             start = "\n" if self._cut_short else ""
             written = f"{start}{json.dumps(line)}\n".encode()
             self._cut_short = os.write(self._opened, written) < len(written)

@@ -177,7 +177,7 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCounts:
-    """How many tasks are where, counted from the rows, so that they always add up."""
+    """How many tasks are where, counted from the rows: they always add up."""
 
     by_status: Mapping[TaskStatus, int] = field(default_factory=dict)
     sent: int = 0
@@ -186,8 +186,3 @@ class TaskCounts:
     def of(self, status: TaskStatus) -> int:
         """Tasks with this status."""
         return self.by_status.get(status, 0)
-
-    @property
-    def unfinished(self) -> int:
-        """Tasks that are being dialled or will be."""
-        return self.of(TaskStatus.PENDING) + self.of(TaskStatus.CALLING)

@@ -53,7 +53,6 @@ class Action(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DELETE = "delete"
-    FINISH = "finish"
 
 
 def _to(target: State, *sources: State) -> Mapping[State, State]:
@@ -77,7 +76,6 @@ TRANSITIONS: Final[Mapping[Action, Mapping[State, State]]] = MappingProxyType(
         Action.CANCEL: _to(State.CANCELLED, State.SCHEDULED, State.SENT, State.PAUSED, State.CANCELLED),
         Action.RETRY: _to(State.SENT, State.SENT, State.COMPLETED),
         Action.DELETE: _in(State.DRAFT, State.COMPLETED, State.CANCELLED, State.FAILED),
-        Action.FINISH: _to(State.COMPLETED, State.SENT),
     }
 )
 

@@ -161,7 +161,7 @@ def start_due(
 ) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 
-    So that a task which is due is either started or no longer due, and nothing has to be asked twice.
+    A task that was due is then either started or no longer due, and nothing has to be asked twice.
     """
     if rules.expired(record.expires(), now):
         return Claim([], more=False)

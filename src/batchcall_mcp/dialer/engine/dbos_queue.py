@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, _sys_db
+from dbos import DBOS, DBOSClient, WorkflowStatus, _sys_db
 from dbos import error as dbos_error
 
 from batchcall_mcp import database
@@ -84,9 +84,9 @@ class DbosQueue:
     """
 
     def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
-        global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so that what they belong to is the module's
+        global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so what they belong to is the module's
         try:
-            # DBOS tells each step of its own start on stderr.
+            # DBOS writes each step of its own start to stderr.
             logging.getLogger("dbos").setLevel(logging.CRITICAL)
             self._store = store
             self._worker_id = worker_id
@@ -143,15 +143,13 @@ class DbosQueue:
 
     def standing(self) -> Mapping[str, int]:
         """Lanes that no process has taken up, and those that this one has, whether they run already or not."""
-        found = self._client.list_workflows(
-            queue_name=_QUEUE, status=["ENQUEUED", "PENDING"], load_input=False, load_output=False, limit=1_000
-        )
+        found = self._find(queue_name=_QUEUE, status=["ENQUEUED", "PENDING"], limit=1_000)
         mine = (one for one in found if one.status == "ENQUEUED" or one.executor_id == self._worker_id)
         return Counter(one.workflow_id.partition(":")[0] for one in mine)
 
     def take_over(self, living: Collection[str]) -> int:
-        """Let whoever has a line free run the lanes that other processes left: all but those of the living."""
-        found = self._client.list_workflows(queue_name=_QUEUE, status="PENDING", load_input=False, load_output=False)
+        """Let any process with a line free run the lanes that others left: all but those of the living."""
+        found = self._find(queue_name=_QUEUE, status="PENDING")
         orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
         for chunk in chunks(orphans, CHUNK):
             try:
@@ -161,16 +159,14 @@ class DbosQueue:
                 return self.take_over(living)
         return len(orphans)
 
+    def _find(self, **which: Any) -> list[WorkflowStatus]:
+        return self._client.list_workflows(load_input=False, load_output=False, **which)
+
     def _wait_for_the_last(self) -> None:
         """DBOS writes down the end of a lane after the lane has ended, and `destroy` does not wait for it."""
         deadline = monotonic() + _CLOSING_S
-        while monotonic() < deadline and self._client.list_workflows(
-            queue_name=_QUEUE,
-            status="PENDING",
-            executor_id=self._worker_id,
-            load_input=False,
-            load_output=False,
-            limit=1,
+        while monotonic() < deadline and self._find(
+            queue_name=_QUEUE, status="PENDING", executor_id=self._worker_id, limit=1
         ):
             sleep(_CLOSING_POLL_S)
 
@@ -178,25 +174,17 @@ class DbosQueue:
         """Remove the rows of lanes that ended some time ago."""
         before = (utc_now() - _KEPT).isoformat()
         while True:
-            found = self._client.list_workflows(
-                name=_WORKFLOW,
-                status=["SUCCESS", "ERROR", "CANCELLED"],
-                completed_before=before,
-                load_input=False,
-                load_output=False,
-                limit=CHUNK,
-            )
+            ended = ["SUCCESS", "ERROR", "CANCELLED"]
+            found = self._find(name=_WORKFLOW, status=ended, completed_before=before, limit=CHUNK)
             if not found:
                 return
             self._client.delete_workflows([one.workflow_id for one in found])
 
     def close(self) -> None:
-        """Stop DBOS. Lanes that nobody has taken up are dropped: whoever goes on opens as many as it needs."""
+        """Stop DBOS. Lanes that nobody has taken up are dropped: the process that goes on opens as many as it needs."""
         global _run_lane  # noqa: PLW0603 - as above
         try:
-            found = self._client.list_workflows(
-                queue_name=_QUEUE, status="ENQUEUED", load_input=False, load_output=False, limit=CHUNK
-            )
+            found = self._find(queue_name=_QUEUE, status="ENQUEUED", limit=CHUNK)
             self._client.delete_workflows([one.workflow_id for one in found])
             self._wait_for_the_last()
         except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use

@@ -1,7 +1,7 @@
 """The engine's transactions: what is due, starting attempts, their outcomes, and what a dead process left behind.
 
-The rules that keep anybody from being called twice or after a stop are held here, by SQL, whoever runs the engine and
-in however many processes: `record_and_claim` commits an attempt before `dial` lets the carrier dial it, and both
+The rules that keep anybody from being called twice or after a stop are held here, by SQL, in whichever and
+however many processes: `record_and_claim` commits an attempt before `dial` lets the carrier dial it, and both
 hold the batch call's state still while they look at it.
 """
 
@@ -74,7 +74,7 @@ class Dispatch:
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
 
-        What it returns is committed, so that a crash from here on makes it `interrupted`, never dialled again. A batch
+        What it returns is committed: a crash from here on makes it `interrupted`, never dialled again. A batch
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
         """
         return without_broken(self.store, lambda broken: self._record_and_claim(ended, wanted, broken))
@@ -147,8 +147,8 @@ class Dispatch:
     ) -> None:
         with self.store.writing() as tx:
             if self.store.shared:
-                # What this transaction is for is the lock; others wait for it, so that it does not wait for the disk.
-                # If a crash of the server loses what it took back, that is `interrupted` instead of dialled later.
+                # What this transaction is for is the lock; others wait for it, so it does not wait for the disk.
+                # If a crash of the server loses what it withdrew, that is `interrupted` instead of dialled later.
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
             stops.share(tx)
             stopped = stops.since(tx) is not None
@@ -271,8 +271,8 @@ class Dispatch:
     def interrupt_orphans(self) -> int:
         """Mark the open attempts of those workers `interrupted` that are not in the list any more.
 
-        A worker claims only while it is in the list, so that one which was taken out by mistake leaves nothing behind
-        that nobody ever looks at.
+        A worker claims only while it is in the list. One that was taken out by mistake therefore leaves nothing that
+        nobody ever looks at.
         """
         listed = sa.select(workers_table.c.worker_id)
         return self._interrupt(attempts.c.worker_id.not_in(listed))

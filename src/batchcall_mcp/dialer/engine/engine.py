@@ -1,8 +1,8 @@
 """The engine of one process: what its lanes ask for, done for many at a time, in one thread.
 
 A lane says what came of its last call and asks for the next one. Whatever has been asked by then goes into one
-transaction that records and claims, and a second one in which the carrier is asked to dial; so that a hundred lanes
-cost little more than one. Nothing here decides whom to call: `dispatch` does, in SQL.
+transaction that records and claims, and a second one in which the carrier is asked to dial: a hundred lanes cost
+little more than one. Nothing here decides whom to call: `dispatch` does, in SQL.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Engine:
             self._changed.notify_all()
 
     def cut(self) -> None:
-        """Hang up whoever is still on the line, which says so as `interrupted`."""
+        """Hang up on everybody who is still on the line; those calls are `interrupted`."""
         with self._changed:
             self._stopping = self._cutting = True
             live = list(self._live.values())
@@ -149,7 +149,7 @@ class Engine:
             while (attempt := await self._next(batch_call_id, ended)) is not None:
                 ended = await self._call(attempt)
         except EngineStopped:
-            LOG.debug("a lane ended with its engine; what it placed is marked by whoever goes on")
+            LOG.debug("a lane ended with its engine; what it placed is marked by the engine that goes on")
         finally:
             with self._changed:
                 self._lanes[batch_call_id] -= 1

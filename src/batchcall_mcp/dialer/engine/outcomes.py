@@ -112,6 +112,7 @@ def record(
         for chunk in chunks(ended, CHUNK)
         for row in tx.execute(sa.select(tasks).where(tasks.c.task_id.in_([end.task_id for end in chunk])))
     }
+    paced = {key for key, record in records.items() if record.calls_per_second is not None}
     tx.execute(
         _ATTEMPT_ENDED,
         [
@@ -121,7 +122,7 @@ def record(
                 "at": to_ms(now),
                 "how": end.status,
                 "why": end.error,
-                "placed": to_ms(now) if _paced(end, records) else None,
+                "placed": to_ms(now) if end.batch_call_id in paced else None,
             }
             for end in ended
         ],
@@ -130,7 +131,7 @@ def record(
     began: dict[str, int] = {}
     for end in ended:
         row = rows.get(end.task_id)
-        if row is not None and _open(row, end):
+        if row is not None and row.status == TaskStatus.CALLING and row.attempts == end.n:
             with broken.concerning(end.batch_call_id):
                 again = _again_at(end, row, records.get(end.batch_call_id), now, retry_delay)
                 value = _ended(end, row, again, now)
@@ -142,14 +143,6 @@ def record(
         tx.execute(_TASK_ENDED, values)
         outbox.task_events(tx, [value["id"] for value in values], to_ms(now))
     return began
-
-
-def _open(row: Any, end: Ended) -> bool:
-    return bool(row.status == TaskStatus.CALLING and row.attempts == end.n)
-
-
-def _paced(end: Ended, records: dict[str, BatchCallRecord]) -> bool:
-    return end.batch_call_id in records and records[end.batch_call_id].calls_per_second is not None
 
 
 def _again_at(

@@ -59,7 +59,7 @@ def remember(
 ) -> None:
     """Write down that these were placed. `now` is taken after the carrier was asked: never before one of the dials.
 
-    So that the next window, which is counted from here, cannot reach back over one of them.
+    The next window, which is counted from here, then cannot reach back over one of them.
     """
     mine = [attempt for attempt in placed if running[attempt.batch_call_id].calls_per_second is not None]
     if mine:

@@ -55,8 +55,8 @@ def look(store: Store, capacity: int) -> Work:
         found = tx.execute(_LOOK, {"now": now}).all()
         rows = [row for row in found if row.batch_call_id is not None]
         acting = _details(tx, [row.batch_call_id for row in rows if row.status == State.SENT])
-        due_rows = [row for row in rows if _dials(row, now, acting)]
-        due = {row.batch_call_id: _due(tx, row.batch_call_id, now, capacity) for row in due_rows}
+        dialling = [row.batch_call_id for row in rows if _dials(row, now, acting)]
+        due = {key: _due(tx, key, now, capacity) for key in dialling}
     moments = [
         moment
         for row in found
@@ -65,17 +65,7 @@ def look(store: Store, capacity: int) -> Work:
         if isinstance(moment, int)
     ]
     return Work(
-        open=tuple(
-            Open(
-                row.batch_call_id,
-                due[row.batch_call_id],
-                acting[row.batch_call_id].calling,
-                acting[row.batch_call_id].max_concurrency,
-                acting[row.batch_call_id].calls_per_second,
-                acting[row.batch_call_id].last_sent_at,
-            )
-            for row in due_rows
-        ),
+        open=tuple(Open(due=count, **acting[key]._asdict()) for key, count in due.items()),
         moves=tuple(row.batch_call_id for row in rows if _moves(row, now, acting)),
         next_at=from_ms(min(moments)) if moments else None,
     )

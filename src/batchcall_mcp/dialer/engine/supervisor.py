@@ -104,9 +104,9 @@ class Supervisor:
         threads = ThreadPoolExecutor(2, "batchcall-dialer")
         engine: asyncio.Future[None] = loop.run_in_executor(threads, self.engine.run, lanes)
         closed = loop.create_task(closing.wait())
-        beside: list[asyncio.Task[Any]] = [closed]
+        companions: list[asyncio.Task[Any]] = [closed]
         if queue is not None:
-            beside.append(loop.create_task(self._beat(queue, threads)))
+            companions.append(loop.create_task(self._beat(queue, threads)))
         launched()
         try:
             either: set[asyncio.Future[Any]] = {engine, closed}
@@ -124,9 +124,9 @@ class Supervisor:
         finally:
             # Also when it was cancelled: neither the engine nor a sign of life may go on after the hand-over.
             self.engine.cut()
-            for task in beside:
+            for task in companions:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*companions, return_exceptions=True)
             await asyncio.to_thread(threads.shutdown)
             await asyncio.to_thread(self._hand_over, lanes)
 
@@ -138,7 +138,7 @@ class Supervisor:
             # Before the calls are marked that a process left: a redial of them is late too.
             lateness.judge(self._store, self._options.late_after)
         if not self._store.shared:
-            # Whoever holds the file's lock is alone: all others are gone, whatever they left.
+            # The process that holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.interrupt_others()
         living = heartbeat.beat(self._store, self.worker_id, self._carrier.capacity)
         if not self._store.shared:
@@ -201,7 +201,7 @@ class Supervisor:
     def _hand_over(self, lanes: Lanes) -> None:
         """Leave nothing behind that is not known to be over."""
         try:
-            with contextlib.suppress(sa.exc.SQLAlchemyError):  # whoever goes on finds it by itself
+            with contextlib.suppress(sa.exc.SQLAlchemyError):  # the engine that goes on finds it by itself
                 self._dispatch.interrupt([self.worker_id])
                 heartbeat.forget(self._store, [self.worker_id])
         finally:

@@ -176,7 +176,7 @@ def _by(
     name: str,
     says: str,
 ) -> Metric:
-    """One sample for each of `names`, 0 too: a series that comes and goes is no base for an alarm."""
+    """One sample for each of `names`, 0 too: no alarm can rest on a series that comes and goes."""
     metric = family(_PREFIX + name, says, labels=[label])
     for value in (*names, *sorted(counted.keys() - set(names))):
         metric.add_metric([value], counted.get(value, 0))

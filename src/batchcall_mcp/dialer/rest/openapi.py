@@ -37,15 +37,13 @@ FILTERED: Final = (401, 413, 422)
 FOUND: Final = (401, 422)
 
 
-def takes(body: type[BaseModel]) -> dict[str, Any]:
-    """Bodies are read in worker threads, not by FastAPI on the event loop, so their shape is given to it here."""
-    schema = {"$ref": _SCHEMAS + body.__name__}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None) -> dict[str, Any]:
+    """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors; and its body.
 
-
-def answers(data: Any, *errors: int) -> dict[str, Any]:
-    """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors."""
+    Bodies are read in worker threads, not by FastAPI on the event loop, which therefore has to be given their shape.
+    """
     success: Any = Success[data]
+    body = {"application/json": {"schema": {"$ref": _SCHEMAS + takes.__name__}}} if takes else None
     headers: dict[str, Any] = {}
     if isinstance(data, type) and issubclass(data, BatchCall):
         tag = "another one after each change of status, list or settings; the same after a dial"
@@ -55,6 +53,7 @@ def answers(data: Any, *errors: int) -> dict[str, Any]:
     return {
         "response_model": success,
         "responses": {200: {"headers": headers} if headers else {}, **problems(*errors)},
+        "openapi_extra": {"requestBody": {"required": True, "content": body}} if body else None,
     }
 
 

@@ -1,7 +1,7 @@
 """How many requests a second each key may send to this process. Kept in memory, of a size that no stranger can change.
 
-A pair that is known has an allowance of its own. Whoever sends pairs that are not known uses up nobody's: those are
-counted by the address they come from, so that behind a proxy, where all have one address, a right pair still passes.
+A pair that is known has an allowance of its own. Pairs that are not known use up nobody's: they are counted by the
+address they come from. Behind a proxy, where all have one address, a right pair still passes.
 """
 
 from __future__ import annotations

@@ -16,29 +16,10 @@ from batchcall_mcp import __version__
 from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import health, http_responses
+from batchcall_mcp.dialer.rest.messages import request_models as bodies
+from batchcall_mcp.dialer.rest.messages import response_models as shapes
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
-from batchcall_mcp.dialer.rest.messages.request_models import (
-    MOMENT_SCHEMA,
-    MOST_ALTERNATIVES,
-    AppendBody,
-    BatchCallBody,
-    BatchCallPatch,
-    ListBody,
-    RetryBody,
-    Text,
-)
-from batchcall_mcp.dialer.rest.messages.response_models import (
-    Account,
-    Appended,
-    Attempts,
-    BatchCall,
-    BatchCallRead,
-    BatchCalls,
-    Executed,
-    FilteredBatchCalls,
-    Retried,
-    Tasks,
-)
+from batchcall_mcp.dialer.rest.messages.request_models import MOMENT_SCHEMA, MOST_ALTERNATIVES, Text
 from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE as METRICS_TYPE
 from batchcall_mcp.dialer.rest.openapi import (
     CHANGED,
@@ -52,7 +33,6 @@ from batchcall_mcp.dialer.rest.openapi import (
     exported,
     openapi_of,
     problems,
-    takes,
 )
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.service import Service, created_after
@@ -69,8 +49,8 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 class ApiDependencies:
     """What the endpoints stand in front of.
 
-    `verify` gives the organisation of a key pair, or None. `engine_health` tells of this process's engine. `limiter` is
-    None where the only caller is the user of this process.
+    `verify` gives the organisation of a key pair, or None. `engine_health` describes this process's engine. `limiter`
+    is None where the only caller is the user of this process.
     """
 
     service: Service
@@ -187,12 +167,12 @@ def build_app(dependencies: ApiDependencies, lifespan: Lifespan) -> FastAPI:
     return app
 
 
-@_router.post("/batch-call", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CREATED))
+@_router.post("/batch-call", **answers(shapes.BatchCall, *CREATED, takes=bodies.BatchCallBody))
 def create_batch_call(asked: Write, service: ServiceDep) -> JSONResponse:
     return http_responses.success(service.create(asked.write, asked.file))
 
 
-@_router.get("/batch-call/list", **answers(BatchCalls, *FOUND))
+@_router.get("/batch-call/list", **answers(shapes.BatchCalls, *FOUND))
 def list_batch_calls(
     service: ServiceDep,
     organization_id: Caller,
@@ -220,22 +200,22 @@ def list_batch_calls(
     return http_responses.success(service.find(organization_id, query))
 
 
-@_router.post("/batch-call/list", openapi_extra=takes(ListBody), **answers(FilteredBatchCalls, *FILTERED))
+@_router.post("/batch-call/list", **answers(shapes.FilteredBatchCalls, *FILTERED, takes=bodies.ListBody))
 def list_batch_calls_filtered(service: ServiceDep, organization_id: Caller, received: Received) -> JSONResponse:
     return http_responses.success(service.find_filtered(organization_id, received.read()))
 
 
-@_router.get("/batch-call/{batch_call_id}", **answers(BatchCallRead, *READ))
+@_router.get("/batch-call/{batch_call_id}", **answers(shapes.BatchCallRead, *READ))
 def get_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> JSONResponse:
     return http_responses.success(service.get(organization_id, batch_call_id))
 
 
-@_router.put("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallBody), **answers(BatchCall, *CHANGED))
+@_router.put("/batch-call/{batch_call_id}", **answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallBody))
 def update_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     return http_responses.success(service.replace(asked.write, batch_call_id, asked.file, if_match))
 
 
-@_router.patch("/batch-call/{batch_call_id}", openapi_extra=takes(BatchCallPatch), **answers(BatchCall, *CHANGED))
+@_router.patch("/batch-call/{batch_call_id}", **answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallPatch))
 def patch_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     return http_responses.success(service.patch(asked.write, batch_call_id, asked.file, if_match))
 
@@ -245,7 +225,7 @@ def delete_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_
     return http_responses.success(service.delete(asked.write, batch_call_id, if_match))
 
 
-@_router.get("/batch-call/{batch_call_id}/tasks", **answers(Tasks, *LISTED))
+@_router.get("/batch-call/{batch_call_id}/tasks", **answers(shapes.Tasks, *LISTED))
 def list_tasks(
     service: ServiceDep,
     organization_id: Caller,
@@ -267,12 +247,12 @@ def list_tasks(
     )
 
 
-@_router.post("/batch-call/{batch_call_id}/tasks", openapi_extra=takes(AppendBody), **answers(Appended, *CHANGED))
+@_router.post("/batch-call/{batch_call_id}/tasks", **answers(shapes.Appended, *CHANGED, takes=bodies.AppendBody))
 def append_tasks(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     return http_responses.success(service.append(asked.write, batch_call_id, asked.file, if_match))
 
 
-@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(Attempts, *READ))
+@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(shapes.Attempts, *READ))
 def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
     return http_responses.success(service.find_attempts(organization_id, batch_call_id, task_id))
 
@@ -280,37 +260,37 @@ def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: s
 @_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
 def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: str) -> StreamingResponse:
     pieces = service.export(organization_id, batch_call_id)
-    # It is there, so that its id is one that the dialer made: harmless as a file name.
+    # It exists, so its id is one that the dialer made: harmless as a file name.
     named = {"Content-Disposition": f'attachment; filename="{batch_call_id}.csv"'}
     return StreamingResponse(pieces, media_type="text/csv", headers=named)
 
 
-@_router.post("/batch-call/{batch_call_id}/retry", openapi_extra=takes(RetryBody), **answers(Retried, *CHANGED))
+@_router.post("/batch-call/{batch_call_id}/retry", **answers(shapes.Retried, *CHANGED, takes=bodies.RetryBody))
 def retry_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match))
 
 
-@_router.post("/batch-call/{batch_call_id}/execute", **answers(Executed, *CHANGED))
+@_router.post("/batch-call/{batch_call_id}/execute", **answers(shapes.Executed, *CHANGED))
 def execute_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     return http_responses.success(service.move(asked.write, batch_call_id, Action.EXECUTE, if_match))
 
 
-@_router.post("/batch-call/{batch_call_id}/pause", **answers(BatchCall, *WRITTEN))
+@_router.post("/batch-call/{batch_call_id}/pause", **answers(shapes.BatchCall, *WRITTEN))
 def pause_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
     return http_responses.success(service.move(asked.write, batch_call_id, Action.PAUSE))
 
 
-@_router.post("/batch-call/{batch_call_id}/resume", **answers(BatchCall, *CHANGED))
+@_router.post("/batch-call/{batch_call_id}/resume", **answers(shapes.BatchCall, *CHANGED))
 def resume_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
     return http_responses.success(service.move(asked.write, batch_call_id, Action.RESUME, if_match))
 
 
-@_router.post("/batch-call/{batch_call_id}/cancel", **answers(BatchCall, *WRITTEN))
+@_router.post("/batch-call/{batch_call_id}/cancel", **answers(shapes.BatchCall, *WRITTEN))
 def cancel_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> JSONResponse:
     return http_responses.success(service.move(asked.write, batch_call_id, Action.CANCEL))
 
 
-@_router.get("/account", **answers(Account, 401))
+@_router.get("/account", **answers(shapes.Account, 401))
 def get_account(service: ServiceDep, organization_id: Caller) -> JSONResponse:
     return http_responses.success(service.account(organization_id))
 

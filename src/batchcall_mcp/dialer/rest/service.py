@@ -9,7 +9,6 @@ from itertools import chain
 from typing import IO, Any, Final
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Carrier
@@ -38,11 +37,6 @@ _LAUNCHES: Final = {
     State.SENT: Action.EXECUTE,
 }
 _DIALLING: Final = frozenset({Action.EXECUTE, Action.RESUME})
-_CREATE: Final = TypeAdapter(request_models.BatchCallBody)
-_PATCH: Final = TypeAdapter(request_models.BatchCallPatch)
-_APPEND: Final = TypeAdapter(request_models.AppendBody)
-_RETRY: Final = TypeAdapter(request_models.RetryBody)
-_LIST: Final = TypeAdapter(request_models.ListBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ class Service:
     def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
         """Store a new batch call; a draft unless it says when to dial."""
         with BodyReader() as reader:
-            read = reader.read(_CREATE, body)
+            read = reader.read(request_models.BatchCallBody, body)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
@@ -95,7 +89,7 @@ class Service:
     def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
         """Replace the whole batch call, its task list too; only before it has started."""
         with BodyReader() as reader:
-            read = reader.read(_CREATE, body)
+            read = reader.read(request_models.BatchCallBody, body)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
@@ -113,7 +107,7 @@ class Service:
     def patch(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
         """Change what is given. The name may change in any state, everything else only before the start."""
         with BodyReader() as reader:
-            read = reader.read(_PATCH, body)
+            read = reader.read(request_models.BatchCallPatch, body)
             asked = read.asked
             columns = mapping.columns(asked, default_window=None, default_concurrency=None)
 
@@ -143,7 +137,7 @@ class Service:
     def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
         """Add tasks after the last one, as long as it is not over."""
         with BodyReader() as reader:
-            read = reader.read(_APPEND, body)
+            read = reader.read(request_models.AppendBody, body)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 stops.share(tx)
@@ -169,7 +163,7 @@ class Service:
 
     def retry(self, write: WriteRequest, batch_call_id: str, body: bytes, if_match: IfMatch | None) -> Answer:
         """Dial exactly the named finished tasks again, in place."""
-        asked = mapping.parse(_RETRY, body)
+        asked = mapping.parse(request_models.RetryBody, body)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             self._check_stop(tx, launches=True)
@@ -225,7 +219,7 @@ class Service:
 
     def find_filtered(self, organization_id: str, body: bytes) -> Answer:
         """A page of batch calls, with the filters in a body."""
-        asked = mapping.parse(_LIST, body)
+        asked = mapping.parse(request_models.ListBody, body)
         wanted = asked.filter_criteria
         query = BatchCallQuery(
             status=tuple(wanted.status or ()),
@@ -300,7 +294,7 @@ class Service:
         return metrics.exposition(self.open_store(), organization_id)
 
     def _whole(self, asked: request_models.BatchCallBody) -> dict[str, Any]:
-        """The columns that a whole body sets. It looks at the time, so that no replay of a write may come to it."""
+        """The columns that a whole body sets. It looks at the time: a replay of a write must not call it."""
         columns = mapping.columns(asked, default_window=self.default_window, default_concurrency=DEFAULT_CONCURRENCY)
         _, times = mapping.launch_columns(asked, None)
         rules.check_expiry(

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from batchcall_mcp.dialer.rest import http_responses
 from batchcall_mcp.dialer.rest.messages.response_models import Deliveries, Delivery, NewWebhook, Webhooks
-from batchcall_mcp.dialer.rest.openapi import CREATED, LISTED, WRITTEN, answers, takes
+from batchcall_mcp.dialer.rest.openapi import CREATED, LISTED, WRITTEN, answers
 from batchcall_mcp.dialer.rest.routes import Caller, Write
 from batchcall_mcp.dialer.rest.service import Answer
 from batchcall_mcp.dialer.rest.webhook_service import WebhookBody, WebhookService
@@ -36,7 +36,7 @@ def _service(request: Request) -> WebhookService:
 ServiceDep: TypeAlias = Annotated[WebhookService, Depends(_service)]
 
 
-@_router.post("/webhooks", openapi_extra=takes(WebhookBody), **answers(NewWebhook, *CREATED))
+@_router.post("/webhooks", **answers(NewWebhook, *CREATED, takes=WebhookBody))
 async def create_webhook(request: Request, asked: Write, service: ServiceDep) -> JSONResponse:
     def create() -> Answer:
         return service.create(asked.write, asked.body)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.rest.service import Answer
@@ -44,9 +44,6 @@ class WebhookBody(BaseModel):
     events: Annotated[list[Event] | None, Field(min_length=1, max_length=20)] = None
 
 
-_CREATE: Final = TypeAdapter(WebhookBody)
-
-
 @dataclass(frozen=True)
 class WebhookService:
     """What can be asked about webhooks. All block and run in worker threads."""
@@ -61,7 +58,7 @@ class WebhookService:
             InvalidInput: the body is wrong, or no webhook may go there.
             TooManyWebhooks: there are ten.
         """
-        asked = mapping.parse(_CREATE, body)
+        asked = mapping.parse(WebhookBody, body)
         refused: NotAllowed | None = None
         # Before the transaction, which waits for no resolver; a repetition is answered whatever is found now.
         try:

@@ -47,7 +47,7 @@ def create(
     )
     _insert_tasks(tx, batch_call_id, new_tasks, 0, now)
     record = get(tx, organization_id, batch_call_id)
-    _tell(tx, None, record, now)
+    _report(tx, None, record, now)
     return record
 
 
@@ -67,7 +67,7 @@ def update(
     values |= _launched(before, values.get("status"), now)
     after = _change(tx, before, values, now)
     if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
-        _tell(tx, before, after, now)
+        _report(tx, before, after, now)
     return after
 
 
@@ -83,7 +83,7 @@ def _change(tx: sa.Connection, before: BatchCallRecord, values: Mapping[str, Any
     return get(tx, before.organization_id, before.batch_call_id)
 
 
-def _tell(tx: sa.Connection, before: BatchCallRecord | None, after: BatchCallRecord, now: int) -> None:
+def _report(tx: sa.Connection, before: BatchCallRecord | None, after: BatchCallRecord, now: int) -> None:
     """Write the webhook message of a change of state."""
     event = _EVENTS.get(after.status)
     if before is not None and before.status is State.PAUSED and after.status in LIVE:
@@ -192,7 +192,7 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
         # Of who was never dialled the batch call's own message tells: a stop does not wait for 100,000 others.
         outbox.task_events(tx, [row.task_id for row in ended if row.last_outcome is not None], now)
     after = _change(tx, before, values, now)
-    _tell(tx, before, after, now)
+    _report(tx, before, after, now)
     return after
 
 
@@ -231,7 +231,7 @@ def retry(
     launched = {} if before.status is State.SENT else {"launched_at": now}
     after = _change(tx, before, {"status": state, "completed_at": None, **launched, **UNEXPLAINED}, now)
     if after.status is not before.status:
-        _tell(tx, before, after, now)
+        _report(tx, before, after, now)
     return after, retried
 
 

@@ -220,7 +220,7 @@ def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence
     """The attempts of a task, oldest first.
 
     Raises:
-        NotFound: it is no task of this batch call.
+        NotFound: it is not a task of this batch call.
     """
     known = sa.select(tasks.c.task_id).where(tasks.c.batch_call_id == batch_call_id, tasks.c.task_id == task_id)
     if "\0" in task_id or tx.execute(known).one_or_none() is None:

@@ -165,8 +165,8 @@ workers = sa.Table(
     sa.Column("host", sa.String, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("capacity", sa.Integer, nullable=False),
-    # Counted up while it lives. Whoever sees no change over several beats of its own takes its work over: no clock is
-    # compared with another machine's.
+    # Counted up while it lives. A worker that sees no change over several beats of its own takes its work over: no
+    # clock is compared with another machine's.
     sa.Column("beats", sa.BigInteger, nullable=False),
     sa.Column("started_at", sa.BigInteger, nullable=False),
 )

@@ -135,14 +135,14 @@ class Deliveries:
         self._prune_at = 0.0
 
     async def run(self) -> None:
-        """Send what is due until `stop`. What is being sent then comes due again, and is sent by whoever runs next."""
+        """Send what is due until `stop`. What is being sent then comes due again, for the next process that runs."""
         async with anyio.create_task_group() as sending:
             while not self._stopping:
                 try:
                     for claimed in await self._step():
                         sending.start_soon(self._send, claimed)
                 except sa.exc.SQLAlchemyError as error:
-                    # Not louder: the engine, which runs beside it, says when the database goes and when it is back.
+                    # Not louder: the engine, which runs too, says when the database goes and when it is back.
                     LOG.debug("Webhooks wait: the database cannot be used (%s)", type(error).__name__)
                 with anyio.move_on_after(self._poll_seconds):
                     await self._changed.wait()

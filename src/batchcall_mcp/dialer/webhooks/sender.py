@@ -111,7 +111,7 @@ class Post:
                     if address == to.addresses[-1]:
                         raise
                     continue
-                # What it says beside its status is not read.
+                # Nothing but its status is read.
                 await answer.aclose()
                 return judged(answer.status_code, answer.headers.get("retry-after"), now)
         raise AssertionError("a destination has an address")

@@ -1,8 +1,8 @@
 """Where webhooks may go: never to an address that is not public, unless the operator allows it.
 
-Whoever has a key chooses the URL, and this process may reach what they cannot: other programs of this machine, the
-network it stands in, a cloud's metadata service. So the host's addresses are judged, all of them, and what is judged is
-what is connected to: a name that is looked up twice can answer differently the second time (DNS rebinding).
+Each client with a key chooses a URL, and this process may reach what clients cannot: other programs of this machine,
+the network it stands in, a cloud's metadata service. So the host's addresses are judged, all of them, and what is
+judged is what is connected to: a name that is looked up twice can answer differently the second time (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class WebhookAddresses:
         if not self.allow_private and (read.scheme != "https" or f".{host}".endswith(".localhost")):
             raise NotAllowed("must begin with https://" if read.scheme != "https" else _PRIVATE)
         try:
-            found = [ipaddress.ip_address(one) for one in self.resolve(host, read.port or _port_of(read.scheme))]
+            port = read.port or (443 if read.scheme == "https" else 80)
+            found = [ipaddress.ip_address(one) for one in self.resolve(host, port)]
         except (OSError, UnicodeError):
             found = []
         if not found:
@@ -144,7 +145,3 @@ def _is_host(host: str) -> bool:
         last = host.rstrip(".").rpartition(".")[2]
         return _HOST.fullmatch(host) is not None and _NUMBER.fullmatch(last) is None
     return "%" not in host
-
-
-def _port_of(scheme: str) -> int:
-    return 443 if scheme == "https" else 80

@@ -76,17 +76,13 @@ class ClientAsker:
         self._desk = desk
         self._local = local
         self._answered: tuple[str, Answer] | None = None
-        self._waited_for: str | None = None
+        self.waited_for: str | None = None
+        """The id of the question that this tool call has waited for outside the client."""
         self._shown: str | None = None
         self._until: float | None = None
         self._news_at = 0.0
         self._gave_up: Reach | None = None
         self._brought = self._is_modern
-
-    @property
-    def waited_for(self) -> str | None:
-        """The id of the question that this tool call has waited for outside the client."""
-        return self._waited_for
 
     @property
     def shown(self) -> str | None:
@@ -201,7 +197,7 @@ class ClientAsker:
         return (host if host.endswith("]") else host.rpartition(":")[0] or host) in _LOOPBACK
 
     async def _on_our_page(self, asked: Approval) -> None:
-        self._waited_for = asked.approval_id
+        self.waited_for = asked.approval_id
         if await self._desk.open(asked.approval_id):
             await self._wait_outside(asked)
         else:
@@ -243,12 +239,12 @@ class ClientAsker:
             await self._context.session.send_elicit_complete(asked.approval_id, self._context.request_id)
 
     async def _says_no(self, asked: Approval) -> None:
-        self._waited_for = asked.approval_id
+        self.waited_for = asked.approval_id
         await self._desk.answer(asked.approval_id, yes=False, after_a_yes=True)
 
     async def _wait_outside(self, asked: Approval) -> None:
         """Until the question is answered, or this tool call has waited long enough in all."""
-        self._waited_for = asked.approval_id
+        self.waited_for = asked.approval_id
         if self._until is None:
             self._until = anyio.current_time() + PATIENCE_S
         if not await self._desk.answered(asked.approval_id, self._until, self._still_waiting):

@@ -21,8 +21,6 @@ _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 
 _REASONS: Final[Mapping[str, str]] = {
     "missing": "is required",
-    "missing_argument": "is required",
-    "missing_keyword_only_argument": "is required",
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be more than {gt}",
     "less_than_equal": "must be at most {le}",
@@ -44,15 +42,10 @@ _REASONS: Final[Mapping[str, str]] = {
     "string_type": "must be text",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
-    "set_type": "must be a list",
-    "frozen_set_type": "must be a list",
     "dict_type": "must be an object",
-    "mapping_type": "must be an object",
     "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
     "dataclass_type": "must be an object",
 }
-_WITHOUT_VALUE = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
 
 
 def describe_arguments(error: ValidationError, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -108,7 +101,7 @@ def _reason(problem: ErrorDetails, path: Sequence[str | int], schema: Mapping[st
         reason = message[:1].lower() + message[1:]
     value = problem["input"]
     secret = any(_SECRET.search(str(part)) for part in path)
-    if kind in _WITHOUT_VALUE or secret or not isinstance(value, str | int | float | None):
+    if kind == "missing" or secret or not isinstance(value, str | int | float | None):
         return reason
     return f"{reason} (got {quoted(value)})"
 
@@ -122,7 +115,7 @@ def _path(problem: ErrorDetails, arguments: Any) -> list[str | int]:
             place = place[str(part)]
         elif isinstance(place, list) and isinstance(part, int) and part < len(place):
             place = place[part]
-        elif index + 1 < len(location) or problem["type"] not in _WITHOUT_VALUE:
+        elif index + 1 < len(location) or problem["type"] != "missing":
             if index == 0:
                 path.append(part)
             continue

@@ -75,7 +75,7 @@ class MagpipeBackend:
             TaskStatus.SKIPPED,
         ),
         stop="pending_only",
-        cancel_effect="Who was not dialled yet is skipped; calls in progress go on to their end.",
+        cancel_effect="People who were not dialled yet are skipped; calls in progress go on to their end.",
         pause_stops=False,
         windows="utc_same_day",
         max_concurrency=words.MAX_CONCURRENCY,
@@ -265,7 +265,7 @@ class MagpipeBackend:
         if current.status is not BatchStatus.RECURRING and not is_unread(current):
             raise NotSupported(
                 f"Could not pause batch call {current.batch_call_id}: Magpipe pauses only recurring series. Nothing "
-                "was sent. cancel_batch_call skips who was not dialled yet, for good."
+                "was sent. cancel_batch_call skips everybody who was not dialled yet, permanently."
             )
         return await self._series("pause", current, BatchStatus.PAUSED)
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from batchcall_mcp import calling_hours
@@ -36,7 +36,7 @@ _LONGEST_PLACE: Final = 200
 _AS_GIVEN: Final = "name from_number agent_id timezone max_concurrency calls_per_second retry_of pause_on_failures"
 """Columns that are what a body gives."""
 
-T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Problems:
@@ -86,26 +86,21 @@ class Problems:
             raise self.error()
 
 
-def parse(shape: TypeAdapter[T], body: bytes) -> T:
+def parse(shape: type[Body], body: bytes) -> Body:
     """Read a small JSON body.
 
     Raises:
         InvalidInput: naming each field that is wrong, not known or missing.
     """
     try:
-        read = shape.validate_json(body)
+        read = shape.model_validate_json(body)
     except ValidationError as error:
-        raise invalid(error) from None
+        problems = Problems()
+        problems.of(error)
+        raise problems.error() from None
     if (place := repeated(body)) is not None:
         raise InvalidInput(NOT_VALID, [f"{shortened(place, _LONGEST_PLACE)}: is given twice"])
     return read
-
-
-def invalid(error: ValidationError) -> InvalidInput:
-    """The problems of a body, each with its field; values are not repeated."""
-    problems = Problems()
-    problems.of(error)
-    return problems.error()
 
 
 def _plain(problem: ErrorDetails) -> str:

@@ -54,6 +54,10 @@ Finished: TypeAlias = Literal[
 ]
 
 
+class _Strict(BaseModel):
+    model_config = _STRICT
+
+
 @checked_dataclass(config=_STRICT, frozen=True, slots=True, kw_only=True)
 class TaskIn:
     """One person to call."""
@@ -65,10 +69,8 @@ class TaskIn:
     timezone: Annotated[Timezone | None, Field(description="IANA name; wins over the number's own zones")] = None
 
 
-class WindowIn(BaseModel):
+class WindowIn(_Strict):
     """When calls may start."""
-
-    model_config = _STRICT
 
     start: Annotated[str, Field(pattern=_CLOCK)]
     end: Annotated[str, Field(pattern=_CLOCK_OR_24)]
@@ -79,10 +81,8 @@ class WindowIn(BaseModel):
     timezone: Annotated[Timezone, Field(description="IANA name, or recipient: each called person's own")] = "recipient"
 
 
-class QuietHoursIn(BaseModel):
+class QuietHoursIn(_Strict):
     """When calls may not start: kept as the window that they leave."""
-
-    model_config = _STRICT
 
     enabled: bool = True
     start_time: Annotated[str, Field(pattern=_CLOCK)]
@@ -90,10 +90,8 @@ class QuietHoursIn(BaseModel):
     timezone: Timezone = "recipient"
 
 
-class RetryConfigIn(BaseModel):
+class RetryConfigIn(_Strict):
     """Automatic redials."""
-
-    model_config = _STRICT
 
     enabled: bool = True
     max_attempts: Annotated[
@@ -101,38 +99,30 @@ class RetryConfigIn(BaseModel):
     ]
 
 
-class RetryAt(BaseModel):
+class RetryAt(_Strict):
     """Redial at a local time of the called person."""
-
-    model_config = _STRICT
 
     type: Literal["AT"]
     time: Annotated[str, Field(pattern=_CLOCK)]
 
 
-class RetryAfter(BaseModel):
+class RetryAfter(_Strict):
     """Redial so many minutes later."""
-
-    model_config = _STRICT
 
     type: Literal["AFTER"]
     duration_minutes: Annotated[float, Field(ge=0, le=14 * 24 * 60, allow_inf_nan=False)]
 
 
-class RetryRuleIn(BaseModel):
+class RetryRuleIn(_Strict):
     """What to do after one outcome."""
-
-    model_config = _STRICT
 
     condition: Literal["no_answer", "busy", "voicemail", "failed", "interrupted"]
     enabled: bool = True
     retry_timing: Annotated[RetryAt | RetryAfter, Field(discriminator="type")]
 
 
-class BatchCallFields(BaseModel):
+class BatchCallFields(_Strict):
     """What a batch call is made of."""
-
-    model_config = _STRICT
 
     name: Text | None = None
     from_number: PhoneNumber | None = None
@@ -185,18 +175,14 @@ class BatchCallBody(BatchCallFields):
     tasks: Annotated[list[TaskIn], Field(min_length=1)]
 
 
-class AppendBody(BaseModel):
+class AppendBody(_Strict):
     """Tasks to add after those that are there."""
-
-    model_config = _STRICT
 
     tasks: Annotated[list[TaskIn], Field(min_length=1)]
 
 
-class RetryBody(BaseModel):
+class RetryBody(_Strict):
     """Which finished tasks to dial again: those named, and all with one of these statuses."""
-
-    model_config = _STRICT
 
     # Millions of wrong ones would be millions of problems, of a kilobyte each.
     task_ids: Annotated[list[Text] | None, Field(fail_fast=True)] = None
@@ -209,10 +195,8 @@ class RetryBody(BaseModel):
         return self
 
 
-class FilterCriteria(BaseModel):
+class FilterCriteria(_Strict):
     """Which batch calls to list; values of one field are alternatives."""
-
-    model_config = _STRICT
 
     status: Annotated[list[State] | None, Field(max_length=MOST_ALTERNATIVES)] = None
     agent_id: Annotated[list[Text] | None, Field(max_length=MOST_ALTERNATIVES)] = None
@@ -222,19 +206,15 @@ class FilterCriteria(BaseModel):
     created_after: Moment | None = None
 
 
-class Pagination(BaseModel):
+class Pagination(_Strict):
     """Pages count from 0."""
-
-    model_config = _STRICT
 
     page: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] = 0
     limit: Annotated[int, Field(ge=1, le=100), _WHOLE] = 20
 
 
-class ListBody(BaseModel):
+class ListBody(_Strict):
     """The filtered list."""
-
-    model_config = _STRICT
 
     filter_criteria: FilterCriteria = Field(default_factory=FilterCriteria)
     pagination: Pagination = Field(default_factory=Pagination)

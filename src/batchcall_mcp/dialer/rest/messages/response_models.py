@@ -1,4 +1,4 @@
-"""What the REST API answers, for the OpenAPI document; built in `translation` and `operations`.
+"""What the REST API answers, for the OpenAPI document; built in `mapping` and `service`.
 
 Closed: a field that is not named here is not there. Moments are milliseconds since 1970 in a batch call, ISO 8601 in a
 task: so has the dialect.
@@ -66,7 +66,7 @@ class StatusReason(_Closed):
 
 
 class BatchCall(_Closed):
-    """A batch call in the dialect's words, and beside it what the dialect does not have."""
+    """A batch call in the dialect's words, with what the dialect does not have."""
 
     batch_call_id: str
     name: str | None
@@ -163,15 +163,20 @@ class Attempt(_Closed):
     error_message: str | None
 
 
-class Page(_Closed):
-    """Where a page stands; pages count from 0."""
+class DeliveryPages(_Closed):
+    """Where a page stands; pages count from 0, and how many there are is not counted."""
 
     page: Count
     limit: Annotated[int, Field(ge=1)]
-    total_count: Count
-    total_pages: Count
     has_next_page: bool
     has_previous_page: bool
+
+
+class Page(DeliveryPages):
+    """The same, and how much there is in all."""
+
+    total_count: Count
+    total_pages: Count
 
 
 class BatchCalls(_Closed):
@@ -235,7 +240,7 @@ class Unready(_Closed):
 
 
 class Webhook(_Closed):
-    """Who is told of what; `events` null: of everything."""
+    """Which events go where; `events` null: all of them."""
 
     webhook_id: str
     url: str
@@ -265,15 +270,6 @@ class Delivery(_Closed):
     delivered_at: datetime | None
     due_at: datetime | None
     last_error: str | None
-
-
-class DeliveryPages(_Closed):
-    """Which page it is; how many there are is not counted."""
-
-    page: Count
-    limit: Annotated[int, Field(ge=1)]
-    has_next_page: bool
-    has_previous_page: bool
 
 
 class Deliveries(_Closed):

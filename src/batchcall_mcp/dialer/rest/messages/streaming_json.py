@@ -102,7 +102,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
     def __exit__(self, *_error: object) -> None:
         self._rows.close()
 
-    def read(self, shape: TypeAdapter[Body], file: IO[bytes]) -> ReadBody[Body]:
+    def read(self, shape: type[Body], file: IO[bytes]) -> ReadBody[Body]:
         """Check a JSON body whose `tasks` may be many.
 
         Raises:
@@ -124,7 +124,7 @@ class BodyReader(AbstractContextManager["BodyReader"]):
         problems = Problems()
         first: list[NewTask] = []
         try:
-            asked = shape.validate_json(to_json(given))
+            asked = shape.model_validate_json(to_json(given))
             first = new_tasks(getattr(asked, "tasks", None) or (), 0, problems)
         except ValidationError as error:
             problems.of(error)

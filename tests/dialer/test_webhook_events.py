@@ -40,7 +40,7 @@ def told(receiver: Receiver, webhook: Webhook) -> list[tuple[str, dict[str, Any]
     return [(event["type"], event["data"]) for event in events]
 
 
-async def test_a_batch_call_is_told_from_its_time_to_its_end(caller: Caller, receiver: Receiver) -> None:
+async def test_a_batch_call_is_reported_from_its_time_to_its_end(caller: Caller, receiver: Receiver) -> None:
     """A busy person who is dialled again is told of once, when that is over."""
     webhook = await listening(caller, receiver)
     people = [*numbers(3), *numbers(1, 7), "+870773111630"]
@@ -64,7 +64,7 @@ async def test_a_batch_call_is_told_from_its_time_to_its_end(caller: Caller, rec
     }
 
 
-async def test_pause_resume_and_cancel_are_told_and_interrupted_calls_too(
+async def test_pause_resume_and_cancel_are_reported_and_interrupted_calls_too(
     new_caller: NewCaller, receiver: Receiver
 ) -> None:
     options = {"webhook_addresses": LOCAL, "clock": utc_now}
