@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.engine import heartbeat, lanes
+from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
 from tests.dialer.conftest import Caller, Clock, client_of, emptied_postgresql, eventually, numbers
 from tests.postgresql import postgresql_url
 
@@ -128,3 +130,23 @@ async def test_a_dialer_that_waits_on_postgresql_lives_and_what_it_shares_is_dia
         await two.until_status(batch_call_id, "completed")
         assert heartbeat.listed(store) == both
         assert len({line["attempt_id"] for line in [*one.dialled(), *two.dialled()]}) == 41
+
+
+async def test_dbos_takes_up_no_further_lane_while_it_waits_for_the_last_one(
+    open_caller: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it took up then could not run: its event loop is about to end."""
+    polled_on: list[int] = []
+    real = DbosQueue._wait_for_the_last
+
+    def wait(queue: DbosQueue) -> None:
+        polling = [thread for thread in threading.enumerate() if "batchcall-lanes" in thread.name]
+        for thread in polling:
+            thread.join(10)
+        polled_on.append(sum(thread.is_alive() for thread in polling))
+        real(queue)
+
+    monkeypatch.setattr(DbosQueue, "_wait_for_the_last", wait)
+    async with open_caller("one") as one:
+        await one.until_status(await one.create(numbers(1), send_now=True), "completed")
+    assert polled_on == [0]

@@ -183,6 +183,8 @@ class DbosQueue:
     def close(self) -> None:
         """Stop DBOS. Lanes that nobody has taken up are dropped: the process that goes on opens as many as it needs."""
         global _run_lane  # noqa: PLW0603 - as above
+        for polling in self._dbos.background_thread_stop_events:
+            polling.set()  # `destroy` does so too, but what is taken up until then starts on a loop that is ending
         try:
             found = self._find(queue_name=_QUEUE, status="ENQUEUED", limit=CHUNK)
             self._client.delete_workflows([one.workflow_id for one in found])

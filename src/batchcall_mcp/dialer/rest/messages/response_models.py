@@ -164,7 +164,7 @@ class Attempt(_Closed):
 
 
 class DeliveryPages(_Closed):
-    """Where a page stands; pages count from 0, and how many there are is not counted."""
+    """Where a page of messages stands; pages count from 0, and the messages are not counted."""
 
     page: Count
     limit: Annotated[int, Field(ge=1)]
@@ -173,7 +173,7 @@ class DeliveryPages(_Closed):
 
 
 class Page(DeliveryPages):
-    """The same, and how much there is in all."""
+    """Where a page stands, and how much there is in all; pages count from 0."""
 
     total_count: Count
     total_pages: Count
