@@ -92,8 +92,8 @@ class Account:
             backend: Account
             monotonic: Callable[[], float]
 
-            def every_task(self, other: BatchCall, statuses: Any, *, bounds: Any) -> Any:
-                return every_task(cast("Any", self.backend), other, statuses, bounds=bounds, clock=self.monotonic)
+            def every_task(self, other: BatchCall, **how: Any) -> Any:
+                return every_task(cast("Any", self.backend), other, clock=self.monotonic, **how)
 
         context = cast("CallContext", Context(self, self.monotonic))
         return await compare_with_live(context, [MINE], current, {member(one) for one in named})

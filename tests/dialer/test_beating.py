@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from batchcall_mcp.dialer.domain import records
-from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine import heartbeat, supervisor
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import workers as workers_table
 from tests.dialer.conftest import NewCaller, emptied_postgresql, eventually, numbers
@@ -54,6 +53,6 @@ async def test_a_machine_whose_clock_is_off_the_databases_says_so(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once: it times calls by it."""
-    monkeypatch.setattr(records, "utc_now", lambda: datetime.now(UTC) - timedelta(minutes=5))
+    monkeypatch.setattr(supervisor, "utc_now", lambda: datetime.now(UTC) - timedelta(minutes=5))
     async with new_caller(database=emptied_postgresql(), beat_seconds=0.02):
         await eventually(lambda: "behind the database's. Set it (NTP)" in caplog.text)

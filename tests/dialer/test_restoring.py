@@ -102,7 +102,7 @@ async def test_a_back_up_of_seconds_ago_is_noticed_and_adopted_once(new_caller: 
     adopted = await command(variables(restored.folder), "dialer", "adopt")
     assert (adopted.code, adopted.err) == (0, "")
     assert f"paused: {restored.batch_call_id} of local, 5 of 5 people not called" in adopted.out
-    assert "original" not in adopted.out.replace("from the original", "")
+    assert "original" not in adopted.out.replace("by the original", "")
     for last in (2, 3):
         async with new_caller(folder=restored.folder) as caller:
             assert (await caller.get(restored.batch_call_id))["status"] == "paused"

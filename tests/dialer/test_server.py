@@ -129,7 +129,7 @@ def test_a_pair_in_the_settings_that_comes_too_late_is_said(free_port: int, monk
         assert told(free_port, "my-own-key", "my-own-secret") == 401
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=20)
-    assert "no pair that this dialer knows" in said
+    assert "not a pair that this dialer knows" in said
     assert "my-own" not in said
 
 

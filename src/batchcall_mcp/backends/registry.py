@@ -56,7 +56,7 @@ def base_url(settings: Settings, backend: type[Backend]) -> str:
 
     Raises:
         ConfigurationError: no http or https URL, or one with a user, a query or a fragment in it; it is not repeated,
-            because it may hold a password. Any URL beside the dialer in this process, which has none.
+            because it may hold a password. Any URL with the dialer in this process, which has none.
     """
     if settings.url is None:
         return backend.default_url

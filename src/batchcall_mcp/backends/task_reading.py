@@ -160,6 +160,6 @@ class _Reading:
 
 
 def _identity(task: CallTask) -> int:
-    """A small stand-in for a task, so that 100,000 of them are remembered in little memory. Pure."""
+    """A small stand-in for a task: 100,000 of them take little memory. Pure."""
     unnamed = () if task.task_id else (task.name, *sorted(task.dynamic_variables.items()))
     return hash((task.task_id, task.to_number, *unnamed))

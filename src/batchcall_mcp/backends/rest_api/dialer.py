@@ -59,7 +59,7 @@ class DialerBackend(BatchCallBackend):
 def open_dialer_client(app: AsgiApp) -> httpx2.AsyncClient:
     """A client for the app of a started dialer (the transport runs no lifespan, so somebody else starts it).
 
-    An error in the app comes back as its 500, as over a socket, so that a write that failed inside is an unknown
+    An error in the app comes back as its 500, as over a socket: a write that failed inside is an unknown
     outcome and not an exception from somewhere.
     """
     return open_client(httpx2.ASGITransport(app, raise_app_exceptions=False))

@@ -1,7 +1,7 @@
 """The batch-call REST API's answers as the model has them: both generations of Zudu's documents, and ours. Pure.
 
 The two generations (docs.zudu.ai, hand-written and generated pages) disagree on the case of statuses, on seconds and
-milliseconds, on ISO times, on the envelope and on what a page of a list tells; every reading is accepted.
+milliseconds, on ISO times, on the envelope and on what a page of a list reports; every reading is accepted.
 """
 
 from __future__ import annotations
@@ -152,20 +152,20 @@ def raw_page(answer: JsonObject, member: str, page: int, size: int) -> RawPage:
             "BATCHCALL_URL and BATCHCALL_BACKEND."
         )
     pagination = data.get("pagination")
-    told: Mapping[str, Any] = pagination if isinstance(pagination, dict) else {}
-    size_told = whole(first(told, "limit", "size"))
-    total = whole(first(told, "total_count", "total"))
-    has_more = _has_more(told, page, size_told or size, total, len(found))
-    return RawPage(tuple(item if isinstance(item, dict) else None for item in found), size_told or None, has_more)
+    paging: Mapping[str, Any] = pagination if isinstance(pagination, dict) else {}
+    size_reported = whole(first(paging, "limit", "size"))
+    total = whole(first(paging, "total_count", "total"))
+    has_more = _has_more(paging, page, size_reported or size, total, len(found))
+    return RawPage(tuple(item if isinstance(item, dict) else None for item in found), size_reported or None, has_more)
 
 
-def _has_more(told: Mapping[str, Any], page: int, size: int, total: int | None, length: int) -> bool:
+def _has_more(paging: Mapping[str, Any], page: int, size: int, total: int | None, length: int) -> bool:
     if length == 0:
         return False
-    has_next = told.get("has_next_page")
+    has_next = paging.get("has_next_page")
     if isinstance(has_next, bool):
         return has_next
-    pages = whole(told.get("total_pages"))
+    pages = whole(paging.get("total_pages"))
     if pages is not None:
         return page + 1 < pages
     if total is not None:
@@ -190,18 +190,18 @@ def agent(data: Mapping[str, Any]) -> Agent | None:
     llm = data.get("llm_config")
     lists = [data.get("variables"), data.get("begin_message_variables"), data.get("test_variables")]
     lists.append(llm.get("system_message_variables") if isinstance(llm, dict) else None)
-    told = any(found is not None for found in lists)
+    reported = any(found is not None for found in lists)
     found = dict.fromkeys(name for values in lists for name in names(values))
     name = text(first(data, "agent_name", "name"))
     begins = text(data.get("begin_message"))
-    return Agent(agent_id=agent_id, name=name, variables=tuple(found) if told else None, begins=begins)
+    return Agent(agent_id=agent_id, name=name, variables=tuple(found) if reported else None, begins=begins)
 
 
 def _status_reason(value: Any) -> StatusReason | None:
     """Our extension: why it is paused, though nobody asked for it."""
-    told: Mapping[str, Any] = value if isinstance(value, dict) else {}
-    code = text(told.get("code"), 100)
-    return None if code is None else StatusReason(code=code, text=text(told.get("text")) or code)
+    reason: Mapping[str, Any] = value if isinstance(value, dict) else {}
+    code = text(reason.get("code"), 100)
+    return None if code is None else StatusReason(code=code, text=text(reason.get("text")) or code)
 
 
 def _held_back(value: Any) -> tuple[HeldBack, ...]:
@@ -214,12 +214,12 @@ def _held_back(value: Any) -> tuple[HeldBack, ...]:
 
 def _counts(data: Mapping[str, Any]) -> Counts:
     nested = data.get("counts")
-    told: Mapping[str, Any] = {**data, **nested} if isinstance(nested, dict) else data
-    numbers = {name: whole(told.get(name)) for name in _COUNTED}
+    counted: Mapping[str, Any] = {**data, **nested} if isinstance(nested, dict) else data
+    numbers = {name: whole(counted.get(name)) for name in _COUNTED}
     if numbers["not_reached"] is None:
-        parts = [whole(told.get(status)) for status in NOT_REACHED]
+        parts = [whole(counted.get(status)) for status in NOT_REACHED]
         numbers["not_reached"] = None if None in parts else sum(filter(None, parts))
-    return Counts(total=whole(first(told, "total", "total_task_count")), **numbers)
+    return Counts(total=whole(first(counted, "total", "total_task_count")), **numbers)
 
 
 def _window(data: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple[str, ...]]:

@@ -209,7 +209,7 @@ def _recipient(recipient: CallTask) -> JsonObject:
 
 
 def _window(window: CallingWindow | None) -> JsonObject:
-    """The end is included there to the minute, so that 23:59 is the end of the day."""
+    """The end is included there to the minute: 23:59 is the end of the day."""
     if window is None:
         return {}
     if not window.days:
