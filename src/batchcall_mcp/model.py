@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -88,17 +88,17 @@ def _not_true_or_false(given: Any) -> Any:
     return given
 
 
-WholeNumber: TypeAlias = Annotated[int, BeforeValidator(_not_true_or_false)]
-"""To pydantic, `true` would be 1."""
+WHOLE: Final = BeforeValidator(_not_true_or_false)
+"""Of an int: to pydantic, `true` would be 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """Automatic redials: at most `max_retries` dials after the first, for the outcomes `on`."""
 
-    max_retries: WholeNumber
+    max_retries: Annotated[int, WHOLE]
     on: tuple[RetryOutcome, ...] = ("no_answer", "busy")
-    after_minutes: WholeNumber | None = None
+    after_minutes: Annotated[int | None, WHOLE] = None
     at: Annotated[str | None, Field(description="local time HH:MM; instead of after_minutes")] = None
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from batchcall_mcp.batch_calls.recipient_source import ListSource
 from batchcall_mcp.batch_calls.timestamps import read_moment
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import NOT_REACHED, CallingWindow, CallTask, RetryPolicy, TaskStatus, WholeNumber
+from batchcall_mcp.model import NOT_REACHED, WHOLE, CallingWindow, CallTask, RetryPolicy, TaskStatus
 from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
@@ -29,7 +29,7 @@ class PlainTaskInput(BaseModel):
 
 class TaskInput(PlainTaskInput):
     dynamic_variables: Annotated[dict[str, str] | None, Field(description="what the agent may say")] = None
-    max_retries: Annotated[WholeNumber | None, Field(ge=0, le=10, description="dials after the first")] = None
+    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first"), WHOLE] = None
     timezone: Annotated[str | None, Field(description="IANA zone; default: by prefix")] = None
 
 
