@@ -117,7 +117,7 @@ async def test_a_key_that_comes_again_says_that_this_call_did_nothing(tmp_path: 
         await model.call("watch_batch_call", **name, timeout_seconds=20)
         second = await model.call("retry_batch_call", **name, idempotency_key="again")
         assert second["replayed"] is True
-        assert "nobody is dialled by this one" in second["summary"]
+        assert "this call dials nobody" in second["summary"]
         task = (await model.call("get_batch_call", **name))["tasks"][0]
         assert task["attempts"] == 2
 

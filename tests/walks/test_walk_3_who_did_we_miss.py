@@ -176,7 +176,7 @@ async def test_zudu_does_not_give_variables_back_so_that_a_retry_needs_the_list_
         assert "tasks_file" in text
         assert "4 unreached numbers" in text
         wrong = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first, tasks_file="other.csv")
-        assert "No row of the list" in wrong
+        assert "The list has none of" in wrong
         assert len(vendor.writes) == writes
 
         retried = await model.call("retry_batch_call", batch_call_id=first, tasks_file="list.csv")
