@@ -7,10 +7,12 @@ import itertools
 import shutil
 import tempfile
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
 _NUMBERS = itertools.count(1)
@@ -52,8 +54,9 @@ class Outage:
         self._server.ensure_postgres_running()
 
     def cleanup(self) -> None:
-        """For ever."""
-        self._server.cleanup()
+        """For ever; a server that ended in the middle of this is ended."""
+        with suppress(psutil.NoSuchProcess):
+            self._server.cleanup()
 
 
 def postgresql_url(template: str | None = None) -> str:
