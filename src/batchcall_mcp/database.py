@@ -224,14 +224,22 @@ def reserve(engine: sa.Engine, connections: int) -> sa.Engine:
 
 
 class _IdleConnections:
-    """Closes the connections of a pool that nobody has used for a while: other processes may need them."""
+    """Closes the connections of a pool that nobody has needed for a while: other processes may need them.
+
+    Somebody who looks into the database every second needs one of them, and keeps no other one open.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._used_at = 0.0
+        self._used_at = self._shared_at = 0.0
         self._looks = False
+        event.listen(engine, "checkout", self._taken)
         event.listen(engine, "checkin", self._used)
+
+    def _taken(self, *_: object) -> None:
+        if self._engine.pool.checkedout() > 1:  # type: ignore[attr-defined]  # a QueuePool has it
+            self._shared_at = monotonic()
 
     def _used(self, _connection: object, _record: object) -> None:
         with self._lock:
@@ -246,9 +254,11 @@ class _IdleConnections:
         timer.start()
 
     def _look(self) -> None:
+        pool: Any = self._engine.pool
         with self._lock:
-            rest = self._used_at + _IDLE_S - monotonic()
-            if rest > 0 or self._engine.pool.checkedout():  # type: ignore[attr-defined]  # a QueuePool has it
+            idle_at = (self._shared_at if pool.checkedin() > 1 else self._used_at) + _IDLE_S
+            rest = idle_at - monotonic()
+            if rest > 0 or pool.checkedout():
                 self._look_in(max(rest, 1.0))
                 return
             self._looks = False

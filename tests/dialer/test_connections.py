@@ -119,6 +119,27 @@ async def test_connections_that_nobody_uses_are_given_back(tmp_path: Path, monke
     await eventually(lambda: connections(url) == 0)
 
 
+def test_one_who_looks_every_second_keeps_one_connection_open_and_not_all() -> None:
+    """As the webhooks' sender does, in every dialer."""
+    engine = database.open_postgresql(postgresql_url())
+    idle = database._IdleConnections(engine)
+    with engine.connect(), engine.connect():
+        pass
+    pool: Any = engine.pool
+    assert pool.checkedin() == 2
+    engine.connect().close()
+    idle._look()
+    assert engine.pool is pool, "two were needed a moment ago"
+    idle._shared_at -= database._IDLE_S
+    idle._look()
+    assert engine.pool is not pool
+    engine.connect().close()
+    pool = engine.pool
+    idle._look()
+    assert engine.pool is pool, "the one that is needed stays"
+    engine.dispose()
+
+
 def test_a_pool_in_use_is_not_closed() -> None:
     """Whoever holds a connection of it goes on with it, and gives it back to the same pool."""
     engine = database.open_postgresql(postgresql_url())
