@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     accept_no_stop: bool = False
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
-    do_not_call: Path | None = None
+    do_not_call: Annotated[tuple[Path, ...], NoDecode] = ()
+    require_consent: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """The column of a list (a variable of a task) without whose yes nobody is called."""
     calling_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")] = (
         "08:00-21:00"
     )
@@ -72,11 +74,19 @@ class Settings(BaseSettings):
     def _percent(cls, value: object) -> object:
         return value.strip().removesuffix("%").rstrip() if isinstance(value, str) else value
 
-    @field_validator("files", mode="before")
+    @field_validator("files", "do_not_call", mode="before")
     @classmethod
-    def _split_folders(cls, value: object) -> object:
+    def _split_paths(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part.strip())
+        return value
+
+    @field_validator("do_not_call", mode="before")
+    @classmethod
+    def _name_a_file(cls, value: object) -> object:
+        """A list that is set to nothing would be a list that does not hold."""
+        if isinstance(value, str) and not value.replace(os.pathsep, "").strip():
+            raise ValueError("is blank; name a file or remove it")
         return value
 
     @field_validator("allowed_hosts", mode="before")
@@ -86,10 +96,18 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("do_not_call", "data_dir")
+    @field_validator("data_dir")
     @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return _expanded(value) if value else value
+    def _expand(cls, value: Path) -> Path:
+        return _expanded(value)
+
+    @field_validator("require_consent")
+    @classmethod
+    def _trim(cls, value: str | None) -> str | None:
+        """A column that is set to nothing would be a consent that nobody asks for."""
+        if value is not None and not value.strip():
+            raise ValueError("is blank; name a column or remove it")
+        return value if value is None else value.strip()
 
     @field_validator("api_key", "api_secret")
     @classmethod

@@ -148,7 +148,7 @@ async def test_a_redial_passes_the_do_not_call_list_again(new_caller: NewCaller,
     """Invariant 3: who asked not to be called in the meantime is not; the file is read again by itself."""
     listed = tmp_path / "do-not-call.txt"
     listed.write_text("+12132999990\n")
-    async with new_caller(do_not_call=listed) as caller:
+    async with new_caller(do_not_call=[listed]) as caller:
         batch_call_id = await caller.create(
             [*numbers(1, last_digit=6), "+12132999990"],
             send_now=True,
@@ -173,7 +173,7 @@ async def test_a_process_without_the_setting_does_not_take_the_list_from_the_oth
     """They share one database, and whose engine dials is chance."""
     listed = tmp_path / "do-not-call.txt"
     listed.write_text("+12132999990\n")
-    async with new_caller(do_not_call=listed):
+    async with new_caller(do_not_call=[listed]):
         pass
     async with new_caller() as caller:
         batch_call_id = await caller.create(["+12132999990"], send_now=True)

@@ -53,6 +53,7 @@ def _read(context: CallContext, source: ListSource, from_number: str | None) -> 
         default_region=source.default_region or settings.default_region,
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
+        consent=settings.require_consent,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
@@ -27,7 +27,7 @@ from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
 from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
-from batchcall_mcp.dialer.rest import webhook_routes
+from batchcall_mcp.dialer.rest import do_not_call_routes, webhook_routes
 from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
@@ -35,7 +35,7 @@ from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
-from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFile
+from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
@@ -62,7 +62,7 @@ class EmbeddedDialer:
     Args:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
         database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
-        do_not_call: a file of numbers that are never dialled; read again when it changes.
+        do_not_call: files of numbers that are never dialled; each is read again when it changes.
         calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
         capacity: most calls at once in this process.
         limiter: how many requests are taken; none if the only caller is this process.
@@ -76,7 +76,7 @@ class EmbeddedDialer:
         *,
         simulated_speed: float = 20,
         database: Path | str | None = None,
-        do_not_call: Path | None = None,
+        do_not_call: Sequence[Path] = (),
         default_region: str | None = None,
         calling_hours: str = "08:00-21:00",
         daily_cap: int = DAILY_CAP,
@@ -95,7 +95,7 @@ class EmbeddedDialer:
         self._stop_file = data_dir / STOP_FILE
         self._clock = clock
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
-        self._do_not_call = DoNotCallFile(do_not_call, default_region)
+        self._do_not_call = DoNotCallFiles(do_not_call, default_region)
         self._carrier = SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
         )
@@ -126,6 +126,7 @@ class EmbeddedDialer:
         service = Service(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, gap, self._written)
         dependencies = ApiDependencies(service, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(dependencies, self._lifespan)
+        do_not_call_routes.install(self.app, self.store)
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
 
     @classmethod
@@ -163,10 +164,10 @@ class EmbeddedDialer:
         return LOCAL if all(list(mine)) else api_keys.organization_of(self.store(), api_key, api_secret)
 
     def load_do_not_call(self, store: Store) -> None:
-        """Make the numbers of the do-not-call file the stored ones. Blocks.
+        """Make the numbers of the do-not-call files the operator's stored ones. Blocks.
 
         Raises:
-            ConfigurationError: the file cannot be read.
+            ConfigurationError: one of them cannot be read.
         """
         self._do_not_call.load(store)
 
@@ -174,7 +175,7 @@ class EmbeddedDialer:
         """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
 
         Raises:
-            ConfigurationError: the do-not-call file cannot be read, or the database's role lacks a privilege.
+            ConfigurationError: a do-not-call file cannot be read, or the database's role lacks a privilege.
         """
         async with self._starting:
             if self._holder is not None:

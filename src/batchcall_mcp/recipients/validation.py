@@ -11,7 +11,7 @@ from pathlib import Path
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.files.columns import Columns, listed
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
 from batchcall_mcp.recipients.phone.numbers import InvalidNumber, normalise_number
@@ -22,17 +22,23 @@ MOST_VARIABLE_BYTES = 5 * 1024
 """Of one task's variables as JSON. Zudu's API reference: "max 5 KB per task"."""
 MOST_RETRIES = 10
 _MOST_SUGGESTIONS = 50
+_CONSENTS = frozenset({"yes", "true", "y", "1"})
+"""What says yes, in any case. Anything else does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read a list. `rows` counts data rows from 1; `do_not_call` holds E.164 numbers."""
+    """How to read a list. `rows` counts data rows from 1; `do_not_call` holds E.164 numbers.
+
+    `consent`: the column (of a file) or the variable (of a task) that has to say yes.
+    """
 
     rows: str | None = None
     number_column: str | None = None
     default_region: str | None = None
     do_not_call: frozenset[str] = frozenset()
     from_number: str | None = None
+    consent: str | None = None
 
 
 class SkipReason(StrEnum):
@@ -41,6 +47,8 @@ class SkipReason(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
+    NO_CONSENT = "no_consent"
+    """The column of BATCHCALL_REQUIRE_CONSENT does not say yes."""
     LATER_BATCH_CALL = "later_batch_call"
     """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"
@@ -104,7 +112,7 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
 
 
 class _Judge:
-    """Goes through entries once, in order: invalid, then do-not-call, then duplicate."""
+    """Goes through entries once, in order: invalid, then do-not-call, then without consent, then duplicate."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._region = _region(options.default_region)
@@ -112,10 +120,13 @@ class _Judge:
         self._from_number = _from_number(options.from_number, self._region)
         self._selection = parse_rows(options.rows) if options.rows is not None else None
         self._rows_read = 0
+        self._readable = False
         self._tasks: list[CallTask] = []
         self._skipped_rows: list[SkippedRow] = []
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
+        self._consent = options.consent
+        self._consent_found = False
 
     def judged(self, opened: OpenedList, where: str) -> Recipients:
         row = 0
@@ -127,6 +138,8 @@ class _Judge:
                 break
         if self._selection is not None:
             self._selection.check(row, where)
+        if self._consent is not None and self._readable and not self._consent_found:
+            raise _no_consent_column(self._consent, opened.columns(), where)
         return Recipients(
             tasks=tuple(self._tasks),
             rows_read=self._rows_read,
@@ -139,6 +152,8 @@ class _Judge:
         if isinstance(entry, Broken):
             self._skip(entry.line, SkipReason.INVALID, entry.reason)
             return
+        self._readable = True
+        consents = self._consent is None or self._says_yes(entry.variables, self._consent)
         try:
             number = normalise_number(entry.to_number, self._region)
         except InvalidNumber as error:
@@ -150,11 +165,19 @@ class _Judge:
             self._skip(entry.line, SkipReason.INVALID, problem, number)
         elif number in self._do_not_call:
             self._skip(entry.line, SkipReason.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
+        elif not consents:
+            self._skip(entry.line, SkipReason.NO_CONSENT, f"{quoted(self._consent or '')} does not say yes", number)
         elif (first := self._line_of.setdefault(number, entry.line)) != entry.line:
             reason = f"{number} is already on line {first}"
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
         else:
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
+
+    def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
+        """Whether a row consents; a column that is there twice, in other letters, has to say so twice."""
+        said = [value for name, value in variables.items() if _same_name(name, column)]
+        self._consent_found = self._consent_found or bool(said)
+        return bool(said) and all(value.strip().casefold() in _CONSENTS for value in said)
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
@@ -189,6 +212,24 @@ def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
     if entry.given is not None:
         return replace(entry.given, to_number=number, name=name, timezone=zone)
     return CallTask(to_number=number, name=name, dynamic_variables=entry.variables, max_retries=retries, timezone=zone)
+
+
+def _same_name(name: str, column: str) -> bool:
+    return name == column or name.strip().casefold() == column.strip().casefold()
+
+
+def _no_consent_column(column: str, columns: Columns | None, where: str) -> InvalidInput:
+    if columns is None:
+        return InvalidInput(
+            f"No task has the variable {quoted(column)}, and nobody is called without it "
+            "(BATCHCALL_REQUIRE_CONSENT). Nothing was sent. Add it to the dynamic_variables of those who have agreed "
+            "to be called, with yes."
+        )
+    return InvalidInput(
+        f"{where} has no column {quoted(column)}, and nobody is called without it (BATCHCALL_REQUIRE_CONSENT). "
+        f"Nothing was sent. Add it, with yes for those who have agreed to be called. Its columns: "
+        f"{listed((columns.to_number, *columns.variables))}."
+    )
 
 
 def _retries(value: str | int | None) -> int | str | None:

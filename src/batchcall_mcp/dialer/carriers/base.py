@@ -32,10 +32,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended; `error` says why it failed."""
+    """How an attempt ended; `error` says why it failed.
+
+    `opted_out`: the person said that they do not want to be called again. The organisation calls them no more.
+    """
 
     status: OutcomeStatus
     error: str | None = None
+    opted_out: bool = False
 
 
 class CarrierUnavailable(Exception):

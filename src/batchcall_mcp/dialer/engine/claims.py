@@ -15,9 +15,9 @@ from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.storage import outbox
+from batchcall_mcp.dialer.storage import do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
-from batchcall_mcp.dialer.storage.tables import NOT_DUE, attempts, batch_calls, do_not_call, is_no_number, tasks
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, attempts, batch_calls, is_no_number, tasks
 from batchcall_mcp.model import TaskStatus
 
 LOOKED_AT_ONCE: Final = 2_000
@@ -106,8 +106,7 @@ class _Gate:
     def learn(self, numbers: Iterable[str]) -> None:
         """Look up what is not known of these numbers: the do-not-call list, and their dials of the last day."""
         for chunk in chunks(sorted(set(numbers) - self.dialled.keys()), CHUNK):
-            never = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk))
-            self._never.update(self.tx.execute(never).scalars())
+            self._never |= do_not_call.listed(self.tx, chunk, self.record.organization_id)
             recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
                 attempts.c.organization_id == self.record.organization_id,
                 attempts.c.to_number.in_(chunk),

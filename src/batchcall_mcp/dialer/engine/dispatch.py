@@ -22,7 +22,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.storage import commands, installation, outbox, queries, stops
+from batchcall_mcp.dialer.storage import commands, do_not_call, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
@@ -83,6 +83,8 @@ class Dispatch:
         with self.store.writing() as tx:
             if self.store.halt(tx) is not None:
                 wanted = {}
+            if any(end.opted_out for end in ended):
+                do_not_call.hold(tx)
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self.store.clock()
             redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self.retry_delay)
@@ -151,6 +153,7 @@ class Dispatch:
                 # If a crash of the server loses what it withdrew, that is `interrupted` instead of dialled later.
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
             stops.share(tx)
+            do_not_call.share(tx)
             stopped = stops.since(tx) is not None
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started}, broken)
             now = self.store.clock()
@@ -172,6 +175,8 @@ class Dispatch:
             refused: list[Attempt] = []
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
             allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
+            never = self._never(tx, allowed, running)
+            allowed = [attempt for attempt in allowed if (attempt.batch_call_id, attempt.to_number) not in never]
             allowed = rate_pacing.keep(tx, allowed, running, now)
             for attempt in allowed:
                 if self.store.shared and stops.since(tx) is not None:
@@ -184,6 +189,21 @@ class Dispatch:
             rate_pacing.remember(tx, allowed, running, self.store.clock())
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    @staticmethod
+    def _never(
+        tx: sa.Connection, wanted: Sequence[Attempt], running: Mapping[str, BatchCallRecord]
+    ) -> set[tuple[str, str]]:
+        """Whom which batch call may not call, although its claim did not know it yet: the next claim skips them."""
+        numbers: dict[str, set[str]] = {}
+        for attempt in wanted:
+            numbers.setdefault(running[attempt.batch_call_id].organization_id, set()).add(attempt.to_number)
+        never = {key: do_not_call.listed(tx, sorted(some), key) for key, some in numbers.items()}
+        return {
+            (attempt.batch_call_id, attempt.to_number)
+            for attempt in wanted
+            if attempt.to_number in never[running[attempt.batch_call_id].organization_id]
+        }
 
     def take_up(self) -> None:
         """Write down where the database dials from now on, if it never did, or that an older one is in its place."""

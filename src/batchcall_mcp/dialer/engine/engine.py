@@ -179,10 +179,11 @@ class Engine:
         if cutting:
             call.cancel()
         error: str | None
+        opted_out = False
         try:
             outcome = await call
             status: TaskStatus = outcome.status
-            error = outcome.error
+            error, opted_out = outcome.error, outcome.opted_out
         except asyncio.CancelledError:
             self._carrier.hang_up(attempt)
             status, error = TaskStatus.INTERRUPTED, INTERRUPTED
@@ -192,7 +193,7 @@ class Engine:
         finally:
             with self._changed:
                 del self._live[attempt.attempt_id]
-        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error)
+        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error, opted_out)
 
     def run(self, lanes: Lanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""

@@ -195,6 +195,13 @@ class RetryBody(_Strict):
         return self
 
 
+class DoNotCallBody(_Strict):
+    """Numbers that the organisation calls no more."""
+
+    to_numbers: Annotated[list[PhoneNumber], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    reason: Text | None = None
+
+
 class FilterCriteria(_Strict):
     """Which batch calls to list; values of one field are alternatives."""
 
