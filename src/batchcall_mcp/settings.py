@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import ipaddress
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchcall_mcp.errors import ConfigurationError
@@ -18,6 +21,8 @@ from batchcall_mcp.errors import ConfigurationError
 PREFIX = "BATCHCALL_"
 STOP_FILE = "STOP"
 """In the data folder: while it is there, nothing is launched or dialled. Who can write there can stop everything."""
+_FEWEST_KEY_BYTES = 24
+"""Of a key that signs, by the Standard Webhooks scheme."""
 _ENV_FILE = PREFIX + "ENV_FILE"
 _WRITTEN_AS = {
     "default_region": 'must be a country\'s two letters in capitals, such as "US"',
@@ -68,6 +73,8 @@ class Settings(BaseSettings):
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
+    predial_url: str | None = None
+    predial_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
 
     @field_validator("skip_people_max", mode="before")
     @classmethod
@@ -128,6 +135,47 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
 
+    @field_validator("predial_url")
+    @classmethod
+    def _check_gate(cls, value: str | None) -> str | None:
+        """Encrypted, or to this machine; never repeats the value, which may hold a token."""
+        if value is None:
+            return None
+        try:
+            read = urlsplit(value)
+            host, port = read.hostname, read.port
+        except ValueError:
+            host, port = None, None
+        if not host or port == 0 or read.username is not None or read.fragment or not value.isprintable():
+            raise ValueError("must be a URL such as https://gate.example.com/before-dial, without a user name")
+        if read.scheme != "https" and not (read.scheme == "http" and _is_this_machine(host)):
+            raise ValueError("must begin with https://; http:// is only for this machine (127.0.0.1, localhost)")
+        return value
+
+    @field_validator("predial_secret")
+    @classmethod
+    def _check_gate_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """The gate has to know who asks."""
+        url = info.data.get("predial_url")
+        if value is None:
+            if url is not None:
+                raise ValueError("is missing, and BATCHCALL_PREDIAL_URL is set; set both or none")
+            return None
+        if url is None and "predial_url" in info.data:
+            raise ValueError("is set, and BATCHCALL_PREDIAL_URL is not; set both or none")
+        try:
+            key = base64.b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) < _FEWEST_KEY_BYTES:
+            raise ValueError("must be whsec_ and at least 24 bytes in base64 (`openssl rand -base64 32` makes some)")
+        return value
+
+    @property
+    def predial_on_this_machine(self) -> bool:
+        """Whether the gate before each dial runs on this machine, by its URL."""
+        return self.predial_url is not None and _is_this_machine(urlsplit(self.predial_url).hostname or "")
+
     @property
     def stop_file(self) -> Path:
         return self.data_dir / STOP_FILE
@@ -152,6 +200,13 @@ class Settings(BaseSettings):
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def plain_environment() -> dict[str, str]:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import claims, scheduler
@@ -465,9 +466,9 @@ async def test_a_slow_pace_keeps_no_line_from_others(bench: Bench) -> None:
     asked: list[str] = []
 
     class CountingDispatch(Dispatch):
-        def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+        def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
             asked.extend(wanted)
-            return super().record_and_claim(ended, wanted)
+            return super().record_and_claim(ended, wanted, rest)
 
     carrier = WatchedCarrier(bench.path, capacity=1)
     carrier.ends.set()
@@ -563,12 +564,12 @@ class FailingDispatch(Dispatch):
 
     fail: ClassVar[set[str]] = set()
 
-    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
         kind = "record" if ended else "claim"
         if kind in self.fail:
             self.fail.remove(kind)
             raise sa.exc.OperationalError("database is locked", None, Exception("database is locked"))
-        turn = super().record_and_claim(ended, wanted)
+        turn = super().record_and_claim(ended, wanted, rest)
         if turn.started and "claimed" in self.fail:
             self.fail.remove("claimed")
             raise sa.exc.OperationalError("server closed the connection", None, Exception("server closed"))

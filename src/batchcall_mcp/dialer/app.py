@@ -38,6 +38,7 @@ from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
+from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
 from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
@@ -68,6 +69,7 @@ class EmbeddedDialer:
         limiter: how many requests are taken; none if the only caller is this process.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
+        predial: who is asked before each dial; None: nobody.
     """
 
     def __init__(
@@ -89,12 +91,14 @@ class EmbeddedDialer:
         beat_seconds: float = BEAT_SECONDS,
         late_after: timedelta | None = LATE_AFTER,
         min_gap: timedelta = MIN_GAP,
+        predial: PredialUrl | None = None,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._stop_file = data_dir / STOP_FILE
         self._clock = clock
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
+        self._predial = predial
         self._do_not_call = DoNotCallFiles(do_not_call, default_region)
         self._carrier = SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
@@ -144,6 +148,7 @@ class EmbeddedDialer:
             calling_hours=settings.calling_hours,
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
             min_gap=timedelta(minutes=settings.min_gap_minutes),
+            predial=PredialUrl.of(settings),
         )
 
     def store(self) -> Store:
@@ -256,12 +261,15 @@ class EmbeddedDialer:
                 await asyncio.to_thread(own.close)
 
     async def _dispatch_from(self, own: Store, store: Store) -> None:
+        loop = asyncio.get_running_loop()
+        gate = None if self._predial is None else PredialGate(self._predial, self._clock, loop)
         supervisor = Supervisor(
             own,
             self._carrier,
             self._options,
             before_claims=lambda: self._do_not_call.refresh(own),
             worked=self._worked,
+            gate=gate,
         )
 
         def launched() -> None:
@@ -272,10 +280,12 @@ class EmbeddedDialer:
                 LOG.warning(BACK)
 
         deliveries = Deliveries(store, self._webhook_addresses)
-        sending = asyncio.get_running_loop().create_task(deliveries.run())
+        sending = loop.create_task(deliveries.run())
         try:
             await supervisor.run(self._closing, launched)
         finally:
+            if gate is not None:
+                gate.close()
             deliveries.stop()
             await sending
 

@@ -21,6 +21,7 @@ class Attempt:
     batch_call_id: str
     from_number: str
     to_number: str
+    organization_id: str | None = None
     agent_id: str | None = None
     dynamic_variables: str | None = None
 

@@ -13,6 +13,7 @@ from batchcall_mcp import calling_hours
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import do_not_call, outbox
@@ -48,12 +49,15 @@ class _Excluded:
 class _Gate:
     """May this task be dialled at this moment? One for each batch call and transaction, so that answers are reused."""
 
-    def __init__(self, tx: sa.Connection, record: BatchCallRecord, now: datetime, cap: int, gap: timedelta) -> None:
+    def __init__(
+        self, tx: sa.Connection, record: BatchCallRecord, now: datetime, cap: int, gap: timedelta, rest: Rest | None
+    ) -> None:
         self.tx = tx
         self.record = record
         self.now = now
         self._cap = cap
         self._gap = gap
+        self._rest = rest
         self._window = record.calling_window()
         self._hours: dict[tuple[str, ...], _Postponed | _Excluded | None] = {}
         self._never: set[str] = set()
@@ -65,6 +69,9 @@ class _Gate:
         verdict = self._judge(to_number, timezone)
         if isinstance(verdict, _Postponed) and rules.closes_before(self.record.expires(), verdict.until):
             return _Excluded(TaskStatus.EXPIRED, EXPIRED)
+        if verdict is None and self._rest is not None:
+            # Although it expires meanwhile: perhaps it is asked about in time.
+            return _Postponed(self._rest.until, asked_again(self._rest.reason, self._rest.until), "predial")
         return verdict
 
     def _judge(self, to_number: str, timezone: str | None) -> _Postponed | _Excluded | None:
@@ -157,14 +164,16 @@ def start_due(
     daily_cap: int,
     worker_id: str,
     min_gap: timedelta = timedelta(0),
+    rest: Rest | None = None,
 ) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 
-    A task that was due is then either started or no longer due, and nothing has to be asked twice.
+    A task that was due is then either started or no longer due, and nothing has to be asked twice. During a `rest`
+    those that could be dialled wait for the gate before each dial.
     """
     if rules.expired(record.expires(), now):
         return Claim([], more=False)
-    gate = _Gate(tx, record, now, daily_cap, min_gap)
+    gate = _Gate(tx, record, now, daily_cap, min_gap, rest)
     started: list[Attempt] = []
     looked, limit = 0, share + 10
     while len(started) < share and looked < LOOKED_AT_ONCE:
@@ -270,6 +279,7 @@ def _attempt(record: BatchCallRecord, row: Any) -> Attempt:
         batch_call_id=record.batch_call_id,
         from_number=record.from_number,
         to_number=row.to_number,
+        organization_id=record.organization_id,
         agent_id=record.agent_id,
         dynamic_variables=row.dynamic_variables,
     )
@@ -288,6 +298,11 @@ def _write_attempts(
         attempts.insert(), [{"task_id": one.task_id, "n": one.n, "to_number": one.to_number, **same} for one in started]
     )
     tx.execute(_STARTED, [{"id": one.task_id, "nth": one.n, "call": one.attempt_id, "at": at} for one in started])
+
+
+def asked_again(reason: str, until: datetime) -> str:
+    """What a task says that the gate before each dial has put off."""
+    return f"the pre-dial gate gives no clear answer ({reason}); asked again not before {_iso(until)}"
 
 
 def _iso(moment: datetime) -> str:

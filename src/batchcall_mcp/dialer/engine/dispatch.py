@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
@@ -32,7 +33,8 @@ from batchcall_mcp.model import TaskStatus
 CARRIER_RESTS: Final = timedelta(seconds=5)
 """Before a call is tried again that the carrier did not take."""
 STALE_AFTER: Final = timedelta(seconds=10)
-"""A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled."""
+"""A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled. So a yes of
+the gate before each dial, which is asked for after the claim, counts for no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class Turn:
     started: list[Attempt] = field(default_factory=list)
     unfinished: frozenset[str] = frozenset()
     paced: Mapping[str, tuple[datetime, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotLetThrough:
+    """An attempt that the gate before each dial did not let through: asked about again at `until`; None: never."""
+
+    attempt: Attempt
+    until: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -71,15 +82,18 @@ class Dispatch:
     min_gap: timedelta = timedelta(0)
     pause_on_failures: bool = False
 
-    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
 
         What it returns is committed: a crash from here on makes it `interrupted`, never dialled again. A batch
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
+        While there is a `rest`, nothing is started, and what could be is put off.
         """
-        return without_broken(self.store, lambda broken: self._record_and_claim(ended, wanted, broken))
+        return without_broken(self.store, lambda broken: self._record_and_claim(ended, wanted, rest, broken))
 
-    def _record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], broken: frozenset[str]) -> Turn:
+    def _record_and_claim(
+        self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None, broken: frozenset[str]
+    ) -> Turn:
         with self.store.writing() as tx:
             if self.store.halt(tx) is not None:
                 wanted = {}
@@ -119,6 +133,7 @@ class Dispatch:
                             daily_cap=self.daily_cap,
                             worker_id=self.worker_id,
                             min_gap=self.min_gap,
+                            rest=rest,
                         )
                         started += claim.started
                         if claim.more:
@@ -162,13 +177,7 @@ class Dispatch:
                 with concerning(key):
                     if record.status is State.SENT and not rules.expired(record.expires(), now):
                         running[key] = record
-            ours = {
-                (row.task_id, row.n)
-                for chunk in chunks(started, CHUNK)
-                for row in tx.execute(
-                    self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
-                )
-            }
+            ours = self._ours(tx, started)
             halted = stopped or self.store.halt(tx) is not None
             fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
             stale: list[Attempt] = []
@@ -189,6 +198,27 @@ class Dispatch:
             rate_pacing.remember(tx, allowed, running, self.store.clock())
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def not_let_through(self, held: Sequence[NotLetThrough]) -> None:
+        """Withdraw what has been started and the gate before each dial did not let through; end what it refused."""
+        with self.store.writing() as tx:
+            ids = {one.attempt.batch_call_id for one in held}
+            outcomes.locked(tx, ids, ids)
+            ours = self._ours(tx, [one.attempt for one in held])
+            now = self.store.now()
+            mine = [one for one in held if (one.attempt.task_id, one.attempt.n) in ours]
+            for one in mine:
+                until = None if one.until is None else to_ms(one.until)
+                outcomes.withdraw(tx, [one.attempt], now, held_until=until, held_by="predial", why=one.reason)
+            outcomes.refuse(tx, {one.attempt.task_id: one.reason for one in mine if one.until is None}, now)
+
+    def _ours(self, tx: sa.Connection, started: Sequence[Attempt]) -> set[tuple[str, int]]:
+        """Those of these attempts that are still this worker's, and in progress."""
+        return {
+            (row.task_id, row.n)
+            for chunk in chunks(started, CHUNK)
+            for row in tx.execute(self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk])))
+        }
 
     @staticmethod
     def _never(

@@ -19,7 +19,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
 from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
-from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
 
 FAILING: Final = (
@@ -239,13 +239,19 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
 
 
 def withdraw(
-    tx: sa.Connection, withdrawn: Sequence[Attempt | sa.Row[Any]], now: int, *, held_until: int | None = None
+    tx: sa.Connection,
+    withdrawn: Sequence[Attempt | sa.Row[Any]],
+    now: int,
+    *,
+    held_until: int | None = None,
+    held_by: HeldBy = "carrier",
+    why: str | None = None,
 ) -> None:
     """Undo attempts (or rows of them) that no carrier has dialled, as if they had never been started.
 
-    `held_until`: the carrier took none of them, and they are due again only then.
+    `held_until`: `held_by` let none of them through, and they are due again only then. `why`: for people.
     """
-    held: HeldBy | None = None if held_until is None else "carrier"
+    held: HeldBy | None = None if held_until is None else held_by
     cancelled = (
         sa.select(batch_calls.c.batch_call_id)
         .where(batch_calls.c.batch_call_id == tasks.c.batch_call_id, batch_calls.c.status == State.CANCELLED)
@@ -273,10 +279,22 @@ def withdraw(
                 attempts=attempt.n - 1,
                 call_id=f"{attempt.task_id}:{attempt.n - 1}" if attempt.n > 1 else None,
                 attempted_at=earlier.scalar_subquery(),
+                error_message=sa.case((cancelled, sa.null()), else_=sa.literal(why, sa.String)),
             )
         )
     # Of those dialled before; the message of the cancelled batch call covers the others.
     outbox.task_events(tx, [attempt.task_id for attempt in withdrawn if attempt.n > 1], now)
+
+
+def refuse(tx: sa.Connection, refused: Mapping[str, str], now: int) -> None:
+    """End these waiting tasks, each for its reason. One that was dialled before keeps the outcome of that dial."""
+    for task_id, reason in refused.items():
+        waiting = (tasks.c.task_id == task_id) & (tasks.c.status == TaskStatus.PENDING)
+        ending = sa.func.coalesce(tasks.c.last_outcome, TaskStatus.SKIPPED)
+        tx.execute(
+            tasks.update().where(waiting).values(status=ending, error_message=reason, completed_at=now, **NOT_DUE)
+        )
+    outbox.task_events(tx, list(refused), now)
 
 
 _ATTEMPT_ENDED = (
