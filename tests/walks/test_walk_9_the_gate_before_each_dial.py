@@ -134,11 +134,11 @@ async def test_the_gate_is_down_for_five_minutes(transport: Transport, tmp_path:
 @both
 async def test_somebody_opts_out_in_mid_run(transport: Transport, tmp_path: Path) -> None:
     """The batch call that runs finishes, and another one to the same list skips that person."""
-    people, clock = [number(NEW_YORK, line) for line in (0, 44, 1)], Later()
-    async with standing(transport, tmp_path, clock) as model:
-        for skipped in ([], [people[1]]):
+    first, them, second, third = (number(NEW_YORK, line) for line in (0, 44, 1, 2))
+    async with standing(transport, tmp_path, Later()) as model:
+        for people, skipped in (([first, them], []), ([them, second, third], [them])):
             name = await started(model, people)
             await shown(model, name, all_wait_or_over)
             found = await model.call("get_batch_call", batch_call_id=name, task_status=["skipped"])
             assert [task["to_number"] for task in found.get("tasks", [])] == skipped
-        assert dials(tmp_path / "dialer") == Counter({people[0]: 2, people[1]: 1, people[2]: 2})
+        assert dials(tmp_path / "dialer") == Counter([first, them, second, third])
