@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from batchcall_mcp import number_plans
 from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
 from batchcall_mcp.calling_hours import is_timezone, recipient_zones
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
@@ -25,7 +26,6 @@ from batchcall_mcp.guard.preflight.recipient_warnings import Concern
 from batchcall_mcp.guard.preflight.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
 from batchcall_mcp.guard.write_record import Newest
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
-from batchcall_mcp.recipients.phone.numbers import country_of
 from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import quoted, shortened
 
@@ -189,7 +189,7 @@ def preflight(
     zones = _zones(tasks or (), request.timezone or (current.timezone if current else None))
     table = timetable(zones.most_common(), hours, starts_at, lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
-    countries = Counter(country_of(task.to_number) or NO_COUNTRY for task in tasks or ())
+    countries = Counter(number_plans.country(task.to_number) or NO_COUNTRY for task in tasks or ())
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
     dialled[most_dials(_ANYBODY)] += unlisted
