@@ -60,8 +60,8 @@ def test_a_number_that_is_too_short_or_too_long_is_judged_as_libphonenumber_does
 @pytest.mark.parametrize("written", ["", "+", "+0", "+1", "+049301234567", "+x", "+١٢١٢٥٥٥٠١٠٠", "12125550100 "])
 def test_what_is_no_number_has_nothing(written: str) -> None:
     assert not number_plans.is_valid(written)
-    assert number_plans.country(written) is None
-    assert number_plans.zones(written) == ()
+    assert number_plans.place(written).country is None
+    assert number_plans.place(written).zones == ()
 
 
 def _agrees(e164: str) -> bool:
@@ -76,7 +76,7 @@ def _agrees(e164: str) -> bool:
     if number_plans.is_valid(e164) and not valid:
         return False
     if not valid:
-        return number_plans.zones(e164) == ()
+        return number_plans.place(e164).zones == ()
     region = phonenumbers.region_code_for_number(number)
     zones = tuple(zone for zone in time_zones_for_number(number) if zone != UNKNOWN_TIMEZONE)
-    return (number_plans.country(e164) or "001", number_plans.zones(e164)) == (region, zones)
+    return (number_plans.place(e164).country or "001", number_plans.place(e164).zones) == (region, zones)

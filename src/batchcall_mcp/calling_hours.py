@@ -75,7 +75,7 @@ def zones_of(to_number: str) -> tuple[str, ...]:
 
     A number that belongs to no place (+1 800, a mobile in a country of many zones) has all zones of its country.
     """
-    return number_plans.zones(to_number)
+    return number_plans.place(to_number).zones
 
 
 def check_timezone(name: str, field: str = "timezone") -> str:
@@ -146,10 +146,17 @@ def parse_calling_hours(text: str) -> CallingWindow:
 
 
 def recipient_zones(to_number: str, task_timezone: str | None, batch_timezone: str | None) -> tuple[str, ...]:
-    """The zones whose clocks decide: the task's own, else those of the number's prefix, else the batch call's."""
+    """The zones whose clocks decide for a number; see `deciding_zones`."""
+    return deciding_zones(() if task_timezone else zones_of(to_number), task_timezone, batch_timezone)
+
+
+def deciding_zones(
+    by_prefix: tuple[str, ...], task_timezone: str | None, batch_timezone: str | None
+) -> tuple[str, ...]:
+    """The task's own zone, else those of its number's prefix, else the batch call's."""
     if task_timezone:
         return (task_timezone,)
-    return zones_of(to_number) or ((batch_timezone,) if batch_timezone else ())
+    return by_prefix or ((batch_timezone,) if batch_timezone else ())
 
 
 def is_open(window: CallingWindow, zones: Sequence[str], moment: datetime) -> bool:

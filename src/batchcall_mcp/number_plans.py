@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneMetadata
@@ -45,24 +45,32 @@ def is_valid(e164: str) -> bool:
     return not national.startswith("0") and not plan.may_begin_with_trunk(national) and plan.is_valid(national)
 
 
-def country(e164: str) -> str | None:
-    """ISO 3166 region; None for a number of no country, such as satellite phones and +800, or of no known one."""
-    found = _plan_of(e164)
-    region = found[0].region_of(found[1]) if found else None
-    return None if region is None or region.code == _NO_COUNTRY else region.code
+class Place(NamedTuple):
+    """Where a number is. `country`: ISO 3166 region; None: of no country (satellite, +800), or of no known one.
+
+    `zones`: the IANA zones of its prefix; of a number that belongs to no place, all of its country; empty: none known.
+    """
+
+    country: str | None
+    zones: tuple[str, ...]
 
 
-def zones(e164: str) -> tuple[str, ...]:
-    """The IANA zones of its prefix, of a number that belongs to no place those of its country; empty: none is known."""
+def place(e164: str) -> Place:
     found = _plan_of(e164)
     if found is None:
-        return ()
+        return _NOWHERE
     plan, national = found
     region = plan.region_of(national)
-    if region is None or not region.is_valid(national):
-        return ()
+    if region is None:
+        return _NOWHERE
+    country = None if region.code == _NO_COUNTRY else region.code
+    if not region.is_valid(national):
+        return Place(country, ())
     prefixed = e164.removeprefix("+") if region.is_geographical(national) else str(plan.country_code)
-    return _zones_by_prefix(prefixed)
+    return Place(country, _zones_by_prefix(prefixed))
+
+
+_NOWHERE: Final = Place(None, ())
 
 
 class _Patterns:

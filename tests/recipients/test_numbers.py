@@ -146,12 +146,12 @@ def test_the_quick_way_for_e164_and_the_library_agree(example: str, changes: lis
     number = normalise_number(written, None)
     assert number == phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
     region = phonenumbers.region_code_for_number(parsed)
-    assert number_plans.country(number) == (None if region == "001" else region)
+    assert number_plans.place(number).country == (None if region == "001" else region)
 
 
 @pytest.mark.parametrize("number", ["+80012345678", "+999", "nonsense"])
 def test_a_number_of_no_country_has_none(number: str) -> None:
-    assert number_plans.country(number) is None
+    assert number_plans.place(number).country is None
 
 
 @pytest.mark.parametrize(
