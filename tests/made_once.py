@@ -6,21 +6,25 @@ the same arguments before.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 from unittest import mock
 
 import httpcore2
 import sqlalchemy as sa
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from mcp.server.mcpserver.resources import ResourceTemplate
 from mcp.server.mcpserver.tools import Tool
+from pydantic import validate_call
 
 from batchcall_mcp.database import Schema
 from batchcall_mcp.server.service import Service
-from batchcall_mcp.server.tools import registry
+from batchcall_mcp.server.tools import registry, schemas
 from batchcall_mcp.server.tools.strict_tools import StrictArguments
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
 
@@ -29,8 +33,15 @@ from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
 def made_once() -> Iterator[None]:
     """Until this is left, all of them."""
     with ExitStack() as stack:
-        for each in (_schemas_are_checked(), _certificates_are_read(), _tools_are_described(), _tables_are_migrated()):
-            stack.enter_context(each)
+        for each in (
+            _schemas_are_checked,
+            _certificates_are_read,
+            _tools_are_described,
+            _results_are_described,
+            _resources_are_described,
+            _tables_are_migrated,
+        ):
+            stack.enter_context(each())
         yield
 
 
@@ -80,6 +91,28 @@ def _tools_are_described() -> Iterator[None]:
         return tool.model_copy(update={"fn": served})
 
     with mock.patch.object(registry, "_tool", describe_once):
+        yield
+
+
+@contextmanager
+def _results_are_described() -> Iterator[None]:
+    """And those of their results, in 5 ms."""
+    with mock.patch.object(registry, "result_schema", cache(schemas.result_schema)):
+        yield
+
+
+@contextmanager
+def _resources_are_described() -> Iterator[None]:
+    """And those of its resources, in 5 ms."""
+    describe, described = ResourceTemplate.from_function, dict[tuple[object, ...], ResourceTemplate]()
+
+    def describe_once(fn: Callable[..., Any], uri_template: str, **options: Any) -> ResourceTemplate:
+        asked = (uri_template, str(inspect.signature(fn)), repr(sorted(options.items())))
+        if asked not in described:
+            described[asked] = describe(fn, uri_template, **options)
+        return described[asked].model_copy(update={"fn": validate_call(fn)})
+
+    with mock.patch.object(ResourceTemplate, "from_function", describe_once):
         yield
 
 
