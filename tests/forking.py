@@ -175,4 +175,5 @@ if __name__ == "__main__":
     if asked is not None:
         sys.argv = [str(Path(batchcall_mcp.__file__).with_name("__main__.py")), *asked]
         __package__ = "batchcall_mcp"  # by which click knows what the program is called
+        __spec__ = sys.modules["batchcall_mcp.__main__"].__spec__  # type: ignore[assignment]  # what workers that it spawns import
         _run()
