@@ -200,7 +200,8 @@ def find_tasks(
         last = sa.select(sa.func.max(tasks.c.position)).where(*conditions)
         total = tx.execute(last).scalar_one()
         total = 0 if total is None else total + 1
-        conditions += [tasks.c.position >= page * limit, tasks.c.position < (page + 1) * limit]
+        first, after = (sa.literal(at * limit, sa.BigInteger) for at in (page, page + 1))  # beyond 32 bits
+        conditions += [tasks.c.position >= first, tasks.c.position < after]
         asked = sa.select(*_TASK_COLUMNS).where(*conditions)
     else:
         if statuses:
