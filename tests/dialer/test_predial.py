@@ -265,14 +265,17 @@ async def test_twenty_are_asked_about_at_once_and_a_question_without_answer_hold
 async def test_no_answer_in_time_is_no_answer(new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predial_module, "TIME_LIMIT", timedelta(milliseconds=50))
 
-    async def silence(_received: Received, writer: asyncio.StreamWriter) -> None:
-        await writer.wait_closed()
+    over = asyncio.Event()
+
+    async def silence(_received: Received, _writer: asyncio.StreamWriter) -> None:
+        await over.wait()
 
     async with gating(new_caller) as gated:
         gated.gate.replies = [silence]
         batch_call_id = await gated.running(numbers(1))
         await gated.caller.until(batch_call_id, lambda data: bool(data["held_back"]))
         assert "no answer within 0.05 s" in (await gated.task(batch_call_id))["error_message"]
+        over.set()
 
 
 def nobody_can_be_dialled(data: Mapping[str, Any]) -> bool:
@@ -309,6 +312,7 @@ async def test_a_dialer_that_ends_while_it_asks_dials_nobody_and_asks_again_when
         async with new_caller(predial=url) as caller:
             batch_call_id = await caller.create(numbers(1), send_now=True)
             await asked.wait()
+        never.set()
         async with new_caller(start=False) as caller:
             [task] = await caller.tasks(batch_call_id)
             assert (task["status"], task["attempts"], caller.dialled()) == ("pending", 0, [])

@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from math import ceil, inf
+from math import ceil
 from time import monotonic
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
+from batchcall_mcp.dialer.carriers.gate import Asked, Gate, Questions
 from batchcall_mcp.dialer.domain.predial import Patience, Rest, Verdict
 from batchcall_mcp.dialer.engine import broken, claims, lateness, scheduler
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, NotLetThrough, Turn
@@ -70,23 +71,6 @@ class _Asked:
         return True
 
 
-class Gate(Protocol):
-    """Who is asked before each dial."""
-
-    def ask(self, attempts: Sequence[Attempt], answered: Callable[[Attempt, Verdict], None]) -> None:
-        """Ask about these calls and return at once; `answered` is called once for each of them, in any thread."""
-        ...
-
-
-@dataclass(eq=False)
-class _Asking:
-    """A call that is claimed, and about which the gate is asked; `lane` waits for it."""
-
-    attempt: Attempt
-    since: datetime
-    lane: _Asked
-
-
 class Engine:
     """Claims what is due, has the carrier dial it, and writes down what came of it.
 
@@ -108,7 +92,7 @@ class Engine:
         gate: Gate | None = None,
     ) -> None:
         self._dispatch = dispatch
-        self._gate = gate
+        self._questions = None if gate is None else Questions[_Asked](gate, self._answered)
         self._store = store
         self._carrier = carrier
         self._before_claims = before_claims
@@ -116,7 +100,6 @@ class Engine:
         self._worked = worked
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []
-        self._verdicts: list[tuple[Attempt, Verdict]] = []
         self._lanes: Counter[str] = Counter()
         self._live: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]] = {}
         self._woken = True
@@ -128,9 +111,6 @@ class Engine:
         self._resting: dict[str, datetime] = {}
         self._too_many: Counter[str] = Counter()
         self._given: set[tuple[str, int]] = set()
-        self._asking: dict[str, _Asking] = {}
-        self._queue: deque[_Asked] = deque()
-        self._patience = Patience()
         self._lost: set[str] = set()
         self._unsure = False
         self._untaken_since: float | None = None
@@ -227,9 +207,8 @@ class Engine:
         try:
             while (asked := self._take()) is not None:
                 self._look_for_a_stop()
-                if self._gate is not None:
-                    asked += self._hear()
-                    asked += self._let_in()
+                if self._questions is not None:
+                    asked += self._hear(self._questions)
                 if asked:
                     self._turn(asked)
                 if not self._stopping and self._time_to_look():
@@ -241,7 +220,7 @@ class Engine:
             with self._changed:
                 self._failed = self._stopping = True
                 left = (asked or []) + self._asked + [one for _, parked in self._parked.values() for one in parked]
-                left += [*self._queue, *(one.lane for one in self._asking.values())]
+                left += self._questions.lanes() if self._questions is not None else []
             for one in left:
                 if not one.answer.done() and one.answer.set_running_or_notify_cancel():
                     one.answer.set_exception(EngineStopped())
@@ -250,17 +229,24 @@ class Engine:
     def _take(self) -> list[_Asked] | None:
         """What lanes have asked for, perhaps nothing; None when it is over."""
         with self._changed:
-            if not (self._asked or self._verdicts or self._woken or self._stopping):
+            if not (self._asked or self._woken or self._stopping or self._has_answers()):
                 self._changed.wait(self._rest())
             asked, self._asked = self._asked, []
             now = self._store.clock()
             for key in [key for key, (at, _) in self._parked.items() if at <= now or self._stopping]:
                 asked += self._parked.pop(key)[1]
-            if self._stopping and not (asked or self._asking or self._queue):
+            if self._stopping and not asked and (self._questions is None or not self._questions.lanes()):
                 if not self._lanes:
                     return None
                 self._changed.wait(self._poll_seconds)
         return asked
+
+    def _has_answers(self) -> bool:
+        return self._questions is not None and self._questions.answered
+
+    def _answered(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _time_to_look(self) -> bool:
         arrived = self._next_at is not None and self._next_at <= self._store.clock()
@@ -278,12 +264,16 @@ class Engine:
     def _turn(self, asked: list[_Asked]) -> None:
         ended = [one.ended for one in asked if one.ended is not None]
         since = self._store.clock()
-        rest = None if self._gate is None else self._patience.rest(since)
-        asked = self._admitted(asked, rest)
+        rest = None
+        for one in asked:
+            one.ended = None
+        if self._questions is not None and not self._stopping:
+            rest = self._questions.patience.rest(since)
+            asked = self._questions.admitted(asked, rest)
         turn = self._insist(self._claim, ended, self._wanted(asked), rest, lasting=bool(ended))
         self._given.difference_update((end.task_id, end.n) for end in ended)
-        if self._gate is not None:
-            self._answer(self._ask(self._gate, asked, turn, since), turn, {})
+        if self._questions is not None:
+            self._answer(self._ask(self._questions, asked, turn, since), turn, {})
             return
         placed: dict[str, Attempt] = {}
         if turn.started:
@@ -291,60 +281,27 @@ class Engine:
             self._attendance.has_dialled |= bool(placed)
         self._answer(asked, turn, placed)
 
-    def _room(self, rest: Rest | None) -> float:
-        """About how many calls more the gate may be asked. Of those for which it rests, all can be put off."""
-        if self._gate is None or self._stopping or rest is not None:
-            return inf
-        return self._patience.at_once() - len(self._asking)
-
-    def _admitted(self, asked: list[_Asked], rest: Rest | None) -> list[_Asked]:
-        """Lanes that may claim now; the others wait, so that no claim waits for its turn to be asked about."""
-        room = self._room(rest)
-        admitted: list[_Asked] = []
-        for one in asked:
-            if len(admitted) < room:
-                admitted.append(one)
-            else:
-                one.ended = None
-                self._queue.append(one)
-        return admitted
-
-    def _let_in(self) -> list[_Asked]:
-        """Lanes that have waited, as many as may claim now."""
-        room = self._room(self._patience.rest(self._store.clock()))
-        return [self._queue.popleft() for _ in range(int(min(room, len(self._queue))))]
-
-    def _ask(self, gate: Gate, asked: list[_Asked], turn: Turn, since: datetime) -> list[_Asked]:
+    def _ask(self, questions: Questions[_Asked], asked: list[_Asked], turn: Turn, since: datetime) -> list[_Asked]:
         """Ask about what was claimed; gives the lanes that got nothing."""
         lanes: defaultdict[str, deque[_Asked]] = defaultdict(deque)
         for one in asked:
-            one.ended = None
             if not one.answer.cancelled():
                 lanes[one.batch_call_id].append(one)
-        orphans: list[Attempt] = []
-        for attempt in turn.started:
-            if mine := lanes[attempt.batch_call_id]:
-                self._asking[attempt.attempt_id] = _Asking(attempt, since, mine.popleft())
-            else:  # its lane is gone since it was claimed
-                orphans.append(attempt)
-        self._withdraw(orphans)
-        gate.ask([one for one in turn.started if one.attempt_id in self._asking], self._answered)
+        claimed = [(attempt, lanes[attempt.batch_call_id]) for attempt in turn.started]
+        mine = [(attempt, waiting.popleft() if waiting else None) for attempt, waiting in claimed]
+        self._withdraw([attempt for attempt, lane in mine if lane is None])  # its lane is gone since it was claimed
+        questions.ask([Asked(attempt, since, lane) for attempt, lane in mine if lane is not None])
         return [one for left in lanes.values() for one in left]
 
-    def _answered(self, attempt: Attempt, verdict: Verdict) -> None:
-        with self._changed:
-            self._verdicts.append((attempt, verdict))
-            self._changed.notify_all()
-
-    def _hear(self) -> list[_Asked]:
+    def _hear(self, questions: Questions[_Asked]) -> list[_Asked]:
         """Dial what may be dialled, put off or withdraw the rest; gives the lanes that ask for another call."""
-        let_through: list[_Asking] = []
+        let_through: list[Asked[_Asked]] = []
         held: list[NotLetThrough] = []
         gone: list[Attempt] = []
         again: list[_Asked] = []
-        for one, verdict in self._heard():
-            why = None if verdict is None else self._held(one.attempt, verdict)
-            if verdict is None or one.lane.answer.cancelled():
+        for one, verdict in questions.answers():
+            why = self._held(questions.patience, one.attempt, verdict)
+            if self._stopping or one.lane.answer.cancelled():
                 gone.append(one.attempt)
             elif why is not None:
                 held.append(why)
@@ -352,40 +309,31 @@ class Engine:
                 let_through.append(one)
                 continue
             again.append(one.lane)
+        if self._stopping:  # nobody waits for the other answers
+            dropped = questions.drop()
+            gone += [one.attempt for one in dropped]
+            again += [one.lane for one in dropped]
         self._withdraw(gone)
         if held:
             self._insist(self._dispatch.not_let_through, held, lasting=True)
-        return again + self._dial_asked(let_through)
+        again += self._dial_asked(let_through)
+        return again + questions.let_in(self._store.clock(), all_of_them=self._stopping)
 
-    def _heard(self) -> list[tuple[_Asking, Verdict | None]]:
-        """What was said since the last time. None: nothing will be waited for, because it is over."""
-        with self._changed:
-            verdicts, self._verdicts = self._verdicts, []
-        heard: list[tuple[_Asking, Verdict | None]] = []
-        for attempt, verdict in verdicts:
-            asking = self._asking.get(attempt.attempt_id)
-            if asking is not None and asking.attempt is attempt:
-                heard.append((self._asking.pop(attempt.attempt_id), verdict))
-        if self._stopping:
-            heard = [(one, None) for one in [*(one for one, _ in heard), *self._asking.values()]]
-            self._asking.clear()
-        return heard
-
-    def _held(self, attempt: Attempt, verdict: Verdict) -> NotLetThrough | None:
+    def _held(self, patience: Patience, attempt: Attempt, verdict: Verdict) -> NotLetThrough | None:
         """Why the gate does not let a call through; None: it does."""
         reason = verdict.reason or "no reason given"
         if verdict.said == "nothing":
-            until, went_down = self._patience.unclear(attempt.task_id, reason, self._store.clock())
+            until, went_down = patience.unclear(attempt.task_id, reason, self._store.clock())
             if went_down:
                 LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
             return NotLetThrough(attempt, until, claims.asked_again(reason, until))
-        if self._patience.clear(attempt.task_id):
+        if patience.clear(attempt.task_id):
             LOG.warning("The pre-dial gate answers again; dialling goes on.")
         return NotLetThrough(attempt, None, f"the pre-dial gate refused it: {reason}") if verdict.said == "no" else None
 
-    def _dial_asked(self, let_through: list[_Asking]) -> list[_Asked]:
+    def _dial_asked(self, let_through: list[Asked[_Asked]]) -> list[_Asked]:
         """Have the carrier dial them, each as old as its claim; gives the lanes whose call was withdrawn after all."""
-        by_claim: defaultdict[datetime, list[_Asking]] = defaultdict(list)
+        by_claim: defaultdict[datetime, list[Asked[_Asked]]] = defaultdict(list)
         for one in let_through:
             by_claim[one.since].append(one)
         again: list[_Asked] = []
@@ -423,7 +371,7 @@ class Engine:
             self._before_claims()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
-            asking = {(one.attempt.task_id, one.attempt.n) for one in self._asking.values()}
+            asking = set() if self._questions is None else self._questions.open
             self._dispatch.withdraw_unknown(self._given | asking)
         self._attendance.judge()
         self._unsure = True
@@ -472,7 +420,6 @@ class Engine:
             given[attempt.batch_call_id].append(attempt)
         again: list[_Asked] = []
         for one in asked:
-            one.ended = None
             if one.answer.cancelled():
                 continue
             mine = given[one.batch_call_id]

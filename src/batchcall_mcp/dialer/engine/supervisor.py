@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from batchcall_mcp import database
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.carriers.gate import Gate
 from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
-from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine, Gate
+from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine
 from batchcall_mcp.dialer.engine.lanes import DbosLanes, Lanes, LocalLanes
 from batchcall_mcp.dialer.storage.store import Store
 
