@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio.to_thread
 
@@ -11,6 +11,7 @@ from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkipReason, read_file, read_inline
 from batchcall_mcp.text import in_quotes
 
@@ -21,8 +22,9 @@ class ListSource:
 
     tasks: tuple[CallTask, ...] | None = None
     tasks_file: str | None = None
+    layout: Layout = field(default_factory=Layout)
     rows: str | None = None
-    number_column: str | None = None
+    timezones: tuple[str, ...] | None = None
     default_region: str | None = None
 
     @property
@@ -48,8 +50,9 @@ async def read_source(context: CallContext, source: ListSource, from_number: str
 def _read(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
     settings = context.settings
     options = ReadOptions(
+        layout=source.layout,
         rows=source.rows,
-        number_column=source.number_column,
+        timezones=source.timezones,
         default_region=source.default_region or settings.default_region,
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
@@ -59,7 +62,7 @@ def _read(context: CallContext, source: ListSource, from_number: str | None) -> 
     if not context.local_files:
         raise NotSupported("tasks_file names a file on the server's disk, which callers over HTTP do not share. "
                            "Nothing was sent. Give the people as tasks.")  # fmt: skip
-    return read_file(resolve_file(source.tasks_file or "", settings.files), options)
+    return read_file(resolve_file(source.tasks_file or "", settings.files, settings.never_lists), options)
 
 
 async def read_callable(
@@ -75,8 +78,13 @@ async def read_callable(
     if not recipients.tasks:
         reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
         raise InvalidInput(
-            f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Correct the list; "
-            "check_batch_call shows every row.",
+            " ".join(
+                [
+                    f"None of the {recipients.rows_read} rows can be called.",
+                    *recipients.remarks,
+                    "Nothing was sent. Correct the list; check_batch_call shows every row.",
+                ]
+            ),
             reasons,
         )
     limit = capabilities.max_tasks
@@ -93,7 +101,7 @@ async def read_callable(
 
 def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
     """Ranges for `rows` of at most `limit` rows each; empty if all fit at once."""
-    total = recipients.rows_read
+    total = recipients.last_row
     if len(recipients.tasks) <= limit:
         return []
     return [f"{first}-{min(first + limit - 1, total)}" for first in range(1, total + 1, limit)]

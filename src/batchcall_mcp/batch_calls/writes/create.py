@@ -31,7 +31,13 @@ async def create(
     context.require_fields(request)
 
     async def people() -> People:
-        return People(tasks=tasks, skipped_rows=recipients.skipped_rows, rows_read=recipients.rows_read, warnings=notes)
+        return People(
+            tasks=tasks,
+            skipped_rows=recipients.skipped_rows,
+            rows_read=recipients.rows_read,
+            warnings=notes,
+            notes=recipients.remarks,
+        )
 
     async def report(made: BatchCall, judged: Judged) -> Result:
         sent, read = len(judged.request.tasks or ()), recipients.rows_read
@@ -42,7 +48,7 @@ async def create(
             next=_next(made.batch_call_id, made.status),
             batch_call=made,
             preflight=judged.preflight,
-            notes=notes,
+            notes=(*notes, *recipients.remarks),
         )
 
     return await Write(context, Operation.CREATE, request, key=idempotency_key).run(

@@ -61,6 +61,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             skipped_rows=recipients.skipped_rows if recipients else (),
             rows_read=recipients.rows_read if recipients else None,
             warnings=notes,
+            notes=recipients.remarks if recipients else (),
             replaced=await _list_change(context, request, current),
             changes=[*setting_changes(request, current), *moved(request, current)],
         )
@@ -75,7 +76,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             batch_call=updated,
             preflight=judged.preflight if judged.preflight.starts else None,
             changed=_changed(given, current, updated, replaced),
-            notes=notes,
+            notes=(*notes, *(recipients.remarks if recipients else ())),
         )
 
     return await Write(context, Operation.UPDATE, request, current, seen=seen).run(
