@@ -191,6 +191,7 @@ async def check(
     """Judge a list, or a batch call that exists, as if it were launched; nothing is sent."""
     if source.given == (batch_call_id is not None):
         raise InvalidInput("Give exactly one of tasks, tasks_file and batch_call_id. Nothing was sent.")
+    source.check_given()
     current: BatchCall | None = None
     recipients: Recipients | None = None
     tasks: Sequence[CallTask] | None

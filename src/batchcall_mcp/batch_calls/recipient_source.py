@@ -32,6 +32,19 @@ class ListSource:
         """Whether the call names a list at all."""
         return self.tasks is not None or self.tasks_file is not None
 
+    def check_given(self) -> None:
+        """Hold what is said about a list against whether there is one.
+
+        Raises:
+            InvalidInput: if there is none; whoever selects people must not get all of them.
+        """
+        said = [*self.layout.given(), *(name for name in ("rows", "timezones") if getattr(self, name) is not None)]
+        if said and not self.given:
+            raise InvalidInput(
+                f"{', '.join(said)}: only a list that is given can be read so. Nothing was sent. Give tasks or "
+                "tasks_file as well."
+            )
+
 
 async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
     """Read the list; what cannot be called is skipped, each row with its reason.

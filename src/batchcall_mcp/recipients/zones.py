@@ -11,6 +11,7 @@ from batchcall_mcp.calling_hours import check_timezone, zones_of
 from batchcall_mcp.errors import InvalidInput
 
 _MOST_LISTED = 20
+_MOST_JOINED = 6
 
 
 class ZoneSelection:
@@ -67,8 +68,8 @@ class ZoneSelection:
         said = [f"timezones selects {self._taken} of {people} people."]
         if several:
             said.append(
-                f"{several.total()} who may be in several zones were not selected; all of them must be named: "
-                f"{_listed(several)}."
+                f"{several.total()} who may be in several zones were not selected, because timezones does not have all "
+                f"of theirs: {_listed(several)}."
             )
         if unknown := self._others[()]:
             said.append(f"{unknown} of no known zone were not selected; a timezone column of the list says theirs.")
@@ -99,11 +100,16 @@ def _links() -> dict[str, str]:
     return {name: zone for _, zone, name in lines}
 
 
+def _joined(names: tuple[str, ...]) -> str:
+    more = f" + {len(names) - _MOST_JOINED} more" if len(names) > _MOST_JOINED else ""
+    return (" + ".join(names[:_MOST_JOINED]) or "unknown") + more
+
+
 def _table(name: str) -> str:
     return files("tzdata").joinpath("zoneinfo", name).read_text(encoding="utf-8")
 
 
 def _listed(zones: Counter[tuple[str, ...]]) -> str:
-    shown = [f"{'/'.join(names) or 'unknown'} ({count})" for names, count in zones.most_common(_MOST_LISTED)]
+    shown = [f"{_joined(names)} ({count})" for names, count in zones.most_common(_MOST_LISTED)]
     more = len(zones) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -33,6 +33,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
     """
     context.require(Operation.UPDATE)
     _check_schedule(request)
+    source.check_given()
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(context, request.from_number))
     current, seen = await context.look(batch_call_id)

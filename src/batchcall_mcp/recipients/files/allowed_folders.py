@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from batchcall_mcp.errors import InvalidInput
@@ -80,13 +80,10 @@ def list_files(
 
     Those of the first folder have their bare name, the others their whole path.
     """
-    found = (
-        file
-        for position, folder in enumerate(folders)
-        for path, file in _files_in(folder, bare=position == 0)
-        if _what_else(path, folders, never) is None
-    )
-    return tuple(heapq.nsmallest(limit, found, key=lambda file: (-file.modified.timestamp(), file.name)))
+    found = [each for at, folder in enumerate(folders) for each in _files_in(folder, bare=at == 0)]
+    found.sort(key=lambda each: (-each[1].modified.timestamp(), each[1].name))
+    lists = (file for path, file in found if _what_else(path, folders, never) is None)
+    return tuple(islice(lists, limit))
 
 
 def _real_path(name: str, folders: Sequence[Path]) -> Path | None:

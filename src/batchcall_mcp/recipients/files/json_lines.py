@@ -95,7 +95,7 @@ class JsonObjects:
         if columns is None:
             return Broken(line, f"the object has no {quoted(self._number or '')}")
         texts = {key: _text(key, value) for key, value in fields.items()}
-        number = texts.pop(columns.to_number)
+        number = texts[columns.to_number]
         named = {variable: texts[key] for variable, key in columns.sources()}
         variables = named if task_variables is None else _merged(named, task_variables)
         self._variables.update(dict.fromkeys(variables))

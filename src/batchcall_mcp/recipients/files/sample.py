@@ -36,8 +36,7 @@ def make_first_folder(folders: Sequence[Path]) -> None:
         return
     folder = folders[0]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         exports_folder(folders).mkdir()
         with (folder / NAME).open("x", encoding="utf-8", newline="\n") as file:
             file.write(LIST)
