@@ -26,6 +26,7 @@ async def create(
     """
     context.require(Operation.CREATE)
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
+    context.require_fields(request)  # before the list: how it has to be cut depends on it
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
