@@ -104,6 +104,20 @@ async def test_us_numbers_without_a_country_code_and_a_first_name(era: Era, tmp_
         ]
 
 
+@every_era
+async def test_the_first_start_makes_a_folder_with_a_list_that_calls_nobody(era: Era, tmp_path: Path) -> None:
+    files, data = tmp_path / "Documents" / "batchcall", tmp_path / "data"
+    async with playing(era, Person("yes"), files=files, data_dir=data, **ALWAYS_OPEN) as model:
+        facts = await model.call("get_backend")
+        assert [one["name"] for one in facts["files"]] == ["sample.csv"]
+        checked = await model.call("check_batch_call", tasks_file="sample.csv")
+        assert (checked["preflight"]["calls"], checked["skipped_rows_total"]) == (10, 0)
+        assert checked["preflight"]["countries"] == {"US": 6, "GB": 4}
+    (files / "sample.csv").unlink()
+    async with playing(era, files=files, data_dir=data) as model:
+        assert "files" not in await model.call("get_backend"), "what somebody removed does not come again"
+
+
 async def _by_zone(model: Model, vendor: Zudu, person: Person, known: dict[str, Any]) -> None:
     """One batch call for each zone that the check reports, in that zone's hours; then each is launched."""
     hours = {"start": "00:00", "end": "23:59"}
