@@ -36,7 +36,7 @@ def from_header(rows: Iterable[Row], layout: Layout, where: str, notes: list[str
     Raises:
         InvalidInput: if `header_row` has no content.
     """
-    filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
+    filled = (row for row in rows if "".join(row.cells).strip())
     if layout.header_row is not None:
         return _from_row(filled, layout.header_row, where)
     sample = list(islice(filled, MOST_LOOKED_AT))
