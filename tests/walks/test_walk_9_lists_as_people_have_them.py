@@ -104,6 +104,47 @@ async def test_us_numbers_without_a_country_code_and_a_first_name(era: Era, tmp_
         ]
 
 
+async def test_a_retry_reads_the_same_list_in_the_same_way(tmp_path: Path) -> None:
+    people = [number("212", at) for at in range(40, 44)]
+    rows = [["Retry list"], ["First Name", "Phone"], *([f"P{at}", one[2:]] for at, one in enumerate(people))]
+    write_workbook(tmp_path / "us.xlsx", {"November": [["phone"], [people[0]]], "December": rows})
+    known = {"tasks_file": "us.xlsx", "sheet": "december", "header_row": 2, "default_region": "us"}
+    known["columns"] = {"name": "first name"}
+    vendor = Zudu()
+    account: dict[str, Any] = {"backend": "zudu", "api_key": zudu.KEY, "api_secret": zudu.SECRET, "files": tmp_path}
+    async with vendor.served() as url, playing("auto", Person("yes"), url=url, **account) as model:
+        made = await model.call("create_batch_call", from_number=FROM, **known)
+        first = made["batch_call"]["batch_call_id"]
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        vendor.finish(first, {people[2]: "FAILED"})
+        text = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first, tasks_file="us.xlsx")
+        assert "Pass sheet with one of these" in text
+        without = {name: value for name, value in known.items() if name != "default_region"}
+        text = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first, **without)
+        assert "4 numbers have no country code" in text
+        await model.call("retry_batch_call", batch_call_id=first, **known)
+        (task,) = vendor.writes[-1].json["tasks"]
+        assert (task["to_number"], task["dynamic_variables"]) == (people[2], {"name": "P2"})
+
+
+async def test_the_list_of_a_draft_is_replaced_by_one_that_is_read_so(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    write_csv(tmp_path / "files" / "us.csv", ["First Name", "Phone"], [["Ada", "(212) 555-0140"]])
+    async with playing("auto", files=tmp_path / "files", data_dir=tmp_path / "data") as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": number("212", 41)}])
+        draft = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        known = {"default_region": "us", "columns": {"name": "first_name"}}
+        await model.call("update_batch_call", **draft, tasks_file="us.csv", **known)
+        shown = await model.call("get_batch_call", **draft, include_variables=True)
+        assert [(one["to_number"], one["dynamic_variables"]) for one in shown["tasks"]] == [
+            (number("212", 40), {"name": "Ada"})
+        ]
+        text = await model.refused("update_batch_call", "invalid_input", **draft, columns={"name": "first_name"})
+        assert "columns: only a list that is given can be read so" in text
+        text = await model.refused("check_batch_call", "invalid_input", **draft, timezones=["Europe/Berlin"])
+        assert "timezones: only a list that is given can be read so" in text
+
+
 @every_era
 async def test_the_first_start_makes_a_folder_with_a_list_that_calls_nobody(era: Era, tmp_path: Path) -> None:
     files, data = tmp_path / "Documents" / "batchcall", tmp_path / "data"
