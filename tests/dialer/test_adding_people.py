@@ -113,3 +113,20 @@ async def test_if_match_holds_an_addition_to_the_list_that_was_seen(desk: Caller
     await desk.ask("POST", path, of(BOB), status=412, headers=headers)
     with desk.dialer.store().reading() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(tables.tasks)).scalar_one() == 1
+
+
+async def test_a_cancel_at_the_same_moment_leaves_nobody_who_waits(desk: Caller) -> None:
+    """Who is added before it is cancelled with the others; after it nobody is added."""
+    for index in range(5):
+        batch_call_id = await desk.create([ANN], trigger_timestamp=(desk.clock().timestamp() + 3600 + index))
+        path = f"/batch-call/{batch_call_id}"
+
+        async def add(path: str = path) -> None:
+            answer = await desk.http.post(f"{path}/tasks", json=of(BOB, CYD))
+            assert answer.status_code in {200, 409}
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(add)
+            group.start_soon(desk.ask, "POST", f"{path}/cancel")
+        data = await desk.get(batch_call_id)
+        assert (data["status"], data["counts"]["cancelled"]) == ("cancelled", data["total"])

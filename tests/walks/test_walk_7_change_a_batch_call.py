@@ -50,7 +50,7 @@ async def test_tasks_replaces_the_whole_list_and_the_answer_shows_the_loss(era: 
 async def test_zudu_has_no_argument_that_adds_and_a_guess_at_one_is_refused(era: Era) -> None:
     vendor = Zudu()
     pair = {"api_key": zudu.KEY, "api_secret": zudu.SECRET}
-    async with vendor.served() as url, playing(era, backend="zudu", url=url, **pair) as model:
+    async with vendor.served() as url, playing(era, None, backend="zudu", url=url, **pair) as model:
         made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": BOB}])
         described = {one.name: one.description or "" for one in (await model.client.list_tools()).tools}
         assert "To add people, create_batch_call with them alone." in described["update_batch_call"]

@@ -155,7 +155,7 @@ class BatchCallBackend:
     ) -> BatchCall:
         """POST /tasks, an extension: whose number it has is not added again."""
         body = requests.tasks_body(tasks)
-        return await self._extension("append", current, body, idempotency_key, current.etag, under="/tasks")
+        return await self._extension("add people to", current, body, idempotency_key, current.etag, under="/tasks")
 
     async def get(self, batch_call_id: str) -> BatchCall:
         """GET /batch-call/{id}.
@@ -290,7 +290,7 @@ class BatchCallBackend:
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {action} batch call {current.batch_call_id}: this server has no {action}. Nothing changed; "
+                f"Could not {action} batch call {current.batch_call_id}: this server has no {under or action}. Nothing changed; "
                 "nothing was sent that dials. Look at it with get_batch_call."
             ) from None
 
