@@ -290,8 +290,8 @@ class BatchCallBackend:
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {action} batch call {current.batch_call_id}: this server has no {under or action}. Nothing changed; "
-                "nothing was sent that dials. Look at it with get_batch_call."
+                f"Could not {action} batch call {current.batch_call_id}: this server has no {under or action}. Nothing "
+                "changed; nothing was sent that dials. Look at it with get_batch_call."
             ) from None
 
     async def _change(

@@ -102,7 +102,6 @@ async def update_batch_call(
     ] = None,
     add_tasks_file: Annotated[given.TasksFile, Field(description="Instead of add_tasks"), _ADDS] = None,
     rows: Annotated[given.Rows, given.AS_IN_CREATE, _ADDS] = None,
-    number_column: Annotated[given.NumberColumn, given.AS_IN_CREATE, _ADDS] = None,
     default_region: Annotated[given.Region, given.TEXT, given.AS_IN_CREATE, _ADDS] = None,
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
@@ -130,7 +129,7 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    how = {"rows": rows, "number_column": number_column, "default_region": default_region}
+    how = {"rows": rows, "default_region": default_region}
     source, added = given.source_of(tasks, tasks_file, **how), given.source_of(add_tasks, add_tasks_file, **how)
     if not added.given:
         return WriteResult.of(await update.update(context, batch_call_id, request, source))
