@@ -375,3 +375,15 @@ async def test_a_server_without_it_refuses_and_nothing_changes(tmp_path: Path) -
         text = await model.refused("update_batch_call", "not_supported", **name, add_tasks=of(BOB))
         assert "Could not add people to batch call" in text
         assert await people_of(model, name) == [ANN]
+
+
+async def test_the_launch_names_the_rows_that_were_skipped_of_the_list_and_of_what_was_added(tmp_path: Path) -> None:
+    """Not those who were there: they are called."""
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, **OPEN) as model:
+        name = await made(model, "draft", ANN, ANN, BOB)
+        await add(model, name, BOB, CYD, "no number")
+        await add(model, name, DAN, DAN)
+        await model.call("start_batch_call", **name, trigger_timestamp=tomorrow_at(9).isoformat())
+        assert "3 rows were skipped: 1 invalid, 2 duplicates." in person.questions[0]
+        assert "Call 4 people" in person.questions[0]
