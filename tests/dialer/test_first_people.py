@@ -160,7 +160,8 @@ def test_never_more_people_than_the_first_in_any_order_of_two_engines(
             assert len(two.rung) <= first, (step, two.rung)
             if two.now_is()[0] is State.PAUSED:
                 assert two.now_is()[1] == "first_done"
-                assert not any(two.held.values()) and not two.on_the_line
+                assert not any(two.held.values())
+                assert not two.on_the_line
         two.to_the_end()
         assert two.now_is() == (State.PAUSED, "first_done")
         # Who was claimed by an engine that died counts as called.
