@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,8 +25,9 @@ STOP_FILE = "STOP"
 _FEWEST_KEY_BYTES = 24
 """Of a key that signs, by the Standard Webhooks scheme."""
 _ENV_FILE = PREFIX + "ENV_FILE"
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _WRITTEN_AS = {
-    "default_region": 'must be a country\'s two letters in capitals, such as "US"',
+    "default_region": 'must be a country\'s two letters, such as "US"',
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
 }
 """What a pattern means, for people."""
@@ -70,11 +72,20 @@ class Settings(BaseSettings):
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
     """0: a batch call whose time was missed dials as soon as the dialer runs again."""
+    undo_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
+    """How long a launch that dials now waits after the yes; None: see `guard.preflight.undo`."""
+    test_numbers: Annotated[tuple[str, ...], NoDecode] = ()
+    """E.164: the only ones that a test call may dial."""
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
     predial_url: str | None = None
     predial_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+
+    @field_validator("default_region", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.strip().upper() if isinstance(value, str) else value
 
     @field_validator("skip_people_max", mode="before")
     @classmethod
@@ -102,6 +113,17 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("test_numbers", mode="before")
+    @classmethod
+    def _split_numbers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        given = tuple(part.strip() for part in value.split(",") if part.strip())
+        wrong = [number for number in given if not _E164.fullmatch(number)]
+        if wrong:
+            raise ValueError(f"{wrong[0][:30]!r} is not a number in E.164, such as +14155550123; separate by commas")
+        return given
 
     @field_validator("data_dir")
     @classmethod
@@ -175,6 +197,11 @@ class Settings(BaseSettings):
     def predial_on_this_machine(self) -> bool:
         """Whether the gate before each dial runs on this machine, by its URL."""
         return self.predial_url is not None and _is_this_machine(urlsplit(self.predial_url).hostname or "")
+
+    @property
+    def never_lists(self) -> tuple[Path, ...]:
+        """Files that are never a list of people to call, although they lie in a folder of lists."""
+        return self.do_not_call
 
     @property
     def stop_file(self) -> Path:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.recipients.validation import (
     MOST_VARIABLE_BYTES,
@@ -70,6 +71,7 @@ def test_an_inline_list_is_judged_row_by_row_and_keeps_its_order() -> None:
             ),
         ),
         columns=None,
+        last_row=6,
     )
 
 
@@ -81,6 +83,14 @@ def test_invalid_comes_before_do_not_call_and_that_before_duplicate() -> None:
         SkipReason.DO_NOT_CALL,
         SkipReason.DO_NOT_CALL,
     ]
+
+
+def test_who_is_there_is_skipped_after_all_other_reasons_in_any_spelling() -> None:
+    there = ReadOptions(do_not_call=frozenset({ONE}), there=frozenset({ONE, TWO}))
+    read = read_inline(tasks(ONE, TWO, "001" + TWO[2:], "no number"), there)
+    kinds = [SkipReason.DO_NOT_CALL, SkipReason.ALREADY_THERE, SkipReason.DUPLICATE, SkipReason.INVALID]
+    assert ([left.kind for left in read.skipped_rows], read.tasks) == (kinds, ())
+    assert [left.to_number for left in read.skipped_rows[1:3]] == [TWO, TWO]
 
 
 def test_a_row_that_is_skipped_makes_no_later_one_a_duplicate() -> None:
@@ -145,7 +155,7 @@ def test_rows_are_positions_in_the_list() -> None:
 
 def test_a_number_column_has_no_meaning_for_a_list() -> None:
     with pytest.raises(InvalidInput, match="number_column applies only to tasks_file"):
-        read_inline(tasks(ONE), ReadOptions(number_column="phone"))
+        read_inline(tasks(ONE), ReadOptions(layout=Layout(number_column="phone")))
 
 
 @pytest.mark.parametrize(("region", "says"), [("UK", 'Did you mean "GB"'), ("Germany", "two-letter"), ("", "default")])
@@ -221,5 +231,14 @@ def test_a_column_of_consent_that_is_there_twice_has_to_say_yes_twice(tmp_path: 
     path = tmp_path / "list.csv"
     path.write_text(f"phone,consent,CONSENT\n{ONE},yes,no\n{TWO},yes,Y\n{ONE},1,1\n")
     read = read_file(path, CONSENT)
-    assert [task.to_number for task in read.tasks] == [TWO, ONE]
-    assert [(row.line, row.kind) for row in read.skipped_rows] == [(2, SkipReason.NO_CONSENT)]
+    assert [task.to_number for task in read.tasks] == [TWO]
+    skipped = [(row.line, row.kind) for row in read.skipped_rows]
+    assert skipped == [(2, SkipReason.NO_CONSENT), (4, SkipReason.DUPLICATE)], "who said no first is not called"
+
+
+@pytest.mark.parametrize("columns", [{"consent": "name"}, {"ok": "Con-sent"}])
+def test_no_other_column_is_made_the_one_of_consent(tmp_path: Path, columns: dict[str, str]) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone,name,consent\n{ONE},yes,no\n")
+    with pytest.raises(InvalidInput, match="keeps its name"):
+        read_file(path, ReadOptions(consent="Consent", layout=Layout(columns=columns)))

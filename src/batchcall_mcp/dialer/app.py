@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
@@ -70,6 +70,7 @@ class EmbeddedDialer:
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
         predial: who is asked before each dial; None: nobody.
+        test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class EmbeddedDialer:
         late_after: timedelta | None = LATE_AFTER,
         min_gap: timedelta = MIN_GAP,
         predial: PredialUrl | None = None,
+        test_numbers: Iterable[str] = (),
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -113,6 +115,7 @@ class EmbeddedDialer:
             poll_seconds=poll_seconds,
             drain_seconds=drain_seconds,
             beat_seconds=beat_seconds,
+            test_numbers=frozenset(test_numbers),
         )
         self._store: Store | None = None
         self._lock_file: HeldFile | None = None
@@ -149,6 +152,7 @@ class EmbeddedDialer:
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
             min_gap=timedelta(minutes=settings.min_gap_minutes),
             predial=PredialUrl.of(settings),
+            test_numbers=settings.test_numbers,
         )
 
     def store(self) -> Store:

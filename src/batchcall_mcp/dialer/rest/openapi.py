@@ -24,6 +24,7 @@ _BODIES: Final = (
         asked.AppendBody,
         asked.ListBody,
         asked.RetryBody,
+        asked.ExecuteBody,
         asked.DoNotCallBody,
     ),
     WebhookBody,
@@ -44,7 +45,7 @@ FILTERED: Final = (401, 413, 422)
 FOUND: Final = (401, 422)
 
 
-def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None) -> dict[str, Any]:
+def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None, needs_body: bool = True) -> dict[str, Any]:
     """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors; and its body.
 
     Bodies are read in worker threads, not by FastAPI on the event loop, which therefore has to be given their shape.
@@ -60,7 +61,7 @@ def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None) -> di
     return {
         "response_model": success,
         "responses": {200: {"headers": headers} if headers else {}, **problems(*errors)},
-        "openapi_extra": {"requestBody": {"required": True, "content": body}} if body else None,
+        "openapi_extra": {"requestBody": {"required": needs_body, "content": body}} if body else None,
     }
 
 
