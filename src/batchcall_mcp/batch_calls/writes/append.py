@@ -149,6 +149,6 @@ def _summary(after: BatchCall, sent: int, recipients: Recipients) -> str:
     else:
         said = f"Added {counted(after.added, 'person', 'people')} to {after.batch_call_id}"
     total = "" if after.counts.total is None else f", which has {after.counts.total:,} now"
-    between = sent - (sent if after.added is None else after.added)
+    between = 0 if after.added is None else max(sent - after.added, 0)
     late = f" {counted(between, 'person was', 'people were')} added by somebody else meanwhile." if between else ""
     return f"{said}{total}.{late}{skipped_rows_words(recipients)} Its status is {after.status}."
