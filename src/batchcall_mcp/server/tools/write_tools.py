@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -44,6 +45,10 @@ async def create_batch_call(
     tasks_file: given.TasksFile = None,
     rows: given.Rows = None,
     number_column: given.NumberColumn = None,
+    columns: given.Columns = None,
+    sheet: given.Sheet = None,
+    header_row: given.HeaderRow = None,
+    timezones: given.Timezones = None,
     default_region: given.Region = None,
     name: given.Name = None,
     agent_id: given.AgentId = None,
@@ -71,7 +76,8 @@ async def create_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
+    layout = given.layout_of(number_column, columns, sheet, header_row)
+    source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
     return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
@@ -84,6 +90,9 @@ def _update(capabilities: Capabilities) -> str:
 
 _REPLACES = Field(description="Replaces the whole list")
 _ADDS = OnlyIf(lambda surface: Operation.APPEND in surface.capabilities.operations)
+_LISTED = OnlyIf(
+    lambda surface: Operation.APPEND in surface.capabilities.operations or "tasks" in surface.capabilities.update_fields
+)
 
 
 @tool(Operation.UPDATE, "Update a batch call", _update, confirms=True)
@@ -102,7 +111,10 @@ async def update_batch_call(
     ] = None,
     add_tasks_file: Annotated[given.TasksFile, Field(description="Instead of add_tasks"), _ADDS] = None,
     rows: Annotated[given.Rows, given.AS_IN_CREATE, _ADDS] = None,
-    default_region: Annotated[given.Region, given.TEXT, given.AS_IN_CREATE, _ADDS] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, _LISTED] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, _LISTED] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, _LISTED] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, _LISTED] = None,
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
     trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
@@ -129,8 +141,9 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    how = {"rows": rows, "default_region": default_region}
-    source, added = given.source_of(tasks, tasks_file, **how), given.source_of(add_tasks, add_tasks_file, **how)
+    layout = given.layout_of(None, columns, sheet, header_row)
+    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region)
+    source, added = list_of(tasks, tasks_file), list_of(add_tasks, add_tasks_file)
     if not added.given:
         return WriteResult.of(await update.update(context, batch_call_id, request, source))
     if source.given or request != BatchCallRequest():
@@ -230,10 +243,15 @@ async def retry_batch_call(
         Field(description="The list it was made from; only its unreached rows are used"),
         OnlyIf(_needs_list),
     ] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
-    source = given.source_of(tasks, tasks_file)
+    layout = given.layout_of(None, columns, sheet, header_row)
+    source = given.source_of(tasks, tasks_file, layout, default_region=default_region)
     return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
 
 
