@@ -387,3 +387,22 @@ async def test_the_launch_names_the_rows_that_were_skipped_of_the_list_and_of_wh
         await model.call("start_batch_call", **name, trigger_timestamp=tomorrow_at(9).isoformat())
         assert "3 rows were skipped: 1 invalid, 2 duplicates." in person.questions[0]
         assert "Call 4 people" in person.questions[0]
+
+
+async def test_where_nobody_is_asked_who_is_called_by_another_batch_call_is_not_added(tmp_path: Path) -> None:
+    unattended = {"confirm": "off", "max_calls_per_launch": "9", "skip_people_max": "50"}
+    async with playing("auto", None, data_dir=tmp_path, **unattended, **OPEN) as model:
+        name = await made(model, "running")
+        await made(model, "scheduled", BOB)
+        added = await add(model, name, BOB, CYD, DAN)
+        assert added["changed"] == {"tasks": [1, 3]}
+        assert [(row["kind"], row["to_number"]) for row in added["skipped_rows"]] == [("concern", BOB)]
+        assert await people_of(model, name) == [ANN, CYD, DAN]
+
+
+async def test_an_answer_that_breaks_off_is_looked_up_too(tmp_path: Path) -> None:
+    async with elsewhere(tmp_path) as (model, front, recording):
+        name = await made(model, "running")
+        front.trouble = "half answered"
+        assert (await add(model, name, BOB))["changed"] == {"tasks": [1, 2]}
+        assert len(recording.writes) == 1
