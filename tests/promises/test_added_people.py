@@ -406,3 +406,19 @@ async def test_an_answer_that_breaks_off_is_looked_up_too(tmp_path: Path) -> Non
         front.trouble = "half answered"
         assert (await add(model, name, BOB))["changed"] == {"tasks": [1, 2]}
         assert len(recording.writes) == 1
+
+
+async def test_nobody_is_added_to_a_test_call_and_the_first_people_stay_the_first(tmp_path: Path) -> None:
+    """A test rings as often as somebody asks for it: a list must not pass as one."""
+    mine = number(NEW_YORK, 50)
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, test_numbers=mine, **OPEN) as model:
+        name = await made(model, "draft", ANN, BOB)
+        heard = await model.call("start_batch_call", **name, test_number=mine)
+        test = {"batch_call_id": heard["batch_call"]["batch_call_id"]}
+        text = await model.refused("update_batch_call", "invalid_input", **test, add_tasks=of(CYD))
+        assert "is a test call of" in text
+        await model.call("start_batch_call", **name, trigger_timestamp="now", first=1)
+        await add(model, name, CYD)
+        assert "It pauses after its first person: who is added may wait" in person.questions[-1]
+    assert dials(tmp_path) == Counter([mine])
