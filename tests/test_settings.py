@@ -168,3 +168,9 @@ def test_no_secret_is_repeated_whatever_else_is_wrong(name: str, around: str, ot
         except ConfigurationError as error:
             told = repr(error) + repr(error.__cause__)
     assert secret not in told
+
+
+@pytest.mark.parametrize("written", ["us", "US", " Us "])
+def test_a_region_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("BATCHCALL_DEFAULT_REGION", written)
+    assert Settings.load().default_region == "US"
