@@ -46,8 +46,12 @@ class ListSource:
             )
 
 
-async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
+async def read_source(
+    context: CallContext, source: ListSource, from_number: str | None, there: frozenset[str] = frozenset()
+) -> Recipients:
     """Read the list; what cannot be called is skipped, each row with its reason.
+
+    `there`: whom a batch call has already, as numbers are compared; they are skipped too.
 
     Raises:
         InvalidInput: both or neither given, an unreadable file, or a bad `rows`; nothing was sent.
@@ -57,10 +61,10 @@ async def read_source(context: CallContext, source: ListSource, from_number: str
     if not source.given:
         where = "tasks or tasks_file" if context.local_files else "tasks"
         raise InvalidInput(f"The people to call are missing: give {where}. Nothing was sent.")
-    return await anyio.to_thread.run_sync(_read, context, source, from_number)
+    return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
 
 
-def _read(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
+def _read(context: CallContext, source: ListSource, from_number: str | None, there: frozenset[str]) -> Recipients:
     settings = context.settings
     options = ReadOptions(
         layout=source.layout,
@@ -69,6 +73,7 @@ def _read(context: CallContext, source: ListSource, from_number: str | None) -> 
         default_region=source.default_region or settings.default_region,
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
+        there=there,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
@@ -89,17 +94,7 @@ async def read_callable(
     """
     recipients, capabilities = await read_source(context, source, from_number), context.backend.capabilities
     if not recipients.tasks:
-        reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
-        raise InvalidInput(
-            " ".join(
-                [
-                    f"None of the {recipients.rows_read} rows can be called.",
-                    *recipients.remarks,
-                    "Nothing was sent. Correct the list; check_batch_call shows every row.",
-                ]
-            ),
-            reasons,
-        )
+        raise nobody_left(recipients)
     limit = capabilities.max_tasks
     if limit is not None and len(recipients.tasks) > limit:
         parts = ", then ".join(f'rows="{part}"' for part in parts_that_fit(recipients, limit)[:20])
@@ -110,6 +105,17 @@ async def read_callable(
         )
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=source.tasks_file is not None)
     return recipients, tasks, (*recipients.notes, *dropped)
+
+
+def nobody_left(recipients: Recipients) -> InvalidInput:
+    """The error for a list of which nobody can be called."""
+    reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
+    said = [
+        f"None of the {recipients.rows_read} rows can be called.",
+        *recipients.remarks,
+        "Nothing was sent. Correct the list; check_batch_call shows every row.",
+    ]
+    return InvalidInput(" ".join(said), reasons)
 
 
 def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
@@ -153,6 +159,6 @@ def skipped_rows_words(recipients: Recipients) -> str:
     if not recipients.skipped_rows:
         return ""
     counts = {kind: sum(row.kind == kind for row in recipients.skipped_rows) for kind in SkipReason}
-    reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in counts.items() if count)
+    reasons = ", ".join(f"{count} {kind.words}" for kind, count in counts.items() if count)
     rows = "row is" if len(recipients.skipped_rows) == 1 else "rows are"
     return f" {len(recipients.skipped_rows)} {rows} skipped: {reasons}."
