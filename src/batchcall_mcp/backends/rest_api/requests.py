@@ -19,7 +19,8 @@ from batchcall_mcp.backends.base import (
     Now,
     Operation,
     name_with_retry_of,
-    retry_of_in_name,
+    name_with_test_of,
+    name_with_the_same_reference,
 )
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
@@ -60,6 +61,8 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     name = request.name
     if request.retry_of is not None and not extended:
         name = name_with_retry_of(name, request.retry_of, ZUDU_NAME_LENGTH)
+    if request.test_of is not None and not extended:
+        name = name_with_test_of(name, request.test_of, ZUDU_NAME_LENGTH)
     body: JsonObject = {"from_number": request.from_number, "tasks": [_task(task) for task in request.tasks]}
     body |= _given(name=name, agent_id=request.agent_id, timezone=request.timezone)
     if request.send_now:
@@ -69,7 +72,7 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
-    return body | _given(retry_of=request.retry_of if extended else None)
+    return body | (_given(retry_of=request.retry_of, test_of=request.test_of) if extended else {})
 
 
 def update_call(
@@ -94,10 +97,9 @@ def update_call(
 
 def _with_reference(current: BatchCall, request: BatchCallRequest) -> BatchCallRequest:
     """A new name keeps the reference that the old one carried, where the name is the only place for it."""
-    reference = retry_of_in_name(current.name)
-    if request.name is None or reference is None:
+    if request.name is None:
         return request
-    return replace(request, name=name_with_retry_of(request.name, reference, ZUDU_NAME_LENGTH))
+    return replace(request, name=name_with_the_same_reference(request.name, current.name, ZUDU_NAME_LENGTH))
 
 
 def tasks_body(tasks: Iterable[CallTask]) -> JsonObject:
@@ -108,6 +110,11 @@ def tasks_body(tasks: Iterable[CallTask]) -> JsonObject:
 def schedule_body(at: datetime) -> JsonObject:
     """The PATCH that launches at a moment."""
     return {"trigger_timestamp": to_ms(at), "status": "scheduled", "send_now": False}
+
+
+def launch_body(at: datetime | None) -> JsonObject:
+    """The PATCH that launches at a moment, or now."""
+    return {"send_now": True} if at is None else schedule_body(at)
 
 
 def check_schedule(request: BatchCallRequest) -> None:
@@ -330,7 +337,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         request.retry or current.retry,
         extended=extended,
     )
-    return body | _given(retry_of=current.retry_of if extended else None)
+    return body | (_given(retry_of=current.retry_of, test_of=current.test_of) if extended else {})
 
 
 def _put_status(current: BatchCall, request: BatchCallRequest) -> str:

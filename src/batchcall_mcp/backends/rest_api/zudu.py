@@ -31,6 +31,7 @@ class ZuduBackend(BatchCallBackend):
         windows="one_zone",
         window_days=False,
         max_concurrency=None,
+        first=False,
         idempotency="none",
         returns_variables=False,
         task_names=False,

@@ -10,7 +10,7 @@ from pydantic import Field
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
-from batchcall_mcp.batch_calls.writes import append, create, launch, retry, update
+from batchcall_mcp.batch_calls.writes import append, create, hear_first, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
@@ -169,7 +169,7 @@ def _start(capabilities: Capabilities) -> str:
 
 def _only_now(surface: Surface) -> Any:
     only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
-    return Annotated[Literal["now"], only] if surface.capabilities.drafts == "start_now_only" else None
+    return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
 
 
 @tool(Operation.START, "Start a batch call", _start, confirms=True)
@@ -177,10 +177,26 @@ async def start_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
-    trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
+    trigger_timestamp: Annotated[
+        given.Start, TypedBy(_only_now), RequiredIf(lambda surface: not surface.test_numbers)
+    ] = None,
+    first: given.First = None,
+    test_number: given.TestNumber = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
-    return WriteResult.of(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
+    if test_number is not None:
+        if trigger_timestamp not in {None, "now"} or first is not None:
+            raise InvalidInput(
+                "test_number: a test call rings at once, and calls nobody else: give neither first nor a time with "
+                "it. Nothing was sent."
+            )
+        return WriteResult.of(await hear_first.hear(context, batch_call_id, test_number, idempotency_key))
+    if trigger_timestamp is None:
+        raise InvalidInput(
+            'trigger_timestamp: is missing. Nothing was sent. Give "now" or a time, or a test_number to hear it first.'
+        )
+    when = read_start(trigger_timestamp)
+    return WriteResult.of(await launch.start(context, batch_call_id, when, idempotency_key, first=first))
 
 
 @tool(
