@@ -92,7 +92,11 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
             warnings=(*recipients.notes, *dropped),
+<<<<<<< HEAD
             notes=_waits_for_a_resume(current),
+=======
+            notes=recipients.remarks,
+>>>>>>> list
             changes=[f"{counted(len(tasks), 'person', 'people')} added to the {total:,} of this batch call"],
         )
 
@@ -104,7 +108,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
             batch_call=after,
             preflight=judged.preflight if judged.preflight.starts else None,
             changed={"tasks": (current.counts.total, after.counts.total)},
-            notes=(*recipients.notes, *dropped),
+            notes=(*recipients.notes, *dropped, *recipients.remarks),
         )
 
     return await write.run(
