@@ -51,6 +51,7 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
         transport=transport,
         stateless=stateless,
         authenticate=server.authenticate,
+        service=server.service,
     )
 
 

@@ -68,15 +68,13 @@ Id = Annotated[str, AfterValidator(only_printing), _text("Its ID", 200, 1)]
 Tasks = Annotated[TaskInputs, Field(description="The people to call, in order"), TypedBy(_task_type)]
 TasksFile = Annotated[
     str | None,
-    Field(description="Instead of tasks: a CSV, JSONL or XLSX file; other columns become variables"),
-    OnlyIf(lambda surface: surface.local_files),
+    Field(
+        description="Instead of tasks: a CSV, JSONL or XLSX file (over HTTP its name from POST /files); other columns "
+        "become variables"
+    ),
 ]
 Rows = Annotated[str | None, Field(description='Data rows, such as "1-1000,1500"')]
-NumberColumn = Annotated[
-    str | None,
-    Field(description="Column of the number, if not detected"),
-    OnlyIf(lambda surface: surface.local_files),
-]
+NumberColumn = Annotated[str | None, Field(description="Column of the number, if not detected")]
 Region = Annotated[str | None, Field(pattern="^[A-Z]{2}$", description="Country of numbers without +")]
 FromNumber = Annotated[str, Field(description="Caller number, E.164, from get_backend")]
 Name = Annotated[str | None, _text("Name of the batch call", 255)]
