@@ -268,7 +268,11 @@ async def test_an_export_is_kept_behind_a_url_for_its_own_caller(office: Office)
     async with office.model() as model:
         made = await model.call("create_batch_call", tasks_file=name, from_number=FROM)
         exported = await model.call("export_batch_call", batch_call_id=made["batch_call"]["batch_call_id"])
-    assert exported["rows"] == 2
+        pending = await model.call(
+            "export_batch_call", batch_call_id=made["batch_call"]["batch_call_id"], task_status=["completed"]
+        )
+    assert (exported["rows"], pending["rows"]) == (2, 0)
+    assert "whole as the resource" in pending["summary"]
     answer = await office.http.get(exported["file"])
     assert (answer.status_code, answer.text.count("\r\n")) == (200, 3)
     assert "+14155550101" in answer.text

@@ -287,7 +287,7 @@ async def _exported_over_http(
 ) -> ExportResult:
     """A file behind a URL; and the whole export as a resource, which needs no store."""
     uri = f"batchcall://batch-calls/{batch_call_id}/export.{form}"
-    resource = f"as the resource {uri}, with the reader's own credentials"
+    resource = f"{'whole ' if statuses else ''}as the resource {uri}, with the reader's own credentials"
     if context.files is not None:
         try:
             url, rows = await export.export_to_store(context, context.files, batch_call_id, form, statuses)
@@ -296,7 +296,7 @@ async def _exported_over_http(
         else:
             summary = (
                 f"{rows} tasks of {batch_call_id} can be read for a day at {url} with the same key headers, "
-                f"or {'whole ' if statuses else ''}{resource}."
+                f"or {resource}."
             )
             return ExportResult(summary=summary, rows=rows, file=url, resource=uri, format=form)
     else:
