@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,13 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 from starlette.types import Message, Scope
 
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import BackendUnavailable
 from batchcall_mcp.kept_files import store as store_module
 from batchcall_mcp.kept_files.caller_files import files_url, upload_line
+from batchcall_mcp.kept_files.records import KEPT_FOR
+from batchcall_mcp.kept_files.store import FileStore
+from batchcall_mcp.server import service as service_module
 from batchcall_mcp.server.credentials import AcceptedPairs
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.transports.access import caller_of
@@ -463,3 +469,24 @@ async def test_memory_does_not_grow_with_the_file() -> None:
         tracemalloc.stop()
         assert (one.status, one.answer["rows"]) == (201, 20_000)
     assert peak < 6_000_000
+
+
+async def test_a_server_that_starts_removes_what_is_over_and_what_a_killed_process_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(backend="zudu", url="http://127.0.0.1:9", data_dir=tmp_path)
+    store = FileStore.open(settings, lambda: utc_now() - KEPT_FOR)
+    old = store.keep("somebody", "people-0.csv", "list", [CSV], 2)
+    left, in_use = tmp_path / "incoming" / "left", tmp_path / "incoming" / "in-use"
+    for folder in (left, in_use):
+        folder.mkdir(parents=True)
+        (folder / "people.csv").write_bytes(CSV)
+    os.utime(left, (0, 0))
+
+    monkeypatch.setattr(service_module, "_HEAD_START_S", 0)
+    async with Service(settings, local=False).opened():
+        with anyio.fail_after(20):
+            while store.part(old, 0) is not None:
+                await anyio.lowlevel.checkpoint()
+    assert (left.exists(), in_use.exists()) == (False, True)
+    store.close()
