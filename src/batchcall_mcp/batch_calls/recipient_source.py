@@ -52,7 +52,7 @@ async def read_source(context: CallContext, source: ListSource, from_number: str
     if context.files is None:
         raise NotSupported("This connection has no uploaded lists. Nothing was sent. Give the people as tasks.")
     async with context.files.copied(await _uploaded(context.files, source.tasks_file)) as path:
-        return await anyio.to_thread.run_sync(_read, context, source, from_number, path)
+        return await anyio.to_thread.run_sync(_read, context, source, from_number, path, limiter=context.files.reading)
 
 
 async def _uploaded(files: CallerFiles, name: str) -> KeptFile:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import anyio.to_thread
 
 from batchcall_mcp.errors import ConfigurationError
@@ -47,12 +48,16 @@ class CallerFiles:
         data_dir: has room for the copies that are read.
         url: `/files` of this server, as the caller's request named it; None if it named nothing that can be one.
         needs_secret: whether a request needs a secret in addition to a key.
+        is_used: whether anything may be kept yet: to find nothing, no store has to be made.
+        reading: how many lists are read at once. A workbook is laid out in memory.
     """
 
     opened: Callable[[], Awaitable[tuple[FileStore, str]]]
     data_dir: Path
     url: str | None
-    needs_secret: bool = True
+    needs_secret: bool
+    is_used: Callable[[], bool]
+    reading: anyio.CapacityLimiter
 
     def url_of(self, name: str) -> str:
         return f"{self.url or FILES_PATH}/{name}"
@@ -87,6 +92,8 @@ class CallerFiles:
         Raises:
             ConfigurationError: the store cannot be used.
         """
+        if not self.is_used():
+            return ()
         store, owner = await self.opened()
         return await anyio.to_thread.run_sync(store.listed, owner)
 

@@ -12,6 +12,8 @@ from batchcall_mcp.errors import QuotaExceeded
 
 Kind: TypeAlias = Literal["list", "export"]
 
+STORE_FILE: Final = "files.db"
+"""In the data folder, where no PostgreSQL is named."""
 KEPT_FOR: Final = timedelta(days=1)
 LARGEST_BYTES: Final = 50_000_000
 """Of one uploaded list."""

@@ -5,7 +5,8 @@ Not in the ledger's tables: a transaction that stores 50 MB must not hold up the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from batchcall_mcp.kept_files.records import (
     MOST_BYTES,
     MOST_BYTES_PER_CALLER,
     MOST_FILES_PER_CALLER,
+    STORE_FILE,
     KeptFile,
     Kind,
     StoreFull,
@@ -30,8 +32,9 @@ from batchcall_mcp.kept_files.records import (
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import quoted
 
-_FILE: Final = "files.db"
 _LOCK: Final = 0x62617463685F6669
+_PARTS_EMPTY: Final = 4
+"""A database of which more than this part is empty is rewritten."""
 PART_BYTES: Final = 256 * 1024
 
 
@@ -53,7 +56,7 @@ class FileStore(database.Database):
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        return cls(cls.opened(settings.database(_FILE)), clock)
+        return cls(cls.opened(settings.database(STORE_FILE)), clock)
 
     @classmethod
     def is_there(cls, settings: Settings) -> bool:
@@ -62,7 +65,7 @@ class FileStore(database.Database):
         Raises:
             ConfigurationError: the database cannot be opened.
         """
-        return cls.schema.is_used(settings.database(_FILE))
+        return cls.schema.is_used(settings.database(STORE_FILE))
 
     def keep(self, owner: str, name: str, kind: Kind, content: Iterable[bytes], rows: int) -> KeptFile:
         """Store a file, all of it or nothing. An export makes room by removing the owner's oldest exports.
@@ -79,7 +82,7 @@ class FileStore(database.Database):
             ConfigurationError: the database cannot be reached, or not be written.
         """
         until = self.now() + span_ms(KEPT_FOR)
-        with self.usable(), database.writing(self.engine, _LOCK) as tx:
+        with self._writing() as tx:
             self._remove(tx, t.files.c.kept_until <= self.now())
             made = t.files.insert().values(owner=owner, name=name, kind=kind, size_bytes=0, rows=rows, kept_until=until)
             (file_id,) = tx.execute(made).inserted_primary_key or (0,)
@@ -160,7 +163,7 @@ class FileStore(database.Database):
             NotFound: as of `find`.
         """
         file = self.find(owner, name)
-        with self.usable(), database.writing(self.engine, _LOCK) as tx:
+        with self._writing() as tx:
             self._remove(tx, t.files.c.file_id == file.file_id)
 
     def sweep(self) -> None:
@@ -169,20 +172,31 @@ class FileStore(database.Database):
         Raises:
             ConfigurationError: the database cannot be reached, or not be written.
         """
-        with self.usable():
-            with database.writing(self.engine, _LOCK) as tx:
-                self._remove(tx, t.files.c.kept_until <= self.now())
-            if not self.shared:  # PostgreSQL has its own vacuum
+        with self._writing() as tx:
+            self._remove(tx, t.files.c.kept_until <= self.now())
+        if not self.shared:  # PostgreSQL has its own vacuum
+            with self.usable():
                 self._shrink()
 
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """The only writing transaction of this store; on SQLite what it removes is overwritten."""
+        with self.usable(), database.writing(self.engine, _LOCK) as tx:
+            if not self.shared:
+                tx.exec_driver_sql("PRAGMA secure_delete = ON")
+            yield tx
+
     def _shrink(self) -> None:
-        """Rewrite the file without what was removed from it: SQLite would keep the old pages, content and all."""
+        """Rewrite the file once much of it is empty, and empty the write-ahead log, which holds what was removed."""
         connection = self.engine.raw_connection()
         try:
             cursor = connection.cursor()
-            if cursor.execute("PRAGMA freelist_count").fetchone()[0]:
+            free, pages = (
+                cursor.execute(f"PRAGMA {count}").fetchone()[0] for count in ("freelist_count", "page_count")
+            )
+            if free * _PARTS_EMPTY > pages:
                 cursor.execute("VACUUM")
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             cursor.close()
         finally:
             connection.close()

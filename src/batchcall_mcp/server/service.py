@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -29,6 +30,7 @@ from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
+from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from batchcall_mcp.server.approvals.elicitation import ClientAsker
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _HEAD_START_S = 1.0
+_LISTS_AT_ONCE = 2
+"""Uploaded ones that are read at once, of all callers."""
 _SWEEPS_EVERY_S = 600
 _LEFT_FOR_S = 3600
 """A copy of a file is written and read in minutes: one that is older was left by a process that was killed."""
@@ -72,6 +76,7 @@ class Service:
         self._opening_ledger = threading.Lock()
         self._file_store: FileStore | None = None
         self._opening_files = threading.Lock()
+        self._lists_at_once = anyio.CapacityLimiter(_LISTS_AT_ONCE)
         self._stack: AsyncExitStack | None = None
         self._opened = 0
         self._http: BackendHttp | None = None
@@ -209,6 +214,8 @@ class Service:
             data_dir=self.settings.data_dir,
             url=files_url(headers),
             needs_secret=self.capabilities.needs_secret,
+            is_used=lambda: not isinstance(kept := self.settings.database(STORE_FILE), Path) or kept.exists(),
+            reading=self._lists_at_once,
         )
 
     async def _start_soon(self) -> None:

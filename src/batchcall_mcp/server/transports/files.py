@@ -94,8 +94,6 @@ class FileRoutes:
         self._largest = largest_bytes
         self._silence_s = longest_silence_s
         self._under_way: Counter[str] = Counter()
-        self._reading = anyio.CapacityLimiter(1)
-        """A workbook is laid out in memory to be read: one at a time."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else ""
@@ -159,7 +157,7 @@ class FileRoutes:
         async with incoming_folder(files.data_dir) as folder:
             path = folder / plain_name(written.stem, written.suffix.lower())
             await self._receive(request, path)
-            rows = await anyio.to_thread.run_sync(count_rows, path, limiter=self._reading)
+            rows = await anyio.to_thread.run_sync(count_rows, path, limiter=files.reading)
             return await files.keep(written.stem, path.suffix, "list", _pieces(path), rows)
 
     async def _receive(self, request: Request, path: Path) -> None:
