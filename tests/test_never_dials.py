@@ -305,8 +305,10 @@ MOMENTS = st.one_of(
 )
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
-    "default_region": st.sampled_from(["US", "DE"]),
+    "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
+    "default_region": st.sampled_from(["us", "DE"]),
     "from_number": st.sampled_from([FROM, "+14155550111"]),
+    "header_row": st.sampled_from([1, 2]),
     "idempotency_key": st.sampled_from(["one", "two"]),
     "max_concurrency": st.integers(1, 50),
     "name": st.text(min_size=1, max_size=10),
@@ -314,11 +316,13 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "retry": st.sampled_from([{"max_retries": 2, "after_minutes": 10}, {"max_retries": 0}]),
     "rows": st.sampled_from(["1", "2", "1-2"]),
     "send_now": st.booleans(),
+    "sheet": st.just("S"),
     "status": st.sampled_from(["draft", "scheduled"]),
     "task_status": st.lists(st.sampled_from(["busy", "failed", "not_reached", "pending", "completed"]), min_size=1),
     "tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "tasks_file": st.just("others.csv"),
     "timezone": st.sampled_from(["America/New_York", "UTC"]),
+    "timezones": st.sampled_from([["America/New_York"], ["Europe/Berlin", "America/New_York"]]),
     "trigger_timestamp": st.one_of(st.just("now"), MOMENTS),
     "window": st.sampled_from([NEW_YORK_DAY, {**NEW_YORK_DAY, "timezone": "UTC"}, {"start": "00:00", "end": "24:00"}]),
 }

@@ -401,7 +401,10 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"window": CallingWindow(start="09:00", end="17:00")}, "one batch call a time zone"),
+            (
+                {"window": CallingWindow(start="09:00", end="17:00")},
+                "one batch call for each time zone: timezones selects",
+            ),
             ({"window": CallingWindow(start="09:00", end="17:00", timezone="UTC", days=("mon",))}, "days"),
             ({"max_concurrency": 5}, "max_concurrency"),
             ({"retry": RetryPolicy(max_retries=1, on=("failed",), after_minutes=5)}, "failed"),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.recipients.validation import (
     MOST_VARIABLE_BYTES,
@@ -67,6 +68,7 @@ def test_an_inline_list_is_judged_row_by_row_and_keeps_its_order() -> None:
             ),
         ),
         columns=None,
+        last_row=6,
     )
 
 
@@ -142,7 +144,7 @@ def test_rows_are_positions_in_the_list() -> None:
 
 def test_a_number_column_has_no_meaning_for_a_list() -> None:
     with pytest.raises(InvalidInput, match="number_column applies only to tasks_file"):
-        read_inline(tasks(ONE), ReadOptions(number_column="phone"))
+        read_inline(tasks(ONE), ReadOptions(layout=Layout(number_column="phone")))
 
 
 @pytest.mark.parametrize(("region", "says"), [("UK", 'Did you mean "GB"'), ("Germany", "two-letter"), ("", "default")])

@@ -124,6 +124,17 @@ async def test_a_list_whose_number_column_must_be_named_is_taken(office: Office)
     assert [task["to_number"] for task in checked["sample"]] == ["+14155550102"]
 
 
+async def test_a_workbook_whose_sheet_must_be_named_is_taken(office: Office, tmp_path: Path) -> None:
+    sheets = {month: [["phone"], [f"+1415555010{at}"]] for at, month in enumerate(("May", "June"))}
+    answer = await office.send(write_workbook(tmp_path / "list.xlsx", sheets).read_bytes(), "list.xlsx")
+    assert answer.json()["rows"] == 2
+    given = {"tasks_file": answer.json()["tasks_file"], "from_number": FROM}
+    async with office.model() as model:
+        assert '"June"' in await model.refused("check_batch_call", "invalid_input", **given)
+        checked = await model.call("check_batch_call", **given, sheet="June")
+    assert [task["to_number"] for task in checked["sample"]] == ["+14155550101"]
+
+
 async def test_nobody_lists_reads_removes_or_calls_another_callers_list(office: Office) -> None:
     name = await office.uploaded()
     assert await office.names(ANOTHER) == []

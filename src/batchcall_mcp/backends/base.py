@@ -274,8 +274,8 @@ def _unsupported_window(window: CallingWindow | None, capabilities: Capabilities
         return
     if capabilities.windows == "one_zone" and window.timezone == "recipient":
         yield (
-            "window.timezone: it holds one IANA time zone for all tasks, not each person's own; make one batch call a "
-            "time zone and name it"
+            "window.timezone: it holds one IANA time zone for all tasks, not each person's own; make one batch call "
+            "for each time zone: timezones selects its people, window.timezone names it"
         )
     if capabilities.windows == "utc_same_day":
         if window.timezone not in {"UTC", "Etc/UTC"}:

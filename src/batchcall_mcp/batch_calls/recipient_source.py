@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,6 +14,7 @@ from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.kept_files.records import KeptFile
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkipReason, read_file, read_inline
 from batchcall_mcp.text import in_quotes, quoted
 
@@ -27,14 +28,28 @@ class ListSource:
 
     tasks: tuple[CallTask, ...] | None = None
     tasks_file: str | None = None
+    layout: Layout = field(default_factory=Layout)
     rows: str | None = None
-    number_column: str | None = None
+    timezones: tuple[str, ...] | None = None
     default_region: str | None = None
 
     @property
     def given(self) -> bool:
         """Whether the call names a list at all."""
         return self.tasks is not None or self.tasks_file is not None
+
+    def check_given(self) -> None:
+        """Hold what is said about a list against whether there is one.
+
+        Raises:
+            InvalidInput: if there is none; whoever selects people must not get all of them.
+        """
+        said = [*self.layout.given(), *(name for name in ("rows", "timezones") if getattr(self, name) is not None)]
+        if said and not self.given:
+            raise InvalidInput(
+                f"{', '.join(said)}: only a list that is given can be read so. Nothing was sent. Give tasks or "
+                "tasks_file as well."
+            )
 
 
 async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
@@ -74,15 +89,16 @@ def _read(
 ) -> Recipients:
     settings = context.settings
     options = ReadOptions(
+        layout=source.layout,
         rows=source.rows,
-        number_column=source.number_column,
+        timezones=source.timezones,
         default_region=source.default_region or settings.default_region,
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
-    return read_file(uploaded or resolve_file(source.tasks_file or "", settings.files), options)
+    return read_file(uploaded or resolve_file(source.tasks_file or "", settings.files, settings.never_lists), options)
 
 
 async def read_callable(
@@ -98,8 +114,13 @@ async def read_callable(
     if not recipients.tasks:
         reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
         raise InvalidInput(
-            f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Correct the list; "
-            "check_batch_call shows every row.",
+            " ".join(
+                [
+                    f"None of the {recipients.rows_read} rows can be called.",
+                    *recipients.remarks,
+                    "Nothing was sent. Correct the list; check_batch_call shows every row.",
+                ]
+            ),
             reasons,
         )
     limit = capabilities.max_tasks
@@ -116,7 +137,7 @@ async def read_callable(
 
 def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
     """Ranges for `rows` of at most `limit` rows each; empty if all fit at once."""
-    total = recipients.rows_read
+    total = recipients.last_row
     if len(recipients.tasks) <= limit:
         return []
     return [f"{first}-{min(first + limit - 1, total)}" for first in range(1, total + 1, limit)]

@@ -32,6 +32,7 @@ from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
 from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
+from batchcall_mcp.recipients.files.sample import make_first_folder
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_identity
@@ -106,7 +107,9 @@ class Service:
                     group.start_soon(self._start_soon)
                 if self.settings.do_not_call is not None and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
-                if not self.local:
+                if self.local and self.dials:
+                    await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
+                else:
                     group.start_soon(self._open_ledger_soon)
                     group.start_soon(self._remove_old_files)
                 yield self

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.files.file_formats import kind_of, open_rows
+from batchcall_mcp.recipients.files.header import Row
 from batchcall_mcp.recipients.files.text_files import checked_lines, encoding_of
+from batchcall_mcp.recipients.files.workbook import rows_of_sheets
 from batchcall_mcp.text import quoted
 
 _LINES_TRIED: Final = 20
@@ -22,30 +25,38 @@ _OF_OTHERS: Final = {
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a list has without its header, empty ones not counted. Reads all of it; blocks.
+    """How many rows a list has without its header, empty ones not counted; of a workbook in all its visible sheets.
+
+    Reads all of it; blocks.
 
     Raises:
         InvalidInput: it cannot be read as what its extension says, or has no rows.
     """
-    rows = _json_lines(path) if kind_of(path) == "json_lines" else _table_rows(path)
+    match kind_of(path):
+        case "json_lines":
+            rows = _json_lines(path)
+        case "workbook":
+            rows = sum(_below_header(sheet) for sheet in rows_of_sheets(path))
+        case _:
+            with open_rows(path, Layout()) as (table, _):
+                rows = _below_header(_no_other_format(table, path))
     if not rows:
         raise InvalidInput(f"{quoted(path.name)} has no rows below its column names. Nothing was sent. Add rows.")
     return rows
 
 
-def _table_rows(path: Path) -> int:
-    filled = 0
-    with open_rows(path, None) as (rows, _):
-        for row in rows:
-            if not any(cell and not cell.isspace() for cell in row.cells):
-                continue
-            filled += 1
-            first = row.cells[0].lstrip()[:1]
-            if filled == 1 and kind_of(path) == "delimited" and first in _OF_OTHERS:
-                raise InvalidInput(
-                    f"{quoted(path.name)} is not CSV: it looks like {_OF_OTHERS[first]}. Nothing was sent."
-                )
-    return max(filled - 1, 0)
+def _below_header(rows: Iterable[Row]) -> int:
+    return max(sum(any(cell and not cell.isspace() for cell in row.cells) for row in rows) - 1, 0)
+
+
+def _no_other_format(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+    begun = False
+    for row in rows:
+        first = "".join(row.cells).lstrip()[:1]
+        if first and not begun and first in _OF_OTHERS:
+            raise InvalidInput(f"{quoted(path.name)} is not CSV: it looks like {_OF_OTHERS[first]}. Nothing was sent.")
+        begun = begun or bool(first)
+        yield row
 
 
 def _json_lines(path: Path) -> int:

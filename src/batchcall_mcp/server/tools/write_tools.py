@@ -43,6 +43,10 @@ async def create_batch_call(
     tasks_file: given.TasksFile = None,
     rows: given.Rows = None,
     number_column: given.NumberColumn = None,
+    columns: given.Columns = None,
+    sheet: given.Sheet = None,
+    header_row: given.HeaderRow = None,
+    timezones: given.Timezones = None,
     default_region: given.Region = None,
     name: given.Name = None,
     agent_id: given.AgentId = None,
@@ -70,7 +74,8 @@ async def create_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
+    layout = given.layout_of(number_column, columns, sheet, header_row)
+    source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
     return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
@@ -91,6 +96,10 @@ async def update_batch_call(
     from_number: Annotated[str | None, given.AS_IN_CREATE, given.can_change("from_number")] = None,
     tasks: Annotated[given.Tasks, given.LIST_OF_OBJECTS, _REPLACES, given.can_change("tasks")] = None,
     tasks_file: Annotated[given.TasksFile, _REPLACES, given.can_change("tasks")] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, given.can_change("tasks")] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, given.can_change("tasks")] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, given.can_change("tasks")] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, given.can_change("tasks")] = None,
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
     trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
@@ -117,7 +126,9 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    return WriteResult.of(await update.update(context, batch_call_id, request, given.source_of(tasks, tasks_file)))
+    layout = given.layout_of(None, columns, sheet, header_row)
+    source = given.source_of(tasks, tasks_file, layout, default_region=default_region)
+    return WriteResult.of(await update.update(context, batch_call_id, request, source))
 
 
 def _start(capabilities: Capabilities) -> str:
@@ -209,10 +220,15 @@ async def retry_batch_call(
         Field(description="The list it was made from; only its unreached rows are used"),
         OnlyIf(_needs_list),
     ] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
-    source = given.source_of(tasks, tasks_file)
+    layout = given.layout_of(None, columns, sheet, header_row)
+    source = given.source_of(tasks, tasks_file, layout, default_region=default_region)
     return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
 
 

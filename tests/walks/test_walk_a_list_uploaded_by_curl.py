@@ -1,4 +1,4 @@
-"""Walk 9: a list uploaded by curl. Real servers, real curl: one that is restarted, and two that share a PostgreSQL."""
+"""A walk: a list uploaded by curl. Real servers, real curl: one that is restarted, and two that share a PostgreSQL."""
 
 from __future__ import annotations
 
