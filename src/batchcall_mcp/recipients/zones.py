@@ -40,7 +40,7 @@ class ZoneSelection:
     def takes(self, own_zone: str | None, number: str, *, counts: bool = True) -> bool:
         """Whether it takes this person; `counts` is false for one who is on the list already."""
         own = (own_zone or "").strip()
-        zones = tuple(sorted({canonical(zone) for zone in ((own,) if own else zones_of(number))}))
+        zones = _todays((own,) if own else zones_of(number))
         takes = bool(zones) and self._zones.issuperset(zones)
         if counts and takes:
             self._taken += 1
@@ -86,6 +86,11 @@ def canonical(zone: str) -> str:
     while zone not in places and zone in links:
         zone = links[zone]
     return zone
+
+
+@lru_cache(maxsize=4096)
+def _todays(zones: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({canonical(zone) for zone in zones}))
 
 
 @lru_cache(maxsize=1)

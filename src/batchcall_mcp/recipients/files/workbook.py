@@ -106,17 +106,24 @@ def _sheet(workbook: CalamineWorkbook, path: Path, layout: Layout, notes: list[s
     visible = _visible(workbook)
     if layout.sheet:
         return workbook.get_sheet_by_name(_named_sheet(visible, layout.sheet, path))
-    sheets = [sheet for sheet in map(workbook.get_sheet_by_name, visible) if sheet.end is not None]
-    if not sheets:
+    filled, with_numbers, kept = [], [], None
+    for name in visible:  # one at a time: each takes the memory of all its cells
+        sheet = workbook.get_sheet_by_name(name)
+        if sheet.end is None:
+            continue
+        filled.append(name)
+        if _has_numbers(sheet, layout):
+            with_numbers.append(name)
+            kept = kept or sheet
+    if not filled:
         raise InvalidInput(f"{quoted(path.name)} has no visible sheet with content. Nothing was sent. Add rows.")
-    callable_sheets = sheets if len(sheets) == 1 else [sheet for sheet in sheets if _has_numbers(sheet, layout)]
-    if len(callable_sheets) != 1:
-        several = "more than one sheet" if callable_sheets else "several sheets, and none of them"
+    if len(filled) > 1 and len(with_numbers) != 1:
+        several = "more than one sheet" if with_numbers else "several sheets, and none of them"
         raise InvalidInput(
             f"{quoted(path.name)} has {several} with phone numbers. Nothing was sent. Pass sheet with one of these, or "
-            f"keep only one: {_listed(callable_sheets or sheets)}."
+            f"keep only one: {_names(with_numbers or filled)}."
         )
-    (sheet,) = callable_sheets
+    sheet = kept or workbook.get_sheet_by_name(filled[0])
     others = [quoted(name) for name in visible if name != sheet.name]
     if others:
         notes.append(f"Only the sheet {quoted(sheet.name)} was read, not {', '.join(others[:5])}.")
@@ -147,10 +154,6 @@ def _has_numbers(sheet: CalamineSheet, layout: Layout) -> bool:
         if row.filled and len(head) < MOST_LOOKED_AT:
             head.append(row)
     return bool(head) and number_header(head[header_at(head, layout)].filled, layout) is not None
-
-
-def _listed(sheets: Sequence[CalamineSheet]) -> str:
-    return _names([sheet.name for sheet in sheets])
 
 
 def _names(names: Sequence[str]) -> str:
