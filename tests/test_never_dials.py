@@ -204,6 +204,7 @@ def dialer_calls(ids: dict[str, str]) -> list[Call]:
     found = calls_of_drafts(ids)
     alone: list[dict[str, Any]] = [{"window": NEW_YORK_DAY}, {"max_concurrency": 50}, {"from_number": "+14155550111"}]
     alone += [{"retry": {"max_retries": 3}}]
+    found += [("update_batch_call", {"batch_call_id": ids["scheduled"], "add_tasks": OTHERS})]
     found += [("update_batch_call", {"batch_call_id": ids["scheduled"], **one}) for one in alone]
     found += [("update_batch_call", {"batch_call_id": ids["paused"], **one}) for one in (*alone, {"send_now": True})]
     found += [("start_batch_call", {"batch_call_id": ids["paused"], "trigger_timestamp": when}) for when in WHENEVER]
@@ -304,6 +305,8 @@ MOMENTS = st.one_of(
     st.integers(1_000_000_000_000, 4_000_000_000_000),
 )
 VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "add_tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
+    "add_tasks_file": st.just("others.csv"),
     "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
     "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
     "default_region": st.sampled_from(["us", "DE"]),
@@ -388,7 +391,7 @@ def asks_to_dial(one: Recorded) -> bool:
         return not draft and not changed
     if one.path.endswith(("/execute", "/resume", "/retry")) or said.get("send_now"):
         return True
-    if said.get("status") == "draft":
+    if said.get("status") == "draft" or one.path.endswith("/tasks"):  # whether who is added is called, `launched` says
         return False
     return one.method in {"POST", "PUT"} or bool({"status", "trigger_timestamp"} & said.keys())
 
@@ -404,7 +407,8 @@ async def launched(scene: Scene, model: Model) -> dict[str, Any]:
         told = {
             name: said.get(name) for name in ("status", "scheduled_at", "from_number", "window", "retry", "agent_id")
         }
-        told["tasks"] = [(task["to_number"], task.get("status")) for task in one["tasks"]]
+        if said["status"] != "paused":  # who is added there waits for the yes to its resume
+            told["tasks"] = [(task["to_number"], task.get("status")) for task in one["tasks"]]
         if said["status"] != "draft":
             found[said["batch_call_id"]] = told
     return found

@@ -153,7 +153,9 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReason:
-    """Why the backend paused a batch call by itself. The dialer's codes: stopped, late, failing, error."""
+    """Why the backend paused a batch call by itself. The dialer's codes: stopped, late, failing, error and
+    first_done.
+    """
 
     code: str
     text: str
@@ -181,16 +183,22 @@ class BatchCall:
     max_concurrency: Annotated[int | None, Field(description="calls at once")] = None
     retry: RetryPolicy | None = None
     retry_of: Annotated[str | None, Field(description="batch call whose unreached people this one calls again")] = None
+    test_of: Annotated[str | None, Field(description="batch call that this test call lets somebody hear first")] = None
+    first: Annotated[int | None, Field(description="pauses by itself after so many people")] = None
     counts: Counts = Counts()
     held_back: tuple[HeldBack, ...] = ()
     organization_id: str | None = None
     notes: tuple[str, ...] = ()
     replayed: Annotated[bool, Field(exclude=True)] = False
     """Only after a write: an earlier request with the same idempotency key did it, this one did nothing."""
+    added: Annotated[int | None, Field(exclude=True)] = None
+    """Only after people were added: how many, as the backend says."""
     etag: Annotated[str | None, Field(exclude=True)] = None
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
     """The backend says that no phone rings; a note says so."""
+    holds_first: Annotated[bool, Field(exclude=True)] = False
+    """The server says how many people it calls before it pauses: it knows the field, and does not call the others."""
     is_series: Annotated[bool, Field(exclude=True)] = False
     """It calls everybody again in each of its runs, which are batch calls of their own."""
     run_dials: Annotated[bool, Field(exclude=True)] = False
@@ -201,7 +209,8 @@ class BatchCall:
 class BatchCallRequest:
     """What a write asks of a backend. A field that is None is not given; create needs `from_number` and `tasks`.
 
-    `send_now`, `trigger_at` and `status` say when to dial. None of them: a draft.
+    `send_now`, `trigger_at` and `status` say when to dial. None of them: a draft. `first`: only so many people, then a
+    pause until somebody resumes it.
     """
 
     from_number: str | None = None
@@ -216,6 +225,8 @@ class BatchCallRequest:
     max_concurrency: int | None = None
     retry: RetryPolicy | None = None
     retry_of: str | None = None
+    test_of: str | None = None
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

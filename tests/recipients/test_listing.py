@@ -82,6 +82,14 @@ def test_invalid_comes_before_do_not_call_and_that_before_duplicate() -> None:
     ]
 
 
+def test_who_is_there_is_skipped_after_all_other_reasons_in_any_spelling() -> None:
+    there = ReadOptions(do_not_call=frozenset({ONE}), there=frozenset({ONE, TWO}))
+    read = read_inline(tasks(ONE, TWO, "001" + TWO[2:], "no number"), there)
+    kinds = [SkipReason.DO_NOT_CALL, SkipReason.ALREADY_THERE, SkipReason.DUPLICATE, SkipReason.INVALID]
+    assert ([left.kind for left in read.skipped_rows], read.tasks) == (kinds, ())
+    assert [left.to_number for left in read.skipped_rows[1:3]] == [TWO, TWO]
+
+
 def test_a_row_that_is_skipped_makes_no_later_one_a_duplicate() -> None:
     read = read_inline([CallTask(to_number=ONE, max_retries=11), *tasks(ONE)], ANY)
     assert ([task.to_number for task in read.tasks], [left.line for left in read.skipped_rows]) == ([ONE], [1])

@@ -33,6 +33,7 @@ def _updates(can: Capabilities) -> str:
 _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("drafts", lambda can: _DRAFTS[can.drafts]),
     ("update", _updates),
+    ("adds people", lambda can: _yes(Operation.APPEND in can.operations)),
     ("pause and resume", lambda can: _yes({Operation.PAUSE, Operation.RESUME} <= can.operations)),
     ("cancel is possible", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
     ("what cancel does", lambda can: can.cancel_effect),
@@ -44,6 +45,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
     ("variables for the agent", lambda can: _yes(can.dynamic_variables)),
+    ("start of the first people only", lambda can: _yes(can.first)),
     ("returns variables", lambda can: _yes(can.returns_variables)),
     ("name of a task", lambda can: _yes(can.task_names)),
     ("time zone of a task", lambda can: _yes(can.task_timezones)),

@@ -52,8 +52,12 @@ class ListSource:
             )
 
 
-async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
+async def read_source(
+    context: CallContext, source: ListSource, from_number: str | None, there: frozenset[str] = frozenset()
+) -> Recipients:
     """Read the list; what cannot be called is skipped, each row with its reason.
+
+    `there`: whom a batch call has already, as numbers are compared; they are skipped too.
 
     Raises:
         InvalidInput: both or neither given, an unreadable file, or a bad `rows`; nothing was sent.
@@ -63,11 +67,13 @@ async def read_source(context: CallContext, source: ListSource, from_number: str
     if not source.given:
         raise InvalidInput("The people to call are missing: give tasks or tasks_file. Nothing was sent.")
     if source.tasks_file is None or context.local_files:
-        return await anyio.to_thread.run_sync(_read, context, source, from_number)
+        return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
     if context.files is None:
         raise NotSupported("This connection has no uploaded lists. Nothing was sent. Give the people as tasks.")
     async with context.files.copied(await _uploaded(context.files, source.tasks_file)) as path:
-        return await anyio.to_thread.run_sync(_read, context, source, from_number, path, limiter=context.files.reading)
+        return await anyio.to_thread.run_sync(
+            _read, context, source, from_number, there, path, limiter=context.files.reading
+        )
 
 
 async def _uploaded(files: CallerFiles, name: str) -> KeptFile:
@@ -85,7 +91,11 @@ async def _uploaded(files: CallerFiles, name: str) -> KeptFile:
 
 
 def _read(
-    context: CallContext, source: ListSource, from_number: str | None, uploaded: Path | None = None
+    context: CallContext,
+    source: ListSource,
+    from_number: str | None,
+    there: frozenset[str],
+    uploaded: Path | None = None,
 ) -> Recipients:
     settings = context.settings
     options = ReadOptions(
@@ -95,6 +105,7 @@ def _read(
         default_region=source.default_region or settings.default_region,
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
+        there=there,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
@@ -112,17 +123,7 @@ async def read_callable(
     """
     recipients, capabilities = await read_source(context, source, from_number), context.backend.capabilities
     if not recipients.tasks:
-        reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
-        raise InvalidInput(
-            " ".join(
-                [
-                    f"None of the {recipients.rows_read} rows can be called.",
-                    *recipients.remarks,
-                    "Nothing was sent. Correct the list; check_batch_call shows every row.",
-                ]
-            ),
-            reasons,
-        )
+        raise nobody_left(recipients)
     limit = capabilities.max_tasks
     if limit is not None and len(recipients.tasks) > limit:
         parts = ", then ".join(f'rows="{part}"' for part in parts_that_fit(recipients, limit)[:20])
@@ -133,6 +134,17 @@ async def read_callable(
         )
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=source.tasks_file is not None)
     return recipients, tasks, (*recipients.notes, *dropped)
+
+
+def nobody_left(recipients: Recipients) -> InvalidInput:
+    """The error for a list of which nobody can be called."""
+    reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
+    said = [
+        f"None of the {recipients.rows_read} rows can be called.",
+        *recipients.remarks,
+        "Nothing was sent. Correct the list; check_batch_call shows every row.",
+    ]
+    return InvalidInput(" ".join(said), reasons)
 
 
 def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
@@ -176,6 +188,6 @@ def skipped_rows_words(recipients: Recipients) -> str:
     if not recipients.skipped_rows:
         return ""
     counts = {kind: sum(row.kind == kind for row in recipients.skipped_rows) for kind in SkipReason}
-    reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in counts.items() if count)
+    reasons = ", ".join(f"{count} {kind.words}" for kind, count in counts.items() if count)
     rows = "row is" if len(recipients.skipped_rows) == 1 else "rows are"
     return f" {len(recipients.skipped_rows)} {rows} skipped: {reasons}."

@@ -14,7 +14,12 @@ from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.columns import Columns, Layout
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
-from batchcall_mcp.recipients.phone.numbers import InvalidNumber, looks_like_a_number, normalise_number
+from batchcall_mcp.recipients.phone.numbers import (
+    InvalidNumber,
+    comparable,
+    looks_like_a_number,
+    normalise_number,
+)
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.recipients.zones import ZoneSelection
 from batchcall_mcp.text import quoted
@@ -38,6 +43,8 @@ class ReadOptions:
     default_region: str | None = None
     do_not_call: frozenset[str] = frozenset()
     from_number: str | None = None
+    there: frozenset[str] = frozenset()
+    """Whom the batch call has to which these are added, as `comparable` has numbers."""
 
 
 class SkipReason(StrEnum):
@@ -46,10 +53,17 @@ class SkipReason(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
+    ALREADY_THERE = "already_there"
+    """Somebody to be added, whom the batch call has."""
     LATER_BATCH_CALL = "later_batch_call"
     """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"
     """Somebody whom a person would have had to judge, where nobody is asked."""
+
+    @property
+    def words(self) -> str:
+        """After a number of rows."""
+        return "already there" if self is SkipReason.ALREADY_THERE else self.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +130,12 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
 
 
 class _Judge:
-    """Goes through entries once, in order: invalid, then do-not-call, then duplicate."""
+    """Goes through entries once, in order: invalid, then do-not-call, then duplicate, then already there."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._region = known_region(options.default_region)
         self._do_not_call = options.do_not_call
+        self._there = options.there
         self._from_number = _from_number(options.from_number, self._region)
         self._selection = parse_rows(options.rows) if options.rows is not None else None
         self._zones = ZoneSelection.of(options.timezones) if options.timezones is not None else None
@@ -176,6 +191,8 @@ class _Judge:
         elif first != entry.line:
             reason = f"{number} is already on line {first}"
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
+        elif self._there and comparable(number) in self._there:
+            self._skip(entry.line, SkipReason.ALREADY_THERE, f"{number} is in the batch call already", number)
         else:
             self._rows_read += 1
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))

@@ -83,9 +83,10 @@ class BatchCallBackend:
         task_max_retries=True,
         retry_policy=True,
         max_name_length=255,
+        first=True,
         update_fields=_ALL_FIELDS | {"max_concurrency"},
         limitations=(
-            "A server without an extension of ours (pause, resume, cancel, retry) refuses it, and nothing changes.",
+            "A server without an extension of ours (pause, resume, cancel, retry, add) refuses it; nothing changes.",
         ),
     )
 
@@ -122,6 +123,7 @@ class BatchCallBackend:
             agent_id=request.agent_id,
             timezone=request.timezone,
             retry_of=request.retry_of,
+            test_of=request.test_of,
         )
         made = await self._after_write("create the batch call", answer, known)
         if asked is BatchStatus.DRAFT and made.status is not BatchStatus.DRAFT:
@@ -149,6 +151,13 @@ class BatchCallBackend:
         """
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         return await self._change("update", current, method, "", body, idempotency_key, current.etag)
+
+    async def append(
+        self, current: BatchCall, tasks: tuple[CallTask, ...], idempotency_key: str | None = None
+    ) -> BatchCall:
+        """POST /tasks, an extension: whose number it has is not added again."""
+        body = requests.tasks_body(tasks)
+        return await self._extension("add people to", current, body, idempotency_key, current.etag, under="/tasks")
 
     async def get(self, batch_call_id: str) -> BatchCall:
         """GET /batch-call/{id}.
@@ -229,6 +238,16 @@ class BatchCallBackend:
         body = requests.schedule_body(at)
         return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
+    async def start_first(
+        self, current: BatchCall, at: datetime | None, first: int, idempotency_key: str | None = None
+    ) -> BatchCall:
+        """PATCH with `first`, an extension: of a server that does not show the field nobody may ask this.
+
+        Not POST /execute, which an older dialer takes whatever its body says.
+        """
+        body = {**requests.launch_body(at), "first": first}
+        return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
+
     async def pause(self, current: BatchCall) -> BatchCall:
         """POST /pause, an extension. A stop has no condition: it is never held up."""
         return await self._extension("pause", current)
@@ -269,21 +288,22 @@ class BatchCallBackend:
         body: JsonObject | None = None,
         idempotency_key: str | None = None,
         if_match: str | None = None,
+        under: str | None = None,
     ) -> BatchCall:
-        """Ask for what Zudu's documents do not have.
+        """Ask for what Zudu's documents do not have, at a path under the batch call that is named like it or `under`.
 
         Raises:
             NotSupported: the server knows the batch call, but not the path; nothing changed.
         """
         try:
-            return await self._change(action, current, "POST", f"/{action}", body, idempotency_key, if_match)
+            return await self._change(action, current, "POST", under or f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:
             if isinstance(refused, NotFound):
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {action} batch call {current.batch_call_id}: this server has no {action}. Nothing changed; "
-                "nothing was sent that dials. Look at it with get_batch_call."
+                f"Could not {action} batch call {current.batch_call_id}: this server has no {under or action}. Nothing "
+                "changed; nothing was sent that dials. Look at it with get_batch_call."
             ) from None
 
     async def _change(

@@ -6,6 +6,7 @@ max_concurrency and the retry fields.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +19,8 @@ from batchcall_mcp.backends.base import (
     Now,
     Operation,
     name_with_retry_of,
-    retry_of_in_name,
+    name_with_test_of,
+    name_with_the_same_reference,
 )
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
@@ -59,6 +61,8 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     name = request.name
     if request.retry_of is not None and not extended:
         name = name_with_retry_of(name, request.retry_of, ZUDU_NAME_LENGTH)
+    if request.test_of is not None and not extended:
+        name = name_with_test_of(name, request.test_of, ZUDU_NAME_LENGTH)
     body: JsonObject = {"from_number": request.from_number, "tasks": [_task(task) for task in request.tasks]}
     body |= _given(name=name, agent_id=request.agent_id, timezone=request.timezone)
     if request.send_now:
@@ -68,7 +72,7 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
-    return body | _given(retry_of=request.retry_of if extended else None)
+    return body | (_given(retry_of=request.retry_of, test_of=request.test_of) if extended else {})
 
 
 def update_call(
@@ -93,15 +97,24 @@ def update_call(
 
 def _with_reference(current: BatchCall, request: BatchCallRequest) -> BatchCallRequest:
     """A new name keeps the reference that the old one carried, where the name is the only place for it."""
-    reference = retry_of_in_name(current.name)
-    if request.name is None or reference is None:
+    if request.name is None:
         return request
-    return replace(request, name=name_with_retry_of(request.name, reference, ZUDU_NAME_LENGTH))
+    return replace(request, name=name_with_the_same_reference(request.name, current.name, ZUDU_NAME_LENGTH))
+
+
+def tasks_body(tasks: Iterable[CallTask]) -> JsonObject:
+    """The POST that adds people."""
+    return {"tasks": [_task(task) for task in tasks]}
 
 
 def schedule_body(at: datetime) -> JsonObject:
     """The PATCH that launches at a moment."""
     return {"trigger_timestamp": to_ms(at), "status": "scheduled", "send_now": False}
+
+
+def launch_body(at: datetime | None) -> JsonObject:
+    """The PATCH that launches at a moment, or now."""
+    return {"send_now": True} if at is None else schedule_body(at)
 
 
 def check_schedule(request: BatchCallRequest) -> None:
@@ -142,6 +155,8 @@ def check_state(
     elif operation is Operation.UPDATE and request is not None:
         _check_changeable(current, request, extended=extended)
         update_call(current, _first_task_only(request), extended=extended, patches_tasks=patches_tasks)
+    elif operation is Operation.APPEND:
+        _check_open(current)
     elif operation is Operation.RETRY and current.status in _NOT_DIALLED_AGAIN:
         raise IllegalTransition(
             f"Could not retry tasks of batch call {current.batch_call_id}: it is {current.status}, and tasks are "
@@ -167,6 +182,15 @@ def _check_startable(current: BatchCall) -> None:
         f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
         f"only a draft or scheduled one can be started. Nothing was sent. {following}"
     )
+
+
+def _check_open(current: BatchCall) -> None:
+    if current.status in FINISHED:
+        raise IllegalTransition(
+            f"Nobody can be added to batch call {current.batch_call_id}: it is {current.status}. Nothing was sent. "
+            "create_batch_call makes a new draft of these people; retry_batch_call calls those of this one who were "
+            "not reached."
+        )
 
 
 def _check_changeable(current: BatchCall, request: BatchCallRequest, *, extended: bool) -> None:
@@ -226,8 +250,17 @@ def dials(operation: Operation, request: BatchCallRequest | None, current: Batch
         return Now() if request.send_now else _at(request, otherwise=Never())
     if operation is Operation.START:
         return Now() if request.send_now else _at(request, otherwise=Now())
-    if operation is Operation.UPDATE and current is not None:
-        return _update_dials(request, current)
+    if operation in {Operation.UPDATE, Operation.APPEND} and current is not None:
+        return _update_dials(request, current) if operation is Operation.UPDATE else _append_dials(current)
+    return Now()
+
+
+def _append_dials(current: BatchCall) -> Dials:
+    """Who is added is dialled when the others are: of a draft and a paused one, after somebody launches it."""
+    if current.status in {BatchStatus.DRAFT, BatchStatus.PAUSED}:
+        return Never()
+    if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
+        return At(current.scheduled_at)
     return Now()
 
 
@@ -304,7 +337,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         request.retry or current.retry,
         extended=extended,
     )
-    return body | _given(retry_of=current.retry_of if extended else None)
+    return body | (_given(retry_of=current.retry_of, test_of=current.test_of) if extended else {})
 
 
 def _put_status(current: BatchCall, request: BatchCallRequest) -> str:

@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from batchcall_mcp.backends.base import Operation, SkipsAtStart, unread
+from batchcall_mcp.backends.base import Operation, SkipsAtStart, StartsFirst, unread
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.writes.results import Result
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import (
     BackendUnavailable,
@@ -32,23 +32,26 @@ _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
 async def start(
-    context: CallContext, batch_call_id: str, when: datetime | Literal["now"], idempotency_key: str | None = None
+    context: CallContext,
+    batch_call_id: str,
+    when: datetime | Literal["now"],
+    idempotency_key: str | None = None,
+    *,
+    first: int | None = None,
 ) -> Result:
-    """Launch now or at a moment; moves one that is scheduled.
+    """Launch now or at a moment; moves one that is scheduled. `first`: so many people, then a pause until a resume.
 
     Raises:
         IllegalTransition: it is finished or paused; nothing was sent.
-        NotSupported: a time, on a backend that can only start drafts at once.
+        NotSupported: a time, on a backend that can only start drafts at once, or `first`, which it cannot hold.
     """
     context.require(Operation.START)
-    if when != "now" and context.backend.capabilities.drafts != "full":
-        raise NotSupported(
-            f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
-            "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
-        )
-    current, seen = await context.look(batch_call_id)
+    _check_time(context, when)
     at = None if when == "now" else when
-    request = BatchCallRequest(trigger_at=at, send_now=at is None)
+    request = BatchCallRequest(trigger_at=at, send_now=at is None, first=first)
+    context.require_fields(request)
+    current, seen = await context.look(batch_call_id)
+    _check_first(current, first)
     write = Write(context, Operation.START, request, current, seen=seen, key=idempotency_key)
 
     async def already() -> Result | None:
@@ -70,18 +73,24 @@ async def start(
 
     def send(judged: Judged, ticket: Ticket) -> Awaitable[BatchCall]:
         # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
-        later = at if at is not None and at > context.clock() else None
-        if judged.skipped and isinstance(context.backend, SkipsAtStart):
-            return context.backend.start_without(current, later, judged.skipped_tasks, ticket.backend_key)
-        return context.backend.start(current, later, ticket.backend_key)
+        later = judged.starts_at or (at if at is not None and at > context.clock() else None)
+        backend, key = context.backend, ticket.backend_key
+        if judged.skipped and isinstance(backend, SkipsAtStart):
+            return backend.start_without(current, later, judged.skipped_tasks, key, first=first)
+        if first is not None and isinstance(backend, StartsFirst):
+            return backend.start_first(current, later, first, key)
+        return backend.start(current, later, key)
 
     async def report(started: BatchCall, judged: Judged) -> Result:
         later = started.scheduled_at if started.status is BatchStatus.SCHEDULED else None
         return Result(
             result="scheduled" if later else "started",
-            summary=f"{batch_call_id} is scheduled for {later:%Y-%m-%d %H:%M UTC}."
-            if later
-            else f"The backend took the start of {batch_call_id}; its status is {started.status}.",
+            summary=(
+                f"{batch_call_id} is scheduled for {later:%Y-%m-%d %H:%M UTC}."
+                if later
+                else f"The backend took the start of {batch_call_id}; its status is {started.status}."
+            )
+            + _pauses(judged),
             next=f"watch_batch_call with batch_call_id={batch_call_id}.",
             batch_call=started,
             preflight=judged.preflight,
@@ -92,8 +101,35 @@ async def start(
         people=people,
         send=send,
         report=report,
-        did=lambda _found: ("started" if at is None else "scheduled", f"launched {batch_call_id}"),
+        did=partial(_launched, when),
     )
+
+
+def _check_time(context: CallContext, when: datetime | Literal["now"]) -> None:
+    if when != "now" and context.backend.capabilities.drafts != "full":
+        raise NotSupported(
+            f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
+            "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
+        )
+
+
+def _check_first(current: BatchCall, first: int | None) -> None:
+    if first is not None and not current.holds_first:
+        raise NotSupported(
+            f"first: the server of {current.batch_call_id} does not say that it can pause after so many people; it "
+            "would call everybody. Nothing was sent. Make a batch call of the first people with create_batch_call."
+        )
+
+
+def _launched(when: datetime | Literal["now"], found: BatchCall) -> tuple[ResultWord, str]:
+    later = when != "now" or found.status is BatchStatus.SCHEDULED
+    return "scheduled" if later else "started", f"launched {found.batch_call_id}"
+
+
+def _pauses(judged: Judged) -> str:
+    if not judged.preflight.is_for_the_first:
+        return ""
+    return f" After the first {judged.preflight.calls} people it pauses, until resume_batch_call is confirmed."
 
 
 async def pause(context: CallContext, batch_call_id: str) -> Result:

@@ -17,6 +17,7 @@ from batchcall_mcp.recipients.validation import SkippedRow
 ResultWord: TypeAlias = Literal[
     "created",
     "updated",
+    "added",
     "scheduled",
     "started",
     "paused",
@@ -50,6 +51,7 @@ Did: TypeAlias = Callable[[BatchCall], tuple[ResultWord, str]]
 """What an equal call did, as a result and in words that complete "an equal call …"."""
 _DONE: Mapping[Operation, ResultWord] = {
     Operation.UPDATE: "updated",
+    Operation.APPEND: "added",
     Operation.RESUME: "resumed",
     Operation.DELETE: "deleted",
 }
@@ -77,7 +79,7 @@ def replayed(earlier: WriteOutcome, did: Did) -> Result:
 
 _REQUIRED: Mapping[str, str] = {
     "create_batch_call": "the same from_number",
-    "start_batch_call": "the same batch_call_id and trigger_timestamp",
+    "start_batch_call": "the same batch_call_id (and trigger_timestamp, if it was given)",
 }
 """What a tool's schema asks for in addition to the code, where that is not batch_call_id alone."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, chunks
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, UNEXPLAINED, batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.recipients.phone.numbers import comparable
 
 _INSERTED: Final = (
     "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, status, attempts, "
@@ -31,7 +32,12 @@ LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
 def create(
     tx: sa.Connection, organization_id: str, columns: Mapping[str, Any], new_tasks: NewTasks, now: int
 ) -> BatchCallRecord:
-    """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides."""
+    """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides.
+
+    Raises:
+        InvalidInput: a test call of more than one person.
+    """
+    _check_test(columns.get("test_of"), len(new_tasks))
     batch_call_id = f"batch_call_{secrets.token_hex(16)}"
     tx.execute(
         batch_calls.insert().values(
@@ -56,6 +62,8 @@ def update(
 ) -> BatchCallRecord:
     """Change the columns given and, if given, replace the whole task list."""
     values = dict(columns)
+    total = before.total_task_count if new_tasks is None else len(new_tasks)
+    _check_test(values.get("test_of", before.test_of), total)
     if new_tasks is not None:
         tx.execute(tasks.delete().where(tasks.c.batch_call_id == before.batch_call_id))
         _insert_tasks(tx, before.batch_call_id, new_tasks, 0, now)
@@ -69,6 +77,12 @@ def update(
     if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
         _report(tx, before, after, now)
     return after
+
+
+def _check_test(test_of: str | None, total: int) -> None:
+    """A list must not pass as a test, which rings as often as somebody asks for it."""
+    if test_of is not None and total != 1:
+        raise InvalidInput(f"test_of: a test call has one task, this one {total}. Nothing was changed.")
 
 
 def _launched(before: BatchCallRecord, state: State | None, now: int) -> dict[str, Any]:
@@ -116,15 +130,40 @@ def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequ
             outbox.task_events(tx, chunk, now)
 
 
-def append(tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int) -> BatchCallRecord:
-    """Put tasks after the last one; where it is running, they are due now.
+def append(
+    tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int
+) -> tuple[BatchCallRecord, list[str]]:
+    """Put the tasks of people whom it does not have after the last one; where it is running, they are due now.
+
+    Whoever is on its list stays as they are, whatever became of their call: so the same addition twice calls nobody
+    twice. `before` is locked, so nobody else adds to it meanwhile.
+
+    Returns:
+        The batch call, and the numbers that were there already, as they were given.
 
     Raises:
         IllegalTransition: it is over.
     """
     rules.transition(Action.APPEND, before.status)
-    _insert_tasks(tx, before.batch_call_id, new_tasks, before.total_task_count, now)
-    return _change(tx, before, {"total_task_count": before.total_task_count + len(new_tasks)}, now)
+    _check_test(before.test_of, before.total_task_count + len(new_tasks))
+    on_it = sa.select(tasks.c.to_number).where(tasks.c.batch_call_id == before.batch_call_id)
+    there = {comparable(number) for number in tx.execute(on_it).scalars()}
+    repeated: list[str] = []
+
+    def new() -> Iterator[NewTask]:
+        for task in new_tasks:
+            number = comparable(task.to_number)
+            if number in there:
+                repeated.append(task.to_number)
+            else:
+                there.add(number)
+                yield task
+
+    _insert_tasks(tx, before.batch_call_id, new(), before.total_task_count, now)
+    added = len(new_tasks) - len(repeated)
+    if not added:
+        return before, repeated
+    return _change(tx, before, {"total_task_count": before.total_task_count + added}, now), repeated
 
 
 def _insert_tasks(
@@ -157,8 +196,12 @@ def _insert_tasks(
         tx.exec_driver_sql(insert, chunk)
 
 
-def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -> BatchCallRecord:
+def move(
+    tx: sa.Connection, before: BatchCallRecord, action: Action, now: int, first: int | None = None
+) -> BatchCallRecord:
     """Execute, pause, resume or cancel: the new state, and for `cancel` the end of what was not dialled.
+
+    `first`: an execute calls so many people, and pauses. A resume calls everybody else.
 
     Raises:
         IllegalTransition: the state does not allow it.
@@ -174,6 +217,8 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
     if state is before.status:
         return before
     values: dict[str, Any] = {"status": state, **UNEXPLAINED, **_launched(before, state, now)}
+    if action in {Action.EXECUTE, Action.RESUME}:
+        values["first"] = first
     if action is Action.CANCEL:
         values["completed_at"] = now
         waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from batchcall_mcp.backends.base import Operation, name_without_retry_of, retry_of_in_name
+from batchcall_mcp.backends.base import Operation, name_without_reference, retry_of_in_name, test_of_in_name
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import BatchCall, BatchStatus
@@ -40,6 +40,7 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
     return (
         (name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name)
         and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
+        and (found.test_of or test_of_in_name(found.name)) == evidence.test_of
         and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
         and (found.counts.total is None or found.counts.total == evidence.total)
         and not is_older(entry, found)
@@ -48,7 +49,7 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
 
 def plain_name(name: str | None) -> str | None:
     """As names are compared: backends trim them, and lose what does not print."""
-    return None if name is None else " ".join(printable(name_without_retry_of(name) or "").split())
+    return None if name is None else " ".join(printable(name_without_reference(name) or "").split())
 
 
 def is_older(entry: Entry, found: BatchCall) -> bool:
@@ -61,6 +62,7 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
     check = {
         Operation.START: _is_launched,
         Operation.UPDATE: _is_updated,
+        Operation.APPEND: has_room_for_added,
         Operation.RESUME: lambda _, now: now.status not in _NOT_RESUMED,
         Operation.RETRY: _is_dialled_again,
         Operation.PAUSE: lambda _, now: now.status is BatchStatus.PAUSED,
@@ -71,6 +73,8 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
 
 def is_as_left(entry: Entry, current: BatchCall) -> bool:
     """Whether a batch call is as this launch left it: of one that was scheduled, whose time has come, too."""
+    if entry.operation is Operation.APPEND and not has_room_for_added(entry, current):
+        return False  # its list is another one now
     if entry.status is None:
         return True  # a person's word, which the backend's own may lag behind
     if entry.status == BatchStatus.SCHEDULED == current.status:
@@ -102,6 +106,12 @@ def _is_updated(entry: Entry, current: BatchCall) -> bool:
         return _is_launched(entry, current)
     replaced = evidence.total is not None and evidence.total != evidence.total_before
     return replaced and current.counts.total == evidence.total
+
+
+def has_room_for_added(entry: Entry, current: BatchCall) -> bool:
+    """Whether a list is as long as it was, and as many as were added; who is on it, only its tasks show."""
+    before, added, now = entry.evidence.total_before, entry.evidence.total, current.counts.total
+    return None not in (before, added, now) and (now or 0) >= (before or 0) + (added or 0)
 
 
 def _is_dialled_again(entry: Entry, current: BatchCall) -> bool:

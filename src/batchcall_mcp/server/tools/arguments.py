@@ -98,9 +98,19 @@ Moment = Annotated[
     Field(description="ISO 8601 or an epoch"),
 ]
 Start = Annotated[
-    str,
+    str | None,
     BeforeValidator(_number_as_text),
     Field(description='"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
+]
+First = Annotated[
+    int | None,
+    Field(ge=1, description="Call so many people, then pause until resume", json_schema_extra=_without_limits),
+    OnlyIf(lambda surface: surface.capabilities.first),
+]
+TestNumber = Annotated[
+    str | None,
+    Field(description="Instead: call only this number of the operator's, with the first row's variables"),
+    OnlyIf(lambda surface: surface.test_numbers),
 ]
 Concurrency = Annotated[
     int | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,8 +10,9 @@ from pydantic import Field
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
-from batchcall_mcp.batch_calls.writes import create, launch, retry, update
+from batchcall_mcp.batch_calls.writes import append, create, hear_first, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
+from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import WriteResult
@@ -82,10 +84,15 @@ async def create_batch_call(
 def _update(capabilities: Capabilities) -> str:
     timed = bool(capabilities.update_fields & {"trigger_at", "status", "send_now"})
     launch = " A change of its time can launch it; then it is confirmed. Prefer start_batch_call." if timed else ""
-    return f"Change fields of a batch call that has not ended; only what is given.{launch}"
+    others = "" if Operation.APPEND in capabilities.operations else " To add people, create_batch_call with them alone."
+    return f"Change fields of a batch call that has not ended; only what is given.{launch}{others}"
 
 
 _REPLACES = Field(description="Replaces the whole list")
+_ADDS = OnlyIf(lambda surface: Operation.APPEND in surface.capabilities.operations)
+_LISTED = OnlyIf(
+    lambda surface: Operation.APPEND in surface.capabilities.operations or "tasks" in surface.capabilities.update_fields
+)
 
 
 @tool(Operation.UPDATE, "Update a batch call", _update, confirms=True)
@@ -96,10 +103,18 @@ async def update_batch_call(
     from_number: Annotated[str | None, given.AS_IN_CREATE, given.can_change("from_number")] = None,
     tasks: Annotated[given.Tasks, given.LIST_OF_OBJECTS, _REPLACES, given.can_change("tasks")] = None,
     tasks_file: Annotated[given.TasksFile, _REPLACES, given.can_change("tasks")] = None,
-    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, given.can_change("tasks")] = None,
-    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, given.can_change("tasks")] = None,
-    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, given.can_change("tasks")] = None,
-    default_region: Annotated[given.Region, given.AS_IN_CREATE, given.can_change("tasks")] = None,
+    add_tasks: Annotated[
+        given.Tasks,
+        given.LIST_OF_OBJECTS,
+        Field(description="Adds people, each once; no other change with it"),
+        _ADDS,
+    ] = None,
+    add_tasks_file: Annotated[given.TasksFile, Field(description="Instead of add_tasks"), _ADDS] = None,
+    rows: Annotated[given.Rows, given.AS_IN_CREATE, _ADDS] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, _LISTED] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, _LISTED] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, _LISTED] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, _LISTED] = None,
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
     trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
@@ -127,8 +142,16 @@ async def update_batch_call(
         retry=given.retry_of(retry),
     )
     layout = given.layout_of(None, columns, sheet, header_row)
-    source = given.source_of(tasks, tasks_file, layout, default_region=default_region)
-    return WriteResult.of(await update.update(context, batch_call_id, request, source))
+    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region)
+    source, added = list_of(tasks, tasks_file), list_of(add_tasks, add_tasks_file)
+    if not added.given:
+        return WriteResult.of(await update.update(context, batch_call_id, request, source))
+    if source.given or request != BatchCallRequest():
+        raise InvalidInput(
+            "add_tasks: goes alone, because tasks replaces the list and other fields are another change. Nothing was "
+            "sent. Add the people in a call of its own."
+        )
+    return WriteResult.of(await append.append(context, batch_call_id, added))
 
 
 def _start(capabilities: Capabilities) -> str:
@@ -146,7 +169,7 @@ def _start(capabilities: Capabilities) -> str:
 
 def _only_now(surface: Surface) -> Any:
     only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
-    return Annotated[Literal["now"], only] if surface.capabilities.drafts == "start_now_only" else None
+    return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
 
 
 @tool(Operation.START, "Start a batch call", _start, confirms=True)
@@ -154,10 +177,26 @@ async def start_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
-    trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
+    trigger_timestamp: Annotated[
+        given.Start, TypedBy(_only_now), RequiredIf(lambda surface: not surface.test_numbers)
+    ] = None,
+    first: given.First = None,
+    test_number: given.TestNumber = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
-    return WriteResult.of(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
+    if test_number is not None:
+        if trigger_timestamp not in {None, "now"} or first is not None:
+            raise InvalidInput(
+                "test_number: a test call rings at once, and calls nobody else: give neither first nor a time with "
+                "it. Nothing was sent."
+            )
+        return WriteResult.of(await hear_first.hear(context, batch_call_id, test_number, idempotency_key))
+    if trigger_timestamp is None:
+        raise InvalidInput(
+            'trigger_timestamp: is missing. Nothing was sent. Give "now" or a time, or a test_number to hear it first.'
+        )
+    when = read_start(trigger_timestamp)
+    return WriteResult.of(await launch.start(context, batch_call_id, when, idempotency_key, first=first))
 
 
 @tool(
