@@ -222,3 +222,9 @@ def test_a_gate_that_the_backend_would_not_ask_is_refused_at_the_start(monkeypat
     monkeypatch.setenv("BATCHCALL_BACKEND", "zudu")
     with pytest.raises(ConfigurationError, match="zudu places the calls itself"):
         build_server(Settings.load(), transport="stdio")
+
+
+@pytest.mark.parametrize("written", ["us", "US", " Us "])
+def test_a_region_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("BATCHCALL_DEFAULT_REGION", written)
+    assert Settings.load().default_region == "US"

@@ -69,8 +69,8 @@ class EmbeddedDialer:
         limiter: how many requests are taken; none if the only caller is this process.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
-        predial: who is asked before each dial; None: nobody.
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
+        predial: who is asked before each dial; None: nobody.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class EmbeddedDialer:
         beat_seconds: float = BEAT_SECONDS,
         late_after: timedelta | None = LATE_AFTER,
         min_gap: timedelta = MIN_GAP,
-        predial: PredialUrl | None = None,
         test_numbers: Iterable[str] = (),
+        predial: PredialUrl | None = None,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -151,8 +151,8 @@ class EmbeddedDialer:
             calling_hours=settings.calling_hours,
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
             min_gap=timedelta(minutes=settings.min_gap_minutes),
-            predial=PredialUrl.of(settings),
             test_numbers=settings.test_numbers,
+            predial=PredialUrl.of(settings),
         )
 
     def store(self) -> Store:

@@ -36,8 +36,8 @@ _CONSENTS = frozenset({"yes", "true", "y", "1"})
 class ReadOptions:
     """How to read a list; `layout` is about files alone.
 
-    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers; `consent` is the
-    column (of a file) or the variable (of a task) that has to say yes.
+    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers. `consent`: the column
+    (of a file) or the variable (of a task) that has to say yes.
     """
 
     layout: Layout = field(default_factory=Layout)
@@ -46,9 +46,9 @@ class ReadOptions:
     default_region: str | None = None
     do_not_call: frozenset[str] = frozenset()
     from_number: str | None = None
-    consent: str | None = None
     there: frozenset[str] = frozenset()
     """Whom the batch call has to which these are added, as `comparable` has numbers."""
+    consent: str | None = None
 
 
 class SkipReason(StrEnum):
@@ -57,10 +57,10 @@ class SkipReason(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
-    NO_CONSENT = "no_consent"
-    """The column of BATCHCALL_REQUIRE_CONSENT does not say yes."""
     ALREADY_THERE = "already_there"
     """Somebody to be added, whom the batch call has."""
+    NO_CONSENT = "no_consent"
+    """The column of BATCHCALL_REQUIRE_CONSENT does not say yes."""
     LATER_BATCH_CALL = "later_batch_call"
     """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"

@@ -64,8 +64,8 @@ class _Gate:
         self.now = now
         self._cap = cap
         self._gap = gap
-        self._rest = rest
         self._rings_as_often_as_asked = frozenset() if record.test_of is None else test_numbers
+        self._rest = rest
         self._window = record.calling_window()
         self._hours: dict[tuple[str, ...], _Postponed | _Excluded | None] = {}
         self._never: set[str] = set()
@@ -176,8 +176,8 @@ def start_due(
     daily_cap: int,
     worker_id: str,
     min_gap: timedelta = timedelta(0),
-    rest: Rest | None = None,
     test_numbers: frozenset[str] = frozenset(),
+    rest: Rest | None = None,
 ) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 

@@ -23,15 +23,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.storage import (
-    commands,
-    do_not_call,
-    first_people,
-    installation,
-    outbox,
-    queries,
-    stops,
-)
+from batchcall_mcp.dialer.storage import commands, do_not_call, first_people, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
@@ -146,8 +138,8 @@ class Dispatch:
                             daily_cap=self.daily_cap,
                             worker_id=self.worker_id,
                             min_gap=self.min_gap,
-                            rest=rest,
                             test_numbers=self.test_numbers,
+                            rest=rest,
                         )
                         started += claim.started
                         if claim.more:

@@ -204,19 +204,19 @@ class RetryBody(_Strict):
         return self
 
 
-class DoNotCallBody(_Strict):
-    """Numbers that the organisation calls no more."""
-
-    to_numbers: Annotated[list[PhoneNumber], Field(min_length=1, max_length=10_000, fail_fast=True)]
-    reason: Text | None = None
-
-
 class ExecuteBody(_Strict):
     """How a batch call is started. An empty body calls everybody."""
 
     first: Annotated[
         int | None, Field(ge=1, le=MOST_FIRST, description="call so many people, then pause until a resume"), _WHOLE
     ] = None
+
+
+class DoNotCallBody(_Strict):
+    """Numbers that the organisation calls no more."""
+
+    to_numbers: Annotated[list[PhoneNumber], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    reason: Text | None = None
 
 
 class FilterCriteria(_Strict):
