@@ -22,7 +22,7 @@ STOP_FILE = "STOP"
 _ENV_FILE = PREFIX + "ENV_FILE"
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _WRITTEN_AS = {
-    "default_region": 'must be a country\'s two letters in capitals, such as "US"',
+    "default_region": 'must be a country\'s two letters, such as "US"',
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
 }
 """What a pattern means, for people."""
@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
+
+    @field_validator("default_region", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.strip().upper() if isinstance(value, str) else value
 
     @field_validator("skip_people_max", mode="before")
     @classmethod
@@ -126,6 +131,11 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
+
+    @property
+    def never_lists(self) -> tuple[Path, ...]:
+        """Files that are never a list of people to call, although they lie in a folder of lists."""
+        return () if self.do_not_call is None else (self.do_not_call,)
 
     @property
     def stop_file(self) -> Path:

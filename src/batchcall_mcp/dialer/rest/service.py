@@ -18,6 +18,7 @@ from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
 from batchcall_mcp.dialer.rest.messages import mapping, request_models
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
+from batchcall_mcp.dialer.rest.messages.response_models import MOST_NUMBERS
 from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.dialer.storage import commands, queries, stops
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
@@ -135,7 +136,7 @@ class Service:
             return self._run(write, effect)
 
     def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
-        """Add tasks after the last one, as long as it is not over."""
+        """Add the people whom it does not have after the last one, as long as it is not over."""
         with BodyReader() as reader:
             read = reader.read(request_models.AppendBody, body)
 
@@ -144,8 +145,15 @@ class Service:
                 before = _before(tx, write, batch_call_id, if_match)
                 self._check_stop(tx, launches=before.status is not State.DRAFT)
                 tasks = read.tasks(before.from_number)
-                record = commands.append(tx, before, tasks, self._now())
-                return self._answer(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
+                record, there = commands.append(tx, before, tasks, self._now())
+                added = len(tasks) - len(there)
+                extra = {
+                    "appended_count": added,
+                    "already_there_count": len(there),
+                    "already_there": there[:MOST_NUMBERS],
+                }
+                message = "Tasks added successfully" if added else "Everybody is there already"
+                return self._answer(tx, message, record, extra)
 
             return self._run(write, effect)
 
