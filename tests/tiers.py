@@ -25,6 +25,7 @@ TIERS = {
         "dialer/test_processes.py",
         "dialer/test_replaced_files.py",
         "dialer/test_server.py",
+        "documented/test_how_to.py",
         "guard/test_replicas.py",
         "large",
         "operator",

@@ -22,7 +22,7 @@ from batchcall_mcp.guard.delivery.write_sender import Sender
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
-from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call
+from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call_lists
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -136,13 +136,12 @@ class CallContext:
         return await self.backend.get(batch_call_id), seen
 
     def do_not_call(self) -> DoNotCall:
-        """The operator's list, read for every call: a number added a minute ago is not called. Blocks.
+        """The operator's lists, read for every call: a number added a minute ago is not called. Blocks.
 
         Raises:
-            BatchCallError: it cannot be read.
+            BatchCallError: one of them cannot be read.
         """
-        path = self.settings.do_not_call
-        return DoNotCall() if path is None else read_do_not_call(path, self.settings.default_region)
+        return read_do_not_call_lists(self.settings.do_not_call, self.settings.default_region)
 
     def every_task(
         self,

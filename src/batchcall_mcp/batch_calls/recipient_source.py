@@ -74,6 +74,7 @@ def _read(context: CallContext, source: ListSource, from_number: str | None, the
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
         there=there,
+        consent=settings.require_consent,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)

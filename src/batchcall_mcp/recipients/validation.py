@@ -11,7 +11,7 @@ from pathlib import Path
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns, Layout
+from batchcall_mcp.recipients.files.columns import Columns, Layout, listed
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
 from batchcall_mcp.recipients.phone.numbers import (
@@ -28,13 +28,16 @@ MOST_VARIABLE_BYTES = 5 * 1024
 """Of one task's variables as JSON. Zudu's API reference: "max 5 KB per task"."""
 MOST_RETRIES = 10
 _MOST_SUGGESTIONS = 50
+_CONSENTS = frozenset({"yes", "true", "y", "1"})
+"""What says yes, in any case. Anything else does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
     """How to read a list; `layout` is about files alone.
 
-    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers.
+    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers. `consent`: the column
+    (of a file) or the variable (of a task) that has to say yes.
     """
 
     layout: Layout = field(default_factory=Layout)
@@ -45,6 +48,7 @@ class ReadOptions:
     from_number: str | None = None
     there: frozenset[str] = frozenset()
     """Whom the batch call has to which these are added, as `comparable` has numbers."""
+    consent: str | None = None
 
 
 class SkipReason(StrEnum):
@@ -55,6 +59,8 @@ class SkipReason(StrEnum):
     DO_NOT_CALL = "do_not_call"
     ALREADY_THERE = "already_there"
     """Somebody to be added, whom the batch call has."""
+    NO_CONSENT = "no_consent"
+    """The column of BATCHCALL_REQUIRE_CONSENT does not say yes."""
     LATER_BATCH_CALL = "later_batch_call"
     """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"
@@ -130,7 +136,7 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
 
 
 class _Judge:
-    """Goes through entries once, in order: invalid, then do-not-call, then duplicate, then already there."""
+    """Goes through entries once, in order: invalid, do-not-call, without consent, duplicate, already there."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._region = known_region(options.default_region)
@@ -141,10 +147,13 @@ class _Judge:
         self._zones = ZoneSelection.of(options.timezones) if options.timezones is not None else None
         self._without_country: list[tuple[int, str]] = []
         self._rows_read = 0
+        self._readable = False
         self._tasks: list[CallTask] = []
         self._skipped_rows: list[SkippedRow] = []
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
+        self._consent = options.consent
+        self._consent_found = False
 
     def judged(self, opened: OpenedList, where: str) -> Recipients:
         row = 0
@@ -157,6 +166,8 @@ class _Judge:
             self._selection.check(row, where)
         if self._zones is not None:
             self._zones.check(where)
+        if self._consent is not None and self._readable and not self._consent_found:
+            raise _no_consent_column(self._consent, opened.columns(), where)
         return Recipients(
             tasks=tuple(self._tasks),
             rows_read=self._rows_read,
@@ -171,6 +182,8 @@ class _Judge:
         if isinstance(entry, Broken):
             self._skip(entry.line, SkipReason.INVALID, entry.reason)
             return
+        self._readable = True
+        consents = self._consent is None or self._says_yes(entry.variables, self._consent)
         try:
             number = normalise_number(entry.to_number, self._region)
         except InvalidNumber as error:
@@ -188,6 +201,8 @@ class _Judge:
             return
         if number in self._do_not_call:
             self._skip(entry.line, SkipReason.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
+        elif not consents:
+            self._skip(entry.line, SkipReason.NO_CONSENT, f"{quoted(self._consent or '')} does not say yes", number)
         elif first != entry.line:
             reason = f"{number} is already on line {first}"
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
@@ -206,6 +221,12 @@ class _Judge:
         have, they = ("1 number has", "it is") if count == 1 else (f"{count} numbers have", "they are")
         missing = f"{have} no country code, such as {quoted(text)} on line {line}"
         return (f'{missing}. default_region, such as "US", says of which country {they}.',)
+
+    def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
+        """Whether a row consents; a column that is there twice, in other letters, has to say so twice."""
+        said = [value for name, value in variables.items() if _same_name(name, column)]
+        self._consent_found = self._consent_found or bool(said)
+        return bool(said) and all(value.strip().casefold() in _CONSENTS for value in said)
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
@@ -246,6 +267,24 @@ def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
     if entry.given is not None:
         return replace(entry.given, to_number=number, name=name, timezone=zone)
     return CallTask(to_number=number, name=name, dynamic_variables=entry.variables, max_retries=retries, timezone=zone)
+
+
+def _same_name(name: str, column: str) -> bool:
+    return name == column or name.strip().casefold() == column.strip().casefold()
+
+
+def _no_consent_column(column: str, columns: Columns | None, where: str) -> InvalidInput:
+    if columns is None:
+        return InvalidInput(
+            f"No task has the variable {quoted(column)}, and nobody is called without it "
+            "(BATCHCALL_REQUIRE_CONSENT). Nothing was sent. Add it to the dynamic_variables of those who have agreed "
+            "to be called, with yes."
+        )
+    return InvalidInput(
+        f"{where} has no column {quoted(column)}, and nobody is called without it (BATCHCALL_REQUIRE_CONSENT). "
+        f"Nothing was sent. Add it, with yes for those who have agreed to be called. Its columns: "
+        f"{listed((columns.to_number, *columns.variables))}."
+    )
 
 
 def _retries(value: str | int | None) -> int | str | None:

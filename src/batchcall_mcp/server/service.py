@@ -92,7 +92,7 @@ class Service:
             async with anyio.create_task_group() as group:
                 if self.embedded and self.dials:
                     group.start_soon(self._start_soon)
-                if self.settings.do_not_call is not None and not self.embedded:  # the dialer reads its own
+                if self.settings.do_not_call and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
                 if self.local and self.dials:
                     await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
@@ -128,7 +128,7 @@ class Service:
         """Every launch reads it again; its operator reads the log when a server starts."""
         await anyio.sleep(_HEAD_START_S)
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients.do_not_call")
-        read = module.read_do_not_call
+        read = module.read_do_not_call_lists
         try:
             found = await anyio.to_thread.run_sync(read, self.settings.do_not_call, self.settings.default_region)
         except BatchCallError as error:

@@ -145,6 +145,7 @@ def append(
         IllegalTransition: it is over.
     """
     rules.transition(Action.APPEND, before.status)
+    _check_test(before.test_of, before.total_task_count + len(new_tasks))
     on_it = sa.select(tasks.c.to_number).where(tasks.c.batch_call_id == before.batch_call_id)
     there = {comparable(number) for number in tx.execute(on_it).scalars()}
     repeated: list[str] = []
@@ -162,7 +163,6 @@ def append(
     added = len(new_tasks) - len(repeated)
     if not added:
         return before, repeated
-    _check_test(before.test_of, before.total_task_count + added)
     return _change(tx, before, {"total_task_count": before.total_task_count + added}, now), repeated
 
 
@@ -273,7 +273,7 @@ def retry(
     if not retried:
         return before, 0
     # Of one that dials, others wait too, of whom nobody has said anything.
-    launched = {} if before.status is State.SENT else {"launched_at": now, "first": None}
+    launched = {} if before.status is State.SENT else {"launched_at": now}
     after = _change(tx, before, {"status": state, "completed_at": None, **launched, **UNEXPLAINED}, now)
     if after.status is not before.status:
         _report(tx, before, after, now)

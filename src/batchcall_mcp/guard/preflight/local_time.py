@@ -25,6 +25,7 @@ _HELD_BACK_BECAUSE: Final[Mapping[str, str]] = {
     "min_gap": "another batch call has just dialled them",
     "calling_hours": "it is outside calling hours",
     "retry": "they are dialled again then",
+    "predial": "the gate that is asked before each dial gives no clear answer",
 }
 """Reasons that a backend may give. What another one means, only the backend knows."""
 

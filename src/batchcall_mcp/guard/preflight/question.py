@@ -19,8 +19,8 @@ from batchcall_mcp.text import in_quotes
 
 _LONGEST_NAME: Final = 60
 _MOST_COUNTRIES: Final = 3
-_OTHERS: Final = "The others are called only after you resume it."
 _REASONS: Final = {"later_batch_call": "in a later batch call", "already_there": "already there"}
+_OTHERS: Final = "The others are called only after you resume it."
 
 
 def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None, backend: str) -> str:

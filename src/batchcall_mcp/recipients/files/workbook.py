@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.files.columns import Layout, folded, number_header
+from batchcall_mcp.recipients.files.columns import Layout, is_alike, number_header
 from batchcall_mcp.recipients.files.header import MOST_LOOKED_AT, Row, header_at
 from batchcall_mcp.recipients.phone.numbers import looks_like_a_number
 from batchcall_mcp.text import quoted
@@ -110,7 +110,7 @@ def _sheet(workbook: CalamineWorkbook, path: Path, layout: Layout, notes: list[s
 
 
 def _named_sheet(visible: Sequence[str], wanted: str, path: Path) -> str:
-    alike = [name for name in visible if name == wanted] or [name for name in visible if folded(name) == folded(wanted)]
+    alike = [name for name in visible if name == wanted] or [name for name in visible if is_alike(name, wanted)]
     if len(alike) == 1:
         return alike[0]
     problem = "more than one sheet like" if alike else "no visible sheet"
