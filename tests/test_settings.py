@@ -171,7 +171,6 @@ def test_no_secret_is_repeated_whatever_else_is_wrong(name: str, around: str, ot
     assert secret not in told
 
 
-<<<<<<< HEAD
 GATE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -223,9 +222,9 @@ def test_a_gate_that_the_backend_would_not_ask_is_refused_at_the_start(monkeypat
     monkeypatch.setenv("BATCHCALL_BACKEND", "zudu")
     with pytest.raises(ConfigurationError, match="zudu places the calls itself"):
         build_server(Settings.load(), transport="stdio")
-=======
+
+
 @pytest.mark.parametrize("written", ["us", "US", " Us "])
 def test_a_region_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     monkeypatch.setenv("BATCHCALL_DEFAULT_REGION", written)
     assert Settings.load().default_region == "US"
->>>>>>> list

@@ -92,11 +92,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
             warnings=(*recipients.notes, *dropped),
-<<<<<<< HEAD
-            notes=_waits_for_a_resume(current),
-=======
-            notes=recipients.remarks,
->>>>>>> list
+            notes=(*_waits_for_a_resume(current), *recipients.remarks),
             changes=[f"{counted(len(tasks), 'person', 'people')} added to the {total:,} of this batch call"],
         )
 
