@@ -92,7 +92,9 @@ class BatchCall(_Closed):
     window: Window
     max_concurrency: Annotated[int, Field(ge=1, le=1000)]
     calls_per_second: Annotated[float | None, Field(gt=0, le=1000)]
+    trigger_date: str | None
     expires_timestamp: Milliseconds | None
+    expires_date: str | None
     retry_config: RetryConfigIn | None
     retry_rules: list[RetryRuleIn] | None
     retry_of: str | None
@@ -143,6 +145,7 @@ class Task(_Closed):
     max_retries: int | None
     dynamic_variables: dict[str, Any]
     timezone: str | None
+    not_before: datetime | None
     call_id: str | None
     error_message: str | None
     created_at: datetime
