@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +25,10 @@ def ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
+def sent(people: int, data: Mapping[str, Any]) -> bool:
+    return bool(data["sent"] == people)
+
+
 async def test_tomorrow_nine_to_five_is_everybodys_own_tomorrow(caller: Caller) -> None:
     batch_call_id = await caller.create([LONDON, NEW_YORK, AUCKLAND], **ON_FRIDAY)
     data = await caller.get(batch_call_id)
@@ -38,7 +44,7 @@ async def test_tomorrow_nine_to_five_is_everybodys_own_tomorrow(caller: Caller) 
     ]:
         caller.clock.now = moment
         if dialled > len(caller.dialled()):
-            await caller.until(batch_call_id, lambda data, dialled=dialled: data["sent"] == dialled)
+            await caller.until(batch_call_id, partial(sent, dialled))
         assert len(caller.dialled()) == dialled, moment
     await caller.until_status(batch_call_id, "completed")
     assert [line["to_number"] for line in caller.dialled()] == [AUCKLAND, LONDON, NEW_YORK]

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
@@ -75,6 +75,9 @@ def bound(
         digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
         digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
         digest.add([current.max_concurrency, current.window, current.retry, current.status_reason])
+        dates = [current.scheduled_on, current.expires_on, current.expires_at]
+        if any(dates):
+            digest.add(dates)
     for row in skipped_rows:
         digest.add([row.line, row.kind, row.to_number])
     digest.add(list(said))
@@ -180,16 +183,23 @@ class _Digest:
         return self._hash.hexdigest()
 
 
+_LATER = frozenset({"trigger_on", "ends_at", "ends_on"})
+"""Fields that earlier versions did not have: without them a write is the same that those recorded."""
+
+
 def _settings(request: BatchCallRequest) -> dict[str, object]:
-    return {name: getattr(request, name) for name in BatchCallRequest.__dataclass_fields__ if name != "tasks"}
+    names = (name for name in BatchCallRequest.__dataclass_fields__ if name != "tasks")
+    found = {name: getattr(request, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None or name not in _LATER}
 
 
 def _recipient(task: CallTask) -> list[object]:
-    return [task.to_number, task.name, dict(task.dynamic_variables), task.max_retries, task.timezone]
+    promised = [] if task.not_before is None else [task.not_before.isoformat()]
+    return [task.to_number, task.name, dict(task.dynamic_variables), task.max_retries, task.timezone, *promised]
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
     fields = getattr(value, "__dataclass_fields__", None)
     if fields is None:

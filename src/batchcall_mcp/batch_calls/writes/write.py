@@ -347,7 +347,7 @@ class Write:
             self._known_as = fingerprint(self._operation, asked, batch_call_id, self._dialled_again)
         from_number = request.from_number or (current.from_number if current else None)
         dials = not isinstance(self._dials, Never)
-        starts_at = max(self._dials.time, context.clock()) if isinstance(self._dials, At) else context.clock()
+        starts_at = self._dials.counts_at(context.clock()) if isinstance(self._dials, At) else context.clock()
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = people_digest(comparable(task.to_number) for task in request.tasks or ())
@@ -374,6 +374,7 @@ class Write:
                 status_before=str(current.status) if current else None,
                 total_before=current.counts.total if current else None,
                 trigger_at=to_ms(request.trigger_at) if request.trigger_at else None,
+                trigger_on=request.trigger_on.isoformat() if request.trigger_on else None,
                 launches=bool(request.send_now),
                 skipped=rows if request.tasks is not None and rows else None,
             ),

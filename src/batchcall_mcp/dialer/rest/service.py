@@ -297,6 +297,7 @@ class Service:
             "agents": None,
             "carrier": self.carrier.name,
             "places_real_calls": self.carrier.places_real_calls,
+            "keeps_dates": True,
             "calls_today": calls_today,
         }
         return Answer("Account retrieved successfully", data)

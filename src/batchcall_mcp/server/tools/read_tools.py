@@ -118,14 +118,16 @@ async def check_batch_call(
     limit: given.Limit = 20,
     cursor: given.Cursor = None,
 ) -> CheckResult:
+    when = given.when_of(trigger_timestamp, timezone)
     request = BatchCallRequest(
         from_number=from_number,
         agent_id=agent_id,
         window=check_window(window) if window else None,
         timezone=timezone,
-        trigger_at=given.moment_of(trigger_timestamp, timezone),
+        trigger_at=when.at,
+        trigger_on=when.on,
     )
-    source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
+    source = given.source_of(tasks, tasks_file, rows, number_column, default_region, timezone)
     found = await read.check(context, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read

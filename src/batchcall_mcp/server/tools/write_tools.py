@@ -54,23 +54,28 @@ async def create_batch_call(
         OnlyIf(lambda surface: _dials_by_itself(surface.capabilities)),
         RequiredIf(lambda surface: surface.capabilities.drafts == "none"),
     ] = None,
+    ends_at: given.Ends = None,
     max_concurrency: given.Concurrency = None,
     retry: given.Retry = None,
     idempotency_key: given.IdempotencyKey = None,
 ) -> WriteResult:
     when = None if trigger_timestamp is None else read_start(trigger_timestamp, timezone)
+    end = given.when_of(ends_at, timezone, "ends_at")
     request = BatchCallRequest(
         from_number=from_number,
         name=name,
         agent_id=agent_id,
         window=check_window(window) if window else None,
         timezone=check_timezone(timezone) if timezone else None,
-        trigger_at=None if when == "now" else when,
-        send_now=True if when == "now" else None,
+        trigger_at=when.at if when else None,
+        trigger_on=when.on if when else None,
+        send_now=True if when is not None and when.now else None,
+        ends_at=end.at,
+        ends_on=end.on,
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    source = given.source_of(tasks, tasks_file, rows, number_column, default_region)
+    source = given.source_of(tasks, tasks_file, rows, number_column, default_region, timezone)
     return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
@@ -94,6 +99,7 @@ async def update_batch_call(
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
     trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
+    ends_at: Annotated[given.Ends, given.AS_IN_CREATE, given.can_change("ends_at")] = None,
     timezone: Annotated[given.Timezone, given.AS_IN_CREATE, given.can_change("timezone", "trigger_at")] = None,
     status: Annotated[
         Literal[BatchStatus.DRAFT, BatchStatus.SCHEDULED] | None,
@@ -105,11 +111,15 @@ async def update_batch_call(
     max_concurrency: Annotated[given.Concurrency, given.AS_IN_CREATE, given.can_change("max_concurrency")] = None,
     retry: Annotated[given.Retry, given.OBJECT, given.AS_IN_CREATE, given.can_change("retry")] = None,
 ) -> WriteResult:
+    when, end = given.when_of(trigger_timestamp, timezone), given.when_of(ends_at, timezone, "ends_at")
     request = BatchCallRequest(
         from_number=from_number,
         name=name,
         agent_id=agent_id,
-        trigger_at=given.moment_of(trigger_timestamp, timezone),
+        trigger_at=when.at,
+        trigger_on=when.on,
+        ends_at=end.at,
+        ends_on=end.on,
         timezone=check_timezone(timezone) if timezone else None,
         status=status,
         send_now=send_now,
@@ -117,7 +127,8 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    return WriteResult.of(await update.update(context, batch_call_id, request, given.source_of(tasks, tasks_file)))
+    source = given.source_of(tasks, tasks_file, timezone=timezone)
+    return WriteResult.of(await update.update(context, batch_call_id, request, source))
 
 
 def _start(capabilities: Capabilities) -> str:
@@ -144,9 +155,18 @@ async def start_batch_call(
     /,
     batch_call_id: given.Id,
     trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
+    timezone: Annotated[
+        str | None,
+        Field(description="Of times without an offset; default: the batch call's"),
+        OnlyIf(lambda surface: surface.capabilities.drafts == "full"),
+    ] = None,
+    ends_at: Annotated[given.Ends, given.AS_IN_CREATE] = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
-    return WriteResult.of(await launch.start(context, batch_call_id, read_start(trigger_timestamp), idempotency_key))
+    started = await launch.start(
+        context, batch_call_id, trigger_timestamp, idempotency_key, timezone=timezone, ends=ends_at
+    )
+    return WriteResult.of(started)
 
 
 @tool(

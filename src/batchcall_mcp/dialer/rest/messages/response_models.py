@@ -221,6 +221,7 @@ class Account(_Closed):
     agents: None
     carrier: str
     places_real_calls: bool
+    keeps_dates: Annotated[bool, Field(description="trigger_date, expires_date and not_before are kept")]
     calls_today: Count
 
 
