@@ -1,16 +1,13 @@
 """Fixtures for every test: a clean environment, so that no developer's BATCHCALL_* variable decides a result."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from tests.made_once import made_once
 from tests.tiers import TIERS, place_of, tier_of
 
 # How busy the machine is decides no test.
@@ -48,15 +45,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _each_schema_is_checked_once() -> Iterator[None]:
-    """An MCP client checks the schema of every tool that it calls, in 30 ms; many hundred clients see the same ones."""
-    check, checked = Draft202012Validator.check_schema, set()
-
-    def check_once(schema: Any, *arguments: Any, **options: Any) -> None:
-        written = json.dumps(schema, sort_keys=True)
-        if written not in checked:
-            check(schema, *arguments, **options)
-            checked.add(written)
-
-    with mock.patch.object(Draft202012Validator, "check_schema", check_once):
+def _what_is_the_same_in_every_test_is_made_once() -> Iterator[None]:
+    with made_once():
         yield

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import importlib
 import io
 import json
 import os
 import resource
+import runpy
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import alembic.command
+import anyio
 import coverage
 import dbos
 import psycopg
@@ -30,8 +35,20 @@ import batchcall_mcp.server.startup
 import batchcall_mcp.server.transports.http
 import batchcall_mcp.server.transports.stdio
 from batchcall_mcp.__main__ import main
+from batchcall_mcp.vendor_http.client import BackendHttp
 
 IMPORTED = (alembic.command, dbos, psycopg, uvicorn, batchcall_mcp)
+
+
+def _hurries() -> None:
+    """Between two tries of a backend a hundredth of the time: how long it really is, `backends/test_http.py` looks."""
+
+    async def sleep(seconds: float) -> None:
+        await anyio.sleep(seconds / 100)
+
+    by_default = BackendHttp.__init__.__kwdefaults__ or {}
+    assert by_default["sleep"] is anyio.sleep
+    by_default["sleep"] = sleep
 
 
 class Forks:
@@ -115,6 +132,9 @@ def _become(job: dict[str, Any], streams: list[int]) -> list[str]:
     time.tzset()
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         coverage.process_startup()
+    if first := os.environ.pop("FORKED_FIRST", None):
+        module, _, name = first.partition(":")
+        getattr(importlib.import_module(module), name)()
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r")), "utf-8")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _written(1, "strict")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _written(2, "backslashreplace")  # type: ignore[misc]
@@ -126,7 +146,27 @@ def _written(stream: int, errors: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedWriter(io.FileIO(stream, "w")), "utf-8", errors, line_buffering=True)
 
 
+def _run() -> NoReturn:
+    """The program, to its end. That Python takes itself apart is left out: half of what a short command costs."""
+    try:
+        if sys.argv[1:2] == ["-m"]:
+            module = sys.argv[2]
+            del sys.argv[1:3]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            main()
+        code: object = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the threads that are no daemons, as Python does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
 if __name__ == "__main__":
+    _hurries()
     forks = Forks(sys.argv[1])
     gc.freeze()
     sys.stdout.write("ready\n")
@@ -135,4 +175,5 @@ if __name__ == "__main__":
     if asked is not None:
         sys.argv = [str(Path(batchcall_mcp.__file__).with_name("__main__.py")), *asked]
         __package__ = "batchcall_mcp"  # by which click knows what the program is called
-        main()
+        __spec__ = sys.modules["batchcall_mcp.__main__"].__spec__  # type: ignore[assignment]  # what workers that it spawns import
+        _run()

@@ -19,7 +19,7 @@ def test_the_questions_in_the_documents_are_those_that_the_code_asks() -> None:
 def test_the_question_in_the_readme_is_one_of_them() -> None:
     readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
     quoted = " ".join(line.removeprefix("> ") for line in readme.splitlines() if line.startswith("> "))
-    assert [scene.title for scene in SCENES if scene.question() in quoted] == [SCENES[1].title]
+    assert [scene.title for scene in SCENES if scene.question in quoted] == [SCENES[1].title]
 
 
 def test_there_are_twenty_usual_and_unusual_ones() -> None:
@@ -29,12 +29,12 @@ def test_there_are_twenty_usual_and_unusual_ones() -> None:
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene.usual], ids=lambda scene: scene.title)
 def test_a_usual_question_has_at_most_ninety_words(scene: Scene) -> None:
-    assert len(scene.question().split()) <= MOST_WORDS
+    assert len(scene.question.split()) <= MOST_WORDS
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.title)
 def test_no_question_holds_the_whole_number_of_a_called_person(scene: Scene) -> None:
-    asked = scene.question()
+    asked = scene.question
     digits = re.sub(r"[^0-9]", "", asked)
     national = {task.to_number.removeprefix("+")[-9:] for task in scene.tasks or ()}
     assert [number for number in national if number in digits] == []
@@ -42,7 +42,7 @@ def test_no_question_holds_the_whole_number_of_a_called_person(scene: Scene) -> 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.title)
 def test_what_is_unusual_is_read_before_what_is_done(scene: Scene) -> None:
-    found = scene.preflight()
-    before, called, _ = scene.question().partition("Call ")
+    found = scene.preflight
+    before, called, _ = scene.question.partition("Call ")
     assert called
     assert [sentence for sentence in (*found.warnings, *found.unusual) if sentence not in before] == []

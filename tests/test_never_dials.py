@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +30,7 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
 from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
+from tests import forked
 from tests.server.transports import ROOT, Way, connected
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
@@ -558,7 +558,7 @@ async def test_a_client_that_sends_two_answers_to_a_question_that_is_waited_for(
         environment = {f"BATCHCALL_{name.upper()}": str(value) for name, value in account.items()}
         with anyio.fail_after(30):
             async with await anyio.open_process(
-                [sys.executable, "-m", "batchcall_mcp"], env=dict(os.environ) | environment, cwd=ROOT, stderr=None
+                forked.program(), env=dict(os.environ) | environment, cwd=ROOT, stderr=None
             ) as process:
                 assert process.stdin is not None
                 assert process.stdout is not None

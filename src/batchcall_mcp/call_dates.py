@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from batchcall_mcp.calling_hours import dates_there, deciding_zones, is_open, next_open
+from batchcall_mcp.calling_hours import dates_there, is_open, next_open, window_zones
 from batchcall_mcp.calling_hours import openings as hours_open
 from batchcall_mcp.model import CallingWindow
 
@@ -28,7 +28,7 @@ Spans: TypeAlias = tuple[tuple[datetime, datetime], ...]
 class CallDates:
     """From the date `first` through the date `last`, and before the moment `until`; None: no such limit.
 
-    Dates are read on the clocks that decide (`deciding_zones`): the called person's own, or the window's one.
+    Dates are read on the clocks that decide (`window_zones`): the called person's own, or the window's one.
     """
 
     first: date | None = None
@@ -42,7 +42,7 @@ class CallDates:
 
     def spans(self, window: CallingWindow, zones: Sequence[str]) -> Spans:
         """When these dates are, where somebody is: in all their zones at once. Without a zone there is no date."""
-        return _spans(self, deciding_zones(window, zones))
+        return _spans(self, window_zones(window, zones))
 
     def allow(self, window: CallingWindow, zones: Sequence[str], moment: datetime) -> bool:
         """Whether it is such a date at `moment` (aware) in all zones, whatever the hour."""
@@ -114,7 +114,7 @@ def earliest(
 
 def latest(dates: CallDates, window: CallingWindow, places: Iterable[tuple[str, ...]]) -> datetime | None:
     """The moment from which nobody in these places is called any more; None: there is no such moment."""
-    ends = [dates.end(window, zones) for zones in places if deciding_zones(window, zones)]
+    ends = [dates.end(window, zones) for zones in places if window_zones(window, zones)]
     known = [end for end in ends if end is not None]
     return max(known) if len(known) == len(ends) and known else None
 

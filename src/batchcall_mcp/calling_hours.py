@@ -13,14 +13,12 @@ import zoneinfo
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from batchcall_mcp import number_plans
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import WEEKDAYS, CallingWindow
 from batchcall_mcp.text import quoted
-
-if TYPE_CHECKING:
-    from phonenumbers import PhoneNumber
 
 RECIPIENT = "recipient"
 _DAY = timedelta(days=1)
@@ -72,37 +70,12 @@ class _Hours(NamedTuple):
     days: frozenset[int]
 
 
-def phone_number(to_number: str) -> PhoneNumber | None:
-    """An E.164 number as libphonenumber holds it, without its costly parsing; None if the country code is unknown."""
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumber
-
-    digits = to_number.removeprefix("+")
-    if not (digits.isascii() and digits.isdecimal()):
-        return None
-    for length in (1, 2, 3):
-        national = digits[length:]
-        if national and int(digits[:length]) in COUNTRY_CODE_TO_REGION_CODE:
-            zeros = len(national) - len(national.lstrip("0"))
-            return PhoneNumber(
-                country_code=int(digits[:length]),
-                national_number=int(national),
-                italian_leading_zero=True if zeros else None,
-                number_of_leading_zeros=zeros if zeros > 1 else None,
-            )
-    return None
-
-
 def zones_of(to_number: str) -> tuple[str, ...]:
-    """The IANA zones in which an E.164 number may be, by its prefix; empty when libphonenumber knows none.
+    """The IANA zones in which an E.164 number may be, by its prefix; empty where none is known.
 
     A number that belongs to no place (+1 800, a mobile in a country of many zones) has all zones of its country.
     """
-    from phonenumbers.timezone import UNKNOWN_TIMEZONE, time_zones_for_number
-
-    number = phone_number(to_number)
-    if number is None:
-        return ()
-    return tuple(zone for zone in time_zones_for_number(number) if zone != UNKNOWN_TIMEZONE)
+    return number_plans.place(to_number).zones
 
 
 def check_timezone(name: str, field: str = "timezone") -> str:
@@ -173,10 +146,17 @@ def parse_calling_hours(text: str) -> CallingWindow:
 
 
 def recipient_zones(to_number: str, task_timezone: str | None, batch_timezone: str | None) -> tuple[str, ...]:
-    """The zones whose clocks decide: the task's own, else those of the number's prefix, else the batch call's."""
+    """The zones whose clocks decide for a number; see `deciding_zones`."""
+    return deciding_zones(() if task_timezone else zones_of(to_number), task_timezone, batch_timezone)
+
+
+def deciding_zones(
+    by_prefix: tuple[str, ...], task_timezone: str | None, batch_timezone: str | None
+) -> tuple[str, ...]:
+    """The task's own zone, else those of its number's prefix, else the batch call's."""
     if task_timezone:
         return (task_timezone,)
-    return zones_of(to_number) or ((batch_timezone,) if batch_timezone else ())
+    return by_prefix or ((batch_timezone,) if batch_timezone else ())
 
 
 def is_open(window: CallingWindow, zones: Sequence[str], moment: datetime) -> bool:
@@ -185,7 +165,7 @@ def is_open(window: CallingWindow, zones: Sequence[str], moment: datetime) -> bo
     A window with a zone of its own is read on that clock alone, whatever `zones` are.
     """
     hours = _hours(window)
-    deciding = deciding_zones(window, zones)
+    deciding = window_zones(window, zones)
     return bool(deciding) and all(_inside(hours, moment.astimezone(_zone(zone))) for zone in deciding)
 
 
@@ -206,7 +186,7 @@ def _spans(
     window: CallingWindow, zones: Sequence[str], moment: datetime, until: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
     start, limit = moment.astimezone(UTC), until.astimezone(UTC)
-    for one in _common_openings(_hours(window), deciding_zones(window, zones), start.date(), limit.date()):
+    for one in _common_openings(_hours(window), window_zones(window, zones), start.date(), limit.date()):
         opens, closes = max(one.start, start), min(one.end, limit)
         if opens < closes:
             yield opens, closes
@@ -228,7 +208,7 @@ def dates_there(zone: str, first: date, last: date) -> tuple[tuple[datetime, dat
     return tuple(found)
 
 
-def deciding_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
+def window_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
     """The zones on whose clocks a window is read: those of the called person, or the window's own one."""
     return tuple(dict.fromkeys(zones)) if window.timezone == RECIPIENT else (window.timezone,)
 

@@ -1,4 +1,4 @@
-"""A dialer in a process of its own, for tests that kill it: `python process.py DATA_DIR SPEED`.
+"""A dialer in a process of its own, for tests that kill it: `-m tests.dialer.process DATA_DIR SPEED`.
 
 Says `running` or `standby` on stdout at each change, and stops cleanly when stdin closes.
 """

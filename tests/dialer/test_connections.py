@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -29,10 +28,10 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.engine import scheduler
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.dialer.storage.store import RESERVED, Store
+from tests import forked
 from tests.dialer.conftest import NewCaller, body, client_of, dialled, eventually, numbers
 from tests.postgresql import Outage, postgresql_url
 
-DIALER = (sys.executable, "-m", "batchcall_mcp", "dialer")
 PAIR = KeyPair("key-of-the-test", "secret-of-the-test")
 HEADERS = {"X-API-KEY": PAIR.api_key, "X-API-SECRET": PAIR.api_secret}
 MOST = 12
@@ -193,7 +192,7 @@ def running(url: str, folder: Path, workers: int = 1) -> Iterator[tuple[subproce
     }
     said = Path(tempfile.mkstemp(dir=folder)[1])
     with said.open("w") as stderr:
-        command = [*DIALER, "--port", "0", "--database-url", url, "--workers", str(workers)]
+        command = [*forked.program(), "dialer", "--port", "0", "--database-url", url, "--workers", str(workers)]
         process = subprocess.Popen(command, stderr=stderr, env={**os.environ, **environment})
     try:
         deadline = time.monotonic() + 30

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import attempts, workers
+from tests import forked
 from tests.dialer.conftest import body, dialled, eventually, numbers
 from tests.postgresql import postgresql_url
 
@@ -53,7 +53,7 @@ async def dialer(folder: Path, talk: float, *options: str) -> AsyncIterator[tupl
     environment = os.environ | PAIR | {"BATCHCALL_DATA_DIR": str(data_dir), "BATCHCALL_SIMULATED_SPEED": str(22 / talk)}
     with log.open("wb") as stderr:
         process = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
-            [sys.executable, "-m", "batchcall_mcp", "dialer", "--port", "0", *options], stderr=stderr, env=environment
+            [*forked.program(), "dialer", "--port", "0", *options], stderr=stderr, env=environment
         )
     made = Dialer(process, log, data_dir)
     try:
@@ -141,7 +141,7 @@ async def test_several_workers_dial_and_end_with_their_command(tmp_path: Path, h
 
 
 def test_several_workers_need_postgresql() -> None:
-    command = [sys.executable, "-m", "batchcall_mcp", "dialer", "--workers", "2", "--port", "0"]
+    command = [*forked.program(), "dialer", "--workers", "2", "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "--workers 2 needs PostgreSQL" in done.stderr

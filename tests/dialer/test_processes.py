@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,9 +14,10 @@ import anyio
 import pytest
 
 from batchcall_mcp.clock import utc_now
+from tests import forked
 from tests.dialer.conftest import Caller, NewCaller, dialled, eventually, numbers
 
-PROCESS = Path(__file__).parent / "process.py"
+PROCESS = "tests.dialer.process"
 
 
 class Dialer:
@@ -45,7 +45,7 @@ class Dialer:
 @asynccontextmanager
 async def dialer(data_dir: Path, speed: float) -> AsyncIterator[Dialer]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROCESS), str(data_dir), str(speed), stdin=PIPE, stdout=PIPE
+        *forked.program(), "-m", PROCESS, str(data_dir), str(speed), stdin=PIPE, stdout=PIPE
     )
     try:
         yield Dialer(process)

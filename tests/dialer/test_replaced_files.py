@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import pytest
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from tests import forked
 from tests.dialer.conftest import ALWAYS, NewCaller, dialled, eventually, numbers
 from tests.dialer.test_health import anonymous
 from tests.dialer.test_processes import PROCESS, Dialer
@@ -28,7 +28,7 @@ SAYS = "was deleted, moved or replaced while the dialer ran"
 @asynccontextmanager
 async def dialer(data_dir: Path, speed: float, log: IO[bytes]) -> AsyncIterator[Dialer]:
     process = await create_subprocess_exec(
-        sys.executable, str(PROCESS), str(data_dir), str(speed), stdin=PIPE, stdout=PIPE, stderr=log
+        *forked.program(), "-m", PROCESS, str(data_dir), str(speed), stdin=PIPE, stdout=PIPE, stderr=log
     )
     try:
         yield Dialer(process)

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +22,7 @@ from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
-
-DIALER = (sys.executable, "-m", "batchcall_mcp", "dialer")
+from tests import forked
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(port: int) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([*DIALER, "--port", str(port)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*forked.program(), "dialer", "--port", str(port)], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 20
         while process.poll() is None:
@@ -97,7 +95,8 @@ def test_half_a_pair_is_refused_before_anything_starts(tmp_path: Path) -> None:
 
 def refused(*arguments: str) -> str:
     """What the dialer says that does not start: one line, and exit code 2."""
-    done = subprocess.run([*DIALER, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    command = [*forked.program(), "dialer", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     *before, last = done.stderr.splitlines()
     assert (done.returncode, [line for line in before if not line.startswith(("The first", "BATCHCALL_"))]) == (2, [])
     return last

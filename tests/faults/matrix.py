@@ -92,9 +92,13 @@ def bomb(layers: int) -> bytes:
 
 
 def with_padding(good: bytes) -> bytes:
-    """The right answer, with 10 MB more in it that nobody asked for, and a name of 1 MB."""
-    said: dict[str, Any] = json.loads(good)
-    return json.dumps({**said, "padding": ["0123456789abcdef"] * 500_000}).encode()
+    """The right answer, with 10 MB more in it that nobody asked for."""
+    return b'{"padding": ' + _padding() + b", " + good.lstrip()[1:]
+
+
+@cache
+def _padding() -> bytes:
+    return json.dumps(["0123456789abcdef"] * 500_000).encode()
 
 
 def with_duplicates(good: bytes) -> bytes:

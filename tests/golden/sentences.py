@@ -67,7 +67,7 @@ def collected() -> str:
             "README": dict(_of_the_readme()),
             "Tools": {"instructions": Surface("dialer").server().instructions or ""}
             | {tool.name: tool.description or "" for tool in Surface("dialer").tools()},
-            "Questions": {scene.title: scene.question() for scene in SCENES},
+            "Questions": {scene.title: scene.question for scene in SCENES},
             "Summaries": anyio.run(_summaries, home),
             "Errors": anyio.run(_errors, home),
             "Settings": dict(_refused_settings()),

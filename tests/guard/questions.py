@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,9 @@ REAL = replace(DialerBackend.capabilities, simulated=False)
 """The dialer over a carrier that makes phones ring."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One launch, and what is known about it."""
+    """One launch, and what is known about it; judged once, because one of them has a hundred thousand people."""
 
     title: str
     usual: bool = False
@@ -77,6 +78,7 @@ class Scene:
     skipped_rows: Sequence[SkippedRow] = ()
     now: datetime = THURSDAY
 
+    @cached_property
     def preflight(self) -> Preflight:
         """What the guard finds."""
         return preflight(
@@ -92,9 +94,10 @@ class Scene:
             surroundings=self.surroundings,
         )
 
+    @cached_property
     def question(self) -> str:
         """What the person reads."""
-        return question(self.preflight(), self.request, self.current, self.backend)
+        return question(self.preflight, self.request, self.current, self.backend)
 
 
 def people(**counts: int) -> tuple[CallTask, ...]:
@@ -325,7 +328,7 @@ def rendered() -> str:
 
 
 def _rendered(number: int, scene: Scene) -> str:
-    asked = scene.question()
+    asked = scene.question
     return f"### {number}. {scene.title}\n\n> {asked}\n\n{len(asked.split())} words.\n"
 
 

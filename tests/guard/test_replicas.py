@@ -17,6 +17,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp.client import ClientRequestContext
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
+from tests import forked
 from tests.postgresql import postgresql_url
 from tests.server.transports import ROOT, Way, client_of
 from tests.vendors import magpipe, zudu
@@ -37,7 +38,7 @@ async def serving(folder: Path, *, sessions: bool = False, **variables: str) -> 
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BATCHCALL_")}
     environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
     process = await anyio.open_process(
-        [sys.executable, "-m", "batchcall_mcp", "serve", "--port", "0", *([] if sessions else ["--stateless"])],
+        [*forked.program(), "serve", "--port", "0", *([] if sessions else ["--stateless"])],
         env=inherited | environment | {"BATCHCALL_DATA_DIR": str(folder)},
         cwd=ROOT,
         stderr=subprocess.PIPE,
@@ -172,7 +173,7 @@ async def test_the_emergency_stop_of_one_machine_stops_the_other(tmp_path: Path)
         async with serving(tmp_path / "one", sessions=False, **variables) as url:
             environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
             environment |= {"BATCHCALL_DATA_DIR": str(tmp_path / "two"), "BATCHCALL_API_KEY": magpipe.KEY}
-            command = [sys.executable, "-m", "batchcall_mcp", "stop"]
+            command = [*forked.program(), "stop"]
             # No server has recorded a write, so the command cannot say that nothing is live.
             stopped = await anyio.run_process(command, env=dict(os.environ) | environment, cwd=ROOT, check=False)
             assert b"nothing is launched from now on" in stopped.stdout

@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.delivery import write_sender
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import Entry, Intent, Overtaken, Shared, WriteState
 from batchcall_mcp.recipients.phone.numbers import comparable, is_comparable
@@ -404,11 +405,13 @@ async def test_a_stop_reaches_the_dialer_of_this_process_while_as_many_launches_
         other.execute("BEGIN IMMEDIATE")
         told: list[Any] = []
         async with anyio.create_task_group() as group:
-            for at in range(int(anyio.to_thread.current_default_thread_limiter().total_tokens)):
+            threads = anyio.to_thread.current_default_thread_limiter()
+            launches = int(threads.total_tokens)
+            for at in range(launches):
                 made = {"from_number": FROM, "name": f"{at}", "tasks": [{"to_number": PEOPLE[4]}]}
                 group.start_soon(model.client.call_tool, "create_batch_call", made)
             with anyio.move_on_after(LONGEST_S):
-                while anyio.to_thread.current_default_thread_limiter().available_tokens:  # noqa: ASYNC110
+                while threads.available_tokens and _at_the_ledger() < launches:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
             with anyio.move_on_after(LONGEST_S):
                 told.append(
@@ -416,6 +419,12 @@ async def test_a_stop_reaches_the_dialer_of_this_process_while_as_many_launches_
                 )
             other.close()
     assert told, "the stop waited for the launches"
+
+
+def _at_the_ledger() -> int:
+    """How many writes wait for it, each in a thread of theirs or for one."""
+    writes = write_sender._WRITE_THREADS.statistics()
+    return writes.borrowed_tokens + writes.tasks_waiting
 
 
 # --- The ledger itself ---------------------------------------------------------------------------------------------

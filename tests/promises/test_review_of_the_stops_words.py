@@ -6,12 +6,10 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import anyio
-import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +21,7 @@ from tests import forked
 from tests.dialer.conftest import Caller, NewCaller, eventually, numbers
 from tests.dialer.conftest import clock as clock  # noqa: PLC0414 - a fixture
 from tests.dialer.conftest import new_caller as new_caller  # noqa: PLC0414 - a fixture
+from tests.operator.firsts import DISK_FULL_FOR_PEOPLE, IMPATIENT
 from tests.operator.gate import Gate
 from tests.operator.processes import (
     LONGEST_S,
@@ -42,22 +41,6 @@ from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, Person, tomorrow_at
-
-LONG_S = 100
-"""For a command that waits for a database as long as it may."""
-
-
-async def patient(environment: dict[str, str], *arguments: str) -> Ended:
-    """A command that may wait for a database."""
-    with anyio.fail_after(LONG_S):
-        ended = await anyio.run_process(
-            [*forked.program(), *arguments],
-            stdin=subprocess.DEVNULL,
-            env=dict(os.environ) | environment,
-            cwd=ROOT,
-            check=False,
-        )
-    return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
 async def test_what_was_stopped_is_said_before_the_people_are_read(tmp_path: Path) -> None:
@@ -90,7 +73,6 @@ async def test_what_was_stopped_is_said_before_the_people_are_read(tmp_path: Pat
     assert second.startswith(f"cancelled: {launch['batch_call_id']}".encode()), second
 
 
-@pytest.mark.timeout(180)
 async def test_a_ledger_that_is_held_leaves_no_traceback_and_hides_nothing(tmp_path: Path) -> None:
     """One batch call is over, which is to be remembered; another is cancelled, which is to be said."""
     vendor = Zudu()
@@ -104,7 +86,7 @@ async def test_a_ledger_that_is_held_leaves_no_traceback_and_hides_nothing(tmp_p
         aged(tmp_path)
         connection = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
-        stopped = await patient(there, "stop")
+        stopped = await command(there | IMPATIENT, "stop")
         connection.close()
     assert "Traceback" not in stopped.err, stopped.err
     assert f"cancelled: {launch['batch_call_id']}" in stopped.out
@@ -145,23 +127,9 @@ async def test_a_list_of_people_on_a_full_disk_is_an_error_in_words(tmp_path: Pa
         vendor._stored({"name": name, "caller_id": FROM}, [f"+1212555{line:04d}" for line in range(400)], "scheduled")
     async with vendor.served() as url:
         there = of_magpipe(url, tmp_path)
-        await command(there, "ledger")
-        limit = (tmp_path / "ledger.db").stat().st_size
-        # The ledger fits; the list of people does not.
-        program = (
-            "import csv, resource, runpy, sys; "
-            "from batchcall_mcp.cli import stop_report; opens = stop_report.os.open\n"
-            "def opening(path, *more):\n"
-            "    if 'stopped-' in str(path):\n"
-            "        resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))\n"
-            "    return opens(path, *more)\n"
-            "stop_report.os.open = opening\n"
-            "sys.argv = ['batchcall-mcp', 'stop']; runpy.run_module('batchcall_mcp', run_name='__main__')"
-        )
-        assert limit > 512
         with anyio.fail_after(LONGEST_S):
             ended = await anyio.run_process(
-                [sys.executable, "-c", program], env=unmeasured() | there, cwd=ROOT, check=False
+                [*forked.program(), "stop"], env=unmeasured() | there | DISK_FULL_FOR_PEOPLE, cwd=ROOT, check=False
             )
     out, err = ended.stdout.decode(), ended.stderr.decode()
     assert "Traceback" not in err, err

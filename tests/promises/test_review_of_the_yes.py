@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -22,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from batchcall_mcp.guard.approval import samples_of
 from batchcall_mcp.model import CallTask
+from tests import forked
 from tests.operator.processes import of_zudu
 from tests.server.person import presses
 from tests.server.raw import CLIENT, LEGACY, RawClient, raw_client
@@ -286,9 +286,7 @@ async def test_the_address_of_the_page_is_not_logged_when_a_client_repeats_it_in
 async def logged_client(there: dict[str, str], capabilities: dict[str, Any], log: Path) -> AsyncIterator[RawClient]:
     """A raw client of the handshake era whose server's log is kept."""
     with log.open("wb") as stderr:
-        process = await anyio.open_process(
-            [sys.executable, "-m", "batchcall_mcp"], env=there, cwd=ROOT, stderr=stderr, stdin=subprocess.PIPE
-        )
+        process = await anyio.open_process(forked.program(), env=there, cwd=ROOT, stderr=stderr, stdin=subprocess.PIPE)
         async with process:
             try:
                 client = RawClient(process, "2025", capabilities)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcall_mcp import number_plans
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.phone.numbers import (
     InvalidNumber,
     comparable,
-    country_of,
     is_comparable,
     looks_like_a_number,
     normalise_number,
@@ -146,12 +146,12 @@ def test_the_quick_way_for_e164_and_the_library_agree(example: str, changes: lis
     number = normalise_number(written, None)
     assert number == phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
     region = phonenumbers.region_code_for_number(parsed)
-    assert country_of(number) == (None if region == "001" else region)
+    assert number_plans.place(number).country == (None if region == "001" else region)
 
 
 @pytest.mark.parametrize("number", ["+80012345678", "+999", "nonsense"])
 def test_a_number_of_no_country_has_none(number: str) -> None:
-    assert country_of(number) is None
+    assert number_plans.place(number).country is None
 
 
 @pytest.mark.parametrize(

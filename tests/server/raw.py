@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import anyio
 import httpx2
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests import forked
 from tests.server.transports import ROOT
 
 LONGEST_S = 30
@@ -96,7 +96,7 @@ async def raw_client(environment: Mapping[str, str], era: Era, capabilities: Jso
     """A client of a fresh process, with the handshake done where there is one."""
     kept = {name: value for name, value in os.environ.items() if name != "BATCHCALL_DATA_DIR"}
     process = await anyio.open_process(
-        [sys.executable, "-m", "batchcall_mcp"], env=kept | dict(environment), cwd=ROOT, stderr=subprocess.DEVNULL
+        forked.program(), env=kept | dict(environment), cwd=ROOT, stderr=subprocess.DEVNULL
     )
     async with process:
         try:

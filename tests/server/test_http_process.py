@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +14,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from batchcall_mcp.sockets import bound_socket
+from tests import forked
 from tests.server.transports import PAIR, ROOT
 
 REST = {"BATCHCALL_URL": "http://127.0.0.1:9", "BATCHCALL_BACKEND": "batchcall"}
@@ -22,7 +22,7 @@ REST = {"BATCHCALL_URL": "http://127.0.0.1:9", "BATCHCALL_BACKEND": "batchcall"}
 
 @asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[tuple[Process, str, BufferedByteReceiveStream]]:
-    command = [sys.executable, "-m", "batchcall_mcp", "serve", "--port", "0", *arguments]
+    command = [*forked.program(), "serve", "--port", "0", *arguments]
     with anyio.fail_after(20):
         async with await anyio.open_process(
             command, env=dict(os.environ) | REST, cwd=ROOT, stderr=subprocess.PIPE
@@ -65,7 +65,7 @@ async def test_no_key_no_entry() -> None:
 def test_a_taken_port_is_one_line() -> None:
     with bound_socket("127.0.0.1", 0) as taken:
         ended = subprocess.run(
-            [sys.executable, "-m", "batchcall_mcp", "serve", "--port", str(taken.getsockname()[1])],
+            [*forked.program(), "serve", "--port", str(taken.getsockname()[1])],
             cwd=ROOT,
             env=dict(os.environ) | REST,
             capture_output=True,

@@ -17,10 +17,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client
 
 from batchcall_mcp.settings import Settings
+from tests import forked
 from tests.server.echo import Opened, echo_server
 from tests.server.transports import ROOT
 
-COMMAND = [sys.executable, "-m", "tests.server.echo"]
+MODULE = ("-m", "tests.server.echo")
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -59,11 +60,12 @@ class Line:
 
 
 @asynccontextmanager
-async def process(log: Path | None = None) -> AsyncIterator[tuple[Process, Line]]:
+async def process(log: Path | None = None, *, from_nothing: bool = False) -> AsyncIterator[tuple[Process, Line]]:
+    command = [sys.executable, *MODULE] if from_nothing else [*forked.program(), *MODULE]
     environment = {} if log is None else {"ECHO_LOG": str(log)}
     with anyio.fail_after(20):
         started = await anyio.open_process(
-            COMMAND, env=dict(os.environ) | environment, cwd=ROOT, stderr=subprocess.PIPE
+            command, env=dict(os.environ) | environment, cwd=ROOT, stderr=subprocess.PIPE
         )
         try:
             async with started:
@@ -104,8 +106,9 @@ async def test_after_a_probe_the_modern_era_is_served_and_its_probe_is_the_sdks(
         assert ours["result"] == sdks["result"]
 
 
-async def test_only_protocol_reaches_stdout() -> None:
-    async with process() as (running, line):
+@pytest.mark.parametrize("from_nothing", [True, False], ids=["from nothing", "forked"])
+async def test_only_protocol_reaches_stdout(from_nothing: bool) -> None:
+    async with process(from_nothing=from_nothing) as (running, line):
         await line.shake_hands()
         for _ in range(2):
             assert "result" in await line.ask("tools/call", {"name": "print_loudly", "arguments": {}})

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from anyio.from_thread import BlockingPortal
 
+from tests import forked
 from tests.server.transports import ROOT, Way
 from tests.tools.desk import opened
 
@@ -28,7 +28,7 @@ def test_without_a_secret_the_tools_are_there_and_a_call_names_the_variable(
 def test_a_secret_that_cannot_be_meant_ends_the_process_in_one_clear_line(value: str) -> None:
     environment = dict(os.environ) | ZUDU | {"BATCHCALL_API_KEY": "sk_1", "BATCHCALL_API_SECRET": value}
     ended = subprocess.run(
-        [sys.executable, "-m", "batchcall_mcp"],
+        forked.program(),
         env=environment,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

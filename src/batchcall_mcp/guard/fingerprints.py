@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
@@ -127,8 +128,7 @@ def _members(values: Iterable[list[object]]) -> frozenset[bytes]:
     found: set[bytes] = set()
     times: Counter[bytes] = Counter()
     for value in values:
-        plain = json.dumps(value, sort_keys=True, ensure_ascii=True).encode()
-        key = hashlib.sha256(plain).digest()
+        key = hashlib.sha256(ascii(value).encode()).digest()
         times[key] += 1
         found.add(key[:MEMBER_BYTES] if times[key] == 1 else _nth(key, times[key]))
     return frozenset(found)
@@ -176,7 +176,7 @@ class _Digest:
         self.add(values)
 
     def add(self, value: object) -> None:
-        self._hash.update(json.dumps(value, sort_keys=True, default=_plain, ensure_ascii=True).encode())
+        self._hash.update(_JSON.encode(value).encode())
         self._hash.update(b"\n")
 
     def hex(self) -> str:
@@ -195,7 +195,8 @@ def _settings(request: BatchCallRequest) -> dict[str, object]:
 
 def _recipient(task: CallTask) -> list[object]:
     promised = [] if task.not_before is None else [task.not_before.isoformat()]
-    return [task.to_number, task.name, dict(task.dynamic_variables), task.max_retries, task.timezone, *promised]
+    variables = dict(sorted(task.dynamic_variables.items()))
+    return [task.to_number, task.name, variables, task.max_retries, task.timezone, *promised]
 
 
 def _plain(value: object) -> object:
@@ -205,3 +206,6 @@ def _plain(value: object) -> object:
     if fields is None:
         raise TypeError(f"{type(value).__name__} has no place in a digest")
     return {name: getattr(value, name) for name in fields}
+
+
+_JSON: Final = json.JSONEncoder(sort_keys=True, default=_plain, ensure_ascii=True)

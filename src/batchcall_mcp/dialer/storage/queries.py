@@ -21,7 +21,8 @@ from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus
 
-_TASK_COLUMNS = [tasks.c[field.name] for field in fields(TaskRecord)]
+_TASK_FIELDS = [field.name for field in fields(TaskRecord)]
+_TASK_COLUMNS = [tasks.c[name] for name in _TASK_FIELDS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,15 +197,27 @@ def find_tasks(
 ) -> tuple[list[TaskRecord], int]:
     """A page of tasks in the order of the list, and how many there are in all."""
     conditions = [tasks.c.batch_call_id == batch_call_id]
-    if statuses:
-        conditions.append(tasks.c.status.in_(statuses))
-    if to_number is not None:
-        conditions.append(tasks.c.to_number == to_number)
-    total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
-    rows = tx.execute(
-        sa.select(*_TASK_COLUMNS).where(*conditions).order_by(tasks.c.position).limit(limit).offset(page * limit)
-    ).mappings()
-    return [TaskRecord(**(dict(row) | {"status": TaskStatus(row["status"])})) for row in rows], total
+    if not statuses and to_number is None:
+        # Positions have no gaps: neither the tasks before the page nor those after it have to be gone through.
+        last = sa.select(sa.func.max(tasks.c.position)).where(*conditions)
+        total = tx.execute(last).scalar_one()
+        total = 0 if total is None else total + 1
+        first, after = (sa.literal(at * limit, sa.BigInteger) for at in (page, page + 1))  # beyond 32 bits
+        conditions += [tasks.c.position >= first, tasks.c.position < after]
+        asked = sa.select(*_TASK_COLUMNS).where(*conditions)
+    else:
+        if statuses:
+            conditions.append(tasks.c.status.in_(statuses))
+        if to_number is not None:
+            conditions.append(tasks.c.to_number == to_number)
+        total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
+        asked = sa.select(*_TASK_COLUMNS).where(*conditions).limit(limit).offset(page * limit)
+    rows = tx.execute(asked.order_by(tasks.c.position))
+    return [_task(row) for row in rows], total
+
+
+def _task(row: sa.Row[Any]) -> TaskRecord:
+    return TaskRecord(**dict(zip(_TASK_FIELDS, row, strict=True)) | {"status": TaskStatus(row.status)})
 
 
 def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:

@@ -119,12 +119,12 @@ class History:
         with self._database.reading() as connection:
             lately = self._database.now() - _LATELY_MS
             found = mapping.launches_after(connection, Newest(0, 0), simulated=simulated, sent_after=lately)
-            entries = [entry for entry in found if not mapping.is_withdrawn(connection, entry)]
+            entries = mapping.standing(connection, found)
             if not entries:
                 return []
             mine = {self._database.hashed_bytes(number): number for number in numbers}
-            people = [(one, mapping.numbers_of(connection, one.write_id)) for one in entries]
-        return [(one, [mine[digest] for digest in theirs & mine.keys()]) for one, theirs in people]
+            people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
+        return [(one, [mine[digest] for digest in people[one.write_id] & mine.keys()]) for one in entries]
 
     def attempts(
         self,
@@ -177,7 +177,8 @@ class History:
             if not entries:
                 return []
             mine = {self._database.hashed_bytes(number) for number in numbers}
-            found = [(entry, len(mine & mapping.numbers_of(connection, entry.write_id))) for entry in entries]
+            people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
+        found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
 
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:

@@ -68,8 +68,23 @@ def launches_after(tx: sa.Connection, since: Newest, *, simulated: bool, sent_af
     return [read(row) for row in tx.execute(sa.select(t.writes).where(found).order_by(t.writes.c.write_id))]
 
 
-def is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
-    """Whether a launch was cancelled or deleted before it was to begin: then it called nobody."""
+def standing(tx: sa.Connection, launches: Sequence[Entry]) -> list[Entry]:
+    """Those that were not withdrawn: cancelled or deleted before they were to begin, so that they called nobody."""
+    if not launches:
+        return []
+    # There are many launches and few that were withdrawn, so most of them need no look of their own.
+    ends = t.writes.c.operation.in_([Operation.CANCEL, Operation.DELETE]) & (t.writes.c.state == WriteState.DONE)
+    since = t.writes.c.write_id > min(launch.write_id for launch in launches)
+    found = tx.execute(sa.select(t.writes.c.backend, t.writes.c.batch_call_id).where(since & ends))
+    ended = {(backend, batch_call_id) for backend, batch_call_id in found}
+    return [
+        launch
+        for launch in launches
+        if (launch.backend, launch.batch_call_id) not in ended or not _is_withdrawn(tx, launch)
+    ]
+
+
+def _is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
     if launch.batch_call_id is None or launch.starts_at is None:
         return False
     newest = newest_of(tx, launch.backend, launch.batch_call_id)
@@ -101,8 +116,16 @@ def _ends(write: Entry) -> bool:
 
 def numbers_of(tx: sa.Connection, write_id: int) -> set[bytes]:
     """Whom a launch may dial, hashed."""
-    query = sa.select(t.dialled.c.number_hash).where(t.dialled.c.write_id == write_id)
-    return {bytes(digest) for digest in tx.scalars(query)}
+    return numbers_of_each(tx, [write_id])[write_id]
+
+
+def numbers_of_each(tx: sa.Connection, write_ids: Collection[int]) -> dict[int, set[bytes]]:
+    """The same of several launches."""
+    query = sa.select(t.dialled.c.write_id, t.dialled.c.number_hash).where(t.dialled.c.write_id.in_(write_ids))
+    numbers: dict[int, set[bytes]] = {write_id: set() for write_id in write_ids}
+    for write_id, digest in tx.execute(query):
+        numbers[write_id].add(bytes(digest))
+    return numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +169,7 @@ def _people(tx: sa.Connection, launches: Sequence[tuple[int, int]]) -> int:
     """Different people of launches of one batch call, each with its calls: those of unknown numbers may be others."""
     if len(launches) == 1:
         return launches[0][1]
-    known = [numbers_of(tx, write_id) for write_id, _ in launches]
+    known = numbers_of_each(tx, [write_id for write_id, _ in launches]).values()
     unknown = (max(calls - len(numbers), 0) for numbers, (_, calls) in zip(known, launches, strict=True))
     return len(set[bytes]().union(*known)) + sum(unknown)
 

@@ -377,10 +377,9 @@ class Writes:
             return
         rows = iter(dialled.items())
         while part := list(islice(rows, _ROWS_AT_ONCE)):
-            tx.execute(
-                t.dialled.insert(),
-                [{"write_id": write_id, "number_hash": digest, "at": at, "dials": dials} for digest, dials in part],
-            )
+            # The driver itself: SQLAlchemy would look at each value of 100,000 rows.
+            values = [(write_id, digest, at, dials) for digest, dials in part]
+            tx.exec_driver_sql("INSERT INTO dialled (write_id, number_hash, at, dials) VALUES (?, ?, ?, ?)", values)
 
     def _key_hash(self, key: str | None) -> str | None:
         return None if key is None else self._database.hashed(f"key {key}")

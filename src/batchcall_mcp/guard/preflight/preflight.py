@@ -14,8 +14,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from batchcall_mcp import number_plans
 from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
-from batchcall_mcp.calling_hours import is_timezone, recipient_zones
+from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings
 from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
@@ -26,7 +27,6 @@ from batchcall_mcp.guard.preflight.recipient_warnings import Concern
 from batchcall_mcp.guard.preflight.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
 from batchcall_mcp.guard.write_record import Newest
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
-from batchcall_mcp.recipients.phone.numbers import country_of
 from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import quoted, shortened
 
@@ -192,10 +192,9 @@ def preflight(
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours, dates)
     lines = _lines(request, current, capabilities)
-    zones = _zones(tasks or (), batch_zone)
+    countries, zones = _places(tasks or (), batch_zone)
     table = timetable(zones.most_common(), hours, starts_at, lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
-    countries = Counter(country_of(task.to_number) or NO_COUNTRY for task in tasks or ())
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
     dialled[most_dials(_ANYBODY)] += unlisted
@@ -420,13 +419,17 @@ def _most_dials(
     return lambda task: 1 + (default if task.max_retries is None else task.max_retries)
 
 
-def _zones(tasks: Sequence[CallTask], batch_zone: str | None) -> Counter[tuple[str, ...]]:
-    """Tasks by the zones that decide for them; a name that no clock has, which a backend may give, is none."""
-    raw = Counter(recipient_zones(task.to_number, task.timezone, batch_zone) for task in tasks)
-    known: Counter[tuple[str, ...]] = Counter()
-    for zones, calls in raw.items():
-        known[tuple(filter(is_timezone, zones))] += calls
-    return known
+def _places(tasks: Sequence[CallTask], batch_zone: str | None) -> tuple[Counter[str], Counter[tuple[str, ...]]]:
+    """Tasks by country, and by the zones that decide for them; a zone that no clock has, which a backend may give, is
+    none.
+    """
+    found = Counter((number_plans.place(task.to_number), task.timezone) for task in tasks)
+    countries: Counter[str] = Counter()
+    zones: Counter[tuple[str, ...]] = Counter()
+    for (place, own), calls in found.items():
+        countries[place.country or NO_COUNTRY] += calls
+        zones[tuple(filter(is_timezone, deciding_zones(place.zones, own, batch_zone)))] += calls
+    return countries, zones
 
 
 def _different(counted: Iterable[tuple[str, ...]]) -> int:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.call_dates import ANY_DATE, CallDates
-from batchcall_mcp.calling_hours import RECIPIENT, deciding_zones, is_open, is_timezone, openings
+from batchcall_mcp.calling_hours import RECIPIENT, is_open, is_timezone, openings, window_zones
 from batchcall_mcp.guard.preflight.humanize import about, counted, in_words
 from batchcall_mcp.model import CallingWindow
 
@@ -68,7 +68,7 @@ class Hours:
     def is_over(self, zones: Sequence[str], start: datetime) -> bool:
         """Whether people in `zones` are not called any more at `start`, because of the dates alone."""
         window = self.kept or self.own
-        end = self.dates.end(window, zones) if deciding_zones(window, zones) else None
+        end = self.dates.end(window, zones) if window_zones(window, zones) else None
         return end is not None and end <= start
 
 
@@ -173,7 +173,7 @@ def _calls(groups: Iterable[Group]) -> int:
 def _nowhere(groups: Iterable[Group], hours: Hours) -> int:
     """Calls to people of whom no clock is known that decides."""
     window = hours.kept or hours.own
-    return _calls(group for group in groups if not deciding_zones(window, group.zones))
+    return _calls(group for group in groups if not window_zones(window, group.zones))
 
 
 def _placed(dialled: Sequence[Group], hours: Hours, start: datetime, lines: int) -> tuple[tuple[_Run, ...], int, int]:

@@ -71,7 +71,7 @@ def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes
     Raises:
         InvalidInput: if there is no header, no row below it, or it is unclear which column is the number.
     """
-    filled = (row for row in rows if any(cell and not cell.isspace() for cell in row.cells))
+    filled = (row for row in rows if "".join(row.cells).strip())
     header = next(filled, None)
     if header is None:
         raise InvalidInput(f"{where} is empty. Nothing was sent. Add column names and rows.")

@@ -11,7 +11,7 @@ import unicodedata
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from batchcall_mcp.calling_hours import phone_number
+from batchcall_mcp import number_plans
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.phone.former_numbers import may_be_former, of_today
 from batchcall_mcp.text import quoted
@@ -47,7 +47,7 @@ def normalise_number(text: str, default_region: str | None) -> str:
     Raises:
         InvalidNumber: with the reason.
     """
-    if _E164.fullmatch(text) and _is_valid_as_written(text):
+    if _E164.fullmatch(text) and number_plans.is_valid(text):
         return text
     return _parsed(text, _cleaned(text), default_region)
 
@@ -86,42 +86,11 @@ def is_comparable(number: str) -> bool:
     return _E164.fullmatch(number) is not None
 
 
-def country_of(to_number: str) -> str | None:
-    """ISO 3166 region of an E.164 number; None for one of no country (satellite, +800) or of no known one."""
-    import phonenumbers
-
-    number = phone_number(to_number)
-    region = phonenumbers.region_code_for_number(number) if number else None
-    return region if region != phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY else None
-
-
 def looks_like_a_number(text: str) -> bool:
     """Whether a cell holds a phone number rather than a word, without asking whether it exists."""
     written = _plain_characters(text).lstrip("'")
     digits = sum(character.isdecimal() for character in written)
     return bool(_LOOKS_DIALLED.fullmatch(written) or _SCIENTIFIC.fullmatch(written)) and digits >= _FEWEST_DIGITS
-
-
-def _is_valid_as_written(text: str) -> bool:
-    """The quick way for what already is E.164: valid, and with nothing that parsing could take for a trunk prefix.
-
-    Parsing takes longer than everything else that is done with a row; a list has 100,000.
-    """
-    import phonenumbers
-
-    number = phone_number(text)
-    if number is None or number.italian_leading_zero:
-        return False
-    country_code = number.country_code or 0
-    region = phonenumbers.region_code_for_country_code(country_code)
-    metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
-    if metadata is None:
-        return False
-    trunk = metadata.national_prefix_for_parsing
-    if trunk and re.match(trunk, str(number.national_number)):
-        return False
-    # Asked of the country first: is_valid_number would look through every region of +1 before it does the same.
-    return phonenumbers.is_valid_number_for_region(number, region) or phonenumbers.is_valid_number(number)
 
 
 def _plain_characters(text: str) -> str:
@@ -186,6 +155,7 @@ def _digits_of(text: str, mantissa: str, exponent: int) -> str:
 def _parsed(text: str, written: str, default_region: str | None) -> str:
     import phonenumbers
 
+    phonenumbers.enable_pattern_cache()  # without it a list of a hundred countries compiles patterns all the time
     offence = _offence(written)
     if offence:
         raise InvalidNumber(f"{quoted(text)} {offence}")

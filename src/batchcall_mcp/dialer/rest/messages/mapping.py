@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -241,14 +242,22 @@ _MOMENTS: Final = "scheduled last_sent created updated started completed expires
 def task_json(task: TaskRecord) -> dict[str, Any]:
     """A task as `/tasks` gives it; `due_at` is when it may be dialled, as far as is known."""
     return {
-        **asdict(task),
+        "task_id": task.task_id,
+        "to_number": task.to_number,
+        "name": task.name,
         "status": task.status.value,
+        "attempts": task.attempts,
+        "max_retries": task.max_retries,
         "dynamic_variables": json.loads(task.dynamic_variables) if task.dynamic_variables else {},
-        **{name: iso(getattr(task, name)) for name in _TASK_MOMENTS.split()},
+        "timezone": task.timezone,
+        "not_before": iso(task.not_before),
+        "call_id": task.call_id,
+        "error_message": task.error_message,
+        "created_at": iso(task.created_at),
+        "due_at": iso(task.due_at),
+        "attempted_at": iso(task.attempted_at),
+        "completed_at": iso(task.completed_at),
     }
-
-
-_TASK_MOMENTS: Final = "created_at due_at attempted_at completed_at not_before"
 
 
 def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
@@ -264,6 +273,7 @@ def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1024)  # the tasks of one list were all made in one moment
 def iso(milliseconds: int | None) -> str | None:
     """ISO 8601 in UTC, for what the dialect gives as text."""
     return None if milliseconds is None else from_ms(milliseconds).isoformat(timespec="milliseconds")
