@@ -111,7 +111,7 @@ def promises_note(tasks: Sequence[CallTask], now: datetime) -> Iterator[str]:
 def over_for_all(table: Timetable, hours: Hours, current: BatchCall | None, start: datetime) -> str | None:
     """Why nobody would be called at all, if that is because of the end."""
     dates = hours.dates
-    again = "give a later one" if current is None or not _ends(current) else "create a new batch call for these people"
+    again = "give a later time" if current is None or not _ends(current) else "create a new batch call for these people"
     if dates.until is not None and dates.until <= start:
         return f"it expires at {minute(dates.until)}, so nobody would be called; {again}"
     if dates.named and table.groups and table.over and all(group.opens is None for group in table.groups):

@@ -104,13 +104,12 @@ Ends = Annotated[
     Field(description="Nobody is called from then on; a date: after its end, in each person's zone"),
     OnlyIf(lambda surface: surface.capabilities.ends != "none"),
 ]
-Start = Annotated[
+_START = '"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'
+Start = Annotated[str, BeforeValidator(_number_as_text), Field(description=_START)]
+StartOrDate = Annotated[
     str,
     BeforeValidator(_number_as_text),
-    Field(
-        description='"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now. '
-        "A date: each person on that date of their own"
-    ),
+    Field(description=f"{_START}. A date such as 2026-11-27: for each person on their own clock"),
 ]
 Concurrency = Annotated[
     int | None,

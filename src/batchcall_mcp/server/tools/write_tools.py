@@ -144,7 +144,9 @@ def _start(capabilities: Capabilities) -> str:
     )
 
 
-def _only_now(surface: Surface) -> Any:
+def _start_type(surface: Surface) -> Any:
+    if surface.capabilities.trigger_dates:
+        return given.StartOrDate
     only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
     return Annotated[Literal["now"], only] if surface.capabilities.drafts == "start_now_only" else None
 
@@ -154,7 +156,7 @@ async def start_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
-    trigger_timestamp: Annotated[given.Start, TypedBy(_only_now)],
+    trigger_timestamp: Annotated[given.Start, TypedBy(_start_type)],
     timezone: Annotated[
         str | None,
         Field(description="Of times without an offset; default: the batch call's"),
