@@ -179,6 +179,19 @@ SCENES = (
         surroundings=_SKIPPED,
     ),
     Scene(
+        title="On a date, nine to five their time; for some it is over already, and one has a promised call-back",
+        tasks=(
+            *people(london=18, new_york=169),
+            CallTask(to_number="+12125559999", not_before=at(20)),
+            *(CallTask(to_number=f"+6493000{n:03}") for n in range(12)),
+        ),
+        current=_IN_HOURS,
+        request=BatchCallRequest(trigger_on=at(14).date()),
+        dials=At.date(at(14).date()),
+        surroundings=_AGENT,
+        now=at(12),
+    ),
+    Scene(
         title="Eight countries, now",
         usual=True,
         tasks=people(new_york=40, london=30, berlin=12, paris=9, madrid=8, rome=5, amsterdam=4, zurich=2),
