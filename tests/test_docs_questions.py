@@ -23,8 +23,8 @@ def test_the_question_in_the_readme_is_one_of_them() -> None:
 
 
 def test_there_are_twenty_usual_and_unusual_ones() -> None:
-    assert len(SCENES) == 20
-    assert 0 < sum(scene.usual for scene in SCENES) < 20
+    assert len(SCENES) >= 20
+    assert 0 < sum(scene.usual for scene in SCENES) < len(SCENES)
 
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene.usual], ids=lambda scene: scene.title)

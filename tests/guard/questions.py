@@ -1,4 +1,4 @@
-"""Twenty questions as a person reads them, made by the real code; `docs/questions.md` shows them.
+"""Questions as a person reads them, made by the real code; `docs/questions.md` shows them.
 
 `python -m tests.guard.questions` writes the page anew.
 """
