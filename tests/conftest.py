@@ -42,6 +42,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
             monkeypatch.delenv(name)
     monkeypatch.setenv("BATCHCALL_APPROVAL_PAGE", "off")  # no test opens a tab on a developer's screen by accident
     monkeypatch.setenv("BATCHCALL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+    lists = tmp_path_factory.mktemp("lists")  # it exists, so that no server makes one in a developer's documents
+    monkeypatch.setenv("BATCHCALL_FILES", str(lists))
 
 
 @pytest.fixture(scope="session", autouse=True)

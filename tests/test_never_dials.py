@@ -204,6 +204,7 @@ def dialer_calls(ids: dict[str, str]) -> list[Call]:
     found = calls_of_drafts(ids)
     alone: list[dict[str, Any]] = [{"window": NEW_YORK_DAY}, {"max_concurrency": 50}, {"from_number": "+14155550111"}]
     alone += [{"retry": {"max_retries": 3}}]
+    found += [("update_batch_call", {"batch_call_id": ids["scheduled"], "add_tasks": OTHERS})]
     found += [("update_batch_call", {"batch_call_id": ids["scheduled"], **one}) for one in alone]
     found += [("update_batch_call", {"batch_call_id": ids["paused"], **one}) for one in (*alone, {"send_now": True})]
     found += [("start_batch_call", {"batch_call_id": ids["paused"], "trigger_timestamp": when}) for when in WHENEVER]
@@ -304,9 +305,13 @@ MOMENTS = st.one_of(
     st.integers(1_000_000_000_000, 4_000_000_000_000),
 )
 VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "add_tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
+    "add_tasks_file": st.just("others.csv"),
     "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
-    "default_region": st.sampled_from(["US", "DE"]),
+    "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
+    "default_region": st.sampled_from(["us", "DE"]),
     "from_number": st.sampled_from([FROM, "+14155550111"]),
+    "header_row": st.sampled_from([1, 2]),
     "idempotency_key": st.sampled_from(["one", "two"]),
     "max_concurrency": st.integers(1, 50),
     "name": st.text(min_size=1, max_size=10),
@@ -314,11 +319,13 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "retry": st.sampled_from([{"max_retries": 2, "after_minutes": 10}, {"max_retries": 0}]),
     "rows": st.sampled_from(["1", "2", "1-2"]),
     "send_now": st.booleans(),
+    "sheet": st.just("S"),
     "status": st.sampled_from(["draft", "scheduled"]),
     "task_status": st.lists(st.sampled_from(["busy", "failed", "not_reached", "pending", "completed"]), min_size=1),
     "tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "tasks_file": st.just("others.csv"),
     "timezone": st.sampled_from(["America/New_York", "UTC"]),
+    "timezones": st.sampled_from([["America/New_York"], ["Europe/Berlin", "America/New_York"]]),
     "trigger_timestamp": st.one_of(st.just("now"), MOMENTS),
     "window": st.sampled_from([NEW_YORK_DAY, {**NEW_YORK_DAY, "timezone": "UTC"}, {"start": "00:00", "end": "24:00"}]),
 }
@@ -384,7 +391,7 @@ def asks_to_dial(one: Recorded) -> bool:
         return not draft and not changed
     if one.path.endswith(("/execute", "/resume", "/retry")) or said.get("send_now"):
         return True
-    if said.get("status") == "draft":
+    if said.get("status") == "draft" or one.path.endswith("/tasks"):  # whether who is added is called, `launched` says
         return False
     return one.method in {"POST", "PUT"} or bool({"status", "trigger_timestamp"} & said.keys())
 
@@ -400,7 +407,8 @@ async def launched(scene: Scene, model: Model) -> dict[str, Any]:
         told = {
             name: said.get(name) for name in ("status", "scheduled_at", "from_number", "window", "retry", "agent_id")
         }
-        told["tasks"] = [(task["to_number"], task.get("status")) for task in one["tasks"]]
+        if said["status"] != "paused":  # who is added there waits for the yes to its resume
+            told["tasks"] = [(task["to_number"], task.get("status")) for task in one["tasks"]]
         if said["status"] != "draft":
             found[said["batch_call_id"]] = told
     return found

@@ -14,7 +14,8 @@ from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import PREFIX, Settings, secret_problem
 
 
-def test_without_any_variable_the_defaults_hold() -> None:
+def test_without_any_variable_the_defaults_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BATCHCALL_FILES")
     settings = Settings.load()
 
     assert (settings.backend, settings.api_key, settings.mode, settings.confirm) == (None, None, "full", "auto")

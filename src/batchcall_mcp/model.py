@@ -190,6 +190,8 @@ class BatchCall:
     notes: tuple[str, ...] = ()
     replayed: Annotated[bool, Field(exclude=True)] = False
     """Only after a write: an earlier request with the same idempotency key did it, this one did nothing."""
+    added: Annotated[int | None, Field(exclude=True)] = None
+    """Only after people were added: how many, as the backend says."""
     etag: Annotated[str | None, Field(exclude=True)] = None
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False

@@ -20,7 +20,7 @@ STOP_FILE = "STOP"
 """In the data folder: while it is there, nothing is launched or dialled. Who can write there can stop everything."""
 _ENV_FILE = PREFIX + "ENV_FILE"
 _WRITTEN_AS = {
-    "default_region": 'must be a country\'s two letters in capitals, such as "US"',
+    "default_region": 'must be a country\'s two letters, such as "US"',
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
 }
 """What a pattern means, for people."""
@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
 
+    @field_validator("default_region", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.strip().upper() if isinstance(value, str) else value
+
     @field_validator("skip_people_max", mode="before")
     @classmethod
     def _percent(cls, value: object) -> object:
@@ -109,6 +114,11 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
+
+    @property
+    def never_lists(self) -> tuple[Path, ...]:
+        """Files that are never a list of people to call, although they lie in a folder of lists."""
+        return () if self.do_not_call is None else (self.do_not_call,)
 
     @property
     def stop_file(self) -> Path:

@@ -401,7 +401,10 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"window": CallingWindow(start="09:00", end="17:00")}, "one batch call a time zone"),
+            (
+                {"window": CallingWindow(start="09:00", end="17:00")},
+                "one batch call for each time zone: timezones selects",
+            ),
             ({"window": CallingWindow(start="09:00", end="17:00", timezone="UTC", days=("mon",))}, "days"),
             ({"max_concurrency": 5}, "max_concurrency"),
             ({"retry": RetryPolicy(max_retries=1, on=("failed",), after_minutes=5)}, "failed"),
@@ -805,6 +808,7 @@ class TestAccount:
 
 
 LATER = datetime(2025, 2, 1, tzinfo=UTC)
+PEOPLE = BatchCallRequest(tasks=(TASK,))
 DRAFT, SCHEDULED, RUNNING = at(BatchStatus.DRAFT), at(BatchStatus.SCHEDULED), at(BatchStatus.RUNNING)
 
 
@@ -839,6 +843,13 @@ DRAFT, SCHEDULED, RUNNING = at(BatchStatus.DRAFT), at(BatchStatus.SCHEDULED), at
         (Operation.UPDATE, BatchCallRequest(status=BatchStatus.SCHEDULED), DRAFT, Now()),
         (Operation.UPDATE, BatchCallRequest(status=BatchStatus.DRAFT), SCHEDULED, Never()),
         (Operation.UPDATE, DOCUMENTED_REQUEST, DRAFT, At(AT)),
+        (Operation.APPEND, PEOPLE, DRAFT, Never()),
+        (Operation.APPEND, PEOPLE, at(BatchStatus.PAUSED), Never()),
+        (Operation.APPEND, PEOPLE, SCHEDULED, At(AT)),
+        (Operation.APPEND, PEOPLE, replace(SCHEDULED, scheduled_at=None), Now()),
+        *((Operation.APPEND, PEOPLE, at(BatchStatus(one)), Now()) for one in ("running", "recurring", "unknown")),
+        (Operation.APPEND, None, DRAFT, Now()),
+        (Operation.APPEND, PEOPLE, None, Now()),
         *((operation, None, RUNNING, Never()) for operation in (Operation.PAUSE, Operation.CANCEL, Operation.DELETE)),
         *((operation, None, None, Never()) for operation in (Operation.GET, Operation.LIST, Operation.ACCOUNT)),
     ],

@@ -431,11 +431,13 @@ class TestSeriesAndCancel:
         after = await magpipe.cancel(at(BatchStatus.RUNNING))
         assert "but the batch call is running" in after.notes[-1]
 
-    async def test_delete_and_retry_are_not_there(self, vendor: Magpipe, magpipe: MagpipeBackend) -> None:
+    async def test_delete_retry_and_added_people_are_not_there(self, vendor: Magpipe, magpipe: MagpipeBackend) -> None:
         with pytest.raises(NotSupported, match="Nothing was sent"):
             await magpipe.delete(CURRENT)
         with pytest.raises(NotSupported, match="Nothing was sent"):
             await magpipe.retry(CURRENT, ("r1",))
+        with pytest.raises(NotSupported, match="Nothing was sent"):
+            await magpipe.append(CURRENT, ())
         assert vendor.asked == []
 
 

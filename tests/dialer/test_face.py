@@ -24,6 +24,7 @@ from tests.dialer.conftest import CALLER, Caller, NewCaller, body, numbers
 from tests.dialer.test_api import reach
 
 NEW = [{"to_number": f"+1310200{index:04d}"} for index in range(3)]
+MORE = [{"to_number": f"+1310200{index:04d}"} for index in range(3, 6)]
 
 
 @pytest.mark.parametrize("status", ["draft", "scheduled", "sent", "paused", "cancelled"])
@@ -40,13 +41,14 @@ async def test_tasks_are_added_after_the_last(desk: Caller, status: str) -> None
             "draft, scheduled, sent, paused. Nothing was changed."
         )
         return
-    for times in (1, 2):
-        data = await desk.ask("POST", path, {"tasks": NEW})
+    for times, more in ((1, NEW), (2, MORE)):
+        data = await desk.ask("POST", path, {"tasks": more})
         assert (data.pop("appended_count"), data["total"], data["status"]) == (3, 2 + 3 * times, status)
+        assert (data.pop("already_there_count"), data.pop("already_there")) == (0, [])
         assert data | {"held_back": []} == await desk.get(batch_call_id)
     tasks = await desk.tasks(batch_call_id)
     assert tasks[:2] == first
-    assert [task["to_number"] for task in tasks[2:]] == [task["to_number"] for task in NEW] * 2
+    assert [task["to_number"] for task in tasks[2:]] == [task["to_number"] for task in NEW + MORE]
     assert [page["position"] for page in await exported(desk, batch_call_id)] == [str(n) for n in range(8)]
     assert data["updated_timestamp"] == before["updated_timestamp"] + 1000
 

@@ -158,7 +158,7 @@ async def _errors(home: Path) -> dict[str, str]:
         await refused("a file that does not exist", check, wrong, tasks_file="gone.csv")
         await refused("an unknown number column", check, wrong, tasks_file="customers.csv", number_column="mobile")
         await refused("rows past the end", check, wrong, tasks_file="customers.csv", rows="1-9")
-        await refused("an unknown argument", check, wrong, tasks=tasks, timezones="UTC")
+        await refused("an unknown argument", check, wrong, tasks=tasks, time_zone="UTC")
         await refused("an abbreviated time zone", check, wrong, tasks=tasks, window=ALWAYS | {"timezone": "EST"})
         await refused("a list and a file", check, wrong, tasks=tasks, tasks_file="customers.csv")
         await refused("no list", "create_batch_call", wrong, from_number=FROM)

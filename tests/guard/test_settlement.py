@@ -103,6 +103,18 @@ SCHEDULED = seen(BatchStatus.SCHEDULED, scheduled_at=LATER)
             [seen(BatchStatus.COMPLETED, last_sent_at=SENT - timedelta(hours=1)), seen(BatchStatus.COMPLETED)],
         ),
         (Operation.RETRY, Evidence(status_before="running"), [], [seen(BatchStatus.RUNNING)]),
+        (
+            Operation.APPEND,
+            Evidence(status_before="running", total=2, total_before=3),
+            [replace(seen(BatchStatus.RUNNING), counts=Counts(total=total)) for total in (5, 6)],
+            [replace(seen(BatchStatus.RUNNING), counts=Counts(total=total)) for total in (3, 4, None)],
+        ),
+        (
+            Operation.APPEND,
+            Evidence(status_before="running", total=2),
+            [],
+            [replace(seen(BatchStatus.RUNNING), counts=Counts(total=5))],
+        ),
         (Operation.DELETE, Evidence(status_before="draft"), [], [seen(BatchStatus.DRAFT)]),
     ],
 )

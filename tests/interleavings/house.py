@@ -115,7 +115,9 @@ class Caller:
         """One tool call, to its end."""
         began = datetime.now(UTC)
         self.ponders = step.ponders
-        call = self.call = Call(self.name, f"{self.name}'s {step}", tool, arguments.get("batch_call_id"), began)
+        added = next((one["name"].split()[0] for one in arguments.get("add_tasks", ())), None)
+        what = f"{self.name}'s {step}"
+        call = self.call = Call(self.name, what, tool, arguments.get("batch_call_id"), began, added=added)
         client = self.clients[step.server, step.era]
         if step.era == "legacy":
             call.results.append(_told(await client.call_tool(tool, dict(arguments))))
@@ -265,6 +267,8 @@ class House:
         tool, more = _CALLS[step.kind]
         if step.kind in {"replace", "replace and send"}:
             of |= {"tasks": people}
+        elif step.kind == "add":
+            of |= {"add_tasks": people}
         return tool, of | more()
 
     async def _until_nothing_dials(self) -> None:
@@ -341,6 +345,7 @@ def _tomorrow() -> str:
 _CALLS: Final[Mapping[str, tuple[str, Callable[[], dict[str, Any]]]]] = {
     "replace": ("update_batch_call", dict),
     "replace and send": ("update_batch_call", lambda: {"send_now": True}),
+    "add": ("update_batch_call", dict),
     "rename": ("update_batch_call", lambda: {"name": f"Renamed {random.random()}"}),
     "start now": ("start_batch_call", lambda: {"trigger_timestamp": "now"}),
     "start soon": ("start_batch_call", lambda: {"trigger_timestamp": _soon()}),

@@ -24,7 +24,7 @@ _CALLED_TWICE: Final = re.compile(
     "in another live batch call|launch of the last minutes|more than once|dialled in the last 24 hours"
     "|not known|could not be|not checked"
 )
-_LAUNCHED: Final = frozenset({"started", "scheduled", "resumed", "retried", "updated"})
+_LAUNCHED: Final = frozenset({"started", "scheduled", "resumed", "retried", "updated", "added"})
 _STARTS: Final = frozenset({"start_batch_call", "update_batch_call"})
 _NOT_REACHED: Final = frozenset("79")
 
@@ -71,6 +71,8 @@ class Call:
     results: list[Mapping[str, Any]] = field(default_factory=list)
     """Of a success the structured answer, of an error `{"error": its code, "text": …}`."""
     ended: datetime | None = None
+    added: str | None = None
+    """The tag of those whom it adds."""
 
     @property
     def words(self) -> list[str]:
@@ -119,18 +121,20 @@ class _Consent:
     call: Call
     question: Question
     answered: datetime
+    added: frozenset[str] = frozenset()
+    """The tags of those who may have been added before the question was asked: it counted them."""
 
     @property
     def batch_call_id(self) -> str | None:
         return self.call.batch_call_id
 
     def covers(self, dial: Dial, people: Mapping[str, People]) -> bool:
-        tag = self.question.tag
+        tags = {self.question.tag, *self.added}
         return (
             self.batch_call_id == dial.batch_call_id
             and self.answered <= dial.at
-            and dial.tag in {None, tag}
-            and dial.to_number in people[tag].numbers
+            and dial.tag in {None, *tags}
+            and any(dial.to_number in people[tag].numbers for tag in ({dial.tag} if dial.tag else tags) if tag)
         )
 
 
@@ -138,7 +142,7 @@ def violations(calls: Sequence[Call], dials: Sequence[Dial], people: Iterable[Pe
     """What must not have happened, each in a sentence. `days`: UTC days that the example touched."""
     lists = {one.tag: one for one in people}
     consents = [
-        _Consent(call, question, question.answered)
+        _Consent(call, question, question.answered, _added(calls, call, question))
         for call in calls
         if (question := call.consent) is not None and question.answered is not None
     ]
@@ -154,6 +158,17 @@ def violations(calls: Sequence[Call], dials: Sequence[Dial], people: Iterable[Pe
     ]
 
 
+def _added(calls: Sequence[Call], to: Call, question: Question) -> frozenset[str]:
+    """A question about an addition is about these people alone; one about a launch, about those added before it."""
+    if to.added:
+        return frozenset()
+    return frozenset(
+        one.added
+        for one in calls
+        if one.added and one.batch_call_id == to.batch_call_id and one.began < question.asked and "added" in one.words
+    )
+
+
 def _uncovered(consents: Sequence[_Consent], dials: Sequence[Dial], lists: Mapping[str, People]) -> Iterator[str]:
     for dial in dials:
         if not any(one.covers(dial, lists) for one in consents):
@@ -164,7 +179,8 @@ def _misnamed(consents: Sequence[_Consent], lists: Mapping[str, People]) -> Iter
     """A launch of a whole list names as many people as the list has."""
     for one in consents:
         said, has = one.question.people, len(lists[one.question.tag].numbers)
-        if said > has or (one.call.tool in _STARTS and said != has):
+        whole = one.call.tool in _STARTS and not one.call.added and not one.added
+        if said > has + sum(len(lists[tag].numbers) for tag in one.added) or (whole and said != has):
             yield f"the question of {one.call.what} named {said} people of a list of {has}"
 
 

@@ -11,6 +11,7 @@ Kind: TypeAlias = Literal[
     "create",
     "replace",
     "replace and send",
+    "add",
     "rename",
     "start now",
     "start soon",
@@ -55,6 +56,7 @@ _LAUNCHES: Final[Mapping[Kind, int]] = {
     "start tomorrow": 2,
     "replace": 5,
     "replace and send": 4,
+    "add": 4,
     "rename": 1,
     "pause": 1,
     "cancel": 1,
@@ -65,10 +67,19 @@ _STOPS: Final[Mapping[Kind, int]] = {
     "cancel": 2,
     "start now": 3,
     "replace": 2,
+    "add": 4,
     "move to tomorrow": 1,
     "make a draft again": 2,
 }
-_RETRIES: Final[Mapping[Kind, int]] = {"retry": 8, "start now": 4, "pause": 2, "resume": 2, "cancel": 1, "create": 1}
+_RETRIES: Final[Mapping[Kind, int]] = {
+    "retry": 8,
+    "start now": 4,
+    "pause": 2,
+    "resume": 2,
+    "cancel": 1,
+    "create": 1,
+    "add": 2,
+}
 _OVERLAPS: Final[Mapping[Kind, int]] = {
     "start now": 6,
     "send now": 3,
@@ -115,7 +126,7 @@ class Step:
     def __str__(self) -> str:
         """As a failure shows it."""
         of = "" if self.kind == "create" else f" batch {self.batch}"
-        people = f" list {self.people}" if self.kind in {"create", "replace", "replace and send"} else ""
+        people = f" list {self.people}" if self.kind in {"create", "replace", "replace and send", "add"} else ""
         how = " roams" * self.roams + " twice" * self.twice + " ponders" * self.ponders
         return f"{self.kind}{of}{people} at {self.server} ({self.era}{how})"
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import BatchCallError, InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.files.columns import Columns, Layout
 from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkippedRow, SkipReason, read_file
 from tests.recipients.workbooks import Cell, Sheet, write_workbook
 
@@ -63,6 +63,7 @@ def test_a_table_becomes_tasks_and_says_which_column_is_what(write: Write) -> No
             timezone="Time Zone",
             max_retries="max_retries",
         ),
+        last_row=2,
     )
 
 
@@ -198,13 +199,15 @@ class TestChoosingTheNumberColumn:
 
     @pytest.mark.parametrize("asked", ["Mobile No", "mobile no", "mobile_no"])
     def test_a_named_column_wins(self, write: Write, asked: str) -> None:
-        read = read_file(write("list.csv", f"phone,Mobile No\n{ONE},{TWO}\n"), ReadOptions(number_column=asked))
+        read = read_file(
+            write("list.csv", f"phone,Mobile No\n{ONE},{TWO}\n"), ReadOptions(layout=Layout(number_column=asked))
+        )
         assert [each.to_number for each in read.tasks] == [TWO]
 
     def test_a_named_column_that_is_not_there_is_refused_with_those_that_are(self, write: Write) -> None:
         path = write("list.csv", f"phone,Mobile No\n{ONE},{TWO}\n")
         with pytest.raises(InvalidInput, match=r'no column "cell" \(number_column\).*"phone", "Mobile No"'):
-            read_file(path, ReadOptions(number_column="cell"))
+            read_file(path, ReadOptions(layout=Layout(number_column="cell")))
 
     def test_a_caller_number_column_is_never_the_called_one(self, write: Write) -> None:
         with pytest.raises(InvalidInput, match="no column that looks like"):

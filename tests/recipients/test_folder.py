@@ -1,6 +1,7 @@
 """The folders of BATCHCALL_FILES are the only place from which files are read, and nothing outside is revealed."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile, list_files, resolve_file
+from batchcall_mcp.recipients.files.sample import make_first_folder
+from batchcall_mcp.recipients.validation import ReadOptions, read_file
 
 
 @pytest.fixture
@@ -163,6 +166,58 @@ def test_files_are_listed_newest_first_with_the_name_that_opens_them(folders: tu
     paths = [first / "new.xlsx", second / "list.csv", first / "list.csv"]
     assert [resolve_file(file.name, folders) for file in listed] == [path.resolve() for path in paths]
     assert [file.name for file in list_files(folders, limit=1)] == ["new.xlsx"]
+
+
+@pytest.mark.parametrize("name", ["exports/old.csv", "exports/sub/old.csv", "link.csv", "sub/../exports/old.csv"])
+def test_an_export_is_never_a_list(folders: tuple[Path, Path], name: str) -> None:
+    exports = folders[0] / "exports"
+    (exports / "sub").mkdir(parents=True)
+    for path in (exports / "old.csv", exports / "sub" / "old.csv"):
+        path.write_text("phone\n+14155550100\n")
+    (folders[0] / "link.csv").symlink_to(exports / "old.csv")
+    both = (*folders, exports)
+    said = refusal(name, both)
+    assert "is an export of results, which is not a list of people to call (retry_batch_call" in said
+    assert "nothing was sent" in said
+    assert {file.name for file in list_files(both)} == {"list.csv", str(folders[1] / "list.csv")}
+
+
+def test_the_do_not_call_list_is_never_a_list(folders: tuple[Path, Path]) -> None:
+    never = folders[0] / "do-not-call.csv"
+    never.write_text("phone\n+14155550100\n")
+    (folders[0] / "link.csv").symlink_to(never)
+    for name in ("do-not-call.csv", "link.csv", str(never)):
+        with pytest.raises(InvalidInput, match="is the do-not-call list, whose people are never called"):
+            resolve_file(name, folders, (never,))
+    assert {file.name for file in list_files(folders, (never,))} == {"list.csv", str(folders[1] / "list.csv")}
+    os.link(never, folders[0] / "copy.csv")
+    with pytest.raises(InvalidInput, match="is the do-not-call list"):
+        resolve_file("copy.csv", folders, (never,))
+
+
+class TestTheFirstFolder:
+    def test_it_is_made_with_a_sample_whose_numbers_are_all_fictional(self, tmp_path: Path) -> None:
+        folder = tmp_path / "Documents" / "batchcall"
+        make_first_folder((folder, tmp_path / "other"))
+        assert sorted(path.name for path in folder.iterdir()) == ["exports", "sample.csv"]
+        assert not (tmp_path / "other").exists()
+        assert [file.name for file in list_files((folder,))] == ["sample.csv"]
+        found = read_file(resolve_file("sample.csv", (folder,)), ReadOptions())
+        assert (len(found.tasks), found.skipped_rows) == (10, ())
+        reserved = re.compile(r"\+1[2-9]\d\d55501\d\d|\+442079460\d{3}|\+441134960\d{3}|\+441614960\d{3}")
+        assert [task.to_number for task in found.tasks if not reserved.fullmatch(task.to_number)] == []
+
+    def test_a_folder_that_exists_is_somebodys(self, tmp_path: Path) -> None:
+        make_first_folder((tmp_path,))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_made_is_a_line_in_the_log(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").touch()
+        make_first_folder((tmp_path / "file" / "batchcall",))
+        assert "cannot be made (" in caplog.text
+        make_first_folder(())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.selection import parse_rows
 from batchcall_mcp.recipients.validation import (
     MOST_VARIABLE_BYTES,
@@ -67,6 +68,7 @@ def test_an_inline_list_is_judged_row_by_row_and_keeps_its_order() -> None:
             ),
         ),
         columns=None,
+        last_row=6,
     )
 
 
@@ -78,6 +80,14 @@ def test_invalid_comes_before_do_not_call_and_that_before_duplicate() -> None:
         SkipReason.DO_NOT_CALL,
         SkipReason.DO_NOT_CALL,
     ]
+
+
+def test_who_is_there_is_skipped_after_all_other_reasons_in_any_spelling() -> None:
+    there = ReadOptions(do_not_call=frozenset({ONE}), there=frozenset({ONE, TWO}))
+    read = read_inline(tasks(ONE, TWO, "001" + TWO[2:], "no number"), there)
+    kinds = [SkipReason.DO_NOT_CALL, SkipReason.ALREADY_THERE, SkipReason.DUPLICATE, SkipReason.INVALID]
+    assert ([left.kind for left in read.skipped_rows], read.tasks) == (kinds, ())
+    assert [left.to_number for left in read.skipped_rows[1:3]] == [TWO, TWO]
 
 
 def test_a_row_that_is_skipped_makes_no_later_one_a_duplicate() -> None:
@@ -142,7 +152,7 @@ def test_rows_are_positions_in_the_list() -> None:
 
 def test_a_number_column_has_no_meaning_for_a_list() -> None:
     with pytest.raises(InvalidInput, match="number_column applies only to tasks_file"):
-        read_inline(tasks(ONE), ReadOptions(number_column="phone"))
+        read_inline(tasks(ONE), ReadOptions(layout=Layout(number_column="phone")))
 
 
 @pytest.mark.parametrize(("region", "says"), [("UK", 'Did you mean "GB"'), ("Germany", "two-letter"), ("", "default")])

@@ -160,7 +160,8 @@ def test_magpipe_starts_at_once_only_and_schedules_when_created() -> None:
 
 def test_over_http_no_file_is_an_argument() -> None:
     for tool in Surface("dialer", "http").tools():
-        assert not {"tasks_file", "number_column"} & tool.input_schema["properties"].keys(), tool.name
+        of_files = {"tasks_file", "number_column", "columns", "sheet", "header_row"}
+        assert not of_files & tool.input_schema["properties"].keys(), tool.name
 
 
 def test_an_export_that_is_a_link_promises_no_filter() -> None:

@@ -188,7 +188,7 @@ class Desk:
         assert self.url is not None, "stdio has one caller"
         settings = settings_of(environment_of(self.home))
         with self.portal.wrap_async_context_manager(
-            client_of(self.url, self.way, headers=_headers(settings), elicitation_callback=self.person)
+            client_of(self.url, self.way, headers=headers_of(settings), elicitation_callback=self.person)
         ) as client:
             yield Desk(self.way, self.portal, client, self.person, self.home, self.url)
 
@@ -239,7 +239,7 @@ async def _connected(
         return
     settings = settings_of(environment)
     server = build_server(settings, transport="http")
-    headers = headers or _headers(settings)
+    headers = headers or headers_of(settings)
     async with (
         served(server, settings, way=way, authenticate=server.authenticate) as url,
         client_of(url, way, headers=headers, elicitation_callback=person) as client,
@@ -247,7 +247,8 @@ async def _connected(
         yield client, url
 
 
-def _headers(settings: Settings) -> dict[str, str]:
+def headers_of(settings: Settings) -> dict[str, str]:
+    """The headers of a new pair of the dialer that these settings describe."""
     store = Store.open(database_location(settings))
     api_keys.add(store, pair := api_keys.new_pair(), api_keys.LOCAL)
     store.close()

@@ -57,7 +57,7 @@ def exported(desk: Desk, batch_call_id: str, form: str) -> str:
     if desk.way.transport == "stdio":
         assert (links, "resource" in answer) == ([], False)
         path = Path(answer["file"])
-        assert path.parent == desk.home / "files"
+        assert path.parent == desk.home / "files" / "exports"
         return path.read_text(encoding="utf-8")
     assert "file" not in answer
     assert [str(link.uri) for link in links] == [answer["resource"]]

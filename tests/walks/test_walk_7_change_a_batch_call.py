@@ -47,9 +47,13 @@ async def test_tasks_replaces_the_whole_list_and_the_answer_shows_the_loss(era: 
 
 
 @every_era
-async def test_there_is_no_argument_that_adds_and_a_guess_at_one_is_refused(era: Era, tmp_path: Path) -> None:
-    async with playing(era, data_dir=tmp_path) as model:
+async def test_zudu_has_no_argument_that_adds_and_a_guess_at_one_is_refused(era: Era) -> None:
+    vendor = Zudu()
+    pair = {"api_key": zudu.KEY, "api_secret": zudu.SECRET}
+    async with vendor.served() as url, playing(era, None, backend="zudu", url=url, **pair) as model:
         made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": BOB}])
+        described = {one.name: one.description or "" for one in (await model.client.list_tools()).tools}
+        assert "To add people, create_batch_call with them alone." in described["update_batch_call"]
         text = await model.refused(
             "update_batch_call", "invalid_input", batch_call_id=made["batch_call"]["batch_call_id"], add_tasks=[]
         )

@@ -36,6 +36,7 @@ class Operation(StrEnum):
     ACCOUNT = "account"
     CREATE = "create"
     UPDATE = "update"
+    APPEND = "append"
     GET = "get"
     LIST = "list"
     START = "start"
@@ -46,7 +47,9 @@ class Operation(StrEnum):
     DELETE = "delete"
 
 
-LAUNCHING = frozenset({Operation.CREATE, Operation.UPDATE, Operation.START, Operation.RESUME, Operation.RETRY})
+LAUNCHING = frozenset(
+    {Operation.CREATE, Operation.UPDATE, Operation.APPEND, Operation.START, Operation.RESUME, Operation.RETRY}
+)
 """What may make a phone ring."""
 
 
@@ -88,7 +91,8 @@ class Capabilities:
     """What a backend can do. Tools, their arguments and their enums are made from this; `docs/backends.md` too."""
 
     operations: frozenset[Operation]
-    """What it does itself. RETRY is here only if it re-dials exactly the tasks named."""
+    """What it does itself. RETRY is here only if it re-dials exactly the tasks named; APPEND, if people can be added to
+    one that exists, without its list being sent again."""
     drafts: Literal["full", "start_now_only", "none"]
     """full: stored drafts can be started or scheduled; start_now_only: started, not scheduled; none: create dials."""
     max_tasks: int | None = None
@@ -178,6 +182,15 @@ class Backend(Protocol):
 
         Raises:
             InvalidInput: if only a full replacement would do and `current` does not hold what would be replaced.
+        """
+        ...
+
+    async def append(
+        self, current: BatchCall, tasks: tuple[CallTask, ...], idempotency_key: str | None = None
+    ) -> BatchCall:
+        """Put these people after the last one of its list, all or none; where it dials, they are dialled too.
+
+        The answer says how many were added (`BatchCall.added`), where the backend says it.
         """
         ...
 
@@ -311,8 +324,8 @@ def _unsupported_window(window: CallingWindow | None, capabilities: Capabilities
         return
     if capabilities.windows == "one_zone" and window.timezone == "recipient":
         yield (
-            "window.timezone: it holds one IANA time zone for all tasks, not each person's own; make one batch call a "
-            "time zone and name it"
+            "window.timezone: it holds one IANA time zone for all tasks, not each person's own; make one batch call "
+            "for each time zone: timezones selects its people, window.timezone names it"
         )
     if capabilities.windows == "utc_same_day":
         if window.timezone not in {"UTC", "Etc/UTC"}:

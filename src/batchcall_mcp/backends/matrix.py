@@ -37,6 +37,7 @@ def _updates(can: Capabilities) -> str:
 _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("drafts", lambda can: _DRAFTS[can.drafts]),
     ("update", _updates),
+    ("adds people", lambda can: _yes(Operation.APPEND in can.operations)),
     ("pause and resume", lambda can: _yes({Operation.PAUSE, Operation.RESUME} <= can.operations)),
     ("cancel is possible", lambda can: _STOP[can.stop] if Operation.CANCEL in can.operations else "no"),
     ("what cancel does", lambda can: can.cancel_effect),

@@ -17,6 +17,7 @@ from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask, TaskStatus
+from batchcall_mcp.recipients.files.allowed_folders import exports_folder
 from batchcall_mcp.text import harmless_cell
 
 Format: TypeAlias = Literal["csv", "jsonl"]
@@ -37,14 +38,14 @@ _IN_MEMORY = 4 * 1024 * 1024
 async def export_to_file(
     context: CallContext, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
 ) -> tuple[Path, int]:
-    """Write a new file into the first folder of BATCHCALL_FILES; an existing file is never overwritten.
+    """Write a new file into the exports of the first folder of BATCHCALL_FILES; an existing file is never overwritten.
 
     Raises:
         InvalidInput: the folder cannot be written; nothing was changed at the backend.
     """
     if not context.settings.files:
         raise InvalidInput("BATCHCALL_FILES is empty, so there is no folder to write to. Nothing was written.")
-    folder = context.settings.files[0]
+    folder = exports_folder(context.settings.files)
     text, rows = await export_text(context, batch_call_id, form, statuses)
     try:
         path = await anyio.to_thread.run_sync(_store, folder, batch_call_id, form, text)

@@ -76,7 +76,9 @@ async def backend_facts(context: CallContext, name_contains: str | None, limit: 
         account = Account(notes=(f"{context.backend.name} does not report the account's numbers and agents.",))
     files: tuple[ListedFile, ...] = ()
     if context.local_files:
-        files = await anyio.to_thread.run_sync(list_files, context.settings.files, _FILES_SHOWN)
+        files = await anyio.to_thread.run_sync(
+            partial(list_files, context.settings.files, context.settings.never_lists, limit=_FILES_SHOWN)
+        )
     left, stopped = await _left_today(context)
     account = replace(account, notes=(*stopped, *account.notes))
     narrowed = _narrow(account, name_contains, limit)
@@ -189,6 +191,7 @@ async def check(
     """Judge a list, or a batch call that exists, as if it were launched; nothing is sent."""
     if source.given == (batch_call_id is not None):
         raise InvalidInput("Give exactly one of tasks, tasks_file and batch_call_id. Nothing was sent.")
+    source.check_given()
     current: BatchCall | None = None
     recipients: Recipients | None = None
     tasks: Sequence[CallTask] | None
@@ -208,6 +211,7 @@ async def check(
         skipped_rows=rows,
         rows_read=recipients.rows_read if recipients else None,
         warnings=recipients.notes if recipients else (),
+        notes=recipients.remarks if recipients else (),
     )
     judged = await Write(context, Operation.START, launch, current).judge(people)
     first = _position(cursor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio.to_thread
 
@@ -11,6 +11,7 @@ from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
+from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkipReason, read_file, read_inline
 from batchcall_mcp.text import in_quotes
 
@@ -21,8 +22,9 @@ class ListSource:
 
     tasks: tuple[CallTask, ...] | None = None
     tasks_file: str | None = None
+    layout: Layout = field(default_factory=Layout)
     rows: str | None = None
-    number_column: str | None = None
+    timezones: tuple[str, ...] | None = None
     default_region: str | None = None
 
     @property
@@ -30,9 +32,26 @@ class ListSource:
         """Whether the call names a list at all."""
         return self.tasks is not None or self.tasks_file is not None
 
+    def check_given(self) -> None:
+        """Hold what is said about a list against whether there is one.
 
-async def read_source(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
+        Raises:
+            InvalidInput: if there is none; whoever selects people must not get all of them.
+        """
+        said = [*self.layout.given(), *(name for name in ("rows", "timezones") if getattr(self, name) is not None)]
+        if said and not self.given:
+            raise InvalidInput(
+                f"{', '.join(said)}: only a list that is given can be read so. Nothing was sent. Give tasks or "
+                "tasks_file as well."
+            )
+
+
+async def read_source(
+    context: CallContext, source: ListSource, from_number: str | None, there: frozenset[str] = frozenset()
+) -> Recipients:
     """Read the list; what cannot be called is skipped, each row with its reason.
+
+    `there`: whom a batch call has already, as numbers are compared; they are skipped too.
 
     Raises:
         InvalidInput: both or neither given, an unreadable file, or a bad `rows`; nothing was sent.
@@ -42,24 +61,26 @@ async def read_source(context: CallContext, source: ListSource, from_number: str
     if not source.given:
         where = "tasks or tasks_file" if context.local_files else "tasks"
         raise InvalidInput(f"The people to call are missing: give {where}. Nothing was sent.")
-    return await anyio.to_thread.run_sync(_read, context, source, from_number)
+    return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
 
 
-def _read(context: CallContext, source: ListSource, from_number: str | None) -> Recipients:
+def _read(context: CallContext, source: ListSource, from_number: str | None, there: frozenset[str]) -> Recipients:
     settings = context.settings
     options = ReadOptions(
+        layout=source.layout,
         rows=source.rows,
-        number_column=source.number_column,
+        timezones=source.timezones,
         default_region=source.default_region or settings.default_region,
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
+        there=there,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
     if not context.local_files:
         raise NotSupported("tasks_file names a file on the server's disk, which callers over HTTP do not share. "
                            "Nothing was sent. Give the people as tasks.")  # fmt: skip
-    return read_file(resolve_file(source.tasks_file or "", settings.files), options)
+    return read_file(resolve_file(source.tasks_file or "", settings.files, settings.never_lists), options)
 
 
 async def read_callable(
@@ -73,12 +94,7 @@ async def read_callable(
     """
     recipients, capabilities = await read_source(context, source, from_number), context.backend.capabilities
     if not recipients.tasks:
-        reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
-        raise InvalidInput(
-            f"None of the {recipients.rows_read} rows can be called. Nothing was sent. Correct the list; "
-            "check_batch_call shows every row.",
-            reasons,
-        )
+        raise nobody_left(recipients)
     limit = capabilities.max_tasks
     if limit is not None and len(recipients.tasks) > limit:
         parts = ", then ".join(f'rows="{part}"' for part in parts_that_fit(recipients, limit)[:20])
@@ -91,9 +107,20 @@ async def read_callable(
     return recipients, tasks, (*recipients.notes, *dropped)
 
 
+def nobody_left(recipients: Recipients) -> InvalidInput:
+    """The error for a list of which nobody can be called."""
+    reasons = [f"line {row.line}: {row.reason}" for row in recipients.skipped_rows[:20]]
+    said = [
+        f"None of the {recipients.rows_read} rows can be called.",
+        *recipients.remarks,
+        "Nothing was sent. Correct the list; check_batch_call shows every row.",
+    ]
+    return InvalidInput(" ".join(said), reasons)
+
+
 def parts_that_fit(recipients: Recipients, limit: int) -> list[str]:
     """Ranges for `rows` of at most `limit` rows each; empty if all fit at once."""
-    total = recipients.rows_read
+    total = recipients.last_row
     if len(recipients.tasks) <= limit:
         return []
     return [f"{first}-{min(first + limit - 1, total)}" for first in range(1, total + 1, limit)]
@@ -132,6 +159,6 @@ def skipped_rows_words(recipients: Recipients) -> str:
     if not recipients.skipped_rows:
         return ""
     counts = {kind: sum(row.kind == kind for row in recipients.skipped_rows) for kind in SkipReason}
-    reasons = ", ".join(f"{count} {kind.replace('_', '-')}" for kind, count in counts.items() if count)
+    reasons = ", ".join(f"{count} {kind.words}" for kind, count in counts.items() if count)
     rows = "row is" if len(recipients.skipped_rows) == 1 else "rows are"
     return f" {len(recipients.skipped_rows)} {rows} skipped: {reasons}."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchcall_mcp.errors import ConfigurationError, InvalidInput
-from batchcall_mcp.recipients.files.columns import choose_columns
+from batchcall_mcp.recipients.files.columns import Layout, choose_columns
 from batchcall_mcp.recipients.files.file_formats import kind_of, open_list, open_rows
 from batchcall_mcp.recipients.files.raw_rows import Broken
 from batchcall_mcp.recipients.phone.former_numbers import of_today
@@ -92,11 +92,11 @@ def _masked(number: str) -> str:
 
 def _written_numbers(path: Path) -> Iterator[tuple[int, str | Broken]]:
     if kind_of(path) == "json_lines":
-        with open_list(path, None) as opened:
+        with open_list(path, Layout()) as opened:
             for entry in opened.entries:
                 yield entry.line, entry if isinstance(entry, Broken) else entry.to_number
         return
-    with open_rows(path, None) as (rows, _):
+    with open_rows(path, Layout()) as (rows, _):
         place: int | None = None
         for row in rows:
             cells = [cell.strip() for cell in row.cells]
@@ -105,7 +105,7 @@ def _written_numbers(path: Path) -> Iterator[tuple[int, str | Broken]]:
             if place is None:
                 place = _place_without_header(cells)
                 if place is None:
-                    place = cells.index(choose_columns(cells, None, quoted(path.name)).to_number)
+                    place = cells.index(choose_columns(cells, Layout(), quoted(path.name)).to_number)
                     continue
             yield row.line, cells[place] if place < len(cells) else ""
 

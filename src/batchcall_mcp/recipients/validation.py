@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns
+from batchcall_mcp.recipients.files.columns import Columns, Layout
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
-from batchcall_mcp.recipients.phone.numbers import InvalidNumber, normalise_number
+from batchcall_mcp.recipients.phone.numbers import (
+    InvalidNumber,
+    comparable,
+    looks_like_a_number,
+    normalise_number,
+)
 from batchcall_mcp.recipients.selection import parse_rows
+from batchcall_mcp.recipients.zones import ZoneSelection
 from batchcall_mcp.text import quoted
 
 MOST_VARIABLE_BYTES = 5 * 1024
@@ -26,13 +32,19 @@ _MOST_SUGGESTIONS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read a list. `rows` counts data rows from 1; `do_not_call` holds E.164 numbers."""
+    """How to read a list; `layout` is about files alone.
 
+    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers.
+    """
+
+    layout: Layout = field(default_factory=Layout)
     rows: str | None = None
-    number_column: str | None = None
+    timezones: Sequence[str] | None = None
     default_region: str | None = None
     do_not_call: frozenset[str] = frozenset()
     from_number: str | None = None
+    there: frozenset[str] = frozenset()
+    """Whom the batch call has to which these are added, as `comparable` has numbers."""
 
 
 class SkipReason(StrEnum):
@@ -41,10 +53,17 @@ class SkipReason(StrEnum):
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     DO_NOT_CALL = "do_not_call"
+    ALREADY_THERE = "already_there"
+    """Somebody to be added, whom the batch call has."""
     LATER_BATCH_CALL = "later_batch_call"
     """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"
     """Somebody whom a person would have had to judge, where nobody is asked."""
+
+    @property
+    def words(self) -> str:
+        """After a number of rows."""
+        return "already there" if self is SkipReason.ALREADY_THERE else self.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +82,8 @@ class Recipients:
     """A list as it would be called: `tasks` in order, and every row that is skipped.
 
     `columns` is None for a list that was passed inline. `notes` are sentences for the person who confirms: what was
-    guessed about the file, or not read of it.
+    guessed about the file, or not read of it. `remarks` are of what the caller asked for, or can still ask for.
+    `last_row`: the last data row that was looked at, counted as in `rows`.
     """
 
     tasks: tuple[CallTask, ...]
@@ -71,16 +91,22 @@ class Recipients:
     skipped_rows: tuple[SkippedRow, ...]
     columns: Columns | None
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    last_row: int = 0
 
 
 def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
     """Judge tasks as a model passes them; `line` is the position in the list, from 1.
 
     Raises:
-        InvalidInput: for options that do not fit: `rows` past the end, a `number_column`, an unknown region.
+        InvalidInput: for options that do not fit: `rows` past the end, a `layout`, an unknown region or zone, or zones
+            in which nobody is.
     """
-    if options.number_column:
-        raise InvalidInput("number_column applies only to tasks_file. Nothing was sent. Omit it when you pass tasks.")
+    if names := options.layout.given():
+        applies = "applies" if len(names) == 1 else "apply"
+        raise InvalidInput(
+            f"{', '.join(names)} {applies} only to tasks_file. Nothing was sent. Omit it when you pass tasks."
+        )
     candidates = (
         Candidate(line, task.to_number, task.dynamic_variables, task.name, task.timezone, task.max_retries, given=task)
         for line, task in enumerate(tasks, 1)
@@ -95,22 +121,25 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
     name, the zone and the retries also set these fields.
 
     Raises:
-        InvalidInput: if the file cannot be read as a whole, or `rows` asks for more than it has. A single row that
-            cannot be read or called is skipped instead.
+        InvalidInput: if the file cannot be read as a whole, `rows` asks for more than it has, or nobody is in
+            `timezones`. A single row that cannot be read or called is skipped instead.
     """
     judge = _Judge(options)
-    with open_list(path, options.number_column) as opened:
+    with open_list(path, options.layout) as opened:
         return judge.judged(opened, quoted(path.name))
 
 
 class _Judge:
-    """Goes through entries once, in order: invalid, then do-not-call, then duplicate."""
+    """Goes through entries once, in order: invalid, then do-not-call, then duplicate, then already there."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self._region = _region(options.default_region)
+        self._region = known_region(options.default_region)
         self._do_not_call = options.do_not_call
+        self._there = options.there
         self._from_number = _from_number(options.from_number, self._region)
         self._selection = parse_rows(options.rows) if options.rows is not None else None
+        self._zones = ZoneSelection.of(options.timezones) if options.timezones is not None else None
+        self._without_country: list[tuple[int, str]] = []
         self._rows_read = 0
         self._tasks: list[CallTask] = []
         self._skipped_rows: list[SkippedRow] = []
@@ -121,18 +150,21 @@ class _Judge:
         row = 0
         for row, entry in enumerate(opened.entries, 1):
             if self._selection is None or row in self._selection:
-                self._rows_read += 1
                 self._judge(entry)
             if self._selection is not None and row == self._selection.last:
                 break
         if self._selection is not None:
             self._selection.check(row, where)
+        if self._zones is not None:
+            self._zones.check(where)
         return Recipients(
             tasks=tuple(self._tasks),
             rows_read=self._rows_read,
             skipped_rows=tuple(self._skipped_rows),
             columns=opened.columns(),
             notes=tuple(opened.notes),
+            remarks=(*self._missing_region(), *(self._zones.remarks() if self._zones else ())),
+            last_row=row,
         )
 
     def _judge(self, entry: Entry) -> None:
@@ -143,18 +175,37 @@ class _Judge:
             number = normalise_number(entry.to_number, self._region)
         except InvalidNumber as error:
             self._skip(entry.line, SkipReason.INVALID, error.message)
+            if self._region is None and _lacks_country(entry.to_number):
+                self._without_country.append((entry.line, entry.to_number.strip()))
             return
         retries = _retries(entry.max_retries)
         problem = self._problem(entry, number, retries)
         if problem is not None:
             self._skip(entry.line, SkipReason.INVALID, problem, number)
-        elif number in self._do_not_call:
+            return
+        first = self._line_of.setdefault(number, entry.line)
+        if self._zones is not None and not self._zones.takes(entry.timezone, number, counts=first == entry.line):
+            return
+        if number in self._do_not_call:
             self._skip(entry.line, SkipReason.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
-        elif (first := self._line_of.setdefault(number, entry.line)) != entry.line:
+        elif first != entry.line:
             reason = f"{number} is already on line {first}"
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
+        elif self._there and comparable(number) in self._there:
+            self._skip(entry.line, SkipReason.ALREADY_THERE, f"{number} is in the batch call already", number)
         else:
+            self._rows_read += 1
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
+
+    def _missing_region(self) -> tuple[str, ...]:
+        """The argument that was missing, if some numbers say no country."""
+        if not self._without_country:
+            return ()
+        line, text = self._without_country[0]
+        count = len(self._without_country)
+        have, they = ("1 number has", "it is") if count == 1 else (f"{count} numbers have", "they are")
+        missing = f"{have} no country code, such as {quoted(text)} on line {line}"
+        return (f'{missing}. default_region, such as "US", says of which country {they}.',)
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
@@ -180,7 +231,13 @@ class _Judge:
     def _skip(
         self, line: int, kind: SkipReason, reason: str, to_number: str | None = None, of_line: int | None = None
     ) -> None:
+        self._rows_read += 1
         self._skipped_rows.append(SkippedRow(line=line, kind=kind, reason=reason, to_number=to_number, of_line=of_line))
+
+
+def _lacks_country(text: str) -> bool:
+    """Whether it looks like a number, and says no country."""
+    return looks_like_a_number(text) and not text.strip().lstrip("'(").startswith(("+", "00"))
 
 
 def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
@@ -228,7 +285,12 @@ def _text_problem(text: str) -> str | None:
     return None
 
 
-def _region(region: str | None) -> str | None:
+def known_region(region: str | None) -> str | None:
+    """A country's two letters in capitals, however they are written.
+
+    Raises:
+        InvalidInput: no country has them.
+    """
     if region is None:
         return None
     import phonenumbers

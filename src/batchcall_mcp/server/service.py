@@ -28,6 +28,7 @@ from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.model import ListQuery
+from batchcall_mcp.recipients.files.sample import make_first_folder
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_identity
@@ -93,7 +94,9 @@ class Service:
                     group.start_soon(self._start_soon)
                 if self.settings.do_not_call is not None and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
-                if not self.local:
+                if self.local and self.dials:
+                    await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
+                else:
                     group.start_soon(self._open_ledger_soon)
                 yield self
                 group.cancel_scope.cancel()

@@ -88,7 +88,7 @@ class BatchCallBackend:
         max_name_length=255,
         update_fields=_ALL_FIELDS | {"max_concurrency", "trigger_on", "ends_at", "ends_on"},
         limitations=(
-            "A server without an extension of ours (pause, resume, cancel, retry) refuses it, and nothing changes.",
+            "A server without an extension of ours (pause, resume, cancel, retry, add) refuses it; nothing changes.",
             "Dates, ends and promised call-backs are sent only to a server that says that it keeps them.",
         ),
     )
@@ -177,6 +177,14 @@ class BatchCallBackend:
         await self._check_dates(request)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         return await self._change("update", current, method, "", body, idempotency_key, current.etag)
+
+    async def append(
+        self, current: BatchCall, tasks: tuple[CallTask, ...], idempotency_key: str | None = None
+    ) -> BatchCall:
+        """POST /tasks, an extension: whose number it has is not added again."""
+        await self._check_dates(BatchCallRequest(tasks=tasks))
+        body = requests.tasks_body(tasks)
+        return await self._extension("add people to", current, body, idempotency_key, current.etag, under="/tasks")
 
     async def get(self, batch_call_id: str) -> BatchCall:
         """GET /batch-call/{id}.
@@ -311,21 +319,22 @@ class BatchCallBackend:
         body: JsonObject | None = None,
         idempotency_key: str | None = None,
         if_match: str | None = None,
+        under: str | None = None,
     ) -> BatchCall:
-        """Ask for what Zudu's documents do not have.
+        """Ask for what Zudu's documents do not have, at a path under the batch call that is named like it or `under`.
 
         Raises:
             NotSupported: the server knows the batch call, but not the path; nothing changed.
         """
         try:
-            return await self._change(action, current, "POST", f"/{action}", body, idempotency_key, if_match)
+            return await self._change(action, current, "POST", under or f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:
             if isinstance(refused, NotFound):
                 # 404 may mean the path or the batch call; if the batch call is there, it was the path.
                 await self.get(current.batch_call_id)
             raise NotSupported(
-                f"Could not {action} batch call {current.batch_call_id}: this server has no {action}. Nothing changed; "
-                "nothing was sent that dials. Look at it with get_batch_call."
+                f"Could not {action} batch call {current.batch_call_id}: this server has no {under or action}. Nothing "
+                "changed; nothing was sent that dials. Look at it with get_batch_call."
             ) from None
 
     async def _change(

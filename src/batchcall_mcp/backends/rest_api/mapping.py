@@ -106,6 +106,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         organization_id=text(data.get("organization_id")),
         notes=notes,
         simulated=simulated,
+        added=whole(data.get("appended_count")) if extended else None,
     )
 
 

@@ -6,6 +6,7 @@ max_concurrency, dates, ends and the retry fields.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from datetime import date, datetime
 from typing import Any, Final
@@ -109,6 +110,11 @@ def _with_reference(current: BatchCall, request: BatchCallRequest) -> BatchCallR
     return replace(request, name=name_with_retry_of(request.name, reference, ZUDU_NAME_LENGTH))
 
 
+def tasks_body(tasks: Iterable[CallTask]) -> JsonObject:
+    """The POST that adds people."""
+    return {"tasks": [_task(task) for task in tasks]}
+
+
 def schedule_body(at: datetime) -> JsonObject:
     """The PATCH that launches at a moment."""
     return {"trigger_timestamp": to_ms(at), "status": "scheduled", "send_now": False}
@@ -171,6 +177,8 @@ def check_state(
     elif operation is Operation.UPDATE and request is not None:
         _check_changeable(current, request, extended=extended)
         update_call(current, _first_task_only(request), extended=extended, patches_tasks=patches_tasks)
+    elif operation is Operation.APPEND:
+        _check_open(current)
     elif operation is Operation.RETRY and current.status in _NOT_DIALLED_AGAIN:
         raise IllegalTransition(
             f"Could not retry tasks of batch call {current.batch_call_id}: it is {current.status}, and tasks are "
@@ -196,6 +204,15 @@ def _check_startable(current: BatchCall) -> None:
         f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
         f"only a draft or scheduled one can be started. Nothing was sent. {following}"
     )
+
+
+def _check_open(current: BatchCall) -> None:
+    if current.status in FINISHED:
+        raise IllegalTransition(
+            f"Nobody can be added to batch call {current.batch_call_id}: it is {current.status}. Nothing was sent. "
+            "create_batch_call makes a new draft of these people; retry_batch_call calls those of this one who were "
+            "not reached."
+        )
 
 
 def _check_changeable(current: BatchCall, request: BatchCallRequest, *, extended: bool) -> None:
@@ -255,8 +272,17 @@ def dials(operation: Operation, request: BatchCallRequest | None, current: Batch
         return Now() if request.send_now else _at(request, otherwise=Never())
     if operation is Operation.START:
         return Now() if request.send_now else _at(request, otherwise=Now())
-    if operation is Operation.UPDATE and current is not None:
-        return _update_dials(request, current)
+    if operation in {Operation.UPDATE, Operation.APPEND} and current is not None:
+        return _update_dials(request, current) if operation is Operation.UPDATE else _append_dials(current)
+    return Now()
+
+
+def _append_dials(current: BatchCall) -> Dials:
+    """Who is added is dialled when the others are: of a draft and a paused one, after somebody launches it."""
+    if current.status in {BatchStatus.DRAFT, BatchStatus.PAUSED}:
+        return Never()
+    if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
+        return At(current.scheduled_at)
     return Now()
 
 

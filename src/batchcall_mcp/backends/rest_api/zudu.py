@@ -21,7 +21,7 @@ class ZuduBackend(BatchCallBackend):
     extended: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = replace(
         BatchCallBackend.capabilities,
-        operations=frozenset(Operation) - {Operation.PAUSE, Operation.RESUME, Operation.RETRY},
+        operations=frozenset(Operation) - {Operation.APPEND, Operation.PAUSE, Operation.RESUME, Operation.RETRY},
         max_tasks=MAX_TASKS,
         outcomes=(TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.FAILED),
         stop="before_start",

@@ -27,13 +27,20 @@ async def create(
     """
     context.require(Operation.CREATE)
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
+    context.require_fields(request)  # before the list: how it has to be cut depends on it
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
     check_promises(request, None, context.backend.capabilities, context.limits.calling_hours)
 
     async def people() -> People:
-        return People(tasks=tasks, skipped_rows=recipients.skipped_rows, rows_read=recipients.rows_read, warnings=notes)
+        return People(
+            tasks=tasks,
+            skipped_rows=recipients.skipped_rows,
+            rows_read=recipients.rows_read,
+            warnings=notes,
+            notes=recipients.remarks,
+        )
 
     async def report(made: BatchCall, judged: Judged) -> Result:
         sent, read = len(judged.request.tasks or ()), recipients.rows_read
@@ -44,7 +51,7 @@ async def create(
             next=_next(made.batch_call_id, made.status),
             batch_call=made,
             preflight=judged.preflight,
-            notes=notes,
+            notes=(*notes, *recipients.remarks),
         )
 
     return await Write(context, Operation.CREATE, request, key=idempotency_key).run(

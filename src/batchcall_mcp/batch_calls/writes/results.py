@@ -17,6 +17,7 @@ from batchcall_mcp.recipients.validation import SkippedRow
 ResultWord: TypeAlias = Literal[
     "created",
     "updated",
+    "added",
     "scheduled",
     "started",
     "paused",
@@ -50,6 +51,7 @@ Did: TypeAlias = Callable[[BatchCall], tuple[ResultWord, str]]
 """What an equal call did, as a result and in words that complete "an equal call …"."""
 _DONE: Mapping[Operation, ResultWord] = {
     Operation.UPDATE: "updated",
+    Operation.APPEND: "added",
     Operation.RESUME: "resumed",
     Operation.DELETE: "deleted",
 }

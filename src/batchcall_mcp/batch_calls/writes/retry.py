@@ -201,8 +201,13 @@ async def _draft_of(
         recipients = await read_source(context, ListSource(tasks=plain), current.from_number)
     if not recipients.tasks:
         raise InvalidInput(
-            f"The list has none of the {len(wanted)} unreached numbers of {current.batch_call_id}. "
-            "Nothing was sent. Pass the list that the batch call was made from."
+            " ".join(
+                [
+                    f"The list has none of the {len(wanted)} unreached numbers of {current.batch_call_id}.",
+                    *recipients.remarks,
+                    "Nothing was sent. Pass the list that the batch call was made from.",
+                ]
+            )
         )
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=True)
     request = BatchCallRequest(

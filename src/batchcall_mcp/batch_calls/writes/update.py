@@ -42,6 +42,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
     """
     context.require(Operation.UPDATE)
     _check_schedule(request)
+    source.check_given()
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(context, request.from_number))
     current, seen = await context.look(batch_call_id)
@@ -71,6 +72,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             skipped_rows=recipients.skipped_rows if recipients else (),
             rows_read=recipients.rows_read if recipients else None,
             warnings=notes,
+            notes=recipients.remarks if recipients else (),
             replaced=await _list_change(context, request, current),
             changes=[*setting_changes(request, current), *moved(request, current), *end_change(request, current)],
         )
@@ -85,7 +87,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             batch_call=updated,
             preflight=judged.preflight if judged.preflight.starts else None,
             changed=_changed(given, current, updated, replaced),
-            notes=notes,
+            notes=(*notes, *(recipients.remarks if recipients else ())),
         )
 
     return await Write(context, Operation.UPDATE, request, current, seen=seen).run(

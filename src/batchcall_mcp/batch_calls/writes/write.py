@@ -252,6 +252,7 @@ class Write:
             now=self._context.clock(),
             surroundings=judged.around,
             listed=different(tasks or ()) if whole else None,
+            adds=self._operation is Operation.APPEND,
         )
         return replace(judged, preflight=await anyio.to_thread.run_sync(judge))
 

@@ -22,6 +22,7 @@ from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
 from batchcall_mcp.dialer.rest.messages import mapping, request_models
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
+from batchcall_mcp.dialer.rest.messages.response_models import MOST_NUMBERS
 from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.dialer.storage import commands, queries, stops
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
@@ -147,7 +148,7 @@ class Service:
             return self._run(write, effect)
 
     def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
-        """Add tasks after the last one, as long as it is not over."""
+        """Add the people whom it does not have after the last one, as long as it is not over."""
         with BodyReader() as reader:
             read = reader.read(request_models.AppendBody, body)
 
@@ -156,8 +157,18 @@ class Service:
                 before = _before(tx, write, batch_call_id, if_match)
                 self._check_stop(tx, launches=before.status is not State.DRAFT)
                 tasks = read.tasks(before.from_number)
-                record = commands.append(tx, before, self._extended(tx, before, tasks), tasks, self._now())
-                return self._answer(tx, "Tasks added successfully", record, {"appended_count": len(tasks)})
+                record, there = commands.append(tx, before, tasks, self._now())
+                added = len(tasks) - len(there)
+                if added:  # they may be where it begins earlier, or ends later
+                    times = self._settled(tx, {}, record, None)
+                    record = commands.update(tx, record, times, None, self._now()) if times else record
+                extra = {
+                    "appended_count": added,
+                    "already_there_count": len(there),
+                    "already_there": there[:MOST_NUMBERS],
+                }
+                message = "Tasks added successfully" if added else "Everybody is there already"
+                return self._answer(tx, message, record, extra)
 
             return self._run(write, effect)
 
@@ -349,17 +360,6 @@ class Service:
             settled["expires_at"] = None if found.ends is None else to_ms(found.ends)
             self._check_expiry({**columns, **settled}, before)
         return settled
-
-    def _extended(self, tx: sa.Connection, before: BatchCallRecord, tasks: NewTasks) -> dict[str, Any]:
-        """When it begins and ends with more people: not later, and not earlier, than it did."""
-        settled = self._settled(tx, {}, before, tasks)
-        kept = {"scheduled_at": before.scheduled_at, "expires_at": before.expires_at}
-        better = {"scheduled_at": min, "expires_at": max}
-        return {
-            name: at if kept[name] is None else better[name](at, kept[name])
-            for name, at in settled.items()
-            if at is not None
-        }
 
     def _answer(
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, chunks
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, UNEXPLAINED, batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.recipients.phone.numbers import comparable
 
 _INSERTED: Final = (
     "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, not_before, status, "
@@ -117,16 +118,38 @@ def skip(tx: sa.Connection, before: BatchCallRecord, task_ids: Mapping[str, Sequ
 
 
 def append(
-    tx: sa.Connection, before: BatchCallRecord, columns: Mapping[str, Any], new_tasks: NewTasks, now: int
-) -> BatchCallRecord:
-    """Put tasks after the last one; where it is running, they are due now. `columns` are set too.
+    tx: sa.Connection, before: BatchCallRecord, new_tasks: NewTasks, now: int
+) -> tuple[BatchCallRecord, list[str]]:
+    """Put the tasks of people whom it does not have after the last one; where it is running, they are due now.
+
+    Whoever is on its list stays as they are, whatever became of their call: so the same addition twice calls nobody
+    twice. `before` is locked, so nobody else adds to it meanwhile.
+
+    Returns:
+        The batch call, and the numbers that were there already, as they were given.
 
     Raises:
         IllegalTransition: it is over.
     """
     rules.transition(Action.APPEND, before.status)
-    _insert_tasks(tx, before.batch_call_id, new_tasks, before.total_task_count, now)
-    return _change(tx, before, {**columns, "total_task_count": before.total_task_count + len(new_tasks)}, now)
+    on_it = sa.select(tasks.c.to_number).where(tasks.c.batch_call_id == before.batch_call_id)
+    there = {comparable(number) for number in tx.execute(on_it).scalars()}
+    repeated: list[str] = []
+
+    def new() -> Iterator[NewTask]:
+        for task in new_tasks:
+            number = comparable(task.to_number)
+            if number in there:
+                repeated.append(task.to_number)
+            else:
+                there.add(number)
+                yield task
+
+    _insert_tasks(tx, before.batch_call_id, new(), before.total_task_count, now)
+    added = len(new_tasks) - len(repeated)
+    if not added:
+        return before, repeated
+    return _change(tx, before, {"total_task_count": before.total_task_count + added}, now), repeated
 
 
 def _insert_tasks(

@@ -61,6 +61,7 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
     check = {
         Operation.START: _is_launched,
         Operation.UPDATE: _is_updated,
+        Operation.APPEND: has_room_for_added,
         Operation.RESUME: lambda _, now: now.status not in _NOT_RESUMED,
         Operation.RETRY: _is_dialled_again,
         Operation.PAUSE: lambda _, now: now.status is BatchStatus.PAUSED,
@@ -71,6 +72,8 @@ def took_effect(entry: Entry, current: BatchCall) -> bool:
 
 def is_as_left(entry: Entry, current: BatchCall) -> bool:
     """Whether a batch call is as this launch left it: of one that was scheduled, whose time has come, too."""
+    if entry.operation is Operation.APPEND and not has_room_for_added(entry, current):
+        return False  # its list is another one now
     if entry.status is None:
         return True  # a person's word, which the backend's own may lag behind
     if entry.status == BatchStatus.SCHEDULED == current.status:
@@ -109,6 +112,12 @@ def _is_updated(entry: Entry, current: BatchCall) -> bool:
         return _is_launched(entry, current)
     replaced = evidence.total is not None and evidence.total != evidence.total_before
     return replaced and current.counts.total == evidence.total
+
+
+def has_room_for_added(entry: Entry, current: BatchCall) -> bool:
+    """Whether a list is as long as it was, and as many as were added; who is on it, only its tasks show."""
+    before, added, now = entry.evidence.total_before, entry.evidence.total, current.counts.total
+    return None not in (before, added, now) and (now or 0) >= (before or 0) + (added or 0)
 
 
 def _is_dialled_again(entry: Entry, current: BatchCall) -> bool:

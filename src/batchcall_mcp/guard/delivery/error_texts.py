@@ -46,14 +46,14 @@ def _next_step(looked: Looked, intent: Intent) -> str:
     if not entry.is_equal(intent):
         if not entry.dials:
             return (
-                f"It may still change {entry.batch_call_id}, so nothing launches it yet. Repeat this same call in a "
-                "minute: it then goes by what the backend shows."
+                f"It may still change {entry.batch_call_id}, so nothing launches it or adds to it yet. Repeat this "
+                "same call in a minute: it then goes by what the backend shows."
             )
         return (
             f"Until that is known no other call can launch or change {entry.batch_call_id}; it can be stopped and "
             f"renamed. {by_a_person}"
         )
-    if entry.dials:
+    if entry.dials or entry.operation is Operation.APPEND:
         return (
             "It may still take effect, so it is not sent again. Report what is there; repeating this same call looks "
             f"again. {by_a_person}"

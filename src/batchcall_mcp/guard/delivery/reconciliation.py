@@ -73,9 +73,24 @@ class Reconciler:
             return Looked(entry=entry, words=f"{entry.batch_call_id} is not there at {_now()}.")
         except BatchCallError as error:
             return Looked(entry=entry, words=f"It could not be looked up ({error.code}).")
-        if took_effect(entry, current):
+        if took_effect(entry, current) and (
+            entry.operation is not Operation.APPEND or await self._has_added(entry, current)
+        ):
             return await self._shown(entry, current.batch_call_id, current, f"it is {current.status} at {_now()}.")
         return Looked(entry=entry, words=f"{entry.batch_call_id} is {current.status} at {_now()}.", batch_call=current)
+
+    async def _has_added(self, entry: Entry, current: BatchCall) -> bool:
+        """Whether those who follow the ones of before are the very people who were to be added.
+
+        A list may have grown by somebody else's addition.
+        """
+        first, count = entry.evidence.total_before or 0, entry.evidence.total or 0
+        try:
+            read = [task async for task in every_task(self._backend, current)]
+        except BatchCallError:
+            return False
+        added = [comparable(task.to_number) for task in read[first : first + count]]
+        return self._ledger.hashed(people_digest(added)) == entry.evidence.people
 
     async def _for_a_new_one(self, entry: Entry) -> Looked:
         try:

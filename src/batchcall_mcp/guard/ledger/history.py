@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Final
@@ -18,6 +19,7 @@ from batchcall_mcp.guard.write_record import Entry, Evidence, Newest, WriteState
 
 _LATELY_MS: Final = 15 * 60 * 1000
 """As long as a question can be prepared and answered: anyone who was launched meanwhile is seen here."""
+_ALREADY_THERE: Final = "already_there"
 _AROUND_MS: Final = 24 * 60 * 60 * 1000
 """A day before and a day after: attempts are counted in any 24 hours."""
 
@@ -189,19 +191,31 @@ class History:
     def list_of(self, backend: str, batch_call_id: str) -> tuple[int, Evidence]:
         """The last entry that sent a list to a batch call, or may have; 0 if none is known here.
 
-        With it what is known of that list; empty if it is not known whether the batch call holds it.
+        With it what is known of that list; empty if it is not known whether the batch call holds it. Of one to which
+        people were added, only the skipped rows are known: no entry has all of it.
         """
         of_it = mapping.of(backend, batch_call_id) & NOT_REFUSED
-        query = sa.select(t.writes.c.write_id, t.writes.c.state, t.writes.c.evidence).where(of_it)
+        columns = (t.writes.c.write_id, t.writes.c.operation, t.writes.c.state, t.writes.c.evidence)
+        newest, skipped = 0, Counter[str]()
         with self._database.reading() as connection:
-            for write_id, state, evidence in connection.execute(query.order_by(t.writes.c.write_id.desc())):
-                if evidence.get("total") is not None:
-                    return write_id, Evidence(**evidence) if state == WriteState.DONE else Evidence()
-        return 0, Evidence()
+            sent = connection.execute(sa.select(*columns).where(of_it).order_by(t.writes.c.write_id.desc()))
+            for write_id, operation, state, evidence in sent:
+                if evidence.get("total") is None:
+                    continue
+                newest = newest or write_id
+                if state != WriteState.DONE:
+                    return newest, Evidence()
+                found = Evidence(**evidence)
+                if operation != Operation.APPEND:
+                    whole = write_id == newest
+                    return newest, found if whole else Evidence(skipped=dict(skipped + Counter(found.skipped or {})))
+                skipped.update({kind: rows for kind, rows in (found.skipped or {}).items() if kind != _ALREADY_THERE})
+        return newest, Evidence(skipped=dict(skipped))
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of any field."""
-        later = (t.writes.c.operation == Operation.UPDATE) & (t.writes.c.write_id > made.write_id) & NOT_REFUSED
+        changes = t.writes.c.operation.in_([Operation.UPDATE, Operation.APPEND])
+        later = changes & (t.writes.c.write_id > made.write_id) & NOT_REFUSED
         with self._database.reading() as connection:
             return mapping.last(connection, mapping.of(made.backend, made.batch_call_id) & later)
 

@@ -282,6 +282,11 @@ class Writes:
                 found = read(row)
                 _check_same_request(found, intent)
                 return found
+        elif intent.operation is Operation.APPEND:
+            equal = mine.where(t.writes.c.fingerprint == intent.fingerprint, OPEN)
+            row = tx.execute(equal.order_by(newest)).first()
+            if row is not None:
+                return read(row)
         elif intent.operation is Operation.CREATE:
             equal = mine.where(
                 t.writes.c.fingerprint == intent.fingerprint,
@@ -297,7 +302,7 @@ class Writes:
 
         For every write but a stop and a rename: a launch of the same batch call that is newer than the caller has seen,
         or whose outcome is open. For a launch any newer write, and a change that may still arrive: it would call people
-        whom nobody was asked about.
+        whom nobody was asked about. Such a change stands against adding people too: it may be about the same ones.
         """
         if intent.batch_call_id is None or intent.operation in STOPS or intent.renames:
             return None
@@ -305,7 +310,7 @@ class Writes:
         newest = newest_of(tx, *of_it) if intent.dials else newest_launch_of(tx, *of_it)
         newer = newest if newest is not None and newest.write_id > intent.seen else None
         arriving = None
-        if intent.dials:
+        if intent.dials or intent.operation is Operation.APPEND:
             young = self._database.now() - self._may_arrive_ms
             arriving = next(
                 (one for one in open_changes_of(tx, *of_it) if one.sent_at > young or self.is_in_hand(one)), None

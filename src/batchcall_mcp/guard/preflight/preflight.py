@@ -175,11 +175,13 @@ def preflight(
     now: datetime,
     surroundings: Surroundings = _NOTHING_FOUND,
     listed: int | None = None,
+    adds: bool = False,
 ) -> Preflight:
     """Judge one request.
 
     `tasks` are those that would be called; None if the backend's list could not be read. `listed`: how many tasks that
     list showed in all. Where the backend itself counts more, the others may be called too, and limits count them.
+    `adds`: the tasks join those that the batch call has.
     """
     launched = not isinstance(dials, Never)
     unlisted = _unlisted(request, current, listed) if launched else 0
@@ -210,6 +212,8 @@ def preflight(
         unread = "The list of tasks could not be read, so nothing of it was checked."
         concerns.append(Concern("list", unread, frozenset({"unread"})))
     elif tasks is not None:
+        if not adds:
+            concerns += _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
@@ -344,6 +348,12 @@ def _ended(
         yield f"a call-back is promised for when nobody is called any more: {broken[0]}{more}"
 
 
+def _shrinking(request: BatchCallRequest, current: BatchCall | None) -> Iterator[Concern]:
+    before = current.counts.total if current else None
+    if request.tasks is not None and before is not None and before > len(request.tasks):
+        yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
+
+
 def _list_concerns(
     tasks: Sequence[CallTask],
     request: BatchCallRequest,
@@ -351,9 +361,6 @@ def _list_concerns(
     capabilities: Capabilities,
     surroundings: Surroundings,
 ) -> Iterator[Concern]:
-    before = current.counts.total if current else None
-    if request.tasks is not None and before is not None and before > len(request.tasks):
-        yield Concern("list", f"The list shrinks from {before} to {len(request.tasks)}.")
     if capabilities.dynamic_variables:
         held = request.tasks is not None or current is None or capabilities.returns_variables
         yield from recipient_warnings.variables_concern(

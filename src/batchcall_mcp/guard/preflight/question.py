@@ -19,6 +19,7 @@ from batchcall_mcp.text import in_quotes
 
 _LONGEST_NAME: Final = 60
 _MOST_COUNTRIES: Final = 3
+_REASONS: Final = {"later_batch_call": "in a later batch call", "already_there": "already there"}
 
 
 def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None, backend: str) -> str:
@@ -107,7 +108,7 @@ def _skipped(preflight: Preflight) -> Iterable[str]:
 def _reason(kind: str, count: int) -> str:
     if kind == "duplicate":
         return counted(count, "duplicate")
-    return f"{count:,} {'in a later batch call' if kind == 'later_batch_call' else kind.replace('_', '-')}"
+    return f"{count:,} {_REASONS.get(kind) or kind.replace('_', '-')}"
 
 
 def _how_long(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None) -> Iterable[str]:

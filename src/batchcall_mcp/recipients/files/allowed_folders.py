@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files.file_formats import kind_of
 from batchcall_mcp.text import quoted
 
+EXPORTS = "exports"
+"""In the first folder: where results are written. A file in it holds people who were called already."""
 _LONGEST_NAME = 4096
 _LONGEST_SHOWN = 300
 _MOST_LISTED = 10
@@ -27,13 +29,21 @@ class ListedFile:
     modified: datetime
 
 
-def resolve_file(name: str, folders: Sequence[Path]) -> Path:
+def exports_folder(folders: Sequence[Path]) -> Path:
+    """Where results are written."""
+    return folders[0] / EXPORTS
+
+
+def resolve_file(name: str, folders: Sequence[Path], never: Sequence[Path] = ()) -> Path:
     """The real path of a file inside one of the folders. A bare name and a relative path mean the first folder.
+
+    `never` are files that are not lists of people to call, wherever they are: the do-not-call list.
 
     Outside the folders the answer is always the same: whether a file exists, is a folder or cannot be read.
 
     Raises:
-        InvalidInput: if the path ends outside, or no ordinary file is there; with the files that are.
+        InvalidInput: if the path ends outside, no ordinary file is there, or it is never a list; with the files that
+            are there.
     """
     if not folders:
         raise InvalidInput("BATCHCALL_FILES names no folder, so no file can be read. Nothing was read or sent.")
@@ -41,7 +51,12 @@ def resolve_file(name: str, folders: Sequence[Path]) -> Path:
     if path is None or not any(path.is_relative_to(folder.resolve()) for folder in folders):
         raise InvalidInput(
             f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is outside the allowed folders; "
-            f"nothing was read, nothing was sent. {_what_is_there(folders)}"
+            f"nothing was read, nothing was sent. {_what_is_there(folders, never)}"
+        )
+    if what := _what_else(path, folders, never):
+        raise InvalidInput(
+            f"tasks_file: {quoted(name, _LONGEST_SHOWN)} is {what}; nothing was read, nothing was sent. "
+            f"{_what_is_there(folders, never)}"
         )
     try:
         if path.is_file():
@@ -54,17 +69,21 @@ def resolve_file(name: str, folders: Sequence[Path]) -> Path:
         problem = f"cannot be read ({error.strerror or type(error).__name__})"
     raise InvalidInput(
         f"tasks_file: {quoted(name, _LONGEST_SHOWN)} {problem}; nothing was read, nothing was sent. "
-        f"{_what_is_there(folders)}"
+        f"{_what_is_there(folders, never)}"
     )
 
 
-def list_files(folders: Sequence[Path], limit: int = _MOST_LISTED) -> tuple[ListedFile, ...]:
-    """The files of an accepted kind directly in the folders, newest first; none for a folder that cannot be read.
+def list_files(
+    folders: Sequence[Path], never: Sequence[Path] = (), *, limit: int = _MOST_LISTED
+) -> tuple[ListedFile, ...]:
+    """The lists directly in the folders, newest first; none for a folder that cannot be read.
 
     Those of the first folder have their bare name, the others their whole path.
     """
-    found = (file for position, folder in enumerate(folders) for file in _files_in(folder, bare=position == 0))
-    return tuple(heapq.nsmallest(limit, found, key=lambda file: (-file.modified.timestamp(), file.name)))
+    found = [each for at, folder in enumerate(folders) for each in _files_in(folder, bare=at == 0)]
+    found.sort(key=lambda each: (-each[1].modified.timestamp(), each[1].name))
+    lists = (file for path, file in found if _what_else(path, folders, never) is None)
+    return tuple(islice(lists, limit))
 
 
 def _real_path(name: str, folders: Sequence[Path]) -> Path | None:
@@ -78,7 +97,30 @@ def _real_path(name: str, folders: Sequence[Path]) -> Path | None:
         return None
 
 
-def _files_in(folder: Path, *, bare: bool) -> Iterator[ListedFile]:
+def _what_else(path: Path, folders: Sequence[Path], never: Sequence[Path]) -> str | None:
+    """What a file is, if it is never a list of people to call; the path is a real one."""
+    exports = exports_folder(folders)
+    if any(_is_same(parent, exports) for parent in path.parents):
+        return (
+            "an export of results, which is not a list of people to call (retry_batch_call calls those who were not "
+            "reached)"
+        )
+    if any(_is_same(path, one) for one in never):
+        return "the do-not-call list, whose people are never called"
+    return None
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether both are one file, however they are written: a disk may take "Exports" for "exports"."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return path == other
+    except ValueError:
+        return False
+
+
+def _files_in(folder: Path, *, bare: bool) -> Iterator[tuple[Path, ListedFile]]:
     try:
         root = folder.resolve()
         for looked_at, path in enumerate(folder.iterdir()):
@@ -86,7 +128,7 @@ def _files_in(folder: Path, *, bare: bool) -> Iterator[ListedFile]:
                 return
             file = _listed(path, root, bare=bare)
             if file is not None:
-                yield file
+                yield path.resolve(), file
     except (OSError, RuntimeError):
         # A folder that is not there yet, or may not be looked into, has no files to offer; resolve_file says why.
         return
@@ -111,9 +153,9 @@ def _listed(path: Path, root: Path, *, bare: bool) -> ListedFile | None:
     )
 
 
-def _what_is_there(folders: Sequence[Path]) -> str:
+def _what_is_there(folders: Sequence[Path], never: Sequence[Path]) -> str:
     where = ", ".join(str(folder) for folder in folders)
-    files = list_files(folders)
+    files = list_files(folders, never)
     names = ", ".join(quoted(file.name, _LONGEST_SHOWN) for file in files)
     there = f"Files there: {names}." if files else "It contains no list yet: put a CSV, JSONL or XLSX file there."
     missing = [str(folder) for folder in folders if not folder.is_dir()]

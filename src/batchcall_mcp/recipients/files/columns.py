@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.phone.numbers import looks_like_a_number
 from batchcall_mcp.text import quoted
 
 _MOST_LISTED = 30
+_NUMBER, _FIELDS = "to_number", ("name", "timezone", "max_retries")
 
 # Paragraphs of words, not lists of ninety quoted ones (SIM905).
 # In order of preference: what is surely the number to call, what usually is, what may be.
@@ -37,23 +38,75 @@ _RETRY_HEADERS = "maxretries maxretry retries".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a caller says about a file; nothing of it is needed where it can be seen.
+
+    `columns` maps a variable, or to_number, name, timezone or max_retries, to a column, as people write it. `sheet` is
+    one of a workbook; `header_row` the row, from 1, that has the column names.
+    """
+
+    number_column: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    sheet: str | None = None
+    header_row: int | None = None
+
+    @property
+    def number(self) -> str | None:
+        """The column of the numbers, if it is named."""
+        return self.number_column or self.columns.get(_NUMBER)
+
+    def given(self) -> list[str]:
+        """The names of the arguments that were given."""
+        return [name for name in ("number_column", "columns", "sheet", "header_row") if getattr(self, name)]
+
+    def check(self) -> None:
+        """Hold it against itself.
+
+        Raises:
+            InvalidInput: if it names two columns for the number, or a row that no table has.
+        """
+        mapped = self.columns.get(_NUMBER)
+        if self.number_column and mapped and folded(self.number_column) != folded(mapped):
+            raise InvalidInput(
+                f"number_column is {quoted(self.number_column)} and columns.to_number is {quoted(mapped)}. Nothing was "
+                "sent. Give one of them."
+            )
+        if self.header_row is not None and self.header_row < 1:
+            raise InvalidInput("header_row: rows are counted from 1. Nothing was sent. Pass 1 for the first row.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which column was taken for what, for a person to see. `variables`: all but the number's, in order."""
+    """Which column was taken for what, for a person to see. `variables`: all but the number's, in order.
+
+    `mapped`: variable -> its column, where `columns` gave it another name.
+    """
 
     to_number: str
     variables: tuple[str, ...] = ()
     name: str | None = None
     timezone: str | None = None
     max_retries: str | None = None
+    mapped: Mapping[str, str] = field(default_factory=dict)
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Each variable, with the column that it comes from."""
+        return [(variable, self.mapped.get(variable, variable)) for variable in self.variables]
+
+    def fields(self) -> list[str | None]:
+        """The variables that are the name, the zone and the retries as well."""
+        variable_of = {column: variable for variable, column in reversed(self.sources())}
+        return [variable_of[column] if column else None for column in (self.name, self.timezone, self.max_retries)]
 
 
-def choose_columns(headers: Sequence[str], number_column: str | None, where: str) -> Columns:
+def choose_columns(headers: Sequence[str], layout: Layout, where: str) -> Columns:
     """Decide which column of a table, or key of a JSON object, is what.
 
-    `where` names the file in errors. `number_column` wins; without it the most usual header of those that are there.
+    `where` names the file in errors. What `layout` names wins; without it the most usual header of those there are.
+    A column that `columns` maps is a variable under its new names only.
 
     Raises:
-        InvalidInput: if two columns have one name, if `number_column` is not there, if no column looks like the number.
+        InvalidInput: if two columns have one name, if a named one is not there, if no column looks like the number.
     """
     named = [header for header in headers if header]
     repeated = sorted(header for header, times in Counter(named).items() if times > 1)
@@ -62,22 +115,36 @@ def choose_columns(headers: Sequence[str], number_column: str | None, where: str
             f"{where} has more than one column {', '.join(quoted(header) for header in repeated[:5])}, so it is "
             "unclear which one is meant. Nothing was sent. Give each column a unique name."
         )
-    number = _named_number(named, number_column, where) if number_column else _usual_number(named, where)
+    # The columns that were named first: of two mistakes, the one in the call is the one that the caller can correct.
+    mapped = {
+        variable: _named(named, column, f"columns.{variable}", where)
+        for variable, column in layout.columns.items()
+        if variable != _NUMBER
+    }
+    named_by = "number_column" if layout.number_column else "columns.to_number"
+    number = _named(named, layout.number, named_by, where) if layout.number else _usual_number(named, where)
     rest = tuple(header for header in named if header != number)
+    moved = set(mapped.values())
+    _check_names(rest, mapped, where)
+    fields = {
+        one: mapped.get(one) or _first_known(rest, known)
+        for one, known in zip(_FIELDS, (_NAME_HEADERS, _TIMEZONE_HEADERS, _RETRY_HEADERS), strict=True)
+    }
     return Columns(
         to_number=number,
-        variables=rest,
-        name=_first_known(rest, _NAME_HEADERS),
-        timezone=_first_known(rest, _TIMEZONE_HEADERS),
-        max_retries=_first_known(rest, _RETRY_HEADERS),
+        variables=(*mapped, *(header for header in rest if header not in moved)),
+        name=fields["name"],
+        timezone=fields["timezone"],
+        max_retries=fields["max_retries"],
+        mapped={variable: column for variable, column in mapped.items() if variable != column},
     )
 
 
-def has_number_column(headers: Sequence[str], number_column: str | None) -> bool:
-    """Whether one of these headers is known as the number's."""
-    if number_column:
-        return any(_folded(header) == _folded(number_column) for header in headers)
-    return _first_known(headers, _NUMBER_HEADERS) is not None
+def number_header(headers: Sequence[str], layout: Layout) -> str | None:
+    """The header that is the number's by its name, if there is one."""
+    if layout.number:
+        return next((header for header in headers if folded(header) == folded(layout.number)), None)
+    return _first_known(headers, _NUMBER_HEADERS)
 
 
 def listed(headers: Sequence[str]) -> str:
@@ -86,17 +153,28 @@ def listed(headers: Sequence[str]) -> str:
     return f"{shown} and {len(headers) - _MOST_LISTED} more" if len(headers) > _MOST_LISTED else shown or "none"
 
 
-def _named_number(headers: Sequence[str], number_column: str, where: str) -> str:
-    if number_column.strip() in headers:
-        return number_column.strip()
-    alike = [header for header in headers if _folded(header) == _folded(number_column)]
+def _named(headers: Sequence[str], column: str, argument: str, where: str) -> str:
+    if column.strip() in headers:
+        return column.strip()
+    alike = [header for header in headers if folded(header) == folded(column)]
     if len(alike) == 1:
         return alike[0]
     problem = "more than one column like" if alike else "no column"
     raise InvalidInput(
-        f"{where} has {problem} {quoted(number_column)} (number_column). Nothing was sent. "
+        f"{where} has {problem} {quoted(column)} ({argument}). Nothing was sent. "
         f"Its columns: {listed(alike or headers)}."
     )
+
+
+def _check_names(headers: Sequence[str], mapped: Mapping[str, str], where: str) -> None:
+    """Two columns under one name would be one of them, and nobody would know which."""
+    moved = set(mapped.values())
+    taken = next((header for header in headers if header in mapped and header not in moved), None)
+    if taken is not None:
+        raise InvalidInput(
+            f"columns gives the name {quoted(taken)} to {quoted(mapped[taken])}, but {where} has a column "
+            f"{quoted(taken)} too. Nothing was sent. Give that column another name in columns as well."
+        )
 
 
 def _usual_number(headers: Sequence[str], where: str) -> str:
@@ -115,13 +193,13 @@ def _usual_number(headers: Sequence[str], where: str) -> str:
 
 
 def _first_known(headers: Sequence[str], known: Sequence[str]) -> str | None:
-    folded: dict[str, str] = {}
+    written: dict[str, str] = {}
     for header in headers:
-        folded.setdefault(_folded(header), header)
-    return next((folded[word] for word in known if word in folded), None)
+        written.setdefault(folded(header), header)
+    return next((written[word] for word in known if word in written), None)
 
 
-def _folded(header: str) -> str:
+def folded(header: str) -> str:
     """Letters and digits only, without case and accents: `Phone-Number`, `phone_number` and `PHONE NUMBER` are one."""
     decomposed = unicodedata.normalize("NFKD", header.casefold())
     return "".join(character for character in decomposed if character.isalnum())

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.files.columns import has_number_column
-from batchcall_mcp.recipients.files.raw_rows import Row
+from batchcall_mcp.recipients.files.columns import Layout, number_header
+from batchcall_mcp.recipients.files.header import Row, header_at
 from batchcall_mcp.recipients.files.text_files import checked_lines
 from batchcall_mcp.text import quoted
 
@@ -29,8 +29,8 @@ class _Fit(NamedTuple):
     even: int
 
 
-def read_rows(file: TextIO, path: Path, number_column: str | None) -> Iterator[Row]:
-    """The records of an open file, header first, each with the physical line on which it begins.
+def read_rows(file: TextIO, path: Path, layout: Layout) -> Iterator[Row]:
+    """The records of an open file, from its first, each with the physical line on which it begins.
 
     Quoting is read strictly: a quotation mark that is never closed would otherwise swallow the people after it.
 
@@ -47,7 +47,7 @@ def read_rows(file: TextIO, path: Path, number_column: str | None) -> Iterator[R
         delimiter, skipped = declared[1], 1
         next(lines)
     else:
-        delimiter = max(_DELIMITERS, key=lambda one: _fit(sample, one, number_column))
+        delimiter = max(_DELIMITERS, key=lambda one: _fit(sample, one, layout))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begins = skipped + 1
     try:
@@ -61,24 +61,27 @@ def read_rows(file: TextIO, path: Path, number_column: str | None) -> Iterator[R
         ) from None
 
 
-def _fit(sample: list[str], delimiter: str, number_column: str | None) -> _Fit:
-    records: list[list[str]] = []
+def _fit(sample: list[str], delimiter: str, layout: Layout) -> _Fit:
+    records: list[Row] = []
+    reader, begins = csv.reader(sample, delimiter=delimiter), 1
     try:
-        for record in csv.reader(sample, delimiter=delimiter):
+        for record in reader:
             # A row of nothing but separators is empty whichever of them is the delimiter.
-            if any(cell.strip(_DELIMITERS + " ") for cell in record):
-                records.append(record)
+            if any(cell.strip(_DELIMITERS + " ") for cell in record) and begins >= (layout.header_row or 0):
+                records.append(Row(begins, record))
             if len(records) == _SAMPLE_RECORDS:
                 break
+            begins = reader.line_num + 1
     except csv.Error:
         records = []
     if not records:
         return _Fit(has_number=False, columns=0, even=0)
-    header = [cell.strip() for cell in records[0]]
+    records = records[0 if layout.header_row else header_at(records, layout) :]
+    header = [cell.strip() for cell in records[0].cells]
     return _Fit(
-        has_number=has_number_column(header, number_column),
+        has_number=number_header(header, layout) is not None,
         columns=len(header),
-        even=sum(len(record) == len(header) for record in records),
+        even=sum(len(record.cells) == len(header) for record in records),
     )
 
 

@@ -10,8 +10,10 @@ from typing import Literal, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files import delimited, workbook
+from batchcall_mcp.recipients.files.columns import Layout
+from batchcall_mcp.recipients.files.header import Row
 from batchcall_mcp.recipients.files.json_lines import JsonObjects
-from batchcall_mcp.recipients.files.raw_rows import OpenedList, Row, open_table
+from batchcall_mcp.recipients.files.raw_rows import OpenedList, open_table
 from batchcall_mcp.recipients.files.text_files import encoding_of
 from batchcall_mcp.text import quoted
 
@@ -29,36 +31,48 @@ _MOST_BYTES = 100_000_000
 
 
 @contextmanager
-def open_list(path: Path, number_column: str | None) -> Iterator[OpenedList]:
+def open_list(path: Path, layout: Layout) -> Iterator[OpenedList]:
     """A list of recipients, read row by row while the context is open.
 
     Raises:
-        InvalidInput: if the file is missing, of no accepted kind, or not what its name says; also while reading.
+        InvalidInput: if the file is missing, of no accepted kind, not what its name says, or not what `layout` says;
+            also while reading.
     """
     kind = _kind(path)
+    _check_layout(path, kind, layout)
     with _no_os_error(path):
         if kind == "json_lines":
             encoding, note = encoding_of(path)
-            objects = JsonObjects(path, number_column)
+            objects = JsonObjects(path, layout)
             with path.open(encoding=encoding, newline="\n") as file:
                 yield OpenedList(objects.entries(file), objects.columns, [note] if note else [])
         else:
-            with open_rows(path, number_column) as (rows, notes):
-                yield open_table(rows, number_column, quoted(path.name), notes)
+            with open_rows(path, layout) as (rows, notes):
+                yield open_table(rows, layout, quoted(path.name), notes)
 
 
 @contextmanager
-def open_rows(path: Path, number_column: str | None) -> Iterator[tuple[Iterator[Row], list[str]]]:
+def open_rows(path: Path, layout: Layout) -> Iterator[tuple[Iterator[Row], list[str]]]:
     """The raw rows of a table, header and all, and a list to which notes for the person are added while reading."""
     notes: list[str] = []
     with _no_os_error(path):
         if _kind(path) == "workbook":
-            yield workbook.read_rows(path, notes), notes
+            yield workbook.read_rows(path, layout, notes), notes
             return
         encoding, note = encoding_of(path)
         notes.extend([note] if note else [])
         with path.open(encoding=encoding, newline="") as file:
-            yield delimited.read_rows(file, path, number_column), notes
+            yield delimited.read_rows(file, path, layout), notes
+
+
+def _check_layout(path: Path, kind: _Kind, layout: Layout) -> None:
+    layout.check()
+    if layout.sheet and kind != "workbook":
+        raise InvalidInput(f"sheet: {quoted(path.name)} is not a workbook. Nothing was sent. Omit sheet.")
+    if layout.header_row and kind == "json_lines":
+        raise InvalidInput(
+            f"header_row: {quoted(path.name)} has no row of column names. Nothing was sent. Omit header_row."
+        )
 
 
 def kind_of(path: Path) -> _Kind | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.files.columns import Columns, choose_columns
+from batchcall_mcp.recipients.files.columns import Columns, Layout, choose_columns
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry
 from batchcall_mcp.recipients.files.text_files import checked_lines
 from batchcall_mcp.text import quoted
@@ -34,13 +34,14 @@ class JsonObjects:
         InvalidInput: while reading, if the file is a JSON array or its first object has no number.
     """
 
-    def __init__(self, path: Path, number_column: str | None) -> None:
+    def __init__(self, path: Path, layout: Layout) -> None:
         self._path = path
-        self._number_column = number_column
+        self._layout = layout
         self._number: str | None = None
         self._shapes: dict[tuple[str, ...], Columns] = {}
         self._variables: dict[str, None] = {}
         self._special: dict[str, str] = {}
+        self._mapped: dict[str, str] = {}
 
     def columns(self) -> Columns:
         return Columns(
@@ -49,6 +50,7 @@ class JsonObjects:
             name=self._special.get("name"),
             timezone=self._special.get("timezone"),
             max_retries=self._special.get("max_retries"),
+            mapped=self._mapped,
         )
 
     def entries(self, file: TextIO) -> Iterator[Entry]:
@@ -93,20 +95,24 @@ class JsonObjects:
         if columns is None:
             return Broken(line, f"the object has no {quoted(self._number or '')}")
         texts = {key: _text(key, value) for key, value in fields.items()}
-        number = texts.pop(columns.to_number)
-        variables = texts if task_variables is None else _merged(texts, task_variables)
+        number = texts[columns.to_number]
+        named = {variable: texts[key] for variable, key in columns.sources()}
+        variables = named if task_variables is None else _merged(named, task_variables)
         self._variables.update(dict.fromkeys(variables))
-        return Candidate.of(line, number, texts, columns, variables)
+        return Candidate.of(line, number, named, columns.fields(), variables)
 
     def _columns_of(self, line: int, fields: dict[str, Any]) -> Columns | None:
         keys = tuple(fields)
         if keys in self._shapes:
             return self._shapes[keys]
         if self._number is None:
-            columns = choose_columns(keys, self._number_column, f"{quoted(self._path.name)}, line {line},")
+            columns = choose_columns(keys, self._layout, f"{quoted(self._path.name)}, line {line},")
+            self._mapped = dict(columns.mapped)
             self._number = columns.to_number
         elif self._number in fields:
-            columns = choose_columns(keys, self._number, quoted(self._path.name))
+            # What the first object has, another may lack.
+            mapped = {variable: key for variable, key in self._mapped.items() if key in fields}
+            columns = choose_columns(keys, Layout(number_column=self._number, columns=mapped), quoted(self._path.name))
         else:
             return None
         for word, key in (("name", columns.name), ("timezone", columns.timezone), ("max_retries", columns.max_retries)):

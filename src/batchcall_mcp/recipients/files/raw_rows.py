@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns, choose_columns
+from batchcall_mcp.recipients.files.columns import Columns, Layout, choose_columns
+from batchcall_mcp.recipients.files.header import Row, from_header
 from batchcall_mcp.text import quoted
 
 
@@ -26,12 +27,15 @@ class Candidate(NamedTuple):
 
     @classmethod
     def of(
-        cls, line: int, to_number: str, cells: Mapping[str, str], columns: Columns, variables: Mapping[str, str]
+        cls,
+        line: int,
+        to_number: str,
+        cells: Mapping[str, str],
+        fields: Iterable[str | None],
+        variables: Mapping[str, str],
     ) -> Candidate:
-        """With the special fields from the cells of their columns."""
-        name, timezone, max_retries = (
-            cells[column] if column else None for column in (columns.name, columns.timezone, columns.max_retries)
-        )
+        """With the name, the zone and the retries from the cells that have these names (`Columns.fields`)."""
+        name, timezone, max_retries = (cells[variable] if variable else None for variable in fields)
         return cls(line, to_number, variables, name, timezone, max_retries)
 
 
@@ -54,14 +58,7 @@ class OpenedList:
     notes: list[str] = field(default_factory=list)
 
 
-class Row(NamedTuple):
-    """The cells of one row; `line` is where it begins in the file."""
-
-    line: int
-    cells: list[str]
-
-
-def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes: list[str]) -> OpenedList:
+def open_table(rows: Iterable[Row], layout: Layout, where: str, notes: list[str]) -> OpenedList:
     """Read the header, decide which column is what, and offer the other rows as entries.
 
     Every column but the number's becomes a variable, an empty cell an empty one: the agent then says nothing at that
@@ -71,14 +68,14 @@ def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes
     Raises:
         InvalidInput: if there is no header, no row below it, or it is unclear which column is the number.
     """
-    filled = (row for row in rows if "".join(row.cells).strip())
+    filled = from_header(rows, layout, where, notes)
     header = next(filled, None)
     if header is None:
         raise InvalidInput(f"{where} is empty. Nothing was sent. Add column names and rows.")
     names = [cell.strip() for cell in header.cells]
     while not names[-1]:
         names.pop()
-    columns = choose_columns(names, number_column, where)
+    columns = choose_columns(names, layout, where)
     first = next(filled, None)
     if first is None:
         raise InvalidInput(f"{where} has column names but no rows. Nothing was sent. Add rows.")
@@ -87,12 +84,13 @@ def open_table(rows: Iterable[Row], number_column: str | None, where: str, notes
         which = f"Column {unnamed[0]} has" if len(unnamed) == 1 else f"Columns {', '.join(unnamed[:10])} have"
         notes.append(f"{which} no name and will not be passed to the agent.")
     number = names.index(columns.to_number)
-    places = [(name, index) for index, name in enumerate(names) if name and index != number]
-    entries = (_entry(row, len(names), number, places, columns) for row in chain([first], filled))
+    places = [(variable, names.index(column)) for variable, column in columns.sources()]
+    fields = columns.fields()
+    entries = (_entry(row, len(names), number, places, fields) for row in chain([first], filled))
     return OpenedList(entries, lambda: columns, notes)
 
 
-def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], columns: Columns) -> Entry:
+def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], fields: list[str | None]) -> Entry:
     cells = row.cells
     if len(cells) > width:
         beyond = next((cell for cell in cells[width:] if cell.strip()), None)
@@ -105,4 +103,4 @@ def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], col
     elif len(cells) < width:
         cells = cells + [""] * (width - len(cells))
     variables = {name: cells[index] for name, index in places}
-    return Candidate.of(row.line, cells[number], variables, columns, variables)
+    return Candidate.of(row.line, cells[number], variables, fields, variables)

@@ -1,18 +1,21 @@
-"""Excel workbooks (.xlsx): the first visible sheet that holds anything, cells as the text a person means by them."""
+"""Excel workbooks (.xlsx): the sheet that has the numbers, cells as the text a person means by them."""
 
 from __future__ import annotations
 
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.files.raw_rows import Row
+from batchcall_mcp.recipients.files.columns import Layout, folded, number_header
+from batchcall_mcp.recipients.files.header import MOST_LOOKED_AT, Row, header_at
+from batchcall_mcp.recipients.phone.numbers import looks_like_a_number
 from batchcall_mcp.text import quoted
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ _CELL_AT = re.compile(rb"""\sr\s*=\s*["']([A-Z]{1,3})([0-9]{1,7})["']""")
 _HIDDEN_ROW = re.compile(rb"""<(?:\w+:)?row\s[^>]*\bhidden\s*=\s*["'](?:1|true)["']""")
 _LONGEST_MATCH = 1024
 _WHOLE_FLOAT_LIMIT = 1e15
+_ROWS_SEARCHED = 1000
+"""Of a sheet, for a first number."""
+_MOST_SHEETS_NAMED = 10
 
 
 @dataclass(slots=True)
@@ -38,11 +44,12 @@ class _Extent:
     hidden_rows: int = 0
 
 
-def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
-    """The rows of the sheet, the row number of the sheet as `line`.
+def read_rows(path: Path, layout: Layout, notes: list[str]) -> Iterator[Row]:
+    """The rows of one sheet, the row number of the sheet as `line`.
 
     Raises:
-        InvalidInput: if it is not a readable workbook, or reaches too far to be held.
+        InvalidInput: if it is not a readable workbook, reaches too far to be held, or has several sheets with numbers
+            of which `layout` names none.
     """
     from python_calamine import CalamineError, load_workbook
 
@@ -57,14 +64,18 @@ def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
             f"{extent.hidden_rows} rows are hidden in Excel, for example by a filter; they are read like the others."
         )
     try:
-        sheet = _sheet(load_workbook(str(path)), path, notes)
-        for line, cells in enumerate(sheet.iter_rows(), 1):
-            yield Row(line, [_text(cell) for cell in cells])
+        yield from _rows(_sheet(load_workbook(str(path)), path, layout, notes))
     except CalamineError as error:
         raise _unreadable(path, type(error).__name__) from None
 
 
-def _sheet(workbook: CalamineWorkbook, path: Path, notes: list[str]) -> CalamineSheet:
+def _rows(sheet: CalamineSheet) -> Iterator[Row]:
+    for line, cells in enumerate(sheet.iter_rows(), 1):
+        yield Row(line, [_text(cell) for cell in cells])
+
+
+def _sheet(workbook: CalamineWorkbook, path: Path, layout: Layout, notes: list[str]) -> CalamineSheet:
+    """The sheet that is named, or the only one in which somebody could be called."""
     from python_calamine import SheetTypeEnum, SheetVisibleEnum
 
     visible = [
@@ -72,14 +83,61 @@ def _sheet(workbook: CalamineWorkbook, path: Path, notes: list[str]) -> Calamine
         for sheet in workbook.sheets_metadata
         if sheet.visible == SheetVisibleEnum.Visible and sheet.typ == SheetTypeEnum.WorkSheet
     ]
-    for name in visible:
+    if layout.sheet:
+        return workbook.get_sheet_by_name(_named_sheet(visible, layout.sheet, path))
+    filled, with_numbers, kept = [], [], None
+    for name in visible:  # one at a time: each takes the memory of all its cells
         sheet = workbook.get_sheet_by_name(name)
-        if sheet.end is not None:
-            others = [quoted(other) for other in visible if other != name]
-            if others:
-                notes.append(f"Only the sheet {quoted(name)} was read, not {', '.join(others[:5])}.")
-            return sheet
-    raise InvalidInput(f"{quoted(path.name)} has no visible sheet with content. Nothing was sent. Add rows.")
+        if sheet.end is None:
+            continue
+        filled.append(name)
+        if _has_numbers(sheet, layout):
+            with_numbers.append(name)
+            kept = kept or sheet
+    if not filled:
+        raise InvalidInput(f"{quoted(path.name)} has no visible sheet with content. Nothing was sent. Add rows.")
+    if len(filled) > 1 and len(with_numbers) != 1:
+        several = "more than one sheet" if with_numbers else "several sheets, and none of them"
+        raise InvalidInput(
+            f"{quoted(path.name)} has {several} with phone numbers. Nothing was sent. Pass sheet with one of these, or "
+            f"keep only one: {_names(with_numbers or filled)}."
+        )
+    sheet = kept or workbook.get_sheet_by_name(filled[0])
+    others = [quoted(name) for name in visible if name != sheet.name]
+    if others:
+        notes.append(f"Only the sheet {quoted(sheet.name)} was read, not {', '.join(others[:5])}.")
+    return sheet
+
+
+def _named_sheet(visible: Sequence[str], wanted: str, path: Path) -> str:
+    alike = [name for name in visible if name == wanted] or [name for name in visible if folded(name) == folded(wanted)]
+    if len(alike) == 1:
+        return alike[0]
+    problem = "more than one sheet like" if alike else "no visible sheet"
+    raise InvalidInput(
+        f"{quoted(path.name)} has {problem} {quoted(wanted)} (sheet). Nothing was sent. Its sheets: "
+        f"{_names(alike or visible)}."
+    )
+
+
+def _has_numbers(sheet: CalamineSheet, layout: Layout) -> bool:
+    """Whether somebody on it could be called: a column of numbers, by its name, or a cell that looks like a number.
+
+    A cell with a date looks like one; what Excel itself calls a date is none.
+    """
+    head: list[Row] = []
+    for line, cells in enumerate(islice(sheet.iter_rows(), _ROWS_SEARCHED), 1):
+        if any(not isinstance(cell, date | time) and looks_like_a_number(_text(cell)) for cell in cells):
+            return True
+        row = Row(line, [_text(cell) for cell in cells])
+        if row.filled and len(head) < MOST_LOOKED_AT:
+            head.append(row)
+    return bool(head) and number_header(head[header_at(head, layout)].filled, layout) is not None
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_SHEETS_NAMED} more" if len(names) > _MOST_SHEETS_NAMED else ""
+    return (", ".join(map(quoted, names[:_MOST_SHEETS_NAMED])) or "none") + more
 
 
 def _extent(path: Path) -> _Extent:

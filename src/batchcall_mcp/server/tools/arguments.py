@@ -14,6 +14,8 @@ from batchcall_mcp.batch_calls.recipient_source import ListSource
 from batchcall_mcp.batch_calls.timestamps import When, read_moment, read_when
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import NOT_REACHED, WHOLE, CallingWindow, CallTask, RetryPolicy, TaskStatus
+from batchcall_mcp.recipients.files.columns import Layout
+from batchcall_mcp.recipients.validation import known_region
 from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
@@ -78,12 +80,16 @@ TasksFile = Annotated[
     OnlyIf(lambda surface: surface.local_files),
 ]
 Rows = Annotated[str | None, Field(description='Data rows, such as "1-1000,1500"')]
-NumberColumn = Annotated[
-    str | None,
-    Field(description="Column of the number, if not detected"),
-    OnlyIf(lambda surface: surface.local_files),
+OBJECT = WithJsonSchema({"type": "object"})
+_OF_A_FILE = OnlyIf(lambda surface: surface.local_files)
+NumberColumn = Annotated[str | None, Field(description="Column of the number, if not detected"), _OF_A_FILE]
+Columns = Annotated[
+    dict[str, str] | None, OBJECT, Field(description='Variable: its column, as {"name": "first name"}'), _OF_A_FILE
 ]
-Region = Annotated[str | None, Field(pattern="^[A-Z]{2}$", description="Country of numbers without +")]
+Sheet = Annotated[str | None, Field(description="Of a workbook"), _OF_A_FILE]
+HeaderRow = Annotated[int | None, Field(description="Row of the column names"), _OF_A_FILE]
+Timezones = Annotated[list[str] | None, Field(description="Only people in these IANA zones")]
+Region = Annotated[str | None, Field(description="Country of numbers without +")]
 FromNumber = Annotated[str, Field(description="Caller number, E.164, from get_backend")]
 Name = Annotated[str | None, _text("Name of the batch call", 255)]
 AgentId = Annotated[str | None, _text("Agent that speaks, from get_backend", 200)]
@@ -134,11 +140,13 @@ Limit = Annotated[int, Field(ge=1, le=100, description="Most entries")]
 Cursor = Annotated[str | None, _text("From next_cursor", 500)]
 
 AS_IN_CREATE = Field(description="As in create")
-OBJECT = WithJsonSchema({"type": "object"})
 TEXT = WithJsonSchema({"type": "string"})
 LIST_OF_OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
 STATES = WithJsonSchema({"type": "array", "items": {"type": "string"}})
 AS_IN_GET = Field(description="As in get")
+
+
+_AS_IT_IS = Layout()
 
 
 def can_change(*fields: str) -> OnlyIf:
@@ -149,18 +157,27 @@ def can_change(*fields: str) -> OnlyIf:
 def source_of(
     tasks: TaskInputs,
     tasks_file: str | None = None,
+    layout: Layout = _AS_IT_IS,
+    *,
     rows: str | None = None,
-    number_column: str | None = None,
+    timezones: list[str] | None = None,
     default_region: str | None = None,
     timezone: str | None = None,
 ) -> ListSource:
     return ListSource(
         tasks=None if tasks is None else tuple(_task(one, row, timezone) for row, one in enumerate(tasks)),
         tasks_file=tasks_file,
+        layout=layout,
         rows=rows,
-        number_column=number_column,
-        default_region=default_region,
+        timezones=None if timezones is None else tuple(timezones),
+        default_region=known_region(default_region),
     )
+
+
+def layout_of(
+    number_column: str | None, columns: dict[str, str] | None, sheet: str | None, header_row: int | None
+) -> Layout:
+    return Layout(number_column=number_column, columns=columns or {}, sheet=sheet, header_row=header_row)
 
 
 def _task(given: PlainTaskInput, row: int, timezone: str | None) -> CallTask:

@@ -109,7 +109,11 @@ async def check_batch_call(
     batch_call_id: given.Id | None = None,
     rows: Annotated[given.Rows, given.AS_IN_CREATE] = None,
     number_column: Annotated[given.NumberColumn, given.AS_IN_CREATE] = None,
-    default_region: Annotated[given.Region, given.TEXT, given.AS_IN_CREATE] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE] = None,
+    timezones: Annotated[given.Timezones, given.STATES, given.AS_IN_CREATE] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE] = None,
     from_number: Annotated[str | None, given.AS_IN_CREATE] = None,
     agent_id: Annotated[str | None, Field(description="Agent whose variables are checked")] = None,
     window: Annotated[given.Window, given.OBJECT, given.AS_IN_CREATE] = None,
@@ -127,7 +131,10 @@ async def check_batch_call(
         trigger_at=when.at,
         trigger_on=when.on,
     )
-    source = given.source_of(tasks, tasks_file, rows, number_column, default_region, timezone)
+    layout = given.layout_of(number_column, columns, sheet, header_row)
+    source = given.source_of(
+        tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region, timezone=timezone
+    )
     found = await read.check(context, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,8 +10,9 @@ from pydantic import Field
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
-from batchcall_mcp.batch_calls.writes import create, launch, retry, update
+from batchcall_mcp.batch_calls.writes import append, create, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
+from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import WriteResult
@@ -43,6 +45,10 @@ async def create_batch_call(
     tasks_file: given.TasksFile = None,
     rows: given.Rows = None,
     number_column: given.NumberColumn = None,
+    columns: given.Columns = None,
+    sheet: given.Sheet = None,
+    header_row: given.HeaderRow = None,
+    timezones: given.Timezones = None,
     default_region: given.Region = None,
     name: given.Name = None,
     agent_id: given.AgentId = None,
@@ -75,17 +81,25 @@ async def create_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    source = given.source_of(tasks, tasks_file, rows, number_column, default_region, timezone)
+    layout = given.layout_of(number_column, columns, sheet, header_row)
+    source = given.source_of(
+        tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region, timezone=timezone
+    )
     return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
 def _update(capabilities: Capabilities) -> str:
     timed = bool(capabilities.update_fields & {"trigger_at", "status", "send_now"})
     launch = " A change of its time can launch it; then it is confirmed. Prefer start_batch_call." if timed else ""
-    return f"Change fields of a batch call that has not ended; only what is given.{launch}"
+    others = "" if Operation.APPEND in capabilities.operations else " To add people, create_batch_call with them alone."
+    return f"Change fields of a batch call that has not ended; only what is given.{launch}{others}"
 
 
 _REPLACES = Field(description="Replaces the whole list")
+_ADDS = OnlyIf(lambda surface: Operation.APPEND in surface.capabilities.operations)
+_LISTED = OnlyIf(
+    lambda surface: Operation.APPEND in surface.capabilities.operations or "tasks" in surface.capabilities.update_fields
+)
 
 
 @tool(Operation.UPDATE, "Update a batch call", _update, confirms=True)
@@ -96,6 +110,18 @@ async def update_batch_call(
     from_number: Annotated[str | None, given.AS_IN_CREATE, given.can_change("from_number")] = None,
     tasks: Annotated[given.Tasks, given.LIST_OF_OBJECTS, _REPLACES, given.can_change("tasks")] = None,
     tasks_file: Annotated[given.TasksFile, _REPLACES, given.can_change("tasks")] = None,
+    add_tasks: Annotated[
+        given.Tasks,
+        given.LIST_OF_OBJECTS,
+        Field(description="Adds people, each once; no other change with it"),
+        _ADDS,
+    ] = None,
+    add_tasks_file: Annotated[given.TasksFile, Field(description="Instead of add_tasks"), _ADDS] = None,
+    rows: Annotated[given.Rows, given.AS_IN_CREATE, _ADDS] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, _LISTED] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, _LISTED] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, _LISTED] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, _LISTED] = None,
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
     trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
@@ -127,8 +153,17 @@ async def update_batch_call(
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
-    source = given.source_of(tasks, tasks_file, timezone=timezone)
-    return WriteResult.of(await update.update(context, batch_call_id, request, source))
+    layout = given.layout_of(None, columns, sheet, header_row)
+    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region, timezone=timezone)
+    source, added = list_of(tasks, tasks_file), list_of(add_tasks, add_tasks_file)
+    if not added.given:
+        return WriteResult.of(await update.update(context, batch_call_id, request, source))
+    if source.given or request != BatchCallRequest():
+        raise InvalidInput(
+            "add_tasks: goes alone, because tasks replaces the list and other fields are another change. Nothing was "
+            "sent. Add the people in a call of its own."
+        )
+    return WriteResult.of(await append.append(context, batch_call_id, added))
 
 
 def _start(capabilities: Capabilities) -> str:
@@ -231,10 +266,15 @@ async def retry_batch_call(
         Field(description="The list it was made from; only its unreached rows are used"),
         OnlyIf(_needs_list),
     ] = None,
+    columns: Annotated[given.Columns, given.OBJECT, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    sheet: Annotated[given.Sheet, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    header_row: Annotated[given.HeaderRow, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
+    default_region: Annotated[given.Region, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
     statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
-    source = given.source_of(tasks, tasks_file)
+    layout = given.layout_of(None, columns, sheet, header_row)
+    source = given.source_of(tasks, tasks_file, layout, default_region=default_region)
     return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
 
 

@@ -34,6 +34,7 @@ from batchcall_mcp.model import (
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
+    CallTask,
     ListQuery,
     TaskPage,
     TaskQuery,
@@ -61,7 +62,7 @@ class MagpipeBackend:
     name: ClassVar[str] = "magpipe"
     default_url: ClassVar[str] = "https://api.magpipe.ai/functions/v1"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        operations=frozenset(Operation) - {Operation.RETRY, Operation.DELETE},
+        operations=frozenset(Operation) - {Operation.APPEND, Operation.RETRY, Operation.DELETE},
         drafts="start_now_only",
         max_tasks=words.MAX_RECIPIENTS,
         task_page_size=words.MAX_RECIPIENTS,
@@ -296,6 +297,17 @@ class MagpipeBackend:
         raise NotSupported(
             f"Could not retry tasks of batch call {current.batch_call_id}: Magpipe can only call everybody again. "
             "Nothing was sent. retry_batch_call makes a new draft of those who were not reached."
+        )
+
+    async def append(
+        self,
+        current: BatchCall,
+        tasks: tuple[CallTask, ...],  # noqa: ARG002 - the protocol's
+        idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
+    ) -> BatchCall:
+        """Not there: its recipients can only be replaced."""
+        raise NotSupported(
+            f"Could not add people to batch call {current.batch_call_id}: Magpipe has no such action. Nothing was sent."
         )
 
     async def delete(self, current: BatchCall) -> None:

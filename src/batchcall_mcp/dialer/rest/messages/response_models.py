@@ -7,7 +7,7 @@ task: so has the dialect.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,8 @@ Count: TypeAlias = Annotated[int, Field(ge=0)]
 Engine: TypeAlias = Literal["running", "standby"]
 """Whether this process dials, or another may."""
 Milliseconds: TypeAlias = Annotated[int, Field(ge=0, description="since 1970, UTC")]
+MOST_NUMBERS: Final = 100
+"""Named in one answer."""
 
 
 class _Closed(BaseModel):
@@ -129,9 +131,13 @@ class Retried(BatchCall):
 
 
 class Appended(BatchCall):
-    """A batch call to which tasks were added."""
+    """A batch call to which tasks were added. Whose number it had is not added again, whatever became of their call."""
 
-    appended_count: Annotated[int, Field(ge=1)]
+    appended_count: Count
+    already_there_count: Count
+    already_there: Annotated[
+        list[str], Field(max_length=MOST_NUMBERS, description="the first of these numbers, as they were given")
+    ]
 
 
 class Task(_Closed):

@@ -1,0 +1,156 @@
+"""update_batch_call with add_tasks: people join the list of a batch call that exists, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import anyio.to_thread
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.recipient_source import (
+    ListSource,
+    fit_fields,
+    nobody_left,
+    read_source,
+    skipped_rows_words,
+)
+from batchcall_mcp.batch_calls.writes.preflight_context import different
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
+from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
+from batchcall_mcp.guard.fingerprints import fingerprint, people_digest
+from batchcall_mcp.guard.preflight.dates import check_promises
+from batchcall_mcp.guard.preflight.humanize import counted
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
+from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.recipients.validation import Recipients, SkipReason
+
+_NEXT = {
+    BatchStatus.DRAFT: "start_batch_call, after the person has seen it:",
+    BatchStatus.PAUSED: "resume_batch_call, after a person has agreed:",
+}
+
+
+async def append(context: CallContext, batch_call_id: str, source: ListSource) -> Result:
+    """Add people; where the batch call dials, or will by itself, that is confirmed first.
+
+    Whose number is on its list stays as they are, also after their call: retry_batch_call calls people again.
+
+    Raises:
+        InvalidInput: nobody can be called, or its list would be longer than is allowed; nothing was sent.
+        IllegalTransition: it is over; nothing was sent.
+        UnexpectedResponse: who is on its list cannot be read completely; nothing was sent.
+    """
+    context.require(Operation.APPEND)
+    current, seen = await context.look(batch_call_id)
+    before = [task async for task in context.every_task(current)]
+    listed = different(before)
+    total = max(listed, current.counts.total or 0)
+    if listed < total:
+        raise UnexpectedResponse(
+            f"The backend says that {batch_call_id} has {total:,} tasks, but its list shows {listed:,}: who is in it "
+            "already is not known. Nothing was sent. Try again, or make a new batch call of these people."
+        )
+    there = await anyio.to_thread.run_sync(_numbers, before)
+    recipients = await read_source(context, source, current.from_number, there)
+    repeated = [row.to_number or "" for row in recipients.skipped_rows if row.kind is SkipReason.ALREADY_THERE]
+    if not recipients.tasks and not repeated:
+        raise nobody_left(recipients)
+    capabilities = context.backend.capabilities
+    tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=source.tasks_file is not None)
+    request = BatchCallRequest(tasks=tasks)
+    context.require_fields(request)
+    check_promises(request, current, capabilities, context.limits.calling_hours)
+    write = Write(
+        context,
+        Operation.APPEND,
+        request,
+        current,
+        seen=seen,
+        known_as=await anyio.to_thread.run_sync(_known_as, batch_call_id, tasks, repeated),
+    )
+
+    async def already() -> Result | None:
+        if tasks:
+            return None
+        return Result(
+            result="nothing_to_do",
+            summary=f"Nobody is added to {batch_call_id}.{skipped_rows_words(recipients)} Nothing was sent.",
+            next=f"get_batch_call with batch_call_id={batch_call_id}; retry_batch_call calls those not reached again.",
+            batch_call=current,
+            skipped_rows=recipients.skipped_rows,
+        )
+
+    async def people() -> People:
+        _check_length(context, current, total + len(tasks))
+        return People(
+            tasks=tasks,
+            skipped_rows=recipients.skipped_rows,
+            rows_read=recipients.rows_read,
+            warnings=(*recipients.notes, *dropped),
+            changes=[f"{counted(len(tasks), 'person', 'people')} added to the {total:,} of this batch call"],
+        )
+
+    async def report(after: BatchCall, judged: Judged) -> Result:
+        return Result(
+            result="added",
+            summary=_summary(after, len(judged.request.tasks or ()), recipients),
+            next=f"{_NEXT.get(after.status, 'watch_batch_call with')} batch_call_id={batch_call_id}.",
+            batch_call=after,
+            preflight=judged.preflight if judged.preflight.starts else None,
+            changed={"tasks": (current.counts.total, after.counts.total)},
+            notes=(*recipients.notes, *dropped),
+        )
+
+    return await write.run(
+        already=already,
+        people=people,
+        send=lambda judged, ticket: context.backend.append(current, judged.request.tasks or (), ticket.backend_key),
+        report=report,
+        did=_added,
+    )
+
+
+def _numbers(tasks: Iterable[CallTask]) -> frozenset[str]:
+    return frozenset(comparable(task.to_number) for task in tasks)
+
+
+def _known_as(batch_call_id: str, new: Iterable[CallTask], repeated: Iterable[str]) -> str:
+    """By all whom it asks for: when it is repeated, fewer of them are new."""
+    asked = people_digest(comparable(number) for number in (*(task.to_number for task in new), *repeated))
+    return fingerprint(Operation.APPEND, BatchCallRequest(name=asked), batch_call_id)
+
+
+def _added(found: BatchCall) -> tuple[ResultWord, str]:
+    return "added", f"added these people to {found.batch_call_id}"
+
+
+def _check_length(context: CallContext, current: BatchCall, total: int) -> None:
+    """Many small additions are one large list: limits count all of it, except while it is a draft, which dials nobody.
+
+    Raises:
+        InvalidInput: nothing was sent.
+    """
+    most, allowed = context.backend.capabilities.max_tasks, context.limits.max_calls_per_launch
+    limits = [(most, f"the {most} that one batch call of {context.backend.name} takes")]
+    if current.status is not BatchStatus.DRAFT:
+        limits.append((allowed, f"BATCHCALL_MAX_CALLS_PER_LAUNCH={allowed}"))
+    for limit, words in limits:
+        if limit is not None and total > limit:
+            raise InvalidInput(
+                f"{current.batch_call_id} would have {total} people, more than {words}. Nothing was sent. Make a new "
+                "batch call of these people with create_batch_call."
+            )
+
+
+def _summary(after: BatchCall, sent: int, recipients: Recipients) -> str:
+    """What the backend says, where it says it."""
+    if after.added is None:
+        said = f"{counted(sent, 'person was', 'people were')} sent to be added to {after.batch_call_id}"
+    else:
+        said = f"Added {counted(after.added, 'person', 'people')} to {after.batch_call_id}"
+    total = "" if after.counts.total is None else f", which has {after.counts.total:,} now"
+    between = sent - (sent if after.added is None else after.added)
+    late = f" {counted(between, 'person was', 'people were')} added by somebody else meanwhile." if between else ""
+    return f"{said}{total}.{late}{skipped_rows_words(recipients)} Its status is {after.status}."
