@@ -79,7 +79,8 @@ async def test_a_date_that_is_over_for_everybody_is_refused(caller: Caller) -> N
     caller.clock.now = utc(26, 12)
     scheduled = await caller.create([LONDON], **ON_FRIDAY)
     draft = await caller.create([LONDON], window=NINE_TO_FIVE)
-    for path in (scheduled, draft):
+    longer = await caller.create([LONDON], **ON_FRIDAY, expires_date="2026-12-24")
+    for path in (scheduled, draft, longer):
         await caller.ask("PATCH", f"/batch-call/{path}", {"trigger_date": "2026-11-25"}, status=422)
 
 

@@ -32,6 +32,8 @@ class Times:
 
     begins: datetime | None
     ends: datetime | None
+    first_ends: datetime | None = None
+    """When the first date is over for everybody."""
 
 
 def times(
@@ -58,4 +60,5 @@ def times(
             "A call-back is promised for when its person is not called any more. Nothing was changed.",
             [*broken[:_MOST_NAMED], *more],
         )
-    return Times(earliest(dates, window, places, now), latest(dates, window, places))
+    alone = None if dates.first is None else latest(CallDates(last=dates.first), window, places)
+    return Times(earliest(dates, window, places, now), latest(dates, window, places), alone)

@@ -350,7 +350,9 @@ class Service:
         found = dates.times(call_dates, window, people, of("timezone"), self.open_store().clock())
         settled: dict[str, Any] = {}
         if call_dates.first is not None and of("status") is State.SCHEDULED:
-            if found.begins is None:
+            named = before is None or of("trigger_date") != before.trigger_date
+            over = named and found.first_ends is not None and to_ms(found.first_ends) <= self._now()
+            if found.begins is None or over:
                 raise InvalidInput(
                     f"trigger_date: nobody can be called on {call_dates.first} any more: the date, or its calling "
                     "window, is over where they are. Nothing was changed. Give a later date."

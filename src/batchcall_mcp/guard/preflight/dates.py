@@ -108,9 +108,18 @@ def promises_note(tasks: Sequence[CallTask], now: datetime) -> Iterator[str]:
         yield f"{who}: not before {minute(min(later))}{'' if len(later) == 1 else ' or later'}."
 
 
-def over_for_all(table: Timetable, hours: Hours, current: BatchCall | None, start: datetime) -> str | None:
-    """Why nobody would be called at all, if that is because of the end."""
+def over_for_all(
+    table: Timetable, hours: Hours, request: BatchCallRequest, current: BatchCall | None, start: datetime
+) -> str | None:
+    """Why nobody would be called at all, or not on the date that is named, if that is because it is over."""
     dates = hours.dates
+    if request.trigger_on is not None and table.groups:
+        named = Hours(hours.kept, hours.own, CallDates(last=request.trigger_on))
+        if all(named.is_over(group.zones, start) for group in table.groups):
+            return (
+                f"it is no longer {request.trigger_on} where any of these people is, so nobody would be called on it; "
+                "give a later date"
+            )
     again = "give a later time" if current is None or not _ends(current) else "create a new batch call for these people"
     if dates.until is not None and dates.until <= start:
         return f"it expires at {minute(dates.until)}, so nobody would be called; {again}"

@@ -258,7 +258,7 @@ def preflight(
         warnings=tuple(one.sentence for one in concerns),
         blocks=(
             *_blocks(calls, request, current, limits, surroundings, counts_at if launched else None),
-            *(_ended(tasks or (), table, hours, current, batch_zone, starts_at) if launched else ()),
+            *(_ended(tasks or (), table, hours, request, current, batch_zone, starts_at) if launched else ()),
         ),
         concerns=tuple(concerns),
         unusual=tuple(_unusual(surroundings.changes, times, current)) if launched else (),
@@ -333,12 +333,13 @@ def _ended(
     tasks: Sequence[CallTask],
     table: Timetable,
     hours: Hours,
+    request: BatchCallRequest,
     current: BatchCall | None,
     batch_zone: str | None,
     starts_at: datetime,
 ) -> Iterator[str]:
     """What its dates and its end rule out."""
-    over = over_for_all(table, hours, current, starts_at)
+    over = over_for_all(table, hours, request, current, starts_at)
     if over is not None:
         yield over
         return
