@@ -154,7 +154,9 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReason:
-    """Why the backend paused a batch call by itself. The dialer's codes: stopped, late, failing, error."""
+    """Why the backend paused a batch call by itself. The dialer's codes: stopped, late, failing, error and
+    first_done.
+    """
 
     code: str
     text: str
@@ -184,6 +186,8 @@ class BatchCall:
     max_concurrency: Annotated[int | None, Field(description="calls at once")] = None
     retry: RetryPolicy | None = None
     retry_of: Annotated[str | None, Field(description="batch call whose unreached people this one calls again")] = None
+    test_of: Annotated[str | None, Field(description="batch call that this test call lets somebody hear first")] = None
+    first: Annotated[int | None, Field(description="pauses by itself after so many people")] = None
     counts: Counts = Counts()
     held_back: tuple[HeldBack, ...] = ()
     organization_id: str | None = None
@@ -196,6 +200,8 @@ class BatchCall:
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
     """The backend says that no phone rings; a note says so."""
+    holds_first: Annotated[bool, Field(exclude=True)] = False
+    """The server says how many people it calls before it pauses: it knows the field, and does not call the others."""
     is_series: Annotated[bool, Field(exclude=True)] = False
     """It calls everybody again in each of its runs, which are batch calls of their own."""
     run_dials: Annotated[bool, Field(exclude=True)] = False
@@ -207,7 +213,8 @@ class BatchCallRequest:
     """What a write asks of a backend. A field that is None is not given; create needs `from_number` and `tasks`.
 
     `send_now`, `trigger_at`, `trigger_on` and `status` say when to dial. None of them: a draft. `trigger_on` and
-    `ends_on` are dates on each called person's own clock, or on the window's one.
+    `ends_on` are dates on each called person's own clock, or on the window's one. `first`: only so many people, then a
+    pause until somebody resumes it.
     """
 
     from_number: str | None = None
@@ -225,6 +232,8 @@ class BatchCallRequest:
     max_concurrency: int | None = None
     retry: RetryPolicy | None = None
     retry_of: str | None = None
+    test_of: str | None = None
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ PREFIX = "BATCHCALL_"
 STOP_FILE = "STOP"
 """In the data folder: while it is there, nothing is launched or dialled. Who can write there can stop everything."""
 _ENV_FILE = PREFIX + "ENV_FILE"
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _WRITTEN_AS = {
     "default_region": 'must be a country\'s two letters, such as "US"',
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
@@ -63,6 +65,10 @@ class Settings(BaseSettings):
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
     """0: a batch call whose time was missed dials as soon as the dialer runs again."""
+    undo_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
+    """How long a launch that dials now waits after the yes; None: see `guard.preflight.undo`."""
+    test_numbers: Annotated[tuple[str, ...], NoDecode] = ()
+    """E.164: the only ones that a test call may dial."""
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
@@ -90,6 +96,17 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("test_numbers", mode="before")
+    @classmethod
+    def _split_numbers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        given = tuple(part.strip() for part in value.split(",") if part.strip())
+        wrong = [number for number in given if not _E164.fullmatch(number)]
+        if wrong:
+            raise ValueError(f"{wrong[0][:30]!r} is not a number in E.164, such as +14155550123; separate by commas")
+        return given
 
     @field_validator("do_not_call", "data_dir")
     @classmethod

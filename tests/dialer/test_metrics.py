@@ -176,6 +176,7 @@ def test_they_are_given_in_prometheus_s_words(store: Store) -> None:
         ("batch_calls_paused", "stopped"): 0,
         ("batch_calls_paused", "late"): 1,
         ("batch_calls_paused", "failing"): 0,
+        ("batch_calls_paused", "first_done"): 0,
         ("batch_calls_paused", "error"): 0,
         ("webhook_messages_due", ""): 2,
         ("workers", ""): 1,

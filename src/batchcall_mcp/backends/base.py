@@ -141,6 +141,8 @@ class Capabilities:
     """Fields of BatchCallRequest that update can change."""
     needs_secret: bool = True
     """Whether a caller has an API secret in addition to the key."""
+    first: bool = False
+    """Whether a launch can be for the first people of the list, with a pause after them."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
     in_process: bool = False
@@ -301,8 +303,21 @@ class SkipsAtStart(Protocol):
         at: datetime | None,
         skip: Mapping[str, Sequence[str]],
         idempotency_key: str | None = None,
+        *,
+        first: int | None = None,
     ) -> BatchCall:
-        """As `start`, without some tasks: reason -> their ids. Both in one step, or neither."""
+        """As `start`, without some tasks: reason -> their ids. Both in one step, or neither. `first`: as below."""
+        ...
+
+
+@runtime_checkable
+class StartsFirst(Protocol):
+    """A backend of which `Capabilities.first` may be so."""
+
+    async def start_first(
+        self, current: BatchCall, at: datetime | None, first: int, idempotency_key: str | None = None
+    ) -> BatchCall:
+        """As `start`, for the first people of the list; after them it pauses until somebody resumes it."""
         ...
 
 
@@ -370,6 +385,8 @@ def _unsupported_settings(request: BatchCallRequest, capabilities: Capabilities)
             yield "retry: it does not redial by itself; use retry_batch_call afterwards"
         elif unknown:
             yield f"retry.on: it cannot redial after {', '.join(unknown)}"
+    if request.first is not None and not capabilities.first:
+        yield "first: a start is for the whole list; make a batch call of the first people (create_batch_call, rows)"
     length, longest = len(request.name or ""), capabilities.max_name_length
     if longest is not None and length > longest:
         yield f"name: it takes {longest} characters, this one has {length}"
@@ -391,7 +408,7 @@ def _unsupported_task_fields(tasks: tuple[CallTask, ...], capabilities: Capabili
         yield "max_retries of a task: it has no such field"
 
 
-_RETRY_OF = re.compile(r" \(retry of (?P<batch_call_id>[^()\s]{1,100})\)$")
+_REFERENCE = re.compile(r" \((?P<kind>retry|test) of (?P<batch_call_id>[^()\s]{1,100})\)$")
 
 
 def name_with_retry_of(name: str | None, retry_of: str, max_length: int | None = None) -> str:
@@ -399,22 +416,45 @@ def name_with_retry_of(name: str | None, retry_of: str, max_length: int | None =
 
     The reference is never cut; the name in front of it is.
     """
-    suffix = f" (retry of {retry_of})"
-    plain = _RETRY_OF.sub("", name or "") or "Batch call"
+    return _with_reference(name, f" (retry of {retry_of})", max_length)
+
+
+def name_with_test_of(name: str | None, test_of: str, max_length: int | None = None) -> str:
+    """The same for a test call of `test_of`."""
+    return _with_reference(name, f" (test of {test_of})", max_length)
+
+
+def name_with_the_same_reference(name: str, before: str | None, max_length: int | None = None) -> str:
+    """A new name with the reference that the old one carried, if it did."""
+    found = _REFERENCE.search(before or "")
+    return name if found is None else _with_reference(name, found[0], max_length)
+
+
+def _with_reference(name: str | None, reference: str, max_length: int | None) -> str:
+    plain = name_without_reference(name) or "Batch call"
     if max_length is not None:
-        plain = plain[: max(max_length - len(suffix), 0)].rstrip()
-    return plain + suffix
+        plain = plain[: max(max_length - len(reference), 0)].rstrip()
+    return plain + reference
 
 
-def name_without_retry_of(name: str | None) -> str | None:
-    """The name that was given, without what `name_with_retry_of` added."""
-    return None if name is None else _RETRY_OF.sub("", name)
+def name_without_reference(name: str | None) -> str | None:
+    """The name that was given, without what was added to it."""
+    return None if name is None else _REFERENCE.sub("", name)
 
 
 def retry_of_in_name(name: str | None) -> str | None:
     """The batch call that a name made by `name_with_retry_of` points to."""
-    found = _RETRY_OF.search(name or "")
-    return found["batch_call_id"] if found else None
+    return _reference(name, "retry")
+
+
+def test_of_in_name(name: str | None) -> str | None:
+    """The batch call that a name made by `name_with_test_of` points to."""
+    return _reference(name, "test")
+
+
+def _reference(name: str | None, kind: str) -> str | None:
+    found = _REFERENCE.search(name or "")
+    return found["batch_call_id"] if found and found["kind"] == kind else None
 
 
 def matches(found: BatchCall, query: ListQuery) -> bool:
@@ -425,19 +465,21 @@ def matches(found: BatchCall, query: ListQuery) -> bool:
     return named and newer and by_agent and (query.status is None or found.status is query.status)
 
 
-_NEVER_KEPT = frozenset({"backend_status", "etag", "scheduled_on", "expires_on", "expires_at"})
-"""What an answer does not have has gone: only backends that answer whole batch calls have dates and ends."""
+_AS_ANSWERED = frozenset(
+    {"backend_status", "etag", "status_reason", "first", "scheduled_on", "expires_on", "expires_at"}
+)
+"""What an answer does not have of these has gone: backends that have them answer whole batch calls."""
 
 
 def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:
     """An answer that has only some fields (execute, older creates), with the others as they were known.
 
-    Not its entity tag: it is another one now.
+    Not its entity tag: it is another one now. Nor why it was paused, or for how many people it was launched.
     """
     missing: dict[str, Any] = {
         field.name: getattr(known, field.name)
         for field in fields(answer)
-        if getattr(answer, field.name) is None and field.name not in _NEVER_KEPT
+        if getattr(answer, field.name) is None and field.name not in _AS_ANSWERED
     }
     if answer.counts == Counts():
         missing["counts"] = known.counts

@@ -52,6 +52,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("promised call-backs (not_before of a task)", lambda can: _yes(can.not_before)),
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
     ("variables for the agent", lambda can: _yes(can.dynamic_variables)),
+    ("start of the first people only", lambda can: _yes(can.first)),
     ("returns variables", lambda can: _yes(can.returns_variables)),
     ("name of a task", lambda can: _yes(can.task_names)),
     ("time zone of a task", lambda can: _yes(can.task_timezones)),

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
@@ -68,6 +68,7 @@ class EmbeddedDialer:
         limiter: how many requests are taken; none if the only caller is this process.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
+        test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class EmbeddedDialer:
         beat_seconds: float = BEAT_SECONDS,
         late_after: timedelta | None = LATE_AFTER,
         min_gap: timedelta = MIN_GAP,
+        test_numbers: Iterable[str] = (),
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -109,6 +111,7 @@ class EmbeddedDialer:
             poll_seconds=poll_seconds,
             drain_seconds=drain_seconds,
             beat_seconds=beat_seconds,
+            test_numbers=frozenset(test_numbers),
         )
         self._store: Store | None = None
         self._lock_file: HeldFile | None = None
@@ -143,6 +146,7 @@ class EmbeddedDialer:
             calling_hours=settings.calling_hours,
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
             min_gap=timedelta(minutes=settings.min_gap_minutes),
+            test_numbers=settings.test_numbers,
         )
 
     def store(self) -> Store:

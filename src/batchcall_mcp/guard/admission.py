@@ -341,6 +341,7 @@ def _bound(launch: Launch) -> Bound:
             launch.list_entry,
             launch.question,
             *launch.changes,
+            *([f"in {launch.preflight.undo_seconds} s"] if launch.preflight.undo_seconds else []),
         ),
     )
 

@@ -20,6 +20,12 @@ from batchcall_mcp.recipients.validation import SkippedRow
 _NAME_DIGITS = 6
 MEMBER_BYTES = 8
 _DIGEST_DIGITS = 32
+_SINCE_THE_FIRST_VERSION = frozenset(
+    {
+        *("from_number", "name", "agent_id", "trigger_at", "send_now", "status", "timezone", "window"),
+        *("max_concurrency", "retry", "retry_of"),
+    }
+)
 PEOPLE = "people"
 """The set of those who would be called; there is one more set for each kind of concern."""
 
@@ -183,14 +189,10 @@ class _Digest:
         return self._hash.hexdigest()
 
 
-_LATER = frozenset({"trigger_on", "ends_at", "ends_on"})
-"""Fields that earlier versions did not have: without them a write is the same that those recorded."""
-
-
 def _settings(request: BatchCallRequest) -> dict[str, object]:
-    names = (name for name in BatchCallRequest.__dataclass_fields__ if name != "tasks")
-    found = {name: getattr(request, name) for name in names}
-    return {name: value for name, value in found.items() if value is not None or name not in _LATER}
+    """What a field that came later says only where it is given: an equal write of an older version stays equal."""
+    given = {name: getattr(request, name) for name in BatchCallRequest.__dataclass_fields__ if name != "tasks"}
+    return {name: value for name, value in given.items() if value is not None or name in _SINCE_THE_FIRST_VERSION}
 
 
 def _recipient(task: CallTask) -> list[object]:

@@ -41,6 +41,7 @@ class Evidence:
     name: str | None = None
     given_name: str | None = None
     retry_of: str | None = None
+    test_of: str | None = None
     from_number: str | None = None
     total: int | None = None
     people: str | None = None

@@ -86,6 +86,7 @@ class BatchCallBackend:
         task_max_retries=True,
         retry_policy=True,
         max_name_length=255,
+        first=True,
         update_fields=_ALL_FIELDS | {"max_concurrency", "trigger_on", "ends_at", "ends_on"},
         limitations=(
             "A server without an extension of ours (pause, resume, cancel, retry, add) refuses it; nothing changes.",
@@ -127,6 +128,7 @@ class BatchCallBackend:
             agent_id=request.agent_id,
             timezone=request.timezone,
             retry_of=request.retry_of,
+            test_of=request.test_of,
         )
         made = await self._after_write("create the batch call", answer, known)
         if asked is BatchStatus.DRAFT and made.status is not BatchStatus.DRAFT:
@@ -272,11 +274,21 @@ class BatchCallBackend:
         skip: Mapping[str, Sequence[str]],
         idempotency_key: str | None = None,
     ) -> BatchCall:
-        """PATCH with the time or date, and the end."""
+        """PATCH with the time or date, the end, and for how many people first."""
         await self._check_dates(request)
         body = requests.start_body(request)
         if skip:  # our extension too, of the same servers
             body["skip_tasks"] = {reason: list(ids) for reason, ids in skip.items()}
+        return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
+
+    async def start_first(
+        self, current: BatchCall, at: datetime | None, first: int, idempotency_key: str | None = None
+    ) -> BatchCall:
+        """PATCH with `first`, an extension: of a server that does not show the field nobody may ask this.
+
+        Not POST /execute, which an older dialer takes whatever its body says.
+        """
+        body = {**requests.launch_body(at), "first": first}
         return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
     async def pause(self, current: BatchCall) -> BatchCall:

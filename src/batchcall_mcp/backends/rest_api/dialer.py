@@ -11,7 +11,7 @@ import httpx2
 
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
-from batchcall_mcp.backends.rest_api.requests import schedule_body
+from batchcall_mcp.backends.rest_api.requests import launch_body
 from batchcall_mcp.model import BatchCall
 from batchcall_mcp.vendor_http.client import open_client
 
@@ -50,13 +50,15 @@ class DialerBackend(BatchCallBackend):
         at: datetime | None,
         skip: Mapping[str, Sequence[str]],
         idempotency_key: str | None = None,
+        *,
+        first: int | None = None,
     ) -> BatchCall:
         """PATCH with the time and `skip_tasks`.
 
         Only here: another server of the dialect may not know the field, and would call them.
         """
-        when = {"send_now": True} if at is None else schedule_body(at)
-        body = {**when, "skip_tasks": {reason: list(ids) for reason, ids in skip.items()}}
+        body = {**launch_body(at), "skip_tasks": {reason: list(ids) for reason, ids in skip.items()}}
+        body |= {} if first is None else {"first": first}
         return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import date
 from typing import Any, cast
 
-from batchcall_mcp.backends.base import retry_of_in_name
+from batchcall_mcp.backends.base import retry_of_in_name, test_of_in_name
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import (
     FROM_SUNDAY,
@@ -101,6 +101,9 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         max_concurrency=whole(data.get("max_concurrency")),
         retry=_retry(data),
         retry_of=text(data.get("retry_of")) or retry_of_in_name(name),
+        test_of=text(data.get("test_of")) or test_of_in_name(name),
+        first=whole(data.get("first")) if extended else None,
+        holds_first=extended and "first" in data,
         counts=_counts(data),
         held_back=_held_back(data.get("held_back")),
         organization_id=text(data.get("organization_id")),

@@ -19,7 +19,8 @@ from batchcall_mcp.backends.base import (
     Now,
     Operation,
     name_with_retry_of,
-    retry_of_in_name,
+    name_with_test_of,
+    name_with_the_same_reference,
 )
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
@@ -68,6 +69,8 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     name = request.name
     if request.retry_of is not None and not extended:
         name = name_with_retry_of(name, request.retry_of, ZUDU_NAME_LENGTH)
+    if request.test_of is not None and not extended:
+        name = name_with_test_of(name, request.test_of, ZUDU_NAME_LENGTH)
     body: JsonObject = {"from_number": request.from_number, "tasks": [_task(task) for task in request.tasks]}
     body |= _given(name=name, agent_id=request.agent_id, timezone=request.timezone)
     if request.send_now:
@@ -79,7 +82,8 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
-    return body | _end(request.ends_at, request.ends_on) | _given(retry_of=request.retry_of if extended else None)
+    body |= _end(request.ends_at, request.ends_on)
+    return body | (_given(retry_of=request.retry_of, test_of=request.test_of) if extended else {})
 
 
 def update_call(
@@ -104,10 +108,9 @@ def update_call(
 
 def _with_reference(current: BatchCall, request: BatchCallRequest) -> BatchCallRequest:
     """A new name keeps the reference that the old one carried, where the name is the only place for it."""
-    reference = retry_of_in_name(current.name)
-    if request.name is None or reference is None:
+    if request.name is None:
         return request
-    return replace(request, name=name_with_retry_of(request.name, reference, ZUDU_NAME_LENGTH))
+    return replace(request, name=name_with_the_same_reference(request.name, current.name, ZUDU_NAME_LENGTH))
 
 
 def tasks_body(tasks: Iterable[CallTask]) -> JsonObject:
@@ -120,13 +123,18 @@ def schedule_body(at: datetime) -> JsonObject:
     return {"trigger_timestamp": to_ms(at), "status": "scheduled", "send_now": False}
 
 
+def launch_body(at: datetime | None) -> JsonObject:
+    """The PATCH that launches at a moment, or now."""
+    return {"send_now": True} if at is None else schedule_body(at)
+
+
 def start_body(request: BatchCallRequest) -> JsonObject:
-    """The PATCH that launches now, at a moment or on a date, with an end or without."""
+    """The PATCH that launches now, at a moment or on a date, with an end or without, for the first people or all."""
     if request.trigger_on is not None:
         when: JsonObject = {"trigger_date": request.trigger_on.isoformat(), "status": "scheduled", "send_now": False}
     else:
-        when = {"send_now": True} if request.trigger_at is None else schedule_body(request.trigger_at)
-    return when | _end(request.ends_at, request.ends_on)
+        when = launch_body(request.trigger_at)
+    return when | _end(request.ends_at, request.ends_on) | _given(first=request.first)
 
 
 def _end(at: datetime | None, on: date | None) -> JsonObject:
@@ -369,7 +377,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         extended=extended,
     )
     body |= _kept_end(current, request) if extended else {}
-    return body | _given(retry_of=current.retry_of if extended else None)
+    return body | (_given(retry_of=current.retry_of, test_of=current.test_of) if extended else {})
 
 
 def _kept_end(current: BatchCall, request: BatchCallRequest) -> JsonObject:

@@ -34,6 +34,7 @@ class ZuduBackend(BatchCallBackend):
         not_before=False,
         window_days=False,
         max_concurrency=None,
+        first=False,
         idempotency="none",
         returns_variables=False,
         task_names=False,

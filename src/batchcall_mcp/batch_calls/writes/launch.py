@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from batchcall_mcp.backends.base import KeepsDates, Operation, SkipsAtStart, unread
+from batchcall_mcp.backends.base import KeepsDates, Operation, SkipsAtStart, StartsFirst, unread
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import When, read_start, read_when
-from batchcall_mcp.batch_calls.writes.results import Result
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import (
@@ -40,29 +40,28 @@ async def start(
     when: str,
     idempotency_key: str | None = None,
     *,
+    first: int | None = None,
     timezone: str | None = None,
     ends: str | None = None,
 ) -> Result:
-    """Launch now, at a moment or on a date; moves one that is scheduled. `ends`: from when on nobody is called.
+    """Launch now, at a moment or on a date; moves one that is scheduled.
 
-    A time without an offset is in `timezone`, else in the one that the batch call has.
+    `first`: so many people, then a pause until a resume. `ends`: from when on nobody is called. A time without an
+    offset is in `timezone`, else in the one that the batch call has.
 
     Raises:
         IllegalTransition: it is finished or paused; nothing was sent.
-        NotSupported: a time, on a backend that can only start drafts at once.
+        NotSupported: a time, on a backend that can only start drafts at once, or `first`, which it cannot hold.
     """
     context.require(Operation.START)
     zone = check_timezone(timezone) if timezone else None
     # Wrong words are refused before anything is read.
-    if not _asked(when, ends, zone or "UTC").send_now and context.backend.capabilities.drafts != "full":
-        raise NotSupported(
-            f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
-            "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
-        )
+    _check_time(context, _asked(when, ends, zone or "UTC", first))
     current, seen = await context.look(batch_call_id)
     known = current.timezone if current.timezone and is_timezone(current.timezone) else None
-    request = _asked(when, ends, zone or known)
+    request = _asked(when, ends, zone or known, first)
     await _check_dates(context, request, current)
+    _check_first(current, first)
     at = request.trigger_at
     write = Write(context, Operation.START, request, current, seen=seen, key=idempotency_key)
 
@@ -76,23 +75,26 @@ async def start(
 
     def send(judged: Judged, ticket: Ticket) -> Awaitable[BatchCall]:
         # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
-        later = at if at is not None and at > context.clock() else None
-        if ends is not None or request.trigger_on is not None:
-            if not isinstance(context.backend, KeepsDates):
-                raise NotSupported(f"{context.backend.name} keeps no dates. Nothing was sent.")
-            exact = replace(request, trigger_at=later)
-            return context.backend.start_as(current, exact, judged.skipped_tasks, ticket.backend_key)
-        if judged.skipped and isinstance(context.backend, SkipsAtStart):
-            return context.backend.start_without(current, later, judged.skipped_tasks, ticket.backend_key)
-        return context.backend.start(current, later, ticket.backend_key)
+        later = judged.starts_at or (at if at is not None and at > context.clock() else None)
+        backend, key = context.backend, ticket.backend_key
+        if (ends is not None or request.trigger_on is not None) and isinstance(backend, KeepsDates):
+            return backend.start_as(current, replace(request, trigger_at=later), judged.skipped_tasks, key)
+        if judged.skipped and isinstance(backend, SkipsAtStart):
+            return backend.start_without(current, later, judged.skipped_tasks, key, first=first)
+        if first is not None and isinstance(backend, StartsFirst):
+            return backend.start_first(current, later, first, key)
+        return backend.start(current, later, key)
 
     async def report(started: BatchCall, judged: Judged) -> Result:
         time = _scheduled_for(started)
         return Result(
             result="scheduled" if time else "started",
-            summary=f"{batch_call_id} is scheduled for {time}."
-            if time
-            else f"The backend took the start of {batch_call_id}; its status is {started.status}.",
+            summary=(
+                f"{batch_call_id} is scheduled for {time}."
+                if time
+                else f"The backend took the start of {batch_call_id}; its status is {started.status}."
+            )
+            + _pauses(judged),
             next=f"watch_batch_call with batch_call_id={batch_call_id}.",
             batch_call=started,
             preflight=judged.preflight,
@@ -103,8 +105,16 @@ async def start(
         people=people,
         send=send,
         report=report,
-        did=lambda _found: ("started" if request.send_now else "scheduled", f"launched {batch_call_id}"),
+        did=partial(_launched, request),
     )
+
+
+def _check_time(context: CallContext, request: BatchCallRequest) -> None:
+    if not request.send_now and context.backend.capabilities.drafts != "full":
+        raise NotSupported(
+            f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
+            "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
+        )
 
 
 async def _unstartable(current: BatchCall, write: Write) -> Result | None:
@@ -133,12 +143,12 @@ def _scheduled_for(current: BatchCall) -> str | None:
     return scheduled_words(current) if current.scheduled_on else f"{current.scheduled_at:%Y-%m-%d %H:%M UTC}"
 
 
-def _asked(when: str, ends: str | None, zone: str | None) -> BatchCallRequest:
+def _asked(when: str, ends: str | None, zone: str | None, first: int | None) -> BatchCallRequest:
     """A launch in words, as a request."""
     begin = read_start(when, zone)
     end = When() if ends is None else read_when(ends, zone, "ends_at")
     return BatchCallRequest(
-        trigger_at=begin.at, trigger_on=begin.on, send_now=begin.now, ends_at=end.at, ends_on=end.on
+        trigger_at=begin.at, trigger_on=begin.on, send_now=begin.now, ends_at=end.at, ends_on=end.on, first=first
     )
 
 
@@ -149,6 +159,7 @@ async def _check_dates(context: CallContext, request: BatchCallRequest, current:
         NotSupported: it cannot; nothing was sent.
         InvalidInput: it ends before it begins; nothing was sent.
     """
+    context.require_fields(replace(request, trigger_on=None))
     if request.trigger_on is not None and not context.backend.capabilities.trigger_dates:
         tasks = await context.tasks_or_none(current)
         named = tuple(CallTask(to_number=one.to_number) for one in tasks or ())
@@ -156,6 +167,25 @@ async def _check_dates(context: CallContext, request: BatchCallRequest, current:
         request = replace(zone, tasks=named)
     context.require_fields(request)
     check_promises(request, current, context.backend.capabilities, context.limits.calling_hours)
+
+
+def _check_first(current: BatchCall, first: int | None) -> None:
+    if first is not None and not current.holds_first:
+        raise NotSupported(
+            f"first: the server of {current.batch_call_id} does not say that it can pause after so many people; it "
+            "would call everybody. Nothing was sent. Make a batch call of the first people with create_batch_call."
+        )
+
+
+def _launched(request: BatchCallRequest, found: BatchCall) -> tuple[ResultWord, str]:
+    later = not request.send_now or found.status is BatchStatus.SCHEDULED
+    return "scheduled" if later else "started", f"launched {found.batch_call_id}"
+
+
+def _pauses(judged: Judged) -> str:
+    if not judged.preflight.is_for_the_first:
+        return ""
+    return f" After the first {judged.preflight.calls} people it pauses, until resume_batch_call is confirmed."
 
 
 async def pause(context: CallContext, batch_call_id: str) -> Result:

@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 
 from batchcall_mcp.backends.base import At, Dials, Never, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.writes.live_comparison import compare_with_live
+from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, compare_with_live
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.preflight.preflight import Surroundings
@@ -38,12 +38,14 @@ async def surroundings(
     from_number: str | None,
     simulated: bool = False,
     again: bool = False,
+    test: bool = False,
     taken_over: int | None = None,
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
     `simulated`: no real phone can ring; only other such launches count. `again`: people are called again, so those whom
-    the batch call has called count towards the limits of a day. `taken_over`: the open ledger entry that this very
+    the batch call has called count towards the limits of a day. `test`: the operator's own number may ring as often as
+    somebody asks for it; who else calls it does not matter. `taken_over`: the open ledger entry that this very
     launch is.
     """
     found = _Found(context)
@@ -59,20 +61,22 @@ async def surroundings(
     try:
         recorded = await _recorded(context, numbers, starts_at, own_id, simulated=simulated)
         named = await _named_before(context, recorded.ledger, current)
-        found.unchecked += _not_known(recorded.open_launches, current, taken_over)
+        found.unchecked += [] if test else _not_known(recorded.open_launches, current, taken_over)
     except ConfigurationError as error:
         recorded, named = None, frozenset[bytes]()
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
-    live = await compare_with_live(context, numbers, current, named)
+    around = recorded.around if recorded else Surroundings()
+    launches = recorded.launches if recorded and not test else ()
+    live = LiveComparison() if test else await compare_with_live(context, numbers, current, named)
     return replace(
-        recorded.around if recorded else Surroundings(),
+        replace(around, attempts={}) if test else around,
         listed_variables=recorded.listed_of(agent) if recorded else None,
         variables=agent.variables if agent else None,
         agent=agent,
         elsewhere=live.elsewhere,
         not_compared=live.not_compared,
-        lately=await found.lately(current, recorded.launches if recorded else (), taken_over),
+        lately=await found.lately(current, launches, taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=(*found.unchecked, *live.unchecked),
         notes=tuple(found.notes),

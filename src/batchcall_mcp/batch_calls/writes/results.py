@@ -79,7 +79,7 @@ def replayed(earlier: WriteOutcome, did: Did) -> Result:
 
 _REQUIRED: Mapping[str, str] = {
     "create_batch_call": "the same from_number",
-    "start_batch_call": "the same batch_call_id and trigger_timestamp",
+    "start_batch_call": "the same batch_call_id (and trigger_timestamp, if it was given)",
 }
 """What a tool's schema asks for in addition to the code, where that is not batch_call_id alone."""
 

@@ -67,6 +67,11 @@ async def retry(
     operation = Operation.RETRY if Operation.RETRY in context.backend.capabilities.operations else Operation.CREATE
     context.require(operation)
     current, seen = await context.look(batch_call_id)
+    if current.test_of is not None:
+        raise InvalidInput(
+            f"{batch_call_id} is a test call, which no retry belongs to. Nothing was sent. start_batch_call with "
+            f"batch_call_id={current.test_of} and test_number calls the test number again."
+        )
     known_as: str | None = None
     if idempotency_key:  # the same key is the same retry, although other people may be unreached by now
         asked = BatchCallRequest(retry_of=batch_call_id)

@@ -8,27 +8,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import At, Never, Operation, SkipsAtStart, retry_of_in_name
+from batchcall_mcp.backends.base import At, Never, Now, Operation, SkipsAtStart, retry_of_in_name, test_of_in_name
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
 from batchcall_mcp.batch_calls.writes.results import Did, Result, done, replayed, waiting
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
 from batchcall_mcp.guard.fingerprints import fingerprint, made_up_name, people_digest
-from batchcall_mcp.guard.preflight import unattended
+from batchcall_mcp.guard.preflight import unattended, undo
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.preflight.recipient_warnings import about
 from batchcall_mcp.guard.write_record import STOPS, Evidence, Intent, Token
-from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkippedRow
 
@@ -52,6 +53,8 @@ class People:
     """What else an update changes, in words."""
     question: str | None = None
     """What a person has to say yes to although no phone rings."""
+    test: str | None = None
+    """What a test call is, in a sentence."""
 
     @property
     def called(self) -> Sequence[CallTask] | None:
@@ -71,6 +74,8 @@ class Judged:
     called: Sequence[CallTask] | None
     people: People = field(default_factory=People)
     skipped: tuple[tuple[CallTask, SkippedRow], ...] = ()
+    starts_at: datetime | None = None
+    """When it starts that would dial now, and waits so that it can be cancelled; `request` says so too."""
     preflight: Preflight = field(default_factory=Preflight)
     around: Surroundings = field(default_factory=Surroundings)
 
@@ -195,6 +200,7 @@ class Write:
             # What is asked about something else than calls has no preflight to show.
             shown = None if judged.people.question else judged.preflight
             return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
+        judged = self._put_off(judged, resend)
         outcome = await self._send(send, judged, admitted.token, resend)
         return replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
 
@@ -224,6 +230,7 @@ class Write:
             from_number=request.from_number or (current.from_number if current else None),
             simulated=self._simulated,
             again=self._operation is Operation.RETRY,
+            test=request.test_of is not None,
             taken_over=resend.entry.write_id if resend else None,
         )
         around = replace(
@@ -231,12 +238,19 @@ class Write:
             unchecked=(*people.warnings, *around.unchecked),
             notes=(*people.notes, *around.notes),
             changes=(*([people.replaced] if people.replaced else ()), *people.changes),
+            test=people.test,
         )
         return await self._with_preflight(replace(self._asked, called=people.called, people=people, around=around))
 
     async def _with_preflight(self, judged: Judged) -> Judged:
         """In a thread: the places and hours of 100,000 numbers take seconds, in which others are served."""
         tasks = judged.people.tasks
+        waits = self._waits(judged)
+        can = undo.is_possible(self._operation, self._context.backend.capabilities)
+        judged = replace(
+            judged,
+            around=replace(judged.around, undo_seconds=waits if can else 0, cannot_wait=bool(waits) and not can),
+        )
         # A retry dials the tasks that it names, and no others of the batch call.
         whole = tasks is not None and self._operation is not Operation.RETRY
         judge = partial(
@@ -255,6 +269,27 @@ class Write:
             adds=self._operation is Operation.APPEND,
         )
         return replace(judged, preflight=await anyio.to_thread.run_sync(judge))
+
+    def _waits(self, judged: Judged) -> int:
+        """For how many seconds it is put off, so that somebody can think again; 0: it does not dial now."""
+        context, asked = self._context, self._asked.request
+        says_when = self._operation is not Operation.UPDATE or asked.send_now or asked.trigger_at is not None
+        past = isinstance(self._dials, At) and self._dials.time <= context.clock()
+        if asked.test_of is not None or not says_when or not (past or isinstance(self._dials, Now)):
+            return 0
+        people = None if judged.called is None else len(judged.called)
+        of_first = people if asked.first is None else min(asked.first, asked.first if people is None else people)
+        setting = context.settings.undo_seconds
+        return undo.seconds(setting, context.backend.capabilities, of_first, simulated=self._simulated)
+
+    def _put_off(self, judged: Judged, resend: Resend | None) -> Judged:
+        """With its moment, if it is put off: from now on, or the moment of the first try, which may have arrived."""
+        waits = judged.around.undo_seconds
+        if not waits:
+            return judged
+        before = resend.entry.evidence.trigger_at if resend else None
+        at = self._context.clock() + timedelta(seconds=waits) if before is None else from_ms(before)
+        return replace(judged, starts_at=at, request=replace(judged.request, send_now=None, trigger_at=at))
 
     async def _without_skipped(self, judged: Judged) -> Judged:
         """Where nobody is asked: only those whom nothing speaks against, if the others can be skipped here.
@@ -317,7 +352,11 @@ class Write:
     async def _reported(self, outcome: WriteOutcome, judged: Judged, report: Report) -> Result:
         """The use case's words, with what the pipeline knows: no use case can forget it."""
         said = await report(outcome.batch_call, judged)
-        notes = (note for note in (judged.skipped_note, outcome.note) if note)
+        made, waits = outcome.batch_call, None
+        if judged.starts_at is not None and made.status is BatchStatus.SCHEDULED:
+            until = f"{judged.starts_at:%Y-%m-%d %H:%M:%S UTC}"
+            waits = f"It starts at {until}; until then cancel_batch_call with {made.batch_call_id} stops it."
+        notes = (note for note in (waits, judged.skipped_note, outcome.note) if note)
         return replace(said, skipped_rows=judged.skipped_rows, notes=(*said.notes, *notes))
 
     @property
@@ -349,6 +388,7 @@ class Write:
         from_number = request.from_number or (current.from_number if current else None)
         dials = not isinstance(self._dials, Never)
         starts_at = self._dials.counts_at(context.clock()) if isinstance(self._dials, At) else context.clock()
+        starts_at = judged.starts_at or starts_at
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = people_digest(comparable(task.to_number) for task in request.tasks or ())
@@ -368,6 +408,7 @@ class Write:
                 name=made_up_name(self._known_as, context.clock(), self._key) if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
+                test_of=request.test_of or test_of_in_name(request.name),
                 people=hashed(people) if request.tasks is not None else None,
                 variables=_had_by_all(request.tasks, hashed),
                 from_number=hashed(f"number {from_number}") if from_number else None,
@@ -389,7 +430,10 @@ class Write:
             ]
             if dials
             else (),
-            named=frozenset({*judged.around.elsewhere, *judged.around.lately}),
+            # Who else calls a test number does not matter.
+            named=frozenset(comparable(task.to_number) for task in request.tasks or ())
+            if request.test_of is not None
+            else frozenset({*judged.around.elsewhere, *judged.around.lately}),
             since=judged.around.since,
             simulated=self._simulated,
             renames=self._renames,

@@ -20,9 +20,9 @@ HeldBy: TypeAlias = Literal["calling_hours", "date", "not_before", "daily_cap", 
 """Why a pending task is not dialled before a later time: its hours, its date, a call-back that was promised, its day's
 attempts, another batch call that has just dialled the number, its redial, a busy carrier."""
 
-ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error"]
+ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
-error of the dialer."""
+error of the dialer, the first people were called and the others wait for a resume."""
 
 SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
 SortOrder: TypeAlias = Literal["ascending", "descending"]
@@ -81,6 +81,8 @@ class BatchCallRecord:
     status_reason_text: str | None
     launched_at: int | None
     pause_on_failures: bool
+    first: int | None
+    test_of: str | None
 
     @classmethod
     def of(cls, row: sa.RowMapping) -> BatchCallRecord:

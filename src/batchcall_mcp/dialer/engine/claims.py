@@ -54,12 +54,21 @@ class _Excluded:
 class _Gate:
     """May this task be dialled at this moment? One for each batch call and transaction, so that answers are reused."""
 
-    def __init__(self, tx: sa.Connection, record: BatchCallRecord, now: datetime, cap: int, gap: timedelta) -> None:
+    def __init__(
+        self,
+        tx: sa.Connection,
+        record: BatchCallRecord,
+        now: datetime,
+        cap: int,
+        gap: timedelta,
+        test_numbers: frozenset[str],
+    ) -> None:
         self.tx = tx
         self.record = record
         self.now = now
         self._cap = cap
         self._gap = gap
+        self._rings_as_often_as_asked = frozenset() if record.test_of is None else test_numbers
         self._window = record.calling_window()
         self._dates = record.dates()
         self._hours: dict[tuple[str, ...], _Postponed | _Excluded | None] = {}
@@ -99,6 +108,10 @@ class _Gate:
             return closed
         if to_number in self._elsewhere:
             return _Postponed(self.now + _MOMENT, ELSEWHERE, None)
+        return None if to_number in self._rings_as_often_as_asked else self._too_often(to_number)
+
+    def _too_often(self, to_number: str) -> _Postponed | None:
+        """By the daily cap of the number, and by the gap between batch calls."""
         until = rules.capped_until(self.dialled.get(to_number, ()), self.now, self._cap)
         if until:
             reason = f"dialled {self._cap} times in 24 hours; next attempt not before {_iso(until)}"
@@ -179,6 +192,7 @@ def start_due(
     daily_cap: int,
     worker_id: str,
     min_gap: timedelta = timedelta(0),
+    test_numbers: frozenset[str] = frozenset(),
 ) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 
@@ -186,7 +200,7 @@ def start_due(
     """
     if rules.expired(record.expires(), now):
         return Claim([], more=False)
-    gate = _Gate(tx, record, now, daily_cap, min_gap)
+    gate = _Gate(tx, record, now, daily_cap, min_gap, test_numbers)
     started: list[Attempt] = []
     looked, limit = 0, share + 10
     while len(started) < share and looked < LOOKED_AT_ONCE:

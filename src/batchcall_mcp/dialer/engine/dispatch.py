@@ -22,7 +22,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.storage import commands, installation, outbox, queries, stops
+from batchcall_mcp.dialer.storage import commands, first_people, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
@@ -60,6 +60,7 @@ class Dispatch:
         capacity: of this process, which then is in the list of workers at each claim; None: it is alone.
         min_gap: between dials of one number by different batch calls of an organisation.
         pause_on_failures: whether batch calls that want it are paused when most of their last attempts failed.
+        test_numbers: those that a test call may dial whatever the daily cap and the gap say.
     """
 
     store: Store
@@ -70,6 +71,7 @@ class Dispatch:
     capacity: int | None = None
     min_gap: timedelta = timedelta(0)
     pause_on_failures: bool = False
+    test_numbers: frozenset[str] = frozenset()
 
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
@@ -89,6 +91,7 @@ class Dispatch:
             paused = set(lateness.pause_redials(tx, redialled, to_ms(now)))
             if ended and self.pause_on_failures:
                 paused |= outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
+            paused |= first_people.pause_done(tx, records, to_ms(now))
             wanted = {key: count for key, count in wanted.items() if key not in paused}
             running = {
                 key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
@@ -104,6 +107,8 @@ class Dispatch:
             for key, record in running.items():
                 with concerning(key):
                     share = min(wanted[key], record.max_concurrency - calling.get(key, 0))
+                    people = first_people.room(tx, record)
+                    share = share if people is None else min(share, people)
                     share, again_at = rate_pacing.allowed(tx, record, share, now)
                     pace = record.pace()
                     if again_at is not None and pace is not None:
@@ -117,6 +122,7 @@ class Dispatch:
                             daily_cap=self.daily_cap,
                             worker_id=self.worker_id,
                             min_gap=self.min_gap,
+                            test_numbers=self.test_numbers,
                         )
                         started += claim.started
                         if claim.more:
@@ -262,6 +268,7 @@ class Dispatch:
                         raise ValueError("it is scheduled, and has no time")
                     claims.expire(tx, record, at)
                     claims.check_due(tx, record, now)
+            first_people.pause_done(tx, records, at)
             outcomes.finish(tx, records, at)
 
     def interrupt(self, worker_ids: Collection[str]) -> int:

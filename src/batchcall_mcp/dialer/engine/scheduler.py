@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.storage import first_people
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import batch_calls, is_no_number, tasks
 from batchcall_mcp.model import TaskStatus
@@ -53,8 +54,9 @@ def look(store: Store, capacity: int) -> Work:
     now = store.now()
     with store.reading() as tx:
         found = tx.execute(_LOOK, {"now": now}).all()
-        rows = [row for row in found if row.batch_call_id is not None]
-        acting = _details(tx, [row.batch_call_id for row in rows if row.status == State.SENT])
+        named = [row for row in found if row.batch_call_id is not None]
+        acting = _details(tx, [row.batch_call_id for row in named if row.status == State.SENT])
+        rows = [row for row in named if not _ends_its_first(row, now, acting)]
         dialling = [row.batch_call_id for row in rows if _dials(row, now, acting)]
         due = {key: _due(tx, key, now, capacity) for key in dialling}
     moments = [
@@ -65,10 +67,14 @@ def look(store: Store, capacity: int) -> Work:
         if isinstance(moment, int)
     ]
     return Work(
-        open=tuple(Open(due=count, **acting[key]._asdict()) for key, count in due.items()),
+        open=tuple(_open(acting[key], count) for key, count in due.items()),
         moves=tuple(row.batch_call_id for row in rows if _moves(row, now, acting)),
         next_at=from_ms(min(moments)) if moments else None,
     )
+
+
+def _open(details: sa.Row[Any], due: int) -> Open:
+    return Open(due=due, **{name: value for name, value in details._asdict().items() if name != "first_done"})
 
 
 def _of_it() -> sa.ColumnElement[bool]:
@@ -129,6 +135,7 @@ def _details(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, Any]
                 batch_calls.c.calls_per_second,
                 batch_calls.c.last_sent_at,
                 calling.scalar_subquery().label("calling"),
+                first_people.are_dialled().label("first_done"),
             ).where(batch_calls.c.batch_call_id.in_(chunk))
         )
     }
@@ -137,8 +144,18 @@ def _details(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, Any]
 def _dials(row: sa.Row[Any], now: int, acting: Mapping[str, Any]) -> bool:
     if row.status != State.SENT or not _is_sound(row, acting[row.batch_call_id]):
         return False
+    if acting[row.batch_call_id].first_done:
+        return False
     over = row.expires_at is not None and row.expires_at <= now
     return row.next_at is not None and row.next_at <= now and not over
+
+
+def _ends_its_first(row: sa.Row[Any], now: int, acting: Mapping[str, Any]) -> bool:
+    """Its first people are being called; when these calls have ended it is paused, and until then nothing is to do."""
+    if row.status != State.SENT or not _is_sound(row, acting[row.batch_call_id]):
+        return False
+    over = row.expires_at is not None and row.expires_at <= now
+    return bool(acting[row.batch_call_id].first_done and acting[row.batch_call_id].calling and not over)
 
 
 def _is_sound(row: sa.Row[Any], details: sa.Row[Any]) -> bool:

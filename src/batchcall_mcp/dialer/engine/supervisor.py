@@ -40,6 +40,7 @@ class EngineOptions:
             however long.
         poll_seconds: how late another process's write may be noticed.
         drain_seconds: how long calls in progress may go on after `closing`, before they are cut off.
+        test_numbers: see `Dispatch`.
         beat_seconds: how often a process that dials on PostgreSQL says that it lives; the same in all of them.
     """
 
@@ -50,6 +51,7 @@ class EngineOptions:
     poll_seconds: float = POLL_SECONDS
     drain_seconds: float = 0
     beat_seconds: float = heartbeat.BEAT_SECONDS
+    test_numbers: frozenset[str] = frozenset()
 
 
 class Supervisor:
@@ -81,6 +83,7 @@ class Supervisor:
             capacity=carrier.capacity if store.shared else None,
             min_gap=options.min_gap,
             pause_on_failures=carrier.places_real_calls,
+            test_numbers=options.test_numbers,
         )
         self.engine: Final = Engine(
             self._dispatch,

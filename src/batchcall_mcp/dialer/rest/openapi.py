@@ -18,7 +18,7 @@ from batchcall_mcp.dialer.rest.messages.response_models import BatchCall, ErrorE
 from batchcall_mcp.dialer.rest.webhook_service import WebhookBody
 
 _BODIES: Final = (
-    *(asked.BatchCallBody, asked.BatchCallPatch, asked.AppendBody, asked.ListBody, asked.RetryBody),
+    *(asked.BatchCallBody, asked.BatchCallPatch, asked.AppendBody, asked.ListBody, asked.RetryBody, asked.ExecuteBody),
     WebhookBody,
 )
 _SCHEMAS: Final = "#/components/schemas/"
@@ -37,7 +37,7 @@ FILTERED: Final = (401, 413, 422)
 FOUND: Final = (401, 422)
 
 
-def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None) -> dict[str, Any]:
+def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None, needs_body: bool = True) -> dict[str, Any]:
     """What an endpoint answers: the shape of `data` in the envelope, and the statuses of its errors; and its body.
 
     Bodies are read in worker threads, not by FastAPI on the event loop, which therefore has to be given their shape.
@@ -53,7 +53,7 @@ def answers(data: Any, *errors: int, takes: type[BaseModel] | None = None) -> di
     return {
         "response_model": success,
         "responses": {200: {"headers": headers} if headers else {}, **problems(*errors)},
-        "openapi_extra": {"requestBody": {"required": True, "content": body}} if body else None,
+        "openapi_extra": {"requestBody": {"required": needs_body, "content": body}} if body else None,
     }
 
 

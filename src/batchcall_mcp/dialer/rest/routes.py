@@ -270,9 +270,12 @@ def retry_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_m
     return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match))
 
 
-@_router.post("/batch-call/{batch_call_id}/execute", **answers(shapes.Executed, *CHANGED))
+@_router.post(
+    "/batch-call/{batch_call_id}/execute",
+    **answers(shapes.Executed, *CHANGED, takes=bodies.ExecuteBody, needs_body=False),
+)
 def execute_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.move(asked.write, batch_call_id, Action.EXECUTE, if_match))
+    return http_responses.success(service.move(asked.write, batch_call_id, Action.EXECUTE, if_match, asked.body))
 
 
 @_router.post("/batch-call/{batch_call_id}/pause", **answers(shapes.BatchCall, *WRITTEN))

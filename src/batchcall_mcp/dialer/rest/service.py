@@ -172,13 +172,24 @@ class Service:
 
             return self._run(write, effect)
 
-    def move(self, write: WriteRequest, batch_call_id: str, action: Action, if_match: IfMatch | None = None) -> Answer:
-        """Execute, pause, resume or cancel. The two that stop calls have no condition: a stop is never held up."""
+    def move(
+        self,
+        write: WriteRequest,
+        batch_call_id: str,
+        action: Action,
+        if_match: IfMatch | None = None,
+        body: bytes = b"",
+    ) -> Answer:
+        """Execute, pause, resume or cancel. The two that stop calls have no condition: a stop is never held up.
+
+        `body`: of an execute, which may have none.
+        """
+        asked = mapping.parse(request_models.ExecuteBody, body) if body else request_models.ExecuteBody()
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             self._check_stop(tx, launches=action in _DIALLING)
             before = _before(tx, write, batch_call_id, if_match)
-            record = commands.move(tx, before, action, self._now())
+            record = commands.move(tx, before, action, self._now(), asked.first)
             extra = {"execution_started_at": mapping.iso(record.started_at)} if action is Action.EXECUTE else {}
             return self._answer(tx, _DONE[action], record, extra)
 

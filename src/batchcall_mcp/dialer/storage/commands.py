@@ -32,7 +32,12 @@ LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
 def create(
     tx: sa.Connection, organization_id: str, columns: Mapping[str, Any], new_tasks: NewTasks, now: int
 ) -> BatchCallRecord:
-    """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides."""
+    """Store a batch call and its tasks. `columns` are those of `batch_calls` that the caller decides.
+
+    Raises:
+        InvalidInput: a test call of more than one person.
+    """
+    _check_test(columns.get("test_of"), len(new_tasks))
     batch_call_id = f"batch_call_{secrets.token_hex(16)}"
     tx.execute(
         batch_calls.insert().values(
@@ -57,6 +62,8 @@ def update(
 ) -> BatchCallRecord:
     """Change the columns given and, if given, replace the whole task list."""
     values = dict(columns)
+    total = before.total_task_count if new_tasks is None else len(new_tasks)
+    _check_test(values.get("test_of", before.test_of), total)
     if new_tasks is not None:
         tx.execute(tasks.delete().where(tasks.c.batch_call_id == before.batch_call_id))
         _insert_tasks(tx, before.batch_call_id, new_tasks, 0, now)
@@ -70,6 +77,12 @@ def update(
     if (after.status, after.scheduled_at) != (before.status, before.scheduled_at):
         _report(tx, before, after, now)
     return after
+
+
+def _check_test(test_of: str | None, total: int) -> None:
+    """A list must not pass as a test, which rings as often as somebody asks for it."""
+    if test_of is not None and total != 1:
+        raise InvalidInput(f"test_of: a test call has one task, this one {total}. Nothing was changed.")
 
 
 def _launched(before: BatchCallRecord, state: State | None, now: int) -> dict[str, Any]:
@@ -132,6 +145,7 @@ def append(
         IllegalTransition: it is over.
     """
     rules.transition(Action.APPEND, before.status)
+    _check_test(before.test_of, before.total_task_count + len(new_tasks))
     on_it = sa.select(tasks.c.to_number).where(tasks.c.batch_call_id == before.batch_call_id)
     there = {comparable(number) for number in tx.execute(on_it).scalars()}
     repeated: list[str] = []
@@ -184,8 +198,12 @@ def _insert_tasks(
         tx.exec_driver_sql(insert, chunk)
 
 
-def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -> BatchCallRecord:
+def move(
+    tx: sa.Connection, before: BatchCallRecord, action: Action, now: int, first: int | None = None
+) -> BatchCallRecord:
     """Execute, pause, resume or cancel: the new state, and for `cancel` the end of what was not dialled.
+
+    `first`: an execute calls so many people, and pauses. A resume calls everybody else.
 
     Raises:
         IllegalTransition: the state does not allow it.
@@ -204,6 +222,8 @@ def move(tx: sa.Connection, before: BatchCallRecord, action: Action, now: int) -
     if state is before.status:
         return before
     values: dict[str, Any] = {"status": state, **UNEXPLAINED, **_launched(before, state, now), **dates}
+    if action in {Action.EXECUTE, Action.RESUME}:
+        values["first"] = first
     if action is Action.CANCEL:
         values["completed_at"] = now
         waiting = (tasks.c.batch_call_id == before.batch_call_id) & (tasks.c.status == TaskStatus.PENDING)

@@ -53,6 +53,10 @@ batch_calls = sa.Table(
     sa.Column("launched_at", sa.BigInteger),
     # Whether it is paused when most of its last attempts failed.
     sa.Column("pause_on_failures", sa.Boolean, nullable=False, server_default=sa.true()),
+    # After so many people were dialled it pauses by itself (`first_people`); null: it calls everybody.
+    sa.Column("first", sa.Integer),
+    # The batch call that this one, of one task, lets somebody hear before it starts.
+    sa.Column("test_of", sa.String),
     sa.Index("batch_calls_of_organization", "organization_id", "created_at"),
     sa.Index("batch_calls_by_status", "status"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from batchcall_mcp.backends.base import Operation, name_without_retry_of, retry_of_in_name
+from batchcall_mcp.backends.base import Operation, name_without_reference, retry_of_in_name, test_of_in_name
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import BatchCall, BatchStatus
@@ -40,6 +40,7 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
     return (
         (name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name)
         and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
+        and (found.test_of or test_of_in_name(found.name)) == evidence.test_of
         and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
         and (found.counts.total is None or found.counts.total == evidence.total)
         and not is_older(entry, found)
@@ -48,7 +49,7 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
 
 def plain_name(name: str | None) -> str | None:
     """As names are compared: backends trim them, and lose what does not print."""
-    return None if name is None else " ".join(printable(name_without_retry_of(name) or "").split())
+    return None if name is None else " ".join(printable(name_without_reference(name) or "").split())
 
 
 def is_older(entry: Entry, found: BatchCall) -> bool:

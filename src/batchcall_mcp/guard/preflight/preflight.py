@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
@@ -18,13 +18,21 @@ from batchcall_mcp import number_plans
 from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
 from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
-from batchcall_mcp.guard.preflight import recipient_warnings
+from batchcall_mcp.guard.preflight import recipient_warnings, undo
 from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
 from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
 from batchcall_mcp.guard.preflight.recipient_warnings import Concern
-from batchcall_mcp.guard.preflight.schedule import Hours, Timetable, hours_warnings, is_readable, last_start, timetable
+from batchcall_mcp.guard.preflight.schedule import (
+    CALL_LASTS,
+    Hours,
+    Timetable,
+    hours_warnings,
+    is_readable,
+    last_start,
+    timetable,
+)
 from batchcall_mcp.guard.write_record import Newest
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
 from batchcall_mcp.recipients.validation import SkippedRow
@@ -95,6 +103,12 @@ class Preflight:
     """The first person on the list: enough to recognise, not to call."""
     agent: Annotated[str | None, Field(exclude=True)] = None
     """Who speaks, if that is known."""
+    listed: Annotated[int | None, Field(exclude=True)] = None
+    """People who wait, where only the first `calls` of them are called; None: all are, or nobody knows."""
+    undo_seconds: Annotated[int, Field(exclude=True)] = 0
+    """How long after the yes it starts, where it would start at once."""
+    is_for_the_first: Annotated[bool, Field(exclude=True)] = False
+    """It pauses after the first `calls` people."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
 
@@ -150,6 +164,12 @@ class Surroundings:
     """The operator's list of today."""
     stopped_since: datetime | None = None
     """The emergency stop."""
+    undo_seconds: int = 0
+    """How long after the yes it starts, where it would start at once."""
+    cannot_wait: bool = False
+    """The operator wants it to wait, and it cannot."""
+    test: str | None = None
+    """What a test call is, in a sentence."""
     unchecked: tuple[str, ...] = ()
     """Sentences: what could not be checked. They become warnings."""
     notes: tuple[str, ...] = ()
@@ -185,21 +205,20 @@ def preflight(
     """
     launched = not isinstance(dials, Never)
     unlisted = _unlisted(request, current, listed) if launched else 0
-    calls = None if tasks is None else len(tasks) + unlisted
-    counts_at = dials.counts_at(now) if isinstance(dials, At) else now
-    # The clocks that show a date first are 14 hours ahead of UTC.
-    starts_at = max(counts_at - _FIRST_ZONE, now) if isinstance(dials, At) and dials.on else counts_at
-    dates = call_dates(request, current)
+    size = _Size.of(None if tasks is None else len(tasks) + unlisted, request.first)
+    calls = size.calls
+    counts_at, starts_at = _start(dials, now)
     batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
-    hours = Hours.of(window, capabilities, limits.calling_hours, dates)
+    hours = Hours.of(window, capabilities, limits.calling_hours, call_dates(request, current))
     lines = _lines(request, current, capabilities)
     countries, zones = _places(tasks or (), batch_zone)
-    table = timetable(zones.most_common(), hours, starts_at, lines)
+    table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
     most_dials = _most_dials(request, current, capabilities)
     dialled = Counter(most_dials(task) for task in tasks or ())
     dialled[most_dials(_ANYBODY)] += unlisted
+    dialled = _most_dialled(dialled, calls)
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
     if surroundings.not_compared is not None:
@@ -230,6 +249,7 @@ def preflight(
         concerns += date_concerns(tasks or (), table, hours, batch_zone, starts_at, now)
         notes += times.waits
         notes += promises_note(tasks or (), now)
+        notes += _undo(surroundings, times)
         if capabilities.in_process and starts_at > now:
             notes.append(_MUST_BE_ON)
         if capabilities.stop in ("before_start", "never"):
@@ -261,11 +281,23 @@ def preflight(
             *(_ended(tasks or (), table, hours, request, current, batch_zone, starts_at) if launched else ()),
         ),
         concerns=tuple(concerns),
-        unusual=tuple(_unusual(surroundings.changes, times, current)) if launched else (),
+        unusual=tuple(_unusual(surroundings, times, current)) if launched else (),
         first=person(tasks[0]) if tasks else None,
+        listed=size.listed if size.is_for_the_first else None,
+        is_for_the_first=size.is_for_the_first,
+        undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
     )
+
+
+def _start(dials: Dials, now: datetime) -> tuple[datetime, datetime]:
+    """The moment by whose day its calls count, and the one from which on somebody may be called."""
+    if not isinstance(dials, At):
+        return now, now
+    counts_at = dials.counts_at(now)
+    # The clocks that show a date first are 14 hours ahead of UTC.
+    return counts_at, max(counts_at - _FIRST_ZONE, now) if dials.on else counts_at
 
 
 def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
@@ -282,12 +314,52 @@ def _shortfall(listed: int, unlisted: int) -> Concern:
     return Concern("list", sentence, frozenset({sentence}))
 
 
-def _unusual(changes: Sequence[str], times: LaunchTimes, current: BatchCall | None) -> Iterable[str]:
+class _Size(NamedTuple):
+    """How many are called, of how many who wait. None: the list could not be read."""
+
+    calls: int | None
+    listed: int | None
+    is_for_the_first: bool
+
+    @classmethod
+    def of(cls, listed: int | None, first: int | None) -> _Size:
+        if first is None or (listed is not None and listed <= first):
+            return cls(listed, listed, is_for_the_first=False)
+        return cls(first, listed, is_for_the_first=True)
+
+    def part_of(self, table: Timetable, lines: int | None) -> Timetable:
+        """The times of those who are called: who they are is up to calling hours, so the first start is as for all."""
+        if not self.is_for_the_first or table.takes is None or lines is None:
+            return table
+        takes = min(table.takes, -(-(self.calls or 0) // lines) * CALL_LASTS)
+        return replace(table, takes=takes, last=None, not_before=None, waiting=0, beyond=0, tail=0)
+
+
+def _undo(around: Surroundings, times: LaunchTimes) -> Iterator[str]:
+    if around.undo_seconds:
+        yield undo.sentence(around.undo_seconds, rings=not times.nobody_before)
+    elif around.cannot_wait:
+        yield undo.CANNOT
+
+
+def _most_dialled(dialled: Counter[int], people: int | None) -> Counter[int]:
+    """So many of these people, by how often each is dialled at most: nobody knows which, so those with the most."""
+    if people is None:
+        return dialled
+    found = Counter[int]()
+    for each in sorted(dialled, reverse=True):
+        found[each] = min(dialled[each], people - found.total())
+    return found
+
+
+def _unusual(around: Surroundings, times: LaunchTimes, current: BatchCall | None) -> Iterable[str]:
     """What is to be read before anything else and blocks nobody."""
+    if around.test:
+        yield around.test
     if current is not None and current.status is BatchStatus.PAUSED and current.status_reason is not None:
         yield f"It was paused: {shortened(current.status_reason.text, _LONGEST_REASON)}"
-    if changes:
-        yield f"Change: {'; '.join(changes)}."
+    if around.changes:
+        yield f"Change: {'; '.join(around.changes)}."
     if times.nobody_before:
         yield times.nobody_before
 

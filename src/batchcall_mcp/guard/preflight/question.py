@@ -20,6 +20,7 @@ from batchcall_mcp.text import in_quotes
 _LONGEST_NAME: Final = 60
 _MOST_COUNTRIES: Final = 3
 _REASONS: Final = {"later_batch_call": "in a later batch call", "already_there": "already there"}
+_OTHERS: Final = "The others are called only after you resume it."
 
 
 def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None, backend: str) -> str:
@@ -27,6 +28,7 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
     sentences = [
         *_first(preflight),
         f"Call {_whom(preflight, current)} {preflight.when or 'now'}{_called(request, current)}, through {backend}.",
+        *([_OTHERS] if preflight.is_for_the_first else []),
         *_who(preflight, request, current),
         *_skipped(preflight),
         *_how_long(preflight, request, current),
@@ -58,6 +60,9 @@ def _whom(preflight: Preflight, current: BatchCall | None) -> str:
     if preflight.calls is None:
         total = current.counts.total if current else None
         return "an unknown number of people" + ("" if total is None else f" (the backend counts {total:,})")
+    if preflight.is_for_the_first:
+        listed = "all" if preflight.listed is None else f"{preflight.listed:,} people"
+        return f"{preflight.calls:,} of {listed}" + _places(preflight)
     return counted(preflight.calls, "person", "people") + _places(preflight)
 
 
@@ -66,7 +71,11 @@ def _places(preflight: Preflight) -> str:
     known = {region: calls for region, calls in preflight.countries.items() if region != NO_COUNTRY}
     if not known:
         return ""
-    nowhere = (preflight.calls or 0) - sum(preflight.countries.values()) + preflight.countries.get(NO_COUNTRY, 0)
+    nowhere = (
+        (preflight.listed or preflight.calls or 0)
+        - sum(preflight.countries.values())
+        + preflight.countries.get(NO_COUNTRY, 0)
+    )
     if len(known) == 1 and not nowhere:
         return f" ({country_name(next(iter(known)))})"
     # The last of four is as short as "1 other country".

@@ -111,11 +111,21 @@ Ends = Annotated[
     OnlyIf(lambda surface: surface.capabilities.ends != "none"),
 ]
 _START = '"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'
-Start = Annotated[str, BeforeValidator(_number_as_text), Field(description=_START)]
+Start = Annotated[str | None, BeforeValidator(_number_as_text), Field(description=_START)]
 StartOrDate = Annotated[
-    str,
+    str | None,
     BeforeValidator(_number_as_text),
     Field(description=f"{_START}. A date such as 2026-11-27: for each person on their own clock"),
+]
+First = Annotated[
+    int | None,
+    Field(ge=1, description="Call so many people, then pause until resume", json_schema_extra=_without_limits),
+    OnlyIf(lambda surface: surface.capabilities.first),
+]
+TestNumber = Annotated[
+    str | None,
+    Field(description="Instead: call only this number of the operator's, with the first row's variables"),
+    OnlyIf(lambda surface: surface.test_numbers),
 ]
 Concurrency = Annotated[
     int | None,

@@ -48,7 +48,7 @@ _MOST_QUESTIONS = 5
 
 def build_tools(service: Service) -> list[Tool]:
     """The tools of one server. A result is described by the first tool that returns it; the others name its fields."""
-    surface = Surface(service.capabilities, service.local)
+    surface = Surface(service.capabilities, service.local, bool(service.settings.test_numbers))
     described: set[object] = set()
     tools = []
     for spec in TOOLS:

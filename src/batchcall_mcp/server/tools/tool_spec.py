@@ -15,10 +15,14 @@ Handler: TypeAlias = Callable[..., Awaitable[ToolResult]]
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What tools are made for: a backend, and whether callers share this machine's disk (stdio)."""
+    """What tools are made for: a backend, whether callers share this machine's disk (stdio), and the operator's wishes.
+
+    `test_numbers`: there are numbers that may be called for a test.
+    """
 
     capabilities: Capabilities
     local_files: bool
+    test_numbers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

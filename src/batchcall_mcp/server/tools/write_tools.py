@@ -10,7 +10,7 @@ from pydantic import Field
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
-from batchcall_mcp.batch_calls.writes import append, create, launch, retry, update
+from batchcall_mcp.batch_calls.writes import append, create, hear_first, launch, retry, update
 from batchcall_mcp.calling_hours import check_timezone, check_window
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus
@@ -183,7 +183,7 @@ def _start_type(surface: Surface) -> Any:
     if surface.capabilities.trigger_dates:
         return given.StartOrDate
     only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
-    return Annotated[Literal["now"], only] if surface.capabilities.drafts == "start_now_only" else None
+    return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
 
 
 @tool(Operation.START, "Start a batch call", _start, confirms=True)
@@ -191,17 +191,32 @@ async def start_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
-    trigger_timestamp: Annotated[given.Start, TypedBy(_start_type)],
+    trigger_timestamp: Annotated[
+        given.Start, TypedBy(_start_type), RequiredIf(lambda surface: not surface.test_numbers)
+    ] = None,
     timezone: Annotated[
         str | None,
         Field(description="Of times without an offset; default: the batch call's"),
         OnlyIf(lambda surface: surface.capabilities.drafts == "full"),
     ] = None,
     ends_at: Annotated[given.Ends, given.AS_IN_CREATE] = None,
+    first: given.First = None,
+    test_number: given.TestNumber = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
+    if test_number is not None:
+        if trigger_timestamp not in {None, "now"} or first is not None or ends_at is not None:
+            raise InvalidInput(
+                "test_number: a test call rings at once, and calls nobody else: give neither first nor a time with "
+                "it. Nothing was sent."
+            )
+        return WriteResult.of(await hear_first.hear(context, batch_call_id, test_number, idempotency_key))
+    if trigger_timestamp is None:
+        raise InvalidInput(
+            'trigger_timestamp: is missing. Nothing was sent. Give "now" or a time, or a test_number to hear it first.'
+        )
     started = await launch.start(
-        context, batch_call_id, trigger_timestamp, idempotency_key, timezone=timezone, ends=ends_at
+        context, batch_call_id, trigger_timestamp, idempotency_key, first=first, timezone=timezone, ends=ends_at
     )
     return WriteResult.of(started)
 

@@ -20,7 +20,10 @@ from batchcall_mcp.backends.base import (
     Now,
     Operation,
     name_with_retry_of,
+    name_with_test_of,
+    name_with_the_same_reference,
     retry_of_in_name,
+    test_of_in_name,
 )
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.model import (
@@ -70,6 +73,8 @@ def create_body(request: BatchCallRequest) -> JsonObject:
     name = request.name or f"Batch call of {len(tasks)} tasks"
     if request.retry_of is not None:
         name = name_with_retry_of(name, request.retry_of)
+    if request.test_of is not None:
+        name = name_with_test_of(name, request.test_of)
     body: JsonObject = {
         "action": "create",
         "name": name,
@@ -94,8 +99,7 @@ def update_body(current: BatchCall, request: BatchCallRequest) -> JsonObject:
     """The body of `update`: what it can change, and nothing that it would ignore."""
     body: JsonObject = {"action": "update", "batch_id": current.batch_call_id}
     if request.name is not None:
-        reference = retry_of_in_name(current.name)
-        body["name"] = request.name if reference is None else name_with_retry_of(request.name, reference)
+        body["name"] = name_with_the_same_reference(request.name, current.name)
     if request.from_number is not None:
         body["caller_id"] = request.from_number
     if request.agent_id is not None:
@@ -145,6 +149,7 @@ def batch_call(answer: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
         window=window,
         max_concurrency=whole(answer.get("max_concurrency")),
         retry_of=retry_of_in_name(name),
+        test_of=test_of_in_name(name),
         counts=_counts(recipients, answer),
         is_series=(text(answer.get("recurrence_type")) or "none").lower() != "none",
         notes=notes,

@@ -35,7 +35,9 @@ _NOTHING: Final = "Nothing was changed."
 NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
 _LONGEST_PLACE: Final = 200
 
-_AS_GIVEN: Final = "name from_number agent_id timezone max_concurrency calls_per_second retry_of pause_on_failures"
+_AS_GIVEN: Final = (
+    "name from_number agent_id timezone max_concurrency calls_per_second retry_of test_of pause_on_failures"
+)
 """Columns that are what a body gives."""
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -233,7 +235,7 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
 
 
 _AS_STORED: Final = (
-    "batch_call_id organization_id total_task_count window retry_config retry_rules trigger_date expires_date "
+    "batch_call_id organization_id total_task_count window retry_config retry_rules trigger_date expires_date first "
     f"{_AS_GIVEN}"
 )
 _MOMENTS: Final = "scheduled last_sent created updated started completed expires"
@@ -315,6 +317,7 @@ def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tup
     )
     columns = {} if dates == had else _date_columns(dates)
     if before is not None and says_nothing:
+        _check_first(body, None)
         return None, columns
     if on is not None:  # the moment at which the first of its people may be called is worked out from the list
         return rules.Launch(State.SCHEDULED, None), {**columns, "status": State.SCHEDULED, "scheduled_at": None}
@@ -323,8 +326,15 @@ def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tup
     launch = rules.launch(
         State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
     )
+    _check_first(body, launch)
     at = to_ms(launch.scheduled_at) if launch.scheduled_at else None
-    return launch, {**columns, "status": launch.state, "scheduled_at": at}
+    # Each launch says for how many it is: one that does not say so is for everybody.
+    return launch, {**columns, "status": launch.state, "scheduled_at": at, "first": body.first}
+
+
+def _check_first(body: BatchCallFields, launch: rules.Launch | None) -> None:
+    if body.first is not None and (launch is None or launch.state is State.DRAFT):
+        raise InvalidInput(f"first: says whom a launch calls, and this launches nothing. {_NOTHING} Give it with one.")
 
 
 def _day(given: str | None, field: str) -> date | None:
@@ -360,6 +370,7 @@ def launches(body: BatchCallFields) -> bool:
 def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a whole update: what it does not give is reset."""
     reset = (
-        "name agent_id timezone retry_config retry_rules retry_of calls_per_second trigger_date expires_at expires_date"
+        "name agent_id timezone retry_config retry_rules retry_of test_of calls_per_second trigger_date expires_at "
+        "expires_date"
     )
     return {**dict.fromkeys(reset.split()), "pause_on_failures": True, **columns}

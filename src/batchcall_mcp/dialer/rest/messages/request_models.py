@@ -18,6 +18,7 @@ _DATE: Final = r"^\d{4}-\d{2}-\d{2}$"
 _E164: Final = r"^\+[1-9][0-9]{6,14}$"
 MOST_ALTERNATIVES: Final = 100
 """Values of one filter."""
+MOST_FIRST: Final = 1_000_000
 _NO_NUL: Final = r"^[^\x00]*$"
 PATTERNS: Final = {
     _NO_NUL: "holds a NUL character",
@@ -155,6 +156,14 @@ class BatchCallFields(_Strict):
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
     retry_of: Text | None = None
+    test_of: Annotated[Text | None, Field(description="batch call that this one, of one task, is a test call of")] = (
+        None
+    )
+    first: Annotated[
+        int | None,
+        Field(ge=1, le=MOST_FIRST, description="given with a launch: call so many people, then pause until a resume"),
+        _WHOLE,
+    ] = None
     pause_on_failures: Annotated[
         bool | None, Field(description="pause it when half of its last 20 calls failed; true if not given")
     ] = None
@@ -210,6 +219,14 @@ class RetryBody(_Strict):
         if not (self.task_ids or self.task_status):
             raise ValueError("name task_ids or task_status")
         return self
+
+
+class ExecuteBody(_Strict):
+    """How a batch call is started. An empty body calls everybody."""
+
+    first: Annotated[
+        int | None, Field(ge=1, le=MOST_FIRST, description="call so many people, then pause until a resume"), _WHOLE
+    ] = None
 
 
 class FilterCriteria(_Strict):

@@ -101,6 +101,8 @@ class BatchCall(_Closed):
     retry_rules: list[RetryRuleIn] | None
     retry_of: str | None
     pause_on_failures: bool
+    first: Annotated[int | None, Field(ge=1)]
+    test_of: str | None
     carrier: str
 
 
