@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from fastapi import FastAPI, Request
@@ -78,6 +79,25 @@ async def test_moved_to_a_date_and_back_to_a_moment_it_says_so(tmp_path: Path) -
         assert f"it was scheduled for {in_days(3)} (each person's own date)" in person.questions[-1]
         later = await model.call("start_batch_call", **one, trigger_timestamp="2099-11-27T09:00Z")
         assert later["batch_call"].keys() & {"scheduled_on", "expires_on", "expires_at"} == set()
+
+
+async def test_a_date_on_which_somebody_can_be_called_at_once_leaves_time_to_think_again(tmp_path: Path) -> None:
+    person = Person("yes")
+    zone = next(one for one in ("UTC", "Etc/GMT+10") if datetime.now(ZoneInfo(one)).hour < 20)
+    tasks = [{"to_number": HERE, "timezone": zone}]
+    async with drafted(tmp_path, person, undo_seconds="3600") as (model, later):
+        made = await model.call("create_batch_call", from_number=FROM, tasks=tasks, window=ALWAYS)
+        one = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        today = datetime.now(ZoneInfo(zone)).date()
+        started = await model.call("start_batch_call", **one, trigger_timestamp=str(today))
+        assert started["result"] == "scheduled"
+        assert "3,600 seconds after your yes" in person.questions[0]
+        begins = datetime.fromisoformat(started["batch_call"]["scheduled_at"])
+        assert begins > datetime.now(UTC) + timedelta(minutes=50)
+        cancelled = await model.call("cancel_batch_call", **one)
+        assert cancelled["batch_call"]["status"] == "cancelled"
+        await model.call("start_batch_call", **later, trigger_timestamp=in_days(3))
+        assert "after your yes" not in person.questions[1]
 
 
 async def test_the_limit_of_a_day_counts_the_date_that_was_named(tmp_path: Path) -> None:

@@ -89,7 +89,6 @@ async def test_a_date_that_is_over_for_everybody_is_refused(caller: Caller) -> N
     [
         {"trigger_date": "2026-11-27", "send_now": True},
         {"trigger_date": "2026-11-27", "status": "draft"},
-        {"trigger_date": "2026-11-27", "trigger_timestamp": "2026-11-27T09:00Z"},
         {"trigger_date": "2026-02-30"},
         {"trigger_date": "2300-01-01"},
         {"trigger_date": "27/11/2026"},
@@ -246,3 +245,15 @@ async def test_an_expired_date_keeps_nobody_from_being_counted(caller: Caller) -
     batch_call_id = await caller.create(many, trigger_date="2026-11-27")
     await caller.until_status(batch_call_id, "completed")
     assert len(caller.dialled()) == 5
+
+
+async def test_a_date_with_a_moment_begins_not_before_that(caller: Caller) -> None:
+    """Time to think again, where it is the date already."""
+    caller.clock.now = utc(27, 10)
+    batch_call_id = await caller.create([LONDON], **ON_FRIDAY, trigger_timestamp=ms(utc(27, 10, 1)))
+    data = await caller.get(batch_call_id)
+    assert (data["status"], data["scheduled_timestamp"]) == ("scheduled", ms(utc(27, 10, 1)))
+    assert caller.dialled() == []
+    caller.clock.now = utc(27, 10, 1)
+    await caller.until_status(batch_call_id, "completed")
+    assert len(caller.dialled()) == 1

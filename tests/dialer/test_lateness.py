@@ -233,6 +233,8 @@ def downgrade(database: Path) -> None:
                 "status_reason_text",
                 "launched_at",
                 "pause_on_failures",
+                "first",
+                "test_of",
                 "trigger_date",
                 "expires_date",
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 from zoneinfo import ZoneInfo
@@ -63,6 +63,10 @@ class Now:
     """The request makes phones ring as soon as it is sent, or may: unsure means Now."""
 
 
+FIRST_ZONE = timedelta(hours=14)
+"""How far the clocks that are the first to show a date are ahead of UTC."""
+
+
 @dataclass(frozen=True, slots=True)
 class At:
     """The request makes phones ring at `time` (aware UTC) without anybody asking again.
@@ -77,6 +81,11 @@ class At:
     def date(cls, day: date) -> At:
         """On a date."""
         return cls(datetime.combine(day, time(), UTC), day)
+
+    @property
+    def may_begin(self) -> datetime:
+        """The first moment at which somebody may be called: a date begins where clocks are 14 hours ahead of UTC."""
+        return self.time if self.on is None else self.time - FIRST_ZONE
 
     def counts_at(self, now: datetime) -> datetime:
         """The moment by whose day its calls count: a time in the past means now, a date is the one that is named."""

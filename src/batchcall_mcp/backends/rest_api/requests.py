@@ -132,6 +132,8 @@ def start_body(request: BatchCallRequest) -> JsonObject:
     """The PATCH that launches now, at a moment or on a date, with an end or without, for the first people or all."""
     if request.trigger_on is not None:
         when: JsonObject = {"trigger_date": request.trigger_on.isoformat(), "status": "scheduled", "send_now": False}
+        # On that date, and not before this moment: time to think again.
+        when |= _given(trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at))
     else:
         when = launch_body(request.trigger_at)
     return when | _end(request.ends_at, request.ends_on) | _given(first=request.first)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.call_dates import ANY_DATE
 from batchcall_mcp.calling_hours import RECIPIENT
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.domain import dates, rules
 from batchcall_mcp.dialer.domain.dates import Person
@@ -358,7 +358,9 @@ class Service:
             known = before.batch_call_id if before is not None else ""
             people = queries.people(tx, known, promised=not call_dates.named or window.timezone != RECIPIENT)
             people = chain(people, _ONE_PLACE if window.timezone != RECIPIENT else ())
-        found = dates.times(call_dates, window, people, of("timezone"), self.open_store().clock())
+        now, earliest = self.open_store().clock(), columns.get("scheduled_at")
+        begin = now if earliest is None else max(now, from_ms(earliest))
+        found = dates.times(call_dates, window, people, of("timezone"), begin)
         settled: dict[str, Any] = {}
         if call_dates.first is not None and of("status") is State.SCHEDULED:
             named = before is None or of("trigger_date") != before.trigger_date

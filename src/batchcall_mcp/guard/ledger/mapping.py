@@ -9,15 +9,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.base import FIRST_ZONE, Operation
 from batchcall_mcp.clock import span_ms, to_ms
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.write_record import STOPS, Entry, Evidence, Newest, WriteState
 from batchcall_mcp.model import FINISHED, BatchStatus
 
 _DAY: Final = timedelta(days=1)
-_FIRST_ZONE: Final = timedelta(hours=14)
-"""How far the clocks that are the first to show a date are ahead of UTC."""
 CLOCKS_APART_MS: Final = 60_000
 """How far the clocks of machines on one ledger may be apart."""
 _RESTS: Final = frozenset({*map(str, FINISHED), str(BatchStatus.DRAFT)})
@@ -92,8 +90,8 @@ def _is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
 
 
 def _begins(launch: Entry) -> int:
-    """When a launch may call its first person: a date begins at UTC+14 before it is that date in UTC."""
-    ahead = _FIRST_ZONE if launch.evidence.trigger_on is not None else timedelta()
+    """When a launch may call its first person."""
+    ahead = FIRST_ZONE if launch.evidence.trigger_on is not None else timedelta()
     return (launch.starts_at or 0) - span_ms(ahead)
 
 

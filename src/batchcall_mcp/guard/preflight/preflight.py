@@ -178,7 +178,6 @@ class Surroundings:
 
 _NOTHING_FOUND = Surroundings()
 _LONGEST_REASON: Final = 300
-_FIRST_ZONE: Final = timedelta(hours=14)
 _MUST_BE_ON: Final = "This computer must be on then, with its client open."
 
 
@@ -207,10 +206,10 @@ def preflight(
     unlisted = _unlisted(request, current, listed) if launched else 0
     size = _Size.of(None if tasks is None else len(tasks) + unlisted, request.first)
     calls = size.calls
-    counts_at, starts_at = _start(dials, now)
+    (counts_at, starts_at), dates = _start(dials, now), call_dates(request, current)
     batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
-    hours = Hours.of(window, capabilities, limits.calling_hours, call_dates(request, current))
+    hours = Hours.of(window, capabilities, limits.calling_hours, dates)
     lines = _lines(request, current, capabilities)
     countries, zones = _places(tasks or (), batch_zone)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
@@ -249,7 +248,7 @@ def preflight(
         concerns += date_concerns(tasks or (), table, hours, batch_zone, starts_at, now)
         notes += times.waits
         notes += promises_note(tasks or (), now)
-        notes += _undo(surroundings, times)
+        notes += _undo(surroundings, times, later=bool(dates.first and table.first and table.first > now))
         if capabilities.in_process and starts_at > now:
             notes.append(_MUST_BE_ON)
         if capabilities.stop in ("before_start", "never"):
@@ -295,9 +294,7 @@ def _start(dials: Dials, now: datetime) -> tuple[datetime, datetime]:
     """The moment by whose day its calls count, and the one from which on somebody may be called."""
     if not isinstance(dials, At):
         return now, now
-    counts_at = dials.counts_at(now)
-    # The clocks that show a date first are 14 hours ahead of UTC.
-    return counts_at, max(counts_at - _FIRST_ZONE, now) if dials.on else counts_at
+    return dials.counts_at(now), max(dials.may_begin, now)
 
 
 def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
@@ -335,7 +332,10 @@ class _Size(NamedTuple):
         return replace(table, takes=takes, last=None, not_before=None, waiting=0, beyond=0, tail=0)
 
 
-def _undo(around: Surroundings, times: LaunchTimes) -> Iterator[str]:
+def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[str]:
+    """`later`: it is for a date, and nobody can be called yet."""
+    if later:
+        return
     if around.undo_seconds:
         yield undo.sentence(around.undo_seconds, rings=not times.nobody_before)
     elif around.cannot_wait:

@@ -320,7 +320,8 @@ def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tup
         _check_first(body, None)
         return None, columns
     if on is not None:  # the moment at which the first of its people may be called is worked out from the list
-        return rules.Launch(State.SCHEDULED, None), {**columns, "status": State.SCHEDULED, "scheduled_at": None}
+        at = None if trigger is None else to_ms(trigger)
+        return rules.Launch(State.SCHEDULED, trigger), {**columns, "status": State.SCHEDULED, "scheduled_at": at}
     known = None if before is None or (had.first is not None and dates.first is None) else before.scheduled_at
     stored = None if known is None else from_ms(known)
     launch = rules.launch(

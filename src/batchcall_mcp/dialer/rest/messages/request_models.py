@@ -136,7 +136,8 @@ class BatchCallFields(_Strict):
     tasks: Annotated[list[TaskIn] | None, Field(min_length=1)] = None
     trigger_timestamp: Time | None = None
     trigger_date: Annotated[
-        Day | None, Field(description="instead: each person is called on this date, on their own clock")
+        Day | None,
+        Field(description="each person is called on this date, on their own clock; not before trigger_timestamp"),
     ] = None
     status: Literal["draft", "scheduled", "sent"] | None = None
     send_now: bool | None = None
@@ -172,10 +173,8 @@ class BatchCallFields(_Strict):
     def _one_kind_of_each(self) -> Self:
         if self.window and self.quiet_hours and self.quiet_hours.enabled:
             raise ValueError("window and quiet_hours say the same thing twice; give one")
-        if self.trigger_date and (
-            self.trigger_timestamp is not None or self.send_now or self.status in {"draft", "sent"}
-        ):
-            raise ValueError("trigger_date contradicts trigger_timestamp, send_now and the statuses draft and sent")
+        if self.trigger_date and (self.send_now or self.status in {"draft", "sent"}):
+            raise ValueError("trigger_date contradicts send_now and the statuses draft and sent")
         if self.expires_date and self.expires_timestamp is not None:
             raise ValueError("expires_date and expires_timestamp say the same thing twice; give one")
         return self
