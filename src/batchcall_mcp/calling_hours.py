@@ -165,7 +165,7 @@ def is_open(window: CallingWindow, zones: Sequence[str], moment: datetime) -> bo
     A window with a zone of its own is read on that clock alone, whatever `zones` are.
     """
     hours = _hours(window)
-    deciding = _deciding_zones(window, zones)
+    deciding = window_zones(window, zones)
     return bool(deciding) and all(_inside(hours, moment.astimezone(_zone(zone))) for zone in deciding)
 
 
@@ -186,13 +186,30 @@ def _spans(
     window: CallingWindow, zones: Sequence[str], moment: datetime, until: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
     start, limit = moment.astimezone(UTC), until.astimezone(UTC)
-    for one in _common_openings(_hours(window), _deciding_zones(window, zones), start.date(), limit.date()):
+    for one in _common_openings(_hours(window), window_zones(window, zones), start.date(), limit.date()):
         opens, closes = max(one.start, start), min(one.end, limit)
         if opens < closes:
             yield opens, closes
 
 
-def _deciding_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
+def dates_there(zone: str, first: date, last: date) -> tuple[tuple[datetime, datetime], ...]:
+    """The spans of UTC in which the clock of a zone shows a date from `first` to `last`, in order.
+
+    Usually one. A clock that goes back over midnight shows a date twice, and one that skips a day shows it never.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    for segment, offset in _constant_offsets(zone, first, last):
+        begins, ends = (datetime(day.year, day.month, day.day, tzinfo=UTC) - offset for day in (first, last + _DAY))
+        begins, ends = max(begins, segment.start), min(ends, segment.end)
+        if begins < ends:
+            if found and found[-1][1] == begins:
+                begins = found.pop()[0]
+            found.append((begins, ends))
+    return tuple(found)
+
+
+def window_zones(window: CallingWindow, zones: Sequence[str]) -> tuple[str, ...]:
+    """The zones on whose clocks a window is read: those of the called person, or the window's own one."""
     return tuple(dict.fromkeys(zones)) if window.timezone == RECIPIENT else (window.timezone,)
 
 

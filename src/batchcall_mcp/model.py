@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -132,6 +132,7 @@ class CallTask:
     dynamic_variables: Mapping[str, str] = field(default_factory=dict)
     max_retries: Annotated[int | None, Field(description="dials after the first")] = None
     timezone: Annotated[str | None, Field(description="IANA zone of the called person")] = None
+    not_before: Annotated[datetime | None, Field(description="a promised call-back: not dialled earlier")] = None
     task_id: str | None = None
     status: TaskStatus | None = None
     backend_status: Annotated[str | None, Field(description="the backend's own word, where it says more")] = None
@@ -174,7 +175,9 @@ class BatchCall:
     agent_id: str | None = None
     timezone: str | None = None
     scheduled_at: datetime | None = None
+    scheduled_on: Annotated[date | None, Field(description="called on this date, each on their own clock")] = None
     expires_at: Annotated[datetime | None, Field(description="nobody is called from then on")] = None
+    expires_on: Annotated[date | None, Field(description="the last date, on each person's own clock")] = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
@@ -209,7 +212,8 @@ class BatchCall:
 class BatchCallRequest:
     """What a write asks of a backend. A field that is None is not given; create needs `from_number` and `tasks`.
 
-    `send_now`, `trigger_at` and `status` say when to dial. None of them: a draft. `first`: only so many people, then a
+    `send_now`, `trigger_at`, `trigger_on` and `status` say when to dial. None of them: a draft. `trigger_on` and
+    `ends_on` are dates on each called person's own clock, or on the window's one. `first`: only so many people, then a
     pause until somebody resumes it.
     """
 
@@ -218,6 +222,9 @@ class BatchCallRequest:
     name: str | None = None
     agent_id: str | None = None
     trigger_at: datetime | None = None
+    trigger_on: date | None = None
+    ends_at: datetime | None = None
+    ends_on: date | None = None
     send_now: bool | None = None
     status: Literal[BatchStatus.DRAFT, BatchStatus.SCHEDULED] | None = None
     timezone: str | None = None

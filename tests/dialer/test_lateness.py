@@ -228,7 +228,17 @@ def downgrade(database: Path) -> None:
     connection = sqlite3.connect(database)
     with connection:
         for table, columns in {
-            "batch_calls": ("status_reason", "status_reason_text", "launched_at", "pause_on_failures"),
+            "batch_calls": (
+                "status_reason",
+                "status_reason_text",
+                "launched_at",
+                "pause_on_failures",
+                "first",
+                "test_of",
+                "trigger_date",
+                "expires_date",
+            ),
+            "tasks": ("not_before",),
         }.items():
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

@@ -1,4 +1,4 @@
-"""Twenty questions as a person reads them, made by the real code; `docs/questions.md` shows them.
+"""Questions as a person reads them, made by the real code; `docs/questions.md` shows them.
 
 `python -m tests.guard.questions` writes the page anew.
 """
@@ -178,6 +178,19 @@ SCENES = (
         request=BatchCallRequest(trigger_at=at(5)),
         dials=At(at(5)),
         surroundings=_SKIPPED,
+    ),
+    Scene(
+        title="On a date, nine to five their time; for some it is over already, and one has a promised call-back",
+        tasks=(
+            *people(london=18, new_york=169),
+            CallTask(to_number="+12125559999", not_before=at(20)),
+            *(CallTask(to_number=f"+6493000{n:03}") for n in range(12)),
+        ),
+        current=_IN_HOURS,
+        request=BatchCallRequest(trigger_on=at(14).date()),
+        dials=At.date(at(14).date()),
+        surroundings=_AGENT,
+        now=at(12),
     ),
     Scene(
         title="Eight countries, now",

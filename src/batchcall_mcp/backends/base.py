@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from zoneinfo import ZoneInfo
 
+from batchcall_mcp.calling_hours import recipient_zones
 from batchcall_mcp.model import (
     WEEKDAYS,
     Account,
@@ -61,11 +63,33 @@ class Now:
     """The request makes phones ring as soon as it is sent, or may: unsure means Now."""
 
 
+FIRST_ZONE = timedelta(hours=14)
+"""How far the clocks that are the first to show a date are ahead of UTC."""
+
+
 @dataclass(frozen=True, slots=True)
 class At:
-    """The request makes phones ring at `time` (aware UTC) without anybody asking again."""
+    """The request makes phones ring at `time` (aware UTC) without anybody asking again.
+
+    `on`: on this date, on each called person's own clock; `time` is its midnight in UTC, for what is counted by day.
+    """
 
     time: datetime
+    on: date | None = None
+
+    @classmethod
+    def date(cls, day: date) -> At:
+        """On a date."""
+        return cls(datetime.combine(day, time(), UTC), day)
+
+    @property
+    def may_begin(self) -> datetime:
+        """The first moment at which somebody may be called: a date begins where clocks are 14 hours ahead of UTC."""
+        return self.time if self.on is None else self.time - FIRST_ZONE
+
+    def counts_at(self, now: datetime) -> datetime:
+        """The moment by whose day its calls count: a time in the past means now, a date is the one that is named."""
+        return self.time if self.on is not None else max(self.time, now)
 
 
 Dials: TypeAlias = Never | Now | At
@@ -99,6 +123,12 @@ class Capabilities:
     """Whether a window may leave out days of the week."""
     max_concurrency: int | None = None
     """Most calls at once that a batch call may ask for; None = the field does not exist."""
+    trigger_dates: bool = False
+    """Whether it calls each person on a date of their own clock; if not, it holds one moment for all."""
+    ends: Literal["none", "time", "date"] = "none"
+    """Whether a batch call ends at a moment, or also with a date on each person's own clock."""
+    not_before: bool = False
+    """Whether a task can carry the moment of a promised call-back."""
     idempotency: Literal["none", "key"] = "none"
     """key: the same write with the same key takes effect once."""
     dynamic_variables: bool = False
@@ -258,6 +288,21 @@ def is_same_id(one: str, other: str) -> bool:
 
 
 @runtime_checkable
+class KeepsDates(Protocol):
+    """A backend that can be started on a date, or with an end; see `Capabilities.trigger_dates` and `ends`."""
+
+    async def start_as(
+        self,
+        current: BatchCall,
+        request: BatchCallRequest,
+        skip: Mapping[str, Sequence[str]],
+        idempotency_key: str | None = None,
+    ) -> BatchCall:
+        """As `start` at the request's time, date or now, with its end; without the tasks of `skip` (reason -> ids)."""
+        ...
+
+
+@runtime_checkable
 class SkipsAtStart(Protocol):
     """A backend whose start can skip people of a list that it holds; elsewhere only a list that is sent can be cut."""
 
@@ -289,6 +334,7 @@ def unsupported(request: BatchCallRequest, capabilities: Capabilities) -> list[s
     """What of a request the backend has no field for, one sentence each; empty if it can hold all of it. Pure."""
     return [
         *_unsupported_window(request.window, capabilities),
+        *_unsupported_dates(request, capabilities),
         *_unsupported_settings(request, capabilities),
         *_unsupported_task_fields(request.tasks or (), capabilities),
     ]
@@ -312,6 +358,28 @@ def _unsupported_window(window: CallingWindow | None, capabilities: Capabilities
             yield "window: it holds no window over midnight; start must be before end"
     if not capabilities.window_days and len(set(window.days)) < len(WEEKDAYS):
         yield "window.days: it cannot leave out days of the week"
+
+
+def _unsupported_dates(request: BatchCallRequest, capabilities: Capabilities) -> Iterator[str]:
+    if request.trigger_on is not None and not capabilities.trigger_dates:
+        yield (
+            "trigger_timestamp: it holds one moment for all tasks, not a date on each person's own clock; "
+            + _one_moment(request.trigger_on, request)
+        )
+    if (request.ends_on is not None or request.ends_at is not None) and capabilities.ends == "none":
+        yield "ends_at: it holds no end, and calls until all are called; shorten the list, or cancel what is left"
+    elif request.ends_on is not None and capabilities.ends == "time":
+        yield "ends_at: it holds one moment for all tasks, not a date; give a time with an offset"
+
+
+def _one_moment(day: date, request: BatchCallRequest) -> str:
+    """What can be given instead of a date: exactly that, where everybody is in one zone."""
+    zones = {recipient_zones(task.to_number, task.timezone, request.timezone) for task in request.tasks or ()}
+    if len(zones) == 1 and len(only := zones.pop()) == 1:
+        clock = request.window.start if request.window is not None else "09:00"
+        opens = datetime.combine(day, time.fromisoformat(clock), ZoneInfo(only[0]))
+        return f"all of them are in {only[0]}, so give trigger_timestamp={opens.isoformat(timespec='minutes')}"
+    return "make one batch call a time zone, each with a time, such as 2026-11-27T09:00-05:00"
 
 
 def _unsupported_settings(request: BatchCallRequest, capabilities: Capabilities) -> Iterator[str]:
@@ -340,6 +408,11 @@ def _unsupported_task_fields(tasks: tuple[CallTask, ...], capabilities: Capabili
         yield "name of a task: it has no such field"
     if not capabilities.task_timezones and any(task.timezone is not None for task in tasks):
         yield "timezone of a task: it has no such field"
+    if not capabilities.not_before and any(task.not_before is not None for task in tasks):
+        yield (
+            "not_before of a task: it holds no promised call-backs; make a batch call of these people, with the "
+            "time as trigger_timestamp"
+        )
     if not capabilities.task_max_retries and any(task.max_retries is not None for task in tasks):
         yield "max_retries of a task: it has no such field"
 
@@ -401,7 +474,10 @@ def matches(found: BatchCall, query: ListQuery) -> bool:
     return named and newer and by_agent and (query.status is None or found.status is query.status)
 
 
-_AS_ANSWERED = frozenset({"backend_status", "etag", "status_reason", "first"})
+_AS_ANSWERED = frozenset(
+    {"backend_status", "etag", "status_reason", "first", "scheduled_on", "expires_on", "expires_at"}
+)
+"""What an answer does not have of these has gone: backends that have them answer whole batch calls."""
 
 
 def completed_by(answer: BatchCall, known: BatchCall) -> BatchCall:

@@ -23,11 +23,15 @@ _WINDOWS = {
 _DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
 
 
+_ENDS = {"none": "no", "time": "at a moment", "date": "at a moment, or with a date of each person's own"}
+_ARGUMENTS = {"trigger_at": "trigger_timestamp", "trigger_on": "trigger_timestamp", "ends_on": "ends_at"}
+
+
 def _updates(can: Capabilities) -> str:
     """By the names that the tools use."""
     if Operation.UPDATE not in can.operations:
         return "no"
-    return ", ".join(sorted("trigger_timestamp" if name == "trigger_at" else name for name in can.update_fields))
+    return ", ".join(sorted({_ARGUMENTS.get(name, name) for name in can.update_fields}))
 
 
 _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
@@ -43,6 +47,9 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("task states reported", lambda can: ", ".join(_outcomes(can))),
     ("calling window", lambda can: _WINDOWS[can.windows]),
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
+    ("start on a date of each person's own", lambda can: _yes(can.trigger_dates)),
+    ("end (ends_at)", lambda can: _ENDS[can.ends]),
+    ("promised call-backs (not_before of a task)", lambda can: _yes(can.not_before)),
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
     ("variables for the agent", lambda can: _yes(can.dynamic_variables)),
     ("start of the first people only", lambda can: _yes(can.first)),

@@ -217,7 +217,10 @@ async def check(
     else:
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks
-    launch = request if request.trigger_at else replace(request, send_now=True)
+    if request.trigger_on is not None:
+        numbers = tuple(CallTask(to_number=task.to_number) for task in tasks or ())
+        context.require_fields(BatchCallRequest(trigger_on=request.trigger_on, window=request.window, tasks=numbers))
+    launch = request if request.trigger_at or request.trigger_on else replace(request, send_now=True)
     rows = recipients.skipped_rows if recipients else ()
     people = People(
         tasks=tasks,

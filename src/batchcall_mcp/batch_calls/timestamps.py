@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import Literal
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from batchcall_mcp.calling_hours import check_timezone
@@ -12,6 +12,8 @@ from batchcall_mcp.errors import InvalidInput
 
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds, that is the year 5138
 _EPOCH = re.compile(r"-?[0-9]{1,20}(\.[0-9]{0,20})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_FIRST_YEAR, _LAST_YEAR = 1971, 2200
 _EXAMPLE = "2026-11-24T09:00-05:00"
 
 
@@ -56,8 +58,38 @@ def _check_exists(moment: datetime, value: str, field: str) -> None:
         raise InvalidInput(f"{field}: {value[:60]} is not a time that exists. Nothing was sent.")
 
 
-def read_start(value: str | float, timezone: str | None = None) -> datetime | Literal["now"]:
-    """Read the moment of a launch: `"now"`, or as `read_moment`."""
+@dataclass(frozen=True, slots=True)
+class When:
+    """A moment (aware UTC), or a date on each called person's own clock; neither: now."""
+
+    at: datetime | None = None
+    on: date | None = None
+
+    @property
+    def now(self) -> bool:
+        """Neither of them."""
+        return self.at is None and self.on is None
+
+
+def read_when(value: str | float, timezone: str | None, field: str = "trigger_timestamp") -> When:
+    """Read a date, such as `2026-11-27`, or as `read_moment`.
+
+    Raises:
+        InvalidInput: naming the field; nothing was sent.
+    """
+    if isinstance(value, str) and _DATE.fullmatch(value.strip()):
+        try:
+            day = date.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidInput(f"{field}: {value.strip()} is not a date that exists. Nothing was sent.") from None
+        if not _FIRST_YEAR <= day.year < _LAST_YEAR:
+            raise InvalidInput(f"{field}: {day} is not a date from 1971 to 2199. Nothing was sent.")
+        return When(on=day)
+    return When(at=read_moment(value, timezone, field))
+
+
+def read_start(value: str | float, timezone: str | None = None) -> When:
+    """Read the time of a launch: `"now"`, or as `read_when`."""
     if isinstance(value, str) and value.strip().lower() == "now":
-        return "now"
-    return read_moment(value, timezone)
+        return When()
+    return read_when(value, timezone)

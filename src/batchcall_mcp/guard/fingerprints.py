@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 from batchcall_mcp.backends.base import Operation
@@ -82,6 +82,9 @@ def bound(
         digest.add([current.batch_call_id, current.status, current.scheduled_at, current.from_number])
         digest.add([current.counts.total, current.name, current.agent_id, current.timezone])
         digest.add([current.max_concurrency, current.window, current.retry, current.status_reason])
+        dates = [current.scheduled_on, current.expires_on, current.expires_at]
+        if any(dates):
+            digest.add(dates)
     for row in skipped_rows:
         digest.add([row.line, row.kind, row.to_number])
     digest.add(list(said))
@@ -193,11 +196,13 @@ def _settings(request: BatchCallRequest) -> dict[str, object]:
 
 
 def _recipient(task: CallTask) -> list[object]:
-    return [task.to_number, task.name, dict(sorted(task.dynamic_variables.items())), task.max_retries, task.timezone]
+    promised = [] if task.not_before is None else [task.not_before.isoformat()]
+    variables = dict(sorted(task.dynamic_variables.items()))
+    return [task.to_number, task.name, variables, task.max_retries, task.timezone, *promised]
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
     fields = getattr(value, "__dataclass_fields__", None)
     if fields is None:

@@ -49,6 +49,8 @@ class Evidence:
     status_before: str | None = None
     total_before: int | None = None
     trigger_at: int | None = None
+    trigger_on: str | None = None
+    """A date, as text."""
     launches: bool = False
     """Whether it asks for dialling at once."""
     skipped: dict[str, int] | None = None

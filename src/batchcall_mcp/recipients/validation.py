@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
@@ -27,6 +29,7 @@ from batchcall_mcp.text import quoted
 MOST_VARIABLE_BYTES = 5 * 1024
 """Of one task's variables as JSON. Zudu's API reference: "max 5 KB per task"."""
 MOST_RETRIES = 10
+_YEARS = (1971, 2199)
 _MOST_SUGGESTIONS = 50
 _CONSENTS = frozenset({"yes", "true", "y", "1"})
 """What says yes, in any case. Anything else does not."""
@@ -194,7 +197,8 @@ class _Judge:
                 self._without_country.append((entry.line, entry.to_number.strip()))
             return
         retries = _retries(entry.max_retries)
-        problem = self._problem(entry, number, retries)
+        promised = _promised(entry.not_before, entry.timezone)
+        problem = self._problem(entry, number, retries) or (promised if isinstance(promised, str) else None)
         if problem is not None:
             self._skip(entry.line, SkipReason.INVALID, problem, number)
             return
@@ -212,7 +216,7 @@ class _Judge:
             self._skip(entry.line, SkipReason.ALREADY_THERE, f"{number} is in the batch call already", number)
         else:
             self._rows_read += 1
-            self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
+            self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries, promised))
 
     def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
         """Whether a row consents; a column that is there twice, written in two ways, has to say so twice."""
@@ -265,12 +269,41 @@ def _lacks_country(text: str) -> bool:
     return looks_like_a_number(text) and not text.strip().lstrip("'(").startswith(("+", "00"))
 
 
-def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
+def _task(entry: Candidate, number: str, retries: int | None, promised: datetime | str | None) -> CallTask:
     name = (entry.name or "").strip() or None
     zone = (entry.timezone or "").strip() or None
     if entry.given is not None:
         return replace(entry.given, to_number=number, name=name, timezone=zone)
-    return CallTask(to_number=number, name=name, dynamic_variables=entry.variables, max_retries=retries, timezone=zone)
+    return CallTask(
+        to_number=number,
+        name=name,
+        dynamic_variables=entry.variables,
+        max_retries=retries,
+        timezone=zone,
+        not_before=None if isinstance(promised, str) else promised,
+    )
+
+
+def _promised(value: str | None, zone: str | None) -> datetime | str | None:
+    """The moment of a promised call-back in UTC, None if there is none, or the reason why it is none.
+
+    A time without an offset is on the clock of the row's own zone.
+    """
+    text = (value or "").strip()
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or len(text) <= len("2026-11-27") or not _YEARS[0] <= moment.year <= _YEARS[1]:
+        return f"not_before: {quoted(text)} is not a time, such as 2026-11-27T15:00+01:00"
+    if moment.tzinfo is None:
+        zone = (zone or "").strip()
+        if not is_timezone(zone):
+            return f"not_before: {quoted(text)} has no offset, and the row no timezone"
+        moment = moment.replace(tzinfo=ZoneInfo(zone))
+    return moment.astimezone(UTC)
 
 
 def _check_consent(column: str | None, columns: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -74,6 +74,9 @@ class BatchCallBackend:
         stop="any_time",
         cancel_effect="Calls in progress go on to their end; nothing else of it is dialled.",
         windows="full",
+        trigger_dates=True,
+        ends="date",
+        not_before=True,
         max_concurrency=1000,
         idempotency="key",
         dynamic_variables=True,
@@ -84,9 +87,10 @@ class BatchCallBackend:
         retry_policy=True,
         max_name_length=255,
         first=True,
-        update_fields=_ALL_FIELDS | {"max_concurrency"},
+        update_fields=_ALL_FIELDS | {"max_concurrency", "trigger_on", "ends_at", "ends_on"},
         limitations=(
             "A server without an extension of ours (pause, resume, cancel, retry, add) refuses it; nothing changes.",
+            "Dates, ends and promised call-backs are sent only to a server that says that it keeps them.",
         ),
     )
 
@@ -110,6 +114,7 @@ class BatchCallBackend:
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """POST /batch-call; says draft, scheduled or now in so many words."""
+        await self._check_dates(request)
         body = requests.create_body(request, extended=self.extended)
         answer = await self._http.write(
             "create the batch call", "POST", "/batch-call", json=body, idempotency_key=self._key(idempotency_key)
@@ -141,6 +146,28 @@ class BatchCallBackend:
             return False
         return isinstance(words.payload(answer).get("places_real_calls"), bool)
 
+    async def _check_dates(self, request: BatchCallRequest) -> None:
+        """Send what another server might ignore only to one that keeps it: who ignores a date calls at another time.
+
+        Raises:
+            NotSupported: this server does not say that it does; nothing was sent.
+        """
+        dated = request.trigger_on or request.ends_on or request.ends_at
+        if not dated and not any(task.not_before is not None for task in request.tasks or ()):
+            return
+        if not await self._keeps_dates():
+            raise NotSupported(
+                "This server does not say that it keeps dates (a trigger_timestamp without a time), ends_at and "
+                "not_before. Nothing was sent. Give a time with an offset, and make one batch call a time zone."
+            )
+
+    async def _keeps_dates(self) -> bool:
+        try:
+            answer = await self._http.read("read the account", "GET", "/account")
+        except (NotFound, NotSupported):
+            return False
+        return words.payload(answer).get("keeps_dates") is True
+
     async def update(
         self, current: BatchCall, request: BatchCallRequest, idempotency_key: str | None = None
     ) -> BatchCall:
@@ -149,6 +176,7 @@ class BatchCallBackend:
         Raises:
             InvalidInput: contradictions, or a full replacement without the tasks; nothing was sent.
         """
+        await self._check_dates(request)
         method, body = requests.update_call(current, request, extended=self.extended, patches_tasks=self.patches_tasks)
         return await self._change("update", current, method, "", body, idempotency_key, current.etag)
 
@@ -156,6 +184,7 @@ class BatchCallBackend:
         self, current: BatchCall, tasks: tuple[CallTask, ...], idempotency_key: str | None = None
     ) -> BatchCall:
         """POST /tasks, an extension: whose number it has is not added again."""
+        await self._check_dates(BatchCallRequest(tasks=tasks))
         body = requests.tasks_body(tasks)
         return await self._extension("add people to", current, body, idempotency_key, current.etag, under="/tasks")
 
@@ -236,6 +265,20 @@ class BatchCallBackend:
         if at is None:
             return await self._change("start", current, "POST", "/execute", None, idempotency_key, current.etag)
         body = requests.schedule_body(at)
+        return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
+
+    async def start_as(
+        self,
+        current: BatchCall,
+        request: BatchCallRequest,
+        skip: Mapping[str, Sequence[str]],
+        idempotency_key: str | None = None,
+    ) -> BatchCall:
+        """PATCH with the time or date, the end, and for how many people first."""
+        await self._check_dates(request)
+        body = requests.start_body(request)
+        if skip:  # our extension too, of the same servers
+            body["skip_tasks"] = {reason: list(ids) for reason, ids in skip.items()}
         return await self._change("start", current, "PATCH", "", body, idempotency_key, current.etag)
 
     async def start_first(

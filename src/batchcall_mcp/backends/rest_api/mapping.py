@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import date
 from typing import Any, cast
 
 from batchcall_mcp.backends.base import retry_of_in_name, test_of_in_name
@@ -89,7 +90,9 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         agent_id=text(data.get("agent_id")),
         timezone=text(data.get("timezone")),
         scheduled_at=moment(first(data, "scheduled_timestamp", "trigger_timestamp", "scheduled_at")),
+        scheduled_on=_day(data.get("trigger_date")) if extended else None,
         expires_at=moment(data.get("expires_timestamp")) if extended else None,
+        expires_on=_day(data.get("expires_date")) if extended else None,
         created_at=moment(first(data, "created_timestamp", "created_at")),
         started_at=moment(first(data, "started_timestamp", "started_at", "execution_started_at")),
         completed_at=moment(first(data, "completed_timestamp", "completed_at")),
@@ -129,6 +132,7 @@ def call_task(data: Mapping[str, Any]) -> CallTask:
         dynamic_variables=variables(data.get("dynamic_variables")),
         max_retries=whole(data.get("max_retries")),
         timezone=text(data.get("timezone")),
+        not_before=moment(data.get("not_before")),
         task_id=text(first(data, "task_id", "id")),
         status=known,
         backend_status=backend_status,
@@ -199,6 +203,14 @@ def agent(data: Mapping[str, Any]) -> Agent | None:
     name = text(first(data, "agent_name", "name"))
     begins = text(data.get("begin_message"))
     return Agent(agent_id=agent_id, name=name, variables=tuple(found) if reported else None, begins=begins)
+
+
+def _day(value: Any) -> date | None:
+    """Our extension: a date on each called person's own clock."""
+    try:
+        return None if text(value) is None else date.fromisoformat(str(value))
+    except ValueError:
+        return None
 
 
 def _status_reason(value: Any) -> StatusReason | None:

@@ -1,14 +1,14 @@
 """The batch-call REST API's requests, which states forbid them, and which of them make a phone ring. Pure.
 
 Two dialects: `zudu` as its documents have it, and ours (`extended`), in which PATCH also takes from_number, window,
-max_concurrency and the retry fields.
+max_concurrency, dates, ends and the retry fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from batchcall_mcp.backends.base import (
@@ -39,7 +39,15 @@ from batchcall_mcp.vendor_http.http_errors import JsonObject
 ZUDU_NAME_LENGTH = 255
 
 _PATCH_ALWAYS = frozenset({"name", "agent_id", "trigger_at", "timezone", "status", "send_now"})
-_PATCH_EXTENDED = _PATCH_ALWAYS | {"from_number", "window", "max_concurrency", "retry"}
+_PATCH_EXTENDED = _PATCH_ALWAYS | {
+    "from_number",
+    "window",
+    "max_concurrency",
+    "retry",
+    "trigger_on",
+    "ends_at",
+    "ends_on",
+}
 _BEFORE_THE_START: Final = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 _BEGUN: Final = frozenset({BatchStatus.RUNNING, BatchStatus.PAUSED})
 _NOT_DIALLED_AGAIN: Final = _BEFORE_THE_START | {BatchStatus.PAUSED, BatchStatus.CANCELLED, BatchStatus.FAILED}
@@ -56,7 +64,7 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     check_schedule(request)
     if request.from_number is None or not request.tasks:
         raise InvalidInput("A batch call needs from_number and at least one task. Nothing was sent.")
-    if request.status is BatchStatus.DRAFT and request.trigger_at is not None:
+    if request.status is BatchStatus.DRAFT and (request.trigger_at is not None or request.trigger_on is not None):
         raise InvalidInput("A draft has no time; give it with start_batch_call later. Nothing was sent.")
     name = request.name
     if request.retry_of is not None and not extended:
@@ -69,9 +77,12 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
         body |= {"status": "sent", "send_now": True}
     elif request.trigger_at is not None:
         body |= {"status": "scheduled", "send_now": False, "trigger_timestamp": to_ms(request.trigger_at)}
+    elif request.trigger_on is not None:
+        body |= {"status": "scheduled", "send_now": False, "trigger_date": request.trigger_on.isoformat()}
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
+    body |= _end(request.ends_at, request.ends_on)
     return body | (_given(retry_of=request.retry_of, test_of=request.test_of) if extended else {})
 
 
@@ -117,6 +128,23 @@ def launch_body(at: datetime | None) -> JsonObject:
     return {"send_now": True} if at is None else schedule_body(at)
 
 
+def start_body(request: BatchCallRequest) -> JsonObject:
+    """The PATCH that launches now, at a moment or on a date, with an end or without, for the first people or all."""
+    if request.trigger_on is not None:
+        when: JsonObject = {"trigger_date": request.trigger_on.isoformat(), "status": "scheduled", "send_now": False}
+        # On that date, and not before this moment: time to think again.
+        when |= _given(trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at))
+    else:
+        when = launch_body(request.trigger_at)
+    return when | _end(request.ends_at, request.ends_on) | _given(first=request.first)
+
+
+def _end(at: datetime | None, on: date | None) -> JsonObject:
+    return _given(
+        expires_timestamp=None if at is None else to_ms(at), expires_date=None if on is None else on.isoformat()
+    )
+
+
 def check_schedule(request: BatchCallRequest) -> None:
     """Refuse words about when to dial that contradict each other.
 
@@ -125,8 +153,12 @@ def check_schedule(request: BatchCallRequest) -> None:
     """
     if request.status is BatchStatus.DRAFT and request.send_now:
         raise InvalidInput("status=draft and send_now=true contradict each other. Nothing was sent. Give one of them.")
-    if request.status is BatchStatus.SCHEDULED and request.trigger_at is None and not request.send_now:
+    if request.status is BatchStatus.SCHEDULED and _no_time(request):
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent. Give the time too.")
+
+
+def _no_time(request: BatchCallRequest) -> bool:
+    return request.trigger_at is None and request.trigger_on is None and not request.send_now
 
 
 def check_state(
@@ -201,7 +233,7 @@ def _check_changeable(current: BatchCall, request: BatchCallRequest, *, extended
             "sent. pause_batch_call or cancel_batch_call, where there are such tools, stop one that dials."
         )
     given = {field.name for field in fields(request) if getattr(request, field.name) not in (None, False)}
-    launches = request.send_now or request.trigger_at is not None or request.status is BatchStatus.SCHEDULED
+    launches = not _no_time(request) or request.status is BatchStatus.SCHEDULED
     if extended:
         forbidden = status in _BEGUN | FINISHED and bool(given - {"name"})
         what = "only the name can be changed from then on"
@@ -259,6 +291,8 @@ def _append_dials(current: BatchCall) -> Dials:
     """Who is added is dialled when the others are: of a draft and a paused one, after somebody launches it."""
     if current.status in {BatchStatus.DRAFT, BatchStatus.PAUSED}:
         return Never()
+    if current.status is BatchStatus.SCHEDULED and current.scheduled_on is not None:
+        return At.date(current.scheduled_on)
     if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None:
         return At(current.scheduled_at)
     return Now()
@@ -267,13 +301,15 @@ def _append_dials(current: BatchCall) -> Dials:
 def _update_dials(request: BatchCallRequest, current: BatchCall) -> Dials:
     if request.send_now:
         return Now()
-    says_when = request.trigger_at is not None or request.status is BatchStatus.SCHEDULED
+    says_when = not _no_time(request) or request.status is BatchStatus.SCHEDULED
     changes = {name for name in _PATCH_EXTENDED | {"tasks"} if getattr(request, name) is not None} - {"send_now"}
     harmless = changes <= {"name"} or current.status is BatchStatus.DRAFT
     if request.status is BatchStatus.DRAFT or (harmless and not says_when):
         return Never()
-    if request.trigger_at is not None:
-        return At(request.trigger_at)
+    if not _no_time(request):
+        return _at(request, otherwise=Now())
+    if current.status is BatchStatus.SCHEDULED and current.scheduled_on is not None:
+        return At.date(current.scheduled_on)
     if current.status is BatchStatus.SCHEDULED and current.scheduled_at is not None and not says_when:
         return At(current.scheduled_at)
     return Now()
@@ -282,6 +318,8 @@ def _update_dials(request: BatchCallRequest, current: BatchCall) -> Dials:
 def _at(request: BatchCallRequest, otherwise: Dials) -> Dials:
     if request.trigger_at is not None and request.status is not BatchStatus.DRAFT:
         return At(request.trigger_at)
+    if request.trigger_on is not None and request.status is not BatchStatus.DRAFT:
+        return At.date(request.trigger_on)
     return otherwise
 
 
@@ -290,12 +328,14 @@ def _patch_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
         name=request.name,
         from_number=request.from_number,
         trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at),
+        trigger_date=None if request.trigger_on is None else request.trigger_on.isoformat(),
         status=None if request.status is None else request.status.value,
         send_now=request.send_now,
         timezone=request.timezone,
         agent_id=request.agent_id,
         tasks=[_task(task) for task in request.tasks] if request.tasks else None,
     )
+    body |= _end(request.ends_at, request.ends_on)
     return body | _settings(request.window, request.max_concurrency, request.retry, extended=extended)
 
 
@@ -314,7 +354,9 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         )
     # A draft that was scheduled once may still show its old time.
     time = request.trigger_at or (None if status == "draft" else current.scheduled_at)
-    if status == "scheduled" and time is None and not request.send_now:
+    on = request.trigger_on or (None if status == "draft" or not _no_time(request) else current.scheduled_on)
+    time = None if on is not None else time
+    if status == "scheduled" and time is None and on is None and not request.send_now:
         raise InvalidInput(
             "This change replaces the whole batch call, and the backend did not tell its time. Nothing was sent. Pass "
             "trigger_timestamp too, or status=draft."
@@ -324,6 +366,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         tasks=[_task(task) for task in request.tasks],
         name=request.name or current.name,
         trigger_timestamp=None if time is None else to_ms(time),
+        trigger_date=None if on is None else on.isoformat(),
         agent_id=request.agent_id or current.agent_id,
         timezone=request.timezone or current.timezone,
         status=status,
@@ -337,7 +380,18 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         request.retry or current.retry,
         extended=extended,
     )
+    body |= _kept_end(current, request) if extended else {}
     return body | (_given(retry_of=current.retry_of, test_of=current.test_of) if extended else {})
+
+
+def _kept_end(current: BatchCall, request: BatchCallRequest) -> JsonObject:
+    """The end that is given, else the one that it has: not one that only came of a date that is moved."""
+    if request.ends_at is not None or request.ends_on is not None:
+        return _end(request.ends_at, request.ends_on)
+    if current.expires_on is not None:
+        moved = current.expires_on == current.scheduled_on and not _no_time(request)
+        return {} if moved else _end(None, current.expires_on)
+    return _end(current.expires_at, None)
 
 
 def _put_status(current: BatchCall, request: BatchCallRequest) -> str:
@@ -359,6 +413,7 @@ def _task(task: CallTask) -> JsonObject:
         dynamic_variables=dict(task.dynamic_variables) or None,
         max_retries=task.max_retries,
         timezone=task.timezone,
+        not_before=None if task.not_before is None else to_ms(task.not_before),
     )
 
 

@@ -29,6 +29,9 @@ class ZuduBackend(BatchCallBackend):
             "A scheduled batch call becomes a draft again. Zudu cannot stop calls once a batch call has started."
         ),
         windows="one_zone",
+        trigger_dates=False,
+        ends="none",
+        not_before=False,
         window_days=False,
         max_concurrency=None,
         first=False,
@@ -37,7 +40,8 @@ class ZuduBackend(BatchCallBackend):
         task_names=False,
         task_timezones=False,
         retry_outcomes=("no_answer", "busy", "voicemail"),
-        update_fields=BatchCallBackend.capabilities.update_fields - {"max_concurrency"},
+        update_fields=BatchCallBackend.capabilities.update_fields
+        - {"max_concurrency", "trigger_on", "ends_at", "ends_on"},
         limitations=(
             "A batch call that has started cannot be paused or stopped.",
             "Its tasks say completed or failed, not why: no answer, busy and voicemail are not distinguished.",

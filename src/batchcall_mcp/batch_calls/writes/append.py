@@ -20,6 +20,7 @@ from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.guard.fingerprints import fingerprint, people_digest
+from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
@@ -65,6 +66,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=source.tasks_file is not None)
     request = BatchCallRequest(tasks=tasks)
     context.require_fields(request)
+    check_promises(request, current, capabilities, context.limits.calling_hours)
     write = Write(
         context,
         Operation.APPEND,

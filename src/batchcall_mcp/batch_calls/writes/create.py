@@ -10,6 +10,7 @@ from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.phone.numbers import normalise_number
 
@@ -30,6 +31,7 @@ async def create(
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
+    check_promises(request, None, context.backend.capabilities, context.limits.calling_hours)
 
     async def people() -> People:
         return People(

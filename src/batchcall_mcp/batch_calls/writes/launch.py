@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import replace
 from functools import partial
-from typing import Literal
 
-from batchcall_mcp.backends.base import Operation, SkipsAtStart, StartsFirst, unread
+from batchcall_mcp.backends.base import KeepsDates, Operation, SkipsAtStart, StartsFirst, unread
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.timestamps import When, read_start, read_when
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
+from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import (
     BackendUnavailable,
     BatchCallError,
@@ -22,7 +23,9 @@ from batchcall_mcp.errors import (
     UnexpectedResponse,
 )
 from batchcall_mcp.guard.delivery.write_sender import Ticket, in_time
-from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, TaskStatus
+from batchcall_mcp.guard.preflight.changes import scheduled_words
+from batchcall_mcp.guard.preflight.dates import check_promises
+from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 from batchcall_mcp.text import quoted
 
 # One whose state is in words that nobody knows may be called: it counts.
@@ -34,47 +37,48 @@ _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 async def start(
     context: CallContext,
     batch_call_id: str,
-    when: datetime | Literal["now"],
+    when: str,
     idempotency_key: str | None = None,
     *,
     first: int | None = None,
+    timezone: str | None = None,
+    ends: str | None = None,
 ) -> Result:
-    """Launch now or at a moment; moves one that is scheduled. `first`: so many people, then a pause until a resume.
+    """Launch now, at a moment or on a date; moves one that is scheduled.
+
+    `first`: so many people, then a pause until a resume. `ends`: from when on nobody is called. A time without an
+    offset is in `timezone`, else in the one that the batch call has.
 
     Raises:
         IllegalTransition: it is finished or paused; nothing was sent.
         NotSupported: a time, on a backend that can only start drafts at once, or `first`, which it cannot hold.
     """
     context.require(Operation.START)
-    _check_time(context, when)
-    at = None if when == "now" else when
-    request = BatchCallRequest(trigger_at=at, send_now=at is None, first=first)
-    context.require_fields(request)
+    zone = check_timezone(timezone) if timezone else None
+    # Wrong words are refused before anything is read.
+    _check_time(context, _asked(when, ends, zone or "UTC", first))
     current, seen = await context.look(batch_call_id)
+    known = current.timezone if current.timezone and is_timezone(current.timezone) else None
+    request = _asked(when, ends, zone or known, first)
+    await _check_dates(context, request, current)
     _check_first(current, first)
+    at = request.trigger_at
     write = Write(context, Operation.START, request, current, seen=seen, key=idempotency_key)
 
     async def already() -> Result | None:
-        if current.status is BatchStatus.RUNNING:
-            return _nothing(current, f"{batch_call_id} is already running.")
-        if current.status is BatchStatus.PAUSED:
-            raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call continues it.")
-        if current.status in FINISHED:
-            raise IllegalTransition(
-                f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
-                f"{await write.done_before()} retry_batch_call calls only the people who were not reached."
-            )
-        return None
+        return await _unstartable(current, write)
 
     async def people() -> People:
-        scheduled = current.scheduled_at if current.status is BatchStatus.SCHEDULED else None
-        moves = (f"It is scheduled for {scheduled:%Y-%m-%d %H:%M UTC}: this moves it.",) if scheduled else ()
+        time = _scheduled_for(current)
+        moves = (f"It is scheduled for {time}: this moves it.",) if time else ()
         return await _stored(context, current, moves)
 
     def send(judged: Judged, ticket: Ticket) -> Awaitable[BatchCall]:
         # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
         later = judged.starts_at or (at if at is not None and at > context.clock() else None)
         backend, key = context.backend, ticket.backend_key
+        if (ends is not None or request.trigger_on is not None) and isinstance(backend, KeepsDates):
+            return backend.start_as(current, replace(request, trigger_at=later), judged.skipped_tasks, key)
         if judged.skipped and isinstance(backend, SkipsAtStart):
             return backend.start_without(current, later, judged.skipped_tasks, key, first=first)
         if first is not None and isinstance(backend, StartsFirst):
@@ -82,12 +86,12 @@ async def start(
         return backend.start(current, later, key)
 
     async def report(started: BatchCall, judged: Judged) -> Result:
-        later = started.scheduled_at if started.status is BatchStatus.SCHEDULED else None
+        time = _scheduled_for(started)
         return Result(
-            result="scheduled" if later else "started",
+            result="scheduled" if time else "started",
             summary=(
-                f"{batch_call_id} is scheduled for {later:%Y-%m-%d %H:%M UTC}."
-                if later
+                f"{batch_call_id} is scheduled for {time}."
+                if time
                 else f"The backend took the start of {batch_call_id}; its status is {started.status}."
             )
             + _pauses(judged),
@@ -101,16 +105,68 @@ async def start(
         people=people,
         send=send,
         report=report,
-        did=partial(_launched, when),
+        did=partial(_launched, request),
     )
 
 
-def _check_time(context: CallContext, when: datetime | Literal["now"]) -> None:
-    if when != "now" and context.backend.capabilities.drafts != "full":
+def _check_time(context: CallContext, request: BatchCallRequest) -> None:
+    if not request.send_now and context.backend.capabilities.drafts != "full":
         raise NotSupported(
             f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
             "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
         )
+
+
+async def _unstartable(current: BatchCall, write: Write) -> Result | None:
+    """A result, where nothing is left to start.
+
+    Raises:
+        IllegalTransition: it is finished or paused; nothing was sent.
+    """
+    batch_call_id = current.batch_call_id
+    if current.status is BatchStatus.RUNNING:
+        return _nothing(current, f"{batch_call_id} is already running.")
+    if current.status is BatchStatus.PAUSED:
+        raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call continues it.")
+    if current.status in FINISHED:
+        raise IllegalTransition(
+            f"{batch_call_id} is {current.status}; starting it again could call everybody again. Nothing was sent."
+            f"{await write.done_before()} retry_batch_call calls only the people who were not reached."
+        )
+    return None
+
+
+def _scheduled_for(current: BatchCall) -> str | None:
+    """The date or the minute for which it is scheduled; None: it is not."""
+    if current.status is not BatchStatus.SCHEDULED or current.scheduled_at is None:
+        return None
+    return scheduled_words(current) if current.scheduled_on else f"{current.scheduled_at:%Y-%m-%d %H:%M UTC}"
+
+
+def _asked(when: str, ends: str | None, zone: str | None, first: int | None) -> BatchCallRequest:
+    """A launch in words, as a request."""
+    begin = read_start(when, zone)
+    end = When() if ends is None else read_when(ends, zone, "ends_at")
+    return BatchCallRequest(
+        trigger_at=begin.at, trigger_on=begin.on, send_now=begin.now, ends_at=end.at, ends_on=end.on, first=first
+    )
+
+
+async def _check_dates(context: CallContext, request: BatchCallRequest, current: BatchCall) -> None:
+    """Refuse a date or an end that the backend cannot hold: with the moment to give instead, where there is one.
+
+    Raises:
+        NotSupported: it cannot; nothing was sent.
+        InvalidInput: it ends before it begins; nothing was sent.
+    """
+    context.require_fields(replace(request, trigger_on=None))
+    if request.trigger_on is not None and not context.backend.capabilities.trigger_dates:
+        tasks = await context.tasks_or_none(current)
+        named = tuple(CallTask(to_number=one.to_number) for one in tasks or ())
+        zone = replace(request, timezone=current.timezone, window=current.window)
+        request = replace(zone, tasks=named)
+    context.require_fields(request)
+    check_promises(request, current, context.backend.capabilities, context.limits.calling_hours)
 
 
 def _check_first(current: BatchCall, first: int | None) -> None:
@@ -121,8 +177,8 @@ def _check_first(current: BatchCall, first: int | None) -> None:
         )
 
 
-def _launched(when: datetime | Literal["now"], found: BatchCall) -> tuple[ResultWord, str]:
-    later = when != "now" or found.status is BatchStatus.SCHEDULED
+def _launched(request: BatchCallRequest, found: BatchCall) -> tuple[ResultWord, str]:
+    later = not request.send_now or found.status is BatchStatus.SCHEDULED
     return "scheduled" if later else "started", f"launched {found.batch_call_id}"
 
 

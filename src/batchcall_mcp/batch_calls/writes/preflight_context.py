@@ -55,7 +55,7 @@ async def surroundings(
             return Surroundings()
         agent = await found.agent(agent_id, from_number)
         return Surroundings(variables=agent.variables if agent else None)
-    starts_at = max(dials.time, context.clock()) if isinstance(dials, At) else context.clock()
+    starts_at = dials.counts_at(context.clock()) if isinstance(dials, At) else context.clock()
     numbers = await run_sync(_comparable, tasks or ())
     own_id = current.batch_call_id if current and not again else None
     try:

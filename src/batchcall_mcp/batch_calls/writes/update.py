@@ -15,8 +15,17 @@ from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.results import Result
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput, NotSupported
-from batchcall_mcp.guard.preflight.changes import list_change, moved, not_shown, not_taken, setting_changes
-from batchcall_mcp.guard.preflight.humanize import counted, day_and_minute
+from batchcall_mcp.guard.preflight.changes import (
+    end_change,
+    list_change,
+    moved,
+    not_shown,
+    not_taken,
+    scheduled_words,
+    setting_changes,
+)
+from batchcall_mcp.guard.preflight.dates import check_promises
+from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.validation import Recipients
 
@@ -53,6 +62,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             "Make a new one with create_batch_call and delete or cancel this one."
         )
     context.require_fields(request)
+    check_promises(request, current, context.backend.capabilities, context.limits.calling_hours)
 
     async def people() -> People:
         dials = context.backend.dials(Operation.UPDATE, request, current)
@@ -64,7 +74,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             warnings=notes,
             notes=recipients.remarks if recipients else (),
             replaced=await _list_change(context, request, current),
-            changes=[*setting_changes(request, current), *moved(request, current)],
+            changes=[*setting_changes(request, current), *moved(request, current), *end_change(request, current)],
         )
 
     async def report(updated: BatchCall, judged: Judged) -> Result:
@@ -90,11 +100,12 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
 def _check_schedule(request: BatchCallRequest) -> None:
     if request.status is BatchStatus.DRAFT and request.send_now:
         raise InvalidInput("status=draft and send_now=true contradict each other. Nothing was sent.")
-    if request.status is BatchStatus.DRAFT and request.trigger_at is not None:
+    timed = request.trigger_at is not None or request.trigger_on is not None
+    if request.status is BatchStatus.DRAFT and timed:
         raise InvalidInput(
             "status=draft and trigger_timestamp contradict each other: a draft has no time. Nothing was sent."
         )
-    if request.send_now and request.trigger_at is not None:
+    if request.send_now and timed:
         raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent. Give one.")
 
 
@@ -126,6 +137,10 @@ def _changed(
             changed[name] = (before.counts.total, after.counts.total)
         elif name == "trigger_at":
             changed["trigger_timestamp"] = (before.scheduled_at, after.scheduled_at)
+        elif name == "trigger_on":
+            changed["trigger_timestamp"] = (before.scheduled_on or before.scheduled_at, after.scheduled_on)
+        elif name in {"ends_at", "ends_on"}:
+            changed["ends_at"] = (before.expires_on or before.expires_at, after.expires_on or after.expires_at)
         elif name == "send_now":
             changed.setdefault("status", (before.status, after.status))
         else:
@@ -137,9 +152,11 @@ def _changed(
 def _summary(request: BatchCallRequest, before: BatchCall, after: BatchCall, replaced: str | None) -> str:
     """What differs now, and what the backend does not show: that a change was taken is not that it was made."""
     differs = [*([replaced] if replaced else ()), *setting_changes(request, before, after)]
-    if request.trigger_at is not None and before.scheduled_at != after.scheduled_at is not None:
-        instead = "" if before.scheduled_at is None else f" instead of {day_and_minute(before.scheduled_at)}"
-        differs.append(f"time {day_and_minute(after.scheduled_at)}{instead}")
+    timed = request.trigger_at is not None or request.trigger_on is not None
+    was, is_now = scheduled_words(before), scheduled_words(after)
+    if timed and is_now is not None and was != is_now:
+        differs.append(f"time {is_now}" + ("" if was is None else f" instead of {was}"))
+    differs += end_change(request, before)
     if before.status != after.status:
         differs.append(f"status {after.status} instead of {before.status}")
     unshown = not_shown(request, after)

@@ -273,8 +273,9 @@ class Write:
     def _waits(self, judged: Judged) -> int:
         """For how many seconds it is put off, so that somebody can think again; 0: it does not dial now."""
         context, asked = self._context, self._asked.request
-        says_when = self._operation is not Operation.UPDATE or asked.send_now or asked.trigger_at is not None
-        past = isinstance(self._dials, At) and self._dials.time <= context.clock()
+        timed = asked.send_now or asked.trigger_at is not None or asked.trigger_on is not None
+        says_when = self._operation is not Operation.UPDATE or timed
+        past = isinstance(self._dials, At) and self._dials.may_begin <= context.clock()
         if asked.test_of is not None or not says_when or not (past or isinstance(self._dials, Now)):
             return 0
         people = None if judged.called is None else len(judged.called)
@@ -354,7 +355,8 @@ class Write:
         said = await report(outcome.batch_call, judged)
         made, waits = outcome.batch_call, None
         if judged.starts_at is not None and made.status is BatchStatus.SCHEDULED:
-            until = f"{judged.starts_at:%Y-%m-%d %H:%M:%S UTC}"
+            at = made.scheduled_at if made.scheduled_on and made.scheduled_at else judged.starts_at
+            until = f"{at:%Y-%m-%d %H:%M:%S UTC}"
             waits = f"It starts at {until}; until then cancel_batch_call with {made.batch_call_id} stops it."
         notes = (note for note in (waits, judged.skipped_note, outcome.note) if note)
         return replace(said, skipped_rows=judged.skipped_rows, notes=(*said.notes, *notes))
@@ -387,8 +389,9 @@ class Write:
             self._known_as = fingerprint(self._operation, asked, batch_call_id, self._dialled_again)
         from_number = request.from_number or (current.from_number if current else None)
         dials = not isinstance(self._dials, Never)
-        starts_at = max(self._dials.time, context.clock()) if isinstance(self._dials, At) else context.clock()
-        starts_at = judged.starts_at or starts_at
+        starts_at = self._dials.counts_at(context.clock()) if isinstance(self._dials, At) else context.clock()
+        if request.trigger_on is None:
+            starts_at = judged.starts_at or starts_at
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         people = people_digest(comparable(task.to_number) for task in request.tasks or ())
@@ -416,6 +419,7 @@ class Write:
                 status_before=str(current.status) if current else None,
                 total_before=current.counts.total if current else None,
                 trigger_at=to_ms(request.trigger_at) if request.trigger_at else None,
+                trigger_on=request.trigger_on.isoformat() if request.trigger_on else None,
                 launches=bool(request.send_now),
                 skipped=rows if request.tasks is not None and rows else None,
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
 from batchcall_mcp.model import TaskStatus
@@ -24,6 +25,8 @@ class Attempt:
     organization_id: str | None = None
     agent_id: str | None = None
     dynamic_variables: str | None = None
+    until: datetime | None = None
+    """From this moment on it must not be dialled any more: the date of this person is over. The engine holds that."""
 
     @property
     def attempt_id(self) -> str:

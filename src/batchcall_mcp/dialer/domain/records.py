@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args, get_type_hints
 
 import sqlalchemy as sa
 
+from batchcall_mcp.call_dates import CallDates
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
 from batchcall_mcp.model import FROM_SUNDAY, CallingWindow, TaskStatus
 
-HeldBy: TypeAlias = Literal["calling_hours", "daily_cap", "min_gap", "retry", "carrier", "predial"]
-"""Why a pending task is not dialled before a later time: its hours, its day's attempts, another batch call that has
-just dialled the number, its redial, a busy carrier, a gate before each dial that gives no clear answer."""
+HeldBy: TypeAlias = Literal[
+    "calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier", "predial"
+]
+"""Why a pending task is not dialled before a later time: its hours, its date, a call-back that was promised, its day's
+attempts, another batch call that has just dialled the number, its redial, a busy carrier, a gate before each dial that
+gives no clear answer."""
 
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
@@ -36,6 +40,8 @@ class NewTask:
     dynamic_variables: str | None = None
     max_retries: int | None = None
     timezone: str | None = None
+    not_before: int | None = None
+    """Milliseconds: a call-back that was promised."""
 
 
 class NewTasks(Protocol):
@@ -65,7 +71,9 @@ class BatchCallRecord:
     retry_rules: list[Mapping[str, Any]] | None
     retry_of: str | None
     scheduled_at: int | None
+    trigger_date: str | None
     expires_at: int | None
+    expires_date: str | None
     created_at: int
     updated_at: int
     started_at: int | None
@@ -107,18 +115,20 @@ class BatchCallRecord:
         """The moment from which nobody is dialled any more."""
         return None if self.expires_at is None else from_ms(self.expires_at)
 
+    def dates(self) -> CallDates:
+        """The dates on which its people are called, and the moment before which.
+
+        Where it ends with a date, `expires_at` is only the moment at which that is over for everybody.
+        """
+        return dates_of(self.trigger_date, self.expires_date, self.expires_at)
+
     def pace(self) -> float | None:
         """Calls per second, within what can be kept to; None: as many as there are lines."""
         return None if self.calls_per_second is None else rules.pace(self.calls_per_second)
 
     def calling_window(self) -> CallingWindow:
         """The stored window as the rules take it."""
-        return CallingWindow(
-            start=self.window["start"],
-            end=self.window["end"],
-            days=tuple(FROM_SUNDAY[day] for day in self.window["days"]),
-            timezone=self.window["timezone"],
-        )
+        return window_of(self.window)
 
     def redialing(self) -> Redialing:
         """The stored retry policy. Rules without a retry_config allow one redial; a disabled config none."""
@@ -138,6 +148,25 @@ class BatchCallRecord:
                 for rule in rules
             ),
         )
+
+
+def window_of(stored: Mapping[str, Any]) -> CallingWindow:
+    """A stored window as the rules take it."""
+    return CallingWindow(
+        start=stored["start"],
+        end=stored["end"],
+        days=tuple(FROM_SUNDAY[day] for day in stored["days"]),
+        timezone=stored["timezone"],
+    )
+
+
+def dates_of(trigger_date: str | None, expires_date: str | None, expires_at: int | None) -> CallDates:
+    """These columns as dates."""
+    return CallDates(
+        first=None if trigger_date is None else date.fromisoformat(trigger_date),
+        last=None if expires_date is None else date.fromisoformat(expires_date),
+        until=None if expires_at is None or expires_date is not None else from_ms(expires_at),
+    )
 
 
 _NUMBERS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -160,6 +189,7 @@ class TaskRecord:
     max_retries: int | None
     dynamic_variables: str | None
     timezone: str | None
+    not_before: int | None
     call_id: str | None
     error_message: str | None
     created_at: int

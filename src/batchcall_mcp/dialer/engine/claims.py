@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -30,6 +30,12 @@ NEVER_OPEN: Final = "the calling window never opens"
 ELSEWHERE: Final = "another process is deciding about the same number; looked at again in a moment"
 _MOMENT: Final = timedelta(seconds=1)
 EXPIRED: Final = "the batch call expired before this task could be dialled"
+DATE_OVER: Final = "the date was over where this person is, before this task could be dialled"
+_WAITS_FOR: Final[Mapping[HeldBy, str]] = {
+    "calling_hours": "outside calling hours",
+    "date": "the date has not begun where this person is",
+    "not_before": "a call-back is promised for later",
+}
 _MAY_EXPIRE: Final = frozenset({State.SENT, State.PAUSED})
 
 
@@ -67,32 +73,43 @@ class _Gate:
         self._rings_as_often_as_asked = frozenset() if record.test_of is None else test_numbers
         self._rest = rest
         self._window = record.calling_window()
+        self._dates = record.dates()
         self._hours: dict[tuple[str, ...], _Postponed | _Excluded | None] = {}
         self._never: set[str] = set()
         self._elsewhere: set[str] = set()
         self.dialled: dict[str, list[datetime]] = {}
         self._dialled_by_others: dict[str, datetime] = {}
 
-    def check(self, to_number: str, timezone: str | None) -> _Postponed | _Excluded | None:
-        verdict = self._judge(to_number, timezone)
-        if isinstance(verdict, _Postponed) and rules.closes_before(self.record.expires(), verdict.until):
-            return _Excluded(TaskStatus.EXPIRED, EXPIRED)
+    def check(self, row: sa.Row[Any]) -> _Postponed | _Excluded | None:
+        zones = self._zones(row)
+        verdict = self._judge(row.to_number, zones, row.not_before)
+        if isinstance(verdict, _Postponed) and rules.closes_before(self._dates.end(self._window, zones), verdict.until):
+            return self._over()
         if verdict is None and self._rest is not None:
             # Although it expires meanwhile: perhaps it is asked about in time.
             return _Postponed(self._rest.until, asked_again(self._rest.reason, self._rest.until), "predial")
         return verdict
 
-    def _judge(self, to_number: str, timezone: str | None) -> _Postponed | _Excluded | None:
+    def until(self, row: sa.Row[Any]) -> datetime | None:
+        """From when on this task must not be dialled any more; None: there is no such moment."""
+        return self._dates.end(self._window, self._zones(row))
+
+    def _zones(self, row: sa.Row[Any]) -> tuple[str, ...]:
+        if self._window.timezone != calling_hours.RECIPIENT:
+            return (self._window.timezone,)
+        return calling_hours.recipient_zones(row.to_number, row.timezone, self.record.timezone)
+
+    def _over(self) -> _Excluded:
+        return _Excluded(TaskStatus.EXPIRED, DATE_OVER if self._dates.named else EXPIRED)
+
+    def _judge(self, to_number: str, zones: tuple[str, ...], not_before: int | None) -> _Postponed | _Excluded | None:
         if to_number in self._never:
             return _Excluded(TaskStatus.SKIPPED, DO_NOT_CALL)
-        zones = (
-            calling_hours.recipient_zones(to_number, timezone, self.record.timezone)
-            if self._window.timezone == "recipient"
-            else (self._window.timezone,)
-        )
         if zones not in self._hours:
             self._hours[zones] = self._closed(zones)
-        closed = self._hours[zones]
+        promised = None if not_before is None else from_ms(not_before)
+        early = promised is not None and promised > self.now
+        closed = self._closed(zones, promised) if early else self._hours[zones]
         if closed:
             return closed
         if to_number in self._elsewhere:
@@ -111,16 +128,20 @@ class _Gate:
             return _Postponed(until, reason, "min_gap")
         return None
 
-    def _closed(self, zones: tuple[str, ...]) -> _Postponed | _Excluded | None:
+    def _closed(self, zones: tuple[str, ...], promised: datetime | None = None) -> _Postponed | _Excluded | None:
+        """`promised`: a moment still to come before which this person is not called."""
         if not zones:
             return _Excluded(TaskStatus.SKIPPED, ZONE_UNKNOWN)
-        if calling_hours.is_open(self._window, zones, self.now):
+        if promised is None and self._dates.may_call(self._window, zones, self.now):
             return None
-        opens = calling_hours.next_open(self._window, zones, self.now)
+        opens = self._dates.next_open(self._window, zones, self.now, promised)
         if opens is None:
-            return _Excluded(TaskStatus.EXPIRED, NEVER_OPEN)
-        reason = f"outside calling hours; next attempt not before {_iso(opens)}"
-        return _Postponed(opens, reason, "calling_hours")
+            in_hours = calling_hours.next_open(self._window, zones, self.now)
+            return _Excluded(TaskStatus.EXPIRED, NEVER_OPEN) if in_hours is None else self._over()
+        held_by: HeldBy = "calling_hours" if self._dates.allow(self._window, zones, self.now) else "date"
+        if promised is not None:
+            held_by = "not_before"
+        return _Postponed(opens, f"{_WAITS_FOR[held_by]}; next attempt not before {_iso(opens)}", held_by)
 
     def learn(self, numbers: Iterable[str]) -> None:
         """Look up what is not known of these numbers: the do-not-call list, and their dials of the last day."""
@@ -147,7 +168,7 @@ class _Gate:
         """
         if self.tx.dialect.name != "postgresql":
             return None
-        free = [row.to_number for row in candidates if self.check(row.to_number, row.timezone) is None][:room]
+        free = [row.to_number for row in candidates if self.check(row) is None][:room]
         number = sa.func.unnest(sa.literal(sorted(set(free)), sa.ARRAY(sa.String))).column_valued("number")
         mine = sa.literal(self.record.organization_id + ":") + number
         lock = sa.func.hashtextextended(mine, sa.literal(0, sa.BigInteger))
@@ -262,7 +283,7 @@ def _decide(gate: _Gate, candidates: Sequence[sa.Row[Any]], room: int, worker_id
     for row in candidates:
         if len(started) == room:
             break
-        verdict = gate.check(row.to_number, row.timezone)
+        verdict = gate.check(row)
         if verdict is None and held is not None and row.to_number not in held:
             break  # those before were postponed; it is its turn in the next transaction
         match verdict:
@@ -274,7 +295,7 @@ def _decide(gate: _Gate, candidates: Sequence[sa.Row[Any]], room: int, worker_id
                 excluded.append({"id": row.task_id, "how": ending, "why": reason, "at": at})
             case None:
                 gate.dialled[row.to_number].append(gate.now)
-                started.append(_attempt(gate.record, row))
+                started.append(_attempt(gate.record, row, gate.until(row)))
     if postponed:
         tx.execute(_POSTPONED, postponed)
     if excluded:
@@ -285,7 +306,7 @@ def _decide(gate: _Gate, candidates: Sequence[sa.Row[Any]], room: int, worker_id
     return started
 
 
-def _attempt(record: BatchCallRecord, row: Any) -> Attempt:
+def _attempt(record: BatchCallRecord, row: Any, until: datetime | None) -> Attempt:
     return Attempt(
         task_id=row.task_id,
         n=row.attempts + 1,
@@ -295,6 +316,7 @@ def _attempt(record: BatchCallRecord, row: Any) -> Attempt:
         organization_id=record.organization_id,
         agent_id=record.agent_id,
         dynamic_variables=row.dynamic_variables,
+        until=until,
     )
 
 

@@ -189,7 +189,11 @@ class Dispatch:
             stale: list[Attempt] = []
             refused: list[Attempt] = []
             mine = [attempt for attempt in started if (attempt.task_id, attempt.n) in ours]
-            allowed = [attempt for attempt in mine if fresh and attempt.batch_call_id in running]
+            allowed = [
+                attempt
+                for attempt in mine
+                if fresh and attempt.batch_call_id in running and not rules.expired(attempt.until, now)
+            ]
             never = self._never(tx, allowed, running)
             allowed = [attempt for attempt in allowed if (attempt.batch_call_id, attempt.to_number) not in never]
             allowed = rate_pacing.keep(tx, allowed, running, now)
@@ -197,8 +201,8 @@ class Dispatch:
                 if self.store.shared and stops.since(tx) is not None:
                     # A session that was cut (a machine that slept, a network) has lost the lock; this then fails.
                     stale.append(attempt)
-                elif abs(self.store.clock() - since) >= STALE_AFTER:  # the machine slept between two of them
-                    stale.append(attempt)
+                elif abs((at := self.store.clock()) - since) >= STALE_AFTER or rules.expired(attempt.until, at):
+                    stale.append(attempt)  # the machine slept between two of them, or a date has just ended
                 elif not dial(attempt):
                     refused.append(attempt)
             rate_pacing.remember(tx, allowed, running, self.store.clock())

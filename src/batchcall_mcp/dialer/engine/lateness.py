@@ -1,7 +1,8 @@
 """A batch call whose engine was away does not simply dial on: what is late is paused, and a person decides.
 
 Late: for longer than the operator allows no engine ran, while one of its tasks was due inside its window. To wait for
-a window, a redial or the daily cap is not late; nor is what was launched after the engine had come back.
+a window, a redial or the daily cap is not late; nor is what was launched after the engine had come back. Of what is
+scheduled for a date, only those are late whose date is over by then: the others are still called on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
+from batchcall_mcp.call_dates import ANY_DATE, CallDates
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State, expired
@@ -40,17 +42,27 @@ class Gap:
     end: datetime
 
 
-def is_late(window: CallingWindow, zones: Sequence[str], due: datetime, gap: Gap, late_after: timedelta) -> bool:
+def is_late(
+    window: CallingWindow,
+    zones: Sequence[str],
+    due: datetime,
+    gap: Gap,
+    late_after: timedelta,
+    dates: CallDates = ANY_DATE,
+) -> bool:
     """Whether a task that was due could have been dialled for too long while no engine ran.
 
-    Too long is `late_after`, added up over its openings, or a whole opening that is shorter: its day is over.
+    Too long is `late_after`, added up over its openings, or a whole opening that is shorter: its day is over. Who is to
+    be called on a date was agreed to be called at any time of it: too long is until there is no such time any more.
     """
     start = due if gap.start is None else max(due, gap.start)
     if start >= gap.end:
         return False
-    missed = calling_hours.openings(window, zones, start, gap.end)
+    missed = dates.openings(window, zones, start, gap.end)
+    if dates.first is not None:
+        return bool(missed) and dates.next_open(window, zones, gap.end) is None
     whole = any(
-        closes < gap.end and (opens > start or not calling_hours.is_open(window, zones, start - _MOMENT))
+        closes < gap.end and (opens > start or not dates.may_call(window, zones, start - _MOMENT))
         for opens, closes in missed
     )
     return whole or sum((closes - opens for opens, closes in missed), timedelta()) > late_after
@@ -178,14 +190,14 @@ def _is_late(tx: sa.Connection, record: BatchCallRecord, gap: Gap, late_after: t
         begins = max(begins, from_ms(record.scheduled_at))
     if begins >= gap.end or expired(record.expires(), gap.end):
         return False
-    window = record.calling_window()
+    window, dates = record.calling_window(), record.dates()
     known: dict[tuple[tuple[str, ...], datetime], bool] = {}
     for row in _due(tx, record.batch_call_id, gap.end):
         zones = calling_hours.recipient_zones(row.to_number, row.timezone, record.timezone)
         due = max(begins, from_ms(row.due_at), gap.start or begins)
         key = zones, due
         if key not in known:
-            known[key] = is_late(window, zones, due, gap, late_after)
+            known[key] = is_late(window, zones, due, gap, late_after, dates)
         if known[key]:
             return True
     return False

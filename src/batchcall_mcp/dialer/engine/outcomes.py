@@ -177,7 +177,8 @@ def _again_at(
         now=now,
         default_delay=retry_delay,
     )
-    if batch_call.status is State.CANCELLED or rules.closes_before(batch_call.expires(), again):
+    ends = batch_call.dates().end(batch_call.calling_window(), zones)
+    if batch_call.status is State.CANCELLED or rules.closes_before(ends, again):
         return None
     return again
 

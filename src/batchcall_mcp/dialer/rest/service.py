@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, timedelta
+from functools import partial
 from itertools import chain
 from typing import IO, Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.call_dates import ANY_DATE
+from batchcall_mcp.calling_hours import RECIPIENT
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Carrier
-from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, TaskCounts
+from batchcall_mcp.dialer.domain import dates, rules
+from batchcall_mcp.dialer.domain.dates import Person
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTasks, TaskCounts, dates_of, window_of
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
 from batchcall_mcp.dialer.rest.messages import mapping, request_models
@@ -23,6 +27,7 @@ from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
 from batchcall_mcp.dialer.storage import commands, queries, stops
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
+from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallingWindow, TaskStatus
 
 DEFAULT_CONCURRENCY: Final = 10
@@ -37,6 +42,10 @@ _LAUNCHES: Final = {
     State.SCHEDULED: Action.SCHEDULE,
     State.SENT: Action.EXECUTE,
 }
+_DECIDE_DATES: Final = frozenset({"status", "trigger_date", "expires_date", "expires_at", "window", "timezone"})
+"""With the list, what decides from when to when people are called."""
+_ONE_PLACE: Final = (Person(0, "", None, None),)
+"""Where a window has one clock, it does not matter where people are."""
 _DIALLING: Final = frozenset({Action.EXECUTE, Action.RESUME})
 
 
@@ -82,6 +91,7 @@ class Service:
                 mapping.check_times(columns, None, self.open_store().clock())
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 tasks = read.tasks(read.asked.from_number)
+                columns |= self._settled(tx, columns, None, tasks)
                 record = commands.create(tx, write.organization_id, columns, tasks, self._now())
                 return self._answer(tx, "Batch call created successfully", record)
 
@@ -100,7 +110,9 @@ class Service:
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
                 tasks = read.tasks(read.asked.from_number)
-                record = commands.update(tx, before, mapping.filled(columns), tasks, self._now())
+                columns = mapping.filled(columns)
+                columns |= self._settled(tx, columns, before, tasks)
+                record = commands.update(tx, before, columns, tasks, self._now())
                 return self._answer(tx, "Batch call updated successfully", record)
 
             return self._run(write, effect)
@@ -122,11 +134,11 @@ class Service:
                     rules.transition(Action.EDIT, before.status)
                 if launch is not None:
                     rules.transition(_LAUNCHES[launch.state], before.status)
-                if times:
-                    expires_at = times.get("expires_at", before.expires_at)
-                    state, at = times.get("status", before.status), times.get("scheduled_at", before.scheduled_at)
-                    rules.check_expiry(state, scheduled_at=at, expires_at=expires_at, now=self._now())
                 tasks = read.tasks(asked.from_number or before.from_number) if read.task_count else None
+                if tasks is not None or changes.keys() & _DECIDE_DATES:
+                    changes |= self._settled(tx, changes, before, tasks)
+                if times:
+                    self._check_expiry(changes, before)
                 if asked.skip_tasks:
                     commands.skip(tx, before, asked.skip_tasks, self._now())
                 if tasks or changes or asked.skip_tasks:
@@ -147,6 +159,9 @@ class Service:
                 tasks = read.tasks(before.from_number)
                 record, there = commands.append(tx, before, tasks, self._now())
                 added = len(tasks) - len(there)
+                if added:  # they may be where it begins earlier, or ends later
+                    times = self._settled(tx, {}, record, None)
+                    record = commands.update(tx, record, times, None, self._now()) if times else record
                 extra = {
                     "appended_count": added,
                     "already_there_count": len(there),
@@ -304,6 +319,7 @@ class Service:
             "agents": None,
             "carrier": self.carrier.name,
             "places_real_calls": self.carrier.places_real_calls,
+            "keeps_dates": True,
             "calls_today": calls_today,
         }
         return Answer("Account retrieved successfully", data)
@@ -316,10 +332,49 @@ class Service:
         """The columns that a whole body sets. It looks at the time: a replay of a write must not call it."""
         columns = mapping.columns(asked, default_window=self.default_window, default_concurrency=DEFAULT_CONCURRENCY)
         _, times = mapping.launch_columns(asked, None)
-        rules.check_expiry(
-            times["status"], scheduled_at=times["scheduled_at"], expires_at=times.get("expires_at"), now=self._now()
-        )
+        self._check_expiry(times, None)
         return columns | times
+
+    def _check_expiry(self, columns: Mapping[str, Any], before: BatchCallRecord | None) -> None:
+        of = partial(_after, columns, before)
+        rules.check_expiry(of("status"), scheduled_at=of("scheduled_at"), expires_at=of("expires_at"), now=self._now())
+
+    def _settled(
+        self, tx: sa.Connection, columns: Mapping[str, Any], before: BatchCallRecord | None, tasks: NewTasks | None
+    ) -> dict[str, Any]:
+        """When it begins and ends by the dates that it will have, from where its people are; and whether it can.
+
+        Raises:
+            InvalidInput: a date that is over for everybody, or a call-back that is promised for afterwards.
+        """
+        of = partial(_after, columns, before)
+        call_dates = dates_of(of("trigger_date"), of("expires_date"), of("expires_at"))
+        if call_dates == ANY_DATE:
+            return {}
+        window = window_of(of("window"))
+        if tasks is not None:
+            people = _people(tasks)
+        else:
+            known = before.batch_call_id if before is not None else ""
+            people = queries.people(tx, known, promised=not call_dates.named or window.timezone != RECIPIENT)
+            people = chain(people, _ONE_PLACE if window.timezone != RECIPIENT else ())
+        now, earliest = self.open_store().clock(), columns.get("scheduled_at")
+        begin = now if earliest is None else max(now, from_ms(earliest))
+        found = dates.times(call_dates, window, people, of("timezone"), begin)
+        settled: dict[str, Any] = {}
+        if call_dates.first is not None and of("status") is State.SCHEDULED:
+            named = before is None or of("trigger_date") != before.trigger_date
+            over = named and found.first_ends is not None and to_ms(found.first_ends) <= self._now()
+            if found.begins is None or over:
+                raise InvalidInput(
+                    f"trigger_date: nobody can be called on {call_dates.first} any more: the date, or its calling "
+                    "window, is over where they are. Nothing was changed. Give a later date."
+                )
+            settled["scheduled_at"] = to_ms(found.begins)
+        if call_dates.last is not None:
+            settled["expires_at"] = None if found.ends is None else to_ms(found.ends)
+            self._check_expiry({**columns, **settled}, before)
+        return settled
 
     def _answer(
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
@@ -360,6 +415,15 @@ def _before(tx: sa.Connection, write: WriteRequest, batch_call_id: str, if_match
     if if_match is not None:
         if_match.check(record.etag)
     return record
+
+
+def _after(columns: Mapping[str, Any], before: BatchCallRecord | None, name: str) -> Any:
+    """A column as it will be."""
+    return columns[name] if name in columns else getattr(before, name, None)
+
+
+def _people(tasks: NewTasks) -> Iterator[Person]:
+    return (Person(row, task.to_number, task.timezone, task.not_before) for row, task in enumerate(tasks))
 
 
 def created_after(value: float | str | None) -> int | None:

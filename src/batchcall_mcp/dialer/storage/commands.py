@@ -21,8 +21,8 @@ from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 
 _INSERTED: Final = (
-    "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, status, attempts, "
-    "answered, due_at, created_at"
+    "task_id, batch_call_id, position, to_number, name, dynamic_variables, max_retries, timezone, not_before, status, "
+    "attempts, answered, due_at, held_by, created_at"
 )
 """The columns of a new task."""
 LIVE: Final = frozenset({State.SCHEDULED, State.SENT})
@@ -179,10 +179,12 @@ def _insert_tasks(
             task.dynamic_variables,
             task.max_retries,
             task.timezone,
+            task.not_before,
             TaskStatus.PENDING.value,
             0,
             False,
-            now,
+            max(now, task.not_before or now),
+            "not_before" if task.not_before is not None and task.not_before > now else None,
             now,
         )
         for position, task in enumerate(new_tasks, first_position)
@@ -208,15 +210,18 @@ def move(
         InvalidInput: it is to start and has expired.
     """
     state = rules.transition(action, before.status)
+    dates: dict[str, Any] = {}
     if action is Action.EXECUTE:
+        dates = _without_trigger_date(before)
         # A resumed one may have expired; its tasks then end so. What has not begun can still be changed.
-        rules.check_expiry(state, scheduled_at=None, expires_at=before.expires_at, now=now)
+        expires_at = dates.get("expires_at", before.expires_at)
+        rules.check_expiry(state, scheduled_at=None, expires_at=expires_at, now=now)
     if action is Action.RESUME and before.started_at is None and (before.scheduled_at or 0) > now:
         # It was paused before its time; going on means waiting for that time, not dialling now.
         state = State.SCHEDULED
     if state is before.status:
         return before
-    values: dict[str, Any] = {"status": state, **UNEXPLAINED, **_launched(before, state, now)}
+    values: dict[str, Any] = {"status": state, **UNEXPLAINED, **_launched(before, state, now), **dates}
     if action in {Action.EXECUTE, Action.RESUME}:
         values["first"] = first
     if action is Action.CANCEL:
@@ -239,6 +244,14 @@ def move(
     after = _change(tx, before, values, now)
     _report(tx, before, after, now)
     return after
+
+
+def _without_trigger_date(before: BatchCallRecord) -> dict[str, Any]:
+    """What else changes where it is to dial now instead of on its date."""
+    if before.trigger_date is None:
+        return {}
+    end = {"expires_date": None, "expires_at": None} if before.expires_date == before.trigger_date else {}
+    return {"trigger_date": None, **end}
 
 
 def retry(

@@ -5,7 +5,7 @@ Functions take the open transaction first; what belongs to another organisation 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchcall_mcp.clock import span_ms, to_ms
+from batchcall_mcp.dialer.domain.dates import Person
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBack, SortBy, SortOrder, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.domain.rules import DAY, State
+from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus
@@ -227,6 +229,21 @@ def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int
         tasks.c.position <= position + limit,
     )
     return tx.execute(query.order_by(tasks.c.position).limit(limit)).mappings().all()
+
+
+def people(tx: sa.Connection, batch_call_id: str, *, promised: bool = False) -> Iterator[Person]:
+    """Where the people of its list are, a part at a time; `promised`: only those with a promised call-back."""
+    wanted = tasks.c.batch_call_id == batch_call_id
+    if promised:
+        wanted &= tasks.c.not_before.is_not(None)
+    query = sa.select(tasks.c.position, tasks.c.to_number, tasks.c.timezone, tasks.c.not_before)
+    after = -1
+    while rows := tx.execute(
+        query.where(wanted, tasks.c.position > after).order_by(tasks.c.position).limit(INSERTED_AT_ONCE)
+    ).all():
+        for row in rows:
+            yield Person(*row)
+        after = rows[-1].position
 
 
 def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence[sa.RowMapping]:

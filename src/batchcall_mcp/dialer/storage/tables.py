@@ -32,8 +32,13 @@ batch_calls = sa.Table(
     sa.Column("retry_config", sa.JSON(none_as_null=True)),
     sa.Column("retry_rules", sa.JSON(none_as_null=True)),
     sa.Column("retry_of", sa.String),
+    # When the first of its people may be called, where it is scheduled for a date.
     sa.Column("scheduled_at", sa.BigInteger),
+    # The date, as text, on each called person's clock; `expires_date` is the last one.
+    sa.Column("trigger_date", sa.String),
+    # When it is over for everybody, where it ends with a date.
     sa.Column("expires_at", sa.BigInteger),
+    sa.Column("expires_date", sa.String),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("started_at", sa.BigInteger),
@@ -83,6 +88,8 @@ tasks = sa.Table(
     sa.Column("dynamic_variables", sa.String),
     sa.Column("max_retries", sa.Integer),
     sa.Column("timezone", sa.String),
+    # A call-back that was promised: this person is not dialled earlier.
+    sa.Column("not_before", sa.BigInteger),
     sa.Column("status", sa.String, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("answered", sa.Boolean, nullable=False),

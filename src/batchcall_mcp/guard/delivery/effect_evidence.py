@@ -78,7 +78,7 @@ def is_as_left(entry: Entry, current: BatchCall) -> bool:
     if entry.status is None:
         return True  # a person's word, which the backend's own may lag behind
     if entry.status == BatchStatus.SCHEDULED == current.status:
-        return entry.evidence.trigger_at is None or _is_scheduled(entry, current)
+        return not _has_time(entry) or _is_scheduled(entry, current)
     begun = entry.status == BatchStatus.SCHEDULED and current.status is BatchStatus.RUNNING
     return entry.status == current.status or begun
 
@@ -89,7 +89,14 @@ def _is_launched(entry: Entry, current: BatchCall) -> bool:
     return _is_scheduled(entry, current)
 
 
+def _has_time(entry: Entry) -> bool:
+    return entry.evidence.trigger_at is not None or entry.evidence.trigger_on is not None
+
+
 def _is_scheduled(entry: Entry, current: BatchCall) -> bool:
+    if entry.evidence.trigger_on is not None:
+        on = None if current.scheduled_on is None else current.scheduled_on.isoformat()
+        return current.status is BatchStatus.SCHEDULED and on == entry.evidence.trigger_on
     if entry.evidence.trigger_at is None or current.scheduled_at is None:
         return False
     asked = from_ms(entry.evidence.trigger_at)
@@ -102,7 +109,7 @@ def _is_updated(entry: Entry, current: BatchCall) -> bool:
         return False  # it had been launched before
     if evidence.launches:
         return current.status not in _NOT_LAUNCHED
-    if evidence.trigger_at is not None:
+    if _has_time(entry):
         return _is_launched(entry, current)
     replaced = evidence.total is not None and evidence.total != evidence.total_before
     return replaced and current.counts.total == evidence.total

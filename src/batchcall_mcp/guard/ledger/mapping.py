@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.backends.base import Operation
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.backends.base import FIRST_ZONE, Operation
+from batchcall_mcp.clock import span_ms, to_ms
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.write_record import STOPS, Entry, Evidence, Newest, WriteState
 from batchcall_mcp.model import FINISHED, BatchStatus
@@ -86,7 +86,13 @@ def _is_withdrawn(tx: sa.Connection, launch: Entry) -> bool:
     if launch.batch_call_id is None or launch.starts_at is None:
         return False
     newest = newest_of(tx, launch.backend, launch.batch_call_id)
-    return newest is not None and _ends(newest) and newest.sent_at + CLOCKS_APART_MS < launch.starts_at
+    return newest is not None and _ends(newest) and newest.sent_at + CLOCKS_APART_MS < _begins(launch)
+
+
+def _begins(launch: Entry) -> int:
+    """When a launch may call its first person."""
+    ahead = FIRST_ZONE if launch.evidence.trigger_on is not None else timedelta()
+    return (launch.starts_at or 0) - span_ms(ahead)
 
 
 def is_ended(tx: sa.Connection, launch: Entry) -> bool:

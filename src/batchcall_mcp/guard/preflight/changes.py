@@ -73,9 +73,31 @@ def moved(asked: BatchCallRequest, before: BatchCall) -> list[str]:
     """That it was scheduled for another time."""
     if before.status is not BatchStatus.SCHEDULED or before.scheduled_at is None:
         return []
-    if not asked.send_now and asked.trigger_at in {None, before.scheduled_at}:
+    same = asked.trigger_at in {None, before.scheduled_at} and asked.trigger_on in {None, before.scheduled_on}
+    if not asked.send_now and same and not (before.scheduled_on and asked.trigger_at):
         return []
-    return [f"it was scheduled for {day_and_minute(before.scheduled_at)}"]
+    return [f"it was scheduled for {scheduled_words(before)}"]
+
+
+def scheduled_words(batch_call: BatchCall) -> str | None:
+    """For when it is scheduled: `2026-11-27 (each person's own date)`."""
+    if batch_call.scheduled_on is not None:
+        return f"{batch_call.scheduled_on} (each person's own date)"
+    return None if batch_call.scheduled_at is None else day_and_minute(batch_call.scheduled_at)
+
+
+def end_change(asked: BatchCallRequest, before: BatchCall) -> list[str]:
+    """That it ends at another time."""
+    if asked.ends_on is not None and asked.ends_on != before.expires_on:
+        new = f"{asked.ends_on} (each person's own date)"
+    elif asked.ends_at is not None and (before.expires_on is not None or asked.ends_at != before.expires_at):
+        new = day_and_minute(asked.ends_at)
+    else:
+        return []
+    old = f"{before.expires_on} (each person's own date)" if before.expires_on is not None else None
+    if old is None and before.expires_at is not None:
+        old = day_and_minute(before.expires_at)
+    return [f"end {new}" + ("" if old is None else f" instead of {old}")]
 
 
 def _given(asked: BatchCallRequest) -> Iterable[str]:
@@ -98,6 +120,7 @@ def _details(tasks: Iterable[CallTask], capabilities: Capabilities) -> Iterable[
             tuple(sorted(task.dynamic_variables.items())) if capabilities.returns_variables else None,
             task.name if capabilities.task_names else None,
             task.timezone if capabilities.task_timezones else None,
+            task.not_before if capabilities.not_before else None,
             task.max_retries if capabilities.task_max_retries else None,
         )
 

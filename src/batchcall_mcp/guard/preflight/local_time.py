@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from batchcall_mcp.calling_hours import openings
+from batchcall_mcp.guard.preflight.changes import hours_words
 from batchcall_mcp.guard.preflight.humanize import clock, clock_after, counted, day
 from batchcall_mcp.guard.preflight.schedule import LOOKS_AHEAD, Group, Hours, Timetable
 from batchcall_mcp.model import HeldBack
@@ -26,8 +26,14 @@ _HELD_BACK_BECAUSE: Final[Mapping[str, str]] = {
     "calling_hours": "it is outside calling hours",
     "retry": "they are dialled again then",
     "predial": "the gate that is asked before each dial gives no clear answer",
+    "date": "it is not their date yet",
+    "not_before": "their call-backs are promised for then",
 }
 """Reasons that a backend may give. What another one means, only the backend knows."""
+
+
+_KNOWN_HERE: Final = frozenset({"calling_hours", "date"})
+"""Reasons that are read from the timetable instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +85,45 @@ def launch_times(
         nobodys = Clocks((), complete=False)
         return LaunchTimes(when=_moment(start, nobodys, now), waits=tuple(_held(held_back, nobodys, start, now)))
     clocks = Clocks.of(groups)
+    if hours.dates.first is not None:
+        kept = [one for one in held_back if one.reason not in _KNOWN_HERE]
+        waits = (*_held(kept, clocks, start, now), *_overflow(table, clocks, now), *ending(hours, clocks, now))
+        return LaunchTimes(when=_on_dates(hours, table.first, now), waits=waits)
     others = [one for one in held_back if one.reason != "calling_hours"]
     when, later = _when(groups, hours, start, table.first, now, outside=table.outside > 0)
     return LaunchTimes(
         when=when,
         nobody_before=_closed(groups, hours, start, now) or _all_held(others, groups, start, now),
-        waits=(*_waits(later, start, now), *_held(others, clocks, start, now), *_overflow(table, clocks, now)),
+        waits=(
+            *_waits(later, start, now),
+            *_held(others, clocks, start, now),
+            *_overflow(table, clocks, now),
+            *ending(hours, clocks, now),
+        ),
     )
+
+
+def _on_dates(hours: Hours, first: datetime, now: datetime) -> str:
+    """The dates by name, and whose clock they are on."""
+    begins, ends = hours.dates.first, hours.dates.last
+    if begins is None:
+        return "now"
+    days = f"from {day(begins, now)} to {day(ends, now)}" if ends not in {None, begins} else f"on {day(begins, now)}"
+    days = f"from {day(begins, now)} on" if ends is None else days
+    at_once = ", beginning now" if first <= now else ""
+    return f"{days}, {hours_words(hours.kept or hours.own)}{at_once}"
+
+
+def ending(hours: Hours, clocks: Clocks, now: datetime) -> Iterable[str]:
+    """Who is not called at all, because it ends before."""
+    dates = hours.dates
+    if dates.until is not None:
+        yield f"Who is not dialled before {their_time(dates.until, clocks, now)} is not called."
+    elif dates.last is not None and dates.last == dates.first:
+        yield "Who is not dialled on that day is not called."
+    elif dates.last is not None:
+        whose = "their time" if hours.kept is None or hours.keeps_own else f"{hours.kept.timezone} time"
+        yield f"Who is not dialled by the end of {day(dates.last, now)}, {whose}, is not called."
 
 
 def their_time(moment: datetime, clocks: Clocks, now: datetime) -> str:
@@ -230,7 +268,7 @@ def _opens(group: Group, start: datetime) -> datetime:
 def _opening(zones: tuple[str, ...], hours: Hours, opens: datetime) -> tuple[datetime, datetime]:
     """The opening that begins at `opens`, cut after a day."""
     window = hours.kept or hours.own
-    return openings(window, zones, opens, opens + _DAY)[0]
+    return hours.dates.openings(window, zones, opens, opens + _DAY)[0]
 
 
 def _span(spans: Iterable[tuple[Sequence[str], datetime, datetime]]) -> _Span:

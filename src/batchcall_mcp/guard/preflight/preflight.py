@@ -20,6 +20,7 @@ from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings, undo
 from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
 from batchcall_mcp.guard.preflight.recipient_warnings import Concern
@@ -71,7 +72,7 @@ class Preflight:
     calls: Annotated[int | None, Field(description="people who would be called")] = None
     max_dials: Annotated[int | None, Field(description="most dials, retries included")] = None
     dials_each: Annotated[int | None, Field(description="most dials of one person")] = None
-    starts: Annotated[str | None, Field(description="now, or a moment; absent: no phone rings")] = None
+    starts: Annotated[str | None, Field(description="now, a moment or a date; absent: no phone rings")] = None
     when: Annotated[str | None, Field(description="the same, on the called people's clocks")] = None
     first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
     last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
@@ -205,11 +206,12 @@ def preflight(
     unlisted = _unlisted(request, current, listed) if launched else 0
     size = _Size.of(None if tasks is None else len(tasks) + unlisted, request.first)
     calls = size.calls
-    starts_at = max(dials.time, now) if isinstance(dials, At) else now
+    (counts_at, starts_at), dates = _start(dials, now), call_dates(request, current)
+    batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
-    hours = Hours.of(window, capabilities, limits.calling_hours)
+    hours = Hours.of(window, capabilities, limits.calling_hours, dates)
     lines = _lines(request, current, capabilities)
-    countries, zones = _places(tasks or (), request.timezone or (current.timezone if current else None))
+    countries, zones = _places(tasks or (), batch_zone)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
     most_dials = _most_dials(request, current, capabilities)
@@ -243,8 +245,10 @@ def preflight(
             unknown = f"Its window has the time zone {zone}, which is not known: the window was not checked."
             concerns.append(Concern("hours", unknown))
         concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
+        concerns += date_concerns(tasks or (), table, hours, batch_zone, starts_at, now)
         notes += times.waits
-        notes += _undo(surroundings, times)
+        notes += promises_note(tasks or (), now)
+        notes += _undo(surroundings, times, later=bool(dates.first and table.first and table.first > now))
         if capabilities.in_process and starts_at > now:
             notes.append(_MUST_BE_ON)
         if capabilities.stop in ("before_start", "never"):
@@ -271,7 +275,10 @@ def preflight(
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
         warnings=tuple(one.sentence for one in concerns),
-        blocks=tuple(_blocks(calls, request, current, limits, surroundings, starts_at if launched else None)),
+        blocks=(
+            *_blocks(calls, request, current, limits, surroundings, counts_at if launched else None),
+            *(_ended(tasks or (), table, hours, request, current, batch_zone, starts_at) if launched else ()),
+        ),
         concerns=tuple(concerns),
         unusual=tuple(_unusual(surroundings, times, current)) if launched else (),
         first=person(tasks[0]) if tasks else None,
@@ -281,6 +288,13 @@ def preflight(
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
     )
+
+
+def _start(dials: Dials, now: datetime) -> tuple[datetime, datetime]:
+    """The moment by whose day its calls count, and the one from which on somebody may be called."""
+    if not isinstance(dials, At):
+        return now, now
+    return dials.counts_at(now), max(dials.may_begin, now)
 
 
 def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
@@ -318,7 +332,10 @@ class _Size(NamedTuple):
         return replace(table, takes=takes, last=None, not_before=None, waiting=0, beyond=0, tail=0)
 
 
-def _undo(around: Surroundings, times: LaunchTimes) -> Iterator[str]:
+def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[str]:
+    """`later`: it is for a date, and nobody can be called yet."""
+    if later:
+        return
     if around.undo_seconds:
         yield undo.sentence(around.undo_seconds, rings=not times.nobody_before)
     elif around.cannot_wait:
@@ -370,11 +387,6 @@ def _blocks(
             f"the emergency stop is on since {minute(surroundings.stopped_since)}; only the operator lifts it: "
             "`batchcall-mcp stop --clear`"
         )
-    if current is not None and current.expires_at is not None and current.expires_at <= launch:
-        found.append(
-            f"it expires at {minute(current.expires_at)}, so nobody would be called; create a new batch call for these "
-            "people"
-        )
     if calls is None and current is not None:
         calls = current.counts.total
     number = "an unknown number of" if calls is None else str(calls)
@@ -387,6 +399,26 @@ def _blocks(
             f"{number} calls{others} on {launch:%Y-%m-%d} (UTC) are more than BATCHCALL_MAX_CALLS_PER_DAY={day_limit}"
         )
     return found
+
+
+def _ended(
+    tasks: Sequence[CallTask],
+    table: Timetable,
+    hours: Hours,
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    batch_zone: str | None,
+    starts_at: datetime,
+) -> Iterator[str]:
+    """What its dates and its end rule out."""
+    over = over_for_all(table, hours, request, current, starts_at)
+    if over is not None:
+        yield over
+        return
+    broken = list(broken_promises(tasks, hours, batch_zone))
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        yield f"a call-back is promised for when nobody is called any more: {broken[0]}{more}"
 
 
 def _shrinking(request: BatchCallRequest, current: BatchCall | None) -> Iterator[Concern]:
@@ -423,6 +455,8 @@ def _lateness(
     request: BatchCallRequest, current: BatchCall | None, now: datetime
 ) -> tuple[Sequence[Concern], Sequence[str]]:
     """That the time that was asked for is over: a concern, or a note where it is over by a little only."""
+    if call_dates(request, current).first is not None:
+        return (), ()
     named = request.trigger_at
     if named is None and current is not None and current.status in _STILL_TO_COME:
         named = current.scheduled_at
@@ -436,6 +470,8 @@ def _lateness(
 def _starts(dials: Dials, now: datetime) -> str | None:
     if isinstance(dials, Never):
         return None
+    if isinstance(dials, At) and dials.on is not None:
+        return dials.on.isoformat()
     return minute(dials.time) if isinstance(dials, At) and dials.time > now else "now"
 
 

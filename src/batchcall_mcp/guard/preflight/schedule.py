@@ -13,7 +13,8 @@ from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeAlias
 
 from batchcall_mcp.backends.base import Capabilities
-from batchcall_mcp.calling_hours import RECIPIENT, is_open, is_timezone, next_open, openings
+from batchcall_mcp.call_dates import ANY_DATE, CallDates
+from batchcall_mcp.calling_hours import RECIPIENT, is_open, is_timezone, openings, window_zones
 from batchcall_mcp.guard.preflight.humanize import about, counted, in_words
 from batchcall_mcp.model import CallingWindow
 
@@ -32,9 +33,17 @@ class Hours:
 
     kept: CallingWindow | None
     own: CallingWindow
+    dates: CallDates = ANY_DATE
+    """On which dates at all, and until when: only a backend that keeps its own windows keeps those."""
 
     @classmethod
-    def of(cls, window: CallingWindow | None, capabilities: Capabilities, calling_hours: CallingWindow) -> Hours:
+    def of(
+        cls,
+        window: CallingWindow | None,
+        capabilities: Capabilities,
+        calling_hours: CallingWindow,
+        dates: CallDates = ANY_DATE,
+    ) -> Hours:
         """What a backend keeps to: the batch call's window if it has windows, else the operator's hours if it can.
 
         A window on one place's clock is kept too, but says nothing of the hours of people elsewhere.
@@ -42,7 +51,8 @@ class Hours:
         kept = calling_hours if capabilities.windows == "full" else None
         if window is not None and capabilities.windows != "none":
             kept = window if is_readable(window) else None
-        return cls(kept, kept if kept is not None and kept.timezone == RECIPIENT else calling_hours)
+        own = kept if kept is not None and kept.timezone == RECIPIENT else calling_hours
+        return cls(kept, own, dates)
 
     @property
     def keeps_own(self) -> bool:
@@ -52,8 +62,14 @@ class Hours:
     def opens(self, zones: Sequence[str], start: datetime) -> datetime | None:
         """When people in `zones` may be called, from `start` on; None: never, or nobody knows."""
         if self.kept is not None and not self.keeps_own:
-            return next_open(self.kept, (), start)
-        return next_open(self.own, zones, start) if zones else None
+            return self.dates.next_open(self.kept, (), start)
+        return self.dates.next_open(self.own, zones, start) if zones else None
+
+    def is_over(self, zones: Sequence[str], start: datetime) -> bool:
+        """Whether people in `zones` are not called any more at `start`, because of the dates alone."""
+        window = self.kept or self.own
+        end = self.dates.end(window, zones) if window_zones(window, zones) else None
+        return end is not None and end <= start
 
 
 def is_readable(window: CallingWindow) -> bool:
@@ -92,6 +108,10 @@ class Timetable:
     """The backend will not dial them: no zone is known, or no hour is open."""
     outside: int = 0
     """Would start outside the called person's hours from the first call on."""
+    over: int = 0
+    """Their dates are over where they are, so that the backend will not dial them."""
+    shut: int = 0
+    """No hour is open where they are on these dates, or before the end."""
     unplaced: int = 0
     """No zone is known, and the backend dials them all the same."""
     tail: int = 0
@@ -113,9 +133,12 @@ def timetable(
         return Timetable(groups=tuple(Group(zones, calls, None) for zones, calls in counted), too_far=True)
     groups = tuple(Group(zones, calls, hours.opens(zones, start)) for zones, calls in counted)
     dialled = groups if hours.kept is None else tuple(group for group in groups if group.opens is not None)
-    never = _calls(groups) - _calls(dialled)
+    closed = () if hours.kept is None else (group for group in groups if group.opens is None)
+    over = _calls(group for group in closed if hours.is_over(group.zones, start))
+    shut = 0 if hours.dates == ANY_DATE else _calls(groups) - _calls(dialled) - over - _nowhere(groups, hours)
+    never = _calls(groups) - _calls(dialled) - over - shut
     if not dialled:
-        return Timetable(groups=groups, never=never)
+        return Timetable(groups=groups, never=never, over=over, shut=shut)
     opens = [start if hours.kept is None else group.opens or start for group in dialled]
     first = min(opens)
     runs, waiting, beyond = _placed(dialled, hours, start, concurrency) if concurrency else ((), 0, 0)
@@ -133,6 +156,8 @@ def timetable(
         not_before=not_before if not last_is_known and not_before > first else None,
         takes=-(-_calls(dialled) // concurrency) * CALL_LASTS if concurrency else None,
         never=never,
+        over=over,
+        shut=shut,
         outside=_calls(dialled) - _calls(known_to_be_open) - unplaced if late else 0,
         unplaced=unplaced if late else 0,
         tail=_tail(known_to_be_open, hours, runs, concurrency) if late and concurrency else 0,
@@ -145,14 +170,21 @@ def _calls(groups: Iterable[Group]) -> int:
     return sum(group.calls for group in groups)
 
 
+def _nowhere(groups: Iterable[Group], hours: Hours) -> int:
+    """Calls to people of whom no clock is known that decides."""
+    window = hours.kept or hours.own
+    return _calls(group for group in groups if not window_zones(window, group.zones))
+
+
 def _placed(dialled: Sequence[Group], hours: Hours, start: datetime, lines: int) -> tuple[tuple[_Run, ...], int, int]:
     """The runs, how many calls miss their first opening, and how many the last one."""
     until = start + LOOKS_AHEAD
     if hours.kept is None:
         return (_Run(start, _calls(dialled)),), 0, 0
     if hours.keeps_own:
-        return _filled([(openings(hours.own, group.zones, start, until), group.calls) for group in dialled], lines)
-    return _filled([(openings(hours.kept, (), start, until), _calls(dialled))], lines)
+        spans = [(hours.dates.openings(hours.own, group.zones, start, until), group.calls) for group in dialled]
+        return _filled(spans, lines)
+    return _filled([(hours.dates.openings(hours.kept, (), start, until), _calls(dialled))], lines)
 
 
 def _filled(queues: Sequence[tuple[_Openings, int]], lines: int) -> tuple[tuple[_Run, ...], int, int]:

@@ -12,7 +12,7 @@ from batchcall_mcp.recipients.phone.numbers import looks_like_a_number
 from batchcall_mcp.text import quoted
 
 _MOST_LISTED = 30
-_NUMBER, _FIELDS = "to_number", ("name", "timezone", "max_retries")
+_NUMBER, _FIELDS = "to_number", ("name", "timezone", "max_retries", "not_before")
 
 # Paragraphs of words, not lists of ninety quoted ones (SIM905).
 # In order of preference: what is surely the number to call, what usually is, what may be.
@@ -35,14 +35,17 @@ _NAME_HEADERS = (  # noqa: SIM905
 ).split()
 _TIMEZONE_HEADERS = "timezone tz tzid ianatimezone timezoneid".split()  # noqa: SIM905
 _RETRY_HEADERS = "maxretries maxretry retries".split()  # noqa: SIM905
+_CALL_BACK_HEADERS = ["notbefore"]
+_KNOWN = (_NAME_HEADERS, _TIMEZONE_HEADERS, _RETRY_HEADERS, _CALL_BACK_HEADERS)
+"""Of each of `_FIELDS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """What a caller says about a file; nothing of it is needed where it can be seen.
 
-    `columns` maps a variable, or to_number, name, timezone or max_retries, to a column, as people write it. `sheet` is
-    one of a workbook; `header_row` the row, from 1, that has the column names.
+    `columns` maps a variable, or to_number, name, timezone, max_retries or not_before, to a column, as people write
+    it. `sheet` is one of a workbook; `header_row` the row, from 1, that has the column names.
     """
 
     number_column: str | None = None
@@ -89,6 +92,7 @@ class Columns:
     name: str | None = None
     timezone: str | None = None
     max_retries: str | None = None
+    not_before: str | None = None
     mapped: Mapping[str, str] = field(default_factory=dict)
 
     def sources(self) -> list[tuple[str, str]]:
@@ -96,9 +100,10 @@ class Columns:
         return [(variable, self.mapped.get(variable, variable)) for variable in self.variables]
 
     def fields(self) -> list[str | None]:
-        """The variables that are the name, the zone and the retries as well."""
+        """The variables that are the name, the zone, the retries and the promised call-back as well."""
         variable_of = {column: variable for variable, column in reversed(self.sources())}
-        return [variable_of[column] if column else None for column in (self.name, self.timezone, self.max_retries)]
+        fields = (self.name, self.timezone, self.max_retries, self.not_before)
+        return [variable_of[column] if column else None for column in fields]
 
 
 def choose_columns(headers: Sequence[str], layout: Layout, where: str) -> Columns:
@@ -128,16 +133,14 @@ def choose_columns(headers: Sequence[str], layout: Layout, where: str) -> Column
     rest = tuple(header for header in named if header != number)
     moved = set(mapped.values())
     _check_names(rest, mapped, where)
-    fields = {
-        one: mapped.get(one) or _first_known(rest, known)
-        for one, known in zip(_FIELDS, (_NAME_HEADERS, _TIMEZONE_HEADERS, _RETRY_HEADERS), strict=True)
-    }
+    fields = {one: mapped.get(one) or _first_known(rest, known) for one, known in zip(_FIELDS, _KNOWN, strict=True)}
     return Columns(
         to_number=number,
         variables=(*mapped, *(header for header in rest if header not in moved)),
         name=fields["name"],
         timezone=fields["timezone"],
         max_retries=fields["max_retries"],
+        not_before=fields["not_before"],
         mapped={variable: column for variable, column in mapped.items() if variable != column},
     )
 

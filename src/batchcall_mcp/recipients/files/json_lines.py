@@ -15,7 +15,7 @@ from batchcall_mcp.recipients.files.text_files import checked_lines
 from batchcall_mcp.text import quoted
 
 _VARIABLES = "dynamic_variables"
-_TASK_FIELDS = frozenset({"name", "timezone", "max_retries"})
+_TASK_FIELDS = frozenset({"name", "timezone", "max_retries", "not_before"})
 _MOST_SHAPES = 1000
 
 
@@ -50,6 +50,7 @@ class JsonObjects:
             name=self._special.get("name"),
             timezone=self._special.get("timezone"),
             max_retries=self._special.get("max_retries"),
+            not_before=self._special.get("not_before"),
             mapped=self._mapped,
         )
 
@@ -115,8 +116,8 @@ class JsonObjects:
             columns = choose_columns(keys, Layout(number_column=self._number, columns=mapped), quoted(self._path.name))
         else:
             return None
-        for word, key in (("name", columns.name), ("timezone", columns.timezone), ("max_retries", columns.max_retries)):
-            if key:
+        for word in _TASK_FIELDS:
+            if key := getattr(columns, word):
                 self._special.setdefault(word, key)
         if len(self._shapes) < _MOST_SHAPES:
             self._shapes[keys] = columns

@@ -24,6 +24,7 @@ class Candidate(NamedTuple):
     timezone: str | None = None
     max_retries: str | int | None = None
     given: CallTask | None = None
+    not_before: str | None = None
 
     @classmethod
     def of(
@@ -34,9 +35,9 @@ class Candidate(NamedTuple):
         fields: Iterable[str | None],
         variables: Mapping[str, str],
     ) -> Candidate:
-        """With the name, the zone and the retries from the cells that have these names (`Columns.fields`)."""
-        name, timezone, max_retries = (cells[variable] if variable else None for variable in fields)
-        return cls(line, to_number, variables, name, timezone, max_retries)
+        """With the name, the zone, the retries and the call-back from the cells of these names (`Columns.fields`)."""
+        name, timezone, max_retries, not_before = (cells[variable] if variable else None for variable in fields)
+        return cls(line, to_number, variables, name, timezone, max_retries, None, not_before)
 
 
 class Broken(NamedTuple):

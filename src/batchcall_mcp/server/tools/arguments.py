@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls.recipient_source import ListSource
-from batchcall_mcp.batch_calls.timestamps import read_moment
+from batchcall_mcp.batch_calls.timestamps import When, read_moment, read_when
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import NOT_REACHED, WHOLE, CallingWindow, CallTask, RetryPolicy, TaskStatus
 from batchcall_mcp.recipients.files.columns import Layout
@@ -35,6 +35,10 @@ class TaskInput(PlainTaskInput):
     timezone: Annotated[str | None, Field(description="IANA zone; default: by prefix")] = None
 
 
+class PromisedTaskInput(TaskInput):
+    not_before: Annotated[str | None, Field(description="ISO 8601: a promised call-back")] = None
+
+
 TaskInputs: TypeAlias = list[PlainTaskInput] | None
 StatusWords: TypeAlias = list[TaskStatus | Literal["not_reached"]] | None
 
@@ -55,6 +59,8 @@ def _text(description: str, longest: int, shortest: int = 0) -> Any:
 
 
 def _task_type(surface: Surface) -> Any:
+    if surface.capabilities.not_before:
+        return list[PromisedTaskInput] | None
     return list[TaskInput] | None if surface.capabilities.dynamic_variables else list[PlainTaskInput] | None
 
 
@@ -97,10 +103,18 @@ Moment = Annotated[
     BeforeValidator(_number_as_text),
     Field(description="ISO 8601 or an epoch"),
 ]
-Start = Annotated[
+Ends = Annotated[
     str | None,
     BeforeValidator(_number_as_text),
-    Field(description='"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'),
+    Field(description="Nobody is called from then on; a date: after its end, in each person's zone"),
+    OnlyIf(lambda surface: surface.capabilities.ends != "none"),
+]
+_START = '"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'
+Start = Annotated[str | None, BeforeValidator(_number_as_text), Field(description=_START)]
+StartOrDate = Annotated[
+    str | None,
+    BeforeValidator(_number_as_text),
+    Field(description=f"{_START}. A date such as 2026-11-27: for each person on their own clock"),
 ]
 First = Annotated[
     int | None,
@@ -157,9 +171,10 @@ def source_of(
     rows: str | None = None,
     timezones: list[str] | None = None,
     default_region: str | None = None,
+    timezone: str | None = None,
 ) -> ListSource:
     return ListSource(
-        tasks=None if tasks is None else tuple(_task(one) for one in tasks),
+        tasks=None if tasks is None else tuple(_task(one, row, timezone) for row, one in enumerate(tasks)),
         tasks_file=tasks_file,
         layout=layout,
         rows=rows,
@@ -174,8 +189,12 @@ def layout_of(
     return Layout(number_column=number_column, columns=columns or {}, sheet=sheet, header_row=header_row)
 
 
-def _task(given: PlainTaskInput) -> CallTask:
-    return CallTask(**{name: value for name, value in given if value is not None})
+def _task(given: PlainTaskInput, row: int, timezone: str | None) -> CallTask:
+    fields: dict[str, Any] = {name: value for name, value in given if value is not None}
+    if "not_before" in fields:
+        zone = fields.get("timezone") or timezone
+        fields["not_before"] = read_moment(fields["not_before"], zone, f"tasks[{row}].not_before")
+    return CallTask(**fields)
 
 
 def statuses_of(given: StatusWords) -> frozenset[TaskStatus] | None:
@@ -203,3 +222,8 @@ def retry_of(given: RetryPolicy | None) -> RetryPolicy | None:
 
 def moment_of(given: str | None, timezone: str | None) -> datetime | None:
     return None if given is None else read_moment(given, timezone)
+
+
+def when_of(given: str | None, timezone: str | None, field: str = "trigger_timestamp") -> When:
+    """The moment or the date; neither, where nothing is given."""
+    return When() if given is None else read_when(given, timezone, field)

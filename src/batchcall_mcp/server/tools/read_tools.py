@@ -123,15 +123,19 @@ async def check_batch_call(
     limit: given.Limit = 20,
     cursor: given.Cursor = None,
 ) -> CheckResult:
+    when = given.when_of(trigger_timestamp, timezone)
     request = BatchCallRequest(
         from_number=from_number,
         agent_id=agent_id,
         window=check_window(window) if window else None,
         timezone=timezone,
-        trigger_at=given.moment_of(trigger_timestamp, timezone),
+        trigger_at=when.at,
+        trigger_on=when.on,
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
-    source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
+    source = given.source_of(
+        tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region, timezone=timezone
+    )
     found = await read.check(context, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read

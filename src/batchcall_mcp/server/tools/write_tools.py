@@ -60,24 +60,31 @@ async def create_batch_call(
         OnlyIf(lambda surface: _dials_by_itself(surface.capabilities)),
         RequiredIf(lambda surface: surface.capabilities.drafts == "none"),
     ] = None,
+    ends_at: given.Ends = None,
     max_concurrency: given.Concurrency = None,
     retry: given.Retry = None,
     idempotency_key: given.IdempotencyKey = None,
 ) -> WriteResult:
     when = None if trigger_timestamp is None else read_start(trigger_timestamp, timezone)
+    end = given.when_of(ends_at, timezone, "ends_at")
     request = BatchCallRequest(
         from_number=from_number,
         name=name,
         agent_id=agent_id,
         window=check_window(window) if window else None,
         timezone=check_timezone(timezone) if timezone else None,
-        trigger_at=None if when == "now" else when,
-        send_now=True if when == "now" else None,
+        trigger_at=when.at if when else None,
+        trigger_on=when.on if when else None,
+        send_now=True if when is not None and when.now else None,
+        ends_at=end.at,
+        ends_on=end.on,
         max_concurrency=max_concurrency,
         retry=given.retry_of(retry),
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
-    source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
+    source = given.source_of(
+        tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region, timezone=timezone
+    )
     return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
@@ -118,6 +125,7 @@ async def update_batch_call(
     name: Annotated[given.Name, given.AS_IN_CREATE, given.can_change("name")] = None,
     agent_id: Annotated[given.AgentId, given.AS_IN_CREATE, given.can_change("agent_id")] = None,
     trigger_timestamp: Annotated[given.Moment, given.can_change("trigger_at")] = None,
+    ends_at: Annotated[given.Ends, given.AS_IN_CREATE, given.can_change("ends_at")] = None,
     timezone: Annotated[given.Timezone, given.AS_IN_CREATE, given.can_change("timezone", "trigger_at")] = None,
     status: Annotated[
         Literal[BatchStatus.DRAFT, BatchStatus.SCHEDULED] | None,
@@ -129,11 +137,15 @@ async def update_batch_call(
     max_concurrency: Annotated[given.Concurrency, given.AS_IN_CREATE, given.can_change("max_concurrency")] = None,
     retry: Annotated[given.Retry, given.OBJECT, given.AS_IN_CREATE, given.can_change("retry")] = None,
 ) -> WriteResult:
+    when, end = given.when_of(trigger_timestamp, timezone), given.when_of(ends_at, timezone, "ends_at")
     request = BatchCallRequest(
         from_number=from_number,
         name=name,
         agent_id=agent_id,
-        trigger_at=given.moment_of(trigger_timestamp, timezone),
+        trigger_at=when.at,
+        trigger_on=when.on,
+        ends_at=end.at,
+        ends_on=end.on,
         timezone=check_timezone(timezone) if timezone else None,
         status=status,
         send_now=send_now,
@@ -142,7 +154,7 @@ async def update_batch_call(
         retry=given.retry_of(retry),
     )
     layout = given.layout_of(None, columns, sheet, header_row)
-    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region)
+    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region, timezone=timezone)
     source, added = list_of(tasks, tasks_file), list_of(add_tasks, add_tasks_file)
     if not added.given:
         return WriteResult.of(await update.update(context, batch_call_id, request, source))
@@ -167,7 +179,9 @@ def _start(capabilities: Capabilities) -> str:
     )
 
 
-def _only_now(surface: Surface) -> Any:
+def _start_type(surface: Surface) -> Any:
+    if surface.capabilities.trigger_dates:
+        return given.StartOrDate
     only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
     return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
 
@@ -178,14 +192,20 @@ async def start_batch_call(
     /,
     batch_call_id: given.Id,
     trigger_timestamp: Annotated[
-        given.Start, TypedBy(_only_now), RequiredIf(lambda surface: not surface.test_numbers)
+        given.Start, TypedBy(_start_type), RequiredIf(lambda surface: not surface.test_numbers)
     ] = None,
+    timezone: Annotated[
+        str | None,
+        Field(description="Of times without an offset; default: the batch call's"),
+        OnlyIf(lambda surface: surface.capabilities.drafts == "full"),
+    ] = None,
+    ends_at: Annotated[given.Ends, given.AS_IN_CREATE] = None,
     first: given.First = None,
     test_number: given.TestNumber = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
     if test_number is not None:
-        if trigger_timestamp not in {None, "now"} or first is not None:
+        if trigger_timestamp not in {None, "now"} or first is not None or ends_at is not None:
             raise InvalidInput(
                 "test_number: a test call rings at once, and calls nobody else: give neither first nor a time with "
                 "it. Nothing was sent."
@@ -195,8 +215,10 @@ async def start_batch_call(
         raise InvalidInput(
             'trigger_timestamp: is missing. Nothing was sent. Give "now" or a time, or a test_number to hear it first.'
         )
-    when = read_start(trigger_timestamp)
-    return WriteResult.of(await launch.start(context, batch_call_id, when, idempotency_key, first=first))
+    started = await launch.start(
+        context, batch_call_id, trigger_timestamp, idempotency_key, first=first, timezone=timezone, ends=ends_at
+    )
+    return WriteResult.of(started)
 
 
 @tool(

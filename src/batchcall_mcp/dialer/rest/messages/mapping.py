@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from batchcall_mcp import calling_hours
+from batchcall_mcp.call_dates import ANY_DATE, CallDates
 from batchcall_mcp.clock import from_epoch, from_ms, to_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, TaskCounts, TaskRecord
@@ -192,9 +193,21 @@ def new_tasks(tasks: Iterable[TaskIn], first_row: int, problems: Problems) -> li
                 dynamic_variables=variables,
                 max_retries=task.max_retries,
                 timezone=task.timezone,
+                not_before=_promised(task, row, problems),
             )
         )
     return made
+
+
+def _promised(task: TaskIn, row: int, problems: Problems) -> int | None:
+    if task.not_before is None:
+        return None
+    field = f"tasks.{row}.not_before"
+    try:
+        return to_ms(moment(task.not_before, None, field))
+    except InvalidInput as error:
+        problems.add(error.message.removesuffix(f" {_NOTHING}"))
+        return None
 
 
 def _variables(task: TaskIn) -> str | None:
@@ -221,7 +234,10 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
     }
 
 
-_AS_STORED: Final = f"batch_call_id organization_id total_task_count window retry_config retry_rules first {_AS_GIVEN}"
+_AS_STORED: Final = (
+    "batch_call_id organization_id total_task_count window retry_config retry_rules trigger_date expires_date first "
+    f"{_AS_GIVEN}"
+)
 _MOMENTS: Final = "scheduled last_sent created updated started completed expires"
 
 
@@ -236,6 +252,7 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
         "max_retries": task.max_retries,
         "dynamic_variables": json.loads(task.dynamic_variables) if task.dynamic_variables else {},
         "timezone": task.timezone,
+        "not_before": iso(task.not_before),
         "call_id": task.call_id,
         "error_message": task.error_message,
         "created_at": iso(task.created_at),
@@ -285,15 +302,28 @@ def check_times(times: Mapping[str, Any], before: BatchCallRecord | None, now: d
 def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tuple[rules.Launch | None, dict[str, Any]]:
     """What a body says about when to dial, and the columns that follow. None: a partial update that does not say."""
     zone = calling_hours.check_timezone(body.timezone) if body.timezone else before.timezone if before else None
-    columns: dict[str, Any] = {}
-    if body.expires_timestamp is not None:
-        columns["expires_at"] = to_ms(moment(body.expires_timestamp, zone, "expires_timestamp"))
+    until = None if body.expires_timestamp is None else moment(body.expires_timestamp, zone, "expires_timestamp")
     trigger = None if body.trigger_timestamp is None else moment(body.trigger_timestamp, zone)
-    says_nothing = body.status is None and not body.send_now and trigger is None
+    on = _day(body.trigger_date, "trigger_date")
+    says_nothing = body.status is None and not body.send_now and trigger is None and on is None
+    # The date that it is scheduled for is its time: `status: scheduled` alone does not take that from it.
+    keeps_date = before is not None and body.status == "scheduled" and trigger is None and on is None
+    had = before.dates() if before is not None else ANY_DATE
+    dates = had.moved(
+        says_when=not says_nothing and not keeps_date,
+        first=on,
+        last=_day(body.expires_date, "expires_date"),
+        until=until,
+    )
+    columns = {} if dates == had else _date_columns(dates)
     if before is not None and says_nothing:
         _check_first(body, None)
         return None, columns
-    stored = from_ms(before.scheduled_at) if before is not None and before.scheduled_at is not None else None
+    if on is not None:  # the moment at which the first of its people may be called is worked out from the list
+        at = None if trigger is None else to_ms(trigger)
+        return rules.Launch(State.SCHEDULED, trigger), {**columns, "status": State.SCHEDULED, "scheduled_at": at}
+    known = None if before is None or (had.first is not None and dates.first is None) else before.scheduled_at
+    stored = None if known is None else from_ms(known)
     launch = rules.launch(
         State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
     )
@@ -308,13 +338,40 @@ def _check_first(body: BatchCallFields, launch: rules.Launch | None) -> None:
         raise InvalidInput(f"first: says whom a launch calls, and this launches nothing. {_NOTHING} Give it with one.")
 
 
+def _day(given: str | None, field: str) -> date | None:
+    if given is None:
+        return None
+    try:
+        day = date.fromisoformat(given)
+    except ValueError:
+        day = None
+    if day is None or not datetime(1970, 1, 2, tzinfo=UTC).date() <= day <= _LATEST.date():
+        raise InvalidInput(f"{field}: is not a date between 1970 and 2200. {_NOTHING}")
+    return day
+
+
+def _date_columns(dates: CallDates) -> dict[str, Any]:
+    """The columns of these dates; when it ends for everybody is worked out from the list."""
+    if dates.first is not None and dates.last is not None and dates.last < dates.first:
+        raise InvalidInput(f"expires_date: must not be before trigger_date. {_NOTHING}")
+    return {
+        "trigger_date": None if dates.first is None else dates.first.isoformat(),
+        "expires_date": None if dates.last is None else dates.last.isoformat(),
+        "expires_at": None if dates.until is None else to_ms(dates.until),
+    }
+
+
 def launches(body: BatchCallFields) -> bool:
     """Whether a partial update asks for dialling, now or at a time."""
     asks = body.status is not None or bool(body.send_now) or body.trigger_timestamp is not None
+    asks = asks or body.trigger_date is not None
     return asks and body.status != State.DRAFT.value
 
 
 def filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a whole update: what it does not give is reset."""
-    reset = "name agent_id timezone retry_config retry_rules retry_of test_of calls_per_second expires_at"
+    reset = (
+        "name agent_id timezone retry_config retry_rules retry_of test_of calls_per_second trigger_date expires_at "
+        "expires_date"
+    )
     return {**dict.fromkeys(reset.split()), "pause_on_failures": True, **columns}

@@ -14,6 +14,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 _CLOCK: Final = r"^([01]\d|2[0-3]):[0-5]\d$"
 _CLOCK_OR_24: Final = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$"
 
+_DATE: Final = r"^\d{4}-\d{2}-\d{2}$"
 _E164: Final = r"^\+[1-9][0-9]{6,14}$"
 MOST_ALTERNATIVES: Final = 100
 """Values of one filter."""
@@ -23,6 +24,7 @@ PATTERNS: Final = {
     _NO_NUL: "holds a NUL character",
     _CLOCK: "is not a local time like 09:00",
     _CLOCK_OR_24: "is not a local time like 17:00, up to 24:00",
+    _DATE: "is not a date like 2026-11-27",
     _E164: "is not a number in E.164, like +14155550123",
 }
 """What is wrong with a text that does not match."""
@@ -46,6 +48,8 @@ _TIME_SCHEMA: Final[dict[str, Any]] = {
 Time: TypeAlias = Annotated[int | float | str, WithJsonSchema(_TIME_SCHEMA)]
 Timezone: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "timezone"})]
 """An IANA name."""
+Day: TypeAlias = Annotated[str, Field(pattern=_DATE, json_schema_extra={"format": "date"})]
+"""A date on the called person's clock."""
 Text: TypeAlias = Annotated[str, Field(max_length=255, pattern=_NO_NUL)]
 """PostgreSQL keeps no NUL."""
 
@@ -68,6 +72,7 @@ class TaskIn:
     dynamic_variables: dict[str, Any] | None = None
     max_retries: Annotated[int, Field(ge=0, le=10, description="dials after the first"), _WHOLE] | None = None
     timezone: Annotated[Timezone | None, Field(description="IANA name; wins over the number's own zones")] = None
+    not_before: Annotated[Time | None, Field(description="a call-back that was promised; ISO with an offset")] = None
 
 
 class WindowIn(_Strict):
@@ -130,6 +135,10 @@ class BatchCallFields(_Strict):
     agent_id: Text | None = None
     tasks: Annotated[list[TaskIn] | None, Field(min_length=1)] = None
     trigger_timestamp: Time | None = None
+    trigger_date: Annotated[
+        Day | None,
+        Field(description="each person is called on this date, on their own clock; not before trigger_timestamp"),
+    ] = None
     status: Literal["draft", "scheduled", "sent"] | None = None
     send_now: bool | None = None
     timezone: Annotated[Timezone | None, Field(description="IANA name")] = None
@@ -141,6 +150,9 @@ class BatchCallFields(_Strict):
     ] = None
     expires_timestamp: Annotated[
         Time | None, Field(description="nothing is dialled from then on; a time like trigger_timestamp")
+    ] = None
+    expires_date: Annotated[
+        Day | None, Field(description="instead: through this date on each person's clock; default: trigger_date")
     ] = None
     retry_config: RetryConfigIn | None = None
     retry_rules: Annotated[list[RetryRuleIn] | None, Field(max_length=20)] = None
@@ -158,9 +170,13 @@ class BatchCallFields(_Strict):
     ] = None
 
     @model_validator(mode="after")
-    def _one_kind_of_hours(self) -> Self:
+    def _one_kind_of_each(self) -> Self:
         if self.window and self.quiet_hours and self.quiet_hours.enabled:
             raise ValueError("window and quiet_hours say the same thing twice; give one")
+        if self.trigger_date and (self.send_now or self.status in {"draft", "sent"}):
+            raise ValueError("trigger_date contradicts send_now and the statuses draft and sent")
+        if self.expires_date and self.expires_timestamp is not None:
+            raise ValueError("expires_date and expires_timestamp say the same thing twice; give one")
         return self
 
 

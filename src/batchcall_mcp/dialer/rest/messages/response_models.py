@@ -94,7 +94,9 @@ class BatchCall(_Closed):
     window: Window
     max_concurrency: Annotated[int, Field(ge=1, le=1000)]
     calls_per_second: Annotated[float | None, Field(gt=0, le=1000)]
+    trigger_date: str | None
     expires_timestamp: Milliseconds | None
+    expires_date: str | None
     retry_config: RetryConfigIn | None
     retry_rules: list[RetryRuleIn] | None
     retry_of: str | None
@@ -151,6 +153,7 @@ class Task(_Closed):
     max_retries: int | None
     dynamic_variables: dict[str, Any]
     timezone: str | None
+    not_before: datetime | None
     call_id: str | None
     error_message: str | None
     created_at: datetime
@@ -226,6 +229,7 @@ class Account(_Closed):
     agents: None
     carrier: str
     places_real_calls: bool
+    keeps_dates: Annotated[bool, Field(description="trigger_date, expires_date and not_before are kept")]
     calls_today: Count
 
 
