@@ -231,5 +231,14 @@ def test_a_column_of_consent_that_is_there_twice_has_to_say_yes_twice(tmp_path: 
     path = tmp_path / "list.csv"
     path.write_text(f"phone,consent,CONSENT\n{ONE},yes,no\n{TWO},yes,Y\n{ONE},1,1\n")
     read = read_file(path, CONSENT)
-    assert [task.to_number for task in read.tasks] == [TWO, ONE]
-    assert [(row.line, row.kind) for row in read.skipped_rows] == [(2, SkipReason.NO_CONSENT)]
+    assert [task.to_number for task in read.tasks] == [TWO]
+    skipped = [(row.line, row.kind) for row in read.skipped_rows]
+    assert skipped == [(2, SkipReason.NO_CONSENT), (4, SkipReason.DUPLICATE)], "who said no first is not called"
+
+
+@pytest.mark.parametrize("columns", [{"consent": "name"}, {"ok": "Con-sent"}])
+def test_no_other_column_is_made_the_one_of_consent(tmp_path: Path, columns: dict[str, str]) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone,name,consent\n{ONE},yes,no\n")
+    with pytest.raises(InvalidInput, match="keeps its name"):
+        read_file(path, ReadOptions(consent="Consent", layout=Layout(columns=columns)))

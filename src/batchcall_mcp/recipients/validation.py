@@ -11,7 +11,7 @@ from pathlib import Path
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns, Layout, listed
+from batchcall_mcp.recipients.files.columns import Columns, Layout, folded, listed
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
 from batchcall_mcp.recipients.phone.numbers import (
@@ -130,6 +130,7 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
         InvalidInput: if the file cannot be read as a whole, `rows` asks for more than it has, or nobody is in
             `timezones`. A single row that cannot be read or called is skipped instead.
     """
+    _check_consent(options.consent, options.layout.columns)
     judge = _Judge(options)
     with open_list(path, options.layout) as opened:
         return judge.judged(opened, quoted(path.name))
@@ -154,6 +155,7 @@ class _Judge:
         self._zone_problems: dict[str, str] = {}
         self._consent = options.consent
         self._consent_found = False
+        self._is_consent: dict[str, bool] = {}
 
     def judged(self, opened: OpenedList, where: str) -> Recipients:
         row = 0
@@ -212,6 +214,14 @@ class _Judge:
             self._rows_read += 1
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries))
 
+    def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
+        """Whether a row consents; a column that is there twice, written in two ways, has to say so twice."""
+        for name in variables.keys() - self._is_consent.keys():
+            self._is_consent[name] = folded(name) == folded(column)
+        said = [value for name, value in variables.items() if self._is_consent[name]]
+        self._consent_found = self._consent_found or bool(said)
+        return bool(said) and all(value.strip().casefold() in _CONSENTS for value in said)
+
     def _missing_region(self) -> tuple[str, ...]:
         """The argument that was missing, if some numbers say no country."""
         if not self._without_country:
@@ -221,12 +231,6 @@ class _Judge:
         have, they = ("1 number has", "it is") if count == 1 else (f"{count} numbers have", "they are")
         missing = f"{have} no country code, such as {quoted(text)} on line {line}"
         return (f'{missing}. default_region, such as "US", says of which country {they}.',)
-
-    def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
-        """Whether a row consents; a column that is there twice, in other letters, has to say so twice."""
-        said = [value for name, value in variables.items() if _same_name(name, column)]
-        self._consent_found = self._consent_found or bool(said)
-        return bool(said) and all(value.strip().casefold() in _CONSENTS for value in said)
 
     def _problem(self, entry: Candidate, number: str, retries: int | str | None) -> str | None:
         if number == self._from_number:
@@ -269,8 +273,20 @@ def _task(entry: Candidate, number: str, retries: int | None) -> CallTask:
     return CallTask(to_number=number, name=name, dynamic_variables=entry.variables, max_retries=retries, timezone=zone)
 
 
-def _same_name(name: str, column: str) -> bool:
-    return name == column or name.strip().casefold() == column.strip().casefold()
+def _check_consent(column: str | None, columns: Mapping[str, str]) -> None:
+    """Which column consents is the operator's: no other one is called so, and this one is called nothing else.
+
+    Raises:
+        InvalidInput: `columns` renames it.
+    """
+    if column is None:
+        return
+    for variable, named in columns.items():
+        if (folded(variable) == folded(column)) != (folded(named) == folded(column)):
+            raise InvalidInput(
+                f"columns.{variable}: the column {quoted(column)} says who has agreed to be called "
+                "(BATCHCALL_REQUIRE_CONSENT), and keeps its name. Nothing was sent. Remove this entry of columns."
+            )
 
 
 def _no_consent_column(column: str, columns: Columns | None, where: str) -> InvalidInput:

@@ -1,4 +1,4 @@
-"""Walk 9: the operator's own service is asked before each dial and is down for five minutes; and somebody opts out."""
+"""A walk: the operator's own service is asked before each dial and is down for five minutes; and somebody opts out."""
 
 from __future__ import annotations
 
