@@ -274,6 +274,16 @@ async def test_first_without_a_launch_is_refused(desk: Caller) -> None:
     assert (await desk.get(batch_call_id))["status"] == "draft"
 
 
+async def test_a_retry_after_the_end_is_for_those_whom_it_names(caller: Caller) -> None:
+    """Who was never dialled, too: the first launch was for fewer, this one is not."""
+    batch_call_id = await caller.create(["+870773111632", *numbers(2)], send_now=True, first=2)
+    data = await caller.until_status(batch_call_id, "completed")
+    assert (data["first"], data["counts"]["completed"], data["counts"]["skipped"]) == (2, 2, 1)
+    retried = await caller.ask("POST", f"/batch-call/{batch_call_id}/retry", {"task_status": ["skipped"]})
+    assert (retried["retried_count"], retried["first"]) == (1, None)
+    await caller.until_status(batch_call_id, "completed")
+
+
 # A test call.
 
 
