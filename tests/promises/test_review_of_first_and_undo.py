@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -37,6 +37,12 @@ async def until(model: Model, one: dict[str, Any], *statuses: str) -> dict[str, 
     return dict(found)
 
 
+async def on_the_date_of_new_york(model: Model, **start: Any) -> dict[str, Any]:
+    """Started for the date that it is there."""
+    date = datetime.now(ZoneInfo("America/New_York")).date().isoformat()
+    return await model.call("start_batch_call", trigger_timestamp=date, **start)
+
+
 @asynccontextmanager
 async def far_away(tmp_path: Path, person: Person, **more: str) -> AsyncIterator[tuple[Front, Model]]:
     """A dialer as a server of its own; the first PATCH gets no answer, and arrives later or never."""
@@ -58,18 +64,19 @@ class TestTheFirstOnly:
         """The dialer did not look at `first` where the start names a date: the question said 2, and all rang."""
         person = Person()
         async with playing("auto", person, data_dir=tmp_path, **OPEN) as model:
-            one = await draft(model, window=ALWAYS, timezone="UTC")
-            today = datetime.now(UTC).date()
-            # In New York it is the one or the other.
-            for date in (today - timedelta(days=1), today):
-                result = await model.client.call_tool(
-                    "start_batch_call", {**one, "trigger_timestamp": date.isoformat(), "first": 2}
-                )
-                if not result.is_error:
-                    break
+            one = await draft(model, window=ALWAYS)
+            await on_the_date_of_new_york(model, **one, first=2)
             assert "Call 2 of 3 people" in person.questions[-1]
             found = await until(model, one, "paused", "completed")
             assert (found["status"], found["first"]) == ("paused", 2)
+        assert dials(tmp_path) == Counter(PEOPLE[:2])
+
+    async def test_with_an_end_too(self, tmp_path: Path) -> None:
+        async with playing("auto", Person(), data_dir=tmp_path, **OPEN) as model:
+            one = await draft(model)
+            end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+            await model.call("start_batch_call", **one, trigger_timestamp="now", first=2, ends_at=end)
+            assert (await until(model, one, "paused", "completed"))["status"] == "paused"
         assert dials(tmp_path) == Counter(PEOPLE[:2])
 
     async def test_a_resume_within_the_first_calls_all_only_after_a_yes_that_says_so(self, tmp_path: Path) -> None:
@@ -174,6 +181,21 @@ class TestTimeToThinkAgain:
             assert (await model.call("get_batch_call", **one))["batch_call"]["status"] == "cancelled"
         assert dials(tmp_path / "dialer") == Counter()
 
+    async def test_who_is_added_meanwhile_begins_nothing(self, tmp_path: Path) -> None:
+        """On a date that has begun, the addition of one person let all others ring at once."""
+        person = Person()
+        async with playing("auto", person, data_dir=tmp_path, undo_seconds="600", **OPEN) as model:
+            one = await draft(model, window=ALWAYS)
+            begun = await on_the_date_of_new_york(model, **one)
+            assert "Phones ring 600 seconds after your yes" in person.questions[-1]
+            added = await model.call("update_batch_call", **one, add_tasks=[{"to_number": number(NEW_YORK, 50)}])
+            assert added["result"] == "added"
+            assert undo.CANNOT not in person.questions[-1]
+            found = (await model.call("get_batch_call", **one))["batch_call"]
+            assert (found["status"], found["scheduled_at"]) == ("scheduled", begun["batch_call"]["scheduled_at"])
+            await model.call("cancel_batch_call", **one)
+        assert dials(tmp_path) == Counter()
+
 
 class TestATestCall:
     @pytest.mark.parametrize("mode", ["draft", "read-only"])
@@ -236,4 +258,4 @@ class TestATestCall:
             await model.refused("update_batch_call", "illegal_transition", **test, tasks=TASKS)
             await model.refused("update_batch_call", "invalid_input", **test, add_tasks=TASKS)
         assert dials(tmp_path) == Counter([MINE, MINE])
-        assert json.dumps(told["batch_call"]["test_of"]) == json.dumps(one["batch_call_id"])
+        assert told["batch_call"]["test_of"] == one["batch_call_id"]

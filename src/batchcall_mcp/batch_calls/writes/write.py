@@ -276,6 +276,8 @@ class Write:
         context, asked = self._context, self._asked.request
         timed = asked.send_now or asked.trigger_at is not None or asked.trigger_on is not None
         says_when = self._operation is not Operation.UPDATE or timed
+        if self._operation is Operation.APPEND and self._waits_already():
+            return 0
         past = isinstance(self._dials, At) and self._dials.may_begin <= context.clock()
         if asked.test_of is not None or not says_when or not (past or isinstance(self._dials, Now)):
             return 0
@@ -283,6 +285,13 @@ class Write:
         of_first = people if asked.first is None else min(asked.first, asked.first if people is None else people)
         setting = context.settings.undo_seconds
         return undo.seconds(setting, context.backend.capabilities, of_first, simulated=self._simulated)
+
+    def _waits_already(self) -> bool:
+        """What it is about has a moment that is still to come: on a date that has begun, too."""
+        current = self._current
+        if current is None or current.status is not BatchStatus.SCHEDULED or current.scheduled_at is None:
+            return False
+        return current.scheduled_at > self._context.clock()
 
     def _put_off(self, judged: Judged, resend: Resend | None) -> Judged:
         """With its moment, if it is put off: from now on, or the moment of the first try, which may have arrived."""
