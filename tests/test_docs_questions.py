@@ -22,7 +22,7 @@ def test_the_question_in_the_readme_is_one_of_them() -> None:
     assert [scene.title for scene in SCENES if scene.question in quoted] == [SCENES[1].title]
 
 
-def test_there_are_twenty_usual_and_unusual_ones() -> None:
+def test_there_are_usual_and_unusual_ones() -> None:
     assert len(SCENES) >= 20
     assert 0 < sum(scene.usual for scene in SCENES) < len(SCENES)
 

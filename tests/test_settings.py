@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import PREFIX, Settings, secret_problem
 
 
@@ -168,3 +169,62 @@ def test_no_secret_is_repeated_whatever_else_is_wrong(name: str, around: str, ot
         except ConfigurationError as error:
             told = repr(error) + repr(error.__cause__)
     assert secret not in told
+
+
+GATE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "names"),
+    [
+        ("https://gate.example.com/x", None, "PREDIAL_SECRET: is missing"),
+        (None, GATE_SECRET, "PREDIAL_SECRET: is set, and BATCHCALL_PREDIAL_URL is not"),
+        ("https://gate.example.com/x", "secret", "PREDIAL_SECRET: must be whsec_"),
+        ("http://gate.example.com/x", GATE_SECRET, "PREDIAL_URL: must begin with https://"),
+        ("http://10.0.0.1/x", GATE_SECRET, "PREDIAL_URL: must begin with https://"),
+        ("https://user:word@gate.example.com/x", GATE_SECRET, "PREDIAL_URL: must be a URL"),
+        ("gate.example.com", GATE_SECRET, "PREDIAL_URL: must be a URL"),
+    ],
+)
+def test_a_gate_that_cannot_be_asked_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, secret: str | None, names: str
+) -> None:
+    for name, value in (("URL", url), ("SECRET", secret)):
+        if value is not None:
+            monkeypatch.setenv(f"BATCHCALL_PREDIAL_{name}", value)
+    with pytest.raises(ConfigurationError, match=names) as refused:
+        Settings.load()
+    assert GATE_SECRET not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://10.0.0.1/x", "http://127.0.0.1:8000/x", "http://localhost/x", "http://[::1]:1/"]
+)
+def test_a_gate_is_encrypted_or_on_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("BATCHCALL_PREDIAL_URL", url)
+    monkeypatch.setenv("BATCHCALL_PREDIAL_SECRET", GATE_SECRET)
+    settings = Settings.load()
+    assert (settings.predial_url, settings.predial_on_this_machine) == (url, not url.startswith("https"))
+
+
+def test_several_do_not_call_files_are_taken_apart_and_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHCALL_DO_NOT_CALL", "/a.txt:~/b.csv")
+    assert Settings.load().do_not_call == (Path("/a.txt"), Path("~/b.csv").expanduser())
+    for blank in ("", " ", ":"):
+        monkeypatch.setenv("BATCHCALL_DO_NOT_CALL", blank)
+        with pytest.raises(ConfigurationError, match="DO_NOT_CALL: is blank"):
+            Settings.load()
+
+
+def test_a_gate_that_the_backend_would_not_ask_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHCALL_PREDIAL_URL", "https://gate.example.com/x")
+    monkeypatch.setenv("BATCHCALL_PREDIAL_SECRET", GATE_SECRET)
+    monkeypatch.setenv("BATCHCALL_BACKEND", "zudu")
+    with pytest.raises(ConfigurationError, match="zudu places the calls itself"):
+        build_server(Settings.load(), transport="stdio")
+
+
+@pytest.mark.parametrize("written", ["us", "US", " Us "])
+def test_a_region_is_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("BATCHCALL_DEFAULT_REGION", written)
+    assert Settings.load().default_region == "US"

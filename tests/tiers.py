@@ -25,6 +25,7 @@ TIERS = {
         "dialer/test_processes.py",
         "dialer/test_replaced_files.py",
         "dialer/test_server.py",
+        "documented/test_how_to.py",
         "guard/test_replicas.py",
         "large",
         "operator",
@@ -43,6 +44,7 @@ TIERS = {
         "test_demo.py",
         "test_never_dials.py",
         "walks/test_three_clients.py",
+        "walks/test_walk_a_list_uploaded_by_curl.py",
     ),
     "foreign": (
         "clients",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import ipaddress
 import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchcall_mcp.errors import ConfigurationError
@@ -19,6 +22,8 @@ from batchcall_mcp.errors import ConfigurationError
 PREFIX = "BATCHCALL_"
 STOP_FILE = "STOP"
 """In the data folder: while it is there, nothing is launched or dialled. Who can write there can stop everything."""
+_FEWEST_KEY_BYTES = 24
+"""Of a key that signs, by the Standard Webhooks scheme."""
 _ENV_FILE = PREFIX + "ENV_FILE"
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _WRITTEN_AS = {
@@ -53,7 +58,9 @@ class Settings(BaseSettings):
     accept_no_stop: bool = False
     default_region: Annotated[str | None, Field(pattern="^[A-Z]{2}$")] = None
     files: Annotated[tuple[Path, ...], NoDecode] = Field(default_factory=_documents_folder)
-    do_not_call: Path | None = None
+    do_not_call: Annotated[tuple[Path, ...], NoDecode] = ()
+    require_consent: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """The column of a list (a variable of a task) without whose yes nobody is called."""
     calling_hours: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")] = (
         "08:00-21:00"
     )
@@ -72,6 +79,8 @@ class Settings(BaseSettings):
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
+    predial_url: str | None = None
+    predial_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
 
     @field_validator("default_region", mode="before")
     @classmethod
@@ -83,11 +92,19 @@ class Settings(BaseSettings):
     def _percent(cls, value: object) -> object:
         return value.strip().removesuffix("%").rstrip() if isinstance(value, str) else value
 
-    @field_validator("files", mode="before")
+    @field_validator("files", "do_not_call", mode="before")
     @classmethod
-    def _split_folders(cls, value: object) -> object:
+    def _split_paths(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part.strip())
+        return value
+
+    @field_validator("do_not_call", mode="before")
+    @classmethod
+    def _name_a_file(cls, value: object) -> object:
+        """A list that is set to nothing would be a list that does not hold."""
+        if isinstance(value, str) and not value.replace(os.pathsep, "").strip():
+            raise ValueError("is blank; name a file or remove it")
         return value
 
     @field_validator("allowed_hosts", mode="before")
@@ -108,10 +125,18 @@ class Settings(BaseSettings):
             raise ValueError(f"{wrong[0][:30]!r} is not a number in E.164, such as +14155550123; separate by commas")
         return given
 
-    @field_validator("do_not_call", "data_dir")
+    @field_validator("data_dir")
     @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return _expanded(value) if value else value
+    def _expand(cls, value: Path) -> Path:
+        return _expanded(value)
+
+    @field_validator("require_consent")
+    @classmethod
+    def _trim(cls, value: str | None) -> str | None:
+        """A column that is set to nothing would be a consent that nobody asks for."""
+        if value is not None and not value.strip():
+            raise ValueError("is blank; name a column or remove it")
+        return value if value is None else value.strip()
 
     @field_validator("api_key", "api_secret")
     @classmethod
@@ -132,10 +157,51 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
 
+    @field_validator("predial_url")
+    @classmethod
+    def _check_gate(cls, value: str | None) -> str | None:
+        """Encrypted, or to this machine; never repeats the value, which may hold a token."""
+        if value is None:
+            return None
+        try:
+            read = urlsplit(value)
+            host, port = read.hostname, read.port
+        except ValueError:
+            host, port = None, None
+        if not host or port == 0 or read.username is not None or read.fragment or not value.isprintable():
+            raise ValueError("must be a URL such as https://gate.example.com/before-dial, without a user name")
+        if read.scheme != "https" and not (read.scheme == "http" and _is_this_machine(host)):
+            raise ValueError("must begin with https://; http:// is only for this machine (127.0.0.1, localhost)")
+        return value
+
+    @field_validator("predial_secret")
+    @classmethod
+    def _check_gate_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """The gate has to know who asks."""
+        url = info.data.get("predial_url")
+        if value is None:
+            if url is not None:
+                raise ValueError("is missing, and BATCHCALL_PREDIAL_URL is set; set both or none")
+            return None
+        if url is None and "predial_url" in info.data:
+            raise ValueError("is set, and BATCHCALL_PREDIAL_URL is not; set both or none")
+        try:
+            key = base64.b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) < _FEWEST_KEY_BYTES:
+            raise ValueError("must be whsec_ and at least 24 bytes in base64 (`openssl rand -base64 32` makes some)")
+        return value
+
+    @property
+    def predial_on_this_machine(self) -> bool:
+        """Whether the gate before each dial runs on this machine, by its URL."""
+        return self.predial_url is not None and _is_this_machine(urlsplit(self.predial_url).hostname or "")
+
     @property
     def never_lists(self) -> tuple[Path, ...]:
         """Files that are never a list of people to call, although they lie in a folder of lists."""
-        return () if self.do_not_call is None else (self.do_not_call,)
+        return self.do_not_call
 
     @property
     def stop_file(self) -> Path:
@@ -161,6 +227,13 @@ class Settings(BaseSettings):
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def plain_environment() -> dict[str, str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+from collections.abc import Mapping
 
 from batchcall_mcp.errors import ConfigurationError
 
 _BACKLOG = 2048
+_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -36,6 +39,16 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def url_of(host: str, listening: socket.socket) -> str:
     """The address that a client uses, with the port that was bound."""
     return f"http://{_place(host, listening.getsockname()[1])}"
+
+
+def requested_address(headers: Mapping[str, str]) -> str | None:
+    """The address of this server as a request named it, whose Host was checked; None if that names no host.
+
+    A reverse proxy says that it was asked over TLS. What it says can only make `https` of `http`.
+    """
+    host = headers.get("host") or headers.get("Host") or ""
+    scheme = "https" if headers.get("x-forwarded-proto") == "https" else "http"
+    return f"{scheme}://{host}" if _HOST.fullmatch(host) else None
 
 
 def _place(host: str, port: int) -> str:

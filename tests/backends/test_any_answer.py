@@ -46,6 +46,7 @@ OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
     "create": lambda backend, _: backend.create(REQUEST, "k1"),
     "update name": lambda backend, current: backend.update(current, BatchCallRequest(name="other")),
     "update caller": lambda backend, current: backend.update(current, BatchCallRequest(from_number="+14155550198")),
+    "append": lambda backend, current: backend.append(current, (CallTask(to_number="+14155550101"),), "k2"),
     "get": lambda backend, _: backend.get("b1"),
     "get tasks": lambda backend, _: backend.tasks("b1", TaskQuery(limit=200)),
     "get filtered": lambda backend, _: backend.tasks("b1", SEEN),

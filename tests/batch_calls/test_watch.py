@@ -52,6 +52,16 @@ def test_a_batch_call_whose_people_all_wait_for_hours_is_not_watched() -> None:
     assert idle.next == "Ask again then: watch_batch_call with batch_call_id=bc_1."
 
 
+def test_it_says_who_waits_for_the_gate_before_each_dial() -> None:
+    held = (HeldBack(reason="predial", calls=2, until=SOON),)
+    waiting = batch_call(counts=Counts(total=3, pending=2, calling=0), held_back=held)
+    said = ended(waiting, NOON, reached=False).summary
+    assert said.endswith(
+        " 2 wait for the pre-dial gate, which gives no clear answer; it is asked again by itself. No call starts "
+        "before 2026-11-24 12:00 UTC."
+    )
+
+
 @pytest.mark.parametrize(
     ("counts", "held"),
     [

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import claims, scheduler
@@ -148,7 +149,7 @@ async def test_a_redial_passes_the_do_not_call_list_again(new_caller: NewCaller,
     """Invariant 3: who asked not to be called in the meantime is not; the file is read again by itself."""
     listed = tmp_path / "do-not-call.txt"
     listed.write_text("+12132999990\n")
-    async with new_caller(do_not_call=listed) as caller:
+    async with new_caller(do_not_call=[listed]) as caller:
         batch_call_id = await caller.create(
             [*numbers(1, last_digit=6), "+12132999990"],
             send_now=True,
@@ -173,7 +174,7 @@ async def test_a_process_without_the_setting_does_not_take_the_list_from_the_oth
     """They share one database, and whose engine dials is chance."""
     listed = tmp_path / "do-not-call.txt"
     listed.write_text("+12132999990\n")
-    async with new_caller(do_not_call=listed):
+    async with new_caller(do_not_call=[listed]):
         pass
     async with new_caller() as caller:
         batch_call_id = await caller.create(["+12132999990"], send_now=True)
@@ -465,9 +466,9 @@ async def test_a_slow_pace_keeps_no_line_from_others(bench: Bench) -> None:
     asked: list[str] = []
 
     class CountingDispatch(Dispatch):
-        def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+        def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
             asked.extend(wanted)
-            return super().record_and_claim(ended, wanted)
+            return super().record_and_claim(ended, wanted, rest)
 
     carrier = WatchedCarrier(bench.path, capacity=1)
     carrier.ends.set()
@@ -563,12 +564,12 @@ class FailingDispatch(Dispatch):
 
     fail: ClassVar[set[str]] = set()
 
-    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
         kind = "record" if ended else "claim"
         if kind in self.fail:
             self.fail.remove(kind)
             raise sa.exc.OperationalError("database is locked", None, Exception("database is locked"))
-        turn = super().record_and_claim(ended, wanted)
+        turn = super().record_and_claim(ended, wanted, rest)
         if turn.started and "claimed" in self.fail:
             self.fail.remove("claimed")
             raise sa.exc.OperationalError("server closed the connection", None, Exception("server closed"))

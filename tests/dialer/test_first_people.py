@@ -300,7 +300,7 @@ async def test_a_test_call_keeps_to_the_do_not_call_list(new_caller: Any, tmp_pa
     [mine] = numbers(1)
     listed = tmp_path / "never.txt"
     listed.write_text(mine)
-    async with new_caller(test_numbers=[mine], do_not_call=listed) as caller:
+    async with new_caller(test_numbers=[mine], do_not_call=[listed]) as caller:
         test = await caller.create([mine], send_now=True, test_of="batch_call_1")
         assert (await caller.until_status(test, "completed"))["counts"]["skipped"] == 1
         assert caller.dialled() == []

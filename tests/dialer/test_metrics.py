@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchcall_mcp import __version__
+from batchcall_mcp.dialer.domain.records import HeldBy
 from batchcall_mcp.dialer.rest import metrics
 from batchcall_mcp.dialer.rest.metrics import Figures
 from batchcall_mcp.dialer.storage import api_keys
@@ -137,6 +138,8 @@ def test_the_figures_are_those_of_one_organisation(store: Store) -> None:
         lag_s=90.0,
         batch_calls={"sent": 1, "paused": 1, "draft": 1},
         paused_because={"late": 1},
+        held_back={},
+        do_not_call={},
         webhook_messages_due=2,
         workers=1,
         engine_failures=0,
@@ -178,6 +181,9 @@ def test_they_are_given_in_prometheus_s_words(store: Store) -> None:
         ("batch_calls_paused", "failing"): 0,
         ("batch_calls_paused", "first_done"): 0,
         ("batch_calls_paused", "error"): 0,
+        **{("tasks_held_back", reason): 0 for reason in get_args(HeldBy)},
+        ("do_not_call_numbers", "api"): 0,
+        ("do_not_call_numbers", "carrier"): 0,
         ("webhook_messages_due", ""): 2,
         ("workers", ""): 1,
         ("engine_failures_total", ""): 0,

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import engine, heartbeat, lateness, scheduler
@@ -237,8 +238,8 @@ async def test_whom_a_lost_answer_claimed_before_an_outage_of_days_is_late_after
 
     async with new_caller(start=False, **place) as caller:
 
-        def loses(self: Dispatch, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
-            turn = claim(self, ended, wanted)
+        def loses(self: Dispatch, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
+            turn = claim(self, ended, wanted, rest)
             if turn.started and not lost:
                 lost.append(len(turn.started))
                 caller.clock.forward(days=3)

@@ -33,6 +33,8 @@ BETWEEN_FIELDS = (
     r"body: window and quiet_hours say the same thing twice",
     r"status: scheduled needs a trigger_timestamp",
     r"send_now: true contradicts status: draft",
+    r"first: says whom a launch calls, and this launches nothing",
+    r"test_of: a test call has one task",
     r"\w+_timestamp: the time has no offset",
     r"\w+_timestamp: \S+ is more than a day in the past",
     r"expires_timestamp: (must be after the scheduled time|has passed)",

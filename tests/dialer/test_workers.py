@@ -14,7 +14,7 @@ from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.outcomes import Ended
-from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage import commands, do_not_call, queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import attempts, tasks
 from batchcall_mcp.model import TaskStatus
@@ -159,3 +159,46 @@ def test_a_cancelled_batch_call_keeps_what_a_lost_claim_never_dialled(shared: Sh
     ours.withdraw_unknown(set())
     with shared.store.reading() as tx:
         assert set(tx.execute(sa.select(tasks.c.status)).scalars()) == {"cancelled"}
+
+
+def test_nobody_joins_the_do_not_call_list_while_a_process_dials_and_then_nobody_is_dialled(shared: Shared) -> None:
+    """Once the list has answered, the last dial that did not know of it is over, whichever process dials."""
+    batch_call_id = shared.running(2)
+    one, other = shared.engine("one"), shared.engine("other")
+    first = one.record_and_claim([], {batch_call_id: 1}).started
+    second = other.record_and_claim([], {batch_call_id: 1}).started
+    listed = {attempt.to_number: None for attempt in (*first, *second)}
+
+    def join() -> None:
+        with shared.store.writing() as tx:
+            tx.execute(sa.text("SET LOCAL lock_timeout = '50ms'"))
+            do_not_call.hold(tx)
+            do_not_call.add(tx, "local", "api", listed, shared.store.now())
+
+    def dial(_attempt: Attempt) -> bool:
+        with pytest.raises(sa.exc.OperationalError):
+            join()
+        return True
+
+    one.dial(first, shared.clock(), lambda: True, dial)
+    join()
+    assert shared.place(other, second) == []
+    [refused] = second
+    with shared.store.reading() as tx:
+        task = tx.execute(sa.select(tasks.c.status, tasks.c.attempts).where(tasks.c.task_id == refused.task_id)).one()
+    assert tuple(task) == ("pending", 0)
+
+
+def test_an_opt_out_is_written_with_the_outcome_also_of_an_attempt_that_another_process_took_over(
+    shared: Shared,
+) -> None:
+    batch_call_id = shared.running(1)
+    late, other = shared.engine("late"), shared.engine("other")
+    [attempt] = shared.place(late, late.record_and_claim([], {batch_call_id: 1}).started)
+    other.interrupt(["late"])
+    ended = Ended(attempt.task_id, attempt.n, batch_call_id, TaskStatus.COMPLETED, opted_out=True)
+    late.record_and_claim([ended], {})
+    late.record_and_claim([ended], {})
+    with shared.store.reading() as tx:
+        assert do_not_call.listed(tx, [attempt.to_number], "local") == {attempt.to_number}
+        assert do_not_call.listed(tx, [attempt.to_number], "sales") == set()

@@ -32,6 +32,7 @@ from batchcall_mcp.model import (
     Counts,
     HeldBack,
     RetryPolicy,
+    StatusReason,
 )
 from batchcall_mcp.recipients.validation import SkippedRow, SkipReason
 
@@ -295,6 +296,42 @@ SCENES = (
         current=stored(status=BatchStatus.PAUSED, counts=Counts(total=188, pending=5)),
         request=BatchCallRequest(),
         surroundings=_SKIPPED,
+    ),
+    Scene(
+        title="The first twenty of a list, with a minute to think again; some of it sleep",
+        tasks=people(new_york=170, los_angeles=130),
+        current=stored(window=NINE_TO_FIVE),
+        request=BatchCallRequest(send_now=True, first=20),
+        surroundings=replace(_AGENT, undo_seconds=60),
+        now=at(15),
+    ),
+    Scene(
+        title="A resume of what a first twenty left, which cannot wait",
+        tasks=people(new_york=150),
+        current=stored(
+            status=BatchStatus.PAUSED,
+            status_reason=StatusReason(code="first_done", text="The first 20 people were called; 150 others wait."),
+        ),
+        request=BatchCallRequest(),
+        surroundings=replace(_AGENT, cannot_wait=True),
+    ),
+    Scene(
+        title="A test call, at night",
+        tasks=(CallTask(to_number="+14155550110", name="Tara Bell", dynamic_variables={"name": "Tara"}),),
+        request=BatchCallRequest(
+            send_now=True,
+            name="Test of December reminders",
+            from_number=FROM,
+            agent_id="agent_1",
+            test_of="bc_1",
+            window=CallingWindow(start="00:00", end="24:00", timezone="UTC"),
+        ),
+        surroundings=replace(
+            _AGENT,
+            test='Test call: only +1 … 110 rings, with the first row of bc_1 ("name": "Tara"). Nobody of its '
+            "list is called.",
+        ),
+        now=at(9),
     ),
     Scene(
         title="A retry, which leaves voicemails alone",

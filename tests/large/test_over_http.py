@@ -22,3 +22,4 @@ async def test_a_list_of_more_than_4_mib_is_refused_with_the_way_out(way: Way) -
     assert "4 MiB" in str(caught.value)
     assert "Nothing was sent" in str(caught.value)
     assert "several batch calls" in str(caught.value)
+    assert "curl --data-binary @people.csv" in str(caught.value)

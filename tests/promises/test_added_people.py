@@ -387,3 +387,38 @@ async def test_the_launch_names_the_rows_that_were_skipped_of_the_list_and_of_wh
         await model.call("start_batch_call", **name, trigger_timestamp=tomorrow_at(9).isoformat())
         assert "3 rows were skipped: 1 invalid, 2 duplicates." in person.questions[0]
         assert "Call 4 people" in person.questions[0]
+
+
+async def test_where_nobody_is_asked_who_is_called_by_another_batch_call_is_not_added(tmp_path: Path) -> None:
+    unattended = {"confirm": "off", "max_calls_per_launch": "9", "skip_people_max": "50"}
+    async with playing("auto", None, data_dir=tmp_path, **unattended, **OPEN) as model:
+        name = await made(model, "running")
+        await made(model, "scheduled", BOB)
+        added = await add(model, name, BOB, CYD, DAN)
+        assert added["changed"] == {"tasks": [1, 3]}
+        assert [(row["kind"], row["to_number"]) for row in added["skipped_rows"]] == [("concern", BOB)]
+        assert await people_of(model, name) == [ANN, CYD, DAN]
+
+
+async def test_an_answer_that_breaks_off_is_looked_up_too(tmp_path: Path) -> None:
+    async with elsewhere(tmp_path) as (model, front, recording):
+        name = await made(model, "running")
+        front.trouble = "half answered"
+        assert (await add(model, name, BOB))["changed"] == {"tasks": [1, 2]}
+        assert len(recording.writes) == 1
+
+
+async def test_nobody_is_added_to_a_test_call_and_the_first_people_stay_the_first(tmp_path: Path) -> None:
+    """A test rings as often as somebody asks for it: a list must not pass as one."""
+    mine = number(NEW_YORK, 50)
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, test_numbers=mine, **OPEN) as model:
+        name = await made(model, "draft", ANN, BOB)
+        heard = await model.call("start_batch_call", **name, test_number=mine)
+        test = {"batch_call_id": heard["batch_call"]["batch_call_id"]}
+        text = await model.refused("update_batch_call", "invalid_input", **test, add_tasks=of(CYD))
+        assert "is a test call of" in text
+        await model.call("start_batch_call", **name, trigger_timestamp="now", first=1)
+        await add(model, name, CYD)
+        assert "It pauses after its first person: who is added may wait" in person.questions[-1]
+    assert dials(tmp_path) == Counter([mine])

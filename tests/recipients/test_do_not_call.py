@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.recipients.do_not_call import read_do_not_call
+from batchcall_mcp.recipients.do_not_call import read_do_not_call, read_do_not_call_lists
 from batchcall_mcp.recipients.phone.former_numbers import of_today
 from batchcall_mcp.recipients.phone.numbers import InvalidNumber, comparable, normalise_number
 from tests.recipients.workbooks import write_workbook
@@ -56,7 +56,7 @@ def test_a_number_that_the_library_does_not_know_still_counts(tmp_path: Path) ->
         (f"phone,name\n{ONE},Ann\n,Bob\n", "line 3: the number is empty"),
         ("\n".join([ONE, *"abcdefgh"]), "and 3 more"),
         ("who,where\nAnn,Rome\n", "no column that looks like phone numbers"),
-        ("4155550100,4155550101\n", "several columns contain numbers"),
+        ("4155550100,4155550101\n", "several columns of .* contain numbers"),
     ],
 )
 def test_a_line_that_is_not_a_number_fails_the_whole_list(tmp_path: Path, content: str, says: str) -> None:
@@ -137,3 +137,15 @@ def test_a_masked_number_hides_six_digits_at_least(tmp_path: Path) -> None:
     path.write_text("+9991234\n")
     (note,) = read_do_not_call(path).notes()
     assert "line 1 (+99••••••)" in note
+
+
+def test_several_lists_are_one_and_an_error_names_the_file(tmp_path: Path) -> None:
+    first, second = tmp_path / "ours.txt", tmp_path / "theirs.csv"
+    first.write_text(f"{ONE}\n+1 111 555 0100\n")
+    second.write_text(f"phone\n{TWO}\n")
+    found = read_do_not_call_lists((first, second))
+    assert found.numbers == {ONE, TWO, "+11115550100"}
+    assert 'The do-not-call list "ours.txt"' in found.notes()[0]
+    second.write_text(f"{ONE},{TWO}\n")
+    with pytest.raises(ConfigurationError, match=r'several columns of "theirs.csv"'):
+        read_do_not_call_lists((first, second))

@@ -93,6 +93,12 @@ class TestColumns:
         else:
             assert says in refusal(tmp_path, table, columns=columns)
 
+    @pytest.mark.parametrize("columns", [{"to_number": "+"}, {"name": "-"}, {"": "name"}, {" ": "name"}])
+    def test_what_has_no_letters_means_only_itself(self, tmp_path: Path, columns: dict[str, str]) -> None:
+        table = f"#,phone,name\n{TWO},{ONE},Ada\n"
+        refusal(tmp_path, table, columns=columns)
+        assert [task.to_number for task in read(tmp_path, table, columns={"to_number": "#"}).tasks] == [TWO]
+
     def test_two_columns_for_the_number_are_refused(self, tmp_path: Path) -> None:
         text = refusal(tmp_path, f"a,b\n{ONE},{TWO}\n", number_column="a", columns={"to_number": "b"})
         assert 'number_column is "a" and columns.to_number is "b"' in text

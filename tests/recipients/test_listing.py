@@ -1,5 +1,7 @@
 """Who is called, which rows are skipped and why."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from batchcall_mcp.recipients.validation import (
     Recipients,
     SkippedRow,
     SkipReason,
+    read_file,
     read_inline,
 )
 
@@ -197,3 +200,45 @@ class TestParsingRows:
         except InvalidInput:
             return
         assert selection.last in selection
+
+
+CONSENT = ReadOptions(consent="Consent")
+
+
+@pytest.mark.parametrize(
+    ("says", "called"),
+    [
+        *((yes, True) for yes in ("yes", " YES ", "True", "y", "1")),
+        *((no, False) for no in ("", "no", "0", "yes?", "ja")),
+    ],
+)
+def test_only_a_yes_is_consent(says: str, called: bool) -> None:
+    task = CallTask(to_number=ONE, dynamic_variables={"consent": says})
+    read = read_inline([task], CONSENT)
+    assert [row.kind for row in read.skipped_rows] == ([] if called else [SkipReason.NO_CONSENT])
+
+
+def test_a_list_without_the_column_of_consent_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone,name\n{ONE},Ann\n")
+    with pytest.raises(InvalidInput, match=r'no column "Consent".*Its columns: "phone", "name"'):
+        read_file(path, CONSENT)
+    with pytest.raises(InvalidInput, match='No task has the variable "Consent"'):
+        read_inline(tasks(ONE), CONSENT)
+
+
+def test_a_column_of_consent_that_is_there_twice_has_to_say_yes_twice(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone,consent,CONSENT\n{ONE},yes,no\n{TWO},yes,Y\n{ONE},1,1\n")
+    read = read_file(path, CONSENT)
+    assert [task.to_number for task in read.tasks] == [TWO]
+    skipped = [(row.line, row.kind) for row in read.skipped_rows]
+    assert skipped == [(2, SkipReason.NO_CONSENT), (4, SkipReason.DUPLICATE)], "who said no first is not called"
+
+
+@pytest.mark.parametrize("columns", [{"consent": "name"}, {"ok": "Con-sent"}])
+def test_no_other_column_is_made_the_one_of_consent(tmp_path: Path, columns: dict[str, str]) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone,name,consent\n{ONE},yes,no\n")
+    with pytest.raises(InvalidInput, match="keeps its name"):
+        read_file(path, ReadOptions(consent="Consent", layout=Layout(columns=columns)))

@@ -158,19 +158,14 @@ def test_magpipe_starts_at_once_only_and_schedules_when_created() -> None:
     assert {"trigger_timestamp", "confirmation_code"} <= tools["create_batch_call"].keys()
 
 
-def test_over_http_no_file_is_an_argument() -> None:
-    for tool in Surface("dialer", "http").tools():
-        of_files = {"tasks_file", "number_column", "columns", "sheet", "header_row"}
-        assert not of_files & tool.input_schema["properties"].keys(), tool.name
-
-
-def test_an_export_that_is_a_link_promises_no_filter() -> None:
-    exports = {
-        transport: {tool.name: tool for tool in Surface("dialer", transport).tools()}["export_batch_call"]
+def test_a_list_is_a_file_over_every_transport_and_over_http_an_uploaded_one() -> None:
+    """That no name reaches the server's disk is held by `tests/server/test_files.py`."""
+    described = [
+        {tool.name: tool for tool in Surface("dialer", transport).tools()}["create_batch_call"].input_schema
         for transport in TRANSPORTS
-    }
-    assert "task_status" in exports["stdio"].input_schema["properties"]
-    assert "task_status" not in exports["http"].input_schema["properties"]
+    ]
+    assert described[0] == described[1]
+    assert "over HTTP its name from POST /files" in described[0]["properties"]["tasks_file"]["description"]
 
 
 def size(value: Any) -> int:

@@ -171,6 +171,7 @@ async def served(
             transport=transport,
             stateless=stateless,
             authenticate=authenticate,
+            service=getattr(server, "service", None),
             **options,
         )
         runner = _Uvicorn(

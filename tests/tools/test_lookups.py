@@ -100,7 +100,7 @@ async def test_lines_of_the_do_not_call_list_that_are_nobody_s_number_are_named_
             assert "line 2 (+11•••••••00)" in told
             assert "1115550" not in told
             assert checked["summary"].startswith("1 of 3 rows can be called")
-            settings = Settings(backend="zudu", url=url, do_not_call=listed)
+            settings = Settings(backend="zudu", url=url, do_not_call=(listed,))
             with caplog.at_level(logging.WARNING):
                 async with service.Service(settings, local=True).opened():
                     while "line 2 (+11" not in caplog.text:

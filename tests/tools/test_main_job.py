@@ -49,7 +49,9 @@ def test_a_list_is_checked_called_watched_retried_and_exported(desk: Desk) -> No
 
 
 def exported(desk: Desk, batch_call_id: str, form: str) -> str:
-    """The export: over stdio a file in the folder, over HTTP a resource that is read with the caller's own key."""
+    """The export: over stdio a file in the folder; over HTTP a resource that is read with the caller's own key, and a
+    URL that `tests/server/test_files.py` reads.
+    """
     arguments = {"batch_call_id": batch_call_id, "format": form}
     result = desk.raw("export_batch_call", arguments)
     answer = result.structured_content or {}
@@ -59,7 +61,7 @@ def exported(desk: Desk, batch_call_id: str, form: str) -> str:
         path = Path(answer["file"])
         assert path.parent == desk.home / "files" / "exports"
         return path.read_text(encoding="utf-8")
-    assert "file" not in answer
+    assert answer["file"].startswith(f"{desk.url}/files/{batch_call_id}-")
     assert [str(link.uri) for link in links] == [answer["resource"]]
     read = desk.wait(lambda: desk.client.read_resource(answer["resource"]))
     (content,) = read.contents

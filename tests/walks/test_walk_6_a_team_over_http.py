@@ -43,10 +43,10 @@ async def test_no_file_of_the_servers_disk_is_named_and_the_people_come_inline(w
         client_of(url, way, headers=ONE, elicitation_callback=person) as client,
     ):
         model = Model(client)
-        # F37: not in any schema, refused when sent all the same, and no folder is told.
-        for tool in ("create_batch_call", "check_batch_call", "update_batch_call", "retry_batch_call"):
-            assert "tasks_file" not in await model.schema(tool)
-        await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks_file="customers.csv")
+        # F37: only what this caller has uploaded can be named, and no folder is told.
+        for name in ("customers.csv", "/etc/passwd"):
+            text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks_file=name)
+            assert "not a list that you have uploaded" in text
         facts = await model.call("get_backend")
         assert "folder" not in facts
         assert "files" not in facts

@@ -43,7 +43,7 @@ def test_hear_it_first_then_twenty_then_all(portal: BlockingPortal, way: Way, tm
         assert heard["result"] == "started"
         assert heard["batch_call"]["test_of"] == draft["batch_call_id"]
         assert person.questions[0].startswith(
-            f"Test call: only +1 415 555 0110 rings, with the first row of {draft['batch_call_id']} "
+            f"Test call: only +1 … 110 rings, with the first row of {draft['batch_call_id']} "
             '("day": "day 0"). Nobody of its list is called. Call 1 person (United States) now for "Test of Visits"'
         )
         desk.finished(heard["batch_call"]["batch_call_id"])

@@ -139,6 +139,10 @@ async def test_the_list_of_a_draft_is_replaced_by_one_that_is_read_so(tmp_path: 
         assert [(one["to_number"], one["dynamic_variables"]) for one in shown["tasks"]] == [
             (number("212", 40), {"name": "Ada"})
         ]
+        two = [["Ben", "+1 312 555 0141"], ["Ida", "213.555.0142"]]
+        write_csv(tmp_path / "files" / "more.csv", ["First Name", "Phone"], two)
+        added = await model.call("update_batch_call", **draft, add_tasks_file="more.csv", columns=known["columns"])
+        assert [note for note in added["notes"] if note.startswith("1 number has no country code")]
         text = await model.refused("update_batch_call", "invalid_input", **draft, columns={"name": "first_name"})
         assert "columns: only a list that is given can be read so" in text
         text = await model.refused("check_batch_call", "invalid_input", **draft, timezones=["Europe/Berlin"])

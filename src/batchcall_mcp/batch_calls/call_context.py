@@ -21,8 +21,9 @@ from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
+from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
-from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call
+from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call_lists
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class CallContext:
     confirmation_code: str | None = None
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
+    files: CallerFiles | None = None
+    """What the caller has uploaded, and where exports are kept for it: over HTTP."""
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     """For what may take so many seconds."""
@@ -136,13 +139,12 @@ class CallContext:
         return await self.backend.get(batch_call_id), seen
 
     def do_not_call(self) -> DoNotCall:
-        """The operator's list, read for every call: a number added a minute ago is not called. Blocks.
+        """The operator's lists, read for every call: a number added a minute ago is not called. Blocks.
 
         Raises:
-            BatchCallError: it cannot be read.
+            BatchCallError: one of them cannot be read.
         """
-        path = self.settings.do_not_call
-        return DoNotCall() if path is None else read_do_not_call(path, self.settings.default_region)
+        return read_do_not_call_lists(self.settings.do_not_call, self.settings.default_region)
 
     def every_task(
         self,

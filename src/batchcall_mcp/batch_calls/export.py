@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -16,6 +16,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.model import CallTask, TaskStatus
 from batchcall_mcp.recipients.files.allowed_folders import exports_folder
 from batchcall_mcp.text import harmless_cell
@@ -33,6 +34,7 @@ _COLUMNS = (
     "completed_at",
 )
 _IN_MEMORY = 4 * 1024 * 1024
+_PIECE = 128 * 1024
 
 
 async def export_to_file(
@@ -57,6 +59,25 @@ async def export_to_file(
     finally:
         text.close()
     return path, rows
+
+
+async def export_to_store(
+    context: CallContext,
+    files: CallerFiles,
+    batch_call_id: str,
+    form: Format,
+    statuses: frozenset[TaskStatus] | None,
+) -> tuple[str, int]:
+    """Keep an export for its caller, for a day; its URL and its number of rows.
+
+    Raises:
+        QuotaExceeded: it is larger than what a caller may keep.
+        ConfigurationError: the store cannot be used.
+    """
+    text, rows = await export_text(context, batch_call_id, form, statuses)
+    with text:
+        encoded = (chunk.encode() for chunk in iter(partial(text.read, _PIECE), ""))
+        return files.url_of((await files.keep(batch_call_id, f".{form}", "export", encoded, rows)).name), rows
 
 
 async def export_text(
@@ -143,7 +164,7 @@ def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path
 def _pour(text: TextIO, file: TextIO, path: Path) -> None:
     """A part of an export looks like a whole one: if not all of it can be written, nothing stays."""
     try:
-        while chunk := text.read(io.DEFAULT_BUFFER_SIZE * 16):
+        while chunk := text.read(_PIECE):
             file.write(chunk)
         file.flush()
     except BaseException:

@@ -17,6 +17,8 @@ from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fi
 from batchcall_mcp.batch_calls.writes.write import People, Write
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput
 from batchcall_mcp.guard.preflight.preflight import Preflight
+from batchcall_mcp.kept_files.caller_files import CallerFiles
+from batchcall_mcp.kept_files.records import KEPT_FOR
 from batchcall_mcp.model import (
     Account,
     BatchCall,
@@ -79,10 +81,24 @@ async def backend_facts(context: CallContext, name_contains: str | None, limit: 
         files = await anyio.to_thread.run_sync(
             partial(list_files, context.settings.files, context.settings.never_lists, limit=_FILES_SHOWN)
         )
+    elif context.files is not None:
+        files = await _uploaded(context.files)
     left, stopped = await _left_today(context)
     account = replace(account, notes=(*stopped, *account.notes))
     narrowed = _narrow(account, name_contains, limit)
     return BackendFacts(account=narrowed, files=files, now=context.clock(), calls_left_today=left)
+
+
+async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
+    """The caller's newest lists; a store that cannot be used is reported by the call that needs it."""
+    try:
+        lists = [file for file in await files.listed() if file.kind == "list"]
+    except ConfigurationError:
+        return ()
+    return tuple(
+        ListedFile(name=file.name, size_bytes=file.size_bytes, modified=file.kept_until - KEPT_FOR)
+        for file in lists[:_FILES_SHOWN]
+    )
 
 
 async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import anyio.to_thread
 
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput, NotSupported
+from batchcall_mcp.kept_files.caller_files import CallerFiles
+from batchcall_mcp.kept_files.records import KeptFile
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkipReason, read_file, read_inline
-from batchcall_mcp.text import in_quotes
+from batchcall_mcp.text import in_quotes, quoted
+
+_NAMES_SHOWN = 10
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +65,38 @@ async def read_source(
     if source.tasks is not None and source.tasks_file is not None:
         raise InvalidInput("Give tasks or tasks_file, not both. Nothing was sent.")
     if not source.given:
-        where = "tasks or tasks_file" if context.local_files else "tasks"
-        raise InvalidInput(f"The people to call are missing: give {where}. Nothing was sent.")
-    return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
+        raise InvalidInput("The people to call are missing: give tasks or tasks_file. Nothing was sent.")
+    if source.tasks_file is None or context.local_files:
+        return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
+    if context.files is None:
+        raise NotSupported("This connection has no uploaded lists. Nothing was sent. Give the people as tasks.")
+    async with context.files.copied(await _uploaded(context.files, source.tasks_file)) as path:
+        return await anyio.to_thread.run_sync(
+            _read, context, source, from_number, there, path, limiter=context.files.reading
+        )
 
 
-def _read(context: CallContext, source: ListSource, from_number: str | None, there: frozenset[str]) -> Recipients:
+async def _uploaded(files: CallerFiles, name: str) -> KeptFile:
+    """A list that the caller has uploaded: over HTTP a name never means a file on the server's own disk."""
+    mine = [file for file in await files.listed() if file.kind == "list"]
+    found = next((file for file in mine if file.name == name), None)
+    if found is None:
+        names = ", ".join(quoted(file.name, _LONGEST_NAME) for file in mine[:_NAMES_SHOWN])
+        there = f"Yours: {names}." if mine else "There is none."
+        raise InvalidInput(
+            f"tasks_file: {quoted(name)} is not a list that you have uploaded. Nothing was sent. {there} To upload "
+            f"one: {files.how_to_upload()} Its answer has the name for tasks_file; a list is kept for a day."
+        )
+    return found
+
+
+def _read(
+    context: CallContext,
+    source: ListSource,
+    from_number: str | None,
+    there: frozenset[str],
+    uploaded: Path | None = None,
+) -> Recipients:
     settings = context.settings
     options = ReadOptions(
         layout=source.layout,
@@ -74,13 +106,11 @@ def _read(context: CallContext, source: ListSource, from_number: str | None, the
         do_not_call=context.do_not_call().numbers,
         from_number=from_number,
         there=there,
+        consent=settings.require_consent,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
-    if not context.local_files:
-        raise NotSupported("tasks_file names a file on the server's disk, which callers over HTTP do not share. "
-                           "Nothing was sent. Give the people as tasks.")  # fmt: skip
-    return read_file(resolve_file(source.tasks_file or "", settings.files, settings.never_lists), options)
+    return read_file(uploaded or resolve_file(source.tasks_file or "", settings.files, settings.never_lists), options)
 
 
 async def read_callable(

@@ -116,14 +116,25 @@ def ended(current: BatchCall, now: datetime, *, reached: bool) -> Watched:
     if current.status in FINISHED:
         following = f'get_batch_call with batch_call_id={name} and task_status=["not_reached"] shows who was missed.'
         return Watched(current, progress_words(current), following)
-    still = "" if reached else "still "
+    still = ("" if reached else "still ") + progress_words(current) + gate_words(current)
     waits = waits_until(current, now)
     if waits is None:
-        return Watched(current, still + progress_words(current), f"watch_batch_call with batch_call_id={name}.")
+        return Watched(current, still, f"watch_batch_call with batch_call_id={name}.")
     return Watched(
         current,
-        f"{still}{progress_words(current)} No call starts before {waits:%Y-%m-%d %H:%M UTC}.",
+        f"{still} No call starts before {waits:%Y-%m-%d %H:%M UTC}.",
         f"Ask again then: watch_batch_call with batch_call_id={name}.",
+    )
+
+
+def gate_words(current: BatchCall) -> str:
+    """Who waits because a gate is asked before each dial and gives no clear answer; nothing if nobody does. Pure."""
+    waiting = sum(one.calls for one in current.held_back if one.reason == "predial")
+    if current.status is not BatchStatus.RUNNING or not waiting:
+        return ""
+    return (
+        f" {waiting:,} wait{'s' if waiting == 1 else ''} for the pre-dial gate, which gives no clear answer; it is "
+        "asked again by itself."
     )
 
 

@@ -33,7 +33,7 @@ def cli() -> None:
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="0 picks a free one.")
 @click.option("--stateless", is_flag=True, help="Keep no sessions at /mcp; clients of 2025 cannot be asked then.")
 def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, stateless: bool) -> None:
-    """Serve MCP over HTTP: /mcp (streamable HTTP), /sse, /healthz.
+    """Serve MCP over HTTP: /mcp (streamable HTTP), /sse, /files (lists and exports), /healthz.
 
     Every request carries its caller's X-API-KEY and X-API-SECRET. Host names other than localhost go into
     BATCHCALL_ALLOWED_HOSTS.
@@ -51,6 +51,7 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
         transport=transport,
         stateless=stateless,
         authenticate=server.authenticate,
+        service=server.service,
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from hmac import compare_digest
 from pathlib import Path
@@ -27,7 +27,7 @@ from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
 from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
-from batchcall_mcp.dialer.rest import webhook_routes
+from batchcall_mcp.dialer.rest import do_not_call_routes, webhook_routes
 from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
@@ -35,9 +35,10 @@ from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
-from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFile
+from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
+from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
 from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
@@ -62,13 +63,14 @@ class EmbeddedDialer:
     Args:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
         database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
-        do_not_call: a file of numbers that are never dialled; read again when it changes.
+        do_not_call: files of numbers that are never dialled; each is read again when it changes.
         calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
         capacity: most calls at once in this process.
         limiter: how many requests are taken; none if the only caller is this process.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
+        predial: who is asked before each dial; None: nobody.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class EmbeddedDialer:
         *,
         simulated_speed: float = 20,
         database: Path | str | None = None,
-        do_not_call: Path | None = None,
+        do_not_call: Sequence[Path] = (),
         default_region: str | None = None,
         calling_hours: str = "08:00-21:00",
         daily_cap: int = DAILY_CAP,
@@ -91,13 +93,15 @@ class EmbeddedDialer:
         late_after: timedelta | None = LATE_AFTER,
         min_gap: timedelta = MIN_GAP,
         test_numbers: Iterable[str] = (),
+        predial: PredialUrl | None = None,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
         self._stop_file = data_dir / STOP_FILE
         self._clock = clock
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
-        self._do_not_call = DoNotCallFile(do_not_call, default_region)
+        self._predial = predial
+        self._do_not_call = DoNotCallFiles(do_not_call, default_region)
         self._carrier = SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
         )
@@ -129,6 +133,7 @@ class EmbeddedDialer:
         service = Service(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, gap, self._written)
         dependencies = ApiDependencies(service, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(dependencies, self._lifespan)
+        do_not_call_routes.install(self.app, self.store)
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
 
     @classmethod
@@ -147,6 +152,7 @@ class EmbeddedDialer:
             late_after=timedelta(minutes=settings.late_start_minutes) or None,
             min_gap=timedelta(minutes=settings.min_gap_minutes),
             test_numbers=settings.test_numbers,
+            predial=PredialUrl.of(settings),
         )
 
     def store(self) -> Store:
@@ -167,10 +173,10 @@ class EmbeddedDialer:
         return LOCAL if all(list(mine)) else api_keys.organization_of(self.store(), api_key, api_secret)
 
     def load_do_not_call(self, store: Store) -> None:
-        """Make the numbers of the do-not-call file the stored ones. Blocks.
+        """Make the numbers of the do-not-call files the operator's stored ones. Blocks.
 
         Raises:
-            ConfigurationError: the file cannot be read.
+            ConfigurationError: one of them cannot be read.
         """
         self._do_not_call.load(store)
 
@@ -178,7 +184,7 @@ class EmbeddedDialer:
         """Open the database and dispatch, now if nobody else does, or as soon as nobody else does. Idempotent.
 
         Raises:
-            ConfigurationError: the do-not-call file cannot be read, or the database's role lacks a privilege.
+            ConfigurationError: a do-not-call file cannot be read, or the database's role lacks a privilege.
         """
         async with self._starting:
             if self._holder is not None:
@@ -259,12 +265,15 @@ class EmbeddedDialer:
                 await asyncio.to_thread(own.close)
 
     async def _dispatch_from(self, own: Store, store: Store) -> None:
+        loop = asyncio.get_running_loop()
+        gate = None if self._predial is None else PredialGate(self._predial, self._clock, loop)
         supervisor = Supervisor(
             own,
             self._carrier,
             self._options,
             before_claims=lambda: self._do_not_call.refresh(own),
             worked=self._worked,
+            gate=gate,
         )
 
         def launched() -> None:
@@ -275,10 +284,12 @@ class EmbeddedDialer:
                 LOG.warning(BACK)
 
         deliveries = Deliveries(store, self._webhook_addresses)
-        sending = asyncio.get_running_loop().create_task(deliveries.run())
+        sending = loop.create_task(deliveries.run())
         try:
             await supervisor.run(self._closing, launched)
         finally:
+            if gate is not None:
+                gate.close()
             deliveries.stop()
             await sending
 

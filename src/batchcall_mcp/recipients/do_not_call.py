@@ -1,10 +1,10 @@
-"""The operator's do-not-call list (BATCHCALL_DO_NOT_CALL). One line that cannot be read fails the whole list:
+"""The operator's do-not-call lists (BATCHCALL_DO_NOT_CALL). One line that cannot be read fails all of them:
 if it were skipped, a person who asked not to be called would be called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,22 +26,35 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoNotCall:
-    """`numbers` in E.164. `unknown`: the lines of those that nobody has today, with the number masked."""
+    """`numbers` in E.164. `unknown`: the lines of those that nobody has today, with the number masked, by file."""
 
     numbers: frozenset[str] = frozenset()
-    unknown: tuple[tuple[int, str], ...] = ()
+    unknown: tuple[tuple[str, int, str], ...] = ()
 
     def notes(self) -> tuple[str, ...]:
-        """What the operator should know of it: a sentence, or none."""
-        if not self.unknown:
-            return ()
-        more = f" and {len(self.unknown) - _MOST_NAMED} more" if len(self.unknown) > _MOST_NAMED else ""
-        named = ", ".join(f"line {line} ({masked})" for line, masked in self.unknown[:_MOST_NAMED])
-        found = (
-            f"The do-not-call list (BATCHCALL_DO_NOT_CALL) contains numbers that nobody has today: {named}{more}. Each "
-            "blocks only a number that is written with the same digits. Correct these lines."
+        """What the operator should know of it: a sentence for each file, or none."""
+        by_file: dict[str, list[str]] = {}
+        for name, line, masked in self.unknown:
+            by_file.setdefault(name, []).append(f"line {line} ({masked})")
+        return tuple(
+            f"The do-not-call list {quoted(name)} (BATCHCALL_DO_NOT_CALL) contains numbers that nobody has today: "
+            f"{', '.join(lines[:_MOST_NAMED])}{_more(lines)}. Each blocks only a number that is written with the same "
+            "digits. Correct these lines."
+            for name, lines in by_file.items()
         )
-        return (found,)
+
+
+def read_do_not_call_lists(paths: Sequence[Path], default_region: str | None = None) -> DoNotCall:
+    """The numbers of all these lists; see `read_do_not_call`.
+
+    Raises:
+        ConfigurationError: naming the first list that cannot be read.
+    """
+    found = [read_do_not_call(path, default_region) for path in paths]
+    return DoNotCall(
+        numbers=frozenset().union(*(one.numbers for one in found)),
+        unknown=tuple(line for one in found for line in one.unknown),
+    )
 
 
 def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall:
@@ -55,7 +68,7 @@ def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall
         ConfigurationError: naming BATCHCALL_DO_NOT_CALL and each line that is not a number.
     """
     numbers: set[str] = set()
-    unknown: list[tuple[int, str]] = []
+    unknown: list[tuple[str, int, str]] = []
     problems: list[str] = []
     try:
         for line, text in _written_numbers(path):
@@ -69,19 +82,22 @@ def read_do_not_call(path: Path, default_region: str | None = None) -> DoNotCall
                 digits = digits_as_written(text)
                 numbers |= {one for one in (today, digits) if one is not None}
                 if today is None and digits is not None:
-                    unknown.append((line, _masked(digits)))
+                    unknown.append((path.name, line, _masked(digits)))
                 elif today is None:
                     problems.append(f"line {line}: {error.message}")
     except InvalidInput as error:
         raise ConfigurationError(f"BATCHCALL_DO_NOT_CALL: {error.message}") from None
     if problems:
-        more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
         raise ConfigurationError(
             f"BATCHCALL_DO_NOT_CALL: {quoted(path.name)} contains lines that are not numbers: "
-            f"{'; '.join(problems[:_MOST_NAMED])}{more}. Nothing was sent, because a person on the list could be "
-            "called. Correct these lines; numbers without + need BATCHCALL_DEFAULT_REGION."
+            f"{'; '.join(problems[:_MOST_NAMED])}{_more(problems, ';')}. Nothing was sent, because a person on the "
+            "list could be called. Correct these lines; numbers without + need BATCHCALL_DEFAULT_REGION."
         )
     return DoNotCall(numbers=frozenset(numbers), unknown=tuple(unknown))
+
+
+def _more(named: Sequence[str], separator: str = "") -> str:
+    return f"{separator} and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
 
 
 def _masked(number: str) -> str:
@@ -103,17 +119,20 @@ def _written_numbers(path: Path) -> Iterator[tuple[int, str | Broken]]:
             if not any(cells) or cells[0].startswith("#"):
                 continue
             if place is None:
-                place = _place_without_header(cells)
+                place = _place_without_header(cells, path)
                 if place is None:
                     place = cells.index(choose_columns(cells, Layout(), quoted(path.name)).to_number)
                     continue
             yield row.line, cells[place] if place < len(cells) else ""
 
 
-def _place_without_header(cells: list[str]) -> int | None:
+def _place_without_header(cells: list[str], path: Path) -> int | None:
     """Where the numbers stand, if the first row holds one already; a + distinguishes a number from a date or an id."""
     alike = [at for at, cell in enumerate(cells) if looks_like_a_number(cell)]
     international = [at for at in alike if cells[at].startswith("+")] or alike
     if len(international) > 1:
-        raise InvalidInput("several columns contain numbers. Nothing was sent. Add column names as the first line.")
+        raise InvalidInput(
+            f"several columns of {quoted(path.name)} contain numbers. Nothing was sent. Add column names as the first "
+            "line."
+        )
     return international[0] if international else None

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns, Layout
+from batchcall_mcp.recipients.files.columns import Columns, Layout, folded, listed
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
 from batchcall_mcp.recipients.phone.numbers import (
@@ -31,13 +31,16 @@ MOST_VARIABLE_BYTES = 5 * 1024
 MOST_RETRIES = 10
 _YEARS = (1971, 2199)
 _MOST_SUGGESTIONS = 50
+_CONSENTS = frozenset({"yes", "true", "y", "1"})
+"""What says yes, in any case. Anything else does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
     """How to read a list; `layout` is about files alone.
 
-    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers.
+    `rows` counts data rows from 1; `timezones` are IANA names; `do_not_call` holds E.164 numbers. `consent`: the column
+    (of a file) or the variable (of a task) that has to say yes.
     """
 
     layout: Layout = field(default_factory=Layout)
@@ -48,6 +51,7 @@ class ReadOptions:
     from_number: str | None = None
     there: frozenset[str] = frozenset()
     """Whom the batch call has to which these are added, as `comparable` has numbers."""
+    consent: str | None = None
 
 
 class SkipReason(StrEnum):
@@ -58,6 +62,8 @@ class SkipReason(StrEnum):
     DO_NOT_CALL = "do_not_call"
     ALREADY_THERE = "already_there"
     """Somebody to be added, whom the batch call has."""
+    NO_CONSENT = "no_consent"
+    """The column of BATCHCALL_REQUIRE_CONSENT does not say yes."""
     LATER_BATCH_CALL = "later_batch_call"
     """Of a retry: a later batch call of the same people has called them, or will."""
     CONCERN = "concern"
@@ -127,13 +133,14 @@ def read_file(path: Path, options: ReadOptions) -> Recipients:
         InvalidInput: if the file cannot be read as a whole, `rows` asks for more than it has, or nobody is in
             `timezones`. A single row that cannot be read or called is skipped instead.
     """
+    _check_consent(options.consent, options.layout.columns)
     judge = _Judge(options)
     with open_list(path, options.layout) as opened:
         return judge.judged(opened, quoted(path.name))
 
 
 class _Judge:
-    """Goes through entries once, in order: invalid, then do-not-call, then duplicate, then already there."""
+    """Goes through entries once, in order: invalid, do-not-call, without consent, duplicate, already there."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._region = known_region(options.default_region)
@@ -144,10 +151,14 @@ class _Judge:
         self._zones = ZoneSelection.of(options.timezones) if options.timezones is not None else None
         self._without_country: list[tuple[int, str]] = []
         self._rows_read = 0
+        self._readable = False
         self._tasks: list[CallTask] = []
         self._skipped_rows: list[SkippedRow] = []
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
+        self._consent = options.consent
+        self._consent_found = False
+        self._is_consent: dict[str, bool] = {}
 
     def judged(self, opened: OpenedList, where: str) -> Recipients:
         row = 0
@@ -160,6 +171,8 @@ class _Judge:
             self._selection.check(row, where)
         if self._zones is not None:
             self._zones.check(where)
+        if self._consent is not None and self._readable and not self._consent_found:
+            raise _no_consent_column(self._consent, opened.columns(), where)
         return Recipients(
             tasks=tuple(self._tasks),
             rows_read=self._rows_read,
@@ -174,6 +187,8 @@ class _Judge:
         if isinstance(entry, Broken):
             self._skip(entry.line, SkipReason.INVALID, entry.reason)
             return
+        self._readable = True
+        consents = self._consent is None or self._says_yes(entry.variables, self._consent)
         try:
             number = normalise_number(entry.to_number, self._region)
         except InvalidNumber as error:
@@ -192,6 +207,8 @@ class _Judge:
             return
         if number in self._do_not_call:
             self._skip(entry.line, SkipReason.DO_NOT_CALL, f"{number} is on the do-not-call list", number)
+        elif not consents:
+            self._skip(entry.line, SkipReason.NO_CONSENT, f"{quoted(self._consent or '')} does not say yes", number)
         elif first != entry.line:
             reason = f"{number} is already on line {first}"
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
@@ -200,6 +217,14 @@ class _Judge:
         else:
             self._rows_read += 1
             self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries, promised))
+
+    def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
+        """Whether a row consents; a column that is there twice, written in two ways, has to say so twice."""
+        for name in variables.keys() - self._is_consent.keys():
+            self._is_consent[name] = folded(name) == folded(column)
+        said = [value for name, value in variables.items() if self._is_consent[name]]
+        self._consent_found = self._consent_found or bool(said)
+        return bool(said) and all(value.strip().casefold() in _CONSENTS for value in said)
 
     def _missing_region(self) -> tuple[str, ...]:
         """The argument that was missing, if some numbers say no country."""
@@ -279,6 +304,36 @@ def _promised(value: str | None, zone: str | None) -> datetime | str | None:
             return f"not_before: {quoted(text)} has no offset, and the row no timezone"
         moment = moment.replace(tzinfo=ZoneInfo(zone))
     return moment.astimezone(UTC)
+
+
+def _check_consent(column: str | None, columns: Mapping[str, str]) -> None:
+    """Which column consents is the operator's: no other one is called so, and this one is called nothing else.
+
+    Raises:
+        InvalidInput: `columns` renames it.
+    """
+    if column is None:
+        return
+    for variable, named in columns.items():
+        if (folded(variable) == folded(column)) != (folded(named) == folded(column)):
+            raise InvalidInput(
+                f"columns.{variable}: the column {quoted(column)} says who has agreed to be called "
+                "(BATCHCALL_REQUIRE_CONSENT), and keeps its name. Nothing was sent. Remove this entry of columns."
+            )
+
+
+def _no_consent_column(column: str, columns: Columns | None, where: str) -> InvalidInput:
+    if columns is None:
+        return InvalidInput(
+            f"No task has the variable {quoted(column)}, and nobody is called without it "
+            "(BATCHCALL_REQUIRE_CONSENT). Nothing was sent. Add it to the dynamic_variables of those who have agreed "
+            "to be called, with yes."
+        )
+    return InvalidInput(
+        f"{where} has no column {quoted(column)}, and nobody is called without it (BATCHCALL_REQUIRE_CONSENT). "
+        f"Nothing was sent. Add it, with yes for those who have agreed to be called. Its columns: "
+        f"{listed((columns.to_number, *columns.variables))}."
+    )
 
 
 def _retries(value: str | int | None) -> int | str | None:

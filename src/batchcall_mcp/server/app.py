@@ -6,6 +6,7 @@ from typing import Literal
 
 import batchcall_mcp
 from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.server.approvals.elicitation import readable_answers
 from batchcall_mcp.server.credentials import request_state_security
 from batchcall_mcp.server.resources import add_resources
@@ -36,6 +37,12 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         ConfigurationError: the settings contradict each other, or name a backend that does not exist.
     """
     service = Service(settings, local=transport == "stdio")
+    if settings.predial_url is not None and not service.embedded:
+        raise ConfigurationError(
+            f"BATCHCALL_PREDIAL_URL is set, and {service.backend_type.name} places the calls itself: nobody would ask "
+            "before they are dialled. Nothing was started. Remove it here; the dialer that places the calls "
+            "(`batchcall-mcp dialer`) takes it."
+        )
 
     needs_secret = service.capabilities.needs_secret
     server = BatchCallServer(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -27,6 +29,8 @@ from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
+from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
+from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
 from batchcall_mcp.recipients.files.sample import make_first_folder
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
@@ -38,10 +42,16 @@ from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_clie
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.app import EmbeddedDialer
     from batchcall_mcp.guard.ledger.ledger import Ledger
+    from batchcall_mcp.kept_files.store import FileStore
 
 logger = logging.getLogger(__name__)
 
 _HEAD_START_S = 1.0
+_LISTS_AT_ONCE = 2
+"""Uploaded ones that are read at once, of all callers."""
+_SWEEPS_EVERY_S = 600
+_LEFT_FOR_S = 3600
+"""A copy of a file is written and read in minutes: one that is older was left by a process that was killed."""
 
 
 class Service:
@@ -65,6 +75,9 @@ class Service:
         self._url = base_url(settings, self.backend_type)
         self._ledger: Ledger | None = None
         self._opening_ledger = threading.Lock()
+        self._file_store: FileStore | None = None
+        self._opening_files = threading.Lock()
+        self._lists_at_once = anyio.CapacityLimiter(_LISTS_AT_ONCE)
         self._stack: AsyncExitStack | None = None
         self._opened = 0
         self._http: BackendHttp | None = None
@@ -92,12 +105,13 @@ class Service:
             async with anyio.create_task_group() as group:
                 if self.embedded and self.dials:
                     group.start_soon(self._start_soon)
-                if self.settings.do_not_call is not None and not self.embedded:  # the dialer reads its own
+                if self.settings.do_not_call and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
                 if self.local and self.dials:
                     await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
                 else:
                     group.start_soon(self._open_ledger_soon)
+                    group.start_soon(self._remove_old_files)
                 yield self
                 group.cancel_scope.cancel()
         finally:
@@ -110,7 +124,10 @@ class Service:
         """The backend first, the ledger last, each although another fails to close."""
         stack, self._stack, self._http, self._dialer = self._stack, None, None, None
         ledger, self._ledger = self._ledger, None
+        files, self._file_store = self._file_store, None
         async with AsyncExitStack() as closing:
+            if files is not None:
+                closing.push_async_callback(anyio.to_thread.run_sync, files.close)
             if ledger is not None:
                 closing.push_async_callback(anyio.to_thread.run_sync, ledger.close)
             closing.push_async_callback(self.desk.aclose)
@@ -128,7 +145,7 @@ class Service:
         """Every launch reads it again; its operator reads the log when a server starts."""
         await anyio.sleep(_HEAD_START_S)
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients.do_not_call")
-        read = module.read_do_not_call
+        read = module.read_do_not_call_lists
         try:
             found = await anyio.to_thread.run_sync(read, self.settings.do_not_call, self.settings.default_region)
         except BatchCallError as error:
@@ -162,6 +179,47 @@ class Service:
                 module = importlib.import_module("batchcall_mcp.guard.ledger.ledger")
                 ledger = self._ledger = module.Ledger.open(self.settings)
             return ledger
+
+    def _opened_files(self) -> FileStore:
+        with self._opening_files:
+            store = self._file_store
+            if store is None:
+                module = importlib.import_module("batchcall_mcp.kept_files.store")
+                store = self._file_store = module.FileStore.open(self.settings)
+            return store
+
+    async def _remove_old_files(self) -> None:
+        """What was kept for long enough goes, also what another process has stored; a new server waits a moment."""
+        await anyio.sleep(_HEAD_START_S)
+        while True:
+            try:
+                await anyio.to_thread.run_sync(self._sweep)
+            except BatchCallError as error:
+                logger.warning("Old uploaded lists and exports could not be removed: %s", error)
+            await anyio.sleep(_SWEEPS_EVERY_S)
+
+    def _sweep(self) -> None:
+        remove_leftovers(self.settings.data_dir, time.time() - _LEFT_FOR_S)
+        store = importlib.import_module("batchcall_mcp.kept_files.store").FileStore
+        if self._file_store is not None or store.is_there(self.settings):
+            self._opened_files().sweep()
+
+    def caller_files(self, credentials: Credentials, headers: Mapping[str, str]) -> CallerFiles:
+        """What a caller over HTTP keeps here; the store is opened when it is first needed."""
+
+        async def opened() -> tuple[FileStore, str]:
+            ledger = await self.ledger()
+            store = await anyio.to_thread.run_sync(self._opened_files, abandon_on_cancel=True)
+            return store, ledger.hashed(caller_identity(credentials))
+
+        return CallerFiles(
+            opened=opened,
+            data_dir=self.settings.data_dir,
+            url=files_url(headers),
+            needs_secret=self.capabilities.needs_secret,
+            is_used=lambda: not isinstance(kept := self.settings.database(STORE_FILE), Path) or kept.exists(),
+            reading=self._lists_at_once,
+        )
 
     async def _start_soon(self) -> None:
         """A call that was scheduled yesterday is placed although nobody asks today; the handshake goes first."""
@@ -253,4 +311,5 @@ class Service:
             tool=tool,
             open_ledger=self.ledger,
             local_files=self.local,
+            files=None if headers is None else self.caller_files(credentials, headers),
         )

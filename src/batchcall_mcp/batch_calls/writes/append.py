@@ -44,6 +44,11 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
     """
     context.require(Operation.APPEND)
     current, seen = await context.look(batch_call_id)
+    if current.test_of is not None:
+        raise InvalidInput(
+            f"{batch_call_id} is a test call of {current.test_of}, and has one person. Nothing was sent. Add the "
+            "people to that one, or make a new batch call of them with create_batch_call."
+        )
     before = [task async for task in context.every_task(current)]
     listed = different(before)
     total = max(listed, current.counts.total or 0)
@@ -89,6 +94,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
             warnings=(*recipients.notes, *dropped),
+            notes=(*_waits_for_a_resume(current), *recipients.remarks),
             changes=[f"{counted(len(tasks), 'person', 'people')} added to the {total:,} of this batch call"],
         )
 
@@ -100,7 +106,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
             batch_call=after,
             preflight=judged.preflight if judged.preflight.starts else None,
             changed={"tasks": (current.counts.total, after.counts.total)},
-            notes=(*recipients.notes, *dropped),
+            notes=(*recipients.notes, *dropped, *recipients.remarks),
         )
 
     return await write.run(
@@ -120,6 +126,13 @@ def _known_as(batch_call_id: str, new: Iterable[CallTask], repeated: Iterable[st
     """By all whom it asks for: when it is repeated, fewer of them are new."""
     asked = people_digest(comparable(number) for number in (*(task.to_number for task in new), *repeated))
     return fingerprint(Operation.APPEND, BatchCallRequest(name=asked), batch_call_id)
+
+
+def _waits_for_a_resume(current: BatchCall) -> list[str]:
+    if current.first is None:
+        return []
+    first = "person" if current.first == 1 else f"{current.first:,} people"
+    return [f"It pauses after its first {first}: who is added may wait until somebody resumes it."]
 
 
 def _added(found: BatchCall) -> tuple[ResultWord, str]:
@@ -151,6 +164,6 @@ def _summary(after: BatchCall, sent: int, recipients: Recipients) -> str:
     else:
         said = f"Added {counted(after.added, 'person', 'people')} to {after.batch_call_id}"
     total = "" if after.counts.total is None else f", which has {after.counts.total:,} now"
-    between = sent - (sent if after.added is None else after.added)
+    between = 0 if after.added is None else max(sent - after.added, 0)
     late = f" {counted(between, 'person was', 'people were')} added by somebody else meanwhile." if between else ""
     return f"{said}{total}.{late}{skipped_rows_words(recipients)} Its status is {after.status}."

@@ -140,18 +140,22 @@ def _request(context: CallContext, current: BatchCall, row: CallTask, number: st
     )
 
 
-def _window(context: CallContext, current: BatchCall, number: str, now: datetime) -> CallingWindow | None:
-    """Its own hours where they are open. At another hour it rings all the same, and the question warns of that."""
+def _window(context: CallContext, current: BatchCall, number: str, now: datetime) -> CallingWindow:
+    """The hours that hold for the list, where they are open: said, so that no other hours put the call off until then.
+
+    At another hour it rings all the same, and the question warns of that.
+    """
     hours = Hours.of(current.window, context.backend.capabilities, context.limits.calling_hours)
     opens = hours.opens(recipient_zones(number, None, current.timezone), now)
-    return current.window if opens is not None and opens <= now else _AT_ANY_HOUR
+    is_open = opens is not None and opens <= now
+    return (current.window or context.limits.calling_hours) if is_open else _AT_ANY_HOUR
 
 
 def _question(batch_call_id: str, request: BatchCallRequest) -> str:
     (task,) = request.tasks or ()
     hears = _variables(task.dynamic_variables)
     return (
-        f"Test call: only {written(task.to_number)} rings, with the first row of {batch_call_id}{hears}. Nobody of its "
+        f"Test call: only {masked(task.to_number)} rings, with the first row of {batch_call_id}{hears}. Nobody of its "
         "list is called."
     )
 

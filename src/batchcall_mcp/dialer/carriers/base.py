@@ -22,6 +22,7 @@ class Attempt:
     batch_call_id: str
     from_number: str
     to_number: str
+    organization_id: str | None = None
     agent_id: str | None = None
     dynamic_variables: str | None = None
     until: datetime | None = None
@@ -35,10 +36,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended; `error` says why it failed."""
+    """How an attempt ended; `error` says why it failed.
+
+    `opted_out`: the person said that they do not want to be called again. The organisation calls them no more.
+    """
 
     status: OutcomeStatus
     error: str | None = None
+    opted_out: bool = False
 
 
 class CarrierUnavailable(Exception):

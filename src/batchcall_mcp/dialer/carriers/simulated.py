@@ -20,20 +20,25 @@ NO_ANSWER: Final = 20.0
 VOICEMAIL: Final = 8.0
 BUSY: Final = 0.5
 FAILED: Final = 0.2
+OPTS_OUT: Final = "44"
+"""The last two digits of a person who does not want to be called again."""
 
 
 def simulate(to_number: str, n: int) -> tuple[Outcome, float]:
     """What attempt `n` at a number comes to, and after how many seconds at speed 1.
 
     Last digit 0-3: answered. 4: answered, and the far end hangs up early. 5: answered, five times as long. 6: no answer
-    the first time, answered after. 7: busy. 8: voicemail. 9: failed.
+    the first time, answered after. 7: busy. 8: voicemail. 9: failed. Last two digits 44: they opt out during the call.
     """
+    if to_number.endswith(OPTS_OUT):
+        return _OPTED_OUT
     if to_number.endswith("6") and n > 1:
         return _ANSWERED
     return _BY_DIGIT.get(to_number[-1], _ANSWERED)
 
 
 _ANSWERED: Final = (Outcome(TaskStatus.COMPLETED), RINGING + TALK)
+_OPTED_OUT: Final = (Outcome(TaskStatus.COMPLETED, opted_out=True), RINGING + SHORT_TALK)
 _BY_DIGIT: Final = {
     "4": (Outcome(TaskStatus.COMPLETED), RINGING + SHORT_TALK),
     "5": (Outcome(TaskStatus.COMPLETED), RINGING + 5 * TALK),

@@ -16,9 +16,12 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
 from batchcall_mcp.model import FROM_SUNDAY, CallingWindow, TaskStatus
 
-HeldBy: TypeAlias = Literal["calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier"]
+HeldBy: TypeAlias = Literal[
+    "calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier", "predial"
+]
 """Why a pending task is not dialled before a later time: its hours, its date, a call-back that was promised, its day's
-attempts, another batch call that has just dialled the number, its redial, a busy carrier."""
+attempts, another batch call that has just dialled the number, its redial, a busy carrier, a gate before each dial that
+gives no clear answer."""
 
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an

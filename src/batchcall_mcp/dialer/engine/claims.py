@@ -13,11 +13,12 @@ from batchcall_mcp import calling_hours
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.storage import outbox
+from batchcall_mcp.dialer.storage import do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
-from batchcall_mcp.dialer.storage.tables import NOT_DUE, attempts, batch_calls, do_not_call, is_no_number, tasks
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, attempts, batch_calls, is_no_number, tasks
 from batchcall_mcp.model import TaskStatus
 
 LOOKED_AT_ONCE: Final = 2_000
@@ -62,6 +63,7 @@ class _Gate:
         cap: int,
         gap: timedelta,
         test_numbers: frozenset[str],
+        rest: Rest | None,
     ) -> None:
         self.tx = tx
         self.record = record
@@ -69,6 +71,7 @@ class _Gate:
         self._cap = cap
         self._gap = gap
         self._rings_as_often_as_asked = frozenset() if record.test_of is None else test_numbers
+        self._rest = rest
         self._window = record.calling_window()
         self._dates = record.dates()
         self._hours: dict[tuple[str, ...], _Postponed | _Excluded | None] = {}
@@ -82,6 +85,9 @@ class _Gate:
         verdict = self._judge(row.to_number, zones, row.not_before)
         if isinstance(verdict, _Postponed) and rules.closes_before(self._dates.end(self._window, zones), verdict.until):
             return self._over()
+        if verdict is None and self._rest is not None:
+            # Although it expires meanwhile: perhaps it is asked about in time.
+            return _Postponed(self._rest.until, asked_again(self._rest.reason, self._rest.until), "predial")
         return verdict
 
     def until(self, row: sa.Row[Any]) -> datetime | None:
@@ -140,8 +146,7 @@ class _Gate:
     def learn(self, numbers: Iterable[str]) -> None:
         """Look up what is not known of these numbers: the do-not-call list, and their dials of the last day."""
         for chunk in chunks(sorted(set(numbers) - self.dialled.keys()), CHUNK):
-            never = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk))
-            self._never.update(self.tx.execute(never).scalars())
+            self._never |= do_not_call.listed(self.tx, chunk, self.record.organization_id)
             recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
                 attempts.c.organization_id == self.record.organization_id,
                 attempts.c.to_number.in_(chunk),
@@ -193,14 +198,16 @@ def start_due(
     worker_id: str,
     min_gap: timedelta = timedelta(0),
     test_numbers: frozenset[str] = frozenset(),
+    rest: Rest | None = None,
 ) -> Claim:
     """Start up to `share` attempts. A due task that may not be dialled now gets a new due time, or ends with a reason.
 
-    A task that was due is then either started or no longer due, and nothing has to be asked twice.
+    A task that was due is then either started or no longer due, and nothing has to be asked twice. During a `rest`
+    those that could be dialled wait for the gate before each dial.
     """
     if rules.expired(record.expires(), now):
         return Claim([], more=False)
-    gate = _Gate(tx, record, now, daily_cap, min_gap, test_numbers)
+    gate = _Gate(tx, record, now, daily_cap, min_gap, test_numbers, rest)
     started: list[Attempt] = []
     looked, limit = 0, share + 10
     while len(started) < share and looked < LOOKED_AT_ONCE:
@@ -306,6 +313,7 @@ def _attempt(record: BatchCallRecord, row: Any, until: datetime | None) -> Attem
         batch_call_id=record.batch_call_id,
         from_number=record.from_number,
         to_number=row.to_number,
+        organization_id=record.organization_id,
         agent_id=record.agent_id,
         dynamic_variables=row.dynamic_variables,
         until=until,
@@ -325,6 +333,11 @@ def _write_attempts(
         attempts.insert(), [{"task_id": one.task_id, "n": one.n, "to_number": one.to_number, **same} for one in started]
     )
     tx.execute(_STARTED, [{"id": one.task_id, "nth": one.n, "call": one.attempt_id, "at": at} for one in started])
+
+
+def asked_again(reason: str, until: datetime) -> str:
+    """What a task says that the gate before each dial has put off."""
+    return f"the pre-dial gate gives no clear answer ({reason}); asked again not before {_iso(until)}"
 
 
 def _iso(moment: datetime) -> str:

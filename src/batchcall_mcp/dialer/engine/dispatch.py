@@ -17,12 +17,13 @@ import sqlalchemy as sa
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
+from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.storage import commands, first_people, installation, outbox, queries, stops
+from batchcall_mcp.dialer.storage import commands, do_not_call, first_people, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
@@ -32,7 +33,8 @@ from batchcall_mcp.model import TaskStatus
 CARRIER_RESTS: Final = timedelta(seconds=5)
 """Before a call is tried again that the carrier did not take."""
 STALE_AFTER: Final = timedelta(seconds=10)
-"""A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled."""
+"""A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled. So a yes of
+the gate before each dial, which is asked for after the claim, counts for no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class Turn:
     started: list[Attempt] = field(default_factory=list)
     unfinished: frozenset[str] = frozenset()
     paced: Mapping[str, tuple[datetime, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotLetThrough:
+    """An attempt that the gate before each dial did not let through: asked about again at `until`; None: never."""
+
+    attempt: Attempt
+    until: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,18 +84,23 @@ class Dispatch:
     pause_on_failures: bool = False
     test_numbers: frozenset[str] = frozenset()
 
-    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int]) -> Turn:
+    def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
 
         What it returns is committed: a crash from here on makes it `interrupted`, never dialled again. A batch
         call's `max_concurrency` holds over all processes, because each of them counts while it holds the batch call.
+        While there is a `rest`, nothing is started, and what could be is put off.
         """
-        return without_broken(self.store, lambda broken: self._record_and_claim(ended, wanted, broken))
+        return without_broken(self.store, lambda broken: self._record_and_claim(ended, wanted, rest, broken))
 
-    def _record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], broken: frozenset[str]) -> Turn:
+    def _record_and_claim(
+        self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None, broken: frozenset[str]
+    ) -> Turn:
         with self.store.writing() as tx:
             if self.store.halt(tx) is not None:
                 wanted = {}
+            if any(end.opted_out for end in ended):
+                do_not_call.hold(tx)
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self.store.clock()
             redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self.retry_delay)
@@ -123,6 +139,7 @@ class Dispatch:
                             worker_id=self.worker_id,
                             min_gap=self.min_gap,
                             test_numbers=self.test_numbers,
+                            rest=rest,
                         )
                         started += claim.started
                         if claim.more:
@@ -157,6 +174,7 @@ class Dispatch:
                 # If a crash of the server loses what it withdrew, that is `interrupted` instead of dialled later.
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
             stops.share(tx)
+            do_not_call.share(tx)
             stopped = stops.since(tx) is not None
             held = outcomes.locked(tx, {attempt.batch_call_id for attempt in started}, broken)
             now = self.store.clock()
@@ -165,13 +183,7 @@ class Dispatch:
                 with concerning(key):
                     if record.status is State.SENT and not rules.expired(record.expires(), now):
                         running[key] = record
-            ours = {
-                (row.task_id, row.n)
-                for chunk in chunks(started, CHUNK)
-                for row in tx.execute(
-                    self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk]))
-                )
-            }
+            ours = self._ours(tx, started)
             halted = stopped or self.store.halt(tx) is not None
             fresh = may_dial() and not halted and abs(now - since) < STALE_AFTER
             stale: list[Attempt] = []
@@ -182,6 +194,8 @@ class Dispatch:
                 for attempt in mine
                 if fresh and attempt.batch_call_id in running and not rules.expired(attempt.until, now)
             ]
+            never = self._never(tx, allowed, running)
+            allowed = [attempt for attempt in allowed if (attempt.batch_call_id, attempt.to_number) not in never]
             allowed = rate_pacing.keep(tx, allowed, running, now)
             for attempt in allowed:
                 if self.store.shared and stops.since(tx) is not None:
@@ -194,6 +208,42 @@ class Dispatch:
             rate_pacing.remember(tx, allowed, running, self.store.clock())
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
+
+    def not_let_through(self, held: Sequence[NotLetThrough]) -> None:
+        """Withdraw what has been started and the gate before each dial did not let through; end what it refused."""
+        with self.store.writing() as tx:
+            ids = {one.attempt.batch_call_id for one in held}
+            outcomes.locked(tx, ids, ids)
+            ours = self._ours(tx, [one.attempt for one in held])
+            now = self.store.now()
+            mine = [one for one in held if (one.attempt.task_id, one.attempt.n) in ours]
+            for one in mine:
+                until = None if one.until is None else to_ms(one.until)
+                outcomes.withdraw(tx, [one.attempt], now, held_until=until, held_by="predial", why=one.reason)
+            outcomes.refuse(tx, {one.attempt.task_id: one.reason for one in mine if one.until is None}, now)
+
+    def _ours(self, tx: sa.Connection, started: Sequence[Attempt]) -> set[tuple[str, int]]:
+        """Those of these attempts that are still this worker's, and in progress."""
+        return {
+            (row.task_id, row.n)
+            for chunk in chunks(started, CHUNK)
+            for row in tx.execute(self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk])))
+        }
+
+    @staticmethod
+    def _never(
+        tx: sa.Connection, wanted: Sequence[Attempt], running: Mapping[str, BatchCallRecord]
+    ) -> set[tuple[str, str]]:
+        """Whom which batch call may not call, although its claim did not know it yet: the next claim skips them."""
+        numbers: dict[str, set[str]] = {}
+        for attempt in wanted:
+            numbers.setdefault(running[attempt.batch_call_id].organization_id, set()).add(attempt.to_number)
+        never = {key: do_not_call.listed(tx, sorted(some), key) for key, some in numbers.items()}
+        return {
+            (attempt.batch_call_id, attempt.to_number)
+            for attempt in wanted
+            if attempt.to_number in never[running[attempt.batch_call_id].organization_id]
+        }
 
     def take_up(self) -> None:
         """Write down where the database dials from now on, if it never did, or that an older one is in its place."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,8 +22,10 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
-from batchcall_mcp.dialer.engine import broken, lateness, scheduler
-from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.carriers.gate import Asked, Gate, Questions
+from batchcall_mcp.dialer.domain.predial import Patience, Rest, Verdict
+from batchcall_mcp.dialer.engine import broken, claims, lateness, scheduler
+from batchcall_mcp.dialer.engine.dispatch import Dispatch, NotLetThrough, Turn
 from batchcall_mcp.dialer.engine.lanes import Lanes
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.storage import stops
@@ -72,6 +74,8 @@ class _Asked:
 class Engine:
     """Claims what is due, has the carrier dial it, and writes down what came of it.
 
+    With a `gate` what is claimed is dialled when it has said yes; meanwhile everything else goes on.
+
     In the engine's thread `before_claims` is called before anything is claimed, and `worked` when a look succeeded.
     """
 
@@ -85,8 +89,10 @@ class Engine:
         poll_seconds: float = POLL_SECONDS,
         late_after: timedelta | None = None,
         worked: Callable[[], None] = lambda: None,
+        gate: Gate | None = None,
     ) -> None:
         self._dispatch = dispatch
+        self._questions = None if gate is None else Questions[_Asked](gate, self._answered)
         self._store = store
         self._carrier = carrier
         self._before_claims = before_claims
@@ -179,10 +185,11 @@ class Engine:
         if cutting:
             call.cancel()
         error: str | None
+        opted_out = False
         try:
             outcome = await call
             status: TaskStatus = outcome.status
-            error = outcome.error
+            error, opted_out = outcome.error, outcome.opted_out
         except asyncio.CancelledError:
             self._carrier.hang_up(attempt)
             status, error = TaskStatus.INTERRUPTED, INTERRUPTED
@@ -192,7 +199,7 @@ class Engine:
         finally:
             with self._changed:
                 del self._live[attempt.attempt_id]
-        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error)
+        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error, opted_out)
 
     def run(self, lanes: Lanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
@@ -200,6 +207,8 @@ class Engine:
         try:
             while (asked := self._take()) is not None:
                 self._look_for_a_stop()
+                if self._questions is not None:
+                    asked += self._hear(self._questions)
                 if asked:
                     self._turn(asked)
                 if not self._stopping and self._time_to_look():
@@ -211,6 +220,7 @@ class Engine:
             with self._changed:
                 self._failed = self._stopping = True
                 left = (asked or []) + self._asked + [one for _, parked in self._parked.values() for one in parked]
+                left += self._questions.lanes() if self._questions is not None else []
             for one in left:
                 if not one.answer.done() and one.answer.set_running_or_notify_cancel():
                     one.answer.set_exception(EngineStopped())
@@ -219,17 +229,24 @@ class Engine:
     def _take(self) -> list[_Asked] | None:
         """What lanes have asked for, perhaps nothing; None when it is over."""
         with self._changed:
-            if not (self._asked or self._woken or self._stopping):
+            if not (self._asked or self._woken or self._stopping or self._has_answers()):
                 self._changed.wait(self._rest())
             asked, self._asked = self._asked, []
             now = self._store.clock()
             for key in [key for key, (at, _) in self._parked.items() if at <= now or self._stopping]:
                 asked += self._parked.pop(key)[1]
-            if self._stopping and not asked:
+            if self._stopping and not asked and (self._questions is None or not self._questions.lanes()):
                 if not self._lanes:
                     return None
                 self._changed.wait(self._poll_seconds)
         return asked
+
+    def _has_answers(self) -> bool:
+        return self._questions is not None and self._questions.answered
+
+    def _answered(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _time_to_look(self) -> bool:
         arrived = self._next_at is not None and self._next_at <= self._store.clock()
@@ -247,13 +264,96 @@ class Engine:
     def _turn(self, asked: list[_Asked]) -> None:
         ended = [one.ended for one in asked if one.ended is not None]
         since = self._store.clock()
-        turn = self._insist(self._claim, ended, self._wanted(asked), lasting=bool(ended))
+        rest = None
+        for one in asked:
+            one.ended = None
+        if self._questions is not None and not self._stopping:
+            rest = self._questions.patience.rest(since)
+            asked = self._questions.admitted(asked, rest)
+        turn = self._insist(self._claim, ended, self._wanted(asked), rest, lasting=bool(ended))
         self._given.difference_update((end.task_id, end.n) for end in ended)
+        if self._questions is not None:
+            self._answer(self._ask(self._questions, asked, turn, since), turn, {})
+            return
         placed: dict[str, Attempt] = {}
         if turn.started:
             self._insist(self._dial, turn.started, since, placed, {}, lasting=True)
             self._attendance.has_dialled |= bool(placed)
         self._answer(asked, turn, placed)
+
+    def _ask(self, questions: Questions[_Asked], asked: list[_Asked], turn: Turn, since: datetime) -> list[_Asked]:
+        """Ask about what was claimed; gives the lanes that got nothing."""
+        lanes: defaultdict[str, deque[_Asked]] = defaultdict(deque)
+        for one in asked:
+            if not one.answer.cancelled():
+                lanes[one.batch_call_id].append(one)
+        claimed = [(attempt, lanes[attempt.batch_call_id]) for attempt in turn.started]
+        mine = [(attempt, waiting.popleft() if waiting else None) for attempt, waiting in claimed]
+        self._withdraw([attempt for attempt, lane in mine if lane is None])  # its lane is gone since it was claimed
+        questions.ask([Asked(attempt, since, lane) for attempt, lane in mine if lane is not None])
+        return [one for left in lanes.values() for one in left]
+
+    def _hear(self, questions: Questions[_Asked]) -> list[_Asked]:
+        """Dial what may be dialled, put off or withdraw the rest; gives the lanes that ask for another call."""
+        let_through: list[Asked[_Asked]] = []
+        held: list[NotLetThrough] = []
+        gone: list[Attempt] = []
+        again: list[_Asked] = []
+        for one, verdict in questions.answers():
+            why = self._held(questions.patience, one.attempt, verdict)
+            if self._stopping or one.lane.answer.cancelled():
+                gone.append(one.attempt)
+            elif why is not None:
+                held.append(why)
+            else:
+                let_through.append(one)
+                continue
+            again.append(one.lane)
+        if self._stopping:  # nobody waits for the other answers
+            dropped = questions.drop()
+            gone += [one.attempt for one in dropped]
+            again += [one.lane for one in dropped]
+        self._withdraw(gone)
+        if held:
+            self._insist(self._dispatch.not_let_through, held, lasting=True)
+        again += self._dial_asked(let_through)
+        return again + questions.let_in(self._store.clock(), all_of_them=self._stopping)
+
+    def _held(self, patience: Patience, attempt: Attempt, verdict: Verdict) -> NotLetThrough | None:
+        """Why the gate does not let a call through; None: it does."""
+        reason = verdict.reason or "no reason given"
+        if verdict.said == "nothing":
+            until, went_down = patience.unclear(attempt.task_id, reason, self._store.clock())
+            if went_down:
+                LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
+            return NotLetThrough(attempt, until, claims.asked_again(reason, until))
+        if patience.clear(attempt.task_id):
+            LOG.warning("The pre-dial gate answers again; dialling goes on.")
+        return NotLetThrough(attempt, None, f"the pre-dial gate refused it: {reason}") if verdict.said == "no" else None
+
+    def _dial_asked(self, let_through: list[Asked[_Asked]]) -> list[_Asked]:
+        """Have the carrier dial them, each as old as its claim; gives the lanes whose call was withdrawn after all."""
+        by_claim: defaultdict[datetime, list[Asked[_Asked]]] = defaultdict(list)
+        for one in let_through:
+            by_claim[one.since].append(one)
+        again: list[_Asked] = []
+        for since, these in by_claim.items():
+            placed: dict[str, Attempt] = {}
+            self._insist(self._dial, [one.attempt for one in these], since, placed, {}, lasting=True)
+            self._attendance.has_dialled |= bool(placed)
+            self._given.update((attempt.task_id, attempt.n) for attempt in placed.values())
+            for one in these:
+                if one.attempt.attempt_id not in placed:
+                    again.append(one.lane)
+                else:
+                    one.lane.settle(one.attempt)
+        return again
+
+    def _withdraw(self, never_dialled: Sequence[Attempt]) -> None:
+        """Let them be due again: about these nobody is asked any more."""
+        if never_dialled:
+            never = (lambda: False), (lambda _attempt: False)
+            self._insist(self._dispatch.dial, never_dialled, self._store.clock(), *never, lasting=True)
 
     def _wanted(self, asked: list[_Asked]) -> Counter[str]:
         if self._stopping:
@@ -266,15 +366,16 @@ class Engine:
             self._too_many[key] -= gone
         return +wanted
 
-    def _claim(self, ended: list[Ended], wanted: Mapping[str, int]) -> Turn:
+    def _claim(self, ended: list[Ended], wanted: Mapping[str, int], rest: Rest | None) -> Turn:
         if wanted:
             self._before_claims()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
-            self._dispatch.withdraw_unknown(self._given)
+            asking = set() if self._questions is None else self._questions.open
+            self._dispatch.withdraw_unknown(self._given | asking)
         self._attendance.judge()
         self._unsure = True
-        turn = self._dispatch.record_and_claim(ended, wanted)
+        turn = self._dispatch.record_and_claim(ended, wanted, rest)
         self._unsure = False
         return turn
 
@@ -319,7 +420,6 @@ class Engine:
             given[attempt.batch_call_id].append(attempt)
         again: list[_Asked] = []
         for one in asked:
-            one.ended = None
             if one.answer.cancelled():
                 continue
             mine = given[one.batch_call_id]

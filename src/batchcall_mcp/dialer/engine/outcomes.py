@@ -17,27 +17,32 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
-from batchcall_mcp.dialer.storage import commands, outbox
+from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
-from batchcall_mcp.dialer.storage.tables import REVISED, attempts, batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import TaskStatus
 
 FAILING: Final = (
     "{failed} of the last {of} calls failed. Check the caller number and the carrier, then resume it to call the "
     "people who were not called."
 )
+OPTED_OUT: Final = "opted out in a call of {batch_call_id}"
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt that is over, with what came of it."""
+    """An attempt that is over, with what came of it.
+
+    `opted_out`: the person does not want to be called again by this organisation.
+    """
 
     task_id: str
     n: int
     batch_call_id: str
     status: TaskStatus
     error: str | None = None
+    opted_out: bool = False
 
 
 def locked(
@@ -107,6 +112,7 @@ def record(
     """
     if not ended:
         return {}
+    _opt_out(tx, [end for end in ended if end.opted_out], to_ms(now))
     rows = {
         row.task_id: row
         for chunk in chunks(ended, CHUNK)
@@ -145,11 +151,21 @@ def record(
     return began
 
 
+def _opt_out(tx: sa.Connection, ended: Sequence[Ended], now: int) -> None:
+    """Put them on their organisation's list, whatever has become of the attempt or of its batch call meanwhile."""
+    for end in ended:
+        this = (attempts.c.task_id == end.task_id) & (attempts.c.n == end.n)
+        row = tx.execute(sa.select(attempts.c.organization_id, attempts.c.to_number).where(this)).one_or_none()
+        if row is not None:
+            reason = OPTED_OUT.format(batch_call_id=end.batch_call_id)
+            do_not_call.add(tx, row.organization_id, "carrier", {row.to_number: reason}, now)
+
+
 def _again_at(
     end: Ended, row: Any, batch_call: BatchCallRecord | None, now: datetime, retry_delay: timedelta
 ) -> datetime | None:
     """When the person is dialled again."""
-    if batch_call is None:
+    if batch_call is None or end.opted_out:
         return None
     zones = calling_hours.recipient_zones(row.to_number, row.timezone, batch_call.timezone)
     again = rules.redial_at(
@@ -224,13 +240,19 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
 
 
 def withdraw(
-    tx: sa.Connection, withdrawn: Sequence[Attempt | sa.Row[Any]], now: int, *, held_until: int | None = None
+    tx: sa.Connection,
+    withdrawn: Sequence[Attempt | sa.Row[Any]],
+    now: int,
+    *,
+    held_until: int | None = None,
+    held_by: HeldBy = "carrier",
+    why: str | None = None,
 ) -> None:
     """Undo attempts (or rows of them) that no carrier has dialled, as if they had never been started.
 
-    `held_until`: the carrier took none of them, and they are due again only then.
+    `held_until`: `held_by` let none of them through, and they are due again only then. `why`: for people.
     """
-    held: HeldBy | None = None if held_until is None else "carrier"
+    held: HeldBy | None = None if held_until is None else held_by
     cancelled = (
         sa.select(batch_calls.c.batch_call_id)
         .where(batch_calls.c.batch_call_id == tasks.c.batch_call_id, batch_calls.c.status == State.CANCELLED)
@@ -258,10 +280,22 @@ def withdraw(
                 attempts=attempt.n - 1,
                 call_id=f"{attempt.task_id}:{attempt.n - 1}" if attempt.n > 1 else None,
                 attempted_at=earlier.scalar_subquery(),
+                error_message=sa.case((cancelled, sa.null()), else_=sa.literal(why, sa.String)),
             )
         )
     # Of those dialled before; the message of the cancelled batch call covers the others.
     outbox.task_events(tx, [attempt.task_id for attempt in withdrawn if attempt.n > 1], now)
+
+
+def refuse(tx: sa.Connection, refused: Mapping[str, str], now: int) -> None:
+    """End these waiting tasks, each for its reason. One that was dialled before keeps the outcome of that dial."""
+    for task_id, reason in refused.items():
+        waiting = (tasks.c.task_id == task_id) & (tasks.c.status == TaskStatus.PENDING)
+        ending = sa.func.coalesce(tasks.c.last_outcome, TaskStatus.SKIPPED)
+        tx.execute(
+            tasks.update().where(waiting).values(status=ending, error_message=reason, completed_at=now, **NOT_DUE)
+        )
+    outbox.task_events(tx, list(refused), now)
 
 
 _ATTEMPT_ENDED = (

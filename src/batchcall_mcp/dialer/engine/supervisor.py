@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from batchcall_mcp import database
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.carriers.gate import Gate
 from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine
@@ -58,7 +59,7 @@ class Supervisor:
     """One engine in this process, which dials until it is stopped.
 
     On a SQLite file the caller holds the engine's lock; on PostgreSQL there may be any number. `before_claims` and
-    `worked` are the engine's.
+    `worked` are the engine's, and so is `gate`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Supervisor:
         *,
         before_claims: Callable[[], None],
         worked: Callable[[], None] = lambda: None,
+        gate: Gate | None = None,
         dispatch: type[Dispatch] = Dispatch,
     ) -> None:
         self.worker_id: Final = f"worker_{secrets.token_hex(8)}"
@@ -93,6 +95,7 @@ class Supervisor:
             poll_seconds=options.poll_seconds,
             late_after=options.late_after,
             worked=worked,
+            gate=gate,
         )
         self._watch = heartbeat.Watch()
         self._clocks = database.ClockWatch(utc_now)

@@ -17,15 +17,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from batchcall_mcp import __version__
-from batchcall_mcp.dialer.domain.records import ReasonCode
+from batchcall_mcp.dialer.domain.records import HeldBy, ReasonCode
 from batchcall_mcp.dialer.domain.rules import ANSWERED, REDIALABLE, State
 from batchcall_mcp.dialer.storage import tables as t
+from batchcall_mcp.dialer.storage.do_not_call import Source
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.model import TaskStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 OPEN: Final = (State.DRAFT, State.SCHEDULED, State.SENT, State.PAUSED)
 REASONS: Final = get_args(ReasonCode)
+HELD_BY: Final = get_args(HeldBy)
+SOURCES: Final = get_args(Source)
 OUTCOMES: Final = sorted(REDIALABLE | ANSWERED)
 """What can become of a call."""
 _MINUTE_MS: Final = 60_000
@@ -45,6 +48,8 @@ class Figures:
     lag_s: float
     batch_calls: Mapping[str, int]
     paused_because: Mapping[str, int]
+    held_back: Mapping[str, int]
+    do_not_call: Mapping[str, int]
     webhook_messages_due: int
     workers: int
     engine_failures: int
@@ -72,6 +77,8 @@ def figures(store: Store, organization_id: str) -> Figures:
             lag_s=0.0 if oldest is None else (now - oldest) / 1000,
             batch_calls=_open_batch_calls(tx, organization_id),
             paused_because=_paused_because(tx, organization_id),
+            held_back=_held_back(tx, organization_id, now),
+            do_not_call=_do_not_call(tx, organization_id),
             webhook_messages_due=_messages_due(tx, organization_id, now),
             workers=tx.execute(sa.select(sa.func.count()).select_from(t.workers)).scalar_one(),
             engine_failures=tx.scalar(sa.select(t.installation.c.engine_failures)) or 0,
@@ -112,6 +119,29 @@ def _paused_because(tx: sa.Connection, organization_id: str) -> dict[str, int]:
     paused = (t.batch_calls.c.organization_id == organization_id) & (t.batch_calls.c.status == State.PAUSED)
     query = sa.select(reason, sa.func.count()).where(paused, reason.is_not(None)).group_by(reason)
     return _named(dict(tx.execute(query).all()))
+
+
+def _held_back(tx: sa.Connection, organization_id: str, now: int) -> dict[str, int]:
+    """Tasks of running batch calls that the dialer has tried and put off, by reason."""
+    reason = t.tasks.c.held_by
+    query = (
+        sa.select(reason, sa.func.count())
+        .select_from(t.batch_calls.join(t.tasks))
+        .where(
+            t.batch_calls.c.organization_id == organization_id,
+            t.batch_calls.c.status == State.SENT,
+            reason.is_not(None),
+            t.tasks.c.due_at > now,
+        )
+    )
+    return _named(dict(tx.execute(query.group_by(reason)).all()))
+
+
+def _do_not_call(tx: sa.Connection, organization_id: str) -> dict[str, int]:
+    """The organisation's own numbers, by where they come from."""
+    source = t.do_not_call.c.source
+    mine = t.do_not_call.c.organization_id == organization_id
+    return _named(dict(tx.execute(sa.select(source, sa.func.count()).where(mine).group_by(source)).all()))
 
 
 def _due(tx: sa.Connection, organization_id: str, now: int) -> tuple[int, int | None]:
@@ -158,6 +188,10 @@ class _Collector(Collector):
         yield _by("status", OPEN, found.batch_calls, GaugeMetricFamily, "batch_calls", "Open batch calls, by status.")
         says = "Batch calls that the dialer paused by itself, by reason."
         yield _by("reason", REASONS, found.paused_because, GaugeMetricFamily, "batch_calls_paused", says)
+        says = "Tasks of running batch calls that were put off, by reason."
+        yield _by("reason", HELD_BY, found.held_back, GaugeMetricFamily, "tasks_held_back", says)
+        says = "Numbers that the organisation does not call, by source."
+        yield _by("source", SOURCES, found.do_not_call, GaugeMetricFamily, "do_not_call_numbers", says)
         yield _gauge("webhook_messages_due", "Webhook messages that wait to be sent.", found.webhook_messages_due)
         yield _gauge("workers", "Processes that dial from this database.", found.workers)
         failures = "How often an engine on this database failed and started again."

@@ -18,7 +18,15 @@ from batchcall_mcp.dialer.rest.messages.response_models import BatchCall, ErrorE
 from batchcall_mcp.dialer.rest.webhook_service import WebhookBody
 
 _BODIES: Final = (
-    *(asked.BatchCallBody, asked.BatchCallPatch, asked.AppendBody, asked.ListBody, asked.RetryBody, asked.ExecuteBody),
+    *(
+        asked.BatchCallBody,
+        asked.BatchCallPatch,
+        asked.AppendBody,
+        asked.ListBody,
+        asked.RetryBody,
+        asked.ExecuteBody,
+        asked.DoNotCallBody,
+    ),
     WebhookBody,
 )
 _SCHEMAS: Final = "#/components/schemas/"

@@ -244,7 +244,7 @@ class Service:
                 mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self.carrier.name)
                 for record in records
             ],
-            "pagination": _pagination(query.page, query.limit, total),
+            "pagination": pagination(query.page, query.limit, total),
             "returned_count": len(records),
             "sort_order": query.sort_order,
             "sort_by": query.sort_by,
@@ -289,7 +289,7 @@ class Service:
             )
         data = {
             "tasks": [mapping.task_json(task) for task in found],
-            "pagination": _pagination(page, limit, total),
+            "pagination": pagination(page, limit, total),
         }
         return Answer("Batch call tasks retrieved successfully", data)
 
@@ -431,7 +431,8 @@ def created_after(value: float | str | None) -> int | None:
     return None if value is None else to_ms(mapping.moment(value, None, "created_after"))
 
 
-def _pagination(page: int, limit: int, total: int) -> dict[str, Any]:
+def pagination(page: int, limit: int, total: int) -> dict[str, Any]:
+    """Where a page stands; pages count from 0."""
     pages = -(-total // limit)
     return {
         "page": page,

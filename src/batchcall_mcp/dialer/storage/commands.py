@@ -286,7 +286,7 @@ def retry(
     if not retried:
         return before, 0
     # Of one that dials, others wait too, of whom nobody has said anything.
-    launched = {} if before.status is State.SENT else {"launched_at": now}
+    launched = {} if before.status is State.SENT else {"launched_at": now, "first": None}
     after = _change(tx, before, {"status": state, "completed_at": None, **launched, **UNEXPLAINED}, now)
     if after.status is not before.status:
         _report(tx, before, after, now)

@@ -1,62 +1,191 @@
-"""The operator's do-not-call file, kept in the database, where every attempt is checked against it."""
+"""Who may not be called, kept in the database, where every attempt is checked against it.
+
+The operator's files hold for everybody. What came over the API, or what a carrier reported, holds for one organisation,
+and stays when a file is read again.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
 
-from batchcall_mcp.dialer.storage import store
-from batchcall_mcp.dialer.storage.store import Store
-from batchcall_mcp.errors import BatchCallError
+import sqlalchemy as sa
+
+from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, Store, chunks
+from batchcall_mcp.dialer.storage.tables import do_not_call
+from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotFound
 from batchcall_mcp.recipients.do_not_call import read_do_not_call
+from batchcall_mcp.recipients.phone.former_numbers import may_be_former, of_today
 
 LOG = logging.getLogger(__name__)
+Source: TypeAlias = Literal["api", "carrier"]
+"""Where an organisation's own rows come from."""
+_LOCK: Final = 0x62617463685F646E
+_OF_FILES: Final = do_not_call.c.organization_id.is_(None)
 
 
-class DoNotCallFile:
-    """Notices when the file changes.
+class NotRemovable(IllegalTransition):
+    """A person's own opt-out is not removed over the API."""
+
+    code = "opted_out"
+
+
+def share(tx: sa.Connection) -> None:
+    """Let nobody join the list until this transaction ends. To be asked for before any batch call is locked.
+
+    Who dials does so: when somebody has joined, the last dial that did not know of it is over. SQLite needs no such
+    lock, because it has one writer at a time.
+    """
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+
+
+def hold(tx: sa.Connection) -> None:
+    """Wait until nobody dials, and hold dials off until this transaction ends. Before any batch call is locked."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def listed(tx: sa.Connection, numbers: Iterable[str], organization_id: str) -> set[str]:
+    """Those of these numbers that this organisation may not call."""
+    found: set[str] = set()
+    whose = _OF_FILES | (do_not_call.c.organization_id == organization_id)
+    for chunk in chunks(numbers, CHUNK):
+        query = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk), whose)
+        found.update(tx.execute(query).scalars())
+    return found
+
+
+def add(
+    tx: sa.Connection, organization_id: str, source: Source, numbers: Mapping[str, str | None], now: int
+) -> tuple[int, int]:
+    """Let these numbers, each with a reason, not be called by this organisation. The caller has `hold`.
+
+    Returns:
+        How many of them are new, and how many were there already from the same source: those keep their reason.
+    """
+    mine = (do_not_call.c.organization_id == organization_id) & (do_not_call.c.source == source)
+    new = 0
+    for chunk in chunks(numbers, CHUNK):
+        of_them = sa.select(do_not_call.c.to_number).where(mine, do_not_call.c.to_number.in_(chunk))
+        known = set(tx.execute(of_them).scalars())
+        missing = [number for number in chunk if number not in known]
+        new += len(missing)
+        # As it was written too: a task may be written like that.
+        written = {spelling: number for number in missing for spelling in _spellings(number)}
+        there = sa.select(do_not_call.c.to_number).where(mine, do_not_call.c.to_number.in_(list(written)))
+        left = written.keys() - set(tx.execute(there).scalars())
+        _insert(tx, [_row(one, organization_id, source, numbers[written[one]], now) for one in sorted(left)])
+    return new, len(numbers) - new
+
+
+def remove(tx: sa.Connection, organization_id: str, number: str) -> None:
+    """Let the organisation call a number again that it had added itself. The caller has `hold`.
+
+    Raises:
+        NotRemovable: the person opted out: the carrier reported it.
+        NotFound: the organisation has not added it.
+    """
+    of_it = (do_not_call.c.organization_id == organization_id) & do_not_call.c.to_number.in_(_spellings(number))
+    sources = set(tx.execute(sa.select(do_not_call.c.source).where(of_it)).scalars())
+    if "carrier" in sources:
+        raise NotRemovable(
+            "The carrier reported that this person opted out; such a number is not removed over the API. "
+            "Nothing was changed."
+        )
+    if not sources:
+        raise NotFound("The number is not on this organization's own do-not-call list. Nothing was changed.")
+    tx.execute(do_not_call.delete().where(of_it))
+
+
+def page(tx: sa.Connection, organization_id: str, page: int, limit: int) -> tuple[Sequence[sa.RowMapping], int]:
+    """A page of an organisation's own rows, in the order in which they were added, and how many there are in all."""
+    mine = do_not_call.c.organization_id == organization_id
+    total = tx.execute(sa.select(sa.func.count()).select_from(do_not_call).where(mine)).scalar_one()
+    columns = do_not_call.c["to_number", "source", "reason", "added_at"]
+    rows = sa.select(*columns).where(mine).order_by(do_not_call.c.entry_id).offset(page * limit).limit(limit)
+    return tx.execute(rows).mappings().all(), total
+
+
+def _spellings(number: str) -> set[str]:
+    """The number as it is written, and as it is dialled today."""
+    today = of_today(number, None) if may_be_former(number) else None
+    return {number} if today is None else {number, today}
+
+
+def _row(number: str, organization_id: str | None, source: str, reason: str | None, now: int) -> dict[str, Any]:
+    return {
+        "to_number": number,
+        "organization_id": organization_id,
+        "source": source,
+        "reason": reason,
+        "added_at": now,
+    }
+
+
+def _insert(tx: sa.Connection, rows: Iterable[dict[str, Any]]) -> None:
+    for chunk in chunks(rows, INSERTED_AT_ONCE):
+        tx.execute(do_not_call.insert(), chunk)
+
+
+class DoNotCallFiles:
+    """The operator's files; each is read again when it changes.
 
     Without a path the stored list stays: several processes share a database, and one that was started without the
-    setting must not take the list from the others. An empty file empties it.
+    setting must not take the list from the others. An empty file empties its part.
     """
 
-    def __init__(self, path: Path | None, default_region: str | None = None) -> None:
+    def __init__(self, paths: Sequence[Path] = (), default_region: str | None = None) -> None:
         self._default_region = default_region
-        self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._paths = tuple(dict.fromkeys(paths))
+        self._seen: dict[Path, tuple[int, int] | None] = {}
 
     def load(self, to: Store) -> None:
-        """Make the file's numbers the stored ones.
+        """Make the files' numbers the operator's part of the stored list, as one change.
 
         Raises:
-            BatchCallError: the file cannot be read; the stored list stays as it was.
+            BatchCallError: one of them cannot be read; the stored list stays as it was.
         """
-        if self._path is None:
-            return
-        seen = self._state()
-        found = read_do_not_call(self._path, self._default_region)
-        for note in found.notes():
-            LOG.warning(note)
-        with to.writing() as tx:
-            store.replace_do_not_call(tx, sorted(found.numbers), to.now())
-        self._seen = seen
+        if self._paths:
+            self._load(to, self._paths, only=False)
 
     def refresh(self, to: Store) -> None:
-        """Load it again if it changed; while it cannot be read, the last list goes on to hold."""
-        seen = self._state()
-        if seen == self._seen:
-            return
-        try:
-            self.load(to)
-        except BatchCallError as error:
-            LOG.warning("The do-not-call file cannot be read, the last list holds: %s", error)
-            self._seen = seen
+        """Load those again that changed; while one cannot be read, its last numbers go on to hold."""
+        for path in self._paths:
+            seen = _state(path)
+            if path in self._seen and seen == self._seen[path]:
+                continue
+            try:
+                self._load(to, [path], only=True)
+            except BatchCallError as error:
+                LOG.warning("A do-not-call file cannot be read, its last list holds: %s", error)
+                self._seen[path] = seen
 
-    def _state(self) -> tuple[int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size
+    def _load(self, to: Store, paths: Collection[Path], *, only: bool) -> None:
+        """`only` these files: what came from others stays."""
+        seen = {path: _state(path) for path in paths}
+        found = {path: read_do_not_call(path, self._default_region) for path in paths}
+        for one in found.values():
+            for note in one.notes():
+                LOG.warning(note)
+        sources = {path: f"file:{path}" for path in paths}
+        with to.writing() as tx:
+            if to.shared:
+                # Two processes may load them at once; readers go on with the list as it was.
+                tx.execute(sa.text("LOCK TABLE do_not_call IN SHARE ROW EXCLUSIVE MODE"))
+            theirs = do_not_call.c.source.in_(list(sources.values())) if only else sa.true()
+            tx.execute(do_not_call.delete().where(_OF_FILES, theirs))
+            for path, read in found.items():
+                now = to.now()
+                _insert(tx, (_row(number, None, sources[path], None, now) for number in sorted(read.numbers)))
+        self._seen |= seen
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -21,7 +21,7 @@ from batchcall_mcp.clock import Clock, span_ms, utc_now
 from batchcall_mcp.database import Schema
 from batchcall_mcp.dialer.storage import halts, installation
 from batchcall_mcp.dialer.storage.halts import DialerHalted, Halt
-from batchcall_mcp.dialer.storage.tables import do_not_call, recorded_answers
+from batchcall_mcp.dialer.storage.tables import recorded_answers
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.settings import Settings
@@ -73,7 +73,7 @@ class Store(database.Database):
     schema = Schema(
         name="The dialer's database",
         migrations=Path(__file__).parent / "migrations",
-        head="0006",
+        head="0007",
         versions="dialer_version",
         lock=0x62617463685F6469,
         unversioned=("batch_calls", "0001"),
@@ -218,16 +218,6 @@ def _remove_old_answers(tx: sa.Connection, now: int) -> None:
         .with_for_update(skip_locked=True)
     )
     tx.execute(recorded_answers.delete().where(key.in_(old)))
-
-
-def replace_do_not_call(tx: sa.Connection, numbers: Iterable[str], now: int) -> None:
-    """Make these the numbers that are never dialled."""
-    if tx.dialect.name == "postgresql":
-        # Two processes may load it at once; readers go on with the list as it was.
-        tx.execute(sa.text("LOCK TABLE do_not_call IN SHARE ROW EXCLUSIVE MODE"))
-    tx.execute(do_not_call.delete())
-    for chunk in chunks(dict.fromkeys(numbers), INSERTED_AT_ONCE):
-        tx.execute(do_not_call.insert(), [{"to_number": number, "added_at": now} for number in chunk])
 
 
 def _number(text: str) -> int:

@@ -142,8 +142,17 @@ attempts = sa.Table(
 do_not_call = sa.Table(
     "do_not_call",
     metadata,
-    sa.Column("to_number", sa.String, primary_key=True),
+    sa.Column("entry_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("to_number", sa.String, nullable=False),
+    # Whose callers may not call it; null: nobody's, it is from the operator's files.
+    sa.Column("organization_id", sa.String),
+    # `api`, `carrier`, or `file:` and the path of a file.
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
     sa.Column("added_at", sa.BigInteger, nullable=False),
+    # Of the operator's rows nothing is unique here: they are replaced as a whole.
+    sa.UniqueConstraint("to_number", "organization_id", "source"),
+    sa.Index("do_not_call_of_organization", "organization_id", "entry_id"),
 )
 
 recorded_answers = sa.Table(

@@ -6,17 +6,20 @@ import base64
 import hmac
 import math
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import httpx2
 
 from batchcall_mcp import __version__, clock
 from batchcall_mcp.dialer.webhooks.url_policy import Destination, NotAllowed, WebhookAddresses
+
+T = TypeVar("T")
 
 TIME_LIMIT: Final = timedelta(seconds=10)
 """For a try as a whole, from looking the host up to the first line of the answer."""
@@ -65,26 +68,47 @@ class Post:
 
     async def send(self, message: Message, now: datetime) -> Result:
         """Try once. Raises nothing but cancellation: whatever goes wrong is the result."""
+
+        async def status(answer: httpx2.Response) -> Result:
+            return judged(answer.status_code, answer.headers.get("retry-after"), now)
+
+        return await self.exchange(message, now, TIME_LIMIT, status, Result)
+
+    async def exchange(
+        self,
+        message: Message,
+        now: datetime,
+        limit: timedelta,
+        read: Callable[[httpx2.Response], Awaitable[T]],
+        failed: Callable[[str], T],
+    ) -> T:
+        """Try once: what `read` makes of the answer, or `failed` of the reason why there is none. All within `limit`.
+
+        Raises nothing but cancellation.
+        """
         try:
-            with anyio.fail_after(TIME_LIMIT.total_seconds()):
+            with anyio.fail_after(limit.total_seconds()):
                 to = await anyio.to_thread.run_sync(
                     self._addresses.destination, message.url, limiter=self._resolvers, abandon_on_cancel=True
                 )
-                return await self._send(to, message, now)
+                return await self._exchange(to, message, now, read)
         except TimeoutError:
-            return Result(f"no answer within {TIME_LIMIT.total_seconds():g} s")
+            return failed(f"no answer within {limit.total_seconds():g} s")
         except NotAllowed as error:
-            return Result(f"not sent: {error.reason}")
+            return failed(f"not sent: {error.reason}")
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
-            return Result(f"the connection failed ({type(error).__name__})")
+            return failed(f"the connection failed ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - one message must not end the sending of all others
-            return Result(f"the try failed ({type(error).__name__})")
+            return failed(f"the try failed ({type(error).__name__})")
 
-    async def _send(self, to: Destination, message: Message, now: datetime) -> Result:
+    async def _exchange(
+        self, to: Destination, message: Message, now: datetime, read: Callable[[httpx2.Response], Awaitable[T]]
+    ) -> T:
         timestamp = math.floor(now.timestamp())
         headers = {
             "host": to.url.netloc.decode("ascii"),
             "content-type": "application/json",
+            "accept-encoding": "identity",
             "user-agent": f"batchcall-mcp/{__version__}",
             "webhook-id": message.message_id,
             "webhook-timestamp": str(timestamp),
@@ -111,9 +135,10 @@ class Post:
                     if address == to.addresses[-1]:
                         raise
                     continue
-                # Nothing but its status is read.
-                await answer.aclose()
-                return judged(answer.status_code, answer.headers.get("retry-after"), now)
+                try:
+                    return await read(answer)
+                finally:
+                    await answer.aclose()
         raise AssertionError("a destination has an address")
 
 

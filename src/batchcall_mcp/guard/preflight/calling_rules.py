@@ -52,7 +52,25 @@ RULES: Final = (
         rule="Nobody on the do-not-call list is called",
         dialer="skipped in a new list, and again at every attempt",
         others="skipped in a new list; warned of before the launch of one that is stored",
-        changed_by="the file of `BATCHCALL_DO_NOT_CALL`",
+        changed_by="the files of `BATCHCALL_DO_NOT_CALL`; `POST /do-not-call` of the dialer",
+    ),
+    CallingRule(
+        rule="Who asks not to be called again is not called again",
+        dialer="kept, for the organisation, from the outcome of that call on, where the carrier reports it",
+        others="not known here",
+        changed_by="nothing",
+    ),
+    CallingRule(
+        rule="With `BATCHCALL_REQUIRE_CONSENT` nobody is called whose column does not say yes",
+        dialer="skipped when the list is read",
+        others="skipped when the list is read",
+        changed_by="the column in the list",
+    ),
+    CallingRule(
+        rule="With `BATCHCALL_PREDIAL_URL` nobody is dialled without a yes of your own service",
+        dialer="kept at every attempt: without a clear answer it waits; a no is skipped",
+        others="refused at the start",
+        changed_by="nothing",
     ),
     CallingRule(
         rule=f"A start time more than {LATE_BY // timedelta(minutes=1)} minutes in the past is asked about",

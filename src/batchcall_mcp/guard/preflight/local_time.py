@@ -27,6 +27,7 @@ _HELD_BACK_BECAUSE: Final[Mapping[str, str]] = {
     "retry": "they are dialled again then",
     "date": "it is not their date yet",
     "not_before": "their call-backs are promised for then",
+    "predial": "the gate that is asked before each dial gives no clear answer",
 }
 """Reasons that a backend may give. What another one means, only the backend knows."""
 

@@ -66,14 +66,16 @@ class Layout:
         """Hold it against itself.
 
         Raises:
-            InvalidInput: if it names two columns for the number, or a row that no table has.
+            InvalidInput: if it names two columns for the number, a variable without a name, or a row that no table has.
         """
         mapped = self.columns.get(_NUMBER)
-        if self.number_column and mapped and folded(self.number_column) != folded(mapped):
+        if self.number_column and mapped and not is_alike(self.number_column, mapped):
             raise InvalidInput(
                 f"number_column is {quoted(self.number_column)} and columns.to_number is {quoted(mapped)}. Nothing was "
                 "sent. Give one of them."
             )
+        if any(not variable.strip() for variable in self.columns):
+            raise InvalidInput("columns: a variable has no name. Nothing was sent. Name it, or omit it.")
         if self.header_row is not None and self.header_row < 1:
             raise InvalidInput("header_row: rows are counted from 1. Nothing was sent. Pass 1 for the first row.")
 
@@ -146,7 +148,7 @@ def choose_columns(headers: Sequence[str], layout: Layout, where: str) -> Column
 def number_header(headers: Sequence[str], layout: Layout) -> str | None:
     """The header that is the number's by its name, if there is one."""
     if layout.number:
-        return next((header for header in headers if folded(header) == folded(layout.number)), None)
+        return next((header for header in headers if is_alike(header, layout.number)), None)
     return _first_known(headers, _NUMBER_HEADERS)
 
 
@@ -159,7 +161,7 @@ def listed(headers: Sequence[str]) -> str:
 def _named(headers: Sequence[str], column: str, argument: str, where: str) -> str:
     if column.strip() in headers:
         return column.strip()
-    alike = [header for header in headers if folded(header) == folded(column)]
+    alike = [header for header in headers if is_alike(header, column)]
     if len(alike) == 1:
         return alike[0]
     problem = "more than one column like" if alike else "no column"
@@ -200,6 +202,11 @@ def _first_known(headers: Sequence[str], known: Sequence[str]) -> str | None:
     for header in headers:
         written.setdefault(folded(header), header)
     return next((written[word] for word in known if word in written), None)
+
+
+def is_alike(name: str, other: str) -> bool:
+    """Whether people mean the same by both; of what has neither letters nor digits only the very same."""
+    return name.strip() == other.strip() or (bool(folded(name)) and folded(name) == folded(other))
 
 
 def folded(header: str) -> str:

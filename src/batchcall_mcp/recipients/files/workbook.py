@@ -6,6 +6,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import islice
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.recipients.files.columns import Layout, folded, number_header
+from batchcall_mcp.recipients.files.columns import Layout, is_alike, number_header
 from batchcall_mcp.recipients.files.header import MOST_LOOKED_AT, Row, header_at
 from batchcall_mcp.recipients.phone.numbers import looks_like_a_number
 from batchcall_mcp.text import quoted
@@ -51,6 +52,22 @@ def read_rows(path: Path, layout: Layout, notes: list[str]) -> Iterator[Row]:
         InvalidInput: if it is not a readable workbook, reaches too far to be held, or has several sheets with numbers
             of which `layout` names none.
     """
+    with _loaded(path, notes) as workbook:
+        yield from _rows(_sheet(workbook, path, layout, notes))
+
+
+def rows_of_sheets(path: Path) -> Iterator[Iterator[Row]]:
+    """The rows of every visible sheet, for a look at a workbook of which nobody has said yet which sheet is meant.
+
+    Raises:
+        InvalidInput: if it is not a readable workbook, or reaches too far to be held.
+    """
+    with _loaded(path, []) as workbook:
+        yield from (_rows(workbook.get_sheet_by_name(name)) for name in _visible(workbook))
+
+
+@contextmanager
+def _loaded(path: Path, notes: list[str]) -> Iterator[CalamineWorkbook]:
     from python_calamine import CalamineError, load_workbook
 
     extent = _extent(path)
@@ -64,7 +81,7 @@ def read_rows(path: Path, layout: Layout, notes: list[str]) -> Iterator[Row]:
             f"{extent.hidden_rows} rows are hidden in Excel, for example by a filter; they are read like the others."
         )
     try:
-        yield from _rows(_sheet(load_workbook(str(path)), path, layout, notes))
+        yield load_workbook(str(path))
     except CalamineError as error:
         raise _unreadable(path, type(error).__name__) from None
 
@@ -74,15 +91,19 @@ def _rows(sheet: CalamineSheet) -> Iterator[Row]:
         yield Row(line, [_text(cell) for cell in cells])
 
 
-def _sheet(workbook: CalamineWorkbook, path: Path, layout: Layout, notes: list[str]) -> CalamineSheet:
-    """The sheet that is named, or the only one in which somebody could be called."""
+def _visible(workbook: CalamineWorkbook) -> list[str]:
     from python_calamine import SheetTypeEnum, SheetVisibleEnum
 
-    visible = [
+    return [
         sheet.name
         for sheet in workbook.sheets_metadata
         if sheet.visible == SheetVisibleEnum.Visible and sheet.typ == SheetTypeEnum.WorkSheet
     ]
+
+
+def _sheet(workbook: CalamineWorkbook, path: Path, layout: Layout, notes: list[str]) -> CalamineSheet:
+    """The sheet that is named, or the only one in which somebody could be called."""
+    visible = _visible(workbook)
     if layout.sheet:
         return workbook.get_sheet_by_name(_named_sheet(visible, layout.sheet, path))
     filled, with_numbers, kept = [], [], None
@@ -110,7 +131,7 @@ def _sheet(workbook: CalamineWorkbook, path: Path, layout: Layout, notes: list[s
 
 
 def _named_sheet(visible: Sequence[str], wanted: str, path: Path) -> str:
-    alike = [name for name in visible if name == wanted] or [name for name in visible if folded(name) == folded(wanted)]
+    alike = [name for name in visible if name == wanted] or [name for name in visible if is_alike(name, wanted)]
     if len(alike) == 1:
         return alike[0]
     problem = "more than one sheet like" if alike else "no visible sheet"

@@ -76,18 +76,17 @@ Id = Annotated[str, AfterValidator(only_printing), _text("Its ID", 200, 1)]
 Tasks = Annotated[TaskInputs, Field(description="The people to call, in order"), TypedBy(_task_type)]
 TasksFile = Annotated[
     str | None,
-    Field(description="Instead of tasks: a CSV, JSONL or XLSX file; other columns become variables"),
-    OnlyIf(lambda surface: surface.local_files),
+    Field(
+        description="Instead of tasks: a CSV, JSONL or XLSX file (over HTTP its name from POST /files); other columns "
+        "become variables"
+    ),
 ]
 Rows = Annotated[str | None, Field(description='Data rows, such as "1-1000,1500"')]
 OBJECT = WithJsonSchema({"type": "object"})
-_OF_A_FILE = OnlyIf(lambda surface: surface.local_files)
-NumberColumn = Annotated[str | None, Field(description="Column of the number, if not detected"), _OF_A_FILE]
-Columns = Annotated[
-    dict[str, str] | None, OBJECT, Field(description='Variable: its column, as {"name": "first name"}'), _OF_A_FILE
-]
-Sheet = Annotated[str | None, Field(description="Of a workbook"), _OF_A_FILE]
-HeaderRow = Annotated[int | None, Field(description="Row of the column names"), _OF_A_FILE]
+NumberColumn = Annotated[str | None, Field(description="Column of the number, if not detected")]
+Columns = Annotated[dict[str, str] | None, OBJECT, Field(description='Variable: its column, as {"name": "first name"}')]
+Sheet = Annotated[str | None, Field(description="Of a workbook")]
+HeaderRow = Annotated[int | None, Field(description="Row of the column names")]
 Timezones = Annotated[list[str] | None, Field(description="Only people in these IANA zones")]
 Region = Annotated[str | None, Field(description="Country of numbers without +")]
 FromNumber = Annotated[str, Field(description="Caller number, E.164, from get_backend")]

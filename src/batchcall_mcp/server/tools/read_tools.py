@@ -11,7 +11,8 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import export, read, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.calling_hours import check_window
-from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, ListQuery, TaskQuery
+from batchcall_mcp.errors import ConfigurationError, QuotaExceeded
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, ListQuery, TaskQuery, TaskStatus
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import (
     BackendResult,
@@ -273,26 +274,43 @@ async def watch_batch_call(
 @tool(
     Operation.GET,
     "Export a batch call",
-    "All tasks with their results, as a new file (or a resource link where no disk is shared); get_batch_call shows "
-    "fewer.",
+    "All tasks with their results, as a new file (a URL where no disk is shared); get_batch_call shows fewer.",
 )
 async def export_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
     format: Annotated[Literal["csv", "jsonl"], Field(description="File format")] = "csv",  # noqa: A002 - the contract's
-    task_status: Annotated[
-        given.StatusFilter,
-        given.STATES,
-        given.AS_IN_GET,
-        OnlyIf(lambda surface: surface.local_files),  # a resource is the whole export
-    ] = None,
+    task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
 ) -> ExportResult:
+    statuses = given.statuses_of(task_status)
     if not context.local_files:
-        await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
-        uri = f"batchcall://batch-calls/{batch_call_id}/export.{format}"
-        summary = f"The export of {batch_call_id} can be read as the resource {uri}, with the reader's own credentials."
-        return ExportResult(summary=summary, resource=uri, format=format)
-    path, rows = await export.export_to_file(context, batch_call_id, format, given.statuses_of(task_status))
+        return await _exported_over_http(context, batch_call_id, format, statuses)
+    path, rows = await export.export_to_file(context, batch_call_id, format, statuses)
     summary = f"Wrote {rows} tasks of {batch_call_id} to {path}."
     return ExportResult(summary=summary, rows=rows, file=str(path), format=format)
+
+
+async def _exported_over_http(
+    context: CallContext, batch_call_id: str, form: export.Format, statuses: frozenset[TaskStatus] | None
+) -> ExportResult:
+    """A file behind a URL; and the whole export as a resource, which needs no store."""
+    uri = f"batchcall://batch-calls/{batch_call_id}/export.{form}"
+    resource = f"{'whole ' if statuses else ''}as the resource {uri}, with the reader's own credentials"
+    if context.files is not None:
+        try:
+            url, rows = await export.export_to_store(context, context.files, batch_call_id, form, statuses)
+        except (ConfigurationError, QuotaExceeded) as error:
+            not_kept = f"No file was made: {error.message} "
+        else:
+            summary = (
+                f"{rows} tasks of {batch_call_id} can be read for a day at {url} with the same key headers, "
+                f"or {resource}."
+            )
+            return ExportResult(summary=summary, rows=rows, file=url, resource=uri, format=form)
+    else:
+        not_kept = ""
+        await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
+    return ExportResult(
+        summary=f"{not_kept}The export of {batch_call_id} can be read {resource}.", resource=uri, format=form
+    )

@@ -147,11 +147,12 @@ class TooLargeInWords:
     Of the SDK's own 413, in plain text, mcp 2.3's client shows only that there was an error.
     """
 
-    def __init__(self, app: ASGIApp, largest_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, largest_bytes: int, how_to_upload: Callable[[Scope], str] | None = None) -> None:
         self.app = app
+        self.how_to_upload = how_to_upload
         self.text = (
             f"The request is larger than {largest_bytes // 1024**2} MiB, the most that this server takes over HTTP. "
-            "Nothing was sent. Give the people in several batch calls, or use the server over stdio with tasks_file."
+            "Nothing was sent. Give the people in several batch calls, or as a file: "
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,11 +162,16 @@ class TooLargeInWords:
             nonlocal refused
             if message["type"] == "http.response.start" and message["status"] == 413:  # noqa: PLR2004 - HTTP
                 refused = True
-                await json_rpc_refusal(413, self.text, INVALID_REQUEST)(scope, receive, send)
+                await json_rpc_refusal(413, self.text + self._how(scope), INVALID_REQUEST)(scope, receive, send)
             elif not refused:
                 await send(message)
 
         await self.app(scope, receive, send_in_words)
+
+    def _how(self, scope: Scope) -> str:
+        if self.how_to_upload is None:
+            return "use the server over stdio with tasks_file."
+        return f"{self.how_to_upload(scope)} Its answer has the name for tasks_file."
 
 
 def caller_of(name: str) -> AuthenticatedUser:

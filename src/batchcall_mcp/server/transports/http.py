@@ -10,12 +10,16 @@ from typing import Any, Literal, TypeAlias
 import anyio
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Scope
 
+from batchcall_mcp.kept_files.caller_files import files_url, upload_line
 from batchcall_mcp.server.credentials import AcceptedPairs
+from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools.strict_tools import StrictServer
 from batchcall_mcp.server.transports.access import (
     Authenticate,
@@ -26,6 +30,8 @@ from batchcall_mcp.server.transports.access import (
     allowed_hosts,
 )
 from batchcall_mcp.server.transports.broken_answers import BrokenAnswers
+from batchcall_mcp.server.transports.files import FileRoutes
+from batchcall_mcp.server.transports.pair_checks import PairChecks
 from batchcall_mcp.server.transports.sessions import BoundedSessions, BoundedStreams
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
@@ -52,6 +58,7 @@ def http_app(
     transport: HttpTransport = "http",
     stateless: bool = False,
     authenticate: Authenticate | None = None,
+    service: Service | None = None,
     session_idle_timeout_s: float = 30 * 60,
     max_sessions: int = 1000,
     max_sessions_per_caller: int = 100,
@@ -66,18 +73,25 @@ def http_app(
         transport: streamable HTTP, SSE or both.
         stateless: No sessions for handshake-era clients of streamable HTTP; such clients cannot be asked questions.
         authenticate: Says whether a key pair is known; None leaves that to the backend.
+        service: Keeps callers' files, served at /files; None serves none.
         session_idle_timeout_s: After which a handshake-era session without a request ends.
         max_sessions: Most sessions, and most SSE connections. When they are open, a caller whom the backend accepts
             takes the place of one whom it never accepted; anyone else gets 401 or 503.
         max_sessions_per_caller: Most of one key pair. Its next session ends its oldest idle one, or gets 429.
     """
+    accepted = server.accepted if authenticate is None else AcceptedPairs()
+
+    def checks() -> PairChecks:
+        """Of its own for each: who floods one does not hold up the others."""
+        return PairChecks(accepted, settings, server.needs_secret)
+
+    def how_to_upload(scope: Scope) -> str:
+        return upload_line(files_url(Headers(scope=scope)), needs_secret=server.needs_secret)
+
     bounded: dict[str, Any] = {
         "most": max_sessions,
         "most_per_caller": max_sessions_per_caller,
         "idle_timeout_s": session_idle_timeout_s,
-        "accepted": server.accepted if authenticate is None else AcceptedPairs(),
-        "settings": settings,
-        "needs_secret": server.needs_secret,
     }
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # CheckedHost does it, for every path
     routes: list[BaseRoute] = [Route(HEALTH_PATH, _healthy, methods=["GET"])]
@@ -90,7 +104,12 @@ def http_app(
             authenticate=authenticate,
             open_paths=frozenset({HEALTH_PATH}),
         ),
-        Middleware(TooLargeInWords, largest_bytes=_LARGEST_BODY_BYTES),
+        *([] if service is None else [Middleware(FileRoutes, service, checks())]),
+        Middleware(
+            TooLargeInWords,
+            largest_bytes=_LARGEST_BODY_BYTES,
+            how_to_upload=None if service is None else how_to_upload,
+        ),
         Middleware(BrokenAnswers),
     ]
     if transport in {"http", "both"}:
@@ -105,12 +124,12 @@ def http_app(
         if stateless:
             middleware.append(Middleware(PostOnly, path=MCP_PATH))
         else:
-            middleware.append(Middleware(BoundedSessions, path=MCP_PATH, **bounded))
+            middleware.append(Middleware(BoundedSessions, path=MCP_PATH, checks=checks(), **bounded))
     if transport in {"sse", "both"}:
         routes += server.sse_app(
             sse_path=SSE_PATH, transport_security=unchecked, max_request_body_size=_LARGEST_BODY_BYTES
         ).routes
-        middleware.append(Middleware(BoundedStreams, path=SSE_PATH, **bounded))
+        middleware.append(Middleware(BoundedStreams, path=SSE_PATH, checks=checks(), **bounded))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

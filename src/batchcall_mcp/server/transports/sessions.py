@@ -19,16 +19,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchcall_mcp.errors import BatchCallError
-from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials
+from batchcall_mcp.server.credentials import AcceptedPairs
 from batchcall_mcp.server.transports.access import caller_of, json_rpc_refusal, refusal
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.server.transports.pair_checks import PairChecks
 
 SESSION_HEADER = "mcp-session-id"
 VERSION_HEADER = "mcp-protocol-version"
 
-_LONGEST_CHECK_S = 5.0
-_CHECKS_AT_ONCE = 16
-_MOST_WAITING = 200
 _LEEWAY_S = 1.0
 """An idle session is counted for this much longer than the SDK keeps it: never more may be open than counted."""
 
@@ -72,12 +69,9 @@ class _Bounded(ABC):
     most: int
     most_per_caller: int
     idle_timeout_s: float
-    accepted: AcceptedPairs
-    settings: Settings
-    needs_secret: bool
+    checks: PairChecks
     sessions: list[Session] = field(default_factory=list, init=False)
     _making_room: anyio.Lock = field(default_factory=anyio.Lock, init=False)
-    _checks: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(_CHECKS_AT_ONCE), init=False)
 
     @abstractmethod
     async def end(self, session: Session, scope: Scope) -> None:
@@ -96,7 +90,7 @@ class _Bounded(ABC):
     async def admitted(self, scope: Scope) -> Session | JSONResponse:
         """A counted place for the session that a request opens, made free where it must be."""
         caller: str = scope["user"].username
-        checked = caller in self.accepted
+        checked = caller in self.checks.accepted
         while True:
             async with self._making_room:
                 place = await self._place(caller, scope)
@@ -122,7 +116,7 @@ class _Bounded(ABC):
                     "sent. Close one, then try again.",
                 )
         elif len(current) >= self.most:
-            ended = stranger_to_end(current, self.accepted) if caller in self.accepted else None
+            ended = stranger_to_end(current, self.checks.accepted) if caller in self.checks.accepted else None
             if ended is None:
                 return None
         session = Session(caller=caller, used=time.monotonic())
@@ -134,20 +128,14 @@ class _Bounded(ABC):
 
     async def _not_accepted(self, scope: Scope) -> JSONResponse | None:
         """None where the backend accepts the pair of a request, else the refusal."""
-        unknown = self.refused(
-            503,
-            f"{self.most} sessions are open, and the backend could not be asked about this key pair. Nothing "
-            "was sent. Try again later.",
-        )
-        if self._checks.statistics().tasks_waiting >= _MOST_WAITING:
-            return unknown
-        credentials = caller_credentials(Headers(scope=scope), self.settings, needs_secret=self.needs_secret)
         try:
-            with anyio.fail_after(_LONGEST_CHECK_S):
-                async with self._checks:
-                    known = await self.accepted.ask(credentials)
-        except (BatchCallError, TimeoutError):
-            return unknown
+            known = await self.checks.accepts(scope)
+        except BatchCallError:
+            return self.refused(
+                503,
+                f"{self.most} sessions are open, and the backend could not be asked about this key pair. Nothing "
+                "was sent. Try again later.",
+            )
         if known:
             return None
         return self.refused(

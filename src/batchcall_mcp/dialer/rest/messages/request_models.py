@@ -228,6 +228,13 @@ class ExecuteBody(_Strict):
     ] = None
 
 
+class DoNotCallBody(_Strict):
+    """Numbers that the organisation calls no more."""
+
+    to_numbers: Annotated[list[PhoneNumber], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    reason: Text | None = None
+
+
 class FilterCriteria(_Strict):
     """Which batch calls to list; values of one field are alternatives."""
 

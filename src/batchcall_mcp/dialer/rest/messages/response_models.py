@@ -289,3 +289,26 @@ class Deliveries(_Closed):
 
     deliveries: list[Delivery]
     pagination: DeliveryPages
+
+
+class DoNotCallAdded(_Closed):
+    """How many of the numbers are new on the list, and how many the organisation had added before."""
+
+    added_count: Count
+    already_listed_count: Count
+
+
+class DoNotCallEntry(_Closed):
+    """A number that the organisation does not call. `carrier`: the person opted out."""
+
+    to_number: str
+    source: Literal["api", "carrier"]
+    reason: str | None
+    added_at: datetime
+
+
+class DoNotCallList(_Closed):
+    """A page of the organisation's own numbers, in the order in which they were added."""
+
+    do_not_call: list[DoNotCallEntry]
+    pagination: Page

@@ -1,0 +1,1 @@
+"""How the tables of kept files came to be, step by step; run by Alembic when a database is opened."""
