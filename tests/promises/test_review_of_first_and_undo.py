@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 
 from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.dialer.app import EmbeddedDialer
@@ -259,3 +260,48 @@ class TestATestCall:
             await model.refused("update_batch_call", "invalid_input", **test, add_tasks=TASKS)
         assert dials(tmp_path) == Counter([MINE, MINE])
         assert told["batch_call"]["test_of"] == one["batch_call_id"]
+
+
+@pytest.mark.parametrize("on_a_date", [False, True])
+async def test_where_nobody_is_asked_it_skips_and_calls_the_first_of_the_others(
+    tmp_path: Path, on_a_date: bool
+) -> None:
+    never = tmp_path / "never.txt"
+    never.write_text("+12125550199\n")
+    unattended: dict[str, Any] = {"confirm": "off", "max_calls_per_launch": "9", "skip_people_max": "50%"}
+    async with playing("auto", None, data_dir=tmp_path, do_not_call=never, **unattended, **OPEN) as model:
+        one = await draft(model, window=ALWAYS)
+        never.write_text(f"{PEOPLE[0]}\n")
+        if on_a_date:
+            await on_the_date_of_new_york(model, **one, first=1)
+        else:
+            await model.call("start_batch_call", **one, trigger_timestamp="now", first=1)
+        found = await until(model, one, "paused", "completed")
+        assert (found["status"], found["counts"]["skipped"], found["counts"]["pending"]) == ("paused", 1, 1)
+    assert dials(tmp_path) == Counter([PEOPLE[1]])
+
+
+async def test_the_answer_to_a_test_call_that_is_sent_twice_rings_once(tmp_path: Path) -> None:
+    """A client that sends the answered question again: of a test call no earlier one is looked for."""
+    async with playing("auto", Person(), data_dir=tmp_path, **OPEN) as model:
+        one = await draft(model)
+        arguments = {**one, "test_number": MINE}
+        asked = await model.client.session.call_tool("start_batch_call", arguments, allow_input_required=True)
+        assert isinstance(asked, InputRequiredResult)
+        results = [
+            await model.client.session.call_tool(
+                "start_batch_call",
+                arguments,
+                input_responses={"confirm": ElicitResult(action="accept", content={"confirm": True})},
+                request_state=asked.request_state,
+                allow_input_required=True,
+            )
+            for _ in range(2)
+        ]
+        begun, again = results
+        assert isinstance(begun, CallToolResult)
+        assert begun.structured_content is not None
+        assert isinstance(again, CallToolResult)
+        assert again.is_error
+        await until(model, {"batch_call_id": begun.structured_content["batch_call"]["batch_call_id"]}, "completed")
+    assert dials(tmp_path) == Counter([MINE])
