@@ -1,0 +1,76 @@
+"""An adversary's look at the gate before each dial, consent, and files over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import SecretStr
+
+from batchcall_mcp.batch_calls import recipient_source
+from batchcall_mcp.batch_calls.recipient_source import ListSource, read_source
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files.columns import Layout
+from batchcall_mcp.recipients.validation import ReadOptions, read_file
+from batchcall_mcp.server.service import Service
+from batchcall_mcp.settings import Settings
+from batchcall_mcp.vendor_http.client import Credentials
+
+LIST = b"mobile,name\n+14155550101,Ada\n"
+
+
+async def test_lists_that_wait_for_their_turn_are_not_copied_to_the_disk_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one caller's many calls fill the disk with copies of one list."""
+    going_on, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> None:
+        going_on.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(recipient_source, "_read", slow)
+    service = Service(Settings(backend="zudu", url="http://127.0.0.1:9", data_dir=tmp_path), local=False)
+    service._lists_at_once.total_tokens = 1
+    async with service.opened():
+        files = service.caller_files(Credentials(SecretStr("key"), SecretStr("secret")), {})
+        kept = await files.keep("people", ".csv", "list", [LIST], 1)
+        context: Any = SimpleNamespace(local_files=False, files=files)
+        async with anyio.create_task_group() as group:
+            group.start_soon(read_source, context, ListSource(tasks_file=kept.name), None)
+            await anyio.to_thread.run_sync(going_on.wait)
+            for _ in range(3):
+                group.start_soon(read_source, context, ListSource(tasks_file=kept.name), None)
+            with anyio.fail_after(60):
+                while files.reading.statistics().tasks_waiting < 3:
+                    await anyio.lowlevel.checkpoint()
+            copies = list((tmp_path / "incoming").iterdir())
+            go_on.set()
+    assert len(copies) == 1
+
+
+def consenting(path: Path, consent: str, **layout: Any) -> list[str]:
+    found = read_file(path, ReadOptions(consent=consent, layout=Layout(**layout), default_region="US"))
+    return [task.to_number for task in found.tasks]
+
+
+def test_who_is_there_twice_and_does_not_say_yes_each_time_is_not_called(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("phone,agreed\n+12135550101,yes\n+12135550102,yes\n+12135550101,no\n+12135550102,yes\n")
+    assert consenting(path, "agreed") == ["+12135550102"]
+
+
+def test_a_column_without_a_letter_consents_only_under_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("phone,✗,✓\n+12135550101,yes,no\n+12135550102,no,yes\n")
+    assert consenting(path, "✓") == ["+12135550102"]
+    path.write_text("phone,✗\n+12135550101,yes\n")
+    with pytest.raises(InvalidInput, match="has no column"):
+        consenting(path, "✓")
+    path.write_text("phone,✗,✓\n+12135550101,yes,no\n")
+    with pytest.raises(InvalidInput, match="keeps its name"):
+        consenting(path, "✓", columns={"✓": "✗"})
