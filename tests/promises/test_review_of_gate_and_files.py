@@ -15,10 +15,12 @@ from batchcall_mcp.batch_calls import recipient_source
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_source
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files.columns import Layout
+from batchcall_mcp.recipients.files.contents import count_rows
 from batchcall_mcp.recipients.validation import ReadOptions, read_file
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import Credentials
+from tests.recipients.workbooks import write_workbook
 
 LIST = b"mobile,name\n+14155550101,Ada\n"
 
@@ -74,3 +76,25 @@ def test_a_column_without_a_letter_consents_only_under_its_own_name(tmp_path: Pa
     path.write_text("phone,✗,✓\n+12135550101,yes,no\n")
     with pytest.raises(InvalidInput, match="keeps its name"):
         consenting(path, "✓", columns={"✓": "✗"})
+
+
+def damaged(workbook: bytes, kind: str) -> bytes:
+    """A directory that points to before the file, or a name that is no text."""
+    end = workbook.rindex(b"PK\x05\x06")
+    if kind == "places":
+        place = int.from_bytes(workbook[end + 16 : end + 20], "little") + 100_000
+        return workbook[: end + 16] + place.to_bytes(4, "little") + workbook[end + 20 :]
+    first = workbook.index(b"PK\x01\x02")
+    entry = bytearray(workbook[first:end])
+    entry[9] |= 8  # names are UTF-8
+    entry[46] = 0x93
+    return workbook[:first] + bytes(entry) + workbook[end:]
+
+
+@pytest.mark.parametrize("kind", ["places", "names"])
+def test_a_damaged_workbook_is_refused_in_words(tmp_path: Path, kind: str) -> None:
+    path = write_workbook(tmp_path / "list.xlsx", {"People": [["phone"], ["+12135550101"]]})
+    path.write_bytes(damaged(path.read_bytes(), kind))
+    for read in (count_rows, lambda path: read_file(path, ReadOptions())):
+        with pytest.raises(InvalidInput, match="is damaged"):
+            read(path)

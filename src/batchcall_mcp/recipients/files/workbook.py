@@ -172,7 +172,7 @@ def _extent(path: Path) -> _Extent:
             for part in parts:
                 if part.filename.rpartition("/")[2] not in {"sharedStrings.xml", "styles.xml"}:
                     _measure(archive, part, extent)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise _unreadable(path, type(error).__name__) from None
     return extent
 
