@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,10 @@ from pydantic import SecretStr
 from batchcall_mcp.batch_calls import recipient_source
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_source
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.recipients.files import workbook
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.files.contents import count_rows
+from batchcall_mcp.recipients.files.workbook import read_rows
 from batchcall_mcp.recipients.validation import ReadOptions, read_file
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.settings import Settings
@@ -78,17 +81,17 @@ def test_a_column_without_a_letter_consents_only_under_its_own_name(tmp_path: Pa
         consenting(path, "✓", columns={"✓": "✗"})
 
 
-def damaged(workbook: bytes, kind: str) -> bytes:
+def damaged(whole: bytes, kind: str) -> bytes:
     """A directory that points to before the file, or a name that is no text."""
-    end = workbook.rindex(b"PK\x05\x06")
+    end = whole.rindex(b"PK\x05\x06")
     if kind == "places":
-        place = int.from_bytes(workbook[end + 16 : end + 20], "little") + 100_000
-        return workbook[: end + 16] + place.to_bytes(4, "little") + workbook[end + 20 :]
-    first = workbook.index(b"PK\x01\x02")
-    entry = bytearray(workbook[first:end])
+        place = int.from_bytes(whole[end + 16 : end + 20], "little") + 100_000
+        return whole[: end + 16] + place.to_bytes(4, "little") + whole[end + 20 :]
+    first = whole.index(b"PK\x01\x02")
+    entry = bytearray(whole[first:end])
     entry[9] |= 8  # names are UTF-8
     entry[46] = 0x93
-    return workbook[:first] + bytes(entry) + workbook[end:]
+    return whole[:first] + bytes(entry) + whole[end:]
 
 
 @pytest.mark.parametrize("kind", ["places", "names"])
@@ -98,3 +101,35 @@ def test_a_damaged_workbook_is_refused_in_words(tmp_path: Path, kind: str) -> No
     for read in (count_rows, lambda path: read_file(path, ReadOptions())):
         with pytest.raises(InvalidInput, match="is damaged"):
             read(path)
+
+
+_FAR = b"<is><t>x</t></is></c>"
+
+
+@pytest.mark.parametrize(
+    ("row", "sheet"),
+    [
+        (b'<row r="300"><c r="CV300" t="inlineStr">' + _FAR, "sheet1.xml"),
+        (b'<row r="300"><c r="cv300" t="inlineStr">' + _FAR, "sheet1.xml"),
+        (b'<row r="300"><c t="inlineStr" r="CV300">' + _FAR, "sheet1.xml"),
+        (b'<row r="300"><c r="CV0000000300" t="inlineStr">' + _FAR, "sheet1.xml"),
+        (b'<row r="300">' + (b'<c t="inlineStr">' + _FAR) * 100, "sheet1.xml"),
+        (b'<row r="300"><c r="CV300" t="inlineStr">' + _FAR, "sheet1.dat"),
+        (b'<row r="300"><c r="CV300" t="inlineStr">' + _FAR, "styles.xml"),
+    ],
+    ids=["as Excel", "lower case", "place last", "zeros", "no place", "another ending", "another name"],
+)
+def test_a_stray_cell_is_found_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: bytes, sheet: str
+) -> None:
+    """Else a file of 3 KB, in which one cell stands at XFD1048576, ends the server: its reader lays all of it out."""
+    plain = write_workbook(tmp_path / "plain.xlsx", {"People": [["phone"], ["+12135550101"]]})
+    path = tmp_path / "list.xlsx"
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b"</sheetData>", row + b"</row></sheetData>")
+            new.writestr(name.replace("sheet1.xml", sheet), content.replace(b"sheet1.xml", sheet.encode()))
+    assert len(list(read_rows(path, Layout(), []))) == 300
+    monkeypatch.setattr(workbook, "_MOST_CELLS", 299 * 100)
+    with pytest.raises(InvalidInput, match="spans 300 rows and 100 columns"):
+        count_rows(path)
