@@ -15,6 +15,7 @@ from batchcall_mcp.dialer.storage import do_not_call as do_not_call_module
 from batchcall_mcp.dialer.storage.tables import do_not_call
 from batchcall_mcp.errors import ConfigurationError
 from tests.dialer.conftest import Caller, NewCaller, client_of, numbers
+from tests.dialer.test_predial import gating
 
 OPTS_OUT = "+12132000044"
 
@@ -192,3 +193,18 @@ async def test_a_process_that_does_not_dial_takes_no_file_from_the_one_that_does
             assert await statuses(caller, await caller.create([one, two], send_now=True)) == ["skipped", "skipped"]
         finally:
             await standby.aclose()
+
+
+async def test_who_joins_a_file_while_the_gate_is_asked_is_not_dialled(new_caller: NewCaller, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.txt"
+    ours.write_text("")
+    one, two = numbers(2)
+    async with gating(new_caller, do_not_call=[ours]) as gated:
+
+        async def join(_asked: dict[str, Any]) -> None:
+            ours.write_text(f"{one}\n")
+
+        gated.during.append(join)
+        held = await gated.running([one, two], max_concurrency=1)
+        assert await statuses(gated.caller, held) == ["skipped", "completed"]
+        assert [line["to_number"] for line in gated.caller.dialled()] == [two]
