@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import zipfile
 from pathlib import Path
@@ -133,3 +134,13 @@ def test_a_stray_cell_is_found_however_it_is_written(
     monkeypatch.setattr(workbook, "_MOST_CELLS", 299 * 100)
     with pytest.raises(InvalidInput, match="spans 300 rows and 100 columns"):
         count_rows(path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_more_columns_than_anybody_needs_are_refused_at_once(tmp_path: Path, ending: str) -> None:
+    """A million of them keep a processor busy for minutes."""
+    path = tmp_path / f"list.{ending}"
+    row = {"phone": "+12135550101"} | {f"column {place}": "" for place in range(100_000)}
+    path.write_text(json.dumps(row) if ending == "jsonl" else f"{','.join(row)}\n{','.join(row.values())}\n")
+    with pytest.raises(InvalidInput, match="100,001 columns"):
+        read_file(path, ReadOptions())
