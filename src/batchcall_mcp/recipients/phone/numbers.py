@@ -72,6 +72,19 @@ def comparable(number: str) -> str:
         return former or number.strip()
 
 
+def as_dialled(number: str) -> str:
+    """A number of `+` and digits as it is dialled today: without a trunk prefix, and by the plan of its country.
+
+    What cannot be read as a number comes back as it is. Cheap for one that is written so.
+    """
+    if number_plans.is_valid(number):
+        return number
+    try:
+        return _parsed(number, number, None)
+    except InvalidNumber:
+        return comparable(number)
+
+
 def digits_as_written(text: str) -> str | None:
     """`+` and the digits of a text that says its country and looks like a number, known to libphonenumber or not."""
     digits = "".join(character for character in text if character.isascii() and character.isdecimal())
