@@ -75,10 +75,10 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     body |= _given(name=name, agent_id=request.agent_id, timezone=request.timezone)
     if request.send_now:
         body |= {"status": "sent", "send_now": True}
-    elif request.trigger_at is not None:
-        body |= {"status": "scheduled", "send_now": False, "trigger_timestamp": to_ms(request.trigger_at)}
     elif request.trigger_on is not None:
-        body |= {"status": "scheduled", "send_now": False, "trigger_date": request.trigger_on.isoformat()}
+        body |= _date_body(request.trigger_on, request.trigger_at)
+    elif request.trigger_at is not None:
+        body |= schedule_body(request.trigger_at)
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
@@ -131,12 +131,16 @@ def launch_body(at: datetime | None) -> JsonObject:
 def start_body(request: BatchCallRequest) -> JsonObject:
     """The PATCH that launches now, at a moment or on a date, with an end or without, for the first people or all."""
     if request.trigger_on is not None:
-        when: JsonObject = {"trigger_date": request.trigger_on.isoformat(), "status": "scheduled", "send_now": False}
-        # On that date, and not before this moment: time to think again.
-        when |= _given(trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at))
+        when = _date_body(request.trigger_on, request.trigger_at)
     else:
         when = launch_body(request.trigger_at)
     return when | _end(request.ends_at, request.ends_on) | _given(first=request.first)
+
+
+def _date_body(on: date, not_before: datetime | None) -> JsonObject:
+    """What launches on a date, and not before a moment of it: time to think again."""
+    body: JsonObject = {"trigger_date": on.isoformat(), "status": "scheduled", "send_now": False}
+    return body | _given(trigger_timestamp=None if not_before is None else to_ms(not_before))
 
 
 def _end(at: datetime | None, on: date | None) -> JsonObject:
@@ -355,7 +359,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
     # A draft that was scheduled once may still show its old time.
     time = request.trigger_at or (None if status == "draft" else current.scheduled_at)
     on = request.trigger_on or (None if status == "draft" or not _no_time(request) else current.scheduled_on)
-    time = None if on is not None else time
+    time = request.trigger_at if on is not None else time
     if status == "scheduled" and time is None and on is None and not request.send_now:
         raise InvalidInput(
             "This change replaces the whole batch call, and the backend did not tell its time. Nothing was sent. Pass "

@@ -358,7 +358,7 @@ class Service:
             known = before.batch_call_id if before is not None else ""
             people = queries.people(tx, known, promised=not call_dates.named or window.timezone != RECIPIENT)
             people = chain(people, _ONE_PLACE if window.timezone != RECIPIENT else ())
-        now, earliest = self.open_store().clock(), columns.get("scheduled_at")
+        now, earliest = self.open_store().clock(), of("earliest_at")
         begin = now if earliest is None else max(now, from_ms(earliest))
         found = dates.times(call_dates, window, people, of("timezone"), begin)
         settled: dict[str, Any] = {}

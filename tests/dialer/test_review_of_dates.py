@@ -1,0 +1,54 @@
+"""An attack on dates at the dialer: who is added, what changes meanwhile, and what a launch said besides its date."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.dialer.conftest import Caller, numbers
+from tests.dialer.test_dates import LONDON, NEW_YORK, ON_FRIDAY, ms, utc
+
+WIDER: dict[str, Any] = {"window": {"start": "08:00", "end": "18:00"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "change"),
+    [
+        ("POST", "/tasks", {"tasks": [{"to_number": NEW_YORK}]}),
+        ("PATCH", "", WIDER),
+        ("PATCH", "", {"tasks": [{"to_number": LONDON}, {"to_number": NEW_YORK}]}),
+        ("PATCH", "", {"status": "scheduled"}),
+    ],
+)
+async def test_no_change_takes_the_time_to_think_again(
+    caller: Caller, method: str, path: str, change: dict[str, Any]
+) -> None:
+    """The moment that came with the date was forgotten: an addition in that minute began the calls at once."""
+    caller.clock.now = utc(27, 10)
+    batch_call_id = await caller.create([LONDON], **ON_FRIDAY, trigger_timestamp=ms(utc(27, 10, 1)))
+    data = await caller.ask(method, f"/batch-call/{batch_call_id}{path}", change)
+    assert (data["status"], data["scheduled_timestamp"]) == ("scheduled", ms(utc(27, 10, 1)))
+    assert caller.dialled() == []
+    moved = await caller.ask("PATCH", f"/batch-call/{batch_call_id}", {"trigger_date": "2026-11-28"})
+    assert moved["scheduled_timestamp"] == ms(utc(28, 8 if change is WIDER else 9)), "the moment was of the other date"
+
+
+async def test_for_how_many_people_a_launch_is_holds_on_a_date_too(caller: Caller) -> None:
+    many = numbers(5)
+    caller.clock.now = utc(26, 20)
+    made = await caller.create(many, window={"start": "00:00", "end": "24:00"})
+    path = f"/batch-call/{made}"
+    data = await caller.ask("PATCH", path, {"trigger_date": "2026-11-27", "status": "scheduled", "first": 2})
+    assert (data["status"], data["first"]) == ("scheduled", 2)
+    caller.clock.now = utc(27, 20)
+    data = await caller.until(made, lambda data: data["status"] in {"paused", "completed"})
+    assert (data["status"], len(caller.dialled())) == ("paused", 2)
+
+
+async def test_a_launch_on_a_date_is_for_everybody_unless_it_says_so(caller: Caller) -> None:
+    caller.clock.now = utc(26, 20)
+    made = await caller.create([LONDON, NEW_YORK], **ON_FRIDAY, first=1)
+    assert (await caller.get(made))["first"] == 1
+    moved = await caller.ask("PATCH", f"/batch-call/{made}", {"trigger_date": "2026-11-28"})
+    assert moved["first"] is None

@@ -1,0 +1,103 @@
+"""An attack on dates, ends, call-backs and additions: no phone rings without a yes, on another date, or after an end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.rest_api import requests
+from batchcall_mcp.guard.delivery.effect_evidence import is_as_left, took_effect
+from batchcall_mcp.guard.write_record import Entry, Evidence, WriteState
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, dials, number, numbers, playing
+
+FRIDAY = date(2026, 11, 27)
+LAST_ZONE = "Etc/GMT+10"
+"""Where the date of today in UTC is never over."""
+
+
+@asynccontextmanager
+async def talking(folder: Path, person: Person, **variables: str) -> AsyncIterator[Model]:
+    async with playing("auto", person, data_dir=folder, simulated_speed="2000", **variables) as model:
+        yield model
+
+
+def test_a_batch_call_that_is_made_for_a_date_keeps_it_while_it_can_be_undone() -> None:
+    """The moment of the undo went out in the place of the date: everybody would be called then, whatever their date."""
+    undo = datetime(2026, 11, 27, 9, 1, tzinfo=UTC)
+    people = (CallTask(to_number=number(NEW_YORK, 0)),)
+    body = requests.create_body(
+        BatchCallRequest(from_number=FROM, tasks=people, trigger_on=FRIDAY, trigger_at=undo), extended=True
+    )
+    assert (body["status"], body.get("trigger_date")) == ("scheduled", "2026-11-27")
+    assert body["trigger_timestamp"] == int(undo.timestamp() * 1000)
+
+
+async def test_a_start_of_the_first_people_on_a_date_calls_them_and_pauses(tmp_path: Path) -> None:
+    """A date made the dialer forget for how many people the launch was: the question named 2, and all were called."""
+    person = Person("yes")
+    async with talking(tmp_path, person) as model:
+        tasks = [{"to_number": one, "timezone": LAST_ZONE} for one in numbers(5)]
+        made = await model.call("create_batch_call", from_number=FROM, tasks=tasks, window=ALWAYS)
+        one = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        in_three_days = str(datetime.now(UTC).date() + timedelta(days=3))
+        started = await model.call("start_batch_call", **one, trigger_timestamp=in_three_days, first=2)
+        assert "Call 2 of 5 people" in person.questions[0]
+        assert (started["batch_call"]["scheduled_on"], started["batch_call"].get("first")) == (in_three_days, 2)
+    assert not dials(tmp_path)
+
+
+def test_a_replacement_says_the_date_and_the_moment_of_the_undo() -> None:
+    current = BatchCall(batch_call_id="bc_1", status=BatchStatus.DRAFT, from_number=FROM)
+    undo = datetime(2026, 11, 27, 9, 1, tzinfo=UTC)
+    request = BatchCallRequest(
+        tasks=(CallTask(to_number=number(NEW_YORK, 0)),), status=BatchStatus.SCHEDULED, trigger_on=FRIDAY, trigger_at=undo
+    )
+    method, body = requests.update_call(current, request, extended=True, patches_tasks=False)
+    assert (method, body["trigger_date"]) == ("PUT", "2026-11-27")
+    assert body["trigger_timestamp"] == int(undo.timestamp() * 1000)
+
+
+def _entry(evidence: Evidence) -> Entry:
+    entry = Entry.__new__(Entry)
+    values = {"operation": Operation.START, "evidence": evidence, "status": "scheduled", "state": WriteState.UNKNOWN}
+    for name, value in values.items():
+        object.__setattr__(entry, name, value)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ({"ends_on": "2026-11-27"}, {"expires_on": FRIDAY}),
+        (
+            {"ends_at": int(datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp() * 1000)},
+            {"expires_at": datetime(2026, 11, 27, 12, tzinfo=UTC)},
+        ),
+        ({"first": 20}, {"first": 20}),
+    ],
+)
+def test_a_launch_whose_answer_was_lost_is_not_seen_without_its_end(
+    wanted: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    """It was scheduled for that date before: that alone does not show that the new end, or `first`, has arrived."""
+    entry = _entry(Evidence(trigger_on="2026-11-27", **wanted))
+    before = BatchCall(
+        batch_call_id="bc_1",
+        status=BatchStatus.SCHEDULED,
+        scheduled_on=FRIDAY,
+        expires_on=date(2026, 11, 30),
+        expires_at=datetime(2026, 12, 1, tzinfo=UTC),
+    )
+    assert not took_effect(entry, before)
+    assert not is_as_left(entry, before)
+    after = replace(before, **({"expires_on": None} | shown))
+    assert took_effect(entry, after)
+    assert is_as_left(entry, after)
