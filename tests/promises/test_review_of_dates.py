@@ -1,4 +1,4 @@
-"""An attack on dates, ends, call-backs and additions: no phone rings without a yes, on another date, or after an end."""
+"""An attack on dates, ends, call-backs and additions: no yes is stretched, no date moved, no end passed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_a_replacement_says_the_date_and_the_moment_of_the_undo() -> None:
     current = BatchCall(batch_call_id="bc_1", status=BatchStatus.DRAFT, from_number=FROM)
     undo = datetime(2026, 11, 27, 9, 1, tzinfo=UTC)
     request = BatchCallRequest(
-        tasks=(CallTask(to_number=number(NEW_YORK, 0)),), status=BatchStatus.SCHEDULED, trigger_on=FRIDAY, trigger_at=undo
+        tasks=(CallTask(to_number=number(NEW_YORK, 0)),),
+        status=BatchStatus.SCHEDULED,
+        trigger_on=FRIDAY,
+        trigger_at=undo,
     )
     method, body = requests.update_call(current, request, extended=True, patches_tasks=False)
     assert (method, body["trigger_date"]) == ("PUT", "2026-11-27")
