@@ -236,6 +236,7 @@ def downgrade(database: Path) -> None:
                 "first",
                 "test_of",
                 "trigger_date",
+                "earliest_at",
                 "expires_date",
             ),
             "tasks": ("not_before",),

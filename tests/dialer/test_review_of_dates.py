@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from batchcall_mcp.call_dates import CallDates
+from batchcall_mcp.dialer.engine.lateness import Gap, is_late
+from batchcall_mcp.model import CallingWindow
 from tests.dialer.conftest import Caller, numbers
 from tests.dialer.test_dates import LONDON, NEW_YORK, ON_FRIDAY, ms, utc
 
@@ -52,3 +56,28 @@ async def test_a_launch_on_a_date_is_for_everybody_unless_it_says_so(caller: Cal
     assert (await caller.get(made))["first"] == 1
     moved = await caller.ask("PATCH", f"/batch-call/{made}", {"trigger_date": "2026-11-28"})
     assert moved["first"] is None
+
+
+BERLIN = ("Europe/Berlin",)
+NINE_TO_FIVE = CallingWindow(start="09:00", end="17:00")
+
+
+@pytest.mark.parametrize(
+    ("last", "until", "back", "late"),
+    [
+        (27, None, utc(27, 15), False),
+        (27, None, utc(27, 17), True),
+        (30, None, utc(27, 15), False),
+        (30, None, utc(27, 17), True),
+        (30, None, utc(29, 12), True),
+        (None, utc(30, 12), utc(29, 12), True),
+        (30, None, utc(27, 7), False),
+    ],
+)
+def test_who_missed_all_of_a_date_is_not_called_on_the_next_one_unasked(
+    last: int | None, until: datetime | None, back: datetime, late: bool
+) -> None:
+    """From 27 to 30 November, and no dialer for two days: it began on the 29th as if nothing had been missed."""
+    dates = CallDates(first=date(2026, 11, 27), last=last and date(2026, 11, last), until=until)
+    gap = Gap(utc(27, 5), back)
+    assert is_late(NINE_TO_FIVE, BERLIN, utc(27, 8), gap, timedelta(hours=1), dates) is late

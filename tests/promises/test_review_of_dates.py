@@ -104,3 +104,22 @@ def test_a_launch_whose_answer_was_lost_is_not_seen_without_its_end(
     after = replace(before, **({"expires_on": None} | shown))
     assert took_effect(entry, after)
     assert is_as_left(entry, after)
+
+
+async def test_the_question_says_that_an_end_goes(tmp_path: Path) -> None:
+    """An end that was given and is the date itself goes with the date: people were called after it without a word."""
+    person = Person("yes")
+    async with talking(tmp_path, person) as model:
+        last = str(datetime.now(UTC).date() + timedelta(days=3))
+        made = await model.call(
+            "create_batch_call", from_number=FROM, tasks=[{"to_number": number(NEW_YORK, 0)}], ends_at=last
+        )
+        one = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **one, trigger_timestamp=last)
+        assert "Change" not in person.questions[-1]
+        moved = await model.call("start_batch_call", **one, trigger_timestamp="2099-11-27T09:00Z")
+        assert "expires_at" not in moved["batch_call"]
+        assert f"Change: end none instead of {last} (each person's own date)." in person.questions[-1]
+        await model.call("start_batch_call", **one, trigger_timestamp=last)
+        await model.call("update_batch_call", **one, trigger_timestamp="2099-11-28T09:00Z")
+        assert f"end none instead of {last} (each person's own date)" in person.questions[-1]
