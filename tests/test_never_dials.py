@@ -310,6 +310,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
     "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
     "default_region": st.sampled_from(["us", "DE"]),
+    "ends_at": st.sampled_from(["2100-01-02", "2100-01-02T09:00-05:00"]),
+    "first": st.integers(1, 3),
     "from_number": st.sampled_from([FROM, "+14155550111"]),
     "header_row": st.sampled_from([1, 2]),
     "idempotency_key": st.sampled_from(["one", "two"]),
@@ -326,7 +328,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "tasks_file": st.just("others.csv"),
     "timezone": st.sampled_from(["America/New_York", "UTC"]),
     "timezones": st.sampled_from([["America/New_York"], ["Europe/Berlin", "America/New_York"]]),
-    "trigger_timestamp": st.one_of(st.just("now"), MOMENTS),
+    "trigger_timestamp": st.one_of(st.just("now"), st.just("2100-01-01"), MOMENTS),
     "window": st.sampled_from([NEW_YORK_DAY, {**NEW_YORK_DAY, "timezone": "UTC"}, {"start": "00:00", "end": "24:00"}]),
 }
 LAUNCHING = {
@@ -393,7 +395,7 @@ def asks_to_dial(one: Recorded) -> bool:
         return True
     if said.get("status") == "draft" or one.path.endswith("/tasks"):  # whether who is added is called, `launched` says
         return False
-    return one.method in {"POST", "PUT"} or bool({"status", "trigger_timestamp"} & said.keys())
+    return one.method in {"POST", "PUT"} or bool({"status", "trigger_timestamp", "trigger_date"} & said.keys())
 
 
 async def launched(scene: Scene, model: Model) -> dict[str, Any]:

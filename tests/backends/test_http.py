@@ -257,7 +257,7 @@ async def test_a_connection_that_never_comes_about_is_known_to_have_carried_noth
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
-        for _ in range(3):
+        for _ in range(16):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())

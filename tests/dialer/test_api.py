@@ -469,6 +469,7 @@ async def test_the_account_says_what_it_is(desk: Caller) -> None:
         "agents": None,
         "carrier": "simulated",
         "places_real_calls": False,
+        "keeps_dates": True,
         "calls_today": 0,
     }
 

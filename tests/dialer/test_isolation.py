@@ -22,6 +22,7 @@ ABSENT = {
     "task_id": "task_" + "0" * 32,
     "webhook_id": "webhook_" + "0" * 32,
     "message_id": "msg_" + "0" * 32,
+    "do_not_call": "+13102000001",
 }
 """Ids of nothing, of the shape of those of something."""
 METHODS = {"get", "put", "post", "patch", "delete"}
@@ -53,6 +54,9 @@ ASKED: dict[tuple[str, str], Asked] = {
     ("post", "/batch-call/{batch_call_id}/pause"): Asked(),
     ("post", "/batch-call/{batch_call_id}/resume"): Asked(),
     ("post", "/batch-call/{batch_call_id}/cancel"): Asked(),
+    ("post", "/do-not-call"): Asked({"to_numbers": ["{do_not_call}"]}),
+    ("get", "/do-not-call"): Asked(),
+    ("delete", "/do-not-call/{to_number}"): Asked(),
     ("get", "/account"): Asked(),
     ("get", "/metrics"): Asked(),
     ("get", "/healthz"): Asked(),
@@ -110,8 +114,12 @@ async def first_organisation_s(desk: Caller, state: str) -> dict[str, str]:
         outbox.batch_call_events(tx, [(batch_call_id, "batch_call.started")], 1)
         mine = tables.webhook_outbox.c.webhook_id == webhook_id
         message_id = tx.execute(sa.select(tables.webhook_outbox.c.message_id).where(mine)).scalar_one()
+        theirs = {"to_number": "+13102000002", "organization_id": "local", "source": "api", "added_at": 1}
+        tx.execute(tables.do_not_call.delete())
+        tx.execute(tables.do_not_call.insert().values(**theirs))
     return {
         "batch_call_id": batch_call_id,
+        "do_not_call": theirs["to_number"],
         "task_id": task["task_id"],
         "webhook_id": webhook_id,
         "message_id": message_id,
@@ -126,7 +134,7 @@ async def called(
     asked = ASKED[operation]
     answer = await http.request(
         method.upper(),
-        filled(path, ids),
+        filled(path, {**ids, "to_number": ids["do_not_call"]}),
         json=filled(asked.content, ids),
         params=asked.query,
         headers={"Idempotency-Key": key},

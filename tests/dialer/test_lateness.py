@@ -246,6 +246,8 @@ def downgrade(database: Path) -> None:
         connection.execute("DROP INDEX attempts_ended")
         connection.execute("DROP TABLE dialer_stops")
         connection.execute("DROP TABLE installation")
+        connection.execute("DROP TABLE do_not_call")
+        connection.execute("CREATE TABLE do_not_call (to_number VARCHAR PRIMARY KEY, added_at BIGINT NOT NULL)")
         connection.execute("UPDATE dialer_version SET version_num = '0003'")
     connection.close()
 

@@ -46,7 +46,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("watch_batch_call", {"batch_call_id": "b", "until": "over"}, "until: must be "),
     ("start_batch_call", {"batch_call_id": "b"}, "trigger_timestamp: is required"),
     ("start_batch_call", {"batch_call_id": "b", "trigger_timestamp": "soon"}, "is not a time"),
-    ("start_batch_call", {"batch_call_id": "b", "trigger_timestamp": "2036-01-01T09:00"}, "has no offset"),
+    ("check_batch_call", {"tasks": [PERSON], "trigger_timestamp": "2036-01-01T09:00"}, "has no offset"),
     ("check_batch_call", {"tasks": [PERSON], "batch_call_id": "b"}, "exactly one"),
     ("dial_everybody", {}, "There is no tool"),
 ]

@@ -96,7 +96,10 @@ async def test_a_code_confirms_with_only_the_required_arguments_and_a_scheduled_
         assert "3 people" in asked["summary"]
         assert "Cannot be stopped once started." in asked["summary"]
         assert "Until it starts you can cancel it." in asked["summary"]
-        assert "the same batch_call_id and trigger_timestamp and the confirmation_code" in asked["notes"][0]
+        assert (
+            "the same batch_call_id (and trigger_timestamp, if it was given) and the confirmation_code"
+            in asked["notes"][0]
+        )
         assert "next" not in asked
         assert asked["confirmation_code"] not in asked["summary"] + asked["notes"][0]
         assert len(vendor.writes) == 1
