@@ -123,3 +123,20 @@ async def test_the_question_says_that_an_end_goes(tmp_path: Path) -> None:
         await model.call("start_batch_call", **one, trigger_timestamp=last)
         await model.call("update_batch_call", **one, trigger_timestamp="2099-11-28T09:00Z")
         assert f"end none instead of {last} (each person's own date)" in person.questions[-1]
+
+
+async def test_an_addition_with_another_promise_is_not_the_same_addition(tmp_path: Path) -> None:
+    """It answered "an equal call added them", and whoever was promised a call-back was called before it."""
+    person = Person("yes")
+    async with talking(tmp_path, person) as model:
+        made = await model.call(
+            "create_batch_call", from_number=FROM, tasks=[{"to_number": number(NEW_YORK, 0)}], window=ALWAYS
+        )
+        one = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **one, trigger_timestamp="2099-11-27T09:00Z")
+        bob = {"to_number": number(NEW_YORK, 1)}
+        assert (await model.call("update_batch_call", **one, add_tasks=[bob]))["result"] == "added"
+        assert (await model.call("update_batch_call", **one, add_tasks=[bob]))["replayed"]
+        promised = {**bob, "not_before": "2099-11-28T09:00Z"}
+        again = await model.call("update_batch_call", **one, add_tasks=[promised])
+        assert (again["result"], again["skipped_rows"][0]["kind"]) == ("nothing_to_do", "already_there")
