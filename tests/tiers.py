@@ -44,7 +44,7 @@ TIERS = {
         "test_demo.py",
         "test_never_dials.py",
         "walks/test_three_clients.py",
-        "walks/test_walk_a_list_uploaded_by_curl.py",
+        "walks/test_walk_11_a_list_uploaded_by_curl.py",
     ),
     "foreign": (
         "clients",

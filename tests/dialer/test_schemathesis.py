@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ BETWEEN_FIELDS = (
     r"from_number: is also the to_number of a task\.",
     r"window: start and end are both ",
     r"quiet_hours: start_time and end_time must differ",
-    r"body: window and quiet_hours say the same thing twice",
+    r"body: (window and quiet_hours|expires_date and expires_timestamp) say the same thing twice",
     r"status: scheduled needs a trigger_timestamp",
     r"send_now: true contradicts status: draft",
     r"first: says whom a launch calls, and this launches nothing",
@@ -38,6 +38,9 @@ BETWEEN_FIELDS = (
     r"\w+_timestamp: the time has no offset",
     r"\w+_timestamp: \S+ is more than a day in the past",
     r"expires_timestamp: (must be after the scheduled time|has passed)",
+    r"body: trigger_date contradicts send_now",
+    r"(trigger_date|expires_date): (must not be before|is over|has passed)",
+    r"skip_tasks\.[\s\S]*: holds a NUL character",
     r"body: name task_ids or task_status",
     r"task_ids: not all are tasks of this batch call",
     r"tasks\.\d+\.dynamic_variables: more than 5120 bytes",
@@ -52,6 +55,7 @@ REFUSED = re.compile(rf"(The request is not valid\. Nothing was changed\.\n- )?(
 
 schemathesis.openapi.format("entity-tags", st.sampled_from(["*", "*", "*", '"another"']))
 schemathesis.openapi.format("timezone", st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]))
+schemathesis.openapi.format("date", st.dates(date(2040, 1, 1), date(2199, 1, 1)).map(date.isoformat))
 schemathesis.openapi.format(
     "date-time",
     st.datetimes(datetime(2040, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat),
