@@ -13,9 +13,12 @@ import pytest
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.backends.rest_api import requests
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.guard.delivery.effect_evidence import is_as_left, took_effect
 from batchcall_mcp.guard.write_record import Entry, Evidence, WriteState
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
+from tests.kills.scenes import Front
+from tests.vendors.serving import listening
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, dials, number, numbers, playing
 
 FRIDAY = date(2026, 11, 27)
@@ -140,3 +143,24 @@ async def test_an_addition_with_another_promise_is_not_the_same_addition(tmp_pat
         promised = {**bob, "not_before": "2099-11-28T09:00Z"}
         again = await model.call("update_batch_call", **one, add_tasks=[promised])
         assert (again["result"], again["skipped_rows"][0]["kind"]) == ("nothing_to_do", "already_there")
+
+
+async def test_a_lost_end_is_not_reported_as_done(tmp_path: Path) -> None:
+    """The batch call was scheduled for that date before, so its start with an earlier end seemed to have arrived."""
+    dialer = EmbeddedDialer(tmp_path / "dialer", simulated_speed=2000)
+    await dialer.start()
+    front = Front(dialer.app, lambda method, _path, _body: method == "PATCH", lambda: None)
+    key, secret = dialer.credentials
+    account = {"backend": "batchcall", "api_key": key, "api_secret": secret}
+    first, last = (str(datetime.now(UTC).date() + timedelta(days=days)) for days in (3, 5))
+    try:
+        async with listening(front) as url, talking(tmp_path, Person("yes"), url=url, **account) as model:
+            made = await model.call("create_batch_call", from_number=FROM, tasks=[{"to_number": number(NEW_YORK, 0)}])
+            one = {"batch_call_id": made["batch_call"]["batch_call_id"], "trigger_timestamp": first}
+            await model.call("start_batch_call", **one, ends_at=last)
+            front.trouble = "never carried out"
+            await model.refused("start_batch_call", "outcome_unknown", **one, ends_at=first)
+            again = await model.call("start_batch_call", **one, ends_at=first)
+            assert again["batch_call"]["expires_on"] == first
+    finally:
+        await dialer.aclose()

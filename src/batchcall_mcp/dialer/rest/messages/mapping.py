@@ -210,7 +210,7 @@ def _promised(task: TaskIn, row: int, problems: Problems) -> int | None:
         problems.add(error.message.removesuffix(f" {_NOTHING}"))
         return None
     if at < _EARLIEST_PROMISE:  # 20261127 is 1970: that person would be called at once
-        problems.add(f"{field}: {at.isoformat()} is no time of a call-back; give Unix seconds or ISO 8601")
+        problems.add(f"{field}: {at.isoformat()} is too long ago for a call-back; give Unix seconds or ISO 8601")
         return None
     return to_ms(at)
 
