@@ -164,3 +164,14 @@ async def test_a_lost_end_is_not_reported_as_done(tmp_path: Path) -> None:
             assert again["batch_call"]["expires_on"] == first
     finally:
         await dialer.aclose()
+
+
+@pytest.mark.parametrize("promised", ["2099-11-28", "2099-11-28T15:00", "20991128"])
+async def test_a_promise_is_on_the_clock_of_the_person_or_says_which(promised: str, tmp_path: Path) -> None:
+    """15:00 was read in the zone of the batch call, Berlin: 9 in the morning in New York. Files refused it already."""
+    async with talking(tmp_path, Person("yes")) as model:
+        tasks = [{"to_number": number(NEW_YORK, 0), "not_before": promised}]
+        text = await model.refused(
+            "create_batch_call", "invalid_input", from_number=FROM, tasks=tasks, timezone="Europe/Berlin"
+        )
+        assert "not_before" in text

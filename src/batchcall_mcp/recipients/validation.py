@@ -201,7 +201,7 @@ class _Judge:
                 self._without_country.append((entry.line, entry.to_number.strip()))
             return
         retries = _retries(entry.max_retries)
-        promised = _promised(entry.not_before, entry.timezone)
+        promised = promised_moment(entry.not_before, entry.timezone)
         problem = self._problem(entry, number, retries) or (promised if isinstance(promised, str) else None)
         if problem is not None:
             self._skip(entry.line, SkipReason.INVALID, problem, number)
@@ -289,7 +289,7 @@ def _task(entry: Candidate, number: str, retries: int | str | None, promised: da
     )
 
 
-def _promised(value: str | None, zone: str | None) -> datetime | str | None:
+def promised_moment(value: str | None, zone: str | None) -> datetime | str | None:
     """The moment of a promised call-back in UTC, None if there is none, or the reason why it is none.
 
     A time without an offset is on the clock of the row's own zone.
