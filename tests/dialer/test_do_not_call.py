@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage import do_not_call as do_not_call_module
 from batchcall_mcp.dialer.storage.tables import do_not_call
+from batchcall_mcp.errors import ConfigurationError
 from tests.dialer.conftest import Caller, NewCaller, client_of, numbers
+from tests.dialer.test_predial import gating
 
 OPTS_OUT = "+12132000044"
 
@@ -104,3 +109,102 @@ async def test_who_opts_out_is_called_by_no_batch_call_of_the_organisation_again
     refused = await caller.ask("DELETE", f"/do-not-call/{OPTS_OUT}", status=409)
     assert refused["code"] == "opted_out"
     assert [line["to_number"] for line in caller.dialled()] == [OPTS_OUT, *numbers(1)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "called"),
+    [
+        ("+525512345678", "+5215512345678"),
+        ("+5215512345678", "+525512345678"),
+        ("+491701234567", "+4901701234567"),
+        ("+4901701234567", "+491701234567"),
+        ("+5215512345678", "+5215512345678"),
+    ],
+)
+async def test_a_number_is_held_however_the_list_and_the_task_write_it(
+    new_caller: NewCaller, tmp_path: Path, listed: str, called: str
+) -> None:
+    ours = tmp_path / "ours.txt"
+    for from_file in (False, True):
+        ours.write_text(f"{listed}\n" if from_file else "")
+        async with new_caller(do_not_call=[ours]) as caller:
+            if not from_file:
+                await caller.ask("POST", "/do-not-call", {"to_numbers": [listed]})
+            held = await caller.create([called], timezone="America/Los_Angeles", send_now=True)
+            assert await statuses(caller, held) == ["skipped"]
+            [task] = await caller.tasks(held)
+            assert task["error_message"] == "the number is on the do-not-call list"
+
+
+async def test_a_number_that_is_added_again_is_held_in_each_of_its_spellings(caller: Caller) -> None:
+    former, today = "+5215512345678", "+525512345678"
+    await caller.ask("POST", "/do-not-call", {"to_numbers": [former]})
+    await caller.ask("DELETE", f"/do-not-call/{today}")
+    await caller.ask("POST", "/do-not-call", {"to_numbers": [former]})
+    held = await caller.create([former, today], timezone="America/Los_Angeles", send_now=True)
+    assert await statuses(caller, held) == ["skipped", "skipped"]
+
+
+async def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(
+    new_caller: NewCaller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock of Excel's, a network folder: the file itself is the same when it can be read again."""
+    ours = tmp_path / "ours.txt"
+    one, two = numbers(2)
+    ours.write_text(f"{one}\n")
+    async with new_caller(do_not_call=[ours]) as caller:
+        ours.write_text(f"{one}\n{two}\n")
+        with monkeypatch.context() as away:
+
+            def refused(*_: Any, **__: Any) -> Any:
+                raise ConfigurationError("it is in use")
+
+            away.setattr(do_not_call_module, "read_do_not_call", refused)
+            assert await statuses(caller, await caller.create([one], send_now=True)) == ["skipped"]
+        caller.clock.forward(seconds=do_not_call_module.TRIED_AGAIN_AFTER.total_seconds())
+        assert await statuses(caller, await caller.create([one, two], send_now=True)) == ["skipped", "skipped"]
+
+
+async def test_a_file_that_took_the_place_of_another_one_is_read(new_caller: NewCaller, tmp_path: Path) -> None:
+    """A copy that keeps the time of the file, with as many numbers."""
+    ours, new = tmp_path / "ours.txt", tmp_path / "new.txt"
+    one, two = numbers(2)
+    ours.write_text(f"{one}\n")
+    async with new_caller(do_not_call=[ours]) as caller:
+        new.write_text(f"{two}\n")
+        before = ours.stat()
+        os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+        new.replace(ours)
+        assert await statuses(caller, await caller.create([one, two], send_now=True)) == ["completed", "skipped"]
+
+
+async def test_a_process_that_does_not_dial_takes_no_file_from_the_one_that_does(
+    new_caller: NewCaller, tmp_path: Path
+) -> None:
+    """An MCP server that starts next to `batchcall-mcp dialer`, on its data folder, with fewer files."""
+    ours, theirs = tmp_path / "ours.txt", tmp_path / "theirs.txt"
+    one, two = numbers(2)
+    ours.write_text(f"{one}\n")
+    theirs.write_text(f"{two}\n")
+    async with new_caller(do_not_call=[ours, theirs]) as caller:
+        standby = EmbeddedDialer(caller.data_dir, do_not_call=[ours], simulated_speed=1000)
+        await standby.start()
+        try:
+            assert await statuses(caller, await caller.create([one, two], send_now=True)) == ["skipped", "skipped"]
+        finally:
+            await standby.aclose()
+
+
+async def test_who_joins_a_file_while_the_gate_is_asked_is_not_dialled(new_caller: NewCaller, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.txt"
+    ours.write_text("")
+    one, two = numbers(2)
+    async with gating(new_caller, do_not_call=[ours]) as gated:
+
+        async def join(_asked: dict[str, Any]) -> None:
+            ours.write_text(f"{one}\n")
+
+        gated.during.append(join)
+        held = await gated.running([one, two], max_concurrency=1)
+        assert await statuses(gated.caller, held) == ["skipped", "completed"]
+        assert [line["to_number"] for line in gated.caller.dialled()] == [two]

@@ -236,7 +236,6 @@ def downgrade(database: Path) -> None:
                 "first",
                 "test_of",
                 "trigger_date",
-                "earliest_at",
                 "expires_date",
             ),
             "tasks": ("not_before",),

@@ -139,8 +139,11 @@ async def test_a_clear_no_skips_the_task_with_its_reason_as_harmless_text(gated:
         (saying(b'{"dial": false, "dial": true}'), "its answer is not"),
         (saying({"dial": True}, "Content-Encoding: gzip"), "its answer is compressed"),
         (saying(b'{"dial": true}' + b" " * MOST_BYTES), "its answer is longer than"),
+        (saying({"dial": True}, "X-Long: " + "x" * 1_000_000), "the connection failed"),
+        (saying({"dial": True}, "Transfer-Encoding: gzip"), "the connection failed"),
+        (saying({"dial": True}, "Content-Length: 5"), "the connection failed"),
     ],
-    ids=["5xx", "redirect", "204", "empty", "twice", "compressed", "long"],
+    ids=["5xx", "redirect", "204", "empty", "twice", "compressed", "long", "long head", "packed", "two lengths"],
 )
 async def test_any_other_answer_puts_the_call_off_and_counts_no_attempt(
     new_caller: NewCaller, reply: Reply, because: str

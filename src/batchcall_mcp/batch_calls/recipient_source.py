@@ -70,10 +70,10 @@ async def read_source(
         return await anyio.to_thread.run_sync(_read, context, source, from_number, there)
     if context.files is None:
         raise NotSupported("This connection has no uploaded lists. Nothing was sent. Give the people as tasks.")
-    async with context.files.copied(await _uploaded(context.files, source.tasks_file)) as path:
-        return await anyio.to_thread.run_sync(
-            _read, context, source, from_number, there, path, limiter=context.files.reading
-        )
+    uploaded = await _uploaded(context.files, source.tasks_file)
+    # Its turn first: copies that wait for theirs would fill the disk.
+    async with context.files.reading, context.files.copied(uploaded) as path:
+        return await anyio.to_thread.run_sync(_read, context, source, from_number, there, path)
 
 
 async def _uploaded(files: CallerFiles, name: str) -> KeptFile:

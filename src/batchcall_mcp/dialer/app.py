@@ -173,7 +173,7 @@ class EmbeddedDialer:
         return LOCAL if all(list(mine)) else api_keys.organization_of(self.store(), api_key, api_secret)
 
     def load_do_not_call(self, store: Store) -> None:
-        """Make the numbers of the do-not-call files the operator's stored ones. Blocks.
+        """Store the numbers of the do-not-call files. Blocks.
 
         Raises:
             ConfigurationError: one of them cannot be read.
@@ -265,6 +265,7 @@ class EmbeddedDialer:
                 await asyncio.to_thread(own.close)
 
     async def _dispatch_from(self, own: Store, store: Store) -> None:
+        await asyncio.to_thread(self._do_not_call.forget_others, own)
         loop = asyncio.get_running_loop()
         gate = None if self._predial is None else PredialGate(self._predial, self._clock, loop)
         supervisor = Supervisor(

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
-from batchcall_mcp.recipients.files.columns import Columns, Layout, folded, listed
+from batchcall_mcp.recipients.files.columns import Columns, Layout, is_alike, listed
 from batchcall_mcp.recipients.files.file_formats import open_list
 from batchcall_mcp.recipients.files.raw_rows import Broken, Candidate, Entry, OpenedList
 from batchcall_mcp.recipients.phone.numbers import (
@@ -162,6 +162,7 @@ class _Judge:
         self._consent = options.consent
         self._consent_found = False
         self._is_consent: dict[str, bool] = {}
+        self._without_consent: set[str] = set()
 
     def judged(self, opened: OpenedList, where: str) -> Recipients:
         row = 0
@@ -176,6 +177,7 @@ class _Judge:
             self._zones.check(where)
         if self._consent is not None and self._readable and not self._consent_found:
             raise _no_consent_column(self._consent, opened.columns(), where)
+        self._take_out()
         return Recipients(
             tasks=tuple(self._tasks),
             already_there=tuple(self._already_there),
@@ -193,13 +195,11 @@ class _Judge:
             return
         self._readable = True
         consents = self._consent is None or self._says_yes(entry.variables, self._consent)
-        try:
-            number = normalise_number(entry.to_number, self._region)
-        except InvalidNumber as error:
-            self._skip(entry.line, SkipReason.INVALID, error.message)
-            if self._region is None and _lacks_country(entry.to_number):
-                self._without_country.append((entry.line, entry.to_number.strip()))
+        number = self._number(entry)
+        if number is None:
             return
+        if not consents:
+            self._without_consent.add(number)
         retries = _retries(entry.max_retries)
         promised = promised_moment(entry.not_before, entry.timezone)
         problem = self._problem(entry, number, retries) or (promised if isinstance(promised, str) else None)
@@ -223,13 +223,33 @@ class _Judge:
             self._rows_read += 1
             self._tasks.append(_task(entry, number, retries, promised))
 
+    def _number(self, entry: Candidate) -> str | None:
+        try:
+            return normalise_number(entry.to_number, self._region)
+        except InvalidNumber as error:
+            self._skip(entry.line, SkipReason.INVALID, error.message)
+            if self._region is None and _lacks_country(entry.to_number):
+                self._without_country.append((entry.line, entry.to_number.strip()))
+            return None
+
     def _says_yes(self, variables: Mapping[str, str], column: str) -> bool:
         """Whether a row consents; a column that is there twice, written in two ways, has to say so twice."""
         for name in variables.keys() - self._is_consent.keys():
-            self._is_consent[name] = folded(name) == folded(column)
+            self._is_consent[name] = is_alike(name, column)
         said = [value for name, value in variables.items() if self._is_consent[name]]
         self._consent_found = self._consent_found or bool(said)
         return bool(said) and all(value.strip().casefold() in _CONSENTS for value in said)
+
+    def _take_out(self) -> None:
+        """Whose number is there again without consent has not agreed, whatever the first of the rows says."""
+        if all(task.to_number not in self._without_consent for task in self._tasks):
+            return
+        for number in (task.to_number for task in self._tasks if task.to_number in self._without_consent):
+            reason = f"{quoted(self._consent or '')} does not say yes in another row of {number}"
+            row = SkippedRow(line=self._line_of[number], kind=SkipReason.NO_CONSENT, reason=reason, to_number=number)
+            self._skipped_rows.append(row)
+        self._skipped_rows.sort(key=lambda row: row.line)
+        self._tasks = [task for task in self._tasks if task.to_number not in self._without_consent]
 
     def _missing_region(self) -> tuple[str, ...]:
         """The argument that was missing, if some numbers say no country."""
@@ -320,7 +340,7 @@ def _check_consent(column: str | None, columns: Mapping[str, str]) -> None:
     if column is None:
         return
     for variable, named in columns.items():
-        if (folded(variable) == folded(column)) != (folded(named) == folded(column)):
+        if is_alike(variable, column) != is_alike(named, column):
             raise InvalidInput(
                 f"columns.{variable}: the column {quoted(column)} says who has agreed to be called "
                 "(BATCHCALL_REQUIRE_CONSENT), and keeps its name. Nothing was sent. Remove this entry of columns."

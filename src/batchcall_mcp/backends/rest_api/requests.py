@@ -75,10 +75,8 @@ def create_body(request: BatchCallRequest, *, extended: bool) -> JsonObject:
     body |= _given(name=name, agent_id=request.agent_id, timezone=request.timezone)
     if request.send_now:
         body |= {"status": "sent", "send_now": True}
-    elif request.trigger_on is not None:
-        body |= _date_body(request.trigger_on, request.trigger_at)
-    elif request.trigger_at is not None:
-        body |= schedule_body(request.trigger_at)
+    elif not _no_time(request):
+        body |= _timed_body(request)
     else:
         body |= {"status": "draft", "send_now": False}
     body |= _settings(request.window, request.max_concurrency, request.retry, extended=extended)
@@ -130,17 +128,21 @@ def launch_body(at: datetime | None) -> JsonObject:
 
 def start_body(request: BatchCallRequest) -> JsonObject:
     """The PATCH that launches now, at a moment or on a date, with an end or without, for the first people or all."""
-    if request.trigger_on is not None:
-        when = _date_body(request.trigger_on, request.trigger_at)
-    else:
-        when = launch_body(request.trigger_at)
+    is_timed = request.trigger_at is not None or request.trigger_on is not None
+    when = _timed_body(request) if is_timed else launch_body(None)
     return when | _end(request.ends_at, request.ends_on) | _given(first=request.first)
 
 
-def _date_body(on: date, not_before: datetime | None) -> JsonObject:
-    """What launches on a date, and not before a moment of it: time to think again."""
-    body: JsonObject = {"trigger_date": on.isoformat(), "status": "scheduled", "send_now": False}
-    return body | _given(trigger_timestamp=None if not_before is None else to_ms(not_before))
+def _timed_body(request: BatchCallRequest) -> JsonObject:
+    """At a moment, or on a date; with both, on that date and not before this moment: time to think again."""
+    return {
+        "status": "scheduled",
+        "send_now": False,
+        **_given(
+            trigger_timestamp=None if request.trigger_at is None else to_ms(request.trigger_at),
+            trigger_date=None if request.trigger_on is None else request.trigger_on.isoformat(),
+        ),
+    }
 
 
 def _end(at: datetime | None, on: date | None) -> JsonObject:
@@ -359,6 +361,7 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
     # A draft that was scheduled once may still show its old time.
     time = request.trigger_at or (None if status == "draft" else current.scheduled_at)
     on = request.trigger_on or (None if status == "draft" or not _no_time(request) else current.scheduled_on)
+    # With a date that is given, a moment is time to think again; the one that it has came of the date that it had.
     time = request.trigger_at if on is not None else time
     if status == "scheduled" and time is None and on is None and not request.send_now:
         raise InvalidInput(
@@ -385,7 +388,9 @@ def _put_body(current: BatchCall, request: BatchCallRequest, *, extended: bool) 
         extended=extended,
     )
     body |= _kept_end(current, request) if extended else {}
-    return body | (_given(retry_of=current.retry_of, test_of=current.test_of) if extended else {})
+    keeps_launch = status == "scheduled" and _no_time(request)
+    first = current.first if keeps_launch else None
+    return body | (_given(retry_of=current.retry_of, test_of=current.test_of, first=first) if extended else {})
 
 
 def _kept_end(current: BatchCall, request: BatchCallRequest) -> JsonObject:

@@ -239,6 +239,7 @@ class Write:
             notes=(*people.notes, *around.notes),
             changes=(*([people.replaced] if people.replaced else ()), *people.changes),
             test=people.test,
+            put_off_before=_put_off_before(resend) if self._waits(replace(self._asked, called=people.called)) else None,
         )
         return await self._with_preflight(replace(self._asked, called=people.called, people=people, around=around))
 
@@ -247,9 +248,9 @@ class Write:
         tasks = judged.people.tasks
         waits = self._waits(judged)
         can = undo.is_possible(self._operation, self._context.backend.capabilities)
+        promised = waits if can and judged.around.put_off_before is None else 0
         judged = replace(
-            judged,
-            around=replace(judged.around, undo_seconds=waits if can else 0, cannot_wait=bool(waits) and not can),
+            judged, around=replace(judged.around, undo_seconds=promised, cannot_wait=bool(waits) and not can)
         )
         # A retry dials the tasks that it names, and no others of the batch call.
         whole = tasks is not None and self._operation is not Operation.RETRY
@@ -275,6 +276,8 @@ class Write:
         context, asked = self._context, self._asked.request
         timed = asked.send_now or asked.trigger_at is not None or asked.trigger_on is not None
         says_when = self._operation is not Operation.UPDATE or timed
+        if self._operation is Operation.APPEND and self._waits_already():
+            return 0
         past = isinstance(self._dials, At) and self._dials.may_begin <= context.clock()
         if asked.test_of is not None or not says_when or not (past or isinstance(self._dials, Now)):
             return 0
@@ -283,13 +286,19 @@ class Write:
         setting = context.settings.undo_seconds
         return undo.seconds(setting, context.backend.capabilities, of_first, simulated=self._simulated)
 
+    def _waits_already(self) -> bool:
+        """What it is about has a moment that is still to come: on a date that has begun, too."""
+        current = self._current
+        if current is None or current.status is not BatchStatus.SCHEDULED or current.scheduled_at is None:
+            return False
+        return current.scheduled_at > self._context.clock()
+
     def _put_off(self, judged: Judged, resend: Resend | None) -> Judged:
         """With its moment, if it is put off: from now on, or the moment of the first try, which may have arrived."""
-        waits = judged.around.undo_seconds
-        if not waits:
+        waits, before = judged.around.undo_seconds, judged.around.put_off_before or _put_off_before(resend)
+        if not waits and judged.around.put_off_before is None:
             return judged
-        before = resend.entry.evidence.trigger_at if resend else None
-        at = self._context.clock() + timedelta(seconds=waits) if before is None else from_ms(before)
+        at = before or self._context.clock() + timedelta(seconds=waits)
         return replace(judged, starts_at=at, request=replace(judged.request, send_now=None, trigger_at=at))
 
     async def _without_skipped(self, judged: Judged) -> Judged:
@@ -444,6 +453,12 @@ class Write:
             simulated=self._simulated,
             renames=self._renames,
         )
+
+
+def _put_off_before(resend: Resend | None) -> datetime | None:
+    """The moment that the first try was sent with; None: it had none, or there was no try."""
+    at = resend.entry.evidence.trigger_at if resend else None
+    return None if at is None else from_ms(at)
 
 
 def _had_by_all(tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> tuple[str, ...] | None:

@@ -72,7 +72,6 @@ class BatchCallRecord:
     retry_of: str | None
     scheduled_at: int | None
     trigger_date: str | None
-    earliest_at: int | None
     expires_at: int | None
     expires_date: str | None
     created_at: int

@@ -76,7 +76,8 @@ class Engine:
 
     With a `gate` what is claimed is dialled when it has said yes; meanwhile everything else goes on.
 
-    In the engine's thread `before_claims` is called before anything is claimed, and `worked` when a look succeeded.
+    In the engine's thread `before_claims` is called before anything is claimed or dialled, and `worked` when a look
+    succeeded.
     """
 
     def __init__(
@@ -405,6 +406,7 @@ class Engine:
             return True
 
         waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
+        self._before_claims()  # seconds may have passed since, while the gate was asked
         try:
             self._dispatch.dial(waiting, since, lambda: not self._stopping, dial)
         finally:

@@ -136,7 +136,7 @@ class Service:
                     rules.transition(_LAUNCHES[launch.state], before.status)
                 tasks = read.tasks(asked.from_number or before.from_number) if read.task_count else None
                 if tasks is not None or changes.keys() & _DECIDE_DATES:
-                    changes |= self._settled(tx, changes, before, tasks)
+                    changes |= self._settled(tx, changes, before, tasks, self._put_off(tx, before))
                 if times:
                     self._check_expiry(changes, before)
                 if asked.skip_tasks:
@@ -156,11 +156,11 @@ class Service:
                 stops.share(tx)
                 before = _before(tx, write, batch_call_id, if_match)
                 self._check_stop(tx, launches=before.status is not State.DRAFT)
-                tasks = read.tasks(before.from_number)
+                tasks, put_off = read.tasks(before.from_number), self._put_off(tx, before)
                 record, there = commands.append(tx, before, tasks, self._now())
                 added = len(tasks) - len(there)
                 if added:  # they may be where it begins earlier, or ends later
-                    times = self._settled(tx, {}, record, None)
+                    times = self._settled(tx, {}, record, None, put_off)
                     record = commands.update(tx, record, times, None, self._now()) if times else record
                 extra = {
                     "appended_count": added,
@@ -339,10 +339,31 @@ class Service:
         of = partial(_after, columns, before)
         rules.check_expiry(of("status"), scheduled_at=of("scheduled_at"), expires_at=of("expires_at"), now=self._now())
 
+    def _put_off(self, tx: sa.Connection, before: BatchCallRecord) -> int | None:
+        """The moment that was given with its date, so that it can be cancelled until then; None: there is none.
+
+        Somebody of it could be called earlier. A change that does not say when to dial must not let it.
+        """
+        call_dates, at = before.dates(), before.scheduled_at
+        if before.status is not State.SCHEDULED or call_dates.first is None or at is None or at <= self._now():
+            return None
+        window = before.calling_window()
+        people = queries.people(tx, before.batch_call_id, promised=False)
+        people = chain(people, _ONE_PLACE if window.timezone != RECIPIENT else ())
+        begins = dates.times(call_dates, window, people, before.timezone, self.open_store().clock()).begins
+        return at if begins is not None and to_ms(begins) < at else None
+
     def _settled(
-        self, tx: sa.Connection, columns: Mapping[str, Any], before: BatchCallRecord | None, tasks: NewTasks | None
+        self,
+        tx: sa.Connection,
+        columns: Mapping[str, Any],
+        before: BatchCallRecord | None,
+        tasks: NewTasks | None,
+        put_off: int | None = None,
     ) -> dict[str, Any]:
         """When it begins and ends by the dates that it will have, from where its people are; and whether it can.
+
+        `put_off`: not before this moment, unless the write itself says when.
 
         Raises:
             InvalidInput: a date that is over for everybody, or a call-back that is promised for afterwards.
@@ -358,7 +379,7 @@ class Service:
             known = before.batch_call_id if before is not None else ""
             people = queries.people(tx, known, promised=not call_dates.named or window.timezone != RECIPIENT)
             people = chain(people, _ONE_PLACE if window.timezone != RECIPIENT else ())
-        now, earliest = self.open_store().clock(), of("earliest_at")
+        now, earliest = self.open_store().clock(), columns.get("scheduled_at", put_off)
         begin = now if earliest is None else max(now, from_ms(earliest))
         found = dates.times(call_dates, window, people, of("timezone"), begin)
         settled: dict[str, Any] = {}

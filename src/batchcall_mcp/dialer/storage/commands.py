@@ -251,7 +251,7 @@ def _without_trigger_date(before: BatchCallRecord) -> dict[str, Any]:
     if before.trigger_date is None:
         return {}
     end = {"expires_date": None, "expires_at": None} if before.expires_date == before.trigger_date else {}
-    return {"trigger_date": None, "earliest_at": None, **end}
+    return {"trigger_date": None, **end}
 
 
 def retry(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -17,11 +18,14 @@ from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, Store, c
 from batchcall_mcp.dialer.storage.tables import do_not_call
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotFound
 from batchcall_mcp.recipients.do_not_call import read_do_not_call
-from batchcall_mcp.recipients.phone.former_numbers import may_be_former, of_today
+from batchcall_mcp.recipients.phone.numbers import as_dialled
 
 LOG = logging.getLogger(__name__)
 Source: TypeAlias = Literal["api", "carrier"]
 """Where an organisation's own rows come from."""
+_State: TypeAlias = tuple[int, int, int, int] | None
+TRIED_AGAIN_AFTER: Final = timedelta(seconds=10)
+"""Before a file that could not be read is tried again, although it looks the same."""
 _LOCK: Final = 0x62617463685F646E
 _OF_FILES: Final = do_not_call.c.organization_id.is_(None)
 
@@ -49,13 +53,14 @@ def hold(tx: sa.Connection) -> None:
 
 
 def listed(tx: sa.Connection, numbers: Iterable[str], organization_id: str) -> set[str]:
-    """Those of these numbers that this organisation may not call."""
+    """Those of these numbers that this organisation may not call, however they are written."""
+    spellings = {number: _spellings(number) for number in numbers}
     found: set[str] = set()
     whose = _OF_FILES | (do_not_call.c.organization_id == organization_id)
-    for chunk in chunks(numbers, CHUNK):
+    for chunk in chunks(set().union(*spellings.values()), CHUNK):
         query = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk), whose)
         found.update(tx.execute(query).scalars())
-    return found
+    return {number for number, spelt in spellings.items() if not spelt.isdisjoint(found)}
 
 
 def add(
@@ -67,18 +72,16 @@ def add(
         How many of them are new, and how many were there already from the same source: those keep their reason.
     """
     mine = (do_not_call.c.organization_id == organization_id) & (do_not_call.c.source == source)
-    new = 0
-    for chunk in chunks(numbers, CHUNK):
-        of_them = sa.select(do_not_call.c.to_number).where(mine, do_not_call.c.to_number.in_(chunk))
-        known = set(tx.execute(of_them).scalars())
-        missing = [number for number in chunk if number not in known]
-        new += len(missing)
-        # As it was written too: a task may be written like that.
-        written = {spelling: number for number in missing for spelling in _spellings(number)}
-        there = sa.select(do_not_call.c.to_number).where(mine, do_not_call.c.to_number.in_(list(written)))
-        left = written.keys() - set(tx.execute(there).scalars())
+    # As they were written too, so that they are found again like that.
+    written = {spelling: number for number in numbers for spelling in _spellings(number)}
+    written |= {number: number for number in numbers}
+    new: set[str] = set()
+    for chunk in chunks(written, CHUNK):
+        there = sa.select(do_not_call.c.to_number).where(mine, do_not_call.c.to_number.in_(chunk))
+        left = set(chunk) - set(tx.execute(there).scalars())
+        new |= {written[one] for one in left}
         _insert(tx, [_row(one, organization_id, source, numbers[written[one]], now) for one in sorted(left)])
-    return new, len(numbers) - new
+    return len(new), len(numbers) - len(new)
 
 
 def remove(tx: sa.Connection, organization_id: str, number: str) -> None:
@@ -110,9 +113,8 @@ def page(tx: sa.Connection, organization_id: str, page: int, limit: int) -> tupl
 
 
 def _spellings(number: str) -> set[str]:
-    """The number as it is written, and as it is dialled today."""
-    today = of_today(number, None) if may_be_former(number) else None
-    return {number} if today is None else {number, today}
+    """The number as it is written, and as it is dialled."""
+    return {number, as_dialled(number)}
 
 
 def _row(number: str, organization_id: str | None, source: str, reason: str | None, now: int) -> dict[str, Any]:
@@ -140,52 +142,75 @@ class DoNotCallFiles:
     def __init__(self, paths: Sequence[Path] = (), default_region: str | None = None) -> None:
         self._default_region = default_region
         self._paths = tuple(dict.fromkeys(paths))
-        self._seen: dict[Path, tuple[int, int] | None] = {}
+        self._seen: dict[Path, _State] = {}
+        self._failed: dict[Path, tuple[_State, datetime, str]] = {}
 
     def load(self, to: Store) -> None:
-        """Make the files' numbers the operator's part of the stored list, as one change.
+        """Make the files' numbers part of the stored list, as one change. What came from other files stays.
 
         Raises:
             BatchCallError: one of them cannot be read; the stored list stays as it was.
         """
         if self._paths:
-            self._load(to, self._paths, only=False)
+            self._load(to, self._paths)
+
+    def forget_others(self, to: Store) -> None:
+        """Remove what came from files that are not named any more: for the process that dials, by whose files."""
+        if self._paths:
+            with to.writing() as tx:
+                self._lock(tx, to)
+                mine = [_source(path) for path in self._paths]
+                tx.execute(do_not_call.delete().where(_OF_FILES, do_not_call.c.source.not_in(mine)))
 
     def refresh(self, to: Store) -> None:
         """Load those again that changed; while one cannot be read, its last numbers go on to hold."""
         for path in self._paths:
-            seen = _state(path)
+            seen, now = _state(path), to.clock()
+            failed, at, text = self._failed.get(path, (None, now, None))
             if path in self._seen and seen == self._seen[path]:
                 continue
+            if text is not None and failed == seen and abs(now - at) < TRIED_AGAIN_AFTER:
+                continue
             try:
-                self._load(to, [path], only=True)
+                self._load(to, [path])
             except BatchCallError as error:
-                LOG.warning("A do-not-call file cannot be read, its last list holds: %s", error)
-                self._seen[path] = seen
+                if str(error) != text:
+                    LOG.warning("A do-not-call file cannot be read, its last list holds: %s", error)
+                self._failed[path] = seen, now, str(error)
 
-    def _load(self, to: Store, paths: Collection[Path], *, only: bool) -> None:
-        """`only` these files: what came from others stays."""
+    def _load(self, to: Store, paths: Collection[Path]) -> None:
         seen = {path: _state(path) for path in paths}
         found = {path: read_do_not_call(path, self._default_region) for path in paths}
         for one in found.values():
             for note in one.notes():
                 LOG.warning(note)
-        sources = {path: f"file:{path}" for path in paths}
         with to.writing() as tx:
-            if to.shared:
-                # Two processes may load them at once; readers go on with the list as it was.
-                tx.execute(sa.text("LOCK TABLE do_not_call IN SHARE ROW EXCLUSIVE MODE"))
-            theirs = do_not_call.c.source.in_(list(sources.values())) if only else sa.true()
-            tx.execute(do_not_call.delete().where(_OF_FILES, theirs))
+            self._lock(tx, to)
+            tx.execute(
+                do_not_call.delete().where(_OF_FILES, do_not_call.c.source.in_([_source(path) for path in paths]))
+            )
             for path, read in found.items():
                 now = to.now()
-                _insert(tx, (_row(number, None, sources[path], None, now) for number in sorted(read.numbers)))
+                _insert(tx, (_row(number, None, _source(path), None, now) for number in sorted(read.numbers)))
         self._seen |= seen
+        for path in paths:
+            self._failed.pop(path, None)
+
+    @staticmethod
+    def _lock(tx: sa.Connection, to: Store) -> None:
+        if to.shared:
+            # Two processes may load them at once; readers go on with the list as it was.
+            tx.execute(sa.text("LOCK TABLE do_not_call IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _source(path: Path) -> str:
+    return f"file:{path}"
+
+
+def _state(path: Path) -> _State:
+    """What differs when a file was changed, or another one took its place, which may bring its time along."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size

@@ -36,8 +36,6 @@ batch_calls = sa.Table(
     sa.Column("scheduled_at", sa.BigInteger),
     # The date, as text, on each called person's clock; `expires_date` is the last one.
     sa.Column("trigger_date", sa.String),
-    # The moment that was given with the date: nobody is called before it, whoever joins the list.
-    sa.Column("earliest_at", sa.BigInteger),
     # When it is over for everybody, where it ends with a date.
     sa.Column("expires_at", sa.BigInteger),
     sa.Column("expires_date", sa.String),

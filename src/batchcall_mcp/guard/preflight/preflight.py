@@ -166,6 +166,8 @@ class Surroundings:
     """The emergency stop."""
     undo_seconds: int = 0
     """How long after the yes it starts, where it would start at once."""
+    put_off_before: datetime | None = None
+    """Instead of that: the moment until which an earlier try, which may have arrived, was put off."""
     cannot_wait: bool = False
     """The operator wants it to wait, and it cannot."""
     test: str | None = None
@@ -336,7 +338,9 @@ def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[
     """`later`: it is for a date, and nobody can be called yet."""
     if later:
         return
-    if around.undo_seconds:
+    if around.put_off_before is not None:
+        yield undo.again(around.put_off_before)
+    elif around.undo_seconds:
         yield undo.sentence(around.undo_seconds, rings=not times.nobody_before)
     elif around.cannot_wait:
         yield undo.CANNOT

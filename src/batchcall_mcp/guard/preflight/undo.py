@@ -5,6 +5,7 @@ Pure. It holds where the backend can be given the moment, and can cancel before 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from batchcall_mcp.backends.base import Capabilities, Operation
@@ -52,6 +53,14 @@ def sentence(waits: int, *, rings: bool) -> str:
     """What the question says. `rings`: somebody may be called as soon as it starts."""
     what = "Phones ring" if rings else "It starts"
     return f"{what} {counted(waits, 'second')} after your yes; cancel_batch_call stops it until then."
+
+
+def again(at: datetime) -> str:
+    """What the question says where it is sent once more: with the moment of the first try, which may have arrived."""
+    return (
+        f"It starts at {at:%H:%M:%S UTC}, as an earlier try said, or right after your yes if that is over; "
+        "cancel_batch_call stops it until then."
+    )
 
 
 CANNOT: Final = "This cannot be undone: it dials right after your yes, whatever BATCHCALL_UNDO_SECONDS says."

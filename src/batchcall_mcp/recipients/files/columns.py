@@ -11,6 +11,7 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.phone.numbers import looks_like_a_number
 from batchcall_mcp.text import quoted
 
+_MOST_COLUMNS = 100_000
 _MOST_LISTED = 30
 _NUMBER, _FIELDS = "to_number", ("name", "timezone", "max_retries", "not_before")
 
@@ -113,8 +114,14 @@ def choose_columns(headers: Sequence[str], layout: Layout, where: str) -> Column
     A column that `columns` maps is a variable under its new names only.
 
     Raises:
-        InvalidInput: if two columns have one name, if a named one is not there, if no column looks like the number.
+        InvalidInput: if two columns have one name, if a named one is not there, if no column looks like the number, if
+            there are too many columns.
     """
+    if len(headers) > _MOST_COLUMNS:
+        raise InvalidInput(
+            f"{where} has {len(headers):,} columns, more than the {_MOST_COLUMNS:,} that are looked at. Nothing "
+            "was sent. Keep only the columns of the list."
+        )
     named = [header for header in headers if header]
     repeated = sorted(header for header, times in Counter(named).items() if times > 1)
     if repeated:

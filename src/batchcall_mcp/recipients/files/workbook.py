@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from datetime import date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from xml.parsers import expat
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.recipients.files.columns import Layout, is_alike, number_header
@@ -27,7 +29,9 @@ _Cell: TypeAlias = int | float | str | bool | time | date | datetime | timedelta
 _CHUNK = 1 << 20
 _MOST_XML_BYTES = 1 << 29
 _MOST_CELLS = 4_000_000
-_CELL_AT = re.compile(rb"""\sr\s*=\s*["']([A-Z]{1,3})([0-9]{1,7})["']""")
+_SHEET = b"sheetData"
+_CELL = re.compile(rb"<(?:[^\s<>/:]+:)?c(?=[\s/>])")
+_CELL_AT = re.compile(rb'<(?:[^\s<>/:]+:)?c\s+r="([A-Z]{1,3})([0-9]{1,7})"')
 _HIDDEN_ROW = re.compile(rb"""<(?:\w+:)?row\s[^>]*\bhidden\s*=\s*["'](?:1|true)["']""")
 _LONGEST_MATCH = 1024
 _WHOLE_FLOAT_LIMIT = 1e15
@@ -166,38 +170,92 @@ def _extent(path: Path) -> _Extent:
     extent = _Extent()
     try:
         with zipfile.ZipFile(path) as archive:
-            parts = [part for part in archive.infolist() if part.filename.endswith(".xml")]
+            parts = archive.infolist()
             if sum(part.file_size for part in parts) > _MOST_XML_BYTES:
                 raise InvalidInput(f"{quoted(path.name)} is too large to be read. Nothing was sent. Save it as CSV.")
-            for part in parts:
-                if part.filename.rpartition("/")[2] not in {"sharedStrings.xml", "styles.xml"}:
-                    _measure(archive, part, extent)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+            for part in parts:  # whatever it is named: a sheet may be named as anything
+                measured = _measured(archive, part)
+                extent.columns = max(extent.columns, measured.columns)
+                extent.rows = max(extent.rows, measured.rows)
+                extent.hidden_rows += measured.hidden_rows
+    except (
+        *(zipfile.BadZipFile, zlib.error, expat.ExpatError, NotImplementedError, RuntimeError, EOFError),
+        *(OSError, ValueError),
+    ) as error:
         raise _unreadable(path, type(error).__name__) from None
     return extent
 
 
-def _measure(archive: zipfile.ZipFile, part: zipfile.ZipInfo, extent: _Extent) -> None:
-    tail = b""
+def _measured(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> _Extent:
+    """How far one part reaches; nowhere if it is no sheet.
+
+    By its bytes where each cell says its place as Excel writes it, else as XML, which takes longer.
+    """
+    extent, seam, tail = _Extent(), b"", b""
+    is_sheet, cells, placed, is_odd = False, 0, 0, False
     with archive.open(part) as file:
         while chunk := file.read(_CHUNK):
+            is_sheet = is_sheet or _SHEET in seam + chunk
+            seam = chunk[-len(_SHEET) :]
             # What is cut by the end of a chunk is seen with the next; what is whole before it is not counted twice.
             text = tail + chunk
-            cut = text.rfind(b"<")
-            cut = cut if 0 < len(text) - cut < _LONGEST_MATCH else len(text)
+            cut = max(text.rfind(b"<"), 0)
+            if len(text) - cut >= _LONGEST_MATCH:
+                is_odd = is_odd or b">" not in text[cut:]
+                cut = len(text)
             text, tail = text[:cut], text[cut:]
-            _look_at(text, extent)
-    _look_at(tail, extent)
+            cells += len(_CELL.findall(text))
+            placed += _look_at(text, extent)
+    cells += len(_CELL.findall(tail))
+    placed += _look_at(tail, extent)
+    if not is_sheet:
+        return _Extent()
+    if cells == placed and not is_odd:
+        return extent
+    counter = _Places(extent)
+    with archive.open(part) as file:
+        counter.parser.ParseFile(file)
+    return extent
 
 
-def _look_at(text: bytes, extent: _Extent) -> None:
+def _look_at(text: bytes, extent: _Extent) -> int:
+    """How many cells say their place; `extent` reaches to all of them."""
     extent.hidden_rows += len(_HIDDEN_ROW.findall(text))
-    for letters, digits in set(_CELL_AT.findall(text)):
-        column = 0
-        for letter in letters:
-            column = column * 26 + letter - 64
-        extent.columns = max(extent.columns, column)
+    places = _CELL_AT.findall(text)
+    for letters, digits in set(places):
+        extent.columns = max(extent.columns, _column(letters.decode()))
         extent.rows = max(extent.rows, int(digits))
+    return len(places)
+
+
+def _column(letters: str) -> int:
+    column = 0
+    for letter in letters.upper():
+        column = column * 26 + ord(letter) - 64
+    return column
+
+
+class _Places:
+    """Counts as the reader does: a cell or a row that does not say its place follows the one before it."""
+
+    def __init__(self, extent: _Extent) -> None:
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._begins
+        self._extent = extent
+        self._row = 0
+        self._column = 0
+
+    def _begins(self, name: str, attributes: dict[str, str]) -> None:
+        kind, place = name.rpartition(":")[2], attributes.get("r", "").strip()
+        if kind == "row":
+            self._row = int(place) if place else self._row + 1
+            self._column = 0
+        elif kind == "c":
+            digits = place.lstrip(string.ascii_letters)
+            self._row = max(int(digits) if digits else self._row, 1)
+            self._column = _column(place[: len(place) - len(digits)]) if place else self._column + 1
+            self._extent.rows = max(self._extent.rows, self._row)
+            self._extent.columns = max(self._extent.columns, self._column)
 
 
 def _text(cell: _Cell) -> str:

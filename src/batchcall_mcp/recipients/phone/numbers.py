@@ -67,7 +67,7 @@ def comparable(number: str) -> str:
     if is_comparable(number):
         if may_be_former(number):
             return of_today(number, None) or number
-        return _without_trunk_zero(number) if _TRUNK_ZERO.match(number) else number
+        return (_read(number) if _TRUNK_ZERO.match(number) else None) or number
     try:
         written = _cleaned(number)
     except InvalidNumber:
@@ -80,14 +80,22 @@ def comparable(number: str) -> str:
         return former or number.strip()
 
 
-def _without_trunk_zero(number: str) -> str:
-    """`+4402079460000` is dialled as `+442079460000`; the zero of an Italian number stays."""
+def as_dialled(number: str) -> str:
+    """A number of `+` and digits as it is dialled today: without a trunk prefix, and by the plan of its country.
+
+    What cannot be read as a number comes back as it is. Cheap for one that is written so.
+    """
+    return _read(number) or comparable(number)
+
+
+def _read(number: str) -> str | None:
+    """As libphonenumber reads it: `+4402079460000` is `+442079460000`, and the zero of an Italian number stays."""
     if number_plans.is_valid(number):
         return number
     try:
         return _parsed(number, number, None)
     except InvalidNumber:
-        return number
+        return None
 
 
 def digits_as_written(text: str) -> str | None:

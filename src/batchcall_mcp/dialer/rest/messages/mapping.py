@@ -325,30 +325,17 @@ def launch_columns(body: BatchCallFields, before: BatchCallRecord | None) -> tup
         _check_first(body, None)
         return None, columns
     if on is not None:  # the moment at which the first of its people may be called is worked out from the list
-        at = None if trigger is None else to_ms(trigger)
-        return rules.Launch(State.SCHEDULED, trigger), {
-            **columns,
-            "status": State.SCHEDULED,
-            "scheduled_at": at,
-            "earliest_at": at,
-            "first": body.first,
-        }
-    known = None if before is None or (had.first is not None and dates.first is None) else before.scheduled_at
-    stored = None if known is None else from_ms(known)
-    launch = rules.launch(
-        State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
-    )
+        launch = rules.Launch(State.SCHEDULED, trigger)
+    else:
+        known = None if before is None or (had.first is not None and dates.first is None) else before.scheduled_at
+        stored = None if known is None else from_ms(known)
+        launch = rules.launch(
+            State(body.status) if body.status else None, send_now=body.send_now, trigger_at=trigger, stored=stored
+        )
     _check_first(body, launch)
     at = to_ms(launch.scheduled_at) if launch.scheduled_at else None
     # Each launch says for how many it is: one that does not say so is for everybody.
-    earliest = before.earliest_at if before is not None and dates.first is not None else None
-    return launch, {
-        **columns,
-        "status": launch.state,
-        "scheduled_at": at,
-        "earliest_at": earliest,
-        "first": body.first,
-    }
+    return launch, {**columns, "status": launch.state, "scheduled_at": at, "first": body.first}
 
 
 def _check_first(body: BatchCallFields, launch: rules.Launch | None) -> None:
