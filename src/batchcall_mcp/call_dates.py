@@ -40,6 +40,11 @@ class CallDates:
         """Whether there is a date in it, so that it matters where somebody is."""
         return self.first is not None or self.last is not None
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether it has neither a last date nor a moment that ends it."""
+        return self.last is None and self.until is None
+
     def spans(self, window: CallingWindow, zones: Sequence[str]) -> Spans:
         """When these dates are, where somebody is: in all their zones at once. Without a zone there is no date."""
         return _spans(self, window_zones(window, zones))

@@ -170,6 +170,7 @@ async def test_a_server_that_does_not_say_that_it_keeps_dates_gets_none(tmp_path
         {"current": replace(CURRENT, scheduled_on=FRIDAY)},
         {"current": replace(CURRENT, expires_on=FRIDAY)},
         {"current": replace(CURRENT, expires_at=datetime(2026, 11, 27, tzinfo=UTC))},
+        {"current": replace(CURRENT, first=20)},
         {"called": (CallTask(to_number=HERE, not_before=datetime(2026, 11, 27, tzinfo=UTC)),)},
     ],
 )

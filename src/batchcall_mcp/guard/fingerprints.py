@@ -85,6 +85,8 @@ def bound(
         dates = [current.scheduled_on, current.expires_on, current.expires_at]
         if any(dates):
             digest.add(dates)
+        if current.first is not None:
+            digest.add(["first", current.first])
     for row in skipped_rows:
         digest.add([row.line, row.kind, row.to_number])
     digest.add(list(said))

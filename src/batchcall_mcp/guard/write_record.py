@@ -51,6 +51,11 @@ class Evidence:
     trigger_at: int | None = None
     trigger_on: str | None = None
     """A date, as text."""
+    ends_at: int | None = None
+    ends_on: str | None = None
+    """A date, as text."""
+    first: int | None = None
+    """For how many people a launch is."""
     launches: bool = False
     """Whether it asks for dialling at once."""
     skipped: dict[str, int] | None = None

@@ -92,7 +92,8 @@ class Recipients:
 
     `columns` is None for a list that was passed inline. `notes` are sentences for the person who confirms: what was
     guessed about the file, or not read of it. `remarks` are of what the caller asked for, or can still ask for.
-    `last_row`: the last data row that was looked at, counted as in `rows`.
+    `last_row`: the last data row that was looked at, counted as in `rows`. `already_there`: those of the skipped rows
+    whom the batch call has, as they were asked for.
     """
 
     tasks: tuple[CallTask, ...]
@@ -102,6 +103,7 @@ class Recipients:
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     last_row: int = 0
+    already_there: tuple[CallTask, ...] = ()
 
 
 def read_inline(tasks: Sequence[CallTask], options: ReadOptions) -> Recipients:
@@ -153,6 +155,7 @@ class _Judge:
         self._rows_read = 0
         self._readable = False
         self._tasks: list[CallTask] = []
+        self._already_there: list[CallTask] = []
         self._skipped_rows: list[SkippedRow] = []
         self._line_of: dict[str, int] = {}
         self._zone_problems: dict[str, str] = {}
@@ -177,6 +180,7 @@ class _Judge:
         self._take_out()
         return Recipients(
             tasks=tuple(self._tasks),
+            already_there=tuple(self._already_there),
             rows_read=self._rows_read,
             skipped_rows=tuple(self._skipped_rows),
             columns=opened.columns(),
@@ -197,7 +201,7 @@ class _Judge:
         if not consents:
             self._without_consent.add(number)
         retries = _retries(entry.max_retries)
-        promised = _promised(entry.not_before, entry.timezone)
+        promised = promised_moment(entry.not_before, entry.timezone)
         problem = self._problem(entry, number, retries) or (promised if isinstance(promised, str) else None)
         if problem is not None:
             self._skip(entry.line, SkipReason.INVALID, problem, number)
@@ -214,9 +218,10 @@ class _Judge:
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
         elif self._there and comparable(number) in self._there:
             self._skip(entry.line, SkipReason.ALREADY_THERE, f"{number} is in the batch call already", number)
+            self._already_there.append(_task(entry, number, retries, promised))
         else:
             self._rows_read += 1
-            self._tasks.append(_task(entry, number, None if isinstance(retries, str) else retries, promised))
+            self._tasks.append(_task(entry, number, retries, promised))
 
     def _number(self, entry: Candidate) -> str | None:
         try:
@@ -289,7 +294,7 @@ def _lacks_country(text: str) -> bool:
     return looks_like_a_number(text) and not text.strip().lstrip("'(").startswith(("+", "00"))
 
 
-def _task(entry: Candidate, number: str, retries: int | None, promised: datetime | str | None) -> CallTask:
+def _task(entry: Candidate, number: str, retries: int | str | None, promised: datetime | str | None) -> CallTask:
     name = (entry.name or "").strip() or None
     zone = (entry.timezone or "").strip() or None
     if entry.given is not None:
@@ -298,13 +303,13 @@ def _task(entry: Candidate, number: str, retries: int | None, promised: datetime
         to_number=number,
         name=name,
         dynamic_variables=entry.variables,
-        max_retries=retries,
+        max_retries=None if isinstance(retries, str) else retries,
         timezone=zone,
         not_before=None if isinstance(promised, str) else promised,
     )
 
 
-def _promised(value: str | None, zone: str | None) -> datetime | str | None:
+def promised_moment(value: str | None, zone: str | None) -> datetime | str | None:
     """The moment of a promised call-back in UTC, None if there is none, or the reason why it is none.
 
     A time without an offset is on the clock of the row's own zone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import anyio.to_thread
 
@@ -19,12 +20,12 @@ from batchcall_mcp.batch_calls.writes.preflight_context import different
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
-from batchcall_mcp.guard.fingerprints import fingerprint, people_digest
+from batchcall_mcp.guard.fingerprints import fingerprint
 from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
 from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.recipients.validation import Recipients, SkipReason
+from batchcall_mcp.recipients.validation import Recipients
 
 _NEXT = {
     BatchStatus.DRAFT: "start_batch_call, after the person has seen it:",
@@ -59,8 +60,8 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         )
     there = await anyio.to_thread.run_sync(_numbers, before)
     recipients = await read_source(context, source, current.from_number, there)
-    repeated = [row.to_number or "" for row in recipients.skipped_rows if row.kind is SkipReason.ALREADY_THERE]
-    if not recipients.tasks and not repeated:
+    asked = (*recipients.tasks, *recipients.already_there)
+    if not asked:
         raise nobody_left(recipients)
     capabilities = context.backend.capabilities
     tasks, dropped = fit_fields(recipients.tasks, capabilities, from_file=source.tasks_file is not None)
@@ -73,7 +74,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         request,
         current,
         seen=seen,
-        known_as=await anyio.to_thread.run_sync(_known_as, batch_call_id, tasks, repeated),
+        known_as=await anyio.to_thread.run_sync(_known_as, batch_call_id, asked),
     )
 
     async def already() -> Result | None:
@@ -122,10 +123,10 @@ def _numbers(tasks: Iterable[CallTask]) -> frozenset[str]:
     return frozenset(comparable(task.to_number) for task in tasks)
 
 
-def _known_as(batch_call_id: str, new: Iterable[CallTask], repeated: Iterable[str]) -> str:
-    """By all whom it asks for: when it is repeated, fewer of them are new."""
-    asked = people_digest(comparable(number) for number in (*(task.to_number for task in new), *repeated))
-    return fingerprint(Operation.APPEND, BatchCallRequest(name=asked), batch_call_id)
+def _known_as(batch_call_id: str, asked: Iterable[CallTask]) -> str:
+    """By all whom it asks for, in any order: when it is repeated, fewer of them are new."""
+    in_order = tuple(sorted(asked, key=attrgetter("to_number")))
+    return fingerprint(Operation.APPEND, BatchCallRequest(tasks=in_order), batch_call_id)
 
 
 def _waits_for_a_resume(current: BatchCall) -> list[str]:

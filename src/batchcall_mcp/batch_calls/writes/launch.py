@@ -23,7 +23,7 @@ from batchcall_mcp.errors import (
     UnexpectedResponse,
 )
 from batchcall_mcp.guard.delivery.write_sender import Ticket, in_time
-from batchcall_mcp.guard.preflight.changes import scheduled_words
+from batchcall_mcp.guard.preflight.changes import end_change, scheduled_words
 from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, BatchStatus, CallTask, TaskStatus
 from batchcall_mcp.text import quoted
@@ -71,7 +71,7 @@ async def start(
     async def people() -> People:
         time = _scheduled_for(current)
         moves = (f"It is scheduled for {time}: this moves it.",) if time else ()
-        return await _stored(context, current, moves)
+        return await _stored(context, current, moves, end_change(request, current))
 
     def send(judged: Judged, ticket: Ticket) -> Awaitable[BatchCall]:
         # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
@@ -360,11 +360,13 @@ async def _may_still_arrive(context: CallContext, current: BatchCall) -> str:
     return f" A launch of it (ledger entry {entry.write_id}) got no answer and may still take effect."
 
 
-async def _stored(context: CallContext, current: BatchCall, warnings: Sequence[str] = ()) -> People:
+async def _stored(
+    context: CallContext, current: BatchCall, warnings: Sequence[str] = (), changes: Sequence[str] = ()
+) -> People:
     """The list that the backend holds, of which those are called who were not yet."""
     tasks = await context.tasks_or_none(current)
     to_call = None if tasks is None else [task for task in tasks if task.status in _WAITING]
-    return People(tasks=tasks, to_call=to_call, warnings=warnings)
+    return People(tasks=tasks, to_call=to_call, warnings=warnings, changes=changes)
 
 
 def _nothing(current: BatchCall, summary: str) -> Result:

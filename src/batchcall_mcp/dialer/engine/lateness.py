@@ -2,7 +2,8 @@
 
 Late: for longer than the operator allows no engine ran, while one of its tasks was due inside its window. To wait for
 a window, a redial or the daily cap is not late; nor is what was launched after the engine had come back. Of what is
-scheduled for a date, only those are late whose date is over by then: the others are still called on it.
+scheduled for a date, only those are late whose date is over by then: the others are still called on it. Of what is
+scheduled for several dates, those are late who missed all of one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.call_dates import ANY_DATE, CallDates
+from batchcall_mcp.call_dates import ANY_DATE, CallDates, Spans
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.domain.rules import State, expired
@@ -53,19 +54,26 @@ def is_late(
     """Whether a task that was due could have been dialled for too long while no engine ran.
 
     Too long is `late_after`, added up over its openings, or a whole opening that is shorter: its day is over. Who is to
-    be called on a date was agreed to be called at any time of it: too long is until there is no such time any more.
+    be called on a date was agreed to be called at any time of it: too long is until there is no such time any more. Of
+    several dates, a whole opening is.
     """
     start = due if gap.start is None else max(due, gap.start)
     if start >= gap.end:
         return False
     missed = dates.openings(window, zones, start, gap.end)
-    if dates.first is not None:
-        return bool(missed) and dates.next_open(window, zones, gap.end) is None
+    if dates.first is not None and missed and dates.next_open(window, zones, gap.end) is None:
+        return True
+    if dates.first is not None and dates.first == dates.last:
+        return False
     whole = any(
         closes < gap.end and (opens > start or not dates.may_call(window, zones, start - _MOMENT))
         for opens, closes in missed
     )
-    return whole or sum((closes - opens for opens, closes in missed), timedelta()) > late_after
+    return whole or (dates.first is None and _summed(missed) > late_after)
+
+
+def _summed(spans: Spans) -> timedelta:
+    return sum((closes - opens for opens, closes in spans), timedelta())
 
 
 def judge(store: Store, late_after: timedelta) -> list[str]:

@@ -383,7 +383,9 @@ class Service:
         begin = now if earliest is None else max(now, from_ms(earliest))
         found = dates.times(call_dates, window, people, of("timezone"), begin)
         settled: dict[str, Any] = {}
-        if call_dates.first is not None and of("status") is State.SCHEDULED:
+        # One that was paused before its date goes back to it when it is resumed.
+        to_come = of("status") is State.SCHEDULED or (of("status") is State.PAUSED and of("started_at") is None)
+        if call_dates.first is not None and to_come:
             named = before is None or of("trigger_date") != before.trigger_date
             over = named and found.first_ends is not None and to_ms(found.first_ends) <= self._now()
             if found.begins is None or over:

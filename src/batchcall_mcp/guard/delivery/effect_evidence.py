@@ -78,15 +78,32 @@ def is_as_left(entry: Entry, current: BatchCall) -> bool:
     if entry.status is None:
         return True  # a person's word, which the backend's own may lag behind
     if entry.status == BatchStatus.SCHEDULED == current.status:
-        return not _has_time(entry) or _is_scheduled(entry, current)
+        return _has_its_terms(entry, current) and (not _has_time(entry) or _is_scheduled(entry, current))
     begun = entry.status == BatchStatus.SCHEDULED and current.status is BatchStatus.RUNNING
     return entry.status == current.status or begun
 
 
 def _is_launched(entry: Entry, current: BatchCall) -> bool:
-    if current.status not in _NOT_LAUNCHED:
-        return True
-    return _is_scheduled(entry, current)
+    if not _has_its_terms(entry, current):
+        return False
+    return current.status not in _NOT_LAUNCHED or _is_scheduled(entry, current)
+
+
+def _has_its_terms(entry: Entry, current: BatchCall) -> bool:
+    """Whether the end that was given is there, and for how many people it is.
+
+    One that was scheduled before may begin by itself, without what this launch would have given it.
+    """
+    evidence = entry.evidence
+    if evidence.ends_on is not None and evidence.ends_on != str(current.expires_on):
+        return False
+    if evidence.ends_at is not None and (
+        current.expires_on is not None
+        or current.expires_at is None
+        or abs(current.expires_at - from_ms(evidence.ends_at)) >= _SAME_TIME
+    ):
+        return False
+    return evidence.first is None or evidence.first == current.first
 
 
 def _has_time(entry: Entry) -> bool:
@@ -108,7 +125,7 @@ def _is_updated(entry: Entry, current: BatchCall) -> bool:
     if evidence.status_before not in _NOT_LAUNCHED:
         return False  # it had been launched before
     if evidence.launches:
-        return current.status not in _NOT_LAUNCHED
+        return current.status not in _NOT_LAUNCHED and _has_its_terms(entry, current)
     if _has_time(entry):
         return _is_launched(entry, current)
     replaced = evidence.total is not None and evidence.total != evidence.total_before

@@ -9,6 +9,7 @@ from typing import Any, Final
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.calling_hours import RECIPIENT, is_timezone
 from batchcall_mcp.guard.people import without_numbers, written
+from batchcall_mcp.guard.preflight.dates import call_dates
 from batchcall_mcp.guard.preflight.humanize import counted, day_and_minute
 from batchcall_mcp.model import WEEKDAYS, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, RetryPolicy
 from batchcall_mcp.text import identifier, in_quotes
@@ -87,11 +88,13 @@ def scheduled_words(batch_call: BatchCall) -> str | None:
 
 
 def end_change(asked: BatchCallRequest, before: BatchCall) -> list[str]:
-    """That it ends at another time."""
+    """That it ends at another time, or not any more: the end of a date goes when the launch is moved from it."""
     if asked.ends_on is not None and asked.ends_on != before.expires_on:
         new = f"{asked.ends_on} (each person's own date)"
     elif asked.ends_at is not None and (before.expires_on is not None or asked.ends_at != before.expires_at):
         new = day_and_minute(asked.ends_at)
+    elif call_dates(asked, before).is_endless and (before.expires_on or before.expires_at):
+        new = "none"
     else:
         return []
     old = f"{before.expires_on} (each person's own date)" if before.expires_on is not None else None

@@ -19,6 +19,12 @@ from batchcall_mcp.text import quoted
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
+_TRUNK_ZERO = re.compile(
+    r"\+(?:2(?:[07]|[1-689][0-9])|3(?:[0-469]|[578][0-9])|4(?:[013-9]|2[0-9])|5(?:[1-8]|[09][0-9])|6(?:[0-6]|[7-9][0-9])"
+    r"|7|8(?:[1246]|[03578-9][0-9])|9(?:[0-58]|[679][0-9]))0",
+    re.ASCII,
+)
+"""A country code, and a zero after it: people write the one that is dialled at home."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _LONGEST = 100
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
@@ -59,7 +65,9 @@ def comparable(number: str) -> str:
     plan is the one of today. What cannot be read as a number comes back as it is; see `is_comparable`.
     """
     if is_comparable(number):
-        return (of_today(number, None) or number) if may_be_former(number) else number
+        if may_be_former(number):
+            return of_today(number, None) or number
+        return (_read(number) if _TRUNK_ZERO.match(number) else None) or number
     try:
         written = _cleaned(number)
     except InvalidNumber:
@@ -77,12 +85,17 @@ def as_dialled(number: str) -> str:
 
     What cannot be read as a number comes back as it is. Cheap for one that is written so.
     """
+    return _read(number) or comparable(number)
+
+
+def _read(number: str) -> str | None:
+    """As libphonenumber reads it: `+4402079460000` is `+442079460000`, and the zero of an Italian number stays."""
     if number_plans.is_valid(number):
         return number
     try:
         return _parsed(number, number, None)
     except InvalidNumber:
-        return comparable(number)
+        return None
 
 
 def digits_as_written(text: str) -> str | None:

@@ -15,7 +15,7 @@ from batchcall_mcp.batch_calls.timestamps import When, read_moment, read_when
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import NOT_REACHED, WHOLE, CallingWindow, CallTask, RetryPolicy, TaskStatus
 from batchcall_mcp.recipients.files.columns import Layout
-from batchcall_mcp.recipients.validation import known_region
+from batchcall_mcp.recipients.validation import known_region, promised_moment
 from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
@@ -171,10 +171,9 @@ def source_of(
     rows: str | None = None,
     timezones: list[str] | None = None,
     default_region: str | None = None,
-    timezone: str | None = None,
 ) -> ListSource:
     return ListSource(
-        tasks=None if tasks is None else tuple(_task(one, row, timezone) for row, one in enumerate(tasks)),
+        tasks=None if tasks is None else tuple(_task(one, row) for row, one in enumerate(tasks)),
         tasks_file=tasks_file,
         layout=layout,
         rows=rows,
@@ -189,11 +188,13 @@ def layout_of(
     return Layout(number_column=number_column, columns=columns or {}, sheet=sheet, header_row=header_row)
 
 
-def _task(given: PlainTaskInput, row: int, timezone: str | None) -> CallTask:
+def _task(given: PlainTaskInput, row: int) -> CallTask:
     fields: dict[str, Any] = {name: value for name, value in given if value is not None}
     if "not_before" in fields:
-        zone = fields.get("timezone") or timezone
-        fields["not_before"] = read_moment(fields["not_before"], zone, f"tasks[{row}].not_before")
+        promised = promised_moment(fields["not_before"], fields.get("timezone"))
+        if isinstance(promised, str):
+            raise InvalidInput(f"tasks[{row}].{promised}. Nothing was sent.")
+        fields["not_before"] = promised
     return CallTask(**fields)
 
 

@@ -133,9 +133,7 @@ async def check_batch_call(
         trigger_on=when.on,
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
-    source = given.source_of(
-        tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region, timezone=timezone
-    )
+    source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
     found = await read.check(context, request, source, batch_call_id, limit, cursor)
     calls = found.preflight.calls
     whole = found.preflight.rows_read

@@ -82,9 +82,7 @@ async def create_batch_call(
         retry=given.retry_of(retry),
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
-    source = given.source_of(
-        tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region, timezone=timezone
-    )
+    source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
     return WriteResult.of(await create.create(context, request, source, idempotency_key))
 
 
@@ -154,7 +152,7 @@ async def update_batch_call(
         retry=given.retry_of(retry),
     )
     layout = given.layout_of(None, columns, sheet, header_row)
-    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region, timezone=timezone)
+    list_of = partial(given.source_of, layout=layout, rows=rows, default_region=default_region)
     source, added = list_of(tasks, tasks_file), list_of(add_tasks, add_tasks_file)
     if not added.given:
         return WriteResult.of(await update.update(context, batch_call_id, request, source))

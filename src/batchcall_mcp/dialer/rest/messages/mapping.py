@@ -31,6 +31,7 @@ SHOWN_PROBLEMS: Final = 20
 MOST_PROBLEMS: Final = 100_000
 """In one piece of a body; of more than that not even the first ones are named, which take a kilobyte each."""
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_EARLIEST_PROMISE: Final = datetime(1971, 1, 1, tzinfo=UTC)
 _NOTHING: Final = "Nothing was changed."
 NOT_VALID: Final = f"The request is not valid. {_NOTHING}"
 _LONGEST_PLACE: Final = 200
@@ -204,10 +205,14 @@ def _promised(task: TaskIn, row: int, problems: Problems) -> int | None:
         return None
     field = f"tasks.{row}.not_before"
     try:
-        return to_ms(moment(task.not_before, None, field))
+        at = moment(task.not_before, None, field)
     except InvalidInput as error:
         problems.add(error.message.removesuffix(f" {_NOTHING}"))
         return None
+    if at < _EARLIEST_PROMISE:  # 20261127 is 1970: that person would be called at once
+        problems.add(f"{field}: {at.isoformat()} is too long ago for a call-back; give Unix seconds or ISO 8601")
+        return None
+    return to_ms(at)
 
 
 def _variables(task: TaskIn) -> str | None:
