@@ -27,6 +27,7 @@ EXAMPLES = {"sqlite": 8, "postgresql": 3}
 """For each operation and phase. A hundred of them found what is fixed here; PostgreSQL differs in types alone."""
 BETWEEN_FIELDS = (
     r"tasks\.\d+\.to_number: is the from_number",
+    r"tasks\.\d+\.not_before: \S+ is too long ago for a call-back",
     r"from_number: is also the to_number of a task\.",
     r"window: start and end are both ",
     r"quiet_hours: start_time and end_time must differ",
