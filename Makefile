@@ -15,12 +15,12 @@ demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone ri
 
 test: $(VENV)/.installed-dev $(VENV)/.chromium check  ## everything that CI checks; tests/tiers.py has the tiers
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "fast or process"
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "fast or long or process"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest $(PARALLEL) -m "foreign or kills"
 
-fast: $(VENV)/.installed-dev  ## the tests that start no process: the loop while you work
+fast: $(VENV)/.installed-dev  ## the tests that start no process and sweep over nothing: the loop while you work
 	$(BIN)/python -m pytest $(PARALLEL) -m fast
 
 torture: $(VENV)/.installed-dev  ## every kill and interleaving of docs/guarantees.md; make test tries a sample

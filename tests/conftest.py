@@ -26,7 +26,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not collection_path.name.startswith("test_") or not chosen <= TIERS.keys():
         return None
     tier = place_of(collection_path)
-    return True if not chosen & ({tier} if tier else {"fast", "process"}) else None
+    return True if not chosen & ({tier} if tier else {"fast", "long", "process"}) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker

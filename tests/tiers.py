@@ -1,8 +1,9 @@
 """The tiers of the tests, all of them in `make test`. A test is `fast` unless it stands in another one here.
 
-fast: in this process, on loopback; `make fast` runs nothing else. process: starts processes of ours, or a browser.
-Coverage is measured in these two. foreign: other people's programs are the client or the judge.
-kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
+fast: in this process, on loopback; `make fast` runs nothing else. long: in this process too, but not in that loop:
+sweeps over every fault, state or size, and what the fast tier shows on SQLite shown again on PostgreSQL. process:
+starts processes of ours, or a browser. Coverage is measured in these three. foreign: other people's programs are the
+client or the judge. kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,17 @@ from tests.server.transports import Way
 TESTS = Path(__file__).parent
 TIERS = {
     "fast": (),
+    "long": (
+        "backends/test_any_answer.py",
+        "dialer/test_bodies.py",
+        "dialer/test_one_harms_no_other.py",
+        "faults",
+        "golden/test_sentences.py",
+        "promises/test_refused_before_asking.py",
+        "server/test_full_house.py",
+        "server/test_sessions.py",
+        "test_docs_questions.py",
+    ),
     "process": (
         "dialer/test_another_version.py",
         "dialer/test_connections.py",
@@ -59,9 +71,9 @@ TIERS = {
 
 
 def tier_of(item: pytest.Item) -> str:
-    """By its own marker, then by its folder or file, then by the way in which its client is connected."""
+    """By its own marker, then by its folder or file, then by how its client is connected and by its database."""
     own = next((tier for tier in TIERS if item.get_closest_marker(tier)), None)
-    return own or place_of(item.path) or ("process" if any(_spawns(value) for value in _parameters(item)) else "fast")
+    return own or place_of(item.path) or _by_parameters(_parameters(item))
 
 
 def place_of(path: Path) -> str | None:
@@ -73,6 +85,12 @@ def place_of(path: Path) -> str | None:
 def _parameters(item: pytest.Item) -> list[Any]:
     called = getattr(item, "callspec", None)
     return list(called.params.values()) if called else []
+
+
+def _by_parameters(values: list[Any]) -> str:
+    if any(_spawns(value) for value in values):
+        return "process"
+    return "long" if "postgresql" in [value for value in values if isinstance(value, str)] else "fast"
 
 
 def _spawns(value: object) -> bool:
