@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
 
-test: $(VENV)/.installed-dev $(VENV)/.chromium check  ## everything that CI checks; tests/tiers.py has the tiers
+test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl check  ## everything that CI checks; tests/tiers.py has the tiers
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL) -m "fast or long or process"
 	$(BIN)/coverage combine -q
@@ -53,6 +53,12 @@ $(VENV)/.chromium: | $(VENV)/bin/python  ## the browser in which the approval pa
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	  || { echo "The tests need the browser Chromium as \`chromium\` in PATH (Debian: apt-get install chromium)."; exit 1; }
+	@touch $@
+
+$(VENV)/.curl: | $(VENV)/bin/python  ## what the pages of docs/how-to type
+	@command -v curl >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends curl; } \
+	  || { echo "The tests need \`curl\` in PATH (Debian: apt-get install curl)."; exit 1; }
 	@touch $@
 
 clean:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +20,6 @@ from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, Model, Person, numbers, write_csv
 
 PEOPLE = numbers(1000)
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
 
 
 async def typed(command: str, folder: Path) -> Any:
