@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp.client import ClientRequestContext
-from mcp.types import ElicitRequestParams, ElicitResult
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,6 +25,7 @@ from tests.walks.stage import (
     NEW_YORK,
     Model,
     Person,
+    Thinking,
     dials,
     number,
     numbers,
@@ -47,19 +46,6 @@ def closed() -> dict[str, Any]:
     """Hours in which nobody is called for two days: what runs in them stays as it is."""
     other_day = WEEKDAYS[(datetime.now(UTC) + timedelta(days=3)).weekday()]
     return {**ALWAYS, "days": [other_day], "timezone": "UTC"}
-
-
-class Thinking(Person):
-    """Says yes to every question; something happens, once, while they think about the first one."""
-
-    meanwhile: Callable[[], Awaitable[object]] | None = None
-
-    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        answer = await super().__call__(context, params)
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
-            await meanwhile()
-        return answer
 
 
 async def made(model: Model, status: str, *people: str) -> dict[str, str]:

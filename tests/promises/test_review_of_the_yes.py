@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,6 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
-from mcp.client import ClientRequestContext
-from mcp.types import ElicitRequestParams, ElicitResult
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -30,7 +28,7 @@ from tests.server.transports import ROOT
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, NEW_YORK, Era, Model, Person, every_era, number, playing, write_csv
+from tests.walks.stage import FROM, NEW_YORK, Era, Model, Person, Thinking, every_era, number, playing, write_csv
 
 ANN, BOB, EVE = (number(NEW_YORK, line) for line in (0, 1, 2))
 PAIR: dict[str, Any] = {
@@ -39,19 +37,6 @@ PAIR: dict[str, Any] = {
     "api_secret": zudu.SECRET,
     "calling_hours": "00:00-24:00",
 }
-
-
-class Thinking(Person):
-    """Says yes to every question; something happens, once, while they think about the first one."""
-
-    meanwhile: Callable[[], Awaitable[object]] | None = None
-
-    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        answer = await super().__call__(context, params)
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
-            await meanwhile()
-        return answer
 
 
 async def draft(model: Model, *tasks: dict[str, Any]) -> dict[str, Any]:

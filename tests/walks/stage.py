@@ -10,7 +10,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,6 +83,19 @@ class Person:
         if self.answer == "yes":
             return ElicitResult(action="accept", content={"confirm": True})
         return ElicitResult(action="decline" if self.answer == "no" else "cancel")
+
+
+class Thinking(Person):
+    """Says yes to every question; something happens, once, while they think about the first one."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        answer = await super().__call__(context, params)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return answer
 
 
 class Model:
