@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
-    min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
     """0: a batch call whose time was missed dials as soon as the dialer runs again."""
+    min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
     undo_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
     """How long a launch that dials now waits after the yes; None: see `guard.preflight.undo`."""
     test_numbers: Annotated[tuple[str, ...], NoDecode] = ()

@@ -42,7 +42,7 @@ class ListSource:
         """Hold what is said about a list against whether there is one.
 
         Raises:
-            InvalidInput: if there is none; whoever selects people must not get all of them.
+            InvalidInput: if there is none: a call that selects people must not get all of them.
         """
         said = [*self.layout.given(), *(name for name in ("rows", "timezones") if getattr(self, name) is not None)]
         if said and not self.given:
