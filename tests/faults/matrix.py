@@ -36,7 +36,8 @@ class Expected:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong. `done`: a write has taken effect all the same. `waits`: only the time limit ends it.
+    """One thing that goes wrong. `done`: a write has taken effect all the same. `waits`: only the time limit ends it
+    (the clock of the event loop, which its servers share, is moved on for it).
 
     `stays`: all that is asked after it goes wrong too. `reachable` False: nobody listens there. `read` and `write` are
     what an adapter is promised to say; `but` names a tool, or a backend and a tool, for which it is otherwise.

@@ -30,7 +30,7 @@ from batchcall_mcp.model import BatchCallRequest, CallTask
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import BUDGET_S, TRIES, BackendHttp, Credentials, open_client
 from tests.faults.matrix import ANSWER, FOUND, READS, SECRETS, WRITES, Expected, Fault, status_fault
-from tests.faults.server import Asked, Front, RawServer, answer, fronted, raw_server
+from tests.faults.server import LIMIT_S, Asked, Front, RawServer, answer, fronted, raw_server
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import Zudu
@@ -40,8 +40,6 @@ Backend: TypeAlias = Literal["zudu", "batchcall", "magpipe"]
 BACKENDS: tuple[Backend, ...] = ("zudu", "batchcall", "magpipe")
 DRAFT, SCHEDULED = "batch_draft_1", "batch_scheduled_2"
 PEOPLE = [number(NEW_YORK, 0), number(NEW_YORK, 1)]
-# Short enough to be waited for, long enough that a busy machine answers what is not aimed at within it.
-SHORT_S, LONG_S = 1.0, 10.0
 LARGEST_ERROR, LARGEST_ANSWER = 2_000, 60_000
 LOST_WORDS = "The backend's answer was lost; "
 NEXT_STEP = re.compile(
@@ -138,7 +136,6 @@ class Stage:
     front: Front
     elsewhere: RawServer
     model: Model
-    limit_s: float
 
     async def observe(self, fault: Fault, tool: str) -> Observed:
         """Call a tool whose own request (none of those before and after it) goes wrong.
@@ -149,7 +146,7 @@ class Stage:
         self.front.aim, self.front.hit = self.vendor.request_of(tool), 0
         self.front.fault, self.front.done, self.front.stays = fault.make, fault.done, fault.stays
         before = set(self.vendor.batches)
-        with anyio.fail_after(TRIES * self.limit_s + BUDGET_S):
+        with anyio.fail_after(TRIES * LIMIT_S + BUDGET_S):
             result = await self.model.client.call_tool(tool, _arguments(tool))
         self.front.aim, self.front.stays = lambda _asked: False, False
         text = "".join(block.text for block in result.content if isinstance(block, TextContent))
@@ -166,9 +163,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(
-    backend: Backend, *, limit_s: float = LONG_S, reachable: bool = True, **variables: str
-) -> AsyncIterator[Stage]:
+async def staged(backend: Backend, *, reachable: bool = True, **variables: str) -> AsyncIterator[Stage]:
     """A server in this process, its backend behind a door, and a person who says yes."""
     vendor = vendor_of(backend)
     async with AsyncExitStack() as stack:
@@ -178,12 +173,12 @@ async def staged(
         else:
             async with fronted(vendor.app, elsewhere.url) as front:
                 pass
-        given = {**vendor.variables, "url": front.url, "request_timeout_s": str(limit_s), **variables}
+        given = {**vendor.variables, "url": front.url, "request_timeout_s": str(LIMIT_S), **variables}
         model = await stack.enter_async_context(playing("auto", Person("yes"), **given))
         if reachable:
             # What happens once in a process (connecting, first imports) is over before a time limit is waited for.
             await model.call("list_batch_calls")
-        yield Stage(vendor, front, elsewhere, model, limit_s)
+        yield Stage(vendor, front, elsewhere, model)
 
 
 @contextmanager
@@ -199,13 +194,16 @@ async def observe(fault: Fault, tools: Sequence[str] = (*READS, *WRITES)) -> lis
     cells: list[Observed] = []
 
     async def on(backend: Backend) -> None:
-        limit_s = SHORT_S if fault.waits else LONG_S
-        async with staged(backend, limit_s=limit_s, reachable=fault.reachable, data_dir=data_dir) as stage:
+        async with staged(backend, reachable=fault.reachable, data_dir=data_dir) as stage:
             for tool in tools:
                 cells.append(await stage.observe(fault, tool))  # noqa: PERF401 - one after the other
 
     with impatient(), tempfile.TemporaryDirectory() as data_dir:
         Ledger.open(Settings(data_dir=Path(data_dir))).close()  # before three servers come to it at once
+        if fault.waits:
+            for backend in BACKENDS:  # one after the other: the clock that is moved on is that of all
+                await on(backend)
+            return cells
         async with anyio.create_task_group() as group:
             for backend in BACKENDS:
                 group.start_soon(on, backend)
@@ -220,7 +218,7 @@ async def sweep(statuses: Iterable[int]) -> dict[int, list[Observed]]:
     async with raw_server(answer(200, "{}")) as elsewhere, fronted(vendor.app, elsewhere.url) as front:
         async with open_client() as client:
             with impatient():
-                http = BackendHttp(client, front.url, LONG_S)
+                http = BackendHttp(client, front.url, LIMIT_S)
             zudu_ = ZuduBackend(http, Credentials(SecretStr(zudu.KEY), SecretStr(zudu.SECRET)))
             calls: dict[str, Callable[[], Awaitable[object]]] = {
                 "get_batch_call": lambda: zudu_.get(DRAFT),
@@ -232,7 +230,7 @@ async def sweep(statuses: Iterable[int]) -> dict[int, list[Observed]]:
                 cells[status] = []
                 for tool, call in calls.items():
                     front.aim, front.hit = vendor.request_of(tool), 0
-                    with anyio.fail_after(TRIES * LONG_S + BUDGET_S), pytest.raises(BatchCallError) as caught:
+                    with anyio.fail_after(TRIES * LIMIT_S + BUDGET_S), pytest.raises(BatchCallError) as caught:
                         await call()
                     _check(caught.value.message, tool, is_error=True)
                     observed = Expected(caught.value.code, front.hit)
