@@ -439,6 +439,7 @@ class Write:
             starts_at=starts_at if dials else None,
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
+            dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
             numbers=[
                 (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
                 for task in judged.called or ()

@@ -20,6 +20,7 @@ from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings, undo
 from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.preflight.cost import CostLimits, Estimate, cost_blocks
 from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
@@ -33,8 +34,10 @@ from batchcall_mcp.guard.preflight.schedule import (
     last_start,
     timetable,
 )
+from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Newest
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
+from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import quoted, shortened
 
@@ -77,6 +80,7 @@ class Preflight:
     first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
     last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
     duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
+    cost: Annotated[str | None, Field(description="about how much; assumes the same")] = None
     rows_read: int | None = None
     skipped_rows: Annotated[Mapping[str, int], Field(description="rows skipped, by reason")] = field(
         default_factory=dict
@@ -109,6 +113,8 @@ class Preflight:
     """How long after the yes it starts, where it would start at once."""
     is_for_the_first: Annotated[bool, Field(exclude=True)] = False
     """It pauses after the first `calls` people."""
+    estimate: Annotated[Estimate | None, Field(exclude=True)] = None
+    """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
 
@@ -121,6 +127,7 @@ class Limits:
     calling_hours: CallingWindow
     max_calls_per_day: int | None = None
     attempts_per_day: int = ATTEMPTS_PER_DAY
+    cost: CostLimits = field(default_factory=CostLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,10 @@ class Surroundings:
     """The newest ledger entry when these people began to be compared with those of other launches."""
     calls_today: int = 0
     """Calls of other launches on the (UTC) day on which this one starts."""
+    spent: Spent = field(default_factory=Spent)
+    """What those may cost, where a limit of cost asks for it."""
+    reported_price: Money | None = None
+    """Of a minute, as the backend reports it."""
     do_not_call: frozenset[str] = frozenset()
     """The operator's list of today."""
     stopped_since: datetime | None = None
@@ -217,9 +228,9 @@ def preflight(
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
     most_dials = _most_dials(request, current, capabilities)
-    dialled = Counter(most_dials(task) for task in tasks or ())
-    dialled[most_dials(_ANYBODY)] += unlisted
-    dialled = _most_dialled(dialled, calls)
+    dialled = _most_dialled(tasks or (), most_dials, unlisted, calls)
+    max_dials = None if tasks is None else sum(each * people for each, people in dialled.items())
+    estimate = _estimate(calls, max_dials, current, capabilities, limits, surroundings) if launched else None
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
     if surroundings.not_compared is not None:
@@ -259,13 +270,15 @@ def preflight(
 
     return Preflight(
         calls=calls,
-        max_dials=None if tasks is None else sum(each * people for each, people in dialled.items()),
+        max_dials=max_dials,
         dials_each=max((+dialled).keys(), default=None),
         starts=_starts(dials, now),
         when=times.when if launched else None,
         first_start=in_words(table.first, now) if launched and table.first else None,
         last_start=last_start(table, now) if launched else None,
         duration=about(table.takes) if launched and table.takes else None,
+        cost=estimate.words if estimate else None,
+        estimate=estimate,
         rows_read=rows_read,
         skipped_rows=dict(Counter(str(row.kind) for row in skipped_rows)),
         skipped_before=dict(surroundings.skipped) if request.tasks is None else {},
@@ -279,6 +292,7 @@ def preflight(
         warnings=tuple(one.sentence for one in concerns),
         blocks=(
             *_blocks(calls, request, current, limits, surroundings, counts_at if launched else None),
+            *(cost_blocks(estimate, limits.cost, surroundings.reported_price, surroundings.spent) if estimate else ()),
             *(_ended(tasks or (), table, hours, request, current, batch_zone, starts_at) if launched else ()),
         ),
         concerns=tuple(concerns),
@@ -346,8 +360,27 @@ def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[
         yield undo.CANNOT
 
 
-def _most_dialled(dialled: Counter[int], people: int | None) -> Counter[int]:
+def _estimate(
+    calls: int | None,
+    dials: int | None,
+    current: BatchCall | None,
+    capabilities: Capabilities,
+    limits: Limits,
+    around: Surroundings,
+) -> Estimate | None:
+    """What it costs, as far as that is known; None: nothing, because no real phone rings."""
+    if _simulated(current, capabilities):
+        return None
+    price = limits.cost.price(around.reported_price)
+    return Estimate(calls=calls, dials=dials, per_minute=price, repeats=current is not None and current.is_series)
+
+
+def _most_dialled(
+    tasks: Sequence[CallTask], most_dials: Callable[[CallTask], int], unlisted: int, people: int | None
+) -> Counter[int]:
     """So many of these people, by how often each is dialled at most: nobody knows which, so those with the most."""
+    dialled = Counter(most_dials(task) for task in tasks)
+    dialled[most_dials(_ANYBODY)] += unlisted
     if people is None:
         return dialled
     found = Counter[int]()

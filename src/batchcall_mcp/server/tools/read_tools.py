@@ -13,6 +13,7 @@ from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.calling_hours import check_window
 from batchcall_mcp.errors import ConfigurationError, QuotaExceeded
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, ListQuery, TaskQuery, TaskStatus
+from batchcall_mcp.money import Money
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import (
     BackendResult,
@@ -72,6 +73,10 @@ async def get_backend(
         max_calls_per_launch=settings.max_calls_per_launch,
         max_calls_per_day=settings.max_calls_per_day,
         calls_left_today=facts.calls_left_today,
+        cost_per_minute=_written(facts.account.cost_per_minute),
+        max_cost_per_launch=None if capabilities.simulated else _written(settings.max_cost_per_launch),
+        max_cost_per_day=None if capabilities.simulated else _written(settings.max_cost_per_day),
+        cost_left_today=_written(facts.cost_left_today),
         outcomes_reported=[str(status) for status in capabilities.outcomes],
         confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
         mode=settings.mode,
@@ -88,6 +93,10 @@ def _confirmation(confirm: Confirm, *, simulated: bool) -> str:
     if confirm == "auto":
         return _SIMULATED_CONFIRMATION if simulated else _CONFIRMATION["person"]
     return _CONFIRMATION[confirm]
+
+
+def _written(amount: Money | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def _counted(entries: tuple[object, ...] | None, what: str) -> str:
