@@ -102,6 +102,10 @@ tasks = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("attempted_at", sa.BigInteger),
     sa.Column("completed_at", sa.BigInteger),
+    # What came of its last call, as the carrier says; null where it does not.
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("answered_by", sa.String),
+    sa.Column("choice", sa.String),
     sa.UniqueConstraint("batch_call_id", "position"),
     # Everything that is asked again and again is answered from this one without touching the rows.
     sa.Index("tasks_by_status", "batch_call_id", "status", "due_at", "position", "attempts", "answered"),
