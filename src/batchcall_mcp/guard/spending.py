@@ -56,4 +56,6 @@ def day_limit_problem(limit: Money, dial: Money | None, dials: int | None, spent
     if own.amount + before.amount <= limit.amount:
         return None
     others = f" and about {before} of other launches" if before.amount else ""
-    return f"about {own} (retries counted){others} on that day (UTC) are more than {name}"
+    return (
+        f"about {own} (retries counted){others} on that day (UTC) are more than {name}: launch fewer, or on another day"
+    )

@@ -61,6 +61,8 @@ class Evidence:
     """Whether it asks for dialling at once."""
     skipped: dict[str, int] | None = None
     """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
+    dials_each: int | None = None
+    """How often a person of the list is dialled at most; for the launch, because not every backend gives that back."""
     variables: tuple[str, ...] | None = None
     """Those that every task of the list had, hashed; for the launch, because not every backend gives them back."""
 

@@ -126,7 +126,13 @@ async def _recorded(
         list_entry, made = await run_sync(history.list_of, address, own_id)
         people = ledger.hashed(await run_sync(people_digest, numbers))
         listed = (made.variables or ()) if made.people == people else ()
-        around = replace(around, skipped=made.skipped or {}, list_entry=list_entry)
+        held = not context.backend.capabilities.returns_variables
+        around = replace(
+            around,
+            skipped=made.skipped or {},
+            list_entry=list_entry,
+            listed_dials=made.dials_each if held else None,
+        )
     return _Recorded(
         ledger=ledger,
         around=around,
@@ -165,7 +171,7 @@ class _Found:
         self._context = context
         self.unchecked: list[str] = []
         self.notes: list[str] = []
-        self._account: Account | None = None
+        self._account: Account | BatchCallError | None = None
 
     async def do_not_call(self) -> frozenset[str]:
         """The operator's list of today."""
@@ -206,9 +212,14 @@ class _Found:
         return price if price is not None and price.is_sound else None
 
     async def _read_account(self) -> Account:
-        """Once for each look."""
+        """Asked for once in each look, whatever comes of it."""
         if self._account is None:
-            self._account = await self._context.backend.account()
+            try:
+                self._account = await self._context.backend.account()
+            except BatchCallError as error:
+                self._account = error
+        if isinstance(self._account, BatchCallError):
+            raise self._account
         return self._account
 
     async def lately(self, current: BatchCall | None, launches: _Launches, taken_over: int | None) -> dict[str, str]:

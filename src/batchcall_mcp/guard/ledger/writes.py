@@ -427,7 +427,7 @@ def _check_day(tx: sa.Connection, intent: Intent, mine: Mine, calls: int | None,
         spent = spent_on(tx, intent.starts_at, simulated=False, mine=mine)
         problem = day_limit_problem(cost, intent.dial_cost, intent.max_dials, spent)
         if problem is not None:
-            raise InvalidInput(f"{problem[0].upper()}{problem[1:]}. Nothing was sent. Launch fewer, or on another day.")
+            raise InvalidInput(f"{problem[0].upper()}{problem[1:]}. Nothing was sent.")
 
 
 def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], own: int | None = None) -> Shared | None:

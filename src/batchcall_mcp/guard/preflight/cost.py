@@ -75,13 +75,13 @@ class Estimate:
     calls: int | None
     dials: int | None
     per_minute: Money | None
-    repeats: bool = False
-    """It calls everybody again in each run of a series, so that nobody knows how often."""
+    why_more: str | None = None
+    """Why there may be more dials than that, and nobody knows how many; None: there are not."""
 
     @property
     def dial(self) -> Money | None:
         """Of one dial; None: what the launch costs is not known."""
-        return None if self.per_minute is None or self.repeats else dial_cost(self.per_minute)
+        return None if self.per_minute is None or self.why_more else dial_cost(self.per_minute)
 
     @property
     def words(self) -> str | None:
@@ -93,8 +93,8 @@ class Estimate:
             f"about {one.times(self.calls).about} for {counted(self.calls, 'call')} at {self.per_minute} a minute, "
             f"{MINUTES} minutes a call"
         )
-        if self.repeats:
-            said += ", in each run of the series"
+        if self.why_more:
+            return f"{said}; not all of it: {self.why_more}"
         if self.dials <= self.calls:
             return said
         return f"{said}; retries not counted, up to {one.times(self.dials).about} with all of them"
@@ -127,10 +127,10 @@ def cost_blocks(estimate: Estimate, limits: CostLimits, reported: Money | None, 
 def _unknown(estimate: Estimate, limits: CostLimits) -> str:
     names = [("BATCHCALL_MAX_COST_PER_LAUNCH", limits.per_launch), ("BATCHCALL_MAX_COST_PER_DAY", limits.per_day)]
     kept = " and ".join(f"{name}={limit}" for name, limit in names if limit is not None)
-    if estimate.repeats:
-        why = "it calls everybody again in each run of the series"
-    elif estimate.per_minute is None:
+    if estimate.per_minute is None:
         why = f"no price of a minute is known; the operator has to {_WHAT_TO_SET}"
-    else:
+    elif estimate.dials is None:
         why = "the list of tasks could not be read"
+    else:
+        why = estimate.why_more or ""
     return f"what this costs is not known, so {kept} cannot be kept: {why}"

@@ -159,6 +159,9 @@ class Surroundings:
     """Other live batch calls that may call the same people."""
     lately: Mapping[str, str] = field(default_factory=dict)
     """Number -> a launch of the last minutes that calls it too."""
+    listed_dials: int | None = None
+    """How often a person of the list that the backend holds is dialled at most, where it does not give that back; None:
+    it does, or that is not known here."""
     list_entry: int = 0
     """The ledger entry that last sent a list to the batch call; 0: none is known."""
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -227,10 +230,10 @@ def preflight(
     countries, zones = _places(tasks or (), batch_zone)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
-    most_dials = _most_dials(request, current, capabilities)
+    most_dials = _most_dials(request, current, capabilities, surroundings)
     dialled = _most_dialled(tasks or (), most_dials, unlisted, calls)
     max_dials = None if tasks is None else sum(each * people for each, people in dialled.items())
-    estimate = _estimate(calls, max_dials, current, capabilities, limits, surroundings) if launched else None
+    estimate = _estimate(calls, max_dials, request, current, capabilities, limits, surroundings) if launched else None
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
     if surroundings.not_compared is not None:
@@ -363,6 +366,7 @@ def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[
 def _estimate(
     calls: int | None,
     dials: int | None,
+    request: BatchCallRequest,
     current: BatchCall | None,
     capabilities: Capabilities,
     limits: Limits,
@@ -372,7 +376,18 @@ def _estimate(
     if _simulated(current, capabilities):
         return None
     price = limits.cost.price(around.reported_price)
-    return Estimate(calls=calls, dials=dials, per_minute=price, repeats=current is not None and current.is_series)
+    why = None
+    if current is not None and current.is_series:
+        why = "it calls everybody again in each run of the series"
+    elif request.tasks is None and current is not None and around.listed_dials is None and _hides_retries(capabilities):
+        why = "how often its people are dialled again is not known here"
+    return Estimate(calls=calls, dials=dials, per_minute=price, why_more=why)
+
+
+def _hides_retries(capabilities: Capabilities) -> bool:
+    """Whether a list that the backend holds may have retries that nobody sees."""
+    can_retry = capabilities.retry_policy or capabilities.task_max_retries
+    return can_retry and not capabilities.returns_variables
 
 
 def _most_dialled(
@@ -529,11 +544,12 @@ def _looks_dialable(number: str) -> bool:
 
 
 def _most_dials(
-    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities, around: Surroundings
 ) -> Callable[[CallTask], int]:
+    least = around.listed_dials or 1 if request.tasks is None else 1
     policy = request.retry or (current.retry if current else None)
     default = policy.max_retries if policy and capabilities.retry_policy else 0
-    return lambda task: 1 + (default if task.max_retries is None else task.max_retries)
+    return lambda task: max(least, 1 + (default if task.max_retries is None else task.max_retries))
 
 
 def _places(tasks: Sequence[CallTask], batch_zone: str | None) -> tuple[Counter[str], Counter[tuple[str, ...]]]:
