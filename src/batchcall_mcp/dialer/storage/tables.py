@@ -246,6 +246,8 @@ installation = sa.Table(
     sa.Column("away_until", sa.BigInteger),
     # How often an engine failed and started again.
     sa.Column("engine_failures", sa.BigInteger, nullable=False, server_default="0"),
+    # Whether each call is asked about at a gate before it is dialled. Null: no process with a gate has dialled from it.
+    sa.Column("gated", sa.Boolean),
     # Where the SQLite file was when it was last opened, so that a copy of it notices that it is one.
     sa.Column("path", sa.String),
     sa.Column("inode", sa.String),
