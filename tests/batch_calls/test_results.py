@@ -45,7 +45,11 @@ async def listening(folder: Path, vendor: Talking, person: Person | None = None,
     async with vendor.served() as url:
         (folder / "files").mkdir(exist_ok=True)
         account = {"backend": "talking", "url": url, "api_key": talking.KEY, "api_secret": talking.SECRET}
-        here = {"data_dir": folder / "data", "files": folder / "files", "calling_hours": "00:00-24:00"}
+        here: dict[str, str | Path] = {
+            "data_dir": folder / "data",
+            "files": folder / "files",
+            "calling_hours": "00:00-24:00",
+        }
         async with playing("auto", person or Person(), **account, **here, **more) as model:
             yield model
 
@@ -294,7 +298,7 @@ async def test_the_dialers_results_choices_and_the_next_batch_call_of_them(tmp_p
         {"to_number": number(NEW_YORK, line), "name": f"P{line}", "dynamic_variables": {"n": str(line)}}
         for line in range(10)
     ]
-    here = {"data_dir": tmp_path, "simulated_speed": "2000", "calling_hours": "00:00-24:00"}
+    here: dict[str, str | Path] = {"data_dir": tmp_path, "simulated_speed": "2000", "calling_hours": "00:00-24:00"}
     async with playing("auto", Person(), **here) as model:
         made = await model.call("create_batch_call", from_number=FROM, tasks=tasks, window=ALWAYS)
         name = made["batch_call"]["batch_call_id"]

@@ -160,14 +160,12 @@ StatusFilter = Annotated[
 Limit = Annotated[int, Field(ge=1, le=100, description="Most entries")]
 Cursor = Annotated[str | None, _text("From next_cursor", 500)]
 
-Choice = Annotated[str | None, _text("Only who chose this", 100), reports("choice")]
-AnsweredByFilter = Annotated[
-    AnsweredBy | None, Field(description="Only calls that these answered"), reports("answered_by")
-]
+Choice = Annotated[str | None, _text("What they chose", 100), reports("choice")]
+AnsweredByFilter = Annotated[AnsweredBy | None, Field(description="Who answered"), reports("answered_by")]
 Extracted = Annotated[
     dict[str, str] | None,
     WithJsonSchema({"type": "object"}),
-    Field(description='Only with these values, as {"wants_callback": "yes"}'),
+    Field(description='Only with these values, as {"callback": "yes"}'),
     reports("extracted"),
 ]
 
@@ -182,7 +180,7 @@ class TasksFromInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     batch_call_id: Annotated[str, AfterValidator(only_printing)]
-    task_status: Annotated[StatusWords, STATES, AS_IN_GET] = None
+    task_status: StatusWords = None
 
 
 class ByChoiceInput(TasksFromInput):
@@ -194,18 +192,18 @@ class ByAnswerInput(ByChoiceInput):
 
 
 def _tasks_from_type(surface: Surface) -> Any:
+    """By what the tasks say; the properties are named in the description alone, where they cost less."""
     results = surface.capabilities.results
+    kind, more = TasksFromInput | None, ""
     if {"choice", "extracted"} <= results:
-        return ByAnswerInput | None
-    return ByChoiceInput | None if "choice" in results else TasksFromInput | None
+        kind, more = ByAnswerInput | None, ", choice, extracted"
+    elif "choice" in results:
+        kind, more = ByChoiceInput | None, ", choice"
+    whose = f"Instead of tasks, people of a batch call: {{batch_call_id, task_status{more}}}, as in get"
+    return Annotated[kind, OBJECT, Field(description=whose)]
 
 
-TasksFrom = Annotated[
-    TasksFromInput | None,
-    Field(description="Instead of tasks: exactly those people of a batch call, with their variables"),
-    TypedBy(_tasks_from_type),
-    OnlyIf(returns_lists),
-]
+TasksFrom = Annotated[TasksFromInput | None, TypedBy(_tasks_from_type), OnlyIf(returns_lists)]
 
 
 _AS_IT_IS = Layout()
