@@ -19,6 +19,7 @@ from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupporte
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
+from batchcall_mcp.guard.preflight.cost import CostLimits
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
@@ -68,6 +69,11 @@ class CallContext:
             max_calls_per_launch=self.settings.max_calls_per_launch,
             max_calls_per_day=self.settings.max_calls_per_day,
             calling_hours=parse_calling_hours(self.settings.calling_hours),
+            cost=CostLimits(
+                per_minute=self.settings.cost_per_minute,
+                per_launch=self.settings.max_cost_per_launch,
+                per_day=self.settings.max_cost_per_day,
+            ),
         )
 
     def require(self, operation: Operation) -> None:
@@ -104,6 +110,7 @@ class CallContext:
             request_timeout_s=self.settings.request_timeout_s,
             patience_s=_LONGEST_TRIES_S + 2 * self.settings.request_timeout_s,
             max_calls_per_day=self.settings.max_calls_per_day,
+            max_cost_per_day=self.settings.max_cost_per_day,
         )
 
     async def ledger_in_time(self) -> bool:

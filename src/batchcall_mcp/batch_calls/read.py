@@ -18,6 +18,7 @@ from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fi
 from batchcall_mcp.batch_calls.summing_up import summed_up
 from batchcall_mcp.batch_calls.writes.write import People, Write
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound
+from batchcall_mcp.guard.preflight.cost import left_of
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.kept_files.records import KEPT_FOR
@@ -33,6 +34,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     Turn,
 )
+from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile, list_files
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.phone.numbers import (
@@ -63,6 +65,8 @@ class BackendFacts:
     now: datetime
     calls_left_today: int | None = None
     """Of BATCHCALL_MAX_CALLS_PER_DAY, until midnight UTC; None: there is no such limit."""
+    cost_left_today: Money | None = None
+    """Of BATCHCALL_MAX_COST_PER_DAY; None: there is no such limit, or what is left is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +106,18 @@ async def backend_facts(context: CallContext, name_contains: str | None, limit: 
         )
     elif context.files is not None:
         files = await _uploaded(context.files)
-    left, stopped = await _left_today(context)
-    account = replace(account, notes=(*stopped, *account.notes))
-    narrowed = _narrow(account, name_contains, limit)
-    return BackendFacts(account=narrowed, files=files, now=context.clock(), calls_left_today=left)
+    reported = account.cost_per_minute if account.cost_per_minute and account.cost_per_minute.is_sound else None
+    price = None if context.backend.capabilities.simulated else context.limits.cost.price(reported)
+    other = context.limits.cost.other_currency(reported)
+    calls_left, cost_left, stopped = await _left_today(context, price)
+    notes = (*stopped, *([f"Nothing launches: {other}."] if other else []), *account.notes)
+    return BackendFacts(
+        account=_narrow(replace(account, cost_per_minute=price, notes=notes), name_contains, limit),
+        files=files,
+        now=context.clock(),
+        calls_left_today=calls_left,
+        cost_left_today=cost_left,
+    )
 
 
 async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
@@ -120,9 +132,9 @@ async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
     )
 
 
-async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]]:
-    """What is left of the limit of a day, and what stands in the way of every launch."""
-    most = context.settings.max_calls_per_day
+async def _left_today(context: CallContext, price: Money | None) -> tuple[int | None, Money | None, tuple[str, ...]]:
+    """What is left of the limits of a day, in calls and in money, and what stands in the way of every launch."""
+    most, most_cost = context.settings.max_calls_per_day, context.settings.max_cost_per_day
     try:
         ledger = await context.open_ledger()
         since = await anyio.to_thread.run_sync(ledger.stops.since)
@@ -133,12 +145,17 @@ async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]
                 partial(ledger.history.calls_on, context.clock(), simulated=context.backend.capabilities.simulated)
             )
         )
+        cost_left = None
+        if most_cost is not None and price is not None:
+            cost_left = left_of(
+                most_cost, price, await anyio.to_thread.run_sync(ledger.history.spent_on, context.clock())
+            )
     except ConfigurationError as error:
-        return None, (error.message,)
+        return None, None, (error.message,)
     stopped = (
         () if since is None else (f"The emergency stop is on since {since:%Y-%m-%d %H:%M UTC}: nothing launches.",)
     )
-    return None if most is None else max(most - used, 0), stopped
+    return None if most is None else max(most - used, 0), cost_left, stopped
 
 
 def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:

@@ -406,6 +406,12 @@ class Write:
         people = people_digest(comparable(task.to_number) for task in request.tasks or ())
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
+        # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
+        least = judged.around.listed_dials or 1 if request.tasks is None else 1
+        dialled = [
+            (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
+            for task in judged.called or ()
+        ]
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
@@ -423,6 +429,7 @@ class Write:
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=hashed(people) if request.tasks is not None else None,
                 variables=_had_by_all(request.tasks, hashed),
+                dials_each=max((dials for _, dials in dialled), default=None) if request.tasks is not None else None,
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -439,12 +446,8 @@ class Write:
             starts_at=starts_at if dials else None,
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
-            numbers=[
-                (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
-                for task in judged.called or ()
-            ]
-            if dials
-            else (),
+            dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
+            numbers=dialled if dials else (),
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None

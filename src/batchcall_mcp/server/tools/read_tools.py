@@ -14,6 +14,7 @@ from batchcall_mcp.calling_hours import check_window
 from batchcall_mcp.errors import ConfigurationError, QuotaExceeded
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskQuery, TaskStatus
+from batchcall_mcp.money import Money
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import (
     BackendResult,
@@ -75,6 +76,10 @@ async def get_backend(
         max_calls_per_launch=settings.max_calls_per_launch,
         max_calls_per_day=settings.max_calls_per_day,
         calls_left_today=facts.calls_left_today,
+        cost_per_minute=_written(facts.account.cost_per_minute),
+        max_cost_per_launch=None if capabilities.simulated else _written(settings.max_cost_per_launch),
+        max_cost_per_day=None if capabilities.simulated else _written(settings.max_cost_per_day),
+        cost_left_today=_written(facts.cost_left_today),
         outcomes_reported=[str(status) for status in capabilities.outcomes],
         confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
         mode=settings.mode,
@@ -91,6 +96,10 @@ def _confirmation(confirm: Confirm, *, simulated: bool) -> str:
     if confirm == "auto":
         return _SIMULATED_CONFIRMATION if simulated else _CONFIRMATION["person"]
     return _CONFIRMATION[confirm]
+
+
+def _written(amount: Money | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def _counted(entries: tuple[object, ...] | None, what: str) -> str:

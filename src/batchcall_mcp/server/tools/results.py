@@ -130,6 +130,10 @@ class BackendResult(ToolResult):
     max_calls_per_launch: int | None = None
     max_calls_per_day: int | None = None
     calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
+    cost_per_minute: Annotated[str | None, Field(description="of one call; absent: not known")] = None
+    max_cost_per_launch: Annotated[str | None, Field(description="retries counted")] = None
+    max_cost_per_day: str | None = None
+    cost_left_today: str | None = None
     outcomes_reported: list[str] = []
     confirmation: Annotated[str, Field(description="how launches are confirmed")]
     mode: str
