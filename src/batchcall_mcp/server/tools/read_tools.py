@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import export, read, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.next_call import after_backend, after_get, after_list
 from batchcall_mcp.calling_hours import check_window
 from batchcall_mcp.errors import ConfigurationError, QuotaExceeded
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, ListQuery, TaskQuery, TaskStatus
@@ -19,6 +21,7 @@ from batchcall_mcp.server.tools.results import (
     BatchCallResult,
     CheckResult,
     ExportResult,
+    ListedBatchCall,
     ListResult,
 )
 from batchcall_mcp.server.tools.strict_tools import OnlyIf
@@ -57,11 +60,7 @@ async def get_backend(
             if silent
             else f"Backend {backend.name}: {_counted(numbers, 'caller numbers')}, {_counted(agents, 'agents')}."
         ),
-        next=(
-            "get_backend, when the backend answers again."
-            if silent
-            else "check_batch_call with a list and a from_number."
-        ),
+        next=after_backend(context.offer, silent=bool(silent)),
         backend=backend.name,
         now=facts.now.replace(microsecond=0),
         numbers=None if numbers is None else list(numbers),
@@ -143,9 +142,10 @@ async def check_batch_call(
         counted = f"{calls} people would be called"
     else:
         counted = f"{calls} of {whole} rows can be called; {found.skipped_rows_total} are skipped"
+    how = "" if tasks is None or found.next is not None or not calls else _with_the_same_tasks(context, found.parts)
     return CheckResult(
-        summary=f"{counted}. Nothing was sent.",
-        next="create_batch_call with the same list." if batch_call_id is None else "start_batch_call.",
+        summary=f"{counted}. Nothing was sent.{how}",
+        next=found.next,
         preflight=found.preflight,
         columns=found.columns,
         sample=list(found.sample),
@@ -155,6 +155,14 @@ async def check_batch_call(
         batch_call=found.batch_call,
         next_cursor=found.next_cursor,
     )
+
+
+def _with_the_same_tasks(context: CallContext, parts: Sequence[str]) -> str:
+    """The people of an inline list are not repeated, so that the call after it is named without them."""
+    if "create_batch_call" not in context.tools or context.backend.capabilities.drafts == "none":
+        return ""
+    first = f' and rows="{parts[0]}"' if parts else ""
+    return f" create_batch_call with the same tasks{first} makes the draft."
 
 
 @tool(
@@ -187,7 +195,13 @@ async def get_batch_call(
     nobody = " No task matches." if page is not None and not page.tasks and not page.next_cursor else ""
     return BatchCallResult(
         summary=in_words(batch_call) + nobody,
-        next=_NEXT.get(batch_call.status),
+        next=after_get(
+            batch_call,
+            context.offer,
+            context.clock(),
+            asked=query.statuses,
+            found=None if page is None else len(page.tasks),
+        ),
         batch_call=batch_call,
         tasks=tasks,
         next_cursor=page.next_cursor if page else None,
@@ -206,19 +220,10 @@ def in_words(batch_call: BatchCall) -> str:
             (counts.pending, "pending"),
             (counts.calling, "in a call"),
         )
-        if number is not None
+        if number
     ]
     why = "" if batch_call.status_reason is None else f" {batch_call.status_reason.text}"
     return f"{batch_call.batch_call_id} is {batch_call.status}" + (f": {', '.join(parts)}." if parts else ".") + why
-
-
-_NEXT = {
-    BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
-    BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call withdraws it.",
-    BatchStatus.RUNNING: "watch_batch_call until it is finished.",
-    BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
-    BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
-}
 
 
 @tool(
@@ -243,8 +248,8 @@ async def list_batch_calls(
     more = " There are more." if page.next_cursor else ""
     return ListResult(
         summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
-        next="get_batch_call with a batch_call_id." if page.batch_calls else None,
-        batch_calls=list(page.batch_calls),
+        next=after_list(page.batch_calls, context.offer),
+        batch_calls=[ListedBatchCall.of(one) for one in page.batch_calls],
         next_cursor=page.next_cursor,
     )
 
