@@ -137,7 +137,9 @@ def after_check(checked: CheckedList, offer: Offer) -> Next:
         why = checked.refused or "It cannot be launched as it is: preflight.blocks says why."
         return offer.ask(f"{why} What should change?", "check_batch_call", **given)
     if checked.from_number is None:
-        return offer.ask("From which caller number? get_backend lists the account's.", "create_batch_call", **given)
+        part = {"rows": checked.parts[0]} if splits else {}
+        question = "From which caller number? get_backend lists the account's."
+        return offer.ask(question, "create_batch_call", **given, **part)
     return _part(checked, given, offer) if splits else _make(checked, given, offer, inline=inline)
 
 
@@ -244,7 +246,7 @@ def after_get(
     if asked is None or not asked <= NOT_REACHED or current.status not in FINISHED or not _can_be_named(current):
         return of_state(current, offer, now)
     missed = current.counts.not_reached
-    if current.test_of is not None or not (found or missed):
+    if current.test_of is not None or missed == 0 or (found == 0 and not missed):
         return None
     again = _called_again(asked, current.counts)
     people = "these people" if asked != NOT_REACHED or missed is None else _people(missed)

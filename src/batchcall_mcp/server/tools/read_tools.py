@@ -141,7 +141,8 @@ async def check_batch_call(
     elif whole is None:
         counted = f"{calls} people would be called"
     else:
-        counted = f"{calls} of {whole} rows can be called; {found.skipped_rows_total} are skipped"
+        skipped = found.skipped_rows_total
+        counted = f"{calls} of {whole} rows can be called" + (f"; {skipped} are skipped" if skipped else "")
     how = "" if tasks is None or found.next is not None or not calls else _with_the_same_tasks(context, found.parts)
     return CheckResult(
         summary=f"{counted}. Nothing was sent.{how}",
@@ -200,7 +201,7 @@ async def get_batch_call(
             context.offer,
             context.clock(),
             asked=query.statuses,
-            found=None if page is None else len(page.tasks),
+            found=None if page is None or not limit else len(page.tasks),
         ),
         batch_call=batch_call,
         tasks=tasks,
