@@ -13,6 +13,7 @@ import anyio
 
 from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
+from batchcall_mcp.batch_calls.next_call import Next, Offer, of_state
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
@@ -58,6 +59,8 @@ class CallContext:
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
     files: CallerFiles | None = None
     """What the caller has uploaded, and where exports are kept for it: over HTTP."""
+    tools: frozenset[str] = frozenset()
+    """The names of the tools that this caller is offered: no other one is advised."""
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     """For what may take so many seconds."""
@@ -75,6 +78,15 @@ class CallContext:
                 per_day=self.settings.max_cost_per_day,
             ),
         )
+
+    @property
+    def offer(self) -> Offer:
+        """What this caller can be advised to do next."""
+        return Offer(tools=self.tools, capabilities=self.backend.capabilities, mode=self.guard.mode)
+
+    def next_of(self, current: BatchCall) -> Next:
+        """What follows from the state of a batch call."""
+        return of_state(current, self.offer, self.clock())
 
     def require(self, operation: Operation) -> None:
         """Refuse what the backend cannot do, and what the operator's mode forbids, before anything is read.

@@ -182,7 +182,7 @@ class Write:
         did = did or partial(done, self._operation)
         earlier = await self.earlier()
         if isinstance(earlier, WriteOutcome):
-            return replayed(earlier, did)
+            return self._replayed(earlier, did)
         nothing = await already()
         if nothing is not None:
             return nothing
@@ -191,7 +191,7 @@ class Write:
         # Meanwhile an equal call may have been sent: that is not a reason to refuse this one or to ask.
         meanwhile = await self.earlier()
         if isinstance(meanwhile, WriteOutcome):
-            return replayed(meanwhile, did)
+            return self._replayed(meanwhile, did)
         # What was to be sent again, and is open no more, another call has sent: only taking it over finds that out.
         resend = meanwhile or earlier
         judged = await self._without_skipped(judged)
@@ -202,7 +202,11 @@ class Write:
             return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
         judged = self._put_off(judged, resend)
         outcome = await self._send(send, judged, admitted.token, resend)
-        return replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+        return self._replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+
+    def _replayed(self, earlier: WriteOutcome, did: Did) -> Result:
+        following = None if self._operation is Operation.DELETE else self._context.next_of(earlier.batch_call)
+        return replayed(earlier, did, following)
 
     async def earlier(self) -> WriteOutcome | Resend | None:
         """What an equal call did before; None if this one is a new one. A `Resend` may be sent once more.
