@@ -25,6 +25,8 @@ from batchcall_mcp.server.tools.strict_tools import OnlyIf
 from batchcall_mcp.server.tools.tool_spec import tool
 from batchcall_mcp.settings import Confirm
 
+_LARGE = 100_000
+"""Characters of an answer that may be a page of `read.PAGE_BYTES` and what is said around it."""
 _CONFIRMATION = {
     "person": "only by a person: in the client, on an approval page in their browser, or in a terminal",
     "code": "with a one-time code, after the person's yes",
@@ -40,6 +42,8 @@ _SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot as
     "are confirmed, the time now. Call it first.",
     read_only=True,
     idempotent=True,
+    always_loaded=True,
+    most_characters=_LARGE,
 )
 async def get_backend(
     context: CallContext,
@@ -101,6 +105,8 @@ def _counted(entries: tuple[object, ...] | None, what: str) -> str:
     "warnings. Sends nothing. Use it for each new list, before create_batch_call.",
     read_only=True,
     idempotent=True,
+    always_loaded=True,
+    most_characters=_LARGE,
 )
 async def check_batch_call(
     context: CallContext,
@@ -164,6 +170,7 @@ async def check_batch_call(
     "To wait use watch_batch_call; for all rows export_batch_call.",
     read_only=True,
     idempotent=True,
+    most_characters=_LARGE,
 )
 async def get_batch_call(
     context: CallContext,
@@ -227,6 +234,7 @@ _NEXT = {
     "Batch calls of the account, newest first, one page. Use it to find an id; then get_batch_call.",
     read_only=True,
     idempotent=True,
+    most_characters=_LARGE,
 )
 async def list_batch_calls(
     context: CallContext,

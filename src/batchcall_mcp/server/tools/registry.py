@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from batchcall_mcp.server.approvals.elicitation import QuestionToPut
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools import read_tools, write_tools
 from batchcall_mcp.server.tools.arguments import Code
+from batchcall_mcp.server.tools.held import held
 from batchcall_mcp.server.tools.schemas import names_and_types, result_schema
 from batchcall_mcp.server.tools.strict_tools import StrictArguments, argument_model, result_model, strict_tool
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
@@ -93,7 +95,9 @@ def _tool(spec: ToolSpec, service: Service, surface: Surface, output_schema: dic
             open_world_hint=True,
         ),
         arguments=arguments,
+        shown=partial(held, capabilities=surface.capabilities),
         output_schema=output_schema,
+        meta=spec.meta,
     )
 
 
