@@ -78,7 +78,7 @@ async def get_backend(
         calls_left_today=facts.calls_left_today,
         outcomes_reported=[str(status) for status in capabilities.outcomes],
         confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
-        mode=settings.mode,
+        mode=context.guard.mode,
         stop=capabilities.cancel_effect,
         calling_hours=f"{settings.calling_hours} of the called person's own time",
         folder=str(settings.files[0]) if context.local_files and settings.files else None,

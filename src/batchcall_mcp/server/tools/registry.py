@@ -48,13 +48,21 @@ TOOLS: tuple[ToolSpec, ...] = (
 _MOST_QUESTIONS = 5
 
 
+def offered_names(capabilities: Capabilities, guard: Guard) -> frozenset[str]:
+    """The tools that there are on a backend, in the guard's mode. Pure."""
+    return frozenset(
+        spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
+    )
+
+
 def build_tools(service: Service) -> list[Tool]:
     """The tools of one server. A result is described by the first tool that returns it; the others name its fields."""
+    names = offered_names(service.capabilities, service.guard)
     surface = Surface(service.capabilities, service.local, bool(service.settings.test_numbers))
     described: set[object] = set()
     tools = []
     for spec in TOOLS:
-        if _offered(spec, surface.capabilities) and _allowed(spec, service.guard, surface.capabilities):
+        if spec.name in names:
             model = result_model(spec.handler)
             schema = result_schema(model)
             tools.append(_tool(spec, service, surface, names_and_types(schema) if model in described else schema))

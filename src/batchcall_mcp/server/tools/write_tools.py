@@ -254,8 +254,7 @@ def _dials_again(capabilities: Capabilities) -> bool:
 
 
 def _needs_list(surface: Surface) -> bool:
-    """Whether the variables are only in the list that the batch call was made from."""
-    return surface.capabilities.dynamic_variables and not surface.capabilities.returns_variables
+    return surface.capabilities.needs_list_again
 
 
 def _retry(capabilities: Capabilities) -> str:
