@@ -77,8 +77,7 @@ def plan(
         the_list = f"The list: tasks_file={in_quotes(tasks_file, _LONGEST)}."
     steps = [
         "Call get_backend for the caller numbers, the agents and the limits.",
-        "Call check_batch_call with it. Say how many people can be called, which rows are skipped and why, and what it "
-        + "warns of.",
+        "Call check_batch_call with it. Say how many people can be called, who is skipped and why, and every warning.",
         "Ask me for what is missing: the caller number, the agent, the days and hours.",
     ]
     if mode == "full" and capabilities.drafts == "none":
@@ -99,11 +98,12 @@ def report(tools: frozenset[str], batch_call_id: str) -> str:
     """The text of `report_batch_call`. Pure."""
     export = " For a long list use export_batch_call." if "export_batch_call" in tools else ""
     steps = [
-        f"Call get_batch_call with batch_call_id={identifier(batch_call_id)} for its state and its counts. If it has "
-        + "not ended, say what is still open.",
+        f"Call get_batch_call with batch_call_id={identifier(batch_call_id)}. If it has not ended, say what is open.",
         f'Call it with task_status=["not_reached"]: who was not reached, and why. Follow next_cursor.{export}',
-        "Report in a few sentences: how many people were called, how many were reached, how many were not for each "
-        + "reason, and what I should decide now.",
+        (
+            "Report in a few sentences: how many people were called, how many were reached, how many were not for each "
+            "reason, and what I should decide now."
+        ),
     ]
     return _written(f"Report on the batch call {identifier(batch_call_id)}.", [_DATA], steps)
 
@@ -122,8 +122,10 @@ def call_back(
     again = Operation.RETRY in capabilities.operations
     listed = " Give it the list that the batch call was made from." if capabilities.needs_list_again else ""
     steps = [
-        f"Call get_batch_call with batch_call_id={identifier(batch_call_id)} and {only}. Say how many people were not "
-        + "reached, and why. If nobody was missed, stop here.",
+        (
+            f"Call get_batch_call with batch_call_id={identifier(batch_call_id)} and {only}. Say how many people were "
+            "not reached, and why. If nobody was missed, stop here."
+        ),
         f"Only after I say so, {retry}: then their phones ring, in the same batch call."
         if again
         else f"When I agree, {retry}. It makes a new draft of exactly these people.{listed} Show me the draft.",
