@@ -28,7 +28,7 @@ from batchcall_mcp.settings import Confirm, Mode
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.codes import Codes
 
-READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.LIST})
+READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.GET_CALL, Operation.LIST})
 _ALWAYS_DIALS = frozenset({Operation.START, Operation.RESUME})
 _WIDEST_FIRST: tuple[Mode, ...] = ("full", "draft", "read-only")
 _MOST_TRIES = 5
