@@ -21,15 +21,24 @@ from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
 
+OBJECT = WithJsonSchema({"type": "object"})
+
+
+def from_zero(schema: dict[str, Any]) -> None:
+    """That a number is not negative, nobody has to read."""
+    schema.pop("minimum", None)
+
 
 # No docstring, because pydantic would publish it in every schema. What a backend cannot hold of it: `tools.held`.
 class TaskInput(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
-    to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
+    to_number: Annotated[str, Field(description="E.164: +14155550123")]
     name: str | None = None
-    dynamic_variables: Annotated[dict[str, str] | None, Field(description="what the agent may say")] = None
-    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first"), WHOLE] = None
+    dynamic_variables: Annotated[dict[str, str] | None, OBJECT, Field(description="texts the agent may say")] = None
+    max_retries: Annotated[
+        int | None, Field(ge=0, le=10, description="dials after the first", json_schema_extra=from_zero), WHOLE
+    ] = None
     timezone: Annotated[str | None, Field(description="IANA zone; default: by prefix")] = None
     not_before: Annotated[str | None, Field(description="ISO 8601: a promised call-back")] = None
 
@@ -71,7 +80,6 @@ TasksFile = Annotated[
     ),
 ]
 Rows = Annotated[str | None, Field(description='Data rows, such as "1-1000,1500"')]
-OBJECT = WithJsonSchema({"type": "object"})
 NumberColumn = Annotated[str | None, Field(description="Column of the number, if not detected")]
 Columns = Annotated[dict[str, str] | None, OBJECT, Field(description='Variable: its column, as {"name": "first name"}')]
 Sheet = Annotated[str | None, Field(description="Of a workbook")]
@@ -94,14 +102,14 @@ Moment = Annotated[
 Ends = Annotated[
     str | None,
     BeforeValidator(_number_as_text),
-    Field(description="Nobody is called from then on; a date: after its end, in each person's zone"),
+    Field(description="No calls from then on; a date: after its end, in each person's zone"),
 ]
-_START = '"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'
+_START = '"now", ISO 8601 (2026-11-24T09:00-05:00) or an epoch; the past means now'
 Start = Annotated[str | None, BeforeValidator(_number_as_text), Field(description=_START)]
 StartOrDate = Annotated[
     str | None,
     BeforeValidator(_number_as_text),
-    Field(description=f"{_START}. A date such as 2026-11-27: for each person on their own clock"),
+    Field(description=f"{_START}. A date (2026-11-27): for each person on their own clock"),
 ]
 First = Annotated[
     int | None,
@@ -129,14 +137,14 @@ StatusFilter = Annotated[
     Field(min_length=1, description="Only tasks in these states", json_schema_extra=_without_limits),
     TypedBy(_status_words),
 ]
-Limit = Annotated[int, Field(ge=1, le=100, description="Most entries")]
+Limit = Annotated[int, Field(ge=1, le=100, description="Most entries", json_schema_extra=from_zero)]
 Cursor = Annotated[str | None, _text("From next_cursor", 500)]
 
-AS_IN_CREATE = Field(description="As in create")
+AS_IN_CREATE = Field(description="See create")
 TEXT = WithJsonSchema({"type": "string"})
 LIST_OF_OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
 STATES = WithJsonSchema({"type": "array", "items": {"type": "string"}})
-AS_IN_GET = Field(description="As in get")
+AS_IN_GET = Field(description="See get")
 
 
 _AS_IT_IS = Layout()

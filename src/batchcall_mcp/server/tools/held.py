@@ -57,8 +57,8 @@ def _columns(schema: _Schema, can: Capabilities) -> _Schema:
 def _ends(schema: _Schema, can: Capabilities) -> _Schema | None:
     if can.ends == "none":
         return None
-    at_a_moment = {"description": "Nobody is called from then on: ISO 8601 with an offset"}
-    return schema | at_a_moment if can.ends == "time" and "As in" not in schema["description"] else schema
+    said = schema["description"]
+    return {**schema, "description": said.replace(*_NO_DATE)} if can.ends == "time" else schema
 
 
 def _most_at_once(schema: _Schema, can: Capabilities) -> _Schema | None:
@@ -80,6 +80,7 @@ def _outcomes(schema: _Schema, can: Capabilities) -> _Schema:
 
 _BECOME_VARIABLES = "other columns become variables"
 _NOT_SENT = "other columns are not sent"
+_NO_DATE = ("; a date: after its end, in each person's zone", ": ISO 8601 with an offset")
 _RULES: Mapping[str, _Rule] = {
     "window": _only_if(lambda can: can.windows != "none"),
     "window.days": _only_if(lambda can: can.window_days),

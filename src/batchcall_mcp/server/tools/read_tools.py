@@ -48,7 +48,7 @@ _SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot as
 async def get_backend(
     context: CallContext,
     /,
-    name_contains: Annotated[str | None, Field(description="Only names with this in them")] = None,
+    name_contains: Annotated[str | None, Field(description="Part of a name")] = None,
     limit: given.Limit = 20,
 ) -> BackendResult:
     facts = await read.backend_facts(context, name_contains, limit)
@@ -183,7 +183,9 @@ async def get_batch_call(
         Field(description="Show each task's variables"),
         OnlyIf(lambda surface: surface.capabilities.returns_variables),
     ] = False,
-    limit: Annotated[int, Field(ge=0, le=200, description="Most tasks; 0: the counts alone")] = 20,
+    limit: Annotated[
+        int, Field(ge=0, le=200, description="Most tasks; 0: the counts alone", json_schema_extra=given.from_zero)
+    ] = 20,
     cursor: given.Cursor = None,
 ) -> BatchCallResult:
     query = TaskQuery(given.statuses_of(task_status), to_number, limit, cursor)
@@ -271,7 +273,9 @@ async def watch_batch_call(
     /,
     batch_call_id: given.Id,
     until: Annotated[Literal["finished", "started", "changed"], Field(description="What to wait for")] = "finished",
-    timeout_seconds: Annotated[float, Field(ge=0, le=600, description="Longest wait")] = 45,
+    timeout_seconds: Annotated[
+        float, Field(ge=0, le=600, description="Longest wait", json_schema_extra=given.from_zero)
+    ] = 45,
 ) -> BatchCallResult:
     seen = await watch.watch(context, batch_call_id, until, timeout_seconds, progress)
     return BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call)
