@@ -143,12 +143,15 @@ def strict_tool(
     description: str,
     annotations: ToolAnnotations | None,
     arguments: type[StrictArguments] | None = None,
+    shown: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     output_schema: dict[str, Any] | None = None,
+    meta: dict[str, Any] | None = None,
 ) -> Tool:
     """Make a tool of an async function: the title is for people, the description for the model.
 
     `fn` gets the arguments by name, and its `Context`. It returns a result model, or `CallToolResult` itself, each
     possibly in a union with `InputRequiredResult`. `arguments` and `output_schema` that are None are made from `fn`.
+    `shown` says what is published of the schema of the arguments; all of it is accepted. `meta` is for the client.
 
     Raises:
         TypeError: the function cannot be published strictly: a nested model ignores unknown fields (give it
@@ -160,6 +163,7 @@ def strict_tool(
     parameters = arguments.model_json_schema(schema_generator=ArgumentSchema)
     if leaks := open_objects(parameters):
         raise TypeError(f"{name}: {', '.join(leaks)} would let unknown arguments pass; give the model extra='forbid'")
+    parameters = parameters if shown is None else shown(parameters)
     signature = inspect.signature(fn, eval_str=True)
     return Tool(
         fn=fn,
@@ -171,6 +175,7 @@ def strict_tool(
         is_async=True,
         context_kwarg=next((one.name for one in signature.parameters.values() if _is_context(one.annotation)), None),
         annotations=annotations,
+        meta=meta,
     )
 
 
@@ -201,6 +206,11 @@ class StrictServer(MCPServer[Any]):
         self._held: list[Any] = []
         self._tools_by_name = {tool.name: tool for tool in tools}
         super().__init__(name, tools=tools, lifespan=self._connected, **settings)
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """Of all its tools."""
+        return frozenset(self._tools_by_name)
 
     @asynccontextmanager
     async def held_open(self) -> AsyncIterator[None]:
