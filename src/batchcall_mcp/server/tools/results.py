@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeAlias
 from mcp.types import CallToolResult, ResourceLink, TextContent
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from batchcall_mcp.batch_calls.export import EXTENSIONS
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -38,7 +39,11 @@ BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(descri
 Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+MIME_TYPES: Mapping[ExportFormat, str] = {
+    "csv": "text/csv",
+    "jsonl": "application/jsonl",
+    "report": "text/html",
+}
 
 
 class ToolResult(BaseModel):
@@ -143,7 +148,7 @@ class ExportResult(ToolResult):
         if self.resource is None:
             return []
         batch_call_id = self.resource.split("/")[-2]
-        name = f"{batch_call_id}.{self.format}"
+        name = f"{batch_call_id}.{EXTENSIONS[self.format]}"
         return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 
