@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -81,8 +80,8 @@ def everything(people: int = 240) -> Iterator[CallTask]:
     """Tasks of which everything is known; most people are called in the second hour."""
     for at, one in enumerate(numbers(people)):
         status = _CYCLE[at % len(_CYCLE)]
-        reached = status is TaskStatus.COMPLETED
         status = TaskStatus.FAILED if at % 80 == 41 else TaskStatus.CANCELLED if at >= people - 6 else status
+        reached = status is TaskStatus.COMPLETED
         dialled = status is not TaskStatus.CANCELLED
         minutes = 180 * (at / people) ** 0.8 + 11 * ((at * 37) % 17) / 17
         yield CallTask(
@@ -93,12 +92,12 @@ def everything(people: int = 240) -> Iterator[CallTask]:
             attempts=(1 if reached else 2) if dialled else 0,
             error="number not in service" if status is TaskStatus.FAILED else None,
             attempted_at=BEGAN + timedelta(minutes=minutes) if dialled else None,
-            duration_seconds=float(38 + (at * 53) % 170) if reached and dialled else None,
+            duration_seconds=float(38 + (at * 53) % 170) if reached else None,
             answered_by=("machine" if status is TaskStatus.VOICEMAIL else "human" if reached else None)
             if dialled
             else None,
-            choice=_CHOICES[at % len(_CHOICES)] if reached and at % 9 and dialled else None,
-            cost=Money(Decimal("0.14") * (1 + at % 3), "USD") if reached and dialled else None,
+            choice=_CHOICES[at % len(_CHOICES)] if reached and at % 9 else None,
+            cost=Money(Decimal("0.14") * (1 + at % 3 if reached else 0), "USD") if dialled else None,
         )
 
 
@@ -156,9 +155,9 @@ async def _photograph() -> None:
     page_file = IMAGES / "report.html"
     IMAGES.mkdir(exist_ok=True)
     try:
-        page_file.write_text(page_of(everything(), finished(), agent_name="Maya, reminders"), encoding="utf-8")
+        page_file.write_text(page_of(everything(), finished(), agent_name="Maya"), encoding="utf-8")
         for colours in ("light", "dark"):
-            async with browsing(scripts=False, colours=colours, width=1000) as browser:  # type: ignore[arg-type]
+            async with browsing(scripts=False, colours=colours, width=1000) as browser:
                 page = await browser.new_page()
                 await page.goto(page_file.as_uri())
                 await page.screenshot(

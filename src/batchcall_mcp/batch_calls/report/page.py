@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from array import array
 from collections.abc import Iterator
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -23,7 +22,7 @@ from batchcall_mcp.batch_calls.report.charts import (
 from batchcall_mcp.batch_calls.report.markup import Child, outside, tag, written
 from batchcall_mcp.batch_calls.report.style import STYLE
 from batchcall_mcp.batch_calls.report.tally import Missed, Tally
-from batchcall_mcp.batch_calls.report.words import OUTCOMES, About, amount, duration, moment
+from batchcall_mcp.batch_calls.report.words import OUTCOMES, About, amount, duration, moment, short_moment
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import NOT_REACHED, TaskStatus
@@ -33,6 +32,7 @@ _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).d
 _POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
 _MOST_CHOICES_SHOWN: Final = 12
 _LONGEST_TITLE: Final = 100
+_COLUMN_CLASSES: Final = {"Number": "tel", "Calls": "number dials", "Last call": "when"}
 
 
 def report_page(tally: Tally, about: About) -> str:
@@ -60,7 +60,7 @@ def _top(tally: Tally, about: About, headline: str, name: str) -> Element:
     parts = [
         Part(label="Reached", count=tally.reached, kind="reached"),
         Part(label="Not reached", count=tally.not_reached, kind="missed"),
-        Part(label="Not called, or not known", count=tally.people - tally.reached - tally.not_reached, kind="rest"),
+        Part(label=words.rest(tally), count=tally.people - tally.reached - tally.not_reached, kind="rest"),
     ]
     lead = words.lead(tally, about.batch_call)
     simulated = "Simulated: no phone rang. These figures show what a report looks like."
@@ -69,10 +69,26 @@ def _top(tally: Tally, about: About, headline: str, name: str) -> Element:
         tag("p", tag("span", "Call report"), outside(name), class_="name"),
         tag("h1", headline),
         tag("p", lead, class_="lead") if lead else None,
+        _when_and_who(tally, about),
         tag("p", simulated, class_="note") if about.batch_call.simulated else None,
         *([stacked_bar(parts), _legend(parts)] if tally.people else []),
         _figures(tally),
     )
+
+
+def _when_and_who(tally: Tally, about: About) -> Element | None:
+    """One line: when people were called, from which number, by which agent."""
+    called, batch_call = _called(tally, about), about.batch_call
+    agent = about.agent_name or batch_call.agent_id
+    parts: list[list[Child]] = [
+        [f"Called {called} ({about.zone.key})"] if called else [],
+        ["from ", outside(batch_call.from_number)] if batch_call.from_number else [],
+        ["by ", outside(agent)] if agent else [],
+    ]
+    given = [tag("span", *part) for part in parts if part]
+    for one in given[:-1]:
+        one.tail = " "
+    return tag("p", *given, class_="who") if given else None
 
 
 def _legend(parts: list[Part]) -> Element:
@@ -108,13 +124,13 @@ def _each_figure(tally: Tally) -> Iterator[Element]:
         total = tally.talk_seconds.total
         yield _figure("Talk time", duration(total), f"{duration(total / talk)} a call on average")
     for currency, cost in sorted(tally.costs.items()):
-        for_each = f"{amount(cost / tally.reached, currency)} a person reached" if tally.reached else None
+        for_each = f"{amount(cost / tally.reached, currency, 2)} a person reached" if tally.reached else None
         yield _figure("Cost", amount(cost, currency), for_each)
-    if answered := tally.answered_by.total():
+    if tally.answered_by.total():
         yield _figure(
-            "Answered by a person",
-            f"{tally.answered_by['human']:,}",
-            f"of {counted(answered, 'call')} answered; {counted(tally.answered_by['machine'], 'machine')}",
+            "Answered",
+            f"{tally.answered_by.total():,}",
+            f"{tally.answered_by['human']:,} by a person, {tally.answered_by['machine']:,} by a machine",
         )
 
 
@@ -130,12 +146,12 @@ def _sections(tally: Tally, about: About) -> Iterator[Element]:
     over_time = _over_time(tally, about)
     if over_time is not None:
         yield over_time
-    if tally.missed:
-        yield _missed(tally, about)
-    yield _facts(tally, about)
     unknown = list(words.not_known(tally, about))
     if unknown:
         yield _section("What is not known", None, tag("ul", *(tag("li", one) for one in unknown)), class_="unknown")
+    yield _facts(tally, about)
+    if tally.missed:
+        yield _missed(tally, about)
 
 
 def _section(title: str, hint: Child, *children: Child, class_: str | None = None) -> Element:
@@ -158,7 +174,7 @@ def _choices(tally: Tally) -> Element:
     parts = [Part(label=outside(choice), count=count, kind="reached") for choice, count in shown]
     others = tally.choices_known - sum(count for _, count in shown)
     parts.append(Part(label="Other choices", count=others, kind="rest"))
-    hint = f"Of {counted(tally.choices_known, 'person', 'people')} a choice was reported."
+    hint = f"As reported of {counted(tally.choices_known, 'person', 'people')}."
     return _section("What people chose", hint, bar_table("Choices", "Choice", parts, tally.choices_known))
 
 
@@ -217,18 +233,20 @@ def _missed(tally: Tally, about: About) -> Element:
     dialled = any(one.attempts is not None for one in tally.missed)
     timed = any(one.at for one in tally.missed)
     titles = ("Number", *["Name"] * named, "Outcome", *["Calls"] * dialled, *["Last call"] * timed)
-    head = tag("tr", *(tag("th", one, scope="col", class_="number" if one == "Calls" else None) for one in titles))
+    head = tag("tr", *(tag("th", one, scope="col", class_=_COLUMN_CLASSES.get(one)) for one in titles))
 
     def row(one: Missed) -> Element:
         why = tag("span", outside(one.error), class_="why") if one.error else None
-        cells = [tag("th", outside(one.to_number), scope="row", class_="tel")]
+        cells = [tag("th", outside(one.to_number), scope="row", class_=_COLUMN_CLASSES["Number"])]
         if named:
             cells.append(tag("td", outside(one.name)))
         cells.append(tag("td", OUTCOMES[one.status], why))
         if dialled:
-            cells.append(tag("td", "" if one.attempts is None else f"{one.attempts:,}", class_="number"))
+            cells.append(
+                tag("td", "" if one.attempts is None else f"{one.attempts:,}", class_=_COLUMN_CLASSES["Calls"])
+            )
         if timed:
-            cells.append(tag("td", moment(one.at, about.zone) if one.at else "", class_="when"))
+            cells.append(tag("td", short_moment(one.at, about) if one.at else "", class_=_COLUMN_CLASSES["Last call"]))
         return tag("tr", *cells)
 
     whole = tally.not_reached
@@ -251,15 +269,10 @@ def _missed(tally: Tally, about: About) -> Element:
 
 
 def _facts(tally: Tally, about: About) -> Element:
-    batch_call, zone = about.batch_call, about.zone
-    agent: list[Child] = [outside(about.agent_name), " "] if about.agent_name else []
-    if batch_call.agent_id:
-        agent.append(outside(f"({batch_call.agent_id})" if agent else batch_call.agent_id))
-    calls = sorted((*_ends(tally.reached_at_ms), *_ends(tally.others_at_ms)))
-    called: str | None = None
-    if calls:
-        first, last = moment(from_ms(calls[0]), zone), moment(from_ms(calls[-1]), zone)
-        called = first if first == last else f"{first} to {last}"
+    batch_call, zone, called = about.batch_call, about.zone, _called(tally, about)
+    agent: list[Child] = [outside(one) for one in (about.agent_name, batch_call.agent_id) if one]
+    if len(agent) > 1:
+        agent = [agent[0], " (", agent[1], ")"]
     given: tuple[tuple[str, list[Child]], ...] = (
         ("Name", [outside(batch_call.name)] if batch_call.name else []),
         ("Batch call", [outside(batch_call.batch_call_id)]),
@@ -268,7 +281,7 @@ def _facts(tally: Tally, about: About) -> Element:
         ("Agent", agent),
         ("Planned for", [moment(batch_call.scheduled_at, zone)] if batch_call.scheduled_at else []),
         ("Began", [moment(batch_call.started_at, zone)] if batch_call.started_at else []),
-        ("Last calls to people", [called] if called else []),
+        ("Last calls", [called] if called else []),
         ("Ended", [moment(batch_call.completed_at, zone)] if batch_call.completed_at else []),
         ("Calls again those of", [outside(batch_call.retry_of)] if batch_call.retry_of else []),
         ("Times", [f"{zone.key}"]),
@@ -277,8 +290,10 @@ def _facts(tally: Tally, about: About) -> Element:
     return _section("About this batch call", None, tag("dl", *rows, class_="facts"))
 
 
-def _ends(moments: array[int]) -> tuple[int, ...]:
-    return (min(moments), max(moments)) if moments else ()
+def _called(tally: Tally, about: About) -> str | None:
+    """From the first to the last of the last calls to each person."""
+    moments = [*tally.reached_at_ms, *tally.others_at_ms]
+    return words.span(from_ms(min(moments)), from_ms(max(moments)), about.zone) if moments else None
 
 
 def _footer(about: About) -> Element:

@@ -20,6 +20,7 @@ h1,h2,p,dl,dd,figure{margin:0}
 color:var(--reached);margin-bottom:.25rem}
 h1{font-size:2.35rem;line-height:1.15;letter-spacing:-.02em;margin:.35rem 0 .6rem;text-wrap:balance}
 .lead{font-size:1.1rem;color:var(--soft);max-width:42rem}
+.who{margin-top:.35rem;color:var(--soft);font-size:.95rem}
 .note{margin-top:1.25rem;padding:.7rem 1rem;background:var(--note);border-left:.25rem solid var(--note-line);
 border-radius:.25rem}
 svg{display:block;width:100%}
@@ -28,7 +29,7 @@ rect{fill:var(--rest)}rect.reached{fill:var(--reached)}rect.missed{fill:var(--mi
 .legend{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.25rem 1.75rem;font-size:.95rem}
 .legend li{display:flex;align-items:center;gap:.5rem}
 .legend svg{width:.75rem;height:.75rem;border-radius:.2rem;flex:none;overflow:hidden}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1.25rem 1.75rem;margin-top:2.5rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.75rem,1fr));gap:1.25rem 1.5rem;margin-top:2.5rem}
 .figures div{border-top:2px solid var(--line);padding-top:.75rem}
 .figures dt{font-size:.9rem;color:var(--soft)}
 .figures dd{font-size:1.6rem;font-weight:650;line-height:1.25;letter-spacing:-.01em}
@@ -46,7 +47,7 @@ thead th,thead td{font-size:.85rem;color:var(--soft);padding-top:0}
 .share{color:var(--soft)}thead .share{color:var(--soft)}
 .bars tbody th{width:30%}
 .bars .bar{width:45%;vertical-align:middle}
-.bars .bar svg{height:.8rem;border-radius:.15rem;overflow:hidden}
+.bars .bar svg{height:.8rem}
 .bars .number{width:12%}
 .plot{display:grid;grid-template-columns:auto 1fr;column-gap:.75rem;font-size:.8rem;color:var(--soft);line-height:1.25}
 .scale{display:flex;flex-direction:column;justify-content:space-between;text-align:right;margin:-.6em 0;
@@ -61,9 +62,11 @@ details{margin-top:1rem}
 summary{cursor:pointer;font-size:.95rem;color:var(--soft);width:fit-content;border-radius:.25rem}
 summary:focus-visible{outline:3px solid var(--reached);outline-offset:3px}
 details table{margin-top:.75rem;max-width:30rem}
-.tel{white-space:nowrap;font-variant-numeric:tabular-nums}
+.people{table-layout:fixed}
+.tel,.when{font-variant-numeric:tabular-nums}.people .tel{width:21%}.people .dials{width:8%}.people .when{width:19%}
+.people .when{padding-left:1rem}
 .why{color:var(--soft);font-size:.9rem;display:block}
-.facts{display:grid;grid-template-columns:max-content 1fr;gap:.4rem 1.75rem;font-size:.95rem}
+.facts{display:grid;margin-top:.85rem;grid-template-columns:max-content 1fr;gap:.4rem 1.75rem;font-size:.95rem}
 .facts dt{color:var(--soft)}
 .unknown ul{margin:.25rem 0 0;padding-left:1.15rem}
 .unknown li{margin:.2rem 0}
@@ -71,11 +74,13 @@ footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--line);font-si
 @media (max-width:46rem){main{margin:0;padding:1.75rem 1.15rem;border:0;border-radius:0}h1{font-size:1.75rem}
 .figures{grid-template-columns:repeat(auto-fit,minmax(8rem,1fr))}
 .bars tbody th{width:34%}.bars .bar{width:26%}.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.5rem}
-th,td{padding-right:.5rem}}
+th,td{padding-right:.5rem}.people{font-size:.85rem}.people .dials{display:none}
+.people .tel{width:31%}.people .when{width:22%;padding-left:0}}
 @page{margin:16mm 15mm}
 @media print{body{background:none;font-size:10pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main{max-width:none;margin:0;padding:0;border:0}h1{font-size:22pt}.figures dd{font-size:15pt}
-section{margin-top:2rem}.figures{margin-top:1.75rem}h2,.hint{break-after:avoid}
+section{margin-top:2rem}.figures{margin-top:1.75rem;gap:1rem;
+grid-template-columns:repeat(auto-fit,minmax(6.5rem,1fr))}h2,.hint{break-after:avoid}
 .figures,.plot,.legend,.bars,.facts,.unknown li,tr{break-inside:avoid}thead{display:table-header-group}
 details:not([open]){display:none}summary{display:none}.columns{height:9rem}}
 @media (forced-colors:active){

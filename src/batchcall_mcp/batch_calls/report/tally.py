@@ -7,6 +7,7 @@ Memory does not follow the list: of each call its moment stays (8 bytes), of the
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Final
 
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.model import NOT_REACHED, AnsweredBy, CallTask, Results, TaskStatus
+from batchcall_mcp.money import Money
 from batchcall_mcp.text import shortened
 
 MOST_LISTED: Final = 2_000
@@ -25,7 +27,8 @@ _LONGEST_NAME: Final = 80
 _LONGEST_CHOICE: Final = 60
 _LONGEST_ERROR: Final = 160
 _LONGEST_NUMBER: Final = 40
-_CURRENCY: Final = 3
+_CURRENCY: Final = re.compile("[A-Z]{3}")
+_MOST_CURRENCIES: Final = 4
 _FIRST_YEAR, _LAST_YEAR = 1971, 9000
 """Outside of these years no clock of another zone can show every moment, and nobody was called."""
 NOT_CALLED: Final = frozenset({TaskStatus.SKIPPED, TaskStatus.CANCELLED})
@@ -110,10 +113,7 @@ class Tally:
         self.statuses[status] += 1
         self.dials.add(task.attempts)
         self.talk_seconds.add(task.duration_seconds)
-        if task.cost is not None and task.cost.amount.is_finite():
-            currency = shortened(task.cost.currency, _CURRENCY)
-            self.costs[currency] = self.costs.get(currency, Decimal(0)) + task.cost.amount
-            self.costs_known += 1
+        self.costs_known += self._add_cost(task.cost)
         if task.answered_by is not None:
             self.answered_by[task.answered_by] += 1
             self.machines_reached += task.answered_by == "machine" and status is TaskStatus.COMPLETED
@@ -133,6 +133,15 @@ class Tally:
                 )
             )
 
+    def _add_cost(self, cost: Money | None) -> bool:
+        """Whether it is an amount of money that can be added."""
+        if cost is None or not cost.amount.is_finite() or not _CURRENCY.fullmatch(cost.currency):
+            return False
+        if cost.currency not in self.costs and len(self.costs) >= _MOST_CURRENCIES:
+            return False
+        self.costs[cost.currency] = self.costs.get(cost.currency, Decimal(0)) + cost.amount
+        return True
+
     def _add_choice(self, given: str | None) -> None:
         choice = shortened(given or "", _LONGEST_CHOICE).strip()
         if not choice:
@@ -144,8 +153,7 @@ class Tally:
 
     def complete_from(self, results: Results | None) -> None:
         """Take the cost that a backend reports only of the whole batch call."""
-        if results is not None and results.cost is not None and not self.costs and results.cost.amount.is_finite():
-            self.costs[shortened(results.cost.currency, _CURRENCY)] = results.cost.amount
+        if results is not None and not self.costs and self._add_cost(results.cost):
             self.costs_known = self.people
 
 

@@ -30,6 +30,7 @@ OUTCOMES: Final = {
 """In the order of the chart; what a person reads who has never seen the product."""
 _TELLING: Final = (TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.VOICEMAIL, TaskStatus.FAILED)
 _MINUTE_S, _HOUR_S = 60, 3600
+_TOO_LARGE_TO_ROUND: Final = Decimal(10) ** 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ def lead(tally: Tally, batch_call: BatchCall) -> str:
     if tally.not_reached:
         parts.append(f"{_people(tally.not_reached)} not reached")
     if tally.not_called:
-        parts.append(f"{_people(tally.not_called)} skipped or cancelled and never called")
+        parts.append(f"{_people(tally.not_called)} not called, but skipped or cancelled")
     if tally.unknown:
         parts.append(f"of {counted(tally.unknown, 'person', 'people')} the outcome is not known")
     if tally.waiting:
@@ -139,15 +140,42 @@ def duration(seconds: float) -> str:
     return f"{rest} s"
 
 
-def amount(value: Decimal, currency: str) -> str:
-    """`24.10 USD`: at least two places, and as many as there are up to four."""
-    rounded = value.quantize(Decimal("0.0001")) if abs(value) < Decimal(10) ** 15 else value
+def amount(value: Decimal, currency: str, places: int = 4) -> str:
+    """`24.10 USD`: at least two places, and as many as there are up to `places`."""
+    rounded = value.quantize(Decimal(1).scaleb(-places)) if abs(value) < _TOO_LARGE_TO_ROUND else value
     plain = f"{rounded:,f}"
-    whole, _, places = plain.partition(".")
-    return f"{whole}.{places.rstrip('0').ljust(2, '0')} {currency}"
+    whole, _, rest = plain.partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')} {currency}"
+
+
+def rest(tally: Tally) -> str:
+    """What those are who were neither reached nor missed."""
+    if tally.unknown:
+        return (
+            "Not called, or not known"
+            if tally.unknown < tally.people - tally.reached - tally.not_reached
+            else "Not known"
+        )
+    return "Not called" if tally.not_called or not tally.waiting else "Not called yet"
 
 
 def moment(at: datetime, zone: ZoneInfo) -> str:
     """`Fri 27 Nov 2026, 14:05` on the clock of `zone`."""
     local = at.astimezone(zone)
     return f"{local:%a} {local.day} {local:%b %Y, %H:%M}"
+
+
+def short_moment(at: datetime, about: About) -> str:
+    """`26 Nov, 14:05` on the report's clock, with the year where the report was made in another one."""
+    local = at.astimezone(about.zone)
+    year = "" if local.year == about.made_at.astimezone(about.zone).year else f" {local.year}"
+    return f"{local.day} {local:%b}{year}, {local:%H:%M}"
+
+
+def span(first: datetime, last: datetime, zone: ZoneInfo) -> str:
+    """`Thu 26 Nov 2026, 09:00 to 12:05`, with the second day where it is another one."""
+    begins, ends = moment(first, zone), moment(last, zone)
+    if begins == ends:
+        return begins
+    day, _, clock = ends.rpartition(", ")
+    return f"{begins} to {clock if begins.startswith(day) else ends}"
