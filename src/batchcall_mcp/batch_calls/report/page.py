@@ -82,7 +82,7 @@ def _when_and_who(tally: Tally, about: About) -> Element | None:
     agent = about.agent_name or batch_call.agent_id
     parts: list[list[Child]] = [
         [f"Called {called} ({about.zone.key})"] if called else [],
-        ["from ", outside(batch_call.from_number)] if batch_call.from_number else [],
+        ["from " if called else "Called from ", outside(batch_call.from_number)] if batch_call.from_number else [],
         ["by ", outside(agent)] if agent else [],
     ]
     given = [tag("span", *part) for part in parts if part]
@@ -111,7 +111,7 @@ def _legend(parts: list[Part]) -> Element:
 def _figures(tally: Tally) -> Element | None:
     """A few large figures, each only where it was reported."""
     found = list(_each_figure(tally))
-    return tag("dl", *found, class_="figures") if found else None
+    return tag("dl", *found, class_="figures") if len(found) > 1 else None  # the first alone is the headline again
 
 
 def _each_figure(tally: Tally) -> Iterator[Element]:

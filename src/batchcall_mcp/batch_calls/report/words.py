@@ -103,7 +103,7 @@ def _not_reported(tally: Tally, about: About) -> Iterator[str]:
     )
     absent = [what for what, known in expected if not known]
     if absent:
-        yield f"{about.backend} reported nothing of these: {', '.join(absent)}."
+        yield f"Not reported by {about.backend}: {', '.join(absent)}."
 
 
 def _reported_of_some(tally: Tally) -> Iterator[str]:
@@ -118,8 +118,8 @@ def _in_doubt(tally: Tally, about: About) -> Iterator[str]:
     silent = [OUTCOMES[one].lower() for one in _TELLING if one not in about.reported]
     if silent:
         yield (
-            f"{about.backend} does not report these outcomes: {', '.join(silent)}. Such a call is counted under "
-            "another outcome, and may count as reached."
+            f"Outcomes that {about.backend} does not report: {', '.join(silent)}. Such a call is counted under another "
+            "outcome, and may count as reached."
         )
     if tally.machines_reached:
         yield f"In {counted(tally.machines_reached, 'call')} that count as reached, a machine answered."
