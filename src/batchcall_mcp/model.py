@@ -284,12 +284,35 @@ class BatchCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """Which tasks to read: `statuses` None = all; `cursor` as the last page gave it."""
+    """Which tasks to read: `statuses` None = all; `extracted`: all of these values, by name; `cursor` as the last page
+    gave it.
+    """
 
     statuses: frozenset[TaskStatus] | None = None
     to_number: str | None = None
     limit: int = 20
     cursor: str | None = None
+    choice: str | None = None
+    answered_by: AnsweredBy | None = None
+    extracted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some tasks are not asked for."""
+        return self.statuses is not None or self.to_number is not None or self.is_about_answers
+
+    @property
+    def is_about_answers(self) -> bool:
+        """Whether it asks for what came of the calls."""
+        return self.choice is not None or self.answered_by is not None or bool(self.extracted)
+
+    def answers(self, task: CallTask) -> bool:
+        """Whether what came of a task's call is what is asked for. Letter case makes another answer."""
+        return (
+            (self.choice is None or task.choice == self.choice)
+            and (self.answered_by is None or task.answered_by == self.answered_by)
+            and all(task.extracted.get(name) == value for name, value in self.extracted.items())
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from batchcall_mcp.settings import Confirm, Mode
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.codes import Codes
 
-READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.LIST})
+READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.GET_CALL, Operation.LIST})
 _ALWAYS_DIALS = frozenset({Operation.START, Operation.RESUME})
 _MOST_TRIES = 5
 _CHANGED = "The list or the batch call has changed since the last question. "

@@ -18,6 +18,7 @@ from batchcall_mcp.model import (
     NOT_REACHED,
     WEEKDAYS,
     Agent,
+    AnsweredBy,
     BatchCall,
     BatchStatus,
     CallerNumber,
@@ -35,8 +36,10 @@ from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import (
     first,
     moment,
+    money,
     names,
     rows,
+    seconds,
     status,
     text,
     time_of_day,
@@ -141,7 +144,17 @@ def call_task(data: Mapping[str, Any]) -> CallTask:
         error=text(first(data, "error_message", "error")),
         attempted_at=moment(first(data, "attempted_timestamp", "attempted_at")),
         completed_at=moment(first(data, "completed_timestamp", "completed_at")),
+        duration_seconds=seconds(data.get("duration_seconds")),
+        answered_by=_answered_by(data.get("answered_by")),
+        choice=text(data.get("choice"), 100),
+        cost=money(data.get("cost")),
+        summary=text(data.get("summary")),
+        extracted=variables(data.get("extracted")),
     )
+
+
+def _answered_by(value: Any) -> AnsweredBy | None:
+    return value if value in ("human", "machine") else None
 
 
 def raw_page(answer: JsonObject, member: str, page: int, size: int) -> RawPage:
