@@ -135,6 +135,7 @@ async def _report_text(
         batch_call=batch_call,
         backend=context.backend.name,
         reported=frozenset(context.backend.capabilities.outcomes),
+        carried=context.backend.capabilities.results,
         zone=_zone_of(batch_call),
         made_at=context.clock(),
         agent_name=await _agent_name(context, batch_call.agent_id),

@@ -41,6 +41,8 @@ class About:
     backend: str
     reported: frozenset[TaskStatus]
     """The states that the backend reports of a task."""
+    carried: frozenset[str]
+    """The fields of a task in which it says how a call went, as of `Capabilities.results`."""
     zone: ZoneInfo
     made_at: datetime
     agent_name: str | None = None
@@ -93,17 +95,20 @@ def not_known(tally: Tally, about: About) -> Iterator[str]:
 
 
 def _not_reported(tally: Tally, about: About) -> Iterator[str]:
+    """What nobody said: because the backend never does, or because it did not of these calls."""
     expected = (
-        ("how long the calls lasted", tally.talk_seconds.people),
-        ("what they cost", tally.costs_known),
-        ("what people chose", tally.choices_known),
-        ("how often people were dialled", tally.dials.people),
-        ("when people were called", len(tally.reached_at_ms) + len(tally.others_at_ms)),
-        ("whether a person or a machine answered", tally.answered_by.total()),
+        ("duration_seconds", "how long the calls lasted", tally.talk_seconds.people),
+        ("cost", "what they cost", tally.costs_known),
+        ("choice", "what people chose", tally.choices_known),
+        ("attempts", "how often people were dialled", tally.dials.people),
+        ("attempted_at", "when people were called", len(tally.reached_at_ms) + len(tally.others_at_ms)),
+        ("answered_by", "whether a person or a machine answered", tally.answered_by.total()),
     )
-    absent = [what for what, known in expected if not known]
-    if absent:
-        yield f"Not reported by {about.backend}: {', '.join(absent)}."
+    absent = [(name, what) for name, what, known in expected if not known]
+    if never := [what for name, what in absent if name not in about.carried]:
+        yield f"Not reported by {about.backend}: {', '.join(never)}."
+    if here := [what for name, what in absent if name in about.carried]:
+        yield f"Reported of none of these calls: {', '.join(here)}."
 
 
 def _reported_of_some(tally: Tally) -> Iterator[str]:
@@ -122,7 +127,8 @@ def _in_doubt(tally: Tally, about: About) -> Iterator[str]:
             "outcome, and may count as reached."
         )
     if tally.machines_reached:
-        yield f"In {counted(tally.machines_reached, 'call')} that count as reached, a machine answered."
+        count = "counts" if tally.machines_reached == 1 else "count"
+        yield f"A machine answered {counted(tally.machines_reached, 'call')} that {count} as reached."
     if broken := tally.statuses[TaskStatus.INTERRUPTED]:
         yield f"How {counted(broken, 'call')} ended is not known: the system that placed them stopped meanwhile."
     if tally.unknown:
