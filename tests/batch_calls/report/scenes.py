@@ -162,9 +162,11 @@ async def _photograph() -> None:
             async with browsing(scripts=False, colours=colours, width=1000) as browser:
                 page = await browser.new_page()
                 await page.goto(page_file.as_uri())
+                last = await page.locator("section", has=page.locator("details")).bounding_box()
+                assert last is not None
                 await page.screenshot(
                     path=IMAGES / f"report-{colours}.png",
-                    clip={"x": 0, "y": 0, "width": 1000, "height": 1450},
+                    clip={"x": 0, "y": 0, "width": 1000, "height": last["y"] + last["height"] + 24},
                     full_page=True,
                 )
     finally:
