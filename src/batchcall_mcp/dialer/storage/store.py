@@ -73,7 +73,7 @@ class Store(database.Database):
     schema = Schema(
         name="The dialer's database",
         migrations=Path(__file__).parent / "migrations",
-        head="0008",
+        head="0009",
         versions="dialer_version",
         lock=0x62617463685F6469,
         unversioned=("batch_calls", "0001"),
