@@ -292,8 +292,11 @@ def _facts(tally: Tally, about: About) -> Element:
 
 def _called(tally: Tally, about: About) -> str | None:
     """From the first to the last of the last calls to each person."""
-    moments = [*tally.reached_at_ms, *tally.others_at_ms]
-    return words.span(from_ms(min(moments)), from_ms(max(moments)), about.zone) if moments else None
+    found = [(min(moments), max(moments)) for moments in (tally.reached_at_ms, tally.others_at_ms) if moments]
+    if not found:
+        return None
+    first, last = min(first for first, _ in found), max(last for _, last in found)
+    return words.span(from_ms(first), from_ms(last), about.zone)
 
 
 def _footer(about: About) -> Element:
