@@ -200,3 +200,9 @@ def test_the_whole_scene_adds_up() -> None:
     tally = tallied(everything())
     assert tally.people == 240 == tally.reached + tally.not_reached + tally.not_called + tally.waiting + tally.unknown
     assert len(tally.reached_at_ms) + len(tally.others_at_ms) == tally.people - tally.not_called
+
+
+def test_calls_of_one_minute_are_no_chart() -> None:
+    tasks = [task(TaskStatus.BUSY, attempted_at=BEGAN), task(attempted_at=BEGAN)]
+    assert "Calls over time" not in page_of(tasks, finished())
+    assert "Calls over time" in page_of([*tasks, task(attempted_at=BEGAN + timedelta(minutes=2))], finished())

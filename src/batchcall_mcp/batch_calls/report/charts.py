@@ -6,7 +6,7 @@ An SVG holds bars alone, and its words are HTML: they keep their size on a phone
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
@@ -23,6 +23,9 @@ _WIDTHS: Final = (
 )
 _MOST_BARS: Final = 24
 _MOST_LABELS: Final = 6
+_FEWEST_SLOTS: Final = 8
+"""So that two columns do not look like two walls."""
+_MINUTE_MS: Final = 60_000
 _EPOCH: Final = datetime(1970, 1, 5)
 _NICE: Final = (1, 2, 4, 6, 10)
 
@@ -99,8 +102,7 @@ def bars_over_time(reached_ms: Iterable[int], others_ms: Iterable[int], zone: tz
 
     Where the clock is put back, an hour that it shows twice is one.
     """
-    reached = Counter(_local_minutes(reached_ms, zone))
-    others = Counter(_local_minutes(others_ms, zone))
+    reached, others = _local_minutes(reached_ms, zone), _local_minutes(others_ms, zone)
     moments = {*reached, *others}
     if not moments:
         return [], _MINUTE
@@ -115,10 +117,13 @@ def bars_over_time(reached_ms: Iterable[int], others_ms: Iterable[int], zone: tz
     return bars, width
 
 
-def _local_minutes(moments_ms: Iterable[int], zone: tzinfo) -> Iterator[datetime]:
-    return (
-        from_ms(moment).astimezone(zone).replace(tzinfo=None, fold=0, second=0, microsecond=0) for moment in moments_ms
-    )
+def _local_minutes(moments_ms: Iterable[int], zone: tzinfo) -> Counter[datetime]:
+    """How many of the moments are in which minute of the clock."""
+    found: Counter[datetime] = Counter()
+    for minute, count in Counter(moment // _MINUTE_MS for moment in moments_ms).items():
+        local = from_ms(minute * _MINUTE_MS).astimezone(zone)
+        found[local.replace(tzinfo=None, fold=0, second=0, microsecond=0)] += count
+    return found
 
 
 def _floor(moment: datetime, width: timedelta) -> datetime:
@@ -136,7 +141,7 @@ def columns(bars: Sequence[Bar], width: timedelta, label: str) -> Element:
     """The bars as columns with a scale and a few times below. `label` says the same to who does not see it."""
     top = _nice_top(max(bar.reached + bar.others for bar in bars))
     step = -(-len(bars) // _MOST_LABELS)
-    groups = -(-len(bars) // step)
+    groups = max(-(-len(bars) // step), -(-_FEWEST_SLOTS // step))
     plot = tag(
         "svg",
         viewBox=f"0 0 {groups * step * 10} 100",
@@ -156,6 +161,7 @@ def columns(bars: Sequence[Bar], width: timedelta, label: str) -> Element:
     labels = [
         _below(bars[at].begins, bars[at - step].begins if at else None, width) for at in range(0, len(bars), step)
     ]
+    labels.extend(tag("span") for _ in range(groups - len(labels)))
     below = tag("div", *labels, class_="below", aria_hidden="true")
     return tag("div", scale, plot, below, class_="plot")
 

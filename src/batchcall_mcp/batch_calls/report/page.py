@@ -116,7 +116,11 @@ def _figures(tally: Tally) -> Element | None:
 
 def _each_figure(tally: Tally) -> Iterator[Element]:
     if tally.reached or tally.not_reached:
-        yield _figure("Reached", percent(tally.reached, tally.people), f"{tally.reached:,} of {tally.people:,} people")
+        yield _figure(
+            "Reached",
+            percent(tally.reached, tally.people),
+            f"{tally.reached:,} of {counted(tally.people, 'person', 'people')}",
+        )
     if tally.dials.people and tally.dials.total:
         each = f"{tally.dials.total / tally.dials.people:.1f} a person".replace(".0 ", " ")
         yield _figure("Calls dialled", f"{round(tally.dials.total):,}", f"{each} on average")
@@ -180,7 +184,7 @@ def _choices(tally: Tally) -> Element:
 
 def _over_time(tally: Tally, about: About) -> Element | None:
     bars, width = bars_over_time(tally.reached_at_ms, tally.others_at_ms, about.zone)
-    if not bars:
+    if len(bars) < 2:  # noqa: PLR2004 - one column shows what the line at the top says
         return None
     calls = len(tally.reached_at_ms) + len(tally.others_at_ms)
     most = max(bars, key=lambda bar: bar.reached + bar.others)

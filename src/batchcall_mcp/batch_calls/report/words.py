@@ -65,7 +65,7 @@ def headline(tally: Tally, batch_call: BatchCall) -> str:
 def lead(tally: Tally, batch_call: BatchCall) -> str:
     """Where the others are."""
     parts = []
-    if tally.not_reached:
+    if tally.not_reached and tally.people > 1:
         parts.append(f"{_people(tally.not_reached)} not reached")
     if tally.not_called:
         parts.append(f"{_people(tally.not_called)} not called, but skipped or cancelled")
