@@ -44,6 +44,7 @@ async def watch(
     while True:
         now = context.clock()
         if _reached(until, first, current):
+            await context.note_over(current, now)
             return ended(current, now, reached=True)
         idle = why_idle(current, now, deadline)
         if idle is not None:
