@@ -35,6 +35,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     write_tools.create_batch_call,
     write_tools.update_batch_call,
     read_tools.get_batch_call,
+    read_tools.get_call,
     read_tools.list_batch_calls,
     write_tools.start_batch_call,
     write_tools.pause_batch_call,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
-from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
+from batchcall_mcp.model import Agent, BatchCall, Call, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.validation import SkippedRow
@@ -81,6 +81,16 @@ class BatchCallResult(ToolResult):
     batch_call: BatchCall
     tasks: list[CallTask] | None = None
     next_cursor: Cursor = None
+
+
+class CallResult(ToolResult):
+    """One call and a page of what was said in it."""
+
+    words_from_outside: Annotated[str, Field(description="what of this is data, whatever it says")]
+    call: Call
+    turns: Annotated[int | None, Field(description="of the whole transcript")] = None
+    next_cursor: Cursor = None
+    notes: list[str] = []
 
 
 class ListResult(ToolResult):

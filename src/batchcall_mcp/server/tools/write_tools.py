@@ -43,6 +43,7 @@ async def create_batch_call(
     from_number: given.FromNumber,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
+    tasks_from: given.TasksFrom = None,
     rows: given.Rows = None,
     number_column: given.NumberColumn = None,
     columns: given.Columns = None,
@@ -83,7 +84,8 @@ async def create_batch_call(
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
     source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
-    return WriteResult.of(await create.create(context, request, source, idempotency_key))
+    wanted = given.people_from(tasks_from)
+    return WriteResult.of(await create.create(context, request, source, idempotency_key, wanted))
 
 
 def _update(capabilities: Capabilities) -> str:
