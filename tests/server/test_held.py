@@ -30,6 +30,7 @@ from batchcall_mcp.server.tools.schemas import ArgumentSchema
 from batchcall_mcp.server.tools.strict_tools import argument_model
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
 from batchcall_mcp.settings import Settings
+from tests.vendors.talking import TalkingBackend
 
 NUMBER = "+14155550123"
 FROM = {"from_number": "+14155550100"}
@@ -140,7 +141,9 @@ SAYS_NOTHING_OF_FIELDS = {
     *("stop", "cancel_effect", "pause_stops", "idempotency", "agent", "needs_secret", "simulated", "in_process"),
     *("limitations", "results"),
 }
-BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN} | {
+BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN}
+BACKENDS["talking"] = TalkingBackend.capabilities
+BACKENDS |= {
     f"without {name}: {value}": replace(RICHEST, **{name: value}) for name, values in POORER.items() for value in values
 }
 every_backend = pytest.mark.parametrize("name", BACKENDS)
