@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -10,10 +11,12 @@ from pydantic import AfterValidator, Field
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls import export, read, summing_up, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.next_call import after_backend, after_get, after_list
 from batchcall_mcp.calling_hours import check_window
 from batchcall_mcp.errors import ConfigurationError, QuotaExceeded
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, ListQuery, TaskQuery, TaskStatus
+from batchcall_mcp.money import Money
 from batchcall_mcp.server.tools import arguments as given
 from batchcall_mcp.server.tools.results import (
     BackendResult,
@@ -21,6 +24,7 @@ from batchcall_mcp.server.tools.results import (
     CallResult,
     CheckResult,
     ExportResult,
+    ListedBatchCall,
     ListResult,
 )
 from batchcall_mcp.server.tools.strict_tools import OnlyIf
@@ -64,11 +68,7 @@ async def get_backend(
             if silent
             else f"Backend {backend.name}: {_counted(numbers, 'caller numbers')}, {_counted(agents, 'agents')}."
         ),
-        next=(
-            "get_backend, when the backend answers again."
-            if silent
-            else "check_batch_call with a list and a from_number."
-        ),
+        next=after_backend(context.offer, silent=bool(silent)),
         backend=backend.name,
         now=facts.now.replace(microsecond=0),
         numbers=None if numbers is None else list(numbers),
@@ -79,6 +79,10 @@ async def get_backend(
         max_calls_per_launch=settings.max_calls_per_launch,
         max_calls_per_day=settings.max_calls_per_day,
         calls_left_today=facts.calls_left_today,
+        cost_per_minute=_written(facts.account.cost_per_minute),
+        max_cost_per_launch=None if capabilities.simulated else _written(settings.max_cost_per_launch),
+        max_cost_per_day=None if capabilities.simulated else _written(settings.max_cost_per_day),
+        cost_left_today=_written(facts.cost_left_today),
         outcomes_reported=[str(status) for status in capabilities.outcomes],
         confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
         mode=context.guard.mode,
@@ -95,6 +99,10 @@ def _confirmation(confirm: Confirm, *, simulated: bool) -> str:
     if confirm == "auto":
         return _SIMULATED_CONFIRMATION if simulated else _CONFIRMATION["person"]
     return _CONFIRMATION[confirm]
+
+
+def _written(amount: Money | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def _counted(entries: tuple[object, ...] | None, what: str) -> str:
@@ -151,10 +159,12 @@ async def check_batch_call(
     elif whole is None:
         counted = f"{calls} people would be called"
     else:
-        counted = f"{calls} of {whole} rows can be called; {found.skipped_rows_total} are skipped"
+        skipped = found.skipped_rows_total
+        counted = f"{calls} of {whole} rows can be called" + (f"; {skipped} are skipped" if skipped else "")
+    how = "" if tasks is None or found.next is not None or not calls else _with_the_same_tasks(context, found.parts)
     return CheckResult(
-        summary=f"{counted}. Nothing was sent.",
-        next="create_batch_call with the same list." if batch_call_id is None else "start_batch_call.",
+        summary=f"{counted}. Nothing was sent.{how}",
+        next=found.next,
         preflight=found.preflight,
         columns=found.columns,
         sample=list(found.sample),
@@ -164,6 +174,14 @@ async def check_batch_call(
         batch_call=found.batch_call,
         next_cursor=found.next_cursor,
     )
+
+
+def _with_the_same_tasks(context: CallContext, parts: Sequence[str]) -> str:
+    """The people of an inline list are not repeated, so that the call after it is named without them."""
+    if "create_batch_call" not in context.tools or context.backend.capabilities.drafts == "none":
+        return ""
+    first = f' and rows="{parts[0]}"' if parts else ""
+    return f" create_batch_call with the same tasks{first} makes the draft."
 
 
 @tool(
@@ -206,7 +224,13 @@ async def get_batch_call(
     nobody = " No task matches." if page is not None and not page.tasks and not page.next_cursor else ""
     return BatchCallResult(
         summary=in_words(batch_call) + nobody + (f" {_WORDS_FROM_OUTSIDE}" if said else ""),
-        next=_NEXT.get(batch_call.status),
+        next=after_get(
+            batch_call,
+            context.offer,
+            context.clock(),
+            asked=query.statuses,
+            found=None if page is None or not limit else len(page.tasks),
+        ),
         batch_call=batch_call,
         tasks=tasks,
         next_cursor=page.next_cursor if page else None,
@@ -273,21 +297,12 @@ def in_words(batch_call: BatchCall) -> str:
             (counts.pending, "pending"),
             (counts.calling, "in a call"),
         )
-        if number is not None
+        if number
     ]
     why = "" if batch_call.status_reason is None else f" {batch_call.status_reason.text}"
     came = "" if batch_call.results is None else summing_up.in_words(batch_call.results)
     said = f": {', '.join(parts)}." if parts else "."
     return f"{batch_call.batch_call_id} is {batch_call.status}{said}{why}{came}"
-
-
-_NEXT = {
-    BatchStatus.DRAFT: "start_batch_call, after the person has seen it.",
-    BatchStatus.SCHEDULED: "watch_batch_call until it starts; cancel_batch_call withdraws it.",
-    BatchStatus.RUNNING: "watch_batch_call until it is finished.",
-    BatchStatus.PAUSED: "resume_batch_call, after a person has agreed.",
-    BatchStatus.COMPLETED: 'get_batch_call with task_status=["not_reached"], or retry_batch_call for them.',
-}
 
 
 @tool(
@@ -313,8 +328,8 @@ async def list_batch_calls(
     more = " There are more." if page.next_cursor else ""
     return ListResult(
         summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
-        next="get_batch_call with a batch_call_id." if page.batch_calls else None,
-        batch_calls=list(page.batch_calls),
+        next=after_list(page.batch_calls, context.offer),
+        batch_calls=[ListedBatchCall.of(one) for one in page.batch_calls],
         next_cursor=page.next_cursor,
     )
 
@@ -350,22 +365,26 @@ async def export_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
-    format: Annotated[Literal["csv", "jsonl"], Field(description="File format")] = "csv",  # noqa: A002 - the contract's
+    format: Annotated[export.Format, Field(description="report: HTML to mail")] = "csv",  # noqa: A002 - the contract's
     task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
 ) -> ExportResult:
     statuses = given.statuses_of(task_status)
     if not context.local_files:
         return await _exported_over_http(context, batch_call_id, format, statuses)
     path, rows = await export.export_to_file(context, batch_call_id, format, statuses)
-    summary = f"Wrote {rows} tasks of {batch_call_id} to {path}."
+    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}."
     return ExportResult(summary=summary, rows=rows, file=str(path), format=format)
+
+
+def _what(form: export.Format, rows: int) -> str:
+    return f"a report about {rows} tasks" if form == "report" else f"{rows} tasks"
 
 
 async def _exported_over_http(
     context: CallContext, batch_call_id: str, form: export.Format, statuses: frozenset[TaskStatus] | None
 ) -> ExportResult:
     """A file behind a URL; and the whole export as a resource, which needs no store."""
-    uri = f"batchcall://batch-calls/{batch_call_id}/export.{form}"
+    uri = f"batchcall://batch-calls/{batch_call_id}/export.{export.EXTENSIONS[form]}"
     resource = f"{'whole ' if statuses else ''}as the resource {uri}, with the reader's own credentials"
     if context.files is not None:
         try:
@@ -374,7 +393,7 @@ async def _exported_over_http(
             not_kept = f"No file was made: {error.message} "
         else:
             summary = (
-                f"{rows} tasks of {batch_call_id} can be read for a day at {url} with the same key headers, "
+                f"{_what(form, rows)} of {batch_call_id} can be read for a day at {url} with the same key headers, "
                 f"or {resource}."
             )
             return ExportResult(summary=summary, rows=rows, file=url, resource=uri, format=form)
