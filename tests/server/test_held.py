@@ -139,7 +139,7 @@ SAYS_NOTHING_OF_FIELDS = {
     *("operations", "drafts", "update_fields", "trigger_dates", "returns_variables", "outcomes"),  # tools, enums, types
     *("max_tasks", "task_page_size", "max_name_length"),  # sizes, which no schema publishes
     *("stop", "cancel_effect", "pause_stops", "idempotency", "agent", "needs_secret", "simulated", "in_process"),
-    *("limitations", "results"),
+    *("limitations", "results", "prices"),
 }
 BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN}
 BACKENDS["talking"] = TalkingBackend.capabilities
