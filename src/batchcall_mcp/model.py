@@ -372,6 +372,8 @@ class Account:
     numbers: tuple[CallerNumber, ...] | None = None
     agents: tuple[Agent, ...] | None = None
     organization_id: str | None = None
+    cost_per_minute: Money | None = None
+    """What a minute of a call costs; see `Capabilities.prices`."""
     notes: tuple[str, ...] = ()
     unavailable: str | None = None
     """Why nothing could be read, where the backend did not answer at all."""

@@ -160,6 +160,8 @@ class Capabilities:
     """Whether a caller has an API secret in addition to the key."""
     first: bool = False
     """Whether a launch can be for the first people of the list, with a pause after them."""
+    prices: bool = False
+    """Whether its account says what a minute of a call costs."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
     in_process: bool = False

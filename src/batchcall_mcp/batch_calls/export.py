@@ -43,7 +43,15 @@ _COLUMNS = (
     "error",
     "attempted_at",
     "completed_at",
+    "duration_seconds",
+    "answered_by",
+    "choice",
+    "cost",
+    "currency",
+    "summary",
 )
+_MOST_OWN_COLUMNS = 100
+"""Of what was read out of the calls: with more names than these, all of it goes into one column, as JSON."""
 _IN_MEMORY = 4 * 1024 * 1024
 _PIECE = 128 * 1024
 
@@ -104,17 +112,20 @@ async def export_text(
     if form == "report":
         return await _report_text(context, batch_call_id, statuses)
     names: dict[str, None] = {}
+    extracted: dict[str, None] = {}
     rows = 0
     batch_call = await context.backend.get(batch_call_id)
     with _in_temporary_files(), ExitStack() as until_returned:
         spool = until_returned.enter_context(_spool())
         async for task in context.every_task(batch_call, statuses, bounds=FOR_A_FILE):
             names.update(dict.fromkeys(task.dynamic_variables))
+            if len(extracted) <= _MOST_OWN_COLUMNS:
+                extracted.update(dict.fromkeys(task.extracted))
             spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
             rows += 1
         spool.seek(0)
         if form == "csv":
-            return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names)), rows
+            return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names), tuple(extracted)), rows
         until_returned.pop_all()
         return spool, rows
 
@@ -178,8 +189,10 @@ def _spool() -> TextIO:
 
 
 def _record(task: CallTask) -> dict[str, Any]:
-    record: dict[str, Any] = {name: _cell(getattr(task, name)) for name in _COLUMNS}
-    record["dynamic_variables"] = dict(task.dynamic_variables)
+    record: dict[str, Any] = {name: _cell(getattr(task, name)) for name in _COLUMNS if name not in {"cost", "currency"}}
+    if task.cost is not None:
+        record |= {"cost": f"{task.cost.amount:f}", "currency": task.cost.currency}
+    record |= {"dynamic_variables": dict(task.dynamic_variables), "extracted": dict(task.extracted)}
     return {name: value for name, value in record.items() if value not in (None, "", {})}
 
 
@@ -188,19 +201,26 @@ def _cell(value: object) -> object:
     return isoformat() if isoformat else value
 
 
-def _as_csv(spool: TextIO, variables: tuple[str, ...]) -> TextIO:
+def _as_csv(spool: TextIO, variables: tuple[str, ...], extracted: tuple[str, ...]) -> TextIO:
     """Two passes, because the columns are known only after the last row."""
     own = tuple(name for name in variables if name not in _COLUMNS)
+    apart = len(extracted) <= _MOST_OWN_COLUMNS
     out = _spool()
     writer = csv.writer(out)
-    writer.writerow([*_COLUMNS, *map(harmless_cell, own)])
+    read_out = [f"extracted.{name}" for name in extracted] if apart else ["extracted"]
+    writer.writerow([*_COLUMNS, *map(harmless_cell, own), *read_out])
     for line in spool:
         record = json.loads(line)
-        values = record.get("dynamic_variables", {})
+        values, found = record.get("dynamic_variables", {}), record.get("extracted", {})
         writer.writerow(
             [
                 *(harmless_cell(record.get(name, "")) for name in _COLUMNS),
                 *(harmless_cell(values.get(name, "")) for name in own),
+                *(
+                    [harmless_cell(found.get(name, "")) for name in extracted]
+                    if apart
+                    else [json.dumps(found, ensure_ascii=False)]
+                ),
             ]
         )
     out.seek(0)

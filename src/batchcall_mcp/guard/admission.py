@@ -342,8 +342,14 @@ def _bound(launch: Launch) -> Bound:
             launch.question,
             *launch.changes,
             *([f"in {launch.preflight.undo_seconds} s"] if launch.preflight.undo_seconds else []),
+            *_price(launch.preflight),
         ),
     )
+
+
+def _price(found: Preflight) -> list[str]:
+    """Not the amount: fewer people than were shown cost less."""
+    return [f"{found.estimate.per_minute} a minute"] if found.estimate and found.estimate.per_minute else []
 
 
 def _word(launch: Launch) -> str:

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from batchcall_mcp.backends.base import TaskResult
 from batchcall_mcp.batch_calls.recipient_source import ListSource
 from batchcall_mcp.batch_calls.timestamps import When, read_moment, read_when
+from batchcall_mcp.batch_calls.writes import tasks_from
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import NOT_REACHED, WHOLE, CallingWindow, CallTask, RetryPolicy, TaskStatus
+from batchcall_mcp.model import NOT_REACHED, WHOLE, AnsweredBy, CallingWindow, CallTask, RetryPolicy, TaskStatus
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import known_region, promised_moment
 from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
@@ -70,6 +72,16 @@ def _status_words(surface: Surface) -> Any:
     words = [str(status) for status in TaskStatus if status in reported]
     words += ["not_reached"] if reported & NOT_REACHED else []
     return list[Literal.__getitem__(tuple(words))] | None  # type: ignore[misc]  # known only at run time
+
+
+def returns_lists(surface: Surface) -> bool:
+    """Whether a list can be made again from what the backend gives back; else its variables are only in the first."""
+    return surface.capabilities.returns_variables or not surface.capabilities.dynamic_variables
+
+
+def reports(result: TaskResult) -> OnlyIf:
+    """Whether the backend's tasks say this of their calls."""
+    return OnlyIf(lambda surface: result in surface.capabilities.results)
 
 
 Id = Annotated[str, AfterValidator(only_printing), _text("Its ID", 200, 1)]
@@ -148,11 +160,50 @@ StatusFilter = Annotated[
 Limit = Annotated[int, Field(ge=1, le=100, description="Most entries")]
 Cursor = Annotated[str | None, _text("From next_cursor", 500)]
 
+Choice = Annotated[str | None, _text("What they chose", 100), reports("choice")]
+AnsweredByFilter = Annotated[AnsweredBy | None, Field(description="Who answered"), reports("answered_by")]
+Extracted = Annotated[
+    dict[str, str] | None,
+    WithJsonSchema({"type": "object"}),
+    Field(description='Only with these values, as {"callback": "yes"}'),
+    reports("extracted"),
+]
+
 AS_IN_CREATE = Field(description="As in create")
 TEXT = WithJsonSchema({"type": "string"})
 LIST_OF_OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
 STATES = WithJsonSchema({"type": "array", "items": {"type": "string"}})
 AS_IN_GET = Field(description="As in get")
+
+
+class TasksFromInput(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    batch_call_id: Annotated[str, AfterValidator(only_printing)]
+    task_status: StatusWords = None
+
+
+class ByChoiceInput(TasksFromInput):
+    choice: str | None = None
+
+
+class ByAnswerInput(ByChoiceInput):
+    extracted: dict[str, str] | None = None
+
+
+def _tasks_from_type(surface: Surface) -> Any:
+    """By what the tasks say; the properties are named in the description alone, where they cost less."""
+    results = surface.capabilities.results
+    kind, more = TasksFromInput | None, ""
+    if {"choice", "extracted"} <= results:
+        kind, more = ByAnswerInput | None, ", choice, extracted"
+    elif "choice" in results:
+        kind, more = ByChoiceInput | None, ", choice"
+    whose = f"Instead of tasks, people of a batch call: {{batch_call_id, task_status{more}}}, as in get"
+    return Annotated[kind, OBJECT, Field(description=whose)]
+
+
+TasksFrom = Annotated[TasksFromInput | None, TypedBy(_tasks_from_type), OnlyIf(returns_lists)]
 
 
 _AS_IT_IS = Layout()
@@ -179,6 +230,17 @@ def source_of(
         rows=rows,
         timezones=None if timezones is None else tuple(timezones),
         default_region=known_region(default_region),
+    )
+
+
+def people_from(given: TasksFromInput | None) -> tasks_from.TasksFrom | None:
+    if given is None:
+        return None
+    return tasks_from.TasksFrom(
+        batch_call_id=given.batch_call_id,
+        statuses=statuses_of(given.task_status),
+        choice=getattr(given, "choice", None),
+        extracted=getattr(given, "extracted", None) or {},
     )
 
 

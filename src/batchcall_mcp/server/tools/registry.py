@@ -33,6 +33,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     write_tools.create_batch_call,
     write_tools.update_batch_call,
     read_tools.get_batch_call,
+    read_tools.get_call,
     read_tools.list_batch_calls,
     write_tools.start_batch_call,
     write_tools.pause_batch_call,
@@ -58,6 +59,13 @@ def build_tools(service: Service) -> list[Tool]:
             tools.append(_tool(spec, service, surface, names_and_types(schema) if model in described else schema))
             described.add(model)
     return tools
+
+
+def names_offered(guard: Guard, capabilities: Capabilities) -> frozenset[str]:
+    """The tools that there are for one caller."""
+    return frozenset(
+        spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
+    )
 
 
 def _offered(spec: ToolSpec, capabilities: Capabilities) -> bool:
@@ -108,7 +116,8 @@ def _served(
         changed = {name: value for name, value in arguments.items() if value is not None and value != defaults[name]}
         given: dict[str, Any] = to_jsonable_python(changed)
         context = await service.call_context(ctx, spec.name)
-        context = replace(context, arguments=given, confirmation_code=confirmation_code)
+        tools = names_offered(context.guard, context.backend.capabilities)
+        context = replace(context, arguments=given, confirmation_code=confirmation_code, tools=tools)
         if confirmation_code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()
             shown = await recall(ledger.codes, ledger.hashed(context.caller), spec.name, confirmation_code, given)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
@@ -33,6 +34,8 @@ from batchcall_mcp.server.tools.results import render
 from batchcall_mcp.server.tools.schemas import ArgumentSchema, open_objects, result_schema
 from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.text import printable_lines
+
+_A_TOOL: Final = re.compile(r"\b[a-z]+_batch_calls?\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +242,20 @@ class StrictServer(MCPServer[Any]):
         except UnexpectedToolError as error:
             expected = _expected(error)
             if expected is not None:
-                raise ToolError(printable_lines(f"[{expected.code}] {expected}")) from expected
+                text = f"[{expected.code}] {expected}{_not_offered(str(expected), self._tools_by_name)}"
+                raise ToolError(printable_lines(text)) from expected
             raise UnexpectedToolError(_defect(tool)) from error.__cause__
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):
                 raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
             raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
+
+
+def _not_offered(text: str, tools: Iterable[str]) -> str:
+    """A sentence about the tools that a text names and that there are not, for the backend or the operator's mode."""
+    absent = sorted(set(_A_TOOL.findall(text)).difference(tools))
+    return f" ({' and '.join(absent)}: not offered by this server.)" if absent else ""
 
 
 def _expected(error: BaseException) -> BatchCallError | None:

@@ -43,6 +43,7 @@ async def create_batch_call(
     from_number: given.FromNumber,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
+    tasks_from: given.TasksFrom = None,
     rows: given.Rows = None,
     number_column: given.NumberColumn = None,
     columns: given.Columns = None,
@@ -83,7 +84,8 @@ async def create_batch_call(
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
     source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
-    return WriteResult.of(await create.create(context, request, source, idempotency_key))
+    wanted = given.people_from(tasks_from)
+    return WriteResult.of(await create.create(context, request, source, idempotency_key, wanted))
 
 
 def _update(capabilities: Capabilities) -> str:
@@ -255,7 +257,7 @@ def _dials_again(capabilities: Capabilities) -> bool:
 
 def _needs_list(surface: Surface) -> bool:
     """Whether the variables are only in the list that the batch call was made from."""
-    return surface.capabilities.dynamic_variables and not surface.capabilities.returns_variables
+    return not given.returns_lists(surface)
 
 
 def _retry(capabilities: Capabilities) -> str:
