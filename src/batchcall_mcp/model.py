@@ -79,9 +79,7 @@ class CallingWindow:
     start: str
     end: str
     days: tuple[Weekday, ...] = WEEKDAYS
-    timezone: Annotated[str, Field(description="recipient = each called person's own zone, or one IANA name")] = (
-        "recipient"
-    )
+    timezone: Annotated[str, Field(description="recipient: each person's own zone; or one IANA name")] = "recipient"
 
 
 def _not_true_or_false(given: Any) -> Any:

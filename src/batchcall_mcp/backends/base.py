@@ -169,6 +169,11 @@ class Capabilities:
     limitations: tuple[str, ...] = ()
     """One sentence each: what somebody who plans on this backend must know."""
 
+    @property
+    def needs_list_again(self) -> bool:
+        """Whether the variables are only in the list that a batch call was made from."""
+        return self.dynamic_variables and not self.returns_variables
+
 
 class Backend(Protocol):
     """A batch-call service, seen with one caller's credentials. Cheap to make: one for each tool call.

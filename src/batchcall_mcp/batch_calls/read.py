@@ -330,6 +330,7 @@ async def check(
     else:
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks
+    context.require_fields(BatchCallRequest(window=request.window))
     if request.trigger_on is not None:
         numbers = tuple(CallTask(to_number=task.to_number) for task in tasks or ())
         context.require_fields(BatchCallRequest(trigger_on=request.trigger_on, window=request.window, tasks=numbers))

@@ -32,6 +32,8 @@ from batchcall_mcp.server.tools.tool_spec import tool
 from batchcall_mcp.settings import Confirm
 from batchcall_mcp.text import identifier, only_printing, shortened
 
+_LARGE = 100_000
+"""Characters of an answer that may be a page of `read.PAGE_BYTES` and what is said around it."""
 _CONFIRMATION = {
     "person": "only by a person: in the client, on an approval page in their browser, or in a terminal",
     "code": "with a one-time code, after the person's yes",
@@ -47,11 +49,13 @@ _SIMULATED_CONFIRMATION = "the person is asked by the client; where it cannot as
     "are confirmed, the time now. Call it first.",
     read_only=True,
     idempotent=True,
+    always_loaded=True,
+    most_characters=_LARGE,
 )
 async def get_backend(
     context: CallContext,
     /,
-    name_contains: Annotated[str | None, Field(description="Only names with this in them")] = None,
+    name_contains: Annotated[str | None, Field(description="Part of a name")] = None,
     limit: given.Limit = 20,
 ) -> BackendResult:
     facts = await read.backend_facts(context, name_contains, limit)
@@ -81,7 +85,7 @@ async def get_backend(
         cost_left_today=_written(facts.cost_left_today),
         outcomes_reported=[str(status) for status in capabilities.outcomes],
         confirmation=_confirmation(settings.confirm, simulated=capabilities.simulated),
-        mode=settings.mode,
+        mode=context.guard.mode,
         stop=capabilities.cancel_effect,
         calling_hours=f"{settings.calling_hours} of the called person's own time",
         folder=str(settings.files[0]) if context.local_files and settings.files else None,
@@ -112,6 +116,8 @@ def _counted(entries: tuple[object, ...] | None, what: str) -> str:
     "warnings. Sends nothing. Use it for each new list, before create_batch_call.",
     read_only=True,
     idempotent=True,
+    always_loaded=True,
+    most_characters=_LARGE,
 )
 async def check_batch_call(
     context: CallContext,
@@ -185,6 +191,7 @@ def _with_the_same_tasks(context: CallContext, parts: Sequence[str]) -> str:
     "To wait use watch_batch_call; for all rows export_batch_call.",
     read_only=True,
     idempotent=True,
+    most_characters=_LARGE,
 )
 async def get_batch_call(
     context: CallContext,
@@ -200,7 +207,9 @@ async def get_batch_call(
         Field(description="Show each task's variables"),
         OnlyIf(lambda surface: surface.capabilities.returns_variables),
     ] = False,
-    limit: Annotated[int, Field(ge=0, le=200, description="Most tasks; 0: the counts alone")] = 20,
+    limit: Annotated[
+        int, Field(ge=0, le=200, description="Most tasks; 0: the counts alone", json_schema_extra=given.from_zero)
+    ] = 20,
     cursor: given.Cursor = None,
 ) -> BatchCallResult:
     query = TaskQuery(
@@ -302,6 +311,7 @@ def in_words(batch_call: BatchCall) -> str:
     "Batch calls of the account, newest first, one page. Use it to find an id; then get_batch_call.",
     read_only=True,
     idempotent=True,
+    most_characters=_LARGE,
 )
 async def list_batch_calls(
     context: CallContext,
@@ -338,7 +348,9 @@ async def watch_batch_call(
     /,
     batch_call_id: given.Id,
     until: Annotated[Literal["finished", "started", "changed"], Field(description="What to wait for")] = "finished",
-    timeout_seconds: Annotated[float, Field(ge=0, le=600, description="Longest wait")] = 45,
+    timeout_seconds: Annotated[
+        float, Field(ge=0, le=600, description="Longest wait", json_schema_extra=given.from_zero)
+    ] = 45,
 ) -> BatchCallResult:
     seen = await watch.watch(context, batch_call_id, until, timeout_seconds, progress)
     return BatchCallResult(summary=seen.summary, next=seen.next, batch_call=seen.batch_call)
