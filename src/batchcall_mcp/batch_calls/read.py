@@ -14,10 +14,14 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fit, read_source
+from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, after_check_of
+from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
 from batchcall_mcp.batch_calls.summing_up import summed_up
+from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.write import People, Write
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound
+from batchcall_mcp.guard.preflight.cost import left_of
+from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.kept_files.records import KEPT_FOR
@@ -33,14 +37,17 @@ from batchcall_mcp.model import (
     TaskQuery,
     Turn,
 )
+from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile, list_files
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.phone.numbers import (
+    LACKS_COUNTRY,
     InvalidNumber,
     comparable,
     digits_as_written,
     is_comparable,
     normalise_number,
+    region_of,
 )
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow
 
@@ -63,6 +70,8 @@ class BackendFacts:
     now: datetime
     calls_left_today: int | None = None
     """Of BATCHCALL_MAX_CALLS_PER_DAY, until midnight UTC; None: there is no such limit."""
+    cost_left_today: Money | None = None
+    """Of BATCHCALL_MAX_COST_PER_DAY; None: there is no such limit, or what is left is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,7 @@ class Check:
     skipped_rows_total: int
     next_cursor: str | None
     parts: tuple[str, ...]
+    next: Next = None
     batch_call: BatchCall | None = None
 
 
@@ -102,10 +112,18 @@ async def backend_facts(context: CallContext, name_contains: str | None, limit: 
         )
     elif context.files is not None:
         files = await _uploaded(context.files)
-    left, stopped = await _left_today(context)
-    account = replace(account, notes=(*stopped, *account.notes))
-    narrowed = _narrow(account, name_contains, limit)
-    return BackendFacts(account=narrowed, files=files, now=context.clock(), calls_left_today=left)
+    reported = account.cost_per_minute if account.cost_per_minute and account.cost_per_minute.is_sound else None
+    price = None if context.backend.capabilities.simulated else context.limits.cost.price(reported)
+    other = context.limits.cost.other_currency(reported)
+    calls_left, cost_left, stopped = await _left_today(context, price)
+    notes = (*stopped, *([f"Nothing launches: {other}."] if other else []), *account.notes)
+    return BackendFacts(
+        account=_narrow(replace(account, cost_per_minute=price, notes=notes), name_contains, limit),
+        files=files,
+        now=context.clock(),
+        calls_left_today=calls_left,
+        cost_left_today=cost_left,
+    )
 
 
 async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
@@ -120,9 +138,9 @@ async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
     )
 
 
-async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]]:
-    """What is left of the limit of a day, and what stands in the way of every launch."""
-    most = context.settings.max_calls_per_day
+async def _left_today(context: CallContext, price: Money | None) -> tuple[int | None, Money | None, tuple[str, ...]]:
+    """What is left of the limits of a day, in calls and in money, and what stands in the way of every launch."""
+    most, most_cost = context.settings.max_calls_per_day, context.settings.max_cost_per_day
     try:
         ledger = await context.open_ledger()
         since = await anyio.to_thread.run_sync(ledger.stops.since)
@@ -133,12 +151,17 @@ async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]
                 partial(ledger.history.calls_on, context.clock(), simulated=context.backend.capabilities.simulated)
             )
         )
+        cost_left = None
+        if most_cost is not None and price is not None:
+            cost_left = left_of(
+                most_cost, price, await anyio.to_thread.run_sync(ledger.history.spent_on, context.clock())
+            )
     except ConfigurationError as error:
-        return None, (error.message,)
+        return None, None, (error.message,)
     stopped = (
         () if since is None else (f"The emergency stop is on since {since:%Y-%m-%d %H:%M UTC}: nothing launches.",)
     )
-    return None if most is None else max(most - used, 0), stopped
+    return None if most is None else max(most - used, 0), cost_left, stopped
 
 
 def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
@@ -307,6 +330,7 @@ async def check(
     else:
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks
+    context.require_fields(BatchCallRequest(window=request.window))
     if request.trigger_on is not None:
         numbers = tuple(CallTask(to_number=task.to_number) for task in tasks or ())
         context.require_fields(BatchCallRequest(trigger_on=request.trigger_on, window=request.window, tasks=numbers))
@@ -322,6 +346,12 @@ async def check(
     judged = await Write(context, Operation.START, launch, current).judge(people)
     first = _position(cursor)
     most = context.backend.capabilities.max_tasks
+    parts = tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else ()
+    if current is not None:
+        blocked, timed = bool(judged.preflight.blocks), launch is request
+        following = after_check_of(current, context.offer, context.clock(), is_blocked=blocked, is_timed=timed)
+    else:
+        following = after_check(_checked(context, request, source, recipients, judged.preflight, parts), context.offer)
     return Check(
         preflight=judged.preflight,
         columns=recipients.columns if recipients else None,
@@ -329,9 +359,57 @@ async def check(
         skipped_rows=tuple(rows[first : first + limit]),
         skipped_rows_total=len(rows),
         next_cursor=str(first + limit) if first + limit < len(rows) else None,
-        parts=tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else (),
+        parts=parts,
+        next=following,
         batch_call=current,
     )
+
+
+def _checked(
+    context: CallContext,
+    request: BatchCallRequest,
+    source: ListSource,
+    recipients: Recipients | None,
+    judged: Preflight,
+    parts: Sequence[str],
+) -> CheckedList:
+    """What a next call depends on."""
+    tasks, rows = (recipients.tasks, recipients.skipped_rows) if recipients else ((), ())
+    region = source.default_region or context.settings.default_region
+    try:
+        number = caller_number(context, request.from_number, region) if request.from_number else None
+    except InvalidInput:
+        number = None
+    return CheckedList(
+        arguments=context.arguments,
+        from_number=number,
+        calls=len(tasks),
+        skipped=len(rows),
+        lacking_country=0 if region else sum(row.reason.endswith(LACKS_COUNTRY) for row in rows),
+        region=region_of(number) if number else None,
+        parts=parts,
+        refused=_refusal(context, replace(request, from_number=number or request.from_number), source, tasks),
+        is_blocked=bool(judged.blocks),
+    )
+
+
+def _refusal(
+    context: CallContext, request: BatchCallRequest, source: ListSource, tasks: tuple[CallTask, ...]
+) -> str | None:
+    """Why no batch call could be made of what was checked; None if one could."""
+    capabilities = context.backend.capabilities
+    fitting, _ = fit_fields(tasks[: capabilities.max_tasks], capabilities, from_file=source.tasks_file is not None)
+    request = replace(request, tasks=fitting)
+    if capabilities.drafts == "full":
+        request = replace(request, trigger_at=None, trigger_on=None)
+    try:
+        context.require_fields(request)
+        check_promises(request, None, capabilities, context.limits.calling_hours)
+        if request.from_number is not None and fitting:
+            context.backend.check_state(Operation.CREATE, request, None)
+    except BatchCallError as error:
+        return error.message
+    return None
 
 
 def _position(cursor: str | None) -> int:

@@ -15,6 +15,7 @@ from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.export import Format, export_text
 from batchcall_mcp.errors import BatchCallError, NotFound
 from batchcall_mcp.model import TaskQuery
+from batchcall_mcp.server.request_mode import current_headers
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools.read_tools import in_words
 from batchcall_mcp.server.tools.results import MIME_TYPES, BatchCallResult, text_of
@@ -65,7 +66,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
             "max_tasks": capabilities.max_tasks,
             "outcomes_reported": list(capabilities.outcomes),
             "stop": capabilities.cancel_effect,
-            "mode": service.settings.mode,
+            "mode": service.guard_of(current_headers()).mode,
             "limitations": list(capabilities.limitations),
         }
         return json.dumps(facts, indent=2)

@@ -14,6 +14,7 @@ from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.phone.numbers import normalise_number
+from batchcall_mcp.recipients.validation import SkipReason
 
 
 async def create(
@@ -58,18 +59,28 @@ async def create(
         return Result(
             result=_result(made.status),
             summary=f"{_made(made.status)} {made.batch_call_id}: {how_many}.{skipped_rows_words(recipients)}",
-            next=_next(made.batch_call_id, made.status),
+            next=context.next_of(made),
             batch_call=made,
             preflight=judged.preflight,
             notes=(*origin, *notes, *recipients.remarks),
         )
 
-    return await Write(context, Operation.CREATE, request, key=idempotency_key).run(
+    result = await Write(context, Operation.CREATE, request, key=idempotency_key).run(
         people=people,
         send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
         report=report,
         did=lambda made: (_result(made.status), f"made {made.batch_call_id}"),
     )
+    return _without_what_check_shows(result)
+
+
+def _without_what_check_shows(result: Result) -> Result:
+    """Rows that are skipped for what is in the list are counted here by reason, and shown by check_batch_call."""
+    rows = [row for row in result.skipped_rows if row.kind is SkipReason.CONCERN]
+    if len(rows) == len(result.skipped_rows):
+        return result
+    shown = "check_batch_call with the same list shows each row that is skipped."
+    return replace(result, skipped_rows=rows, notes=(*result.notes, shown))
 
 
 def caller_number(context: CallContext, from_number: str | None, default_region: str | None = None) -> str:
@@ -96,9 +107,3 @@ def _result(status: BatchStatus) -> ResultWord:
     if status is BatchStatus.SCHEDULED:
         return "scheduled"
     return "started" if status is BatchStatus.RUNNING else "created"
-
-
-def _next(batch_call_id: str, status: BatchStatus) -> str:
-    if status is BatchStatus.DRAFT:
-        return f"No phone rings yet. Show the person what was made (get_batch_call with batch_call_id={batch_call_id})."
-    return f"watch_batch_call or get_batch_call with batch_call_id={batch_call_id}."

@@ -36,7 +36,7 @@ def _dials_by_itself(capabilities: Capabilities) -> bool:
     return capabilities.drafts != "full"
 
 
-@tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself)
+@tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself, always_loaded=True)
 async def create_batch_call(
     context: CallContext,
     /,
@@ -186,7 +186,7 @@ def _start_type(surface: Surface) -> Any:
     return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
 
 
-@tool(Operation.START, "Start a batch call", _start, confirms=True)
+@tool(Operation.START, "Start a batch call", _start, confirms=True, always_loaded=True)
 async def start_batch_call(
     context: CallContext,
     /,
@@ -256,8 +256,7 @@ def _dials_again(capabilities: Capabilities) -> bool:
 
 
 def _needs_list(surface: Surface) -> bool:
-    """Whether the variables are only in the list that the batch call was made from."""
-    return not given.returns_lists(surface)
+    return surface.capabilities.needs_list_again
 
 
 def _retry(capabilities: Capabilities) -> str:
