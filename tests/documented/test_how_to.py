@@ -42,9 +42,10 @@ from tests.documented.pages import (
 from tests.recipients.workbooks import write_workbook
 from tests.server.transports import Way, client_of, served
 from tests.tools.desk import Person, headers_of, settings_of, text_of
-from tests.vendors import magpipe, zudu
+from tests.vendors import magpipe, talking, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
+from tests.vendors.talking import Talking
 from tests.vendors.zudu import Zudu
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
@@ -287,6 +288,10 @@ class Reader:
             return await self._held.enter_async_context(Zudu().served()), pair
         if name == "magpipe":
             return await self._held.enter_async_context(Magpipe().served()), {"X-API-KEY": magpipe.KEY}
+        if name == "talking":
+            self._held.enter_context(talking.found())
+            pair = {"X-API-KEY": talking.KEY, "X-API-SECRET": talking.SECRET}
+            return await self._held.enter_async_context(Talking(at_once=True).served()), pair
         assert name == "batchcall"
         settings = settings_of(self.variables)
         pair = headers_of(settings)
