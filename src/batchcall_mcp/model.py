@@ -79,9 +79,7 @@ class CallingWindow:
     start: str
     end: str
     days: tuple[Weekday, ...] = WEEKDAYS
-    timezone: Annotated[str, Field(description="recipient = each called person's own zone, or one IANA name")] = (
-        "recipient"
-    )
+    timezone: Annotated[str, Field(description="recipient: each person's own zone; or one IANA name")] = "recipient"
 
 
 def _not_true_or_false(given: Any) -> Any:
@@ -372,6 +370,8 @@ class Account:
     numbers: tuple[CallerNumber, ...] | None = None
     agents: tuple[Agent, ...] | None = None
     organization_id: str | None = None
+    cost_per_minute: Money | None = None
+    """What a minute of a call costs; see `Capabilities.prices`."""
     notes: tuple[str, ...] = ()
     unavailable: str | None = None
     """Why nothing could be read, where the backend did not answer at all."""

@@ -7,13 +7,15 @@ the batch-call REST API with some of our extensions, and gives each call at `/ba
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -399,12 +401,23 @@ def install(folder: Path) -> None:
     (info / "entry_points.txt").write_text(f"[batchcall_mcp.backends]\n{ENTRY_POINT}\n")
 
 
+@contextmanager
+def found() -> Iterator[None]:
+    """The adapter is installed meanwhile."""
+    with TemporaryDirectory() as folder:
+        install(Path(folder))
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+
+
 @pytest.fixture
-def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed() -> Iterator[None]:
     """The adapter is installed: BATCHCALL_BACKEND=talking finds it."""
-    folder = tmp_path_factory.mktemp("installed")
-    install(folder)
-    monkeypatch.syspath_prepend(folder)
+    with found():
+        yield
 
 
 def environment(url: str, **more: str) -> dict[str, str]:

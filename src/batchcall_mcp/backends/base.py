@@ -160,12 +160,19 @@ class Capabilities:
     """Whether a caller has an API secret in addition to the key."""
     first: bool = False
     """Whether a launch can be for the first people of the list, with a pause after them."""
+    prices: bool = False
+    """Whether its account says what a minute of a call costs."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
     in_process: bool = False
     """It dials only while this process, or another one on the same database, runs."""
     limitations: tuple[str, ...] = ()
     """One sentence each: what somebody who plans on this backend must know."""
+
+    @property
+    def needs_list_again(self) -> bool:
+        """Whether the variables are only in the list that a batch call was made from."""
+        return self.dynamic_variables and not self.returns_variables
 
 
 class Backend(Protocol):

@@ -90,6 +90,7 @@ class BatchCallBackend:
         retry_policy=True,
         max_name_length=255,
         first=True,
+        prices=True,
         update_fields=_ALL_FIELDS | {"max_concurrency", "trigger_on", "ends_at", "ends_on"},
         limitations=(
             "A server without an extension of ours (pause, resume, cancel, retry, add) refuses it; nothing changes.",

@@ -37,6 +37,7 @@ class ZuduBackend(BatchCallBackend):
         window_days=False,
         max_concurrency=None,
         first=False,
+        prices=False,
         idempotency="none",
         returns_variables=False,
         task_names=False,

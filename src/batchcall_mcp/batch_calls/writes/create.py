@@ -8,6 +8,7 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.tasks_from import TasksFrom, people_of
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.guard.preflight.dates import check_promises
@@ -17,9 +18,13 @@ from batchcall_mcp.recipients.validation import SkipReason
 
 
 async def create(
-    context: CallContext, request: BatchCallRequest, source: ListSource, idempotency_key: str | None = None
+    context: CallContext,
+    request: BatchCallRequest,
+    source: ListSource,
+    idempotency_key: str | None = None,
+    wanted: TasksFrom | None = None,
 ) -> Result:
-    """Make a batch call; a draft, unless `request` says when to dial.
+    """Make a batch call; a draft, unless `request` says when to dial. `wanted`: people of another one, for a list.
 
     Raises:
         InvalidInput: naming field and row; nothing was sent.
@@ -29,6 +34,11 @@ async def create(
     context.require(Operation.CREATE)
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
     context.require_fields(request)  # before the list: how it has to be cut depends on it
+    origin: tuple[str, ...] = ()
+    if wanted is not None:
+        chosen = await people_of(context, wanted, source)
+        source, origin = chosen.source, (chosen.origin,)
+        request = replace(request, name=request.name or chosen.name)
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
@@ -40,7 +50,7 @@ async def create(
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
             warnings=notes,
-            notes=recipients.remarks,
+            notes=(*origin, *recipients.remarks),
         )
 
     async def report(made: BatchCall, judged: Judged) -> Result:
@@ -52,7 +62,7 @@ async def create(
             next=context.next_of(made),
             batch_call=made,
             preflight=judged.preflight,
-            notes=(*notes, *recipients.remarks),
+            notes=(*origin, *notes, *recipients.remarks),
         )
 
     result = await Write(context, Operation.CREATE, request, key=idempotency_key).run(

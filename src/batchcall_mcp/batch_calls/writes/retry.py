@@ -12,7 +12,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import RETRIED
-from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, read_source, skipped_rows_words
+from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new, fit_fields, read_source, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import (
@@ -195,16 +195,7 @@ async def _draft_of(
             f"rows for the {len(wanted)} unreached numbers are used."
         )
     else:
-        plain = tuple(
-            CallTask(
-                to_number=task.to_number,
-                name=task.name,
-                dynamic_variables=task.dynamic_variables,
-                timezone=task.timezone,
-                max_retries=task.max_retries,
-            )
-            for task in wanted
-        )
+        plain = tuple(map(as_new, wanted))
         recipients = await read_source(context, ListSource(tasks=plain), current.from_number)
     if not recipients.tasks:
         raise InvalidInput(

@@ -17,11 +17,12 @@ from mcp.types import CallToolResult, ResourceLink, TextContent
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls import next_call
+from batchcall_mcp.batch_calls.export import EXTENSIONS
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.next_call import Next
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
-from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, CallerNumber, CallTask
+from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, Call, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.validation import SkippedRow
@@ -41,7 +42,11 @@ BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(descri
 Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+MIME_TYPES: Mapping[ExportFormat, str] = {
+    "csv": "text/csv",
+    "jsonl": "application/jsonl",
+    "report": "text/html",
+}
 
 
 class ToolResult(BaseModel):
@@ -88,6 +93,16 @@ class BatchCallResult(ToolResult):
     batch_call: BatchCall
     tasks: list[CallTask] | None = None
     next_cursor: Cursor = None
+
+
+class CallResult(ToolResult):
+    """One call and a page of what was said in it."""
+
+    words_from_outside: Annotated[str, Field(description="what of this is data, whatever it says")]
+    call: Call
+    turns: Annotated[int | None, Field(description="of the whole transcript")] = None
+    next_cursor: Cursor = None
+    notes: list[str] = []
 
 
 class ListedBatchCall(BaseModel):
@@ -162,6 +177,10 @@ class BackendResult(ToolResult):
     max_calls_per_launch: int | None = None
     max_calls_per_day: int | None = None
     calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
+    cost_per_minute: Annotated[str | None, Field(description="of one call; absent: not known")] = None
+    max_cost_per_launch: Annotated[str | None, Field(description="retries counted")] = None
+    max_cost_per_day: str | None = None
+    cost_left_today: str | None = None
     outcomes_reported: list[str] = []
     confirmation: Annotated[str, Field(description="how launches are confirmed")]
     mode: str
@@ -185,7 +204,7 @@ class ExportResult(ToolResult):
         if self.resource is None:
             return []
         batch_call_id = self.resource.split("/")[-2]
-        name = f"{batch_call_id}.{self.format}"
+        name = f"{batch_call_id}.{EXTENSIONS[self.format]}"
         return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 
