@@ -50,7 +50,7 @@ _MOST_QUESTIONS = 5
 
 
 def offered_names(capabilities: Capabilities, guard: Guard) -> frozenset[str]:
-    """The tools that there are on a backend, in the guard's mode. Pure."""
+    """The tools that there are for one caller: on a backend, in the guard's mode. Pure."""
     return frozenset(
         spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
     )
