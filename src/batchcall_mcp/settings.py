@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.money import Money, parse_money
 
 PREFIX = "BATCHCALL_"
 STOP_FILE = "STOP"
@@ -31,6 +32,7 @@ _WRITTEN_AS = {
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
 }
 """What a pattern means, for people."""
+_AMOUNTS = ("cost_per_minute", "max_cost_per_launch", "max_cost_per_day")
 Mode: TypeAlias = Literal["full", "draft", "read-only"]
 Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
 
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
     approval_page: Literal["auto", "off"] = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
     max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
+    cost_per_minute: Annotated[Money | None, NoDecode] = None
+    """Of one call; see `guard.preflight.cost`."""
+    max_cost_per_launch: Annotated[Money | None, NoDecode] = None
+    max_cost_per_day: Annotated[Money | None, NoDecode] = None
     skip_people_max: Annotated[float, Field(ge=0, le=100)] = 10
     """Percent of the people of a launch."""
     accept_no_stop: bool = False
@@ -93,6 +99,28 @@ class Settings(BaseSettings):
     @classmethod
     def _percent(cls, value: object) -> object:
         return value.strip().removesuffix("%").rstrip() if isinstance(value, str) else value
+
+    @field_validator(*_AMOUNTS, mode="before")
+    @classmethod
+    def _read_money(cls, value: object) -> object:
+        return parse_money(value) if isinstance(value, str) else value
+
+    @field_validator(*_AMOUNTS)
+    @classmethod
+    def _check_money(cls, value: Money | None, info: ValidationInfo) -> Money | None:
+        """More than nothing, and all in one currency: nothing is converted."""
+        if value is None:
+            return None
+        if not value.amount:
+            raise ValueError("must be more than 0; remove it where calls cost nothing, or where there is no limit")
+        for name in _AMOUNTS:
+            other = info.data.get(name)
+            if other is not None and other.currency != value.currency:
+                raise ValueError(
+                    f"is in {value.currency}, and {PREFIX}{name.upper()} is in {other.currency}; nothing is "
+                    "converted: write both in the currency of the bill"
+                )
+        return value
 
     @field_validator("files", "do_not_call", mode="before")
     @classmethod

@@ -13,12 +13,14 @@ import anyio
 
 from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
+from batchcall_mcp.batch_calls.next_call import Next, Offer, of_state
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
+from batchcall_mcp.guard.preflight.cost import CostLimits
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
@@ -60,6 +62,8 @@ class CallContext:
     """Where the operator is notified of what happens."""
     files: CallerFiles | None = None
     """What the caller has uploaded, and where exports are kept for it: over HTTP."""
+    tools: frozenset[str] = frozenset()
+    """The names of the tools that this caller is offered: no other one is advised."""
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     """For what may take so many seconds."""
@@ -71,7 +75,21 @@ class CallContext:
             max_calls_per_launch=self.settings.max_calls_per_launch,
             max_calls_per_day=self.settings.max_calls_per_day,
             calling_hours=parse_calling_hours(self.settings.calling_hours),
+            cost=CostLimits(
+                per_minute=self.settings.cost_per_minute,
+                per_launch=self.settings.max_cost_per_launch,
+                per_day=self.settings.max_cost_per_day,
+            ),
         )
+
+    @property
+    def offer(self) -> Offer:
+        """What this caller can be advised to do next."""
+        return Offer(tools=self.tools, capabilities=self.backend.capabilities, mode=self.guard.mode)
+
+    def next_of(self, current: BatchCall) -> Next:
+        """What follows from the state of a batch call."""
+        return of_state(current, self.offer, self.clock())
 
     def require(self, operation: Operation) -> None:
         """Refuse what the backend cannot do, and what the operator's mode forbids, before anything is read.
@@ -107,6 +125,7 @@ class CallContext:
             request_timeout_s=self.settings.request_timeout_s,
             patience_s=_LONGEST_TRIES_S + 2 * self.settings.request_timeout_s,
             max_calls_per_day=self.settings.max_calls_per_day,
+            max_cost_per_day=self.settings.max_cost_per_day,
         )
 
     async def ledger_in_time(self) -> bool:

@@ -33,9 +33,10 @@ from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
 from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
-from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage import api_keys, installation
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
+from batchcall_mcp.dialer.storage.halts import GATE
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
@@ -172,6 +173,7 @@ class EmbeddedDialer:
         with self._opening:
             if self._store is None:
                 self._store = Store.open(self._database, self._clock, self._stop_file, self._tell)
+                self._store.asks_gate = self._predial is not None
                 self._store.watch(lambda: self._lock_file)
                 self._store.watch(self._carrier.held_file)
             return self._store
@@ -204,6 +206,8 @@ class EmbeddedDialer:
             store = await asyncio.to_thread(self.store)
             await asyncio.to_thread(store.check_privileges)
             await asyncio.to_thread(self.load_do_not_call, store)
+            if self._predial is not None:
+                await asyncio.to_thread(_note_the_gate, store)
             self._closing.clear()
             self._settled.clear()
             self._dials = False
@@ -234,6 +238,11 @@ class EmbeddedDialer:
                 self._dials = False
                 await self._pause()
                 continue
+            if lock is not None and await self._lacks_the_gate(store):
+                self._dials, self._lock_file = False, None
+                lock.release()  # for a process that has it
+                await self._pause()
+                continue
             if not self._dials:
                 self._dials, self._worked_at = True, monotonic()
             try:
@@ -247,6 +256,17 @@ class EmbeddedDialer:
                 if lock is not None:
                     lock.release()
         self._settled.set()
+
+    async def _lacks_the_gate(self, store: Store) -> bool:
+        """Whether the database is dialled with a gate that this process does not ask; said once."""
+        try:
+            halt = await asyncio.to_thread(store.halted)
+        except OUTAGE:  # the engine waits for the database itself
+            return False
+        if halt is None or halt.code != GATE:
+            return False
+        await self._say(ConfigurationError(str(halt)), store)
+        return True
 
     async def _say(self, error: Exception, store: Store) -> None:
         """Why the engine has ended, once for what goes on; what nobody expected is counted too."""
@@ -352,3 +372,10 @@ class EmbeddedDialer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _note_the_gate(store: Store) -> None:
+    """Before anything dials: from now on nobody is dialled from this database without being asked about."""
+    with store.writing() as tx:
+        if installation.set_gated(tx, gated=True):
+            LOG.info("Each call is asked about at the gate; a process without it dials nothing from this database.")

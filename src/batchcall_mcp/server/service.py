@@ -39,6 +39,7 @@ from batchcall_mcp.recipients.files.sample import make_first_folder
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_identity
+from batchcall_mcp.server.request_mode import asked_mode
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
@@ -300,7 +301,20 @@ class Service:
 
     async def call_context(self, ctx: Context[Any, Any], tool: str) -> CallContext:
         """What one tool call works with, but for its arguments."""
-        return await self._call_context(ctx.headers, self.guard, ClientAsker(ctx, self.desk, local=self.local), tool)
+        asker = ClientAsker(ctx, self.desk, local=self.local)
+        return await self._call_context(ctx.headers, self.guard_of(ctx.headers), asker, tool)
+
+    async def reading_context(self, headers: Mapping[str, str] | None, what: str) -> CallContext:
+        """What a request works with that only reads, and asks nobody: a completion."""
+        return await self._call_context(headers, self.guard_of(headers), Unasked(), what)
+
+    def guard_of(self, headers: Mapping[str, str] | None) -> Guard:
+        """The operator's rules for one request, in the narrower mode that it may ask for.
+
+        Raises:
+            InvalidInput: it asks for a mode that there is not.
+        """
+        return self.guard.narrowed(*asked_mode(headers))
 
     async def operator_context(self, command: str) -> CallContext:
         """What one command in a terminal works with: the operator's mode binds callers, not the operator."""

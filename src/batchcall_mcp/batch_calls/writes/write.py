@@ -225,7 +225,7 @@ class Write:
             return await self._reported(await self._send(send, self._asked), self._asked, report)
         earlier = await self.earlier()
         if isinstance(earlier, WriteOutcome):
-            return replayed(earlier, did)
+            return self._replayed(earlier, did)
         nothing = await already()
         if nothing is not None:
             return nothing
@@ -234,7 +234,7 @@ class Write:
         # Meanwhile an equal call may have been sent: that is not a reason to refuse this one or to ask.
         meanwhile = await self.earlier()
         if isinstance(meanwhile, WriteOutcome):
-            return replayed(meanwhile, did)
+            return self._replayed(meanwhile, did)
         # What was to be sent again, and is open no more, another call has sent: only taking it over finds that out.
         resend = meanwhile or earlier
         judged = await self._without_skipped(judged)
@@ -245,7 +245,11 @@ class Write:
             return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
         judged = self._put_off(judged, resend)
         outcome = await self._send(send, judged, admitted.token, resend)
-        return replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+        return self._replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+
+    def _replayed(self, earlier: WriteOutcome, did: Did) -> Result:
+        following = None if self._operation is Operation.DELETE else self._context.next_of(earlier.batch_call)
+        return replayed(earlier, did, following)
 
     async def earlier(self) -> WriteOutcome | Resend | None:
         """What an equal call did before; None if this one is a new one. A `Resend` may be sent once more.
@@ -449,6 +453,12 @@ class Write:
         people = people_digest(comparable(task.to_number) for task in request.tasks or ())
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
+        # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
+        least = judged.around.listed_dials or 1 if request.tasks is None else 1
+        dialled = [
+            (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
+            for task in judged.called or ()
+        ]
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
@@ -466,6 +476,7 @@ class Write:
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=hashed(people) if request.tasks is not None else None,
                 variables=_had_by_all(request.tasks, hashed),
+                dials_each=max((dials for _, dials in dialled), default=None) if request.tasks is not None else None,
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -482,12 +493,8 @@ class Write:
             starts_at=starts_at if dials else None,
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
-            numbers=[
-                (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
-                for task in judged.called or ()
-            ]
-            if dials
-            else (),
+            dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
+            numbers=dialled if dials else (),
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None

@@ -75,7 +75,7 @@ class Store(database.Database):
     schema = Schema(
         name="The dialer's database",
         migrations=Path(__file__).parent / "migrations",
-        head="0007",
+        head="0009",
         versions="dialer_version",
         lock=0x62617463685F6469,
         unversioned=("batch_calls", "0001"),
@@ -88,6 +88,8 @@ class Store(database.Database):
         self._files: list[Callable[[], HeldFile | None]] = [lambda: self.file]
         self.stop_file: Final = stop_file
         self._tell = tell
+        self.asks_gate = False
+        """Whether this process asks a gate before it dials."""
 
     @classmethod
     def open(
@@ -121,6 +123,7 @@ class Store(database.Database):
             return self
         own = Store(database.reserve(self.engine, RESERVED), self.clock, self.stop_file, self._tell)
         own._files = self._files
+        own.asks_gate = self.asks_gate
         return own
 
     @contextmanager
@@ -160,6 +163,7 @@ class Store(database.Database):
             self._halt_of_files()
             or halts.of_version(self.schema.recorded_version(tx), self.schema.head)
             or (None if self.file is None else installation.halt(tx, self.file))
+            or halts.of_gate(gated=installation.is_gated(tx), asks=self.asks_gate)
         )
 
     def halted(self) -> Halt | None:

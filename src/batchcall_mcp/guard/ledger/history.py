@@ -15,6 +15,7 @@ from batchcall_mcp.guard.ledger import mapping
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.mapping import NOT_REFUSED, OPEN, read
+from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Entry, Evidence, Newest, WriteState
 
 _LATELY_MS: Final = 15 * 60 * 1000
@@ -119,6 +120,15 @@ class History:
         mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
+
+    def spent_on(
+        self, day: datetime, *, backend: str = "", own_id: str | None = None, numbers: Iterable[str] = ()
+    ) -> Spent:
+        """What launches with real calls may cost that start on this UTC day; arguments as of `calls_on`."""
+        hashed = {self._database.hashed_bytes(number) for number in numbers} if own_id else ()
+        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
+        with self._database.reading() as connection:
+            return mapping.spent_on(connection, day, simulated=False, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
         """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
