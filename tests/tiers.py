@@ -8,6 +8,7 @@ client or the judge. kills: processes die at chosen lines; a seeded sample, of w
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def tier_of(item: pytest.Item) -> str:
     return own or place_of(item.path) or _by_parameters(_parameters(item))
 
 
+@cache
 def place_of(path: Path) -> str | None:
     """The tier in which a whole folder or file is."""
     inside = path.relative_to(TESTS)

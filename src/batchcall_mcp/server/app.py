@@ -50,7 +50,7 @@ class BatchCallServer(StrictServer):
             ToolError: as of `StrictServer`.
         """
         headers = None if context is None else context.headers
-        if name in self.tool_names and name not in self._offered(headers):
+        if name in set(self.tool_names) - self._offered(headers):
             refused = self.service.guard_of(headers).forbidden(f"{name} is not offered")
             raise ToolError(f"[{refused.code}] {refused}")
         return await super().call_tool(name, arguments, context)

@@ -87,9 +87,9 @@ class Store(database.Database):
         super().__init__(engine, clock)
         self._files: list[Callable[[], HeldFile | None]] = [lambda: self.file]
         self.stop_file: Final = stop_file
-        self._tell = tell
         self.asks_gate = False
         """Whether this process asks a gate before it dials."""
+        self._tell = tell
 
     @classmethod
     def open(

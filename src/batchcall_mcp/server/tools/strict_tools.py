@@ -207,11 +207,6 @@ class StrictServer(MCPServer[Any]):
         self._tools_by_name = {tool.name: tool for tool in tools}
         super().__init__(name, tools=tools, lifespan=self._connected, **settings)
 
-    @property
-    def tool_names(self) -> tuple[str, ...]:
-        """Of all its tools, in their order."""
-        return tuple(self._tools_by_name)
-
     @asynccontextmanager
     async def held_open(self) -> AsyncIterator[None]:
         """Open the state now, and share it with every connection until this is left.
