@@ -228,6 +228,11 @@ class StrictServer(MCPServer[Any]):
         async with self._opener(server) as state:
             yield state
 
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Of all its tools, in their order."""
+        return tuple(self._tools_by_name)
+
     def only_reads(self, name: str) -> bool:
         """Whether a tool changes nothing."""
         return _only_reads(self._tools_by_name[name])
