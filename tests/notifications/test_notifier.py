@@ -18,6 +18,10 @@ from alembic.migration import MigrationContext
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.storage import commands
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import batch_calls
 from batchcall_mcp.notifications import notifier as notifier_module
 from batchcall_mcp.notifications import store as store_module
 from batchcall_mcp.notifications.events import Notice
@@ -29,6 +33,7 @@ from batchcall_mcp.signed_http.post import Result
 from batchcall_mcp.signed_http.retries import DELAYS
 from tests.dialer.conftest import Clock
 from tests.dialer.receiver import Received, Receiver, receiving, status
+from tests.dialer.test_outbox import new_batch_call
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 LAUNCHED = Notice(event="launched", batch_call_id="bc_1", backend="zudu", tool="start_batch_call", calls=3)
@@ -181,3 +186,28 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: py
         notifier.tell(LAUNCHED)
         notifier.close()
     assert caplog.text.count("Notifications wait: ") == 1
+
+
+def test_the_dialer_reports_what_is_late_after_the_commit_and_nothing_without_one(tmp_path: Path) -> None:
+    told: list[Notice] = []
+    store = Store.open(tmp_path / "dialer.db", tell=told.append)
+    try:
+        with store.writing() as tx:
+            batch_call_id = new_batch_call(tx)
+            launched = batch_calls.c.batch_call_id == batch_call_id
+            tx.execute(batch_calls.update().where(launched).values(status=State.SENT))
+
+        def rolled_back() -> None:
+            with store.writing() as tx:
+                commands.pause(tx, [batch_call_id], "late", "late", store.now())
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            rolled_back()
+        assert told == []
+        with store.writing() as tx:
+            commands.pause(tx, [batch_call_id], "late", "late", store.now())
+            assert told == []
+        assert [(one.event, one.batch_call_id) for one in told] == [("late", batch_call_id)]
+    finally:
+        store.close()
