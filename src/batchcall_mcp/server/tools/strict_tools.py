@@ -230,7 +230,7 @@ class StrictServer(MCPServer[Any]):
 
     @property
     def tool_names(self) -> tuple[str, ...]:
-        """Of all tools, in their order."""
+        """Of all its tools, in their order."""
         return tuple(self._tools_by_name)
 
     def offered_to(self, context: Context[Any, Any] | None) -> frozenset[str]:  # noqa: ARG002 - for those that differ
