@@ -23,6 +23,7 @@ from batchcall_mcp.model import TaskStatus
 
 _TASK_FIELDS = [field.name for field in fields(TaskRecord)]
 _TASK_COLUMNS = [tasks.c[name] for name in _TASK_FIELDS]
+_STATUSES = {status.value: status for status in TaskStatus}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,9 @@ def find_tasks(
 
 
 def _task(row: sa.Row[Any]) -> TaskRecord:
-    return TaskRecord(**dict(zip(_TASK_FIELDS, row, strict=True)) | {"status": TaskStatus(row.status)})
+    values = dict(zip(_TASK_FIELDS, row, strict=True))
+    values["status"] = _STATUSES[values["status"]]
+    return TaskRecord(**values)
 
 
 def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:
