@@ -7,6 +7,7 @@ import gc
 import importlib
 import io
 import json
+import logging
 import os
 import resource
 import runpy
@@ -75,14 +76,18 @@ async def _plays_every_part(home: Path) -> None:
 def _warms_up(kept: ExitStack) -> None:
     """Every child begins with what is the same in all of them: tools, tables, compiled statements, lazy imports."""
     kept.enter_context(made_once())
-    before = dict(os.environ)
+    root = logging.getLogger()
+    before, level, handlers = dict(os.environ), root.level, list(root.handlers)
     for name in [name for name in before if name.startswith("BATCHCALL_")]:
         del os.environ[name]
+    root.addHandler(logging.NullHandler())  # so that the SDK adds none, which would write to a test's stderr
     with tempfile.TemporaryDirectory(prefix="batchcall-warm-") as home:
         os.environ["BATCHCALL_FILES"] = home
         anyio.run(_plays_every_part, Path(home))
     os.environ.clear()
     os.environ.update(before)
+    root.handlers[:] = handlers  # the SDK's own: a child sets up its log itself
+    root.setLevel(level)
     assert threading.active_count() == 1, "a thread would not come along into a child"
 
 
