@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.money import Money
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import PREFIX, Settings, secret_problem
 
@@ -35,6 +37,8 @@ def test_without_any_variable_the_defaults_hold(monkeypatch: pytest.MonkeyPatch)
         ("BATCHCALL_DEFAULT_REGION", "usa", 'such as "US"'),
         ("BATCHCALL_CALLING_HOURS", "9-17", 'such as "08:00-21:00"'),
         ("BATCHCALL_REQUEST_TIMEOUT_S", "soon", "valid number"),
+        ("BATCHCALL_COST_PER_MINUTE", "14 cents", "such as 0.14 USD"),
+        ("BATCHCALL_MAX_COST_PER_DAY", "0 USD", "must be more than 0"),
     ],
 )
 def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
@@ -45,6 +49,23 @@ def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: s
 
     assert name in str(caught.value)
     assert words in str(caught.value)
+
+
+AMOUNTS = ("BATCHCALL_COST_PER_MINUTE", "BATCHCALL_MAX_COST_PER_LAUNCH", "BATCHCALL_MAX_COST_PER_DAY")
+
+
+@pytest.mark.parametrize("other", AMOUNTS)
+def test_amounts_in_two_currencies_do_not_start(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    for name in AMOUNTS:
+        monkeypatch.setenv(name, "50 USD")
+    assert Settings.load().max_cost_per_day == Money(Decimal(50), "USD")
+    monkeypatch.setenv(other, "50 EUR")
+
+    with pytest.raises(ConfigurationError, match=r"is in EUR.*is in USD|is in USD.*is in EUR") as caught:
+        Settings.load()
+
+    assert other in str(caught.value)
+    assert "Nothing was started" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["BATCHCALL_API_KEY", "BATCHCALL_API_SECRET"])

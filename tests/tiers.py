@@ -32,6 +32,7 @@ TIERS = {
         "test_docs_questions.py",
     ),
     "process": (
+        "batch_calls/report/test_in_a_browser.py",
         "dialer/test_another_version.py",
         "dialer/test_connections.py",
         "dialer/test_copied_database.py",
@@ -59,6 +60,7 @@ TIERS = {
         "test_never_dials.py",
         "walks/test_three_clients.py",
         "walks/test_walk_11_a_list_uploaded_by_curl.py",
+        "walks/test_walk_18_a_report_to_mail.py",
     ),
     "foreign": (
         "clients",

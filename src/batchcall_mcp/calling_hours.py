@@ -104,6 +104,11 @@ def is_timezone(name: str) -> bool:
     return name in _names() and name not in _ABBREVIATIONS
 
 
+def timezones() -> frozenset[str]:
+    """The names that `check_timezone` takes."""
+    return _names() - _ABBREVIATIONS.keys()
+
+
 def check_window(window: CallingWindow) -> CallingWindow:
     """The same window, once it is known to make sense.
 

@@ -79,9 +79,7 @@ class CallingWindow:
     start: str
     end: str
     days: tuple[Weekday, ...] = WEEKDAYS
-    timezone: Annotated[str, Field(description="recipient = each called person's own zone, or one IANA name")] = (
-        "recipient"
-    )
+    timezone: Annotated[str, Field(description="recipient: each person's own zone; or one IANA name")] = "recipient"
 
 
 def _not_true_or_false(given: Any) -> Any:
@@ -284,12 +282,35 @@ class BatchCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """Which tasks to read: `statuses` None = all; `cursor` as the last page gave it."""
+    """Which tasks to read: `statuses` None = all; `extracted`: all of these values, by name; `cursor` as the last page
+    gave it.
+    """
 
     statuses: frozenset[TaskStatus] | None = None
     to_number: str | None = None
     limit: int = 20
     cursor: str | None = None
+    choice: str | None = None
+    answered_by: AnsweredBy | None = None
+    extracted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some tasks are not asked for."""
+        return self.statuses is not None or self.to_number is not None or self.is_about_answers
+
+    @property
+    def is_about_answers(self) -> bool:
+        """Whether it asks for what came of the calls."""
+        return self.choice is not None or self.answered_by is not None or bool(self.extracted)
+
+    def answers(self, task: CallTask) -> bool:
+        """Whether what came of a task's call is what is asked for. Letter case makes another answer."""
+        return (
+            (self.choice is None or task.choice == self.choice)
+            and (self.answered_by is None or task.answered_by == self.answered_by)
+            and all(task.extracted.get(name) == value for name, value in self.extracted.items())
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +370,8 @@ class Account:
     numbers: tuple[CallerNumber, ...] | None = None
     agents: tuple[Agent, ...] | None = None
     organization_id: str | None = None
+    cost_per_minute: Money | None = None
+    """What a minute of a call costs; see `Capabilities.prices`."""
     notes: tuple[str, ...] = ()
     unavailable: str | None = None
     """Why nothing could be read, where the backend did not answer at all."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
+from typing import Final
 
-_WRITTEN = re.compile(r"(?P<amount>\d{1,9}(\.\d{1,6})?) (?P<currency>[A-Z]{3})")
+_WRITTEN = re.compile(r"(?P<amount>[0-9]{1,9}(\.[0-9]{1,6})?) (?P<currency>[A-Z]{3})")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_CENT: Final = Decimal("0.01")
+_MILLION: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +21,33 @@ class Money:
     currency: str
 
     def __str__(self) -> str:
-        """As it is written in a setting: `0.14 USD`."""
-        return f"{self.amount:f} {self.currency}"
+        """Exactly, as it is written in a setting: `0.14 USD`, `84 USD`."""
+        return f"{_written(self.amount)} {self.currency}"
+
+    @property
+    def about(self) -> str:
+        """To the cent, for people: `84 USD`, `1,234.50 USD`. What is less than a cent stays exact."""
+        rounded = self.amount.quantize(_CENT, ROUND_HALF_UP)
+        return f"{_written(rounded or self.amount, ',')} {self.currency}"
+
+    @property
+    def millionths(self) -> int:
+        """As a whole number of millionths, for a database; rounded up."""
+        return int((self.amount * _MILLION).to_integral_value(ROUND_CEILING))
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be an amount at all: what a vendor reports may be anything."""
+        return self.amount.is_finite() and self.amount >= 0 and _CURRENCY.fullmatch(self.currency) is not None
+
+    def times(self, number: int) -> Money:
+        """So many of them."""
+        return Money(self.amount * number, self.currency)
+
+
+def of_millionths(millionths: int, currency: str) -> Money:
+    """What `Money.millionths` made a number of."""
+    return Money(Decimal(millionths) / _MILLION, currency)
 
 
 def parse_money(written: str) -> Money:
@@ -31,3 +60,12 @@ def parse_money(written: str) -> Money:
     if found is None:
         raise ValueError("write an amount and the three letters of its currency, such as 0.14 USD")
     return Money(Decimal(found["amount"]), found["currency"])
+
+
+def _written(amount: Decimal, thousands: str = "") -> str:
+    """Whole, or with at least two digits after the point."""
+    plain = amount.normalize()
+    exponent = plain.as_tuple().exponent
+    if isinstance(exponent, int) and exponent == -1:
+        plain = plain.quantize(_CENT)
+    return format(plain, f"{thousands}f")

@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.money import Money, parse_money
 
 PREFIX = "BATCHCALL_"
 STOP_FILE = "STOP"
@@ -31,6 +32,7 @@ _WRITTEN_AS = {
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
 }
 """What a pattern means, for people."""
+_AMOUNTS = ("cost_per_minute", "max_cost_per_launch", "max_cost_per_day")
 Mode: TypeAlias = Literal["full", "draft", "read-only"]
 Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
 
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
     approval_page: Literal["auto", "off"] = "auto"
     max_calls_per_launch: Annotated[int | None, Field(ge=1)] = None
     max_calls_per_day: Annotated[int | None, Field(ge=1)] = None
+    cost_per_minute: Annotated[Money | None, NoDecode] = None
+    """Of one call; see `guard.preflight.cost`."""
+    max_cost_per_launch: Annotated[Money | None, NoDecode] = None
+    max_cost_per_day: Annotated[Money | None, NoDecode] = None
     skip_people_max: Annotated[float, Field(ge=0, le=100)] = 10
     """Percent of the people of a launch."""
     accept_no_stop: bool = False
@@ -81,6 +87,8 @@ class Settings(BaseSettings):
     webhooks_to_private_addresses: bool = False
     predial_url: str | None = None
     predial_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    notify_url: str | None = None
+    notify_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
 
     @field_validator("default_region", mode="before")
     @classmethod
@@ -91,6 +99,28 @@ class Settings(BaseSettings):
     @classmethod
     def _percent(cls, value: object) -> object:
         return value.strip().removesuffix("%").rstrip() if isinstance(value, str) else value
+
+    @field_validator(*_AMOUNTS, mode="before")
+    @classmethod
+    def _read_money(cls, value: object) -> object:
+        return parse_money(value) if isinstance(value, str) else value
+
+    @field_validator(*_AMOUNTS)
+    @classmethod
+    def _check_money(cls, value: Money | None, info: ValidationInfo) -> Money | None:
+        """More than nothing, and all in one currency: nothing is converted."""
+        if value is None:
+            return None
+        if not value.amount:
+            raise ValueError("must be more than 0; remove it where calls cost nothing, or where there is no limit")
+        for name in _AMOUNTS:
+            other = info.data.get(name)
+            if other is not None and other.currency != value.currency:
+                raise ValueError(
+                    f"is in {value.currency}, and {PREFIX}{name.upper()} is in {other.currency}; nothing is "
+                    "converted: write both in the currency of the bill"
+                )
+        return value
 
     @field_validator("files", "do_not_call", mode="before")
     @classmethod
@@ -157,9 +187,9 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
 
-    @field_validator("predial_url")
+    @field_validator("predial_url", "notify_url")
     @classmethod
-    def _check_gate(cls, value: str | None) -> str | None:
+    def _check_own_url(cls, value: str | None) -> str | None:
         """Encrypted, or to this machine; never repeats the value, which may hold a token."""
         if value is None:
             return None
@@ -169,22 +199,23 @@ class Settings(BaseSettings):
         except ValueError:
             host, port = None, None
         if not host or port == 0 or read.username is not None or read.fragment or not value.isprintable():
-            raise ValueError("must be a URL such as https://gate.example.com/before-dial, without a user name")
+            raise ValueError("must be a URL such as https://hooks.example.com/batch-calls, without a user name")
         if read.scheme != "https" and not (read.scheme == "http" and _is_this_machine(host)):
             raise ValueError("must begin with https://; http:// is only for this machine (127.0.0.1, localhost)")
         return value
 
-    @field_validator("predial_secret")
+    @field_validator("predial_secret", "notify_secret")
     @classmethod
-    def _check_gate_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        """The gate has to know who asks."""
-        url = info.data.get("predial_url")
+    def _check_own_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Who is asked, or notified, has to know by whom."""
+        of = str(info.field_name).replace("_secret", "_url")
+        url = info.data.get(of)
         if value is None:
             if url is not None:
-                raise ValueError("is missing, and BATCHCALL_PREDIAL_URL is set; set both or none")
+                raise ValueError(f"is missing, and {PREFIX}{of.upper()} is set; set both or none")
             return None
-        if url is None and "predial_url" in info.data:
-            raise ValueError("is set, and BATCHCALL_PREDIAL_URL is not; set both or none")
+        if url is None and of in info.data:
+            raise ValueError(f"is set, and {PREFIX}{of.upper()} is not; set both or none")
         try:
             key = base64.b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
         except ValueError:
@@ -196,7 +227,12 @@ class Settings(BaseSettings):
     @property
     def predial_on_this_machine(self) -> bool:
         """Whether the gate before each dial runs on this machine, by its URL."""
-        return self.predial_url is not None and _is_this_machine(urlsplit(self.predial_url).hostname or "")
+        return _leads_to_this_machine(self.predial_url)
+
+    @property
+    def notify_on_this_machine(self) -> bool:
+        """Whether notifications go to a program on this machine, by its URL."""
+        return _leads_to_this_machine(self.notify_url)
 
     @property
     def never_lists(self) -> tuple[Path, ...]:
@@ -227,6 +263,10 @@ class Settings(BaseSettings):
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def _leads_to_this_machine(url: str | None) -> bool:
+    return url is not None and _is_this_machine(urlsplit(url).hostname or "")
 
 
 def _is_this_machine(host: str) -> bool:

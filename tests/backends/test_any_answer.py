@@ -36,8 +36,9 @@ from batchcall_mcp.model import (
 from batchcall_mcp.vendor_http.client import BackendHttp, open_client
 from tests.backends.recorder import CREDENTIALS
 from tests.backends.test_words import JSON, OBJECTS
+from tests.vendors.talking import TalkingBackend
 
-ADAPTERS: tuple[type[Backend], ...] = (BatchCallBackend, ZuduBackend, MagpipeBackend)
+ADAPTERS: tuple[type[Backend], ...] = (BatchCallBackend, ZuduBackend, MagpipeBackend, TalkingBackend)
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 REQUEST = BatchCallRequest(from_number="+14155550199", tasks=(CallTask(to_number="+14155550100"),), name="N")
 SEEN = TaskQuery(statuses=frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN}))
@@ -50,6 +51,7 @@ OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
     "get": lambda backend, _: backend.get("b1"),
     "get tasks": lambda backend, _: backend.tasks("b1", TaskQuery(limit=200)),
     "get filtered": lambda backend, _: backend.tasks("b1", SEEN),
+    "get_call": lambda backend, _: backend.get_call("b1", "c1"),
     "list": lambda backend, _: backend.list(ListQuery()),
     "list filtered": lambda backend, _: backend.list(ListQuery(status=BatchStatus.DRAFT, created_after=AT)),
     "start": lambda backend, current: backend.start(current, None),

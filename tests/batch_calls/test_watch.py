@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
+from batchcall_mcp.backends.rest_api.dialer import DialerBackend
+from batchcall_mcp.batch_calls.next_call import AfterAnswer, AskPerson, Offer
 from batchcall_mcp.batch_calls.watch import done, ended, progress_words, waits_until, why_idle
 from batchcall_mcp.model import BatchCall, BatchStatus, CallingWindow, Counts, HeldBack, StatusReason
 from tests.operator.processes import of_zudu, serving
 from tests.vendors.zudu import GENERATIONS, Generation, Zudu
 from tests.walks.stage import FROM, NEW_YORK, number
 
+OFFER = Offer(tools=frozenset({"watch_batch_call"}), capabilities=DialerBackend.capabilities, mode="full")
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SOON, LATER = NOON + timedelta(seconds=45), NOON + timedelta(hours=5)
 THREE = Counts(total=3, pending=0, calling=3, sent=3, not_reached=0)
@@ -46,16 +49,16 @@ def test_a_batch_call_whose_people_all_wait_for_hours_is_not_watched() -> None:
     held = (HeldBack(reason="window", calls=2, until=LATER), HeldBack(reason="retry", calls=1, until=LATER))
     waiting = batch_call(counts=Counts(total=3, pending=3, calling=0), held_back=held)
 
-    idle = why_idle(waiting, NOON, SOON)
+    idle = why_idle(waiting, NOON, SOON, OFFER)
     assert idle is not None
     assert idle.summary == "still running, 0 of 3 done (bc_1). No call starts before 2026-11-24 17:00 UTC."
-    assert idle.next == "Ask again then: watch_batch_call with batch_call_id=bc_1."
+    assert idle.next is None, "nothing is sensible before that time"
 
 
 def test_it_says_who_waits_for_the_gate_before_each_dial() -> None:
     held = (HeldBack(reason="predial", calls=2, until=SOON),)
     waiting = batch_call(counts=Counts(total=3, pending=2, calling=0), held_back=held)
-    said = ended(waiting, NOON, reached=False).summary
+    said = ended(waiting, NOON, OFFER, reached=False).summary
     assert said.endswith(
         " 2 wait for the pre-dial gate, which gives no clear answer; it is asked again by itself. No call starts "
         "before 2026-11-24 12:00 UTC."
@@ -74,28 +77,30 @@ def test_it_says_who_waits_for_the_gate_before_each_dial() -> None:
     ids=["a call in progress", "one may be dialled", "soon", "nobody knows until when", "nobody waits"],
 )
 def test_a_batch_call_in_which_something_may_happen_is_watched(counts: Counts, held: tuple[HeldBack, ...]) -> None:
-    assert why_idle(batch_call(counts=counts, held_back=held), NOON, SOON) is None
+    assert why_idle(batch_call(counts=counts, held_back=held), NOON, SOON, OFFER) is None
 
 
 def test_a_window_in_one_zone_says_when_the_next_call_may_start() -> None:
     night = CallingWindow(start="20:00", end="21:00", timezone="UTC")
     running = batch_call(counts=Counts(total=3, sent=1), window=night)
 
-    assert why_idle(running, NOON, SOON) is None, "who is in a call is not known"
-    assert "No call starts before 2026-11-24 20:00 UTC." in ended(running, NOON, reached=False).summary
+    assert why_idle(running, NOON, SOON, OFFER) is None, "who is in a call is not known"
+    assert "No call starts before 2026-11-24 20:00 UTC." in ended(running, NOON, OFFER, reached=False).summary
     assert waits_until(running, NOON.replace(hour=20, minute=30)) is None
     assert waits_until(batch_call(window=CallingWindow(start="20:00", end="21:00")), NOON) is None
 
 
-def test_what_goes_on_is_watched_by_the_next_call() -> None:
-    assert ended(batch_call(counts=THREE), NOON, reached=False).next == "watch_batch_call with batch_call_id=bc_1."
+def test_whether_what_goes_on_is_watched_on_is_asked() -> None:
+    following = ended(batch_call(counts=THREE), NOON, OFFER, reached=False).next
+    assert isinstance(following, AskPerson)
+    assert following.then == AfterAnswer(tool="watch_batch_call", arguments={"batch_call_id": "bc_1"})
 
 
 def test_calls_in_progress_of_a_paused_batch_call_are_watched_to_their_end() -> None:
     late = StatusReason(code="late", text="The dialer was away when calls were due.")
-    assert why_idle(batch_call(BatchStatus.PAUSED, counts=THREE, status_reason=late), NOON, SOON) is None
+    assert why_idle(batch_call(BatchStatus.PAUSED, counts=THREE, status_reason=late), NOON, SOON, OFFER) is None
 
-    idle = why_idle(batch_call(BatchStatus.PAUSED, counts=Counts(calling=0), status_reason=late), NOON, SOON)
+    idle = why_idle(batch_call(BatchStatus.PAUSED, counts=Counts(calling=0), status_reason=late), NOON, SOON, OFFER)
     assert idle is not None
     assert idle.summary == "bc_1 is paused; no new call is placed. The dialer was away when calls were due."
 
@@ -122,4 +127,4 @@ async def test_three_calls_in_progress_at_zudu_are_not_three_done(generation: Ge
     assert len(vendor.dialled) == 3
     assert seen["summary"].startswith("still running")
     assert "done" not in seen["summary"]
-    assert "goes on watching" not in seen["next"]
+    assert seen["next"]["then"]["tool"] == "watch_batch_call"

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.clients.node import command, environment
 from tests.clients.real import SERVER, TRANSPORTS, Address, Transport, address
+from tests.tools.test_modes import READS
 
 SCRIPT = "clients/launcher/build/index.js"
 TASKS = [{"to_number": "+12125550111"}, {"to_number": "+12125550112"}]
@@ -69,3 +71,18 @@ def test_a_wrong_argument_reaches_the_person_as_the_servers_own_text(tmp_path: P
     assert ended.returncode != 0
     assert "[invalid_input]" in ended.stdout + ended.stderr
     assert "limt" in ended.stdout + ended.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_inspector_shows_prompts_and_what_a_narrowed_request_may_call(tmp_path: Path) -> None:
+    with address("http", tmp_path) as server:
+        at = replace(server, headers={**(server.headers or {}), "X-BATCHCALL-MODE": "read-only"})
+        listed = inspect(at, "modern", "--method", "tools/list")
+        prompts = inspect(at, "legacy", "--method", "prompts/list")
+    tools = {tool["name"]: tool for tool in json.loads(listed.stdout)["result"]["tools"]}
+    assert tools.keys() == READS
+    assert tools["get_backend"]["_meta"]["anthropic/alwaysLoad"] is True
+    assert {one["name"] for one in json.loads(prompts.stdout)["result"]["prompts"]} == {
+        "plan_batch_call",
+        "report_batch_call",
+    }

@@ -12,7 +12,7 @@ from tests.operator.processes import command, variables
 from tests.postgresql import postgresql_url
 
 NEWER = "UPDATE dialer_version SET version_num = '9999'"
-OLDER = "UPDATE dialer_version SET version_num = '0007'"
+OLDER = "UPDATE dialer_version SET version_num = '0008'"
 SAYS = "The database's tables are not of this version"
 NEEDS = "it needs CREATE on the schema public"
 

@@ -9,21 +9,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from batchcall_mcp.cli import cli
 from batchcall_mcp.dialer.domain.predial import AT_ONCE, DOWN_AFTER, LONGEST_DELAY, Patience, delay
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.webhooks import predial as predial_module
 from batchcall_mcp.dialer.webhooks.predial import LONGEST_REASON, MOST_BYTES, PredialUrl, verdict
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.receiver import Received, Receiver, Reply, receiving, status
+from tests.dialer.test_health import anonymous
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -356,3 +360,42 @@ def test_it_is_never_left_alone_for_longer_than_the_longest_delay(questions: lis
 
 def test_the_delays_double_up_to_five_minutes() -> None:
     assert [delay(times).total_seconds() for times in (1, 2, 3, 6, 7, 10**6)] == [5, 10, 20, 160, 300, 300]
+
+
+async def test_a_process_without_the_gate_dials_and_launches_nothing_from_a_database_that_has_one(
+    new_caller: NewCaller, tmp_path: Path
+) -> None:
+    """One that takes the engine over, or runs next to it on PostgreSQL: a setting that it lacks is no yes."""
+    async with gating(new_caller) as gated:
+        draft = await gated.caller.create(numbers(3))
+        running = await gated.caller.create(numbers(2, 1), trigger_timestamp="2026-11-23T20:05:00Z")
+    async with new_caller() as without:
+        without.clock.forward(minutes=6)
+        refused = await without.ask("POST", f"/batch-call/{draft}/execute", status=409)
+        assert refused["code"] == "dialer_halted"
+        assert "BATCHCALL_PREDIAL_URL" in refused["error"]
+        assert "`batchcall-mcp dialer remove-gate`" in refused["error"]
+        async with anonymous(without.dialer.app) as http:
+            ready = (await http.get("/readyz")).json()
+        assert (ready["code"], ready["engine"]) == ("gate_missing", "standby")
+        # A process that has the gate goes on, while this one is still there.
+        async with gating(new_caller) as gated:
+            await gated.caller.until_status(running, "completed")
+            assert set(gated.asked()) == set(numbers(2, 1))
+    removed = CliRunner().invoke(cli, ["dialer", "remove-gate"], env={"BATCHCALL_DATA_DIR": str(tmp_path)})
+    assert (removed.exit_code, "without a gate" in removed.output) == (0, True), removed.output
+    async with new_caller() as without:
+        await without.ask("POST", f"/batch-call/{draft}/execute")
+        await without.until_status(draft, "completed")
+
+
+async def test_on_postgresql_a_process_without_the_gate_leaves_the_calls_to_one_that_has_it(
+    new_caller: NewCaller, tmp_path: Path
+) -> None:
+    database = emptied_postgresql()
+    async with new_caller(database=database, folder=tmp_path / "without") as without:
+        async with gating(new_caller, database=database, folder=tmp_path / "with") as gated:
+            batch_call_id = await gated.running(numbers(20))
+            await gated.caller.until_status(batch_call_id, "completed")
+            assert set(gated.asked()) == set(numbers(20))
+        assert without.dialled() == []

@@ -18,6 +18,7 @@ from unittest import mock
 import anyio
 from click.testing import CliRunner
 
+from batchcall_mcp.batch_calls.next_call import in_words
 from batchcall_mcp.cli import cli
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
@@ -105,7 +106,7 @@ async def _summaries(home: Path) -> dict[str, str]:
 
         async def call(tool: str, *, note: str = "", **arguments: object) -> str:
             answer = await model.call(tool, **arguments)
-            after = f"\nnext: {answer['next']}" if answer.get("next") else ""
+            after = f"\nnext: {in_words(answer['next'])}" if answer.get("next") else ""
             said[f"{tool}{note}"] = answer["summary"] + after
             return str(answer.get("batch_call", {}).get("batch_call_id", ""))
 

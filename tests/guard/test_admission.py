@@ -333,7 +333,7 @@ async def test_what_blocks_is_not_asked_about(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("operation", list(Operation))
 async def test_read_only_lets_reads_through_and_nothing_else(ledger: Ledger, operation: Operation) -> None:
-    reads = {Operation.ACCOUNT, Operation.GET, Operation.LIST}
+    reads = {Operation.ACCOUNT, Operation.GET, Operation.GET_CALL, Operation.LIST}
     desk = Desk(ledger, "read-only")
 
     assert desk.guard.allows(operation) is (operation in reads)

@@ -21,6 +21,7 @@ from batchcall_mcp.server.tools.registry import TOOLS
 from batchcall_mcp.server.tools.schemas import names_and_types, result_schema
 from batchcall_mcp.server.tools.strict_tools import result_model
 from batchcall_mcp.settings import Settings
+from tests.vendors.talking import found
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 RENEW = "python -m tests.server.renew_snapshots"
@@ -31,7 +32,7 @@ RESULTS = {spec.name: result_model(spec.handler) for spec in TOOLS}
 class Surface:
     """One backend, over one kind of transport."""
 
-    backend: Literal["dialer", "zudu", "magpipe", "batchcall"]
+    backend: Literal["dialer", "zudu", "magpipe", "batchcall", "talking"]
     transport: Literal["stdio", "http"] = "stdio"
 
     def __str__(self) -> str:
@@ -39,7 +40,8 @@ class Surface:
 
     def server(self) -> BatchCallServer:
         """The server with default settings; nothing of it is started."""
-        return build_server(Settings(backend=self.backend), transport=self.transport)
+        with found():
+            return build_server(Settings(backend=self.backend), transport=self.transport)
 
     def tools(self) -> list[Tool]:
         """The tools as tools/list gives them."""
@@ -56,7 +58,15 @@ class Surface:
 
 
 RICHEST = Surface("dialer")
-SURFACES = (RICHEST, Surface("zudu"), Surface("magpipe"), Surface("batchcall"), Surface("dialer", "http"))
+SURFACES = (
+    RICHEST,
+    Surface("zudu"),
+    Surface("magpipe"),
+    Surface("batchcall"),
+    Surface("talking"),
+    Surface("dialer", "http"),
+)
+"""`talking` is the tests' own, and stands for vendors that keep what was said."""
 
 
 def reported(tool: Tool) -> dict[str, Any]:

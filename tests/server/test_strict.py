@@ -114,7 +114,7 @@ def test_the_published_arguments_say_nothing_twice() -> None:
                         },
                         "timezone": {
                             "default": "recipient",
-                            "description": "recipient = each called person's own zone, or one IANA name",
+                            "description": "recipient: each person's own zone; or one IANA name",
                             "type": "string",
                         },
                     },

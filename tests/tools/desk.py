@@ -29,6 +29,7 @@ from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
+from tests.server.said import check_same
 from tests.server.transports import Way, client_of, served, spawned
 
 SOME_WAYS = (Way("stdio", "auto"), Way("http", "legacy"))
@@ -102,7 +103,7 @@ class Desk:
         text = text_of(result)
         assert not result.is_error, text
         answer: dict[str, Any] = result.structured_content or {}
-        assert text == json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+        check_same(text, answer)
         Draft202012Validator(self.schemas()[tool]).validate(answer)
         told = {name: value for name, value in answer.items() if name != "changed"}  # a pair may begin with nothing
         assert None not in list(_leaves(told)), "nulls are left out"

@@ -24,6 +24,7 @@ from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, TextCon
 
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
+from tests.server.said import check_same
 
 Era: TypeAlias = Literal["auto", "legacy"]
 every_era = pytest.mark.parametrize("era", ["auto", "legacy"], ids=["2026", "2025"])
@@ -110,7 +111,7 @@ class Model:
         assert not result.is_error, _text(result)
         assert result.structured_content is not None
         structured: dict[str, Any] = result.structured_content
-        assert json.loads(_text(result)) == structured
+        check_same(_text(result), structured)
         assert structured["summary"]
         return structured
 

@@ -18,6 +18,7 @@ from batchcall_mcp.model import (
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
+    Call,
     CallingWindow,
     CallTask,
     Counts,
@@ -45,6 +46,7 @@ class Operation(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     DELETE = "delete"
+    GET_CALL = "get_call"
 
 
 LAUNCHING = frozenset(
@@ -95,6 +97,10 @@ class At:
 Dials: TypeAlias = Never | Now | At
 
 
+TaskResult: TypeAlias = Literal["duration_seconds", "answered_by", "choice", "cost", "summary", "extracted"]
+"""Fields of a task that say what came of its call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a backend can do. Tools, their arguments and their enums are made from this; `docs/backends.md` too."""
@@ -110,6 +116,8 @@ class Capabilities:
     """Most tasks in one read."""
     outcomes: tuple[TaskStatus, ...]
     """Task states that it reports."""
+    results: frozenset[TaskResult] = frozenset()
+    """What its tasks say of how their call went."""
     stop: Literal["any_time", "before_start", "pending_only", "never"]
     """What cancel can withdraw: everything not dialled at any time, only a batch call that has not started, …"""
     cancel_effect: str
@@ -152,12 +160,19 @@ class Capabilities:
     """Whether a caller has an API secret in addition to the key."""
     first: bool = False
     """Whether a launch can be for the first people of the list, with a pause after them."""
+    prices: bool = False
+    """Whether its account says what a minute of a call costs."""
     simulated: bool = False
     """No real phone rings, whatever is launched."""
     in_process: bool = False
     """It dials only while this process, or another one on the same database, runs."""
     limitations: tuple[str, ...] = ()
     """One sentence each: what somebody who plans on this backend must know."""
+
+    @property
+    def needs_list_again(self) -> bool:
+        """Whether the variables are only in the list that a batch call was made from."""
+        return self.dynamic_variables and not self.returns_variables
 
 
 class Backend(Protocol):
@@ -211,6 +226,14 @@ class Backend(Protocol):
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of its tasks. The batch call itself is not read again for it."""
+        ...
+
+    async def get_call(self, batch_call_id: str, call_id: str) -> Call:
+        """One call of that batch call, with what was said in it.
+
+        Raises:
+            NotFound: it has no such call.
+        """
         ...
 
     async def list(self, query: ListQuery) -> BatchCallPage:

@@ -53,6 +53,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("max_concurrency", lambda can: "no" if can.max_concurrency is None else f"up to {can.max_concurrency:,}"),
     ("variables for the agent", lambda can: _yes(can.dynamic_variables)),
     ("start of the first people only", lambda can: _yes(can.first)),
+    ("reports what a minute costs", lambda can: _yes(can.prices)),
     ("returns variables", lambda can: _yes(can.returns_variables)),
     ("name of a task", lambda can: _yes(can.task_names)),
     ("time zone of a task", lambda can: _yes(can.task_timezones)),

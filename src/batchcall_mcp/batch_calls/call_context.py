@@ -13,16 +13,19 @@ import anyio
 
 from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
+from batchcall_mcp.batch_calls.next_call import Next, Offer, of_state
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
+from batchcall_mcp.guard.preflight.cost import CostLimits
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
+from batchcall_mcp.notifications.events import Notice, Tell, tell_nobody
 from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call_lists
 from batchcall_mcp.settings import Settings
 
@@ -55,8 +58,12 @@ class CallContext:
     confirmation_code: str | None = None
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
+    tell: Tell = tell_nobody
+    """Where the operator is notified of what happens."""
     files: CallerFiles | None = None
     """What the caller has uploaded, and where exports are kept for it: over HTTP."""
+    tools: frozenset[str] = frozenset()
+    """The names of the tools that this caller is offered: no other one is advised."""
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     """For what may take so many seconds."""
@@ -68,7 +75,21 @@ class CallContext:
             max_calls_per_launch=self.settings.max_calls_per_launch,
             max_calls_per_day=self.settings.max_calls_per_day,
             calling_hours=parse_calling_hours(self.settings.calling_hours),
+            cost=CostLimits(
+                per_minute=self.settings.cost_per_minute,
+                per_launch=self.settings.max_cost_per_launch,
+                per_day=self.settings.max_cost_per_day,
+            ),
         )
+
+    @property
+    def offer(self) -> Offer:
+        """What this caller can be advised to do next."""
+        return Offer(tools=self.tools, capabilities=self.backend.capabilities, mode=self.guard.mode)
+
+    def next_of(self, current: BatchCall) -> Next:
+        """What follows from the state of a batch call."""
+        return of_state(current, self.offer, self.clock())
 
     def require(self, operation: Operation) -> None:
         """Refuse what the backend cannot do, and what the operator's mode forbids, before anything is read.
@@ -104,6 +125,7 @@ class CallContext:
             request_timeout_s=self.settings.request_timeout_s,
             patience_s=_LONGEST_TRIES_S + 2 * self.settings.request_timeout_s,
             max_calls_per_day=self.settings.max_calls_per_day,
+            max_cost_per_day=self.settings.max_cost_per_day,
         )
 
     async def ledger_in_time(self) -> bool:
@@ -118,11 +140,14 @@ class CallContext:
         return False
 
     async def note_over(self, found: BatchCall, read_at: datetime) -> None:
-        """Remember what is over, so that an emergency stop need not ask for it: nothing else depends on it."""
+        """Remember what is over, so that an emergency stop need not ask for it, and notify the operator of it once.
+
+        Nothing else depends on it. The dialer in this process says by itself what is over.
+        """
         if found.status in FINISHED and not self.backend.capabilities.in_process:
             try:
                 ledger = await self.open_ledger()
-                await anyio.to_thread.run_sync(
+                newly_over = await anyio.to_thread.run_sync(
                     ledger.history.note_over,
                     self.backend_address,
                     ledger.hashed(self.caller),
@@ -130,6 +155,17 @@ class CallContext:
                     read_at,
                     abandon_on_cancel=True,
                 )
+                if newly_over:
+                    self.tell(
+                        Notice(
+                            event="finished",
+                            batch_call_id=found.batch_call_id,
+                            backend=self.backend.name,
+                            status=str(found.status),
+                            calls=found.counts.total,
+                            at=found.completed_at,
+                        )
+                    )
             except ConfigurationError as error:
                 logger.info("That %s is over was not recorded: %s", found.status, error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,9 +14,14 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.recipient_source import ListSource, parts_that_fit, read_source
+from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, after_check_of
+from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
+from batchcall_mcp.batch_calls.summing_up import summed_up
+from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.write import People, Write
-from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound
+from batchcall_mcp.guard.preflight.cost import left_of
+from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.kept_files.records import KEPT_FOR
@@ -24,24 +30,34 @@ from batchcall_mcp.model import (
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
+    Call,
     CallTask,
     ListQuery,
     TaskPage,
     TaskQuery,
+    Turn,
 )
+from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile, list_files
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.phone.numbers import (
+    LACKS_COUNTRY,
     InvalidNumber,
     comparable,
     digits_as_written,
     is_comparable,
     normalise_number,
+    region_of,
 )
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow
 
 _T = TypeVar("_T")
 PAGE_BYTES = 60_000
+TURNS = 20
+TURNS_BYTES = 3_000
+EXTRACTED_BYTES = 1_000
+LONGEST_TURN = 500
+"""Characters of one text that a result shows."""
 _FILES_SHOWN = 10
 
 
@@ -54,6 +70,8 @@ class BackendFacts:
     now: datetime
     calls_left_today: int | None = None
     """Of BATCHCALL_MAX_CALLS_PER_DAY, until midnight UTC; None: there is no such limit."""
+    cost_left_today: Money | None = None
+    """Of BATCHCALL_MAX_COST_PER_DAY; None: there is no such limit, or what is left is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +85,18 @@ class Check:
     skipped_rows_total: int
     next_cursor: str | None
     parts: tuple[str, ...]
+    next: Next = None
     batch_call: BatchCall | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPage:
+    """A call with a page of its transcript; `turns`: of the whole, None where there is no transcript."""
+
+    call: Call
+    turns: int | None
+    next_cursor: str | None
+    notes: tuple[str, ...] = ()
 
 
 async def backend_facts(context: CallContext, name_contains: str | None, limit: int) -> BackendFacts:
@@ -83,10 +112,18 @@ async def backend_facts(context: CallContext, name_contains: str | None, limit: 
         )
     elif context.files is not None:
         files = await _uploaded(context.files)
-    left, stopped = await _left_today(context)
-    account = replace(account, notes=(*stopped, *account.notes))
-    narrowed = _narrow(account, name_contains, limit)
-    return BackendFacts(account=narrowed, files=files, now=context.clock(), calls_left_today=left)
+    reported = account.cost_per_minute if account.cost_per_minute and account.cost_per_minute.is_sound else None
+    price = None if context.backend.capabilities.simulated else context.limits.cost.price(reported)
+    other = context.limits.cost.other_currency(reported)
+    calls_left, cost_left, stopped = await _left_today(context, price)
+    notes = (*stopped, *([f"Nothing launches: {other}."] if other else []), *account.notes)
+    return BackendFacts(
+        account=_narrow(replace(account, cost_per_minute=price, notes=notes), name_contains, limit),
+        files=files,
+        now=context.clock(),
+        calls_left_today=calls_left,
+        cost_left_today=cost_left,
+    )
 
 
 async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
@@ -101,9 +138,9 @@ async def _uploaded(files: CallerFiles) -> tuple[ListedFile, ...]:
     )
 
 
-async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]]:
-    """What is left of the limit of a day, and what stands in the way of every launch."""
-    most = context.settings.max_calls_per_day
+async def _left_today(context: CallContext, price: Money | None) -> tuple[int | None, Money | None, tuple[str, ...]]:
+    """What is left of the limits of a day, in calls and in money, and what stands in the way of every launch."""
+    most, most_cost = context.settings.max_calls_per_day, context.settings.max_cost_per_day
     try:
         ledger = await context.open_ledger()
         since = await anyio.to_thread.run_sync(ledger.stops.since)
@@ -114,12 +151,17 @@ async def _left_today(context: CallContext) -> tuple[int | None, tuple[str, ...]
                 partial(ledger.history.calls_on, context.clock(), simulated=context.backend.capabilities.simulated)
             )
         )
+        cost_left = None
+        if most_cost is not None and price is not None:
+            cost_left = left_of(
+                most_cost, price, await anyio.to_thread.run_sync(ledger.history.spent_on, context.clock())
+            )
     except ConfigurationError as error:
-        return None, (error.message,)
+        return None, None, (error.message,)
     stopped = (
         () if since is None else (f"The emergency stop is on since {since:%Y-%m-%d %H:%M UTC}: nothing launches.",)
     )
-    return None if most is None else max(most - used, 0), stopped
+    return None if most is None else max(most - used, 0), cost_left, stopped
 
 
 def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
@@ -149,7 +191,7 @@ async def get(context: CallContext, batch_call_id: str, query: TaskQuery) -> tup
     batch_call = await context.backend.get(batch_call_id)
     await context.note_over(batch_call, read_at)
     if not query.limit:
-        return batch_call, None
+        return await summed_up(context, batch_call, query, None), None
     try:
         page = await context.backend.tasks(batch_call_id, query)
         fitting = _fitting(page.tasks)
@@ -160,7 +202,75 @@ async def get(context: CallContext, batch_call_id: str, query: TaskQuery) -> tup
     except BatchCallError as error:
         note = f"Its tasks could not be read: {error.message}"
         return replace(batch_call, notes=(*batch_call.notes, note)), None
+    batch_call = await summed_up(context, batch_call, query, page)
     return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
+
+
+async def get_call(
+    context: CallContext, batch_call_id: str, to_number: str | None, call_id: str | None, cursor: str | None
+) -> CallPage:
+    """One call with a page of what was said in it: at most 20 turns, and a few kilobytes.
+
+    Raises:
+        InvalidInput: neither the person nor the call is named, or both; or the cursor is not one of ours.
+        NotFound: nobody has this number there, or nobody has called it yet.
+    """
+    context.require(Operation.GET_CALL)
+    if (to_number is None) == (call_id is None):
+        raise InvalidInput("Give to_number or call_id, one of them. Nothing was changed.")
+    first = _position(cursor)
+    call = await context.backend.get_call(batch_call_id, call_id or await _call_of(context, batch_call_id, to_number))
+    turns = call.transcript
+    shown = None if turns is None else _turns_that_fit(turns[first : first + TURNS])
+    last = first + len(shown or ())
+    task, left = _within(replace(call.task, dynamic_variables={}))
+    return CallPage(
+        call=replace(call, task=task, transcript=shown, recording_url=_web_address(call.recording_url)),
+        turns=None if turns is None else len(turns),
+        next_cursor=str(last) if turns is not None and shown and last < len(turns) else None,
+        notes=(f"{left} more extracted values are not shown; export_batch_call has them.",) if left else (),
+    )
+
+
+async def _call_of(context: CallContext, batch_call_id: str, to_number: str | None) -> str:
+    """The last call of a person."""
+    number = _as_e164(to_number or "", context.settings.default_region)
+    page = await context.backend.tasks(batch_call_id, TaskQuery(to_number=number, limit=1))
+    if not page.tasks:
+        raise NotFound(f"to_number: {number} is not in batch call {batch_call_id}. Nothing was changed.")
+    if page.tasks[0].call_id is None:
+        state = page.tasks[0].status or "unknown"
+        raise NotFound(
+            f"to_number: no call of {number} is known yet; its status is {state}. Nothing was changed. "
+            "watch_batch_call waits for the calls."
+        )
+    return page.tasks[0].call_id
+
+
+def _turns_that_fit(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Those of a page that stay under TURNS_BYTES; at least one, whose text is cut where it is shown."""
+    size = 0
+    for position, turn in enumerate(turns):
+        size += min(len(turn.text.encode()), LONGEST_TURN) + 40
+        if size > TURNS_BYTES and position:
+            return tuple(turns[:position])
+    return tuple(turns)
+
+
+def _within(task: CallTask) -> tuple[CallTask, int]:
+    """A task with as many extracted values as a few kilobytes hold, and how many more it has."""
+    size, kept = 0, {}
+    for name, value in task.extracted.items():
+        size += min(len(name), LONGEST_TURN) + min(len(value), LONGEST_TURN)
+        if size > EXTRACTED_BYTES:
+            break
+        kept[name] = value
+    return replace(task, extracted=kept), len(task.extracted) - len(kept)
+
+
+def _web_address(given: str | None) -> str | None:
+    """Where a recording can be heard: only http and https, nothing that would run where it is clicked."""
+    return given if given is not None and re.fullmatch(r"https?://[^\s<>\"']{1,500}", given) else None
 
 
 def _as_e164(number: str, region: str | None) -> str:
@@ -183,7 +293,10 @@ def _fitting(tasks: Sequence[CallTask]) -> int:
     size = 0
     for position, task in enumerate(tasks):
         size += 200 + len(
-            json.dumps([task.name, dict(task.dynamic_variables), task.error], ensure_ascii=False).encode()
+            json.dumps(
+                [task.name, dict(task.dynamic_variables), task.error, task.choice, task.summary, dict(task.extracted)],
+                ensure_ascii=False,
+            ).encode()
         )
         if size > PAGE_BYTES and position:
             return position
@@ -217,6 +330,7 @@ async def check(
     else:
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks
+    context.require_fields(BatchCallRequest(window=request.window))
     if request.trigger_on is not None:
         numbers = tuple(CallTask(to_number=task.to_number) for task in tasks or ())
         context.require_fields(BatchCallRequest(trigger_on=request.trigger_on, window=request.window, tasks=numbers))
@@ -232,6 +346,12 @@ async def check(
     judged = await Write(context, Operation.START, launch, current).judge(people)
     first = _position(cursor)
     most = context.backend.capabilities.max_tasks
+    parts = tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else ()
+    if current is not None:
+        blocked, timed = bool(judged.preflight.blocks), launch is request
+        following = after_check_of(current, context.offer, context.clock(), is_blocked=blocked, is_timed=timed)
+    else:
+        following = after_check(_checked(context, request, source, recipients, judged.preflight, parts), context.offer)
     return Check(
         preflight=judged.preflight,
         columns=recipients.columns if recipients else None,
@@ -239,9 +359,57 @@ async def check(
         skipped_rows=tuple(rows[first : first + limit]),
         skipped_rows_total=len(rows),
         next_cursor=str(first + limit) if first + limit < len(rows) else None,
-        parts=tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else (),
+        parts=parts,
+        next=following,
         batch_call=current,
     )
+
+
+def _checked(
+    context: CallContext,
+    request: BatchCallRequest,
+    source: ListSource,
+    recipients: Recipients | None,
+    judged: Preflight,
+    parts: Sequence[str],
+) -> CheckedList:
+    """What a next call depends on."""
+    tasks, rows = (recipients.tasks, recipients.skipped_rows) if recipients else ((), ())
+    region = source.default_region or context.settings.default_region
+    try:
+        number = caller_number(context, request.from_number, region) if request.from_number else None
+    except InvalidInput:
+        number = None
+    return CheckedList(
+        arguments=context.arguments,
+        from_number=number,
+        calls=len(tasks),
+        skipped=len(rows),
+        lacking_country=0 if region else sum(row.reason.endswith(LACKS_COUNTRY) for row in rows),
+        region=region_of(number) if number else None,
+        parts=parts,
+        refused=_refusal(context, replace(request, from_number=number or request.from_number), source, tasks),
+        is_blocked=bool(judged.blocks),
+    )
+
+
+def _refusal(
+    context: CallContext, request: BatchCallRequest, source: ListSource, tasks: tuple[CallTask, ...]
+) -> str | None:
+    """Why no batch call could be made of what was checked; None if one could."""
+    capabilities = context.backend.capabilities
+    fitting, _ = fit_fields(tasks[: capabilities.max_tasks], capabilities, from_file=source.tasks_file is not None)
+    request = replace(request, tasks=fitting)
+    if capabilities.drafts == "full":
+        request = replace(request, trigger_at=None, trigger_on=None)
+    try:
+        context.require_fields(request)
+        check_promises(request, None, capabilities, context.limits.calling_hours)
+        if request.from_number is not None and fitting:
+            context.backend.check_state(Operation.CREATE, request, None)
+    except BatchCallError as error:
+        return error.message
+    return None
 
 
 def _position(cursor: str | None) -> int:

@@ -184,6 +184,17 @@ def fit_fields(
     return tasks, tuple(notes)
 
 
+def as_new(task: CallTask) -> CallTask:
+    """A person of another batch call as a new list has them: with name and variables, and without what came of it."""
+    return CallTask(
+        to_number=task.to_number,
+        name=task.name,
+        dynamic_variables=task.dynamic_variables,
+        timezone=task.timezone,
+        max_retries=task.max_retries,
+    )
+
+
 def skipped_rows_words(recipients: Recipients) -> str:
     """`" 12 rows are skipped: 5 invalid, 4 duplicate, 3 do-not-call."`, or nothing."""
     if not recipients.skipped_rows:

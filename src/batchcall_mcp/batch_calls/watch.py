@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import anyio
 
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.next_call import Next, Offer, after_watch
 from batchcall_mcp.calling_hours import is_open, is_timezone, next_open
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, Counts
 
@@ -25,7 +26,7 @@ class Watched:
 
     batch_call: BatchCall
     summary: str
-    next: str
+    next: Next
 
 
 async def watch(
@@ -44,14 +45,15 @@ async def watch(
     while True:
         now = context.clock()
         if _reached(until, first, current):
-            return ended(current, now, reached=True)
-        idle = why_idle(current, now, deadline)
+            await context.note_over(current, now)
+            return ended(current, now, context.offer, reached=True)
+        idle = why_idle(current, now, deadline, context.offer)
         if idle is not None:
             return idle
         await progress(*_progress(current.counts), progress_words(current))
         left_s = (deadline - now).total_seconds()
         if left_s <= 0:
-            return ended(current, now, reached=False)
+            return ended(current, now, context.offer, reached=False)
         await sleep(min(wait_s, left_s))
         wait_s = min(wait_s * 1.5, _LONGEST_WAIT_S)
         current = await context.backend.get(batch_call_id)
@@ -65,34 +67,24 @@ def _reached(until: Until, first: BatchCall, current: BatchCall) -> bool:
     return until == "changed" and (current.status, current.counts) != (first.status, first.counts)
 
 
-def why_idle(current: BatchCall, now: datetime, deadline: datetime) -> Watched | None:
+def why_idle(current: BatchCall, now: datetime, deadline: datetime, offer: Offer) -> Watched | None:
     """Why nothing can happen before the limit, and how to go on; None where something can. Pure."""
     name = current.batch_call_id
+    following = after_watch(current, offer, now, reached=False, idle=True)
     if current.status is BatchStatus.DRAFT:
-        return Watched(
-            current,
-            f"{name} is a draft: nothing happens until it is started.",
-            f"start_batch_call with batch_call_id={name}.",
-        )
+        return Watched(current, f"{name} is a draft: nothing happens until it is started.", following)
     if current.counts.calling:
         return None
     if current.status is BatchStatus.PAUSED:
         why = "" if current.status_reason is None else f" {current.status_reason.text}"
-        return Watched(
-            current,
-            f"{name} is paused; no new call is placed.{why}",
-            f"resume_batch_call with batch_call_id={name}, after a person has agreed.",
-        )
+        return Watched(current, f"{name} is paused; no new call is placed.{why}", following)
     at = current.scheduled_at
     if current.status is BatchStatus.SCHEDULED and at is not None and at > deadline:
-        return Watched(
-            current,
-            f"{name} is scheduled for {at:%Y-%m-%d %H:%M UTC}; nothing to watch before.",
-            "Ask again then, or start_batch_call to move it.",
-        )
+        until = f"{name} is scheduled for {at:%Y-%m-%d %H:%M UTC}; nothing to watch before."
+        return Watched(current, until, following)
     waits = waits_until(current, now)
     if waits is not None and waits > deadline and current.counts.calling == 0:
-        return ended(current, now, reached=False)
+        return ended(current, now, offer, reached=False)
     return None
 
 
@@ -110,21 +102,16 @@ def waits_until(current: BatchCall, now: datetime) -> datetime | None:
     return None if is_open(window, (), now) else next_open(window, (), now)
 
 
-def ended(current: BatchCall, now: datetime, *, reached: bool) -> Watched:
+def ended(current: BatchCall, now: datetime, offer: Offer, *, reached: bool) -> Watched:
     """What the wait has shown, and how to go on. Pure."""
-    name = current.batch_call_id
+    waits = waits_until(current, now)
+    following = after_watch(current, offer, now, reached=reached, idle=waits is not None)
     if current.status in FINISHED:
-        following = f'get_batch_call with batch_call_id={name} and task_status=["not_reached"] shows who was missed.'
         return Watched(current, progress_words(current), following)
     still = ("" if reached else "still ") + progress_words(current) + gate_words(current)
-    waits = waits_until(current, now)
-    if waits is None:
-        return Watched(current, still, f"watch_batch_call with batch_call_id={name}.")
-    return Watched(
-        current,
-        f"{still} No call starts before {waits:%Y-%m-%d %H:%M UTC}.",
-        f"Ask again then: watch_batch_call with batch_call_id={name}.",
-    )
+    if waits is not None:
+        still += f" No call starts before {waits:%Y-%m-%d %H:%M UTC}."
+    return Watched(current, still, following)
 
 
 def gate_words(current: BatchCall) -> str:

@@ -33,16 +33,18 @@ from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
 from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
-from batchcall_mcp.dialer.storage import api_keys
+from batchcall_mcp.dialer.storage import api_keys, installation
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
+from batchcall_mcp.dialer.storage.halts import GATE
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
+from batchcall_mcp.notifications.events import Tell, tell_nobody
 from batchcall_mcp.settings import STOP_FILE, Settings
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
@@ -71,6 +73,7 @@ class EmbeddedDialer:
             calls.
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
         predial: who is asked before each dial; None: nobody.
+        tell: is told of what is late, and of what is over.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class EmbeddedDialer:
         min_gap: timedelta = MIN_GAP,
         test_numbers: Iterable[str] = (),
         predial: PredialUrl | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -101,6 +105,7 @@ class EmbeddedDialer:
         self._clock = clock
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
         self._predial = predial
+        self._tell = tell
         self._do_not_call = DoNotCallFiles(do_not_call, default_region)
         self._carrier = SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
@@ -137,7 +142,14 @@ class EmbeddedDialer:
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
 
     @classmethod
-    def of(cls, settings: Settings, *, drain_seconds: float = 0, limiter: Limiter | None = None) -> EmbeddedDialer:
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        drain_seconds: float = 0,
+        limiter: Limiter | None = None,
+        tell: Tell = tell_nobody,
+    ) -> EmbeddedDialer:
         """The dialer that the settings describe, not started."""
         return cls(
             settings.data_dir,
@@ -153,13 +165,15 @@ class EmbeddedDialer:
             min_gap=timedelta(minutes=settings.min_gap_minutes),
             test_numbers=settings.test_numbers,
             predial=PredialUrl.of(settings),
+            tell=tell,
         )
 
     def store(self) -> Store:
         """The database; the first call opens it. Blocks."""
         with self._opening:
             if self._store is None:
-                self._store = Store.open(self._database, self._clock, self._stop_file)
+                self._store = Store.open(self._database, self._clock, self._stop_file, self._tell)
+                self._store.asks_gate = self._predial is not None
                 self._store.watch(lambda: self._lock_file)
                 self._store.watch(self._carrier.held_file)
             return self._store
@@ -192,6 +206,8 @@ class EmbeddedDialer:
             store = await asyncio.to_thread(self.store)
             await asyncio.to_thread(store.check_privileges)
             await asyncio.to_thread(self.load_do_not_call, store)
+            if self._predial is not None:
+                await asyncio.to_thread(_note_the_gate, store)
             self._closing.clear()
             self._settled.clear()
             self._dials = False
@@ -222,6 +238,11 @@ class EmbeddedDialer:
                 self._dials = False
                 await self._pause()
                 continue
+            if lock is not None and await self._lacks_the_gate(store):
+                self._dials, self._lock_file = False, None
+                lock.release()  # for a process that has it
+                await self._pause()
+                continue
             if not self._dials:
                 self._dials, self._worked_at = True, monotonic()
             try:
@@ -235,6 +256,17 @@ class EmbeddedDialer:
                 if lock is not None:
                     lock.release()
         self._settled.set()
+
+    async def _lacks_the_gate(self, store: Store) -> bool:
+        """Whether the database is dialled with a gate that this process does not ask; said once."""
+        try:
+            halt = await asyncio.to_thread(store.halted)
+        except OUTAGE:  # the engine waits for the database itself
+            return False
+        if halt is None or halt.code != GATE:
+            return False
+        await self._say(ConfigurationError(str(halt)), store)
+        return True
 
     async def _say(self, error: Exception, store: Store) -> None:
         """Why the engine has ended, once for what goes on; what nobody expected is counted too."""
@@ -340,3 +372,10 @@ class EmbeddedDialer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _note_the_gate(store: Store) -> None:
+    """Before anything dials: from now on nobody is dialled from this database without being asked about."""
+    with store.writing() as tx:
+        if installation.set_gated(tx, gated=True):
+            LOG.info("Each call is asked about at the gate; a process without it dials nothing from this database.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,8 +28,9 @@ from batchcall_mcp.settings import Confirm, Mode
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.codes import Codes
 
-READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.LIST})
+READS = frozenset({Operation.ACCOUNT, Operation.GET, Operation.GET_CALL, Operation.LIST})
 _ALWAYS_DIALS = frozenset({Operation.START, Operation.RESUME})
+_WIDEST_FIRST: tuple[Mode, ...] = ("full", "draft", "read-only")
 _MOST_TRIES = 5
 _CHANGED = "The list or the batch call has changed since the last question. "
 
@@ -114,6 +116,24 @@ class Guard:
         self.confirm = confirm
         self.accept_no_stop = accept_no_stop
         self.audit = audit
+        self.whose_mode = f"This server runs with BATCHCALL_MODE={mode}"
+        self.who_can_change_it = "Only the operator can change the mode."
+
+    def narrowed(self, mode: Mode | None, whose: str) -> Guard:
+        """The same rules in a narrower mode that one request asks for; a wider one changes nothing.
+
+        `whose` begins the sentence of a refusal: what asked for the mode.
+        """
+        if mode is None or _WIDEST_FIRST.index(mode) <= _WIDEST_FIRST.index(self.mode):
+            return self
+        narrower = copy(self)
+        narrower.mode, narrower.whose_mode = mode, whose
+        narrower.who_can_change_it = "Only the person who set up this client can change that."
+        return narrower
+
+    def forbidden(self, what: str) -> PermissionDenied:
+        """The refusal of what the mode does not allow: `what` is that, as a clause."""
+        return PermissionDenied(f"{self.whose_mode}: {what}. Nothing was sent. {self.who_can_change_it}")
 
     def allows(self, operation: Operation) -> bool:
         """Whether the mode lets this kind of operation through at all."""
@@ -128,11 +148,8 @@ class Guard:
             PermissionDenied: read-only and a write, or draft and something that dials.
         """
         if not self.allows(operation) or (self.mode == "draft" and not isinstance(dials, Never)):
-            forbidden = "nothing may be changed" if self.mode == "read-only" else "nothing that dials is allowed"
-            raise PermissionDenied(
-                f"This server runs with BATCHCALL_MODE={self.mode}: {forbidden}. Nothing was sent. "
-                "Only the operator can change the mode."
-            )
+            changing = self.mode == "read-only"
+            raise self.forbidden("nothing may be changed" if changing else "nothing that dials is allowed")
 
     def takes_codes(self, *, simulated: bool) -> bool:
         """Whether a code that the model passes on may confirm: never by default where a real phone could ring."""
@@ -342,8 +359,14 @@ def _bound(launch: Launch) -> Bound:
             launch.question,
             *launch.changes,
             *([f"in {launch.preflight.undo_seconds} s"] if launch.preflight.undo_seconds else []),
+            *_price(launch.preflight),
         ),
     )
+
+
+def _price(found: Preflight) -> list[str]:
+    """Not the amount: fewer people than were shown cost less."""
+    return [f"{found.estimate.per_minute} a minute"] if found.estimate and found.estimate.per_minute else []
 
 
 def _word(launch: Launch) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.money import Money
 
 STOPS = frozenset({Operation.PAUSE, Operation.CANCEL})
 """What only ever makes fewer phones ring: no lock, limit or broken ledger may hold it up."""
@@ -60,6 +61,8 @@ class Evidence:
     """Whether it asks for dialling at once."""
     skipped: dict[str, int] | None = None
     """Rows by reason that were skipped when the list was made; no evidence, kept for the question of the launch."""
+    dials_each: int | None = None
+    """How often a person of the list is dialled at most; for the launch, because not every backend gives that back."""
     variables: tuple[str, ...] | None = None
     """Those that every task of the list had, hashed; for the launch, because not every backend gives them back."""
 
@@ -97,6 +100,8 @@ class Intent:
     starts_at: datetime | None = None
     calls: int | None = None
     max_dials: int | None = None
+    dial_cost: Money | None = None
+    """What one dial costs, about; None: not known, or nothing because it is simulated."""
     renames: bool = False
     """It changes the name alone, which no launch depends on."""
     numbers: Sequence[tuple[str, int]] = ()
@@ -147,6 +152,10 @@ class Entry:
     simulated: bool = False
     over_at: int | None = None
     """When the backend was seen to say that what this launch started is over."""
+    max_dials: int | None = None
+    dial_cost: int | None = None
+    """Of one dial, in millionths of the currency, as it was estimated; None: no price was known."""
+    currency: str | None = None
 
     @property
     def is_open(self) -> bool:

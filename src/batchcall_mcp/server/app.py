@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mcp import MCPError
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from mcp.types import Prompt as MCPPrompt
+from mcp.types import Tool as MCPTool
 
 import batchcall_mcp
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.server import prompts
 from batchcall_mcp.server.approvals.elicitation import readable_answers
+from batchcall_mcp.server.completions import add_completions
 from batchcall_mcp.server.credentials import request_state_security
+from batchcall_mcp.server.request_mode import current_headers, remember_headers
 from batchcall_mcp.server.resources import add_resources
 from batchcall_mcp.server.service import Service
-from batchcall_mcp.server.tools.registry import build_tools
+from batchcall_mcp.server.tools.registry import build_tools, offered_names
 from batchcall_mcp.server.tools.strict_tools import StrictServer
 from batchcall_mcp.server.transports.access import Authenticate
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.text import quoted
 
 NAME = "batchcall-mcp"
 
@@ -24,19 +36,63 @@ class BatchCallServer(StrictServer):
 
     service: Service
 
+    async def list_tools(self) -> list[MCPTool]:
+        """What the request that is being answered may call."""
+        names = self._offered(current_headers())
+        return [tool for tool in await super().list_tools() if tool.name in names]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool, if the request may.
+
+        Raises:
+            ToolError: as of `StrictServer`.
+        """
+        headers = None if context is None else context.headers
+        if name in set(self.tool_names) - self._offered(headers):
+            refused = self.service.guard_of(headers).forbidden(f"{name} is not offered")
+            raise ToolError(f"[{refused.code}] {refused}")
+        return await super().call_tool(name, arguments, context)
+
+    async def list_prompts(self) -> list[MCPPrompt]:
+        """Those whose tools there are for the request that is being answered."""
+        names = self._offered(current_headers())
+        return [prompt for prompt in await super().list_prompts() if prompts.is_offered(prompt.name, names)]
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """A prompt for the request that is being answered.
+
+        Raises:
+            MCPError: there is none of this name, or its arguments are wrong.
+        """
+        if name not in {prompt.name for prompt in await self.list_prompts()}:
+            raise MCPError(INVALID_PARAMS, f"There is no prompt {quoted(name)}.")
+        try:
+            return await super().get_prompt(name, arguments, context)
+        except ValueError as error:
+            raise MCPError(INVALID_PARAMS, f"{error}. A prompt takes the arguments that prompts/list names.") from error
+
+    def _offered(self, headers: Mapping[str, str] | None) -> frozenset[str]:
+        return offered_names(self.service.capabilities, self.service.guard_of(headers))
+
     @property
     def authenticate(self) -> Authenticate | None:
         """Says whether a key pair is known, where that is known here: only by the embedded dialer."""
         return self.service.verify if self.service.embedded else None
 
 
-def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> BatchCallServer:
+def build_server(settings: Settings, *, transport: Literal["stdio", "http"], dials: bool = True) -> BatchCallServer:
     """Make the server of one process. Callers over stdio share this machine's disk, those over HTTP and SSE do not.
+
+    `dials`: whether the dialer in this process, if it is the backend, places calls here, or is only asked.
 
     Raises:
         ConfigurationError: the settings contradict each other, or name a backend that does not exist.
     """
-    service = Service(settings, local=transport == "stdio")
+    service = Service(settings, local=transport == "stdio", dials=dials)
     if settings.predial_url is not None and not service.embedded:
         raise ConfigurationError(
             f"BATCHCALL_PREDIAL_URL is set, and {service.backend_type.name} places the calls itself: nobody would ask "
@@ -55,11 +111,13 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> 
         needs_secret=needs_secret,
         accepted=service.accepted,
         request_state_security=request_state_security(settings, service.shared_key, needs_secret=needs_secret),
-        middleware=[readable_answers],
+        middleware=[remember_headers, readable_answers],
         log_level=settings.log_level,
     )
     server.service = service
     add_resources(server, service)
+    prompts.add_prompts(server, service)
+    add_completions(server, service)
     return server
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from batchcall_mcp.clock import from_epoch
+from batchcall_mcp.money import Money, parse_money
 
 TEXT_LIMIT = 1000
 R = TypeVar("R")
@@ -47,6 +48,23 @@ def whole(value: Any) -> int | None:
     if not 0 <= value < _WHOLE_END or value != int(value):
         return None
     return int(value)
+
+
+def seconds(value: Any) -> float | None:
+    """A length of time from zero on, to the millisecond."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _WHOLE_END:
+        return None
+    return round(float(value), 3)
+
+
+def money(value: Any) -> Money | None:
+    """An amount with its currency: `{"amount": "0.14", "currency": "USD"}`."""
+    if not isinstance(value, Mapping):
+        return None
+    try:
+        return parse_money(f"{text(value.get('amount'))} {text(value.get('currency'))}")
+    except ValueError:
+        return None
 
 
 def moment(value: Any) -> datetime | None:

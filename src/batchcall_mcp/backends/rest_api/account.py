@@ -11,7 +11,7 @@ from batchcall_mcp.errors import NotFound, NotSupported
 from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_errors import JsonObject
-from batchcall_mcp.vendor_http.json_values import first, read_each, rows, text, whole
+from batchcall_mcp.vendor_http.json_values import first, money, read_each, rows, text, whole
 
 T = TypeVar("T")
 LIMIT = 100
@@ -55,6 +55,7 @@ def _account(answer: JsonObject) -> Account:
         numbers=read_each(numbers, words.caller_number) if isinstance(numbers, list) else None,
         agents=read_each(agents, words.agent) if isinstance(agents, list) else None,
         organization_id=text(data.get("organization_id")),
+        cost_per_minute=money(data.get("cost_per_minute")),
         notes=tuple(notes),
     )
 

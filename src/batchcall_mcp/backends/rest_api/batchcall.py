@@ -33,6 +33,7 @@ from batchcall_mcp.model import (
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
+    Call,
     CallTask,
     ListQuery,
     TaskPage,
@@ -40,6 +41,7 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, Params
 from batchcall_mcp.vendor_http.http_errors import (
     JsonObject,
@@ -67,10 +69,11 @@ class BatchCallBackend:
     extended: ClassVar[bool] = True
     patches_tasks: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
-        operations=frozenset(Operation),
+        operations=frozenset(Operation) - {Operation.GET_CALL},
         drafts="full",
         task_page_size=PAGE,
         outcomes=tuple(status for status in TaskStatus if status is not TaskStatus.UNKNOWN),
+        results=frozenset({"duration_seconds", "answered_by", "choice"}),
         stop="any_time",
         cancel_effect="Calls in progress go on to their end; nothing else of it is dialled.",
         windows="full",
@@ -87,6 +90,7 @@ class BatchCallBackend:
         retry_policy=True,
         max_name_length=255,
         first=True,
+        prices=True,
         update_fields=_ALL_FIELDS | {"max_concurrency", "trigger_on", "ends_at", "ends_on"},
         limitations=(
             "A server without an extension of ours (pause, resume, cancel, retry, add) refuses it; nothing changes.",
@@ -219,6 +223,8 @@ class BatchCallBackend:
             filters["status"] = sorted(query.statuses)
         if self.extended and query.to_number is not None:
             filters["to_number"] = query.to_number
+        if self.extended:
+            filters |= _answers_asked_for(query)
 
         async def fetch(page: int, size: int) -> RawPage:
             params = {"page": page, "limit": size, **filters}
@@ -233,13 +239,24 @@ class BatchCallBackend:
             task = words.call_task(data)
             unwanted = query.statuses is not None and task.status not in query.statuses
             other = query.to_number is not None and comparable(task.to_number) != query.to_number
-            return None if unwanted or other else task
+            return None if unwanted or other or not query.answers(task) else task
 
-        filtered = query.statuses is not None or query.to_number is not None
+        filtered = query.is_filtered
         largest = self.capabilities.task_page_size
         size = largest if filtered else _page_size(query.limit, query.cursor, largest)
         scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
         return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
+
+    async def get_call(self, batch_call_id: str, call_id: str) -> Call:
+        """The dialect has no calls, only tasks.
+
+        Raises:
+            NotSupported: always; nothing was sent.
+        """
+        raise NotSupported(
+            f"Could not read call {identifier(call_id)} of batch call {batch_call_id}: {self.name} does not give what "
+            "was said in a call. Nothing was sent. get_batch_call shows how each call went."
+        )
 
     async def list(self, query: ListQuery) -> BatchCallPage:
         """GET /batch-call/list, newest first. Always with a limit: without one Zudu answers everything."""
@@ -413,6 +430,12 @@ def path_of(batch_call_id: str) -> str:
     if impossible or len(batch_call_id) > 200:  # noqa: PLR2004 - far over any real id
         raise NotFound("No batch call can have this id. Nothing was sent. Look the id up with list_batch_calls.")
     return f"/batch-call/{quote(batch_call_id, safe='')}"
+
+
+def _answers_asked_for(query: TaskQuery) -> dict[str, str | int | list[str]]:
+    """An extension; a server that does not know these gives all tasks, which are looked through here."""
+    given = {"choice": query.choice, "answered_by": query.answered_by}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _page_size(limit: int, cursor: str | None, largest: int) -> int:

@@ -31,6 +31,7 @@ class DialerBackend(BatchCallBackend):
     capabilities: ClassVar[Capabilities] = replace(
         BatchCallBackend.capabilities,
         task_page_size=1000,
+        prices=False,
         simulated=True,
         in_process=True,
         limitations=(

@@ -18,6 +18,7 @@ from batchcall_mcp.model import (
     NOT_REACHED,
     WEEKDAYS,
     Agent,
+    AnsweredBy,
     BatchCall,
     BatchStatus,
     CallerNumber,
@@ -25,6 +26,7 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     HeldBack,
+    Results,
     RetryOutcome,
     RetryPolicy,
     StatusReason,
@@ -35,8 +37,10 @@ from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import (
     first,
     moment,
+    money,
     names,
     rows,
+    seconds,
     status,
     text,
     time_of_day,
@@ -105,6 +109,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         first=whole(data.get("first")) if extended else None,
         holds_first=extended and "first" in data,
         counts=_counts(data),
+        results=_results(data) if extended else None,
         held_back=_held_back(data.get("held_back")),
         organization_id=text(data.get("organization_id")),
         notes=notes,
@@ -141,7 +146,17 @@ def call_task(data: Mapping[str, Any]) -> CallTask:
         error=text(first(data, "error_message", "error")),
         attempted_at=moment(first(data, "attempted_timestamp", "attempted_at")),
         completed_at=moment(first(data, "completed_timestamp", "completed_at")),
+        duration_seconds=seconds(data.get("duration_seconds")),
+        answered_by=_answered_by(data.get("answered_by")),
+        choice=text(data.get("choice"), 100),
+        cost=money(data.get("cost")),
+        summary=text(data.get("summary")),
+        extracted=variables(data.get("extracted")),
     )
+
+
+def _answered_by(value: Any) -> AnsweredBy | None:
+    return value if value in ("human", "machine") else None
 
 
 def raw_page(answer: JsonObject, member: str, page: int, size: int) -> RawPage:
@@ -236,6 +251,26 @@ def _counts(data: Mapping[str, Any]) -> Counts:
         parts = [whole(counted.get(status)) for status in NOT_REACHED]
         numbers["not_reached"] = None if None in parts else sum(filter(None, parts))
     return Counts(total=whole(first(counted, "total", "total_task_count")), **numbers)
+
+
+def _results(data: Mapping[str, Any]) -> Results | None:
+    """Our extension: what came of a batch call that is over."""
+    found, counted = data.get("results"), data.get("counts")
+    if not isinstance(found, dict):
+        return None
+    numbers: Mapping[str, Any] = counted if isinstance(counted, dict) else data
+    missed = {str(status): number for status in sorted(NOT_REACHED) if (number := whole(numbers.get(status)))}
+    chosen = found.get("choices")
+    pairs = (
+        [(text(choice, 100), whole(people)) for choice, people in chosen.items()] if isinstance(chosen, dict) else []
+    )
+    return Results(
+        reached=whole(numbers.get("completed")),
+        not_reached=missed,
+        talk_seconds=seconds(found.get("talk_seconds")),
+        cost=money(found.get("cost")),
+        choices={choice: people for choice, people in pairs if choice is not None and people is not None},
+    )
 
 
 def _window(data: Mapping[str, Any]) -> tuple[CallingWindow | None, tuple[str, ...]]:

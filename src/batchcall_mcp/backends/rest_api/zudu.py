@@ -21,9 +21,11 @@ class ZuduBackend(BatchCallBackend):
     extended: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = replace(
         BatchCallBackend.capabilities,
-        operations=frozenset(Operation) - {Operation.APPEND, Operation.PAUSE, Operation.RESUME, Operation.RETRY},
+        operations=BatchCallBackend.capabilities.operations
+        - {Operation.APPEND, Operation.PAUSE, Operation.RESUME, Operation.RETRY},
         max_tasks=MAX_TASKS,
         outcomes=(TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.FAILED),
+        results=frozenset(),
         stop="before_start",
         cancel_effect=(
             "A scheduled batch call becomes a draft again. Zudu cannot stop calls once a batch call has started."
@@ -35,6 +37,7 @@ class ZuduBackend(BatchCallBackend):
         window_days=False,
         max_concurrency=None,
         first=False,
+        prices=False,
         idempotency="none",
         returns_variables=False,
         task_names=False,

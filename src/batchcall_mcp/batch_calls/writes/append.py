@@ -27,11 +27,6 @@ from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTa
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import Recipients
 
-_NEXT = {
-    BatchStatus.DRAFT: "start_batch_call, after the person has seen it:",
-    BatchStatus.PAUSED: "resume_batch_call, after a person has agreed:",
-}
-
 
 async def append(context: CallContext, batch_call_id: str, source: ListSource) -> Result:
     """Add people; where the batch call dials, or will by itself, that is confirmed first.
@@ -83,7 +78,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         return Result(
             result="nothing_to_do",
             summary=f"Nobody is added to {batch_call_id}.{skipped_rows_words(recipients)} Nothing was sent.",
-            next=f"get_batch_call with batch_call_id={batch_call_id}; retry_batch_call calls those not reached again.",
+            next=context.next_of(current),
             batch_call=current,
             skipped_rows=recipients.skipped_rows,
         )
@@ -103,7 +98,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         return Result(
             result="added",
             summary=_summary(after, len(judged.request.tasks or ()), recipients),
-            next=f"{_NEXT.get(after.status, 'watch_batch_call with')} batch_call_id={batch_call_id}.",
+            next=context.next_of(after),
             batch_call=after,
             preflight=judged.preflight if judged.preflight.starts else None,
             changed={"tasks": (current.counts.total, after.counts.total)},

@@ -8,17 +8,23 @@ from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.tasks_from import TasksFrom, people_of
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.phone.numbers import normalise_number
+from batchcall_mcp.recipients.validation import SkipReason
 
 
 async def create(
-    context: CallContext, request: BatchCallRequest, source: ListSource, idempotency_key: str | None = None
+    context: CallContext,
+    request: BatchCallRequest,
+    source: ListSource,
+    idempotency_key: str | None = None,
+    wanted: TasksFrom | None = None,
 ) -> Result:
-    """Make a batch call; a draft, unless `request` says when to dial.
+    """Make a batch call; a draft, unless `request` says when to dial. `wanted`: people of another one, for a list.
 
     Raises:
         InvalidInput: naming field and row; nothing was sent.
@@ -28,6 +34,11 @@ async def create(
     context.require(Operation.CREATE)
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
     context.require_fields(request)  # before the list: how it has to be cut depends on it
+    origin: tuple[str, ...] = ()
+    if wanted is not None:
+        chosen = await people_of(context, wanted, source)
+        source, origin = chosen.source, (chosen.origin,)
+        request = replace(request, name=request.name or chosen.name)
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
@@ -39,7 +50,7 @@ async def create(
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
             warnings=notes,
-            notes=recipients.remarks,
+            notes=(*origin, *recipients.remarks),
         )
 
     async def report(made: BatchCall, judged: Judged) -> Result:
@@ -48,18 +59,28 @@ async def create(
         return Result(
             result=_result(made.status),
             summary=f"{_made(made.status)} {made.batch_call_id}: {how_many}.{skipped_rows_words(recipients)}",
-            next=_next(made.batch_call_id, made.status),
+            next=context.next_of(made),
             batch_call=made,
             preflight=judged.preflight,
-            notes=(*notes, *recipients.remarks),
+            notes=(*origin, *notes, *recipients.remarks),
         )
 
-    return await Write(context, Operation.CREATE, request, key=idempotency_key).run(
+    result = await Write(context, Operation.CREATE, request, key=idempotency_key).run(
         people=people,
         send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
         report=report,
         did=lambda made: (_result(made.status), f"made {made.batch_call_id}"),
     )
+    return _without_what_check_shows(result)
+
+
+def _without_what_check_shows(result: Result) -> Result:
+    """Rows that are skipped for what is in the list are counted here by reason, and shown by check_batch_call."""
+    rows = [row for row in result.skipped_rows if row.kind is SkipReason.CONCERN]
+    if len(rows) == len(result.skipped_rows):
+        return result
+    shown = "check_batch_call with the same list shows each row that is skipped."
+    return replace(result, skipped_rows=rows, notes=(*result.notes, shown))
 
 
 def caller_number(context: CallContext, from_number: str | None, default_region: str | None = None) -> str:
@@ -86,9 +107,3 @@ def _result(status: BatchStatus) -> ResultWord:
     if status is BatchStatus.SCHEDULED:
         return "scheduled"
     return "started" if status is BatchStatus.RUNNING else "created"
-
-
-def _next(batch_call_id: str, status: BatchStatus) -> str:
-    if status is BatchStatus.DRAFT:
-        return f"No phone rings yet. Show the person what was made (get_batch_call with batch_call_id={batch_call_id})."
-    return f"watch_batch_call or get_batch_call with batch_call_id={batch_call_id}."

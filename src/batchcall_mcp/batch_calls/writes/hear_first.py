@@ -63,7 +63,7 @@ async def hear(
             result="started",
             summary=f"Test call {made.batch_call_id} to {written(number)}, with the first row of {batch_call_id}; "
             f"its status is {made.status}. The list of {batch_call_id} is as it was.",
-            next=f"watch_batch_call with batch_call_id={made.batch_call_id}; then ask the person what they heard.",
+            next=context.next_of(made),
             batch_call=made,
             preflight=judged.preflight,
         )

@@ -9,6 +9,7 @@ from functools import partial
 
 from batchcall_mcp.backends.base import KeepsDates, Operation, SkipsAtStart, StartsFirst, unread
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.next_call import Next, after_cancel
 from batchcall_mcp.batch_calls.timestamps import When, read_start, read_when
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
@@ -66,7 +67,7 @@ async def start(
     write = Write(context, Operation.START, request, current, seen=seen, key=idempotency_key)
 
     async def already() -> Result | None:
-        return await _unstartable(current, write)
+        return await _unstartable(context, current, write)
 
     async def people() -> People:
         time = _scheduled_for(current)
@@ -95,7 +96,7 @@ async def start(
                 else f"The backend took the start of {batch_call_id}; its status is {started.status}."
             )
             + _pauses(judged),
-            next=f"watch_batch_call with batch_call_id={batch_call_id}.",
+            next=context.next_of(started),
             batch_call=started,
             preflight=judged.preflight,
         )
@@ -117,7 +118,7 @@ def _check_time(context: CallContext, request: BatchCallRequest) -> None:
         )
 
 
-async def _unstartable(current: BatchCall, write: Write) -> Result | None:
+async def _unstartable(context: CallContext, current: BatchCall, write: Write) -> Result | None:
     """A result, where nothing is left to start.
 
     Raises:
@@ -125,7 +126,7 @@ async def _unstartable(current: BatchCall, write: Write) -> Result | None:
     """
     batch_call_id = current.batch_call_id
     if current.status is BatchStatus.RUNNING:
-        return _nothing(current, f"{batch_call_id} is already running.")
+        return _nothing(current, f"{batch_call_id} is already running.", context.next_of(current))
     if current.status is BatchStatus.PAUSED:
         raise IllegalTransition(f"{batch_call_id} is paused. Nothing was sent. resume_batch_call continues it.")
     if current.status in FINISHED:
@@ -196,7 +197,8 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
     """
     current = await _current(context, Operation.PAUSE, batch_call_id)
     if current.status is BatchStatus.PAUSED:
-        return _nothing(current, f"{batch_call_id} is already paused.{await _may_still_arrive(context, current)}")
+        late = await _may_still_arrive(context, current)
+        return _nothing(current, f"{batch_call_id} is already paused.{late}", context.next_of(current))
 
     async def report(paused: BatchCall, _judged: Judged) -> Result:
         paused = await _stopped(context, paused, Operation.PAUSE)
@@ -208,7 +210,7 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
         return Result(
             result="paused",
             summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",
-            next=f"resume_batch_call continues it, cancel_batch_call ends it: batch_call_id={batch_call_id}.",
+            next=context.next_of(paused),
             batch_call=paused,
         )
 
@@ -223,7 +225,7 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
 
     async def already() -> Result | None:
         if current.status is BatchStatus.RUNNING:
-            return _nothing(current, f"{batch_call_id} is running.")
+            return _nothing(current, f"{batch_call_id} is running.", context.next_of(current))
         if current.status is not BatchStatus.PAUSED:
             raise IllegalTransition(f"{batch_call_id} is {current.status}, not paused. Nothing was sent.")
         return None
@@ -232,7 +234,7 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
         return Result(
             result="resumed",
             summary=f"{batch_call_id} continues; its status is {resumed.status}.",
-            next=f"watch_batch_call with batch_call_id={batch_call_id}.",
+            next=context.next_of(resumed),
             batch_call=resumed,
             preflight=judged.preflight,
         )
@@ -249,7 +251,8 @@ async def cancel(context: CallContext, batch_call_id: str) -> Result:
     """Cancel what has not been dialled."""
     current = await _current(context, Operation.CANCEL, batch_call_id)
     if current.status in FINISHED:
-        return _nothing(current, f"{batch_call_id} is already {current.status}; there is nothing to cancel.")
+        done = f"{batch_call_id} is already {current.status}; there is nothing to cancel."
+        return _nothing(current, done, context.next_of(current))
     if current.status is BatchStatus.DRAFT and Operation.DELETE in context.backend.capabilities.operations:
         late = await _may_still_arrive(context, current)
         what = f"is a draft.{late}" if late else "is a draft and dials nobody;"
@@ -261,7 +264,7 @@ async def cancel(context: CallContext, batch_call_id: str) -> Result:
             result="cancelled",
             summary=f"Cancelled what {batch_call_id} had not dialled; its status is {cancelled.status}. "
             + context.backend.capabilities.cancel_effect,
-            next=f"get_batch_call with batch_call_id={batch_call_id} shows who was called before.",
+            next=after_cancel(cancelled, context.offer),
             batch_call=cancelled,
         )
 
@@ -369,10 +372,10 @@ async def _stored(
     return People(tasks=tasks, to_call=to_call, warnings=warnings, changes=changes)
 
 
-def _nothing(current: BatchCall, summary: str) -> Result:
+def _nothing(current: BatchCall, summary: str, following: Next = None) -> Result:
     return Result(
         result="nothing_to_do",
         summary=f"{summary} Nothing was sent.",
-        next=f"get_batch_call with batch_call_id={current.batch_call_id}.",
+        next=following,
         batch_call=current,
     )

@@ -16,8 +16,10 @@ from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, com
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.preflight.preflight import Surroundings
+from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Entry
-from batchcall_mcp.model import Agent, BatchCall, CallTask
+from batchcall_mcp.model import Account, Agent, BatchCall, CallTask
+from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.phone.numbers import comparable
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ async def surroundings(
         recorded, named = None, frozenset[bytes]()
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
+    price = None if simulated else await found.price()
     around = recorded.around if recorded else Surroundings()
     launches = recorded.launches if recorded and not test else ()
     live = LiveComparison() if test else await compare_with_live(context, numbers, current, named)
@@ -74,6 +77,7 @@ async def surroundings(
         listed_variables=recorded.listed_of(agent) if recorded else None,
         variables=agent.variables if agent else None,
         agent=agent,
+        reported_price=price,
         elsewhere=live.elsewhere,
         not_compared=live.not_compared,
         lately=await found.lately(current, launches, taken_over),
@@ -108,8 +112,11 @@ async def _recorded(
     # First of all: what is recorded from here on is compared when this launch is recorded.
     since = await run_sync(history.newest)
     mine: dict[str, Any] = {"simulated": simulated, "backend": address, "own_id": own_id}
+    own: dict[str, Any] = {"backend": address, "own_id": own_id, "numbers": numbers}
+    counts_cost = context.settings.max_cost_per_day is not None and not simulated
     around = Surroundings(
         since=since,
+        spent=await run_sync(partial(history.spent_on, starts_at, **own)) if counts_cost else Spent(),
         attempts=await run_sync(partial(history.attempts, numbers, starts_at, **mine)),
         calls_today=await run_sync(partial(history.calls_on, starts_at, **mine, numbers=numbers)),
         stopped_since=await run_sync(ledger.stops.since),
@@ -119,7 +126,13 @@ async def _recorded(
         list_entry, made = await run_sync(history.list_of, address, own_id)
         people = ledger.hashed(await run_sync(people_digest, numbers))
         listed = (made.variables or ()) if made.people == people else ()
-        around = replace(around, skipped=made.skipped or {}, list_entry=list_entry)
+        held = not context.backend.capabilities.returns_variables
+        around = replace(
+            around,
+            skipped=made.skipped or {},
+            list_entry=list_entry,
+            listed_dials=made.dials_each if held else None,
+        )
     return _Recorded(
         ledger=ledger,
         around=around,
@@ -158,6 +171,7 @@ class _Found:
         self._context = context
         self.unchecked: list[str] = []
         self.notes: list[str] = []
+        self._account: Account | BatchCallError | None = None
 
     async def do_not_call(self) -> frozenset[str]:
         """The operator's list of today."""
@@ -176,7 +190,7 @@ class _Found:
         if not matters or Operation.ACCOUNT not in capabilities.operations:
             return None
         try:
-            account = await self._context.backend.account()
+            account = await self._read_account()
         except BatchCallError as error:
             self.unchecked.append(f"The agent could not be checked: {error.message}")
             return None
@@ -185,6 +199,28 @@ class _Found:
             agent_id = number.agent_id if number else None
         known = next((one for one in account.agents or () if one.agent_id == agent_id), None)
         return known or (Agent(agent_id=agent_id) if agent_id else None)
+
+    async def price(self) -> Money | None:
+        """What a minute costs, where the backend reports it."""
+        if not self._context.backend.capabilities.prices:
+            return None
+        try:
+            price = (await self._read_account()).cost_per_minute
+        except BatchCallError as error:
+            self.notes.append(f"The price of a minute could not be read: {error.message}")
+            return None
+        return price if price is not None and price.is_sound else None
+
+    async def _read_account(self) -> Account:
+        """Asked for once in each look, whatever comes of it."""
+        if self._account is None:
+            try:
+                self._account = await self._context.backend.account()
+            except BatchCallError as error:
+                self._account = error
+        if isinstance(self._account, BatchCallError):
+            raise self._account
+        return self._account
 
     async def lately(self, current: BatchCall | None, launches: _Launches, taken_over: int | None) -> dict[str, str]:
         """Which of these people a launch of the last minutes calls, by any caller to any backend.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.batch_calls.next_call import Next
 from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
 from batchcall_mcp.guard.confirmation import LIFETIME_S
 from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
@@ -29,6 +30,8 @@ ResultWord: TypeAlias = Literal[
     "waiting_for_person",
     "nothing_to_do",
 ]
+WAITS_FOR_PERSON: Final[frozenset[ResultWord]] = frozenset({"confirmation_required", "waiting_for_person"})
+"""Nothing was sent, and nothing will be until a person has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Result:
 
     result: ResultWord
     summary: str
-    next: str | None = None
+    next: Next = None
     batch_call: BatchCall | None = None
     preflight: Preflight | None = None
     confirmation_code: str | None = None
@@ -62,7 +65,7 @@ def done(operation: Operation, found: BatchCall) -> tuple[ResultWord, str]:
     return _DONE[operation], f"{_DONE[operation]} {found.batch_call_id}"
 
 
-def replayed(earlier: WriteOutcome, did: Did) -> Result:
+def replayed(earlier: WriteOutcome, did: Did, following: Next) -> Result:
     """An equal call did it before; this one sent nothing."""
     found = earlier.batch_call
     result, what = did(found)
@@ -70,9 +73,9 @@ def replayed(earlier: WriteOutcome, did: Did) -> Result:
         result=result,
         summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {what}. "
         f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
-        next=f"get_batch_call with batch_call_id={found.batch_call_id}. To do it again on purpose, repeat "
-        "the call with a new idempotency_key, if the tool has one.",
+        next=following,
         batch_call=found,
+        notes=("To do it again on purpose, repeat the call with a new idempotency_key, if the tool has one.",),
         replayed=True,
     )
 

@@ -11,7 +11,8 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, read_source, skipped_rows_words
+from batchcall_mcp.batch_calls.next_call import RETRIED
+from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new, fit_fields, read_source, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import (
@@ -29,7 +30,7 @@ from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTa
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow, SkipReason
 
-DEFAULT_STATUSES = frozenset({TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.FAILED})
+DEFAULT_STATUSES = RETRIED
 _CHAIN_PAGES = 5
 _MOST_GENERATIONS = 20
 _BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
@@ -80,7 +81,8 @@ async def retry(
         write = Write(context, operation, asked, on, seen=seen, key=idempotency_key, known_as=known_as)
         earlier = await write.earlier()
         if isinstance(earlier, WriteOutcome):
-            return replayed(earlier, _dialled_again if operation is Operation.RETRY else _made)
+            did = _dialled_again if operation is Operation.RETRY else _made
+            return replayed(earlier, did, context.next_of(earlier.batch_call))
     found = await _unreached(context, current, statuses)
     if not found.wanted:
         nobody = f"No task of {batch_call_id} has the status {_words(statuses)} any more."
@@ -155,7 +157,7 @@ async def _dial_again(context: CallContext, current: BatchCall, found: _Unreache
         return Result(
             result="retried",
             summary=" ".join([f"{took}; its status is {retried.status}.", *_since(judged.skipped_rows), *found.alone]),
-            next=f"watch_batch_call with batch_call_id={current.batch_call_id}.",
+            next=context.next_of(retried),
             batch_call=retried,
             preflight=judged.preflight,
             notes=found.notes,
@@ -193,16 +195,7 @@ async def _draft_of(
             f"rows for the {len(wanted)} unreached numbers are used."
         )
     else:
-        plain = tuple(
-            CallTask(
-                to_number=task.to_number,
-                name=task.name,
-                dynamic_variables=task.dynamic_variables,
-                timezone=task.timezone,
-                max_retries=task.max_retries,
-            )
-            for task in wanted
-        )
+        plain = tuple(map(as_new, wanted))
         recipients = await read_source(context, ListSource(tasks=plain), current.from_number)
     if not recipients.tasks:
         raise InvalidInput(
@@ -243,7 +236,7 @@ async def _draft_of(
         return Result(
             result="created",
             summary=" ".join([summary, *_since(judged.skipped_rows), *found.alone]),
-            next=f"Show the person what was made (get_batch_call with batch_call_id={made.batch_call_id}).",
+            next=context.next_of(made),
             batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
             preflight=judged.preflight,
             notes=notes,

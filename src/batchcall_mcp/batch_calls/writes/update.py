@@ -83,7 +83,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
             result="updated",
             summary=_summary(judged.request, current, updated, replaced)
             + (skipped_rows_words(recipients) if recipients else ""),
-            next=f"get_batch_call with batch_call_id={batch_call_id}.",
+            next=context.next_of(updated),
             batch_call=updated,
             preflight=judged.preflight if judged.preflight.starts else None,
             changed=_changed(given, current, updated, replaced),

@@ -17,9 +17,9 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import At, Never, Now, Operation, SkipsAtStart, retry_of_in_name, test_of_in_name
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
-from batchcall_mcp.batch_calls.writes.results import Did, Result, done, replayed, waiting
+from batchcall_mcp.batch_calls.writes.results import WAITS_FOR_PERSON, Did, Result, done, replayed, waiting
 from batchcall_mcp.clock import from_ms, to_ms
-from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.errors import BatchCallError, NotConfirmed, OutcomeUnknown
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
@@ -30,6 +30,7 @@ from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, pre
 from batchcall_mcp.guard.preflight.recipient_warnings import about
 from batchcall_mcp.guard.write_record import STOPS, Evidence, Intent, Token
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
+from batchcall_mcp.notifications.events import Event, Notice
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkippedRow
 
@@ -177,12 +178,54 @@ class Write:
             OutcomeUnknown: nobody knows what came of it, or of an equal write before it.
             BatchCallError: the guard's or the backend's no; nothing was changed.
         """
+        try:
+            result = await self._run(send, report, people, already, did or partial(done, self._operation))
+        except OutcomeUnknown:
+            self._tell("unknown")
+            raise
+        except BatchCallError as error:
+            if not isinstance(self._dials, Never):
+                self._tell("refused", reason=error.code)
+            raise
+        if result.result == "nothing_to_do" or result.result in WAITS_FOR_PERSON or result.replayed:
+            return result
+        if self._operation in STOPS:
+            self._tell("stopped", result.batch_call)
+        elif not isinstance(self._dials, Never):
+            self._tell("launched", result.batch_call, calls=result.preflight.calls if result.preflight else None)
+        return result
+
+    def _tell(
+        self, event: Event, made: BatchCall | None = None, *, calls: int | None = None, reason: str | None = None
+    ) -> None:
+        """Notify the operator."""
+        about = made or self._current
+        self._context.tell(
+            Notice(
+                event=event,
+                batch_call_id=about.batch_call_id if about else None,
+                backend=self._context.backend.name,
+                tool=self._context.tool,
+                operation=str(self._operation),
+                status=str(made.status) if made else None,
+                calls=calls,
+                reason=reason,
+            )
+        )
+
+    async def _run(
+        self,
+        send: Send,
+        report: Report,
+        people: Callable[[], Awaitable[People]],
+        already: Callable[[], Awaitable[Result | None]],
+        did: Did,
+    ) -> Result:
         if self._operation in STOPS:  # it only makes fewer phones ring: nobody is asked, and it waits for nothing
             return await self._reported(await self._send(send, self._asked), self._asked, report)
-        did = did or partial(done, self._operation)
         earlier = await self.earlier()
         if isinstance(earlier, WriteOutcome):
-            return replayed(earlier, did)
+            return self._replayed(earlier, did)
         nothing = await already()
         if nothing is not None:
             return nothing
@@ -191,7 +234,7 @@ class Write:
         # Meanwhile an equal call may have been sent: that is not a reason to refuse this one or to ask.
         meanwhile = await self.earlier()
         if isinstance(meanwhile, WriteOutcome):
-            return replayed(meanwhile, did)
+            return self._replayed(meanwhile, did)
         # What was to be sent again, and is open no more, another call has sent: only taking it over finds that out.
         resend = meanwhile or earlier
         judged = await self._without_skipped(judged)
@@ -202,7 +245,11 @@ class Write:
             return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
         judged = self._put_off(judged, resend)
         outcome = await self._send(send, judged, admitted.token, resend)
-        return replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+        return self._replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
+
+    def _replayed(self, earlier: WriteOutcome, did: Did) -> Result:
+        following = None if self._operation is Operation.DELETE else self._context.next_of(earlier.batch_call)
+        return replayed(earlier, did, following)
 
     async def earlier(self) -> WriteOutcome | Resend | None:
         """What an equal call did before; None if this one is a new one. A `Resend` may be sent once more.
@@ -406,6 +453,12 @@ class Write:
         people = people_digest(comparable(task.to_number) for task in request.tasks or ())
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
+        # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
+        least = judged.around.listed_dials or 1 if request.tasks is None else 1
+        dialled = [
+            (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
+            for task in judged.called or ()
+        ]
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
@@ -423,6 +476,7 @@ class Write:
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=hashed(people) if request.tasks is not None else None,
                 variables=_had_by_all(request.tasks, hashed),
+                dials_each=max((dials for _, dials in dialled), default=None) if request.tasks is not None else None,
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -439,12 +493,8 @@ class Write:
             starts_at=starts_at if dials else None,
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
-            numbers=[
-                (comparable(task.to_number), 1 + (own if task.max_retries is None else task.max_retries))
-                for task in judged.called or ()
-            ]
-            if dials
-            else (),
+            dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
+            numbers=dialled if dials else (),
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None

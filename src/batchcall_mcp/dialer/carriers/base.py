@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
-from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.model import AnsweredBy, TaskStatus
 
 OutcomeStatus: TypeAlias = Literal[
     TaskStatus.COMPLETED, TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.VOICEMAIL, TaskStatus.FAILED
@@ -39,11 +39,15 @@ class Outcome:
     """How an attempt ended; `error` says why it failed.
 
     `opted_out`: the person said that they do not want to be called again. The organisation calls them no more.
+    `duration_seconds`: how long it was connected. `choice`: what the person chose, such as a key that they pressed.
     """
 
     status: OutcomeStatus
     error: str | None = None
     opted_out: bool = False
+    duration_seconds: float | None = None
+    answered_by: AnsweredBy | None = None
+    choice: str | None = None
 
 
 class CarrierUnavailable(Exception):

@@ -29,6 +29,7 @@ def simulate(to_number: str, n: int) -> tuple[Outcome, float]:
 
     Last digit 0-3: answered. 4: answered, and the far end hangs up early. 5: answered, five times as long. 6: no answer
     the first time, answered after. 7: busy. 8: voicemail. 9: failed. Last two digits 44: they opt out during the call.
+    Whoever answers with 0 or 1 presses the key 1, with 2 or 3 the key 2.
     """
     if to_number.endswith(OPTS_OUT):
         return _OPTED_OUT
@@ -37,14 +38,27 @@ def simulate(to_number: str, n: int) -> tuple[Outcome, float]:
     return _BY_DIGIT.get(to_number[-1], _ANSWERED)
 
 
-_ANSWERED: Final = (Outcome(TaskStatus.COMPLETED), RINGING + TALK)
-_OPTED_OUT: Final = (Outcome(TaskStatus.COMPLETED, opted_out=True), RINGING + SHORT_TALK)
+def _talked(seconds: float, choice: str | None = None, *, opted_out: bool = False) -> tuple[Outcome, float]:
+    outcome = Outcome(
+        TaskStatus.COMPLETED,
+        opted_out=opted_out,
+        duration_seconds=seconds,
+        answered_by="human",
+        choice=choice,
+    )
+    return outcome, RINGING + seconds
+
+
+_ANSWERED: Final = _talked(TALK)
+_OPTED_OUT: Final = _talked(SHORT_TALK, opted_out=True)
 _BY_DIGIT: Final = {
-    "4": (Outcome(TaskStatus.COMPLETED), RINGING + SHORT_TALK),
-    "5": (Outcome(TaskStatus.COMPLETED), RINGING + 5 * TALK),
+    **{digit: _talked(TALK, "1") for digit in "01"},
+    **{digit: _talked(TALK, "2") for digit in "23"},
+    "4": _talked(SHORT_TALK),
+    "5": _talked(5 * TALK),
     "6": (Outcome(TaskStatus.NO_ANSWER), NO_ANSWER),
     "7": (Outcome(TaskStatus.BUSY), BUSY),
-    "8": (Outcome(TaskStatus.VOICEMAIL), VOICEMAIL),
+    "8": (Outcome(TaskStatus.VOICEMAIL, duration_seconds=VOICEMAIL - RINGING, answered_by="machine"), VOICEMAIL),
     "9": (Outcome(TaskStatus.FAILED, "the simulated carrier could not place the call"), FAILED),
 }
 

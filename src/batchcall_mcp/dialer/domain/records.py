@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args, get_type_hints
@@ -14,7 +14,7 @@ from batchcall_mcp.call_dates import CallDates
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
-from batchcall_mcp.model import FROM_SUNDAY, CallingWindow, TaskStatus
+from batchcall_mcp.model import FROM_SUNDAY, AnsweredBy, CallingWindow, TaskStatus
 
 HeldBy: TypeAlias = Literal[
     "calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier", "predial"
@@ -196,6 +196,27 @@ class TaskRecord:
     due_at: int | None
     attempted_at: int | None
     completed_at: int | None
+    duration_ms: int | None
+    answered_by: AnsweredBy | None
+    choice: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks of a list; nothing given: all of them."""
+
+    statuses: Sequence[str] = ()
+    to_number: str | None = None
+    choice: str | None = None
+    answered_by: AnsweredBy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What came of the calls of a list: time talked in the last call to each person, and how many chose what."""
+
+    talk_ms: int
+    choices: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -254,7 +254,7 @@ class Dispatch:
     def halted(self) -> Halt | None:
         """Why nothing may be dialled. What would seem to dial is paused then, so a look at it shows why."""
         halt = self.store.halted()
-        if halt is not None and halt.code != "database_version":
+        if halt is not None and not halt.of_process:
             now = self.store.now()
             with self.store.writing() as tx:
                 commands.pause(tx, queries.dialling(tx, now), "error", f"{halt} Then resume it.", now)

@@ -13,8 +13,9 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from time import monotonic
 from typing import Final, TypeVar
@@ -185,22 +186,18 @@ class Engine:
             cutting = self._cutting
         if cutting:
             call.cancel()
-        error: str | None
-        opted_out = False
+        ended = partial(Ended, attempt.task_id, attempt.n, attempt.batch_call_id)
         try:
-            outcome = await call
-            status: TaskStatus = outcome.status
-            error, opted_out = outcome.error, outcome.opted_out
+            return ended(**asdict(await call))
         except asyncio.CancelledError:
             self._carrier.hang_up(attempt)
-            status, error = TaskStatus.INTERRUPTED, INTERRUPTED
+            return ended(TaskStatus.INTERRUPTED, INTERRUPTED)
         except Exception:
             LOG.exception("The carrier lost attempt %s", attempt.attempt_id)
-            status, error = TaskStatus.FAILED, "the carrier lost the call"
+            return ended(TaskStatus.FAILED, "the carrier lost the call")
         finally:
             with self._changed:
                 del self._live[attempt.attempt_id]
-        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, status, error, opted_out)
 
     def run(self, lanes: Lanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
 from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
-from batchcall_mcp.dialer.storage.store import CHUNK, chunks
+from batchcall_mcp.dialer.storage.store import CHUNK, chunks, report
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, attempts, batch_calls, tasks
-from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.model import AnsweredBy, TaskStatus
+from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.text import shortened
 
 FAILING: Final = (
     "{failed} of the last {of} calls failed. Check the caller number and the carrier, then resume it to call the "
     "people who were not called."
 )
 OPTED_OUT: Final = "opted out in a call of {batch_call_id}"
+LONGEST_CHOICE: Final = 100
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
@@ -34,7 +37,7 @@ INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not kno
 class Ended:
     """An attempt that is over, with what came of it.
 
-    `opted_out`: the person does not want to be called again by this organisation.
+    `opted_out`: the person does not want to be called again by this organisation. The last three: as the carrier says.
     """
 
     task_id: str
@@ -43,6 +46,9 @@ class Ended:
     status: TaskStatus
     error: str | None = None
     opted_out: bool = False
+    duration_seconds: float | None = None
+    answered_by: AnsweredBy | None = None
+    choice: str | None = None
 
 
 def locked(
@@ -194,6 +200,9 @@ def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[
         "picked_up": row.answered or end.status in rules.ANSWERED,
         "why": end.error,
         "at": None if again else to_ms(now),
+        "lasted": None if end.duration_seconds is None else round(end.duration_seconds * 1000),
+        "who": end.answered_by,
+        "chose": None if end.choice is None else shortened(end.choice, LONGEST_CHOICE),
     }
 
 
@@ -235,8 +244,11 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
         running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
         values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
         done = batch_calls.update().where(running, ~unfinished).values({**values, **REVISED})
-        completed = list(tx.execute(done.returning(batch_calls.c.batch_call_id)).scalars())
-        outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
+        of_each = batch_calls.c.batch_call_id, batch_calls.c.total_task_count
+        completed = tx.execute(done.returning(*of_each)).all()
+        outbox.batch_call_events(tx, [(key, "batch_call.completed") for key, _ in completed], now)
+        said = Notice(event="finished", backend="dialer", status=State.COMPLETED, at=from_ms(now))
+        report(tx, [replace(said, batch_call_id=key, calls=calls) for key, calls in completed])
 
 
 def withdraw(
@@ -324,5 +336,8 @@ _TASK_ENDED = (
         answered=sa.bindparam("picked_up"),
         error_message=sa.bindparam("why"),
         completed_at=sa.bindparam("at"),
+        duration_ms=sa.bindparam("lasted"),
+        answered_by=sa.bindparam("who"),
+        choice=sa.bindparam("chose"),
     )
 )

@@ -7,13 +7,14 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from batchcall_mcp.dialer.rest.messages.mapping import iso
+from batchcall_mcp.dialer.rest.messages.mapping import iso, seconds
 from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.text import harmless_cell
 
 _NAMES: Final = (
-    "task_id position to_number name status attempts error_message attempted_at completed_at dynamic_variables"
+    "task_id position to_number name status attempts error_message attempted_at completed_at dynamic_variables "
+    "duration_seconds answered_by choice"
 )
 COLUMNS: Final = tuple(_NAMES.split())
 _ROWS: Final = 1000
@@ -43,7 +44,8 @@ def lines(open_store: Callable[[], Store], organization_id: str, batch_call_id: 
             heading = ()
         for row in rows:
             moments = {"attempted_at": iso(row["attempted_at"]), "completed_at": iso(row["completed_at"])}
-            cells = {**row, **moments, "dynamic_variables": row["dynamic_variables"] or "{}"}
+            lasted = {"duration_seconds": seconds(row["duration_ms"])}
+            cells = {**row, **moments, **lasted, "dynamic_variables": row["dynamic_variables"] or "{}"}
             writer.writerow([harmless_cell(cells[name]) for name in COLUMNS])
             after = row["position"]
         yield text.getvalue()

@@ -13,7 +13,7 @@ from fastapi.security import APIKeyHeader
 from pydantic import WithJsonSchema
 
 from batchcall_mcp import __version__
-from batchcall_mcp.dialer.domain.records import SortBy, SortOrder
+from batchcall_mcp.dialer.domain.records import SortBy, SortOrder, TaskFilter
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import health, http_responses
 from batchcall_mcp.dialer.rest.messages import request_models as bodies
@@ -39,7 +39,7 @@ from batchcall_mcp.dialer.rest.service import Service, created_after
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import WriteRequest
 from batchcall_mcp.errors import AuthenticationFailed
-from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.model import AnsweredBy, TaskStatus
 
 Verify: TypeAlias = Callable[[str, str], str | None]
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -234,17 +234,11 @@ def list_tasks(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     status: Annotated[list[TaskStatus] | None, Query(max_length=MOST_ALTERNATIVES)] = None,
     to_number: Text | None = None,
+    choice: Text | None = None,
+    answered_by: AnsweredBy | None = None,
 ) -> JSONResponse:
-    return http_responses.success(
-        service.find_tasks(
-            organization_id,
-            batch_call_id,
-            statuses=status or [],
-            to_number=to_number,
-            page=page,
-            limit=limit,
-        )
-    )
+    wanted = TaskFilter(statuses=status or [], to_number=to_number, choice=choice, answered_by=answered_by)
+    return http_responses.success(service.find_tasks(organization_id, batch_call_id, wanted, page=page, limit=limit))
 
 
 @_router.post("/batch-call/{batch_call_id}/tasks", **answers(shapes.Appended, *CHANGED, takes=bodies.AppendBody))

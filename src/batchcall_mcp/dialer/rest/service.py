@@ -17,7 +17,7 @@ from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.domain import dates, rules
 from batchcall_mcp.dialer.domain.dates import Person
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTasks, TaskCounts, dates_of, window_of
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTasks, TaskCounts, TaskFilter, dates_of, window_of
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
 from batchcall_mcp.dialer.rest.messages import mapping, request_models
@@ -65,6 +65,9 @@ class Answer:
     def recorded(cls, answer: Mapping[str, Any], *, replayed: bool = False) -> Answer:
         """As a write records it; what an older version recorded has no tag."""
         return cls(answer["message"], answer["data"], replayed, answer.get("etag"))
+
+
+_OVER = frozenset({State.COMPLETED, State.CANCELLED, State.FAILED})
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,11 @@ class Service:
         with opened.reading() as tx:
             record = queries.get(tx, organization_id, batch_call_id)
             held_back = queries.held_back(tx, record, opened.clock(), self.daily_cap, self.min_gap)
-            extra = {"held_back": [asdict(one) for one in held_back]}
+            found = queries.results(tx, batch_call_id) if record.status in _OVER else None
+            extra = {
+                "held_back": [asdict(one) for one in held_back],
+                "results": None if found is None else mapping.results_json(found),
+            }
             answer = self._answer(tx, "Batch call retrieved successfully", record, extra)
         return Answer.recorded(answer)
 
@@ -275,18 +282,15 @@ class Service:
         self,
         organization_id: str,
         batch_call_id: str,
+        wanted: TaskFilter,
         *,
-        statuses: list[TaskStatus],
-        to_number: str | None,
         page: int,
         limit: int,
     ) -> Answer:
         """A page of the tasks of a batch call, in the order of its list."""
         with self.open_store().reading() as tx:
             queries.get(tx, organization_id, batch_call_id)
-            found, total = queries.find_tasks(
-                tx, batch_call_id, statuses=statuses, to_number=to_number, page=page, limit=limit
-            )
+            found, total = queries.find_tasks(tx, batch_call_id, wanted, page=page, limit=limit)
         data = {
             "tasks": [mapping.task_json(task) for task in found],
             "pagination": pagination(page, limit, total),

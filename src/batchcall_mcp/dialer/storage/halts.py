@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
 
-HaltCode: TypeAlias = Literal["files_replaced", "database_moved", "database_version"]
+HaltCode: TypeAlias = Literal["files_replaced", "database_moved", "database_version", "gate_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Halt:
     code: HaltCode
     why: str
     step: str
+    of_process: bool = False
+    """It is this process that may not dial; another one on the same database may."""
 
     def __str__(self) -> str:
         return f"{self.why} {self.step}"
@@ -40,6 +42,16 @@ _VERSION: Final = Halt(
     "database_version",
     "The database's tables are not of this version: nothing is dialled or launched.",
     "Restart this process on the newest version.",
+    of_process=True,
+)
+GATE: Final = "gate_missing"
+_GATE: Final = Halt(
+    GATE,
+    "Each call from this database is asked about at a gate before it is dialled, and this process has no gate: it "
+    "dials and launches nothing.",
+    "Set BATCHCALL_PREDIAL_URL and BATCHCALL_PREDIAL_SECRET here as in the other processes, and restart this one. To "
+    "dial without the gate from now on, run `batchcall-mcp dialer remove-gate`.",
+    of_process=True,
 )
 
 
@@ -56,3 +68,8 @@ def of_files(files: Iterable[HeldFile]) -> Halt | None:
 def of_version(recorded: str | None, head: str) -> Halt | None:
     """Whether another version of the program has migrated the tables."""
     return None if recorded == head else _VERSION
+
+
+def of_gate(*, gated: bool, asks: bool) -> Halt | None:
+    """Whether the gate that the database is dialled with is one that this process does not ask."""
+    return _GATE if gated and not asks else None

@@ -1,9 +1,10 @@
-"""Where a SQLite database last dialled, so that a copy of it notices that it is one: it would call the same people.
+"""What a database knows of those who dial from it: whether they ask a gate, and where a SQLite file last dialled.
 
-A copy has another inode, a file that was moved another path, a back-up in its old place another inode again: if either
-differs, nothing is dialled until a person accepts the place (`batchcall-mcp dialer adopt`). The device is not compared:
-its number changes when a machine starts again, or a volume is mounted again. A back-up that is written into the file
-itself has neither; `ran_file` is what notices that one, and it then counts as a file that nobody has accepted.
+A copy of a file would call the same people, so it has to notice that it is one. A copy has another inode, a file that
+was moved another path, a back-up in its old place another inode again: if either differs, nothing is dialled until a
+person accepts the place (`batchcall-mcp dialer adopt`). The device is not compared: its number changes when a machine
+starts again, or a volume is mounted again. A back-up that is written into the file itself has neither; `ran_file` is
+what notices that one, and it then counts as a file that nobody has accepted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.tables import batch_calls, installation
@@ -60,6 +62,19 @@ def halt(tx: sa.Connection, file: HeldFile) -> Halt | None:
     return None if before in {None, Location.of(file)} else _MOVED
 
 
+def is_gated(tx: sa.Connection) -> bool:
+    """Whether a gate is asked before each dial from this database."""
+    return bool(tx.scalar(sa.select(installation.c.gated)))
+
+
+def set_gated(tx: sa.Connection, *, gated: bool) -> bool:
+    """From now on only those dial who ask a gate, or also others; whether that is a change."""
+    changed = is_gated(tx) != gated
+    if changed:
+        write(tx, gated=gated)
+    return changed
+
+
 def is_older(tx: sa.Connection, file: HeldFile) -> bool:
     """Whether an engine ran here later than the database knows of: an older one was put in its place.
 
@@ -96,8 +111,9 @@ def settle(tx: sa.Connection, file: HeldFile) -> None:
 
 def write(tx: sa.Connection, **values: Any) -> None:
     """Change these columns of the one row that there is, or make it."""
-    if not tx.execute(installation.update().values(values)).rowcount:
-        tx.execute(installation.insert().values(one=1, **values))
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    row = insert(installation).values(one=1, **values)
+    tx.execute(row.on_conflict_do_update(index_elements=[installation.c.one], set_=values))
 
 
 def ran_file(file: HeldFile) -> Path:

@@ -14,13 +14,24 @@ import sqlalchemy as sa
 
 from batchcall_mcp.clock import span_ms, to_ms
 from batchcall_mcp.dialer.domain.dates import Person
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBack, SortBy, SortOrder, TaskCounts, TaskRecord
+from batchcall_mcp.dialer.domain.records import (
+    BatchCallRecord,
+    HeldBack,
+    Results,
+    SortBy,
+    SortOrder,
+    TaskCounts,
+    TaskFilter,
+    TaskRecord,
+)
 from batchcall_mcp.dialer.domain.rules import DAY, State
 from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus
 
+MOST_CHOICES = 50
+"""Of one batch call that are counted apart."""
 _TASK_FIELDS = [field.name for field in fields(TaskRecord)]
 _TASK_COLUMNS = [tasks.c[name] for name in _TASK_FIELDS]
 
@@ -193,11 +204,11 @@ def find(tx: sa.Connection, organization_id: str, query: BatchCallQuery) -> tupl
 
 
 def find_tasks(
-    tx: sa.Connection, batch_call_id: str, *, statuses: Sequence[str], to_number: str | None, page: int, limit: int
+    tx: sa.Connection, batch_call_id: str, wanted: TaskFilter, *, page: int, limit: int
 ) -> tuple[list[TaskRecord], int]:
     """A page of tasks in the order of the list, and how many there are in all."""
     conditions = [tasks.c.batch_call_id == batch_call_id]
-    if not statuses and to_number is None:
+    if wanted == TaskFilter():
         # Positions have no gaps: neither the tasks before the page nor those after it have to be gone through.
         last = sa.select(sa.func.max(tasks.c.position)).where(*conditions)
         total = tx.execute(last).scalar_one()
@@ -206,14 +217,31 @@ def find_tasks(
         conditions += [tasks.c.position >= first, tasks.c.position < after]
         asked = sa.select(*_TASK_COLUMNS).where(*conditions)
     else:
-        if statuses:
-            conditions.append(tasks.c.status.in_(statuses))
-        if to_number is not None:
-            conditions.append(tasks.c.to_number == to_number)
+        if wanted.statuses:
+            conditions.append(tasks.c.status.in_(wanted.statuses))
+        for name in ("to_number", "choice", "answered_by"):
+            if getattr(wanted, name) is not None:
+                conditions.append(tasks.c[name] == getattr(wanted, name))
         total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
         asked = sa.select(*_TASK_COLUMNS).where(*conditions).limit(limit).offset(page * limit)
     rows = tx.execute(asked.order_by(tasks.c.position))
     return [_task(row) for row in rows], total
+
+
+def results(tx: sa.Connection, batch_call_id: str) -> Results:
+    """What came of the calls of a list, from one pass over its rows; the choices that most people made first."""
+    query = (
+        sa.select(tasks.c.choice, sa.func.count().label("people"), sa.func.sum(tasks.c.duration_ms).label("talk_ms"))
+        .where(tasks.c.batch_call_id == batch_call_id)
+        .group_by(tasks.c.choice)
+        .order_by(sa.func.count().desc(), tasks.c.choice)
+    )
+    rows = tx.execute(query).all()
+    chosen = [row for row in rows if row.choice is not None]
+    return Results(
+        talk_ms=sum(int(row.talk_ms or 0) for row in rows),
+        choices={row.choice: row.people for row in chosen[:MOST_CHOICES]},
+    )
 
 
 def _task(row: sa.Row[Any]) -> TaskRecord:

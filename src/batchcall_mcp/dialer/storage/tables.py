@@ -102,6 +102,10 @@ tasks = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("attempted_at", sa.BigInteger),
     sa.Column("completed_at", sa.BigInteger),
+    # What came of its last call, as the carrier says; null where it does not.
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("answered_by", sa.String),
+    sa.Column("choice", sa.String),
     sa.UniqueConstraint("batch_call_id", "position"),
     # Everything that is asked again and again is answered from this one without touching the rows.
     sa.Index("tasks_by_status", "batch_call_id", "status", "due_at", "position", "attempts", "answered"),
@@ -242,6 +246,8 @@ installation = sa.Table(
     sa.Column("away_until", sa.BigInteger),
     # How often an engine failed and started again.
     sa.Column("engine_failures", sa.BigInteger, nullable=False, server_default="0"),
+    # Whether each call is asked about at a gate before it is dialled. Null: no process with a gate has dialled from it.
+    sa.Column("gated", sa.Boolean),
     # Where the SQLite file was when it was last opened, so that a copy of it notices that it is one.
     sa.Column("path", sa.String),
     sa.Column("inode", sa.String),

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -36,6 +36,7 @@ from batchcall_mcp.guard.write_record import (
     WriteState,
 )
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
+from batchcall_mcp.money import Money
 
 if TYPE_CHECKING:
     from batchcall_mcp.guard.ledger.ledger import Ledger
@@ -104,6 +105,7 @@ class Sender:
         request_timeout_s: how long one request may take; a draft is not made again before this and 30 s have passed.
         patience_s: how long to wait for an equal write that is being sent.
         max_calls_per_day: the operator's limit.
+        max_cost_per_day: another one.
     """
 
     def __init__(
@@ -115,12 +117,13 @@ class Sender:
         request_timeout_s: float,
         patience_s: float,
         max_calls_per_day: int | None = None,
+        max_cost_per_day: Money | None = None,
     ) -> None:
         self._ledger = ledger
         self._backend = backend
         self._audit = audit
         self._patience_s = patience_s
-        self._max_calls_per_day = max_calls_per_day
+        self._of_a_day: dict[str, Any] = {"max_calls_per_day": max_calls_per_day, "max_cost_per_day": max_cost_per_day}
         self._reconciler = Reconciler(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
@@ -180,9 +183,9 @@ class Sender:
         """
         writes = self._ledger.writes
         begin = (
-            partial(writes.take_over, again.entry, intent, token=token, max_calls_per_day=self._max_calls_per_day)
+            partial(writes.take_over, again.entry, intent, token=token, **self._of_a_day)
             if again
-            else partial(writes.begin, intent, token=token, max_calls_per_day=self._max_calls_per_day)
+            else partial(writes.begin, intent, token=token, **self._of_a_day)
         )
         if intent.operation in STOPS:
             begun = await in_time(begin)

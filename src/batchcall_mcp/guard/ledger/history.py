@@ -15,6 +15,7 @@ from batchcall_mcp.guard.ledger import mapping
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.mapping import NOT_REFUSED, OPEN, read
+from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Entry, Evidence, Newest, WriteState
 
 _LATELY_MS: Final = 15 * 60 * 1000
@@ -55,7 +56,7 @@ class History:
             newest = {(one.backend, one.caller, one.batch_call_id): one for one in found if one.batch_call_id}
             return [one for one in newest.values() if not mapping.is_ended(connection, one)]
 
-    def note_over(self, backend: str, caller: str, ids: Collection[str], read_at: datetime) -> None:
+    def note_over(self, backend: str, caller: str, ids: Collection[str], read_at: datetime) -> bool:
         """Remember that the backend says that these batch calls are over.
 
         Args:
@@ -63,6 +64,9 @@ class History:
             caller: who asked, hashed.
             ids: the batch calls.
             read_at: the time before the backend was asked: what was launched since, or just before, goes on.
+
+        Returns:
+            Whether that was not known before.
         """
         launches = (
             (t.writes.c.backend == backend)
@@ -75,9 +79,10 @@ class History:
         )
         with self._database.reading() as connection:
             if connection.scalar(sa.select(t.writes.c.write_id).where(launches).limit(1)) is None:
-                return
+                return False
         with self._database.writing() as tx:
-            tx.execute(t.writes.update().where(launches).values(over_at=self._database.now()))
+            noted = tx.execute(t.writes.update().where(launches).values(over_at=self._database.now()))
+            return noted.rowcount > 0
 
     def known_ids(self, backend: str, ids: Collection[str]) -> set[str]:
         """Those batch calls that some write of this ledger made or changed."""
@@ -115,6 +120,15 @@ class History:
         mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
+
+    def spent_on(
+        self, day: datetime, *, backend: str = "", own_id: str | None = None, numbers: Iterable[str] = ()
+    ) -> Spent:
+        """What launches with real calls may cost that start on this UTC day; arguments as of `calls_on`."""
+        hashed = {self._database.hashed_bytes(number) for number in numbers} if own_id else ()
+        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
+        with self._database.reading() as connection:
+            return mapping.spent_on(connection, day, simulated=False, mine=mine)
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
         """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
 from batchcall_mcp.backends.base import FIRST_ZONE, Operation
 from batchcall_mcp.clock import span_ms, to_ms
 from batchcall_mcp.guard.ledger import tables as t
+from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import STOPS, Entry, Evidence, Newest, WriteState
 from batchcall_mcp.model import FINISHED, BatchStatus
+from batchcall_mcp.money import of_millionths
 
 _DAY: Final = timedelta(days=1)
 CLOCKS_APART_MS: Final = 60_000
@@ -138,38 +142,129 @@ class Mine:
     """A retry calls people again, so those whom its batch call has called count too."""
 
 
+class _Launch(NamedTuple):
+    """What a launch counts for on its day."""
+
+    write_id: int
+    calls: int
+    max_dials: int
+    dial_cost: int | None
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """The launches of a day: those that call people again, those of each other batch call, and those of one's own."""
+
+    again: Sequence[_Launch]
+    others: Sequence[Sequence[_Launch]]
+    own: Sequence[_Launch]
+
+
+def _launches_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Mine) -> _Day:
+    midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    of_day = (t.writes.c.starts_at >= to_ms(midnight)) & (t.writes.c.starts_at < to_ms(midnight + _DAY))
+    names = ("backend", "batch_call_id", "operation", *_Launch._fields)
+    columns = (getattr(t.writes.c, name) for name in names)
+    launches = sa.select(*columns).where(of_day, NOT_REFUSED, t.writes.c.simulated == simulated)
+    again: list[_Launch] = []
+    groups: dict[tuple[str, str], list[_Launch]] = {}
+    for backend, batch_call_id, operation, write_id, calls, max_dials, *cost in tx.execute(
+        launches.order_by(t.writes.c.write_id)
+    ):
+        if write_id == mine.write_id:
+            continue
+        launch = _Launch(write_id, calls or 0, calls or 0 if max_dials is None else max_dials, *cost)
+        if operation == Operation.RETRY:
+            again.append(launch)
+        else:
+            groups.setdefault((backend, batch_call_id or f"entry {write_id}"), []).append(launch)
+    own = [] if mine.calls_again else groups.pop((mine.backend, mine.batch_call_id or ""), [])
+    return _Day(again, list(groups.values()), own)
+
+
 def calls_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Mine) -> int:
     """People whom launches may call that start on a UTC day, by all callers; those that are `mine` are not counted.
 
     The people of one batch call count once, however often it is launched; others in their place count too.
     """
-    midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    of_day = (t.writes.c.starts_at >= to_ms(midnight)) & (t.writes.c.starts_at < to_ms(midnight + _DAY))
-    columns = (getattr(t.writes.c, name) for name in ("write_id", "backend", "batch_call_id", "operation", "calls"))
-    launches = sa.select(*columns).where(of_day, NOT_REFUSED, t.writes.c.simulated == simulated)
-    again = 0
-    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for write_id, backend, batch_call_id, operation, calls in tx.execute(launches):
-        if write_id == mine.write_id:
-            continue
-        if operation == Operation.RETRY:
-            again += calls or 0
-        else:
-            name = (backend, batch_call_id or f"entry {write_id}")
-            groups.setdefault(name, []).append((write_id, calls or 0))
-    own = () if mine.calls_again else groups.pop((mine.backend, mine.batch_call_id or ""), ())
-    others = sum(_people(tx, group) for group in groups.values())
-    before = set[bytes]().union(*(numbers_of(tx, write_id) for write_id, _ in own))
+    found = _launches_on(tx, day, simulated=simulated, mine=mine)
+    again = sum(launch.calls for launch in found.again)
+    others = sum(_people(tx, group) for group in found.others)
+    before = set[bytes]().union(*(numbers_of(tx, launch.write_id) for launch in found.own))
     return again + others + len(before.difference(mine.numbers))
 
 
-def _people(tx: sa.Connection, launches: Sequence[tuple[int, int]]) -> int:
+def _people(tx: sa.Connection, launches: Sequence[_Launch]) -> int:
     """Different people of launches of one batch call, each with its calls: those of unknown numbers may be others."""
     if len(launches) == 1:
-        return launches[0][1]
-    known = numbers_of_each(tx, [write_id for write_id, _ in launches]).values()
-    unknown = (max(calls - len(numbers), 0) for numbers, (_, calls) in zip(known, launches, strict=True))
+        return launches[0].calls
+    known = numbers_of_each(tx, [launch.write_id for launch in launches]).values()
+    unknown = (max(launch.calls - len(numbers), 0) for numbers, launch in zip(known, launches, strict=True))
     return len(set[bytes]().union(*known)) + sum(unknown)
+
+
+_Price: TypeAlias = tuple[int, str] | None
+"""Of one dial: millionths and the currency; None: no price was known."""
+
+
+def spent_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Mine) -> Spent:
+    """What launches may cost that start on a UTC day: for the people that `calls_on` counts, with all their dials."""
+    found = _launches_on(tx, day, simulated=simulated, mine=mine)
+    dials = Counter[_Price]()
+    for launch in found.again:
+        dials[_price(launch)] += launch.max_dials
+    for group in found.others:
+        dials.update(_dials(tx, group)[0])
+    unlike, same = _dials(tx, found.own, mine.numbers)
+    dials.update(unlike)
+    return replace(_spent(dials), on_the_same=_spent(same))
+
+
+def _spent(dials: Counter[_Price]) -> Spent:
+    amounts: dict[str, Decimal] = {}
+    for price, number in dials.items():
+        if price is not None and price[0] * number:
+            cost = of_millionths(price[0] * number, price[1])
+            amounts[cost.currency] = amounts.get(cost.currency, Decimal(0)) + cost.amount
+    return Spent(amounts=amounts, unpriced=dials[None])
+
+
+def _price(launch: _Launch) -> _Price:
+    return None if launch.dial_cost is None or launch.currency is None else (launch.dial_cost, launch.currency)
+
+
+def _dials(
+    tx: sa.Connection, launches: Sequence[_Launch], numbers: Collection[bytes] | None = None
+) -> tuple[Counter[_Price], Counter[_Price]]:
+    """Dials of launches of one batch call by price: of all others, and of these numbers. A person counts once.
+
+    With `numbers` given, one more launch calls whoever has no known number.
+    """
+    others, same = Counter[_Price](), Counter[_Price]()
+    if numbers is None and len(launches) == 1:  # as many as it is for, which may be fewer than it names
+        others[_price(launches[0])] = launches[0].max_dials
+        return others, same
+    each: dict[bytes, tuple[_Price, int]] = {}
+    query = sa.select(t.dialled.c.number_hash, t.dialled.c.dials)
+    for launch in launches:
+        price, named = _price(launch), 0
+        for digest, dials in tx.execute(query.where(t.dialled.c.write_id == launch.write_id)):
+            number = bytes(digest)
+            each[number] = _dearer(each.get(number), (price, dials))
+            named += dials
+        if numbers is None:
+            others[price] += max(launch.max_dials - named, 0)
+    for number, (price, dials) in each.items():
+        (same if numbers is not None and number in numbers else others)[price] += dials
+    return others, same
+
+
+def _dearer(before: tuple[_Price, int] | None, newer: tuple[_Price, int]) -> tuple[_Price, int]:
+    """Of two launches that may dial the same person; the newer one where their prices cannot be compared."""
+    if before is None or (before[0] and before[0][1]) != (newer[0] and newer[0][1]):
+        return newer
+    return max(newer, before, key=lambda one: (one[0][0] if one[0] else 1) * one[1])
 
 
 def entry_of(tx: sa.Connection, write_id: int) -> Entry:

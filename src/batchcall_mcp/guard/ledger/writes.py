@@ -32,9 +32,12 @@ from batchcall_mcp.guard.ledger.mapping import (
     open_changes_of,
     open_launch_of,
     read,
+    spent_on,
 )
 from batchcall_mcp.guard.ledger.process_locks import Owners
+from batchcall_mcp.guard.spending import day_limit_problem
 from batchcall_mcp.guard.write_record import STOP_WAITS_S, STOPS, Entry, Intent, Overtaken, Shared, Token, WriteState
+from batchcall_mcp.money import Money
 
 EQUAL_FOR_MS: Final = 24 * 60 * 60 * 1000
 """How long an equal create without a key counts as the same one."""
@@ -45,6 +48,8 @@ _GONE: Final = "gone"
 """In place of a batch call's status."""
 
 
+_DayLimits: TypeAlias = tuple[int | None, Money | None]
+"""Most calls of a day, and what they may cost."""
 _Dialled: TypeAlias = Mapping[bytes, int]
 """Hashed number -> most dials."""
 
@@ -67,20 +72,31 @@ class Writes:
         self._sent: dict[int, float] = {}
 
     def begin(
-        self, intent: Intent, *, token: Token | None = None, max_calls_per_day: int | None = None
+        self,
+        intent: Intent,
+        *,
+        token: Token | None = None,
+        max_calls_per_day: int | None = None,
+        max_cost_per_day: Money | None = None,
     ) -> Entry | Overtaken | Shared:
         """Record that a write is about to be sent, if nothing stands against it; its confirmation is used up with it.
 
         Raises:
             PermissionDenied: the emergency stop is on, and it dials.
             NotConfirmed: its confirmation was used a moment ago, or is too old.
-            InvalidInput: more calls than a day may have.
+            InvalidInput: more calls than a day may have, or it would cost more, or nobody knows what it costs.
             ConfigurationError: it cannot be recorded, or where nobody else would see it.
         """
-        return self._record(intent, token, max_calls_per_day)
+        return self._record(intent, token, (max_calls_per_day, max_cost_per_day))
 
     def take_over(
-        self, entry: Entry, intent: Intent, *, token: Token | None = None, max_calls_per_day: int | None = None
+        self,
+        entry: Entry,
+        intent: Intent,
+        *,
+        token: Token | None = None,
+        max_calls_per_day: int | None = None,
+        max_cost_per_day: Money | None = None,
     ) -> Entry | Overtaken | Shared:
         """Send an open write again, where that is known to be safe; its confirmation, if it needs one, is used up.
 
@@ -89,10 +105,10 @@ class Writes:
         Raises:
             As `begin`.
         """
-        return self._record(intent, token, max_calls_per_day, again=entry)
+        return self._record(intent, token, (max_calls_per_day, max_cost_per_day), again=entry)
 
     def _record(
-        self, intent: Intent, token: Token | None, max_calls_per_day: int | None, again: Entry | None = None
+        self, intent: Intent, token: Token | None, most: _DayLimits, again: Entry | None = None
     ) -> Entry | Overtaken | Shared:
         self._database.check_file()
         with self._database.usable():
@@ -108,7 +124,7 @@ class Writes:
             shared = _shared(tx, intent, unnamed, own)
             if shared is not None:
                 return shared
-            self._check(tx, intent, dialled, token, max_calls_per_day, own)
+            self._check(tx, intent, dialled, token, most, own)
             now = self._database.now()
             sending = {
                 "state": WriteState.SENDING,
@@ -116,6 +132,9 @@ class Writes:
                 "sent_at": now,
                 "calls": intent.calls,
                 "starts_at": None if intent.starts_at is None else to_ms(intent.starts_at),
+                "max_dials": intent.max_dials,
+                "dial_cost": None if intent.dial_cost is None else intent.dial_cost.millionths,
+                "currency": None if intent.dial_cost is None else intent.dial_cost.currency,
             }
             if again is None:
                 write_id = self._inserted(tx, intent, sending, now)
@@ -323,25 +342,19 @@ class Writes:
         intent: Intent,
         dialled: _Dialled,
         token: Token | None,
-        most: int | None,
+        most: _DayLimits,
         own: int | None = None,
     ) -> None:
         if intent.dials:
             self._check_stop(tx)
-            if most is not None and intent.starts_at is not None:
-                mine = Mine(
-                    backend=intent.backend,
-                    batch_call_id=intent.batch_call_id,
-                    write_id=own,
-                    numbers=dialled.keys(),
-                    calls_again=intent.operation is Operation.RETRY,
-                )
-                already = calls_on(tx, intent.starts_at, simulated=intent.simulated, mine=mine)
-                if intent.calls is None or already + intent.calls > most:
-                    raise InvalidInput(
-                        f"{already} calls are launched already for that day (UTC), and these would be more than "
-                        f"BATCHCALL_MAX_CALLS_PER_DAY={most}. Nothing was sent. Launch fewer, or on another day."
-                    )
+            mine = Mine(
+                backend=intent.backend,
+                batch_call_id=intent.batch_call_id,
+                write_id=own,
+                numbers=dialled.keys(),
+                calls_again=intent.operation is Operation.RETRY,
+            )
+            _check_day(tx, intent, mine, *most)
         self._use(tx, token)
 
     def _check_stop(self, tx: sa.Connection) -> None:
@@ -394,6 +407,27 @@ def _changed(tx: sa.Connection, entry: Entry) -> Entry | None:
     """The entry as it is now, if it is no longer as it was read."""
     latest = entry_of(tx, entry.write_id)
     return None if latest == entry else latest
+
+
+def _check_day(tx: sa.Connection, intent: Intent, mine: Mine, calls: int | None, cost: Money | None) -> None:
+    """The operator's limits of the day on which a launch starts.
+
+    In the transaction that records it: two launches at the same time cannot both be the last one within a limit.
+    """
+    if intent.starts_at is None:
+        return
+    if calls is not None:
+        already = calls_on(tx, intent.starts_at, simulated=intent.simulated, mine=mine)
+        if intent.calls is None or already + intent.calls > calls:
+            raise InvalidInput(
+                f"{already} calls are launched already for that day (UTC), and these would be more than "
+                f"BATCHCALL_MAX_CALLS_PER_DAY={calls}. Nothing was sent. Launch fewer, or on another day."
+            )
+    if cost is not None and not intent.simulated:
+        spent = spent_on(tx, intent.starts_at, simulated=False, mine=mine)
+        problem = day_limit_problem(cost, intent.dial_cost, intent.max_dials, spent)
+        if problem is not None:
+            raise InvalidInput(f"{problem[0].upper()}{problem[1:]}. Nothing was sent.")
 
 
 def _shared(tx: sa.Connection, intent: Intent, unnamed: set[bytes], own: int | None = None) -> Shared | None:

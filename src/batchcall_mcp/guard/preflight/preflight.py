@@ -20,6 +20,7 @@ from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings, undo
 from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
+from batchcall_mcp.guard.preflight.cost import CostLimits, Estimate, cost_blocks
 from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
@@ -33,8 +34,10 @@ from batchcall_mcp.guard.preflight.schedule import (
     last_start,
     timetable,
 )
+from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Newest
 from batchcall_mcp.model import Agent, BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask
+from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.validation import SkippedRow
 from batchcall_mcp.text import quoted, shortened
 
@@ -77,6 +80,7 @@ class Preflight:
     first_start: Annotated[str | None, Field(description="of the first call, in words")] = None
     last_start: Annotated[str | None, Field(description="of the last call, about, without retries")] = None
     duration: Annotated[str | None, Field(description="without retries and waiting; assumes 2 minutes a call")] = None
+    cost: Annotated[str | None, Field(description="about how much; assumes the same")] = None
     rows_read: int | None = None
     skipped_rows: Annotated[Mapping[str, int], Field(description="rows skipped, by reason")] = field(
         default_factory=dict
@@ -109,6 +113,8 @@ class Preflight:
     """How long after the yes it starts, where it would start at once."""
     is_for_the_first: Annotated[bool, Field(exclude=True)] = False
     """It pauses after the first `calls` people."""
+    estimate: Annotated[Estimate | None, Field(exclude=True)] = None
+    """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
 
@@ -121,6 +127,7 @@ class Limits:
     calling_hours: CallingWindow
     max_calls_per_day: int | None = None
     attempts_per_day: int = ATTEMPTS_PER_DAY
+    cost: CostLimits = field(default_factory=CostLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,9 @@ class Surroundings:
     """Other live batch calls that may call the same people."""
     lately: Mapping[str, str] = field(default_factory=dict)
     """Number -> a launch of the last minutes that calls it too."""
+    listed_dials: int | None = None
+    """How often a person of the list that the backend holds is dialled at most, where it does not give that back; None:
+    it does, or that is not known here."""
     list_entry: int = 0
     """The ledger entry that last sent a list to the batch call; 0: none is known."""
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -160,6 +170,10 @@ class Surroundings:
     """The newest ledger entry when these people began to be compared with those of other launches."""
     calls_today: int = 0
     """Calls of other launches on the (UTC) day on which this one starts."""
+    spent: Spent = field(default_factory=Spent)
+    """What those may cost, where a limit of cost asks for it."""
+    reported_price: Money | None = None
+    """Of a minute, as the backend reports it."""
     do_not_call: frozenset[str] = frozenset()
     """The operator's list of today."""
     stopped_since: datetime | None = None
@@ -216,10 +230,10 @@ def preflight(
     countries, zones = _places(tasks or (), batch_zone)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
-    most_dials = _most_dials(request, current, capabilities)
-    dialled = Counter(most_dials(task) for task in tasks or ())
-    dialled[most_dials(_ANYBODY)] += unlisted
-    dialled = _most_dialled(dialled, calls)
+    most_dials = _most_dials(request, current, capabilities, surroundings)
+    dialled = _most_dialled(tasks or (), most_dials, unlisted, calls)
+    max_dials = None if tasks is None else sum(each * people for each, people in dialled.items())
+    estimate = _estimate(calls, max_dials, request, current, capabilities, limits, surroundings) if launched else None
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
     if surroundings.not_compared is not None:
@@ -259,13 +273,15 @@ def preflight(
 
     return Preflight(
         calls=calls,
-        max_dials=None if tasks is None else sum(each * people for each, people in dialled.items()),
+        max_dials=max_dials,
         dials_each=max((+dialled).keys(), default=None),
         starts=_starts(dials, now),
         when=times.when if launched else None,
         first_start=in_words(table.first, now) if launched and table.first else None,
         last_start=last_start(table, now) if launched else None,
         duration=about(table.takes) if launched and table.takes else None,
+        cost=estimate.words if estimate else None,
+        estimate=estimate,
         rows_read=rows_read,
         skipped_rows=dict(Counter(str(row.kind) for row in skipped_rows)),
         skipped_before=dict(surroundings.skipped) if request.tasks is None else {},
@@ -279,6 +295,7 @@ def preflight(
         warnings=tuple(one.sentence for one in concerns),
         blocks=(
             *_blocks(calls, request, current, limits, surroundings, counts_at if launched else None),
+            *(cost_blocks(estimate, limits.cost, surroundings.reported_price, surroundings.spent) if estimate else ()),
             *(_ended(tasks or (), table, hours, request, current, batch_zone, starts_at) if launched else ()),
         ),
         concerns=tuple(concerns),
@@ -346,8 +363,39 @@ def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[
         yield undo.CANNOT
 
 
-def _most_dialled(dialled: Counter[int], people: int | None) -> Counter[int]:
+def _estimate(
+    calls: int | None,
+    dials: int | None,
+    request: BatchCallRequest,
+    current: BatchCall | None,
+    capabilities: Capabilities,
+    limits: Limits,
+    around: Surroundings,
+) -> Estimate | None:
+    """What it costs, as far as that is known; None: nothing, because no real phone rings."""
+    if _simulated(current, capabilities):
+        return None
+    price = limits.cost.price(around.reported_price)
+    why = None
+    if current is not None and current.is_series:
+        why = "it calls everybody again in each run of the series"
+    elif request.tasks is None and current is not None and around.listed_dials is None and _hides_retries(capabilities):
+        why = "how often its people are dialled again is not known here"
+    return Estimate(calls=calls, dials=dials, per_minute=price, why_more=why)
+
+
+def _hides_retries(capabilities: Capabilities) -> bool:
+    """Whether a list that the backend holds may have retries that nobody sees."""
+    can_retry = capabilities.retry_policy or capabilities.task_max_retries
+    return can_retry and not capabilities.returns_variables
+
+
+def _most_dialled(
+    tasks: Sequence[CallTask], most_dials: Callable[[CallTask], int], unlisted: int, people: int | None
+) -> Counter[int]:
     """So many of these people, by how often each is dialled at most: nobody knows which, so those with the most."""
+    dialled = Counter(most_dials(task) for task in tasks)
+    dialled[most_dials(_ANYBODY)] += unlisted
     if people is None:
         return dialled
     found = Counter[int]()
@@ -496,11 +544,12 @@ def _looks_dialable(number: str) -> bool:
 
 
 def _most_dials(
-    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities, around: Surroundings
 ) -> Callable[[CallTask], int]:
+    least = around.listed_dials or 1 if request.tasks is None else 1
     policy = request.retry or (current.retry if current else None)
     default = policy.max_retries if policy and capabilities.retry_policy else 0
-    return lambda task: 1 + (default if task.max_retries is None else task.max_retries)
+    return lambda task: max(least, 1 + (default if task.max_retries is None else task.max_retries))
 
 
 def _places(tasks: Sequence[CallTask], batch_zone: str | None) -> tuple[Counter[str], Counter[tuple[str, ...]]]:

@@ -32,6 +32,7 @@ def question(preflight: Preflight, request: BatchCallRequest, current: BatchCall
         *_who(preflight, request, current),
         *_skipped(preflight),
         *_how_long(preflight, request, current),
+        *([f"{preflight.cost[0].upper()}{preflight.cost[1:]}."] if preflight.cost else []),
         *(note for note in preflight.notes if note not in preflight.unusual),
     ]
     if preflight.can_stop and preflight.can_stop not in preflight.warnings:

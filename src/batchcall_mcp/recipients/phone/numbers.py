@@ -27,6 +27,8 @@ _TRUNK_ZERO = re.compile(
 """A country code, and a zero after it: people write the one that is dialled at home."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _LONGEST = 100
+LACKS_COUNTRY = "has no country code; write it as +…, or pass default_region"
+"""How the reason ends, where a country would have made a number of the text."""
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
 _URI = re.compile(r"(tel|callto|phone|whatsapp):(//)?", re.IGNORECASE)
 _URI_PARAMETERS = re.compile(r"(;phone-context=\+?[0-9.-]*)+", re.IGNORECASE)
@@ -56,6 +58,14 @@ def normalise_number(text: str, default_region: str | None) -> str:
     if _E164.fullmatch(text) and number_plans.is_valid(text):
         return text
     return _parsed(text, _cleaned(text), default_region)
+
+
+def region_of(number: str) -> str | None:
+    """The country (ISO 3166) of a number in E.164; None for one of no country."""
+    import phonenumbers
+
+    region = phonenumbers.region_code_for_number(phonenumbers.parse(number, None))
+    return None if region in {None, "001", "ZZ"} else str(region)
 
 
 def comparable(number: str) -> str:
@@ -191,7 +201,7 @@ def _parsed(text: str, written: str, default_region: str | None) -> str:
     if international := _international(written):
         attempts.append((international, None))
     if not attempts:
-        raise InvalidNumber(f"{quoted(text)} has no country code; write it as +…, or pass default_region")
+        raise InvalidNumber(f"{quoted(text)} {LACKS_COUNTRY}")
     reason = ""
     for attempt, region in attempts:
         try:

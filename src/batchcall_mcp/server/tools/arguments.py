@@ -10,36 +10,42 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from batchcall_mcp.backends.base import TaskResult
 from batchcall_mcp.batch_calls.recipient_source import ListSource
 from batchcall_mcp.batch_calls.timestamps import When, read_moment, read_when
+from batchcall_mcp.batch_calls.writes import tasks_from
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import NOT_REACHED, WHOLE, CallingWindow, CallTask, RetryPolicy, TaskStatus
+from batchcall_mcp.model import NOT_REACHED, WHOLE, AnsweredBy, CallingWindow, CallTask, RetryPolicy, TaskStatus
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import known_region, promised_moment
+from batchcall_mcp.server.tools.held import MOST_AT_ONCE
 from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
 
+OBJECT = WithJsonSchema({"type": "object"})
 
-# The two classes have no docstring, because pydantic would publish it in every schema.
-class PlainTaskInput(BaseModel):
+
+def from_zero(schema: dict[str, Any]) -> None:
+    """That a number is not negative, nobody has to read."""
+    schema.pop("minimum", None)
+
+
+# No docstring, because pydantic would publish it in every schema. What a backend cannot hold of it: `tools.held`.
+class TaskInput(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
-    to_number: Annotated[str, Field(description="E.164, such as +14155550123")]
+    to_number: Annotated[str, Field(description="E.164: +14155550123")]
     name: str | None = None
-
-
-class TaskInput(PlainTaskInput):
-    dynamic_variables: Annotated[dict[str, str] | None, Field(description="what the agent may say")] = None
-    max_retries: Annotated[int | None, Field(ge=0, le=10, description="dials after the first"), WHOLE] = None
+    dynamic_variables: Annotated[dict[str, str] | None, OBJECT, Field(description="texts the agent may say")] = None
+    max_retries: Annotated[
+        int | None, Field(ge=0, le=10, description="dials after the first", json_schema_extra=from_zero), WHOLE
+    ] = None
     timezone: Annotated[str | None, Field(description="IANA zone; default: by prefix")] = None
-
-
-class PromisedTaskInput(TaskInput):
     not_before: Annotated[str | None, Field(description="ISO 8601: a promised call-back")] = None
 
 
-TaskInputs: TypeAlias = list[PlainTaskInput] | None
+TaskInputs: TypeAlias = list[TaskInput] | None
 StatusWords: TypeAlias = list[TaskStatus | Literal["not_reached"]] | None
 
 
@@ -58,12 +64,6 @@ def _text(description: str, longest: int, shortest: int = 0) -> Any:
     return Field(min_length=shortest, max_length=longest, description=description, json_schema_extra=_without_limits)
 
 
-def _task_type(surface: Surface) -> Any:
-    if surface.capabilities.not_before:
-        return list[PromisedTaskInput] | None
-    return list[TaskInput] | None if surface.capabilities.dynamic_variables else list[PlainTaskInput] | None
-
-
 def _status_words(surface: Surface) -> Any:
     """The states that this backend reports."""
     reported = {TaskStatus.PENDING, TaskStatus.CALLING, *surface.capabilities.outcomes}
@@ -72,8 +72,18 @@ def _status_words(surface: Surface) -> Any:
     return list[Literal.__getitem__(tuple(words))] | None  # type: ignore[misc]  # known only at run time
 
 
+def returns_lists(surface: Surface) -> bool:
+    """Whether a list can be made again from what the backend gives back; else its variables are only in the first."""
+    return not surface.capabilities.needs_list_again
+
+
+def reports(result: TaskResult) -> OnlyIf:
+    """Whether the backend's tasks say this of their calls."""
+    return OnlyIf(lambda surface: result in surface.capabilities.results)
+
+
 Id = Annotated[str, AfterValidator(only_printing), _text("Its ID", 200, 1)]
-Tasks = Annotated[TaskInputs, Field(description="The people to call, in order"), TypedBy(_task_type)]
+Tasks = Annotated[TaskInputs, Field(description="The people to call, in order")]
 TasksFile = Annotated[
     str | None,
     Field(
@@ -82,7 +92,6 @@ TasksFile = Annotated[
     ),
 ]
 Rows = Annotated[str | None, Field(description='Data rows, such as "1-1000,1500"')]
-OBJECT = WithJsonSchema({"type": "object"})
 NumberColumn = Annotated[str | None, Field(description="Column of the number, if not detected")]
 Columns = Annotated[dict[str, str] | None, OBJECT, Field(description='Variable: its column, as {"name": "first name"}')]
 Sheet = Annotated[str | None, Field(description="Of a workbook")]
@@ -95,7 +104,6 @@ AgentId = Annotated[str | None, _text("Agent that speaks, from get_backend", 200
 Window = Annotated[
     CallingWindow | None,
     Field(description='When calls may start, "HH:MM"; default: the backend\'s'),
-    OnlyIf(lambda surface: surface.capabilities.windows != "none"),
 ]
 Timezone = Annotated[str | None, Field(description="IANA zone of the batch call, and of times without an offset")]
 Moment = Annotated[
@@ -106,20 +114,18 @@ Moment = Annotated[
 Ends = Annotated[
     str | None,
     BeforeValidator(_number_as_text),
-    Field(description="Nobody is called from then on; a date: after its end, in each person's zone"),
-    OnlyIf(lambda surface: surface.capabilities.ends != "none"),
+    Field(description="No calls from then on; a date: after its end, in each person's zone"),
 ]
-_START = '"now", ISO 8601 such as 2026-11-24T09:00-05:00, or an epoch; in the past means now'
+_START = '"now", ISO 8601 (2026-11-24T09:00-05:00) or an epoch; the past means now'
 Start = Annotated[str | None, BeforeValidator(_number_as_text), Field(description=_START)]
 StartOrDate = Annotated[
     str | None,
     BeforeValidator(_number_as_text),
-    Field(description=f"{_START}. A date such as 2026-11-27: for each person on their own clock"),
+    Field(description=f"{_START}. A date (2026-11-27): for each person on their own clock"),
 ]
 First = Annotated[
     int | None,
     Field(ge=1, description="Call so many people, then pause until resume", json_schema_extra=_without_limits),
-    OnlyIf(lambda surface: surface.capabilities.first),
 ]
 TestNumber = Annotated[
     str | None,
@@ -128,13 +134,11 @@ TestNumber = Annotated[
 ]
 Concurrency = Annotated[
     int | None,
-    Field(ge=1, le=1000, description="Most calls at once", json_schema_extra=_without_limits),
-    OnlyIf(lambda surface: surface.capabilities.max_concurrency is not None),
+    Field(ge=1, le=MOST_AT_ONCE, description="Most calls at once", json_schema_extra=_without_limits),
 ]
 Retry = Annotated[
     RetryPolicy | None,
     Field(description="Automatic redials, on no_answer and busy by default"),
-    OnlyIf(lambda surface: surface.capabilities.retry_policy),
 ]
 IdempotencyKey = Annotated[
     str | None, _text("Repeating a key has no further effect; a new job needs a new key", 200, 1)
@@ -145,14 +149,53 @@ StatusFilter = Annotated[
     Field(min_length=1, description="Only tasks in these states", json_schema_extra=_without_limits),
     TypedBy(_status_words),
 ]
-Limit = Annotated[int, Field(ge=1, le=100, description="Most entries")]
+Limit = Annotated[int, Field(ge=1, le=100, description="Most entries", json_schema_extra=from_zero)]
 Cursor = Annotated[str | None, _text("From next_cursor", 500)]
 
-AS_IN_CREATE = Field(description="As in create")
+Choice = Annotated[str | None, _text("What they chose", 100), reports("choice")]
+AnsweredByFilter = Annotated[AnsweredBy | None, Field(description="Who answered"), reports("answered_by")]
+Extracted = Annotated[
+    dict[str, str] | None,
+    OBJECT,
+    Field(description='Only with these values, as {"callback": "yes"}'),
+    reports("extracted"),
+]
+
+AS_IN_CREATE = Field(description="See create")
 TEXT = WithJsonSchema({"type": "string"})
 LIST_OF_OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
 STATES = WithJsonSchema({"type": "array", "items": {"type": "string"}})
-AS_IN_GET = Field(description="As in get")
+AS_IN_GET = Field(description="See get")
+
+
+class TasksFromInput(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    batch_call_id: Annotated[str, AfterValidator(only_printing)]
+    task_status: StatusWords = None
+
+
+class ByChoiceInput(TasksFromInput):
+    choice: str | None = None
+
+
+class ByAnswerInput(ByChoiceInput):
+    extracted: dict[str, str] | None = None
+
+
+def _tasks_from_type(surface: Surface) -> Any:
+    """By what the tasks say; the properties are named in the description alone, where they cost less."""
+    results = surface.capabilities.results
+    kind, more = TasksFromInput | None, ""
+    if {"choice", "extracted"} <= results:
+        kind, more = ByAnswerInput | None, ", choice, extracted"
+    elif "choice" in results:
+        kind, more = ByChoiceInput | None, ", choice"
+    whose = f"Instead of tasks, people of a batch call: {{batch_call_id, task_status{more}}}, as in get"
+    return Annotated[kind, OBJECT, Field(description=whose)]
+
+
+TasksFrom = Annotated[TasksFromInput | None, TypedBy(_tasks_from_type), OnlyIf(returns_lists)]
 
 
 _AS_IT_IS = Layout()
@@ -182,13 +225,24 @@ def source_of(
     )
 
 
+def people_from(given: TasksFromInput | None) -> tasks_from.TasksFrom | None:
+    if given is None:
+        return None
+    return tasks_from.TasksFrom(
+        batch_call_id=given.batch_call_id,
+        statuses=statuses_of(given.task_status),
+        choice=getattr(given, "choice", None),
+        extracted=getattr(given, "extracted", None) or {},
+    )
+
+
 def layout_of(
     number_column: str | None, columns: dict[str, str] | None, sheet: str | None, header_row: int | None
 ) -> Layout:
     return Layout(number_column=number_column, columns=columns or {}, sheet=sheet, header_row=header_row)
 
 
-def _task(given: PlainTaskInput, row: int) -> CallTask:
+def _task(given: TaskInput, row: int) -> CallTask:
     fields: dict[str, Any] = {name: value for name, value in given if value is not None}
     if "not_before" in fields:
         promised = promised_moment(fields["not_before"], fields.get("timezone"))

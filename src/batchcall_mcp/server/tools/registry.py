@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from batchcall_mcp.server.approvals.elicitation import QuestionToPut
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools import read_tools, write_tools
 from batchcall_mcp.server.tools.arguments import Code
+from batchcall_mcp.server.tools.held import held
 from batchcall_mcp.server.tools.schemas import names_and_types, result_schema
 from batchcall_mcp.server.tools.strict_tools import StrictArguments, argument_model, result_model, strict_tool
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
@@ -33,6 +35,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     write_tools.create_batch_call,
     write_tools.update_batch_call,
     read_tools.get_batch_call,
+    read_tools.get_call,
     read_tools.list_batch_calls,
     write_tools.start_batch_call,
     write_tools.pause_batch_call,
@@ -46,13 +49,21 @@ TOOLS: tuple[ToolSpec, ...] = (
 _MOST_QUESTIONS = 5
 
 
+def offered_names(capabilities: Capabilities, guard: Guard) -> frozenset[str]:
+    """The tools that there are for one caller: on a backend, in the guard's mode. Pure."""
+    return frozenset(
+        spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
+    )
+
+
 def build_tools(service: Service) -> list[Tool]:
     """The tools of one server. A result is described by the first tool that returns it; the others name its fields."""
+    names = offered_names(service.capabilities, service.guard)
     surface = Surface(service.capabilities, service.local, bool(service.settings.test_numbers))
     described: set[object] = set()
     tools = []
     for spec in TOOLS:
-        if _offered(spec, surface.capabilities) and _allowed(spec, service.guard, surface.capabilities):
+        if spec.name in names:
             model = result_model(spec.handler)
             schema = result_schema(model)
             tools.append(_tool(spec, service, surface, names_and_types(schema) if model in described else schema))
@@ -93,7 +104,9 @@ def _tool(spec: ToolSpec, service: Service, surface: Surface, output_schema: dic
             open_world_hint=True,
         ),
         arguments=arguments,
+        shown=partial(held, capabilities=surface.capabilities),
         output_schema=output_schema,
+        meta=spec.meta,
     )
 
 
@@ -108,7 +121,8 @@ def _served(
         changed = {name: value for name, value in arguments.items() if value is not None and value != defaults[name]}
         given: dict[str, Any] = to_jsonable_python(changed)
         context = await service.call_context(ctx, spec.name)
-        context = replace(context, arguments=given, confirmation_code=confirmation_code)
+        tools = offered_names(context.backend.capabilities, context.guard)
+        context = replace(context, arguments=given, confirmation_code=confirmation_code, tools=tools)
         if confirmation_code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()
             shown = await recall(ledger.codes, ledger.hashed(context.caller), spec.name, confirmation_code, given)

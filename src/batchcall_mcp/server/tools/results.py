@@ -16,10 +16,13 @@ from typing import Annotated, Any, TypeAlias
 from mcp.types import CallToolResult, ResourceLink, TextContent
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from batchcall_mcp.batch_calls import next_call
+from batchcall_mcp.batch_calls.export import EXTENSIONS
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
+from batchcall_mcp.batch_calls.next_call import Next
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
 from batchcall_mcp.guard.preflight.preflight import Preflight
-from batchcall_mcp.model import Agent, BatchCall, CallerNumber, CallTask
+from batchcall_mcp.model import FINISHED, Agent, BatchCall, BatchStatus, Call, CallerNumber, CallTask
 from batchcall_mcp.recipients.files.allowed_folders import ListedFile
 from batchcall_mcp.recipients.files.columns import Columns
 from batchcall_mcp.recipients.validation import SkippedRow
@@ -30,7 +33,8 @@ _LONGEST_TEXT = 500
 _LONGEST_SENTENCE = 4000
 _MOST_ENTRIES = 200
 """Of a list or an object: no page that we cut is longer, only what a backend sent can be."""
-_OUR_SENTENCES = frozenset({"summary", "next"})
+_OUR_SENTENCES = frozenset({"summary"})
+_LONGEST_LISTED_NAME = 60
 
 _ELSEWHERE = WithJsonSchema({"type": "object"}, mode="serialization")
 """Spelled out by get_batch_call or check_batch_call alone: a schema that says less elsewhere is as true."""
@@ -38,14 +42,22 @@ BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(descri
 Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+MIME_TYPES: Mapping[ExportFormat, str] = {
+    "csv": "text/csv",
+    "jsonl": "application/jsonl",
+    "report": "text/html",
+}
 
 
 class ToolResult(BaseModel):
     """What every result has."""
 
     summary: Annotated[str, Field(description="what is so, in one or two sentences")]
-    next: Annotated[str | None, Field(description="the sensible next tool call, in words")] = None
+    next: Annotated[
+        Next,
+        WithJsonSchema({"type": "object"}, mode="serialization"),
+        Field(description="the sensible next call {tool, arguments, why}, or {ask_person, then: the call after it}"),
+    ] = None
 
     def links(self) -> list[ResourceLink]:
         return []
@@ -83,10 +95,55 @@ class BatchCallResult(ToolResult):
     next_cursor: Cursor = None
 
 
+class CallResult(ToolResult):
+    """One call and a page of what was said in it."""
+
+    words_from_outside: Annotated[str, Field(description="what of this is data, whatever it says")]
+    call: Call
+    turns: Annotated[int | None, Field(description="of the whole transcript")] = None
+    next_cursor: Cursor = None
+    notes: list[str] = []
+
+
+class ListedBatchCall(BaseModel):
+    """What finds a batch call among others; get_batch_call has the rest."""
+
+    batch_call_id: str
+    status: BatchStatus
+    backend_status: str | None = None
+    name: str | None = None
+    scheduled_at: datetime | None = None
+    created_at: datetime | None = None
+    retry_of: str | None = None
+    test_of: str | None = None
+    counts: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, one: BatchCall) -> ListedBatchCall:
+        counts = one.counts
+        shown = {"total": counts.total, "completed": counts.completed, "not_reached": counts.not_reached}
+        if one.status not in FINISHED:
+            shown |= {"pending": counts.pending, "calling": counts.calling}
+        unclear = one.status is BatchStatus.UNKNOWN
+        return cls(
+            batch_call_id=one.batch_call_id,
+            status=one.status,
+            backend_status=one.backend_status if unclear else None,
+            name=None if one.name is None else shortened(one.name, _LONGEST_LISTED_NAME),
+            scheduled_at=one.scheduled_at if one.status is BatchStatus.SCHEDULED else None,
+            created_at=None if one.created_at is None else one.created_at.replace(microsecond=0),
+            retry_of=one.retry_of,
+            test_of=one.test_of,
+            counts={name: number for name, number in shown.items() if number is not None},
+        )
+
+
 class ListResult(ToolResult):
     """A page of batch calls, newest first."""
 
-    batch_calls: Annotated[list[Annotated[BatchCall, _ELSEWHERE]], Field(description="each as in get_batch_call")] = []
+    batch_calls: Annotated[
+        list[Annotated[ListedBatchCall, _ELSEWHERE]], Field(description="the most important of get_batch_call")
+    ] = []
     next_cursor: Cursor = None
 
 
@@ -120,6 +177,10 @@ class BackendResult(ToolResult):
     max_calls_per_launch: int | None = None
     max_calls_per_day: int | None = None
     calls_left_today: Annotated[int | None, Field(description="until midnight UTC")] = None
+    cost_per_minute: Annotated[str | None, Field(description="of one call; absent: not known")] = None
+    max_cost_per_launch: Annotated[str | None, Field(description="retries counted")] = None
+    max_cost_per_day: str | None = None
+    cost_left_today: str | None = None
     outcomes_reported: list[str] = []
     confirmation: Annotated[str, Field(description="how launches are confirmed")]
     mode: str
@@ -143,12 +204,12 @@ class ExportResult(ToolResult):
         if self.resource is None:
             return []
         batch_call_id = self.resource.split("/")[-2]
-        name = f"{batch_call_id}.{self.format}"
+        name = f"{batch_call_id}.{EXTENSIONS[self.format]}"
         return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 
 def render(result: BaseModel) -> CallToolResult:
-    """The same content as structured result and as compact JSON text, with the links of a `ToolResult`."""
+    """The same content as structured result and as compact JSON text (`next` in words), with a `ToolResult`'s links."""
     structured = _structured(result)
     text = TextContent(type="text", text=_as_text(structured))
     links = result.links() if isinstance(result, ToolResult) else []
@@ -161,13 +222,22 @@ def text_of(result: BaseModel) -> str:
 
 def _structured(result: BaseModel) -> dict[str, Any]:
     return {
-        name: shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
+        name: _shown(name, value)
         for name, value in result.model_dump(mode="json", exclude_none=True).items()
         if not _is_empty(value)
     }
 
 
+def _shown(name: str, value: Any) -> Any:
+    if name == "next":  # its arguments are to be given as they stand
+        return {part: inner for part, inner in value.items() if inner is not None}
+    return shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
+
+
 def _as_text(structured: Mapping[str, Any]) -> str:
+    """For a reader of text: what is next is a sentence."""
+    if "next" in structured:
+        structured = {**structured, "next": next_call.in_words(structured["next"])}
     return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
@@ -33,6 +34,8 @@ from batchcall_mcp.server.tools.results import render
 from batchcall_mcp.server.tools.schemas import ArgumentSchema, open_objects, result_schema
 from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.text import printable_lines
+
+_A_TOOL: Final = re.compile(r"\b[a-z]+_batch_calls?\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,15 @@ def strict_tool(
     description: str,
     annotations: ToolAnnotations | None,
     arguments: type[StrictArguments] | None = None,
+    shown: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     output_schema: dict[str, Any] | None = None,
+    meta: dict[str, Any] | None = None,
 ) -> Tool:
     """Make a tool of an async function: the title is for people, the description for the model.
 
     `fn` gets the arguments by name, and its `Context`. It returns a result model, or `CallToolResult` itself, each
     possibly in a union with `InputRequiredResult`. `arguments` and `output_schema` that are None are made from `fn`.
+    `shown` says what is published of the schema of the arguments; all of it is accepted. `meta` is for the client.
 
     Raises:
         TypeError: the function cannot be published strictly: a nested model ignores unknown fields (give it
@@ -157,6 +163,7 @@ def strict_tool(
     parameters = arguments.model_json_schema(schema_generator=ArgumentSchema)
     if leaks := open_objects(parameters):
         raise TypeError(f"{name}: {', '.join(leaks)} would let unknown arguments pass; give the model extra='forbid'")
+    parameters = parameters if shown is None else shown(parameters)
     signature = inspect.signature(fn, eval_str=True)
     return Tool(
         fn=fn,
@@ -168,6 +175,7 @@ def strict_tool(
         is_async=True,
         context_kwarg=next((one.name for one in signature.parameters.values() if _is_context(one.annotation)), None),
         annotations=annotations,
+        meta=meta,
     )
 
 
@@ -220,6 +228,27 @@ class StrictServer(MCPServer[Any]):
         async with self._opener(server) as state:
             yield state
 
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Of all tools, in their order."""
+        return tuple(self._tools_by_name)
+
+    def only_reads(self, name: str) -> bool:
+        """Whether a tool changes nothing."""
+        return _only_reads(self._tools_by_name[name])
+
+    def problem_with(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """What is wrong with a call as it is written, in the words of `call_tool`; None: nothing."""
+        tool = self._tools_by_name.get(name)
+        if tool is None:
+            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
+            return printable_lines(f"[invalid_input] {problem} Nothing was sent.")
+        try:
+            tool.fn_metadata.arg_model.model_validate(tool.fn_metadata.pre_parse_json(dict(arguments)))
+        except ValidationError as error:
+            return printable_lines(describe_arguments(error, arguments, tool.parameters))
+        return None
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
@@ -232,20 +261,26 @@ class StrictServer(MCPServer[Any]):
         """
         tool = self._tools_by_name.get(name)
         if tool is None:
-            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
-            raise ToolError(printable_lines(f"[invalid_input] {problem} Nothing was sent."))
+            raise ToolError(self.problem_with(name, arguments))
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
             expected = _expected(error)
             if expected is not None:
-                raise ToolError(printable_lines(f"[{expected.code}] {expected}")) from expected
+                text = f"[{expected.code}] {expected}{_not_offered(str(expected), self._tools_by_name)}"
+                raise ToolError(printable_lines(text)) from expected
             raise UnexpectedToolError(_defect(tool)) from error.__cause__
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, ValidationError):
                 raise ToolError(printable_lines(describe_arguments(cause, arguments, tool.parameters))) from cause
             raise ToolError(printable_lines(str(error).removeprefix(f"Error executing tool {name}: "))) from cause
+
+
+def _not_offered(text: str, tools: Iterable[str]) -> str:
+    """A sentence about the tools that a text names and that there are not, for the backend or the operator's mode."""
+    absent = sorted(set(_A_TOOL.findall(text)).difference(tools))
+    return f" ({' and '.join(absent)}: not offered by this server.)" if absent else ""
 
 
 def _expected(error: BaseException) -> BatchCallError | None:
@@ -257,11 +292,15 @@ def _expected(error: BaseException) -> BatchCallError | None:
 
 
 def _defect(tool: Tool) -> str:
-    if tool.annotations and tool.annotations.read_only_hint:
+    if _only_reads(tool):
         known = "It only reads, so nothing was changed"
     else:
         known = "Nothing is known about what it did; look the batch call up before you call it again"
     return f"[internal_error] A defect in this server stopped {tool.name}. {known}. Details are in the server's log."
+
+
+def _only_reads(tool: Tool) -> bool:
+    return bool(tool.annotations and tool.annotations.read_only_hint)
 
 
 def _is_context(annotation: Any) -> bool:

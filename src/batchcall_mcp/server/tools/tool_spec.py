@@ -30,7 +30,9 @@ class ToolSpec:
     """One tool.
 
     `description` is what a model reads: what it does, when to use it and when another, what it costs or changes.
-    `confirms` says where it can end in a question to a person: there it takes a confirmation_code.
+    `confirms` says where it can end in a question to a person: there it takes a confirmation_code. `always_loaded`: a
+    client that lets its model search for tools should show it at once. `most_characters`: of its largest answer, where
+    a client would take that for too long and hide it.
     """
 
     handler: Handler
@@ -41,6 +43,8 @@ class ToolSpec:
     destructive: bool = False
     idempotent: bool = False
     confirms: bool | Callable[[Capabilities], bool] = False
+    always_loaded: bool = False
+    most_characters: int | None = None
 
     @property
     def name(self) -> str:
@@ -53,6 +57,12 @@ class ToolSpec:
     def is_confirmed(self, capabilities: Capabilities) -> bool:
         """Whether it can end in a question on one backend."""
         return self.confirms if isinstance(self.confirms, bool) else self.confirms(capabilities)
+
+    @property
+    def meta(self) -> dict[str, Any] | None:
+        """What it asks of a client, in the words that one client has for it; others ignore them."""
+        wishes = {"anthropic/alwaysLoad": self.always_loaded, "anthropic/maxResultSizeChars": self.most_characters}
+        return {name: value for name, value in wishes.items() if value} or None
 
 
 def tool(

@@ -36,13 +36,14 @@ def _dials_by_itself(capabilities: Capabilities) -> bool:
     return capabilities.drafts != "full"
 
 
-@tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself)
+@tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself, always_loaded=True)
 async def create_batch_call(
     context: CallContext,
     /,
     from_number: given.FromNumber,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
+    tasks_from: given.TasksFrom = None,
     rows: given.Rows = None,
     number_column: given.NumberColumn = None,
     columns: given.Columns = None,
@@ -83,7 +84,8 @@ async def create_batch_call(
     )
     layout = given.layout_of(number_column, columns, sheet, header_row)
     source = given.source_of(tasks, tasks_file, layout, rows=rows, timezones=timezones, default_region=default_region)
-    return WriteResult.of(await create.create(context, request, source, idempotency_key))
+    wanted = given.people_from(tasks_from)
+    return WriteResult.of(await create.create(context, request, source, idempotency_key, wanted))
 
 
 def _update(capabilities: Capabilities) -> str:
@@ -184,7 +186,7 @@ def _start_type(surface: Surface) -> Any:
     return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
 
 
-@tool(Operation.START, "Start a batch call", _start, confirms=True)
+@tool(Operation.START, "Start a batch call", _start, confirms=True, always_loaded=True)
 async def start_batch_call(
     context: CallContext,
     /,
@@ -254,8 +256,7 @@ def _dials_again(capabilities: Capabilities) -> bool:
 
 
 def _needs_list(surface: Surface) -> bool:
-    """Whether the variables are only in the list that the batch call was made from."""
-    return surface.capabilities.dynamic_variables and not surface.capabilities.returns_variables
+    return surface.capabilities.needs_list_again
 
 
 def _retry(capabilities: Capabilities) -> str:

@@ -18,8 +18,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
+from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput
 from batchcall_mcp.server.credentials import KEY_HEADER, SECRET_HEADER, caller_credentials, caller_id
+from batchcall_mcp.server.request_mode import MODE_HEADER, asked_mode
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import Credentials
 
@@ -124,6 +125,23 @@ class KnownCaller:
                 "`batchcall-mcp dialer keys create` makes a pair."
             )
         return caller_id(credentials)
+
+
+@dataclass(frozen=True)
+class KnownMode:
+    """Refuses a request that asks for a mode that there is not: a limit that is misspelt would be no limit."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http":
+            asked = Headers(scope=scope).getlist(MODE_HEADER)
+            try:
+                asked_mode({MODE_HEADER: ", ".join(asked)} if asked else None)
+            except InvalidInput as error:
+                app = json_rpc_refusal(400, f"[{error.code}] {error}", INVALID_REQUEST)
+        await app(scope, receive, send)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from batchcall_mcp.server.transports.access import (
     Authenticate,
     CheckedHost,
     KnownCaller,
+    KnownMode,
     PostOnly,
     TooLargeInWords,
     allowed_hosts,
@@ -104,6 +105,7 @@ def http_app(
             authenticate=authenticate,
             open_paths=frozenset({HEALTH_PATH}),
         ),
+        Middleware(KnownMode),
         *([] if service is None else [Middleware(FileRoutes, service, checks())]),
         Middleware(
             TooLargeInWords,

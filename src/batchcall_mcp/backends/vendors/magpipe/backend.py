@@ -34,6 +34,7 @@ from batchcall_mcp.model import (
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
+    Call,
     CallTask,
     ListQuery,
     TaskPage,
@@ -41,6 +42,7 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_errors import (
     JsonObject,
@@ -62,7 +64,7 @@ class MagpipeBackend:
     name: ClassVar[str] = "magpipe"
     default_url: ClassVar[str] = "https://api.magpipe.ai/functions/v1"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        operations=frozenset(Operation) - {Operation.APPEND, Operation.RETRY, Operation.DELETE},
+        operations=frozenset(Operation) - {Operation.APPEND, Operation.RETRY, Operation.DELETE, Operation.GET_CALL},
         drafts="start_now_only",
         max_tasks=words.MAX_RECIPIENTS,
         task_page_size=words.MAX_RECIPIENTS,
@@ -297,6 +299,13 @@ class MagpipeBackend:
         raise NotSupported(
             f"Could not retry tasks of batch call {current.batch_call_id}: Magpipe can only call everybody again. "
             "Nothing was sent. retry_batch_call makes a new draft of those who were not reached."
+        )
+
+    async def get_call(self, batch_call_id: str, call_id: str) -> Call:
+        """Not there: batch-calls has recipients, and no calls."""
+        raise NotSupported(
+            f"Could not read call {identifier(call_id)} of batch call {batch_call_id}: Magpipe does not give what "
+            "was said in a call. Nothing was sent. get_batch_call shows how each call went."
         )
 
     async def append(

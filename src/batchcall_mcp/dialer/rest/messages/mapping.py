@@ -18,7 +18,7 @@ from batchcall_mcp import calling_hours
 from batchcall_mcp.call_dates import ANY_DATE, CallDates
 from batchcall_mcp.clock import from_epoch, from_ms, to_ms
 from batchcall_mcp.dialer.domain import rules
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, TaskCounts, TaskRecord
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, Results, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.rest.messages.json_keys import repeated
 from batchcall_mcp.dialer.rest.messages.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
@@ -264,7 +264,20 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
         "due_at": iso(task.due_at),
         "attempted_at": iso(task.attempted_at),
         "completed_at": iso(task.completed_at),
+        "duration_seconds": seconds(task.duration_ms),
+        "answered_by": task.answered_by,
+        "choice": task.choice,
     }
+
+
+def results_json(results: Results) -> dict[str, Any]:
+    """What came of a batch call that is over, next to its counts."""
+    return {"talk_seconds": seconds(results.talk_ms), "choices": dict(results.choices)}
+
+
+def seconds(milliseconds: int | None) -> float | None:
+    """A length of time, as the REST API has it."""
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def attempt_json(row: sa.RowMapping) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.rest.messages.request_models import FilterCriteria, RetryConfigIn, RetryRuleIn
 from batchcall_mcp.dialer.storage.halts import HaltCode
 from batchcall_mcp.dialer.storage.outbox import Event
-from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.model import AnsweredBy, TaskStatus
 
 Data = TypeVar("Data")
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -114,10 +114,18 @@ class HeldBack(_Closed):
     until: Milliseconds
 
 
+class Results(_Closed):
+    """What came of a batch call that is over; `choices`: how many people chose what, the most frequent 50."""
+
+    talk_seconds: Annotated[float, Field(ge=0, description="in the last call of each person")]
+    choices: dict[str, Count]
+
+
 class BatchCallRead(BatchCall):
-    """A batch call as it is read by its id; `held_back` has one entry for each reason."""
+    """A batch call as it is read by its id; `held_back` has one entry for each reason, `results` only what is over."""
 
     held_back: list[HeldBack]
+    results: Results | None
 
 
 class Executed(BatchCall):
@@ -160,6 +168,9 @@ class Task(_Closed):
     due_at: datetime | None
     attempted_at: datetime | None
     completed_at: datetime | None
+    duration_seconds: Annotated[float | None, Field(ge=0, description="of the last call, while it was connected")]
+    answered_by: AnsweredBy | None
+    choice: Annotated[str | None, Field(description="what the person chose in the last call")]
 
 
 class Attempt(_Closed):

@@ -1,0 +1,113 @@
+"""A finished batch call is summed up: who was reached, for how long, at what cost, and what they chose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Final
+
+from batchcall_mcp.backends.task_reading import Bounds
+from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.errors import BatchCallError
+from batchcall_mcp.guard.preflight.humanize import counted
+from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, CallTask, Counts, Results, TaskPage, TaskQuery
+from batchcall_mcp.money import Money
+from batchcall_mcp.text import in_quotes
+
+MOST_TASKS: Final = 2_000
+_WHILE_SOMEBODY_WAITS: Final = Bounds(seconds=10, tasks=2 * MOST_TASKS)
+MOST_CHOICES: Final = 50
+"""Of one batch call that are counted apart."""
+_CHOICES_IN_WORDS: Final = 5
+
+
+class Sum:
+    """What came of tasks, added one by one. Several currencies have no sum."""
+
+    def __init__(self) -> None:
+        self.tasks = 0
+        self._talk_seconds: float | None = None
+        self._costs: dict[str, Decimal] = {}
+        self._choices: Counter[str] = Counter()
+
+    def add(self, task: CallTask) -> None:
+        """Count one more."""
+        self.tasks += 1
+        if task.duration_seconds is not None:
+            self._talk_seconds = (self._talk_seconds or 0.0) + task.duration_seconds
+        if task.cost is not None:
+            self._costs[task.cost.currency] = self._costs.get(task.cost.currency, Decimal()) + task.cost.amount
+        if task.choice is not None:
+            self._choices[task.choice] += 1
+
+    def results(self, counts: Counts) -> Results:
+        """All of it; who was reached is as the backend counts it."""
+        costs = [Money(amount, currency) for currency, amount in self._costs.items()]
+        return replace(
+            of_counts(counts),
+            talk_seconds=None if self._talk_seconds is None else round(self._talk_seconds, 3),
+            cost=costs[0] if len(costs) == 1 else None,
+            choices=dict(self._choices.most_common(MOST_CHOICES)),
+        )
+
+
+def of_counts(counts: Counts) -> Results:
+    """Who was reached and who was not, and why, as far as the backend counts it. Pure."""
+    named = {status: getattr(counts, status, None) for status in sorted(NOT_REACHED)}
+    missed = {str(status): number for status, number in named.items() if number}
+    return Results(reached=counts.completed, not_reached=missed)
+
+
+async def summed_up(context: CallContext, found: BatchCall, query: TaskQuery, page: TaskPage | None) -> BatchCall:
+    """The batch call with its results, once it is finished.
+
+    Where the backend does not sum up itself, its tasks are added up, as many as can be read while somebody waits: a
+    note says where these were not all. `page` is the first page of its tasks by `query`; without one none is read.
+    """
+    if found.status not in FINISHED or found.results is not None:
+        return found
+    if page is None or query.cursor is not None or not context.backend.capabilities.results:
+        return replace(found, results=of_counts(found.counts))
+    total = Sum()
+    try:
+        if query.is_filtered or page.next_cursor is not None:
+            async for task in context.every_task(found, bounds=_WHILE_SOMEBODY_WAITS):
+                if total.tasks == MOST_TASKS:
+                    return _partly(found, total, "there are more")
+                total.add(task)
+        else:
+            for task in page.tasks:
+                total.add(task)
+    except BatchCallError as error:
+        return _partly(found, total, error.message)
+    return replace(found, results=total.results(found.counts))
+
+
+def _partly(found: BatchCall, total: Sum, why: str) -> BatchCall:
+    note = (
+        f"Talk time, cost and choices are of {counted(total.tasks, 'task')} only: {why.rstrip('.')}. "
+        "export_batch_call has all."
+    )
+    return replace(found, results=total.results(found.counts), notes=(*found.notes, note))
+
+
+def in_words(results: Results) -> str:
+    """What came of it, after the counts; empty where nothing more is known. What people chose is quoted. Pure."""
+    missed = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in results.not_reached.items())
+    chosen = [f"{in_quotes(choice)} {people:,}" for choice, people in list(results.choices.items())[:_CHOICES_IN_WORDS]]
+    more = len(results.choices) - len(chosen)
+    parts = (
+        f"Not reached: {missed}" if missed else "",
+        f"Talk time: {_span(results.talk_seconds)}" if results.talk_seconds else "",
+        f"Cost: {results.cost}" if results.cost is not None else "",
+        f"Choices: {', '.join(chosen)}{f' and {more} others' if more > 0 else ''}" if chosen else "",
+    )
+    return "".join(f" {part}." for part in parts if part)
+
+
+def _span(seconds: float) -> str:
+    """`1:02:03` hours, minutes and seconds; `40 s` below a minute."""
+    whole = timedelta(seconds=round(seconds))
+    return f"{whole.seconds} s" if whole < timedelta(minutes=1) else f"{whole} (h:mm:ss)"

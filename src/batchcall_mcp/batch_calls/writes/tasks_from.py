@@ -1,0 +1,107 @@
+"""The answer decides who is next: people of an earlier batch call, by what came of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
+from batchcall_mcp.errors import InvalidInput, NotSupported
+from batchcall_mcp.guard.preflight.humanize import counted
+from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, TaskQuery, TaskStatus
+from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import in_quotes, shortened
+
+_WAITS = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksFrom:
+    """Whom a call means: all of it must be so. `extracted`: values, by name."""
+
+    batch_call_id: str
+    statuses: frozenset[TaskStatus] | None = None
+    choice: str | None = None
+    extracted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def query(self) -> TaskQuery:
+        """The same, as tasks are asked for."""
+        return TaskQuery(statuses=self.statuses, choice=self.choice, extracted=self.extracted)
+
+    def in_words(self) -> str:
+        """`status no_answer, choice "call_back" and wants_callback "yes"`; words from outside are quoted."""
+        parts = [] if self.statuses is None else [f"status {' or '.join(sorted(self.statuses))}"]
+        parts += [] if self.choice is None else [f"choice {in_quotes(self.choice)}"]
+        parts += [f"{in_quotes(name)} {in_quotes(value)}" for name, value in self.extracted.items()]
+        return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The people, as the list of a new batch call, and a sentence that says where they come from."""
+
+    source: ListSource
+    origin: str
+    name: str
+    """For a batch call that is given none: a later question names it, and so says where its people come from."""
+
+
+async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) -> Chosen:
+    """Exactly those people, reached or not, with their variables and names, each as the first list had them.
+
+    Raises:
+        InvalidInput: no result is named, another list is given too, or nobody is meant.
+        NotSupported: this backend does not give back what the agent would need; nothing was sent.
+    """
+    if given.given:
+        raise InvalidInput("Give tasks_from or a list of people, not both. Nothing was sent.")
+    if not wanted.query.is_filtered:
+        raise InvalidInput("tasks_from: say whose: give task_status, choice or extracted too. Nothing was sent.")
+    capabilities = context.backend.capabilities
+    if capabilities.dynamic_variables and not capabilities.returns_variables:
+        raise NotSupported(
+            f"tasks_from: {context.backend.name} does not return the variables of a batch call; without them the agent "
+            "would read blanks. Nothing was sent. Give the people as a list."
+        )
+    current = await context.backend.get(wanted.batch_call_id)
+    found = [task async for task in context.every_task(current, whole=True) if _is_meant(task, wanted)]
+    _check_nobody_waits(current, found)
+    if not found:
+        raise InvalidInput(
+            f"tasks_from: nobody in {current.batch_call_id} has {wanted.in_words()}. Nothing was sent. "
+            "get_batch_call shows what came of the calls."
+        )
+    people = counted(len({comparable(task.to_number) for task in found}), "person", "people")
+    return Chosen(
+        source=replace(given, tasks=tuple(map(as_new, found))),
+        origin=f"The list: {people} of batch call {current.batch_call_id} with {wanted.in_words()}.",
+        name=_name(current, wanted, capabilities.max_name_length or _LONGEST_NAME),
+    )
+
+
+def _is_meant(task: CallTask, wanted: TasksFrom) -> bool:
+    return (wanted.statuses is None or task.status in wanted.statuses) and wanted.query.answers(task)
+
+
+def _check_nobody_waits(current: BatchCall, found: list[CallTask]) -> None:
+    """Refuse to make a second list of people whom the first one is about to call.
+
+    Raises:
+        InvalidInput: some of them wait to be called there; nothing was sent.
+    """
+    waiting = sum(task.status in _WAITS for task in found)
+    if waiting and current.status not in {*FINISHED, BatchStatus.DRAFT}:
+        people = counted(waiting, "person", "people")
+        raise InvalidInput(
+            f"tasks_from: {people} of them {'is' if waiting == 1 else 'are'} about to be called by "
+            f"{current.batch_call_id} itself. Nothing was sent. Wait until it is finished (watch_batch_call), or give "
+            "a task_status without pending and calling."
+        )
+
+
+def _name(current: BatchCall, wanted: TasksFrom, longest: int) -> str:
+    """Short enough for the backend, and on one line."""
+    return shortened(f"{current.name or current.batch_call_id}: {wanted.in_words()}", longest)
