@@ -119,7 +119,7 @@ async def test_the_whole_job(era: Era, files: Path, tmp_path: Path) -> None:  # 
         assert "3 rows were skipped: 1 invalid, 1 duplicate, 1 do-not-call." in person.questions[0]
 
         # There is nothing to watch until then, and the answer comes at once: the limit is far below the 45 seconds.
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             seen = await model.call("watch_batch_call", batch_call_id=name)
         assert f"scheduled for {at:%Y-%m-%d %H:%M} UTC" in seen["summary"]
         assert dials(data) == Counter()
