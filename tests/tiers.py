@@ -8,6 +8,7 @@ client or the judge. kills: processes die at chosen lines; a seeded sample, of w
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ TIERS = {
         "test_docs_questions.py",
     ),
     "process": (
+        "batch_calls/report/test_in_a_browser.py",
         "dialer/test_another_version.py",
         "dialer/test_connections.py",
         "dialer/test_copied_database.py",
@@ -57,6 +59,7 @@ TIERS = {
         "test_never_dials.py",
         "walks/test_three_clients.py",
         "walks/test_walk_11_a_list_uploaded_by_curl.py",
+        "walks/test_walk_18_a_report_to_mail.py",
     ),
     "foreign": (
         "clients",
@@ -76,6 +79,7 @@ def tier_of(item: pytest.Item) -> str:
     return own or place_of(item.path) or _by_parameters(_parameters(item))
 
 
+@cache
 def place_of(path: Path) -> str | None:
     """The tier in which a whole folder or file is."""
     inside = path.relative_to(TESTS)

@@ -42,7 +42,7 @@ def is_valid(e164: str) -> bool:
     if found is None:
         return False
     plan, national = found
-    return not national.startswith("0") and not plan.may_begin_with_trunk(national) and plan.is_valid(national)
+    return not national.startswith("0") and not plan.may_begin_with_trunk(national) and plan.region_of(national)[1]
 
 
 class Place(NamedTuple):
@@ -60,11 +60,11 @@ def place(e164: str) -> Place:
     if found is None:
         return _NOWHERE
     plan, national = found
-    region = plan.region_of(national)
+    region, valid = plan.region_of(national)
     if region is None:
         return _NOWHERE
     country = None if region.code == _NO_COUNTRY else region.code
-    if not region.is_valid(national):
+    if not valid:
         return Place(country, ())
     prefixed = e164.removeprefix("+") if region.is_geographical(national) else str(plan.country_code)
     return Place(country, _zones_by_prefix(prefixed))
@@ -74,25 +74,34 @@ _NOWHERE: Final = Place(None, ())
 
 
 class _Patterns:
-    """Whether a national number is one of some kinds, by its length. A pattern is compiled when it is first needed."""
+    """Whether a national number is one of some kinds, by its length. A pattern is compiled when it is first needed.
 
-    def __init__(self, general: Any, kinds: Sequence[Any]) -> None:
+    `within`: whether it has to fit the country's general description as well.
+    """
+
+    def __init__(self, general: Any, kinds: Sequence[Any], *, within: bool = False) -> None:
         self._by_length: dict[int, list[str]] = {}
         for kind in kinds:
             if kind is not None and kind.national_number_pattern:
                 for length in kind.possible_length or general.possible_length:
                     self._by_length.setdefault(length, []).append(kind.national_number_pattern)
-        self._compiled: dict[int, re.Pattern[str]] = {}
+        self._within = general if within else None
+        self._compiled: dict[int, re.Pattern[str] | None] = {}
 
     def match(self, national: str) -> bool:
         length = len(national)
-        pattern = self._compiled.get(length)
-        if pattern is None:
-            if length not in self._by_length:
-                return False
-            either = "|".join(f"(?:{one})" for one in dict.fromkeys(self._by_length[length]))
-            pattern = self._compiled[length] = re.compile(either)
-        return pattern.fullmatch(national) is not None
+        try:
+            pattern = self._compiled[length]
+        except KeyError:
+            pattern = self._compiled[length] = self._pattern(length)
+        return pattern is not None and pattern.fullmatch(national) is not None
+
+    def _pattern(self, length: int) -> re.Pattern[str] | None:
+        general = self._within
+        if length not in self._by_length or (general is not None and length not in general.possible_length):
+            return None
+        either = "|".join(f"(?:{one})" for one in dict.fromkeys(self._by_length[length]))
+        return re.compile(either if general is None else rf"(?=(?:{general.national_number_pattern})\Z)(?:{either})")
 
 
 class _Region:
@@ -103,24 +112,17 @@ class _Region:
         general = metadata.general_desc
         placeless = [getattr(metadata, kind) for kind in _PLACELESS]
         mobile = () if metadata.same_mobile_and_fixed_line_pattern else (metadata.mobile,)
-        self._general = _Patterns(general, [general])
         self._placeless = _Patterns(general, placeless)
-        self._any = _Patterns(general, [*placeless, metadata.fixed_line, *mobile])
+        self._any = _Patterns(general, [*placeless, metadata.fixed_line, *mobile], within=True)
         self._of_places = _Patterns(
             general, [metadata.fixed_line, *(mobile if country_code in _GEOGRAPHICAL_MOBILES else ())]
         )
-        self._leading = re.compile(metadata.leading_digits) if metadata.leading_digits else None
-
-    def is_valid(self, national: str) -> bool:
-        return self._any.match(national) and self._general.match(national)
+        self.leading = re.compile(metadata.leading_digits) if metadata.leading_digits else None
+        self.is_valid = self._any.match
 
     def is_geographical(self, national: str) -> bool:
         """Of a valid number: whether it belongs to a place."""
         return self._of_places.match(national) and not self._placeless.match(national)
-
-    def claims(self, national: str) -> bool:
-        """Of a number under a code that several countries share: whether it is this one's."""
-        return self._leading.match(national) is not None if self._leading else self.is_valid(national)
 
 
 class _Plan:
@@ -130,6 +132,7 @@ class _Plan:
         import phonenumbers
 
         self.country_code = country_code
+        self.code_length = len(str(country_code))
         codes = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[country_code]
         found = [(code, _metadata(country_code, code)) for code in codes]
         self._regions = [_Region(code, country_code, metadata) for code, metadata in found if metadata]
@@ -141,14 +144,17 @@ class _Plan:
     def may_begin_with_trunk(self, national: str) -> bool:
         return self._trunk is not None and self._trunk.match(national) is not None
 
-    def region_of(self, national: str) -> _Region | None:
-        if not self._is_shared:
-            return self._regions[0] if self._regions else None
-        return next((region for region in self._regions if region.claims(national)), None)
+    def region_of(self, national: str) -> tuple[_Region | None, bool]:
+        """The country of a number, and whether it is valid there.
 
-    def is_valid(self, national: str) -> bool:
-        region = self.region_of(national)
-        return region is not None and region.is_valid(national)
+        Of those that share a code, the first whose leading digits these are; one without has what is valid there.
+        """
+        for region in self._regions:
+            if not self._is_shared or (region.leading is not None and region.leading.match(national)):
+                return region, region.is_valid(national)
+            if region.leading is None and region.is_valid(national):
+                return region, True
+        return None, False
 
 
 def _metadata(country_code: int, region: str) -> PhoneMetadata | None:
@@ -163,19 +169,23 @@ def _plan_of(e164: str) -> tuple[_Plan, str] | None:
     digits = e164.removeprefix("+")
     if not (digits.isascii() and digits.isdecimal()):
         return None
-    for length in range(1, _LONGEST_COUNTRY_CODE + 1):
-        plan = _plan(digits[:length])
-        if plan is not None and len(digits) > length:
-            return plan, digits[length:]
-    return None
+    plan = _plan(digits[:_LONGEST_COUNTRY_CODE])
+    return None if plan is None or len(digits) <= plan.code_length else (plan, digits[plan.code_length :])
 
 
-@lru_cache(maxsize=2_000)  # more than there are codes of three digits and fewer
-def _plan(country_code: str) -> _Plan | None:
+@lru_cache(maxsize=2_000)  # more than there are beginnings of so many digits and fewer
+def _plan(begins: str) -> _Plan | None:
+    """The plan of numbers that begin so: no country code is the beginning of another."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
-    known = not country_code.startswith("0") and int(country_code) in COUNTRY_CODE_TO_REGION_CODE
-    return _Plan(int(country_code)) if known else None
+    codes = (begins[:length] for length in range(1, len(begins) + 1) if not begins.startswith("0"))
+    known = next((int(code) for code in codes if int(code) in COUNTRY_CODE_TO_REGION_CODE), None)
+    return None if known is None else _plan_under(known)
+
+
+@lru_cache(maxsize=1_000)
+def _plan_under(country_code: int) -> _Plan:
+    return _Plan(country_code)
 
 
 @lru_cache(maxsize=1)

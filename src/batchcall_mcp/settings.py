@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     webhooks_to_private_addresses: bool = False
     predial_url: str | None = None
     predial_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    notify_url: str | None = None
+    notify_secret: Annotated[SecretStr | None, Field(validate_default=True)] = None
 
     @field_validator("default_region", mode="before")
     @classmethod
@@ -185,9 +187,9 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
 
-    @field_validator("predial_url")
+    @field_validator("predial_url", "notify_url")
     @classmethod
-    def _check_gate(cls, value: str | None) -> str | None:
+    def _check_own_url(cls, value: str | None) -> str | None:
         """Encrypted, or to this machine; never repeats the value, which may hold a token."""
         if value is None:
             return None
@@ -197,22 +199,23 @@ class Settings(BaseSettings):
         except ValueError:
             host, port = None, None
         if not host or port == 0 or read.username is not None or read.fragment or not value.isprintable():
-            raise ValueError("must be a URL such as https://gate.example.com/before-dial, without a user name")
+            raise ValueError("must be a URL such as https://hooks.example.com/batch-calls, without a user name")
         if read.scheme != "https" and not (read.scheme == "http" and _is_this_machine(host)):
             raise ValueError("must begin with https://; http:// is only for this machine (127.0.0.1, localhost)")
         return value
 
-    @field_validator("predial_secret")
+    @field_validator("predial_secret", "notify_secret")
     @classmethod
-    def _check_gate_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        """The gate has to know who asks."""
-        url = info.data.get("predial_url")
+    def _check_own_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Who is asked, or notified, has to know by whom."""
+        of = str(info.field_name).replace("_secret", "_url")
+        url = info.data.get(of)
         if value is None:
             if url is not None:
-                raise ValueError("is missing, and BATCHCALL_PREDIAL_URL is set; set both or none")
+                raise ValueError(f"is missing, and {PREFIX}{of.upper()} is set; set both or none")
             return None
-        if url is None and "predial_url" in info.data:
-            raise ValueError("is set, and BATCHCALL_PREDIAL_URL is not; set both or none")
+        if url is None and of in info.data:
+            raise ValueError(f"is set, and {PREFIX}{of.upper()} is not; set both or none")
         try:
             key = base64.b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
         except ValueError:
@@ -224,7 +227,12 @@ class Settings(BaseSettings):
     @property
     def predial_on_this_machine(self) -> bool:
         """Whether the gate before each dial runs on this machine, by its URL."""
-        return self.predial_url is not None and _is_this_machine(urlsplit(self.predial_url).hostname or "")
+        return _leads_to_this_machine(self.predial_url)
+
+    @property
+    def notify_on_this_machine(self) -> bool:
+        """Whether notifications go to a program on this machine, by its URL."""
+        return _leads_to_this_machine(self.notify_url)
 
     @property
     def never_lists(self) -> tuple[Path, ...]:
@@ -255,6 +263,10 @@ class Settings(BaseSettings):
             return cls(_env_file=env_file)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+
+def _leads_to_this_machine(url: str | None) -> bool:
+    return url is not None and _is_this_machine(urlsplit(url).hostname or "")
 
 
 def _is_this_machine(host: str) -> bool:

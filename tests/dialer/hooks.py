@@ -16,7 +16,7 @@ from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.conftest import Caller
 
 SECRET = "whsec_c2VjcmV0LW9mLTMyLWJ5dGVzLWZvci10aGVzZS10ZXN0cw=="

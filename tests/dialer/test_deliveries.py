@@ -26,19 +26,18 @@ from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
 from batchcall_mcp.dialer.webhooks import delivery as module
-from batchcall_mcp.dialer.webhooks import sender as webhook_post
 from batchcall_mcp.dialer.webhooks.delivery import (
     CONCURRENCY,
-    DELAYS,
     LEASE,
     TO_ONE,
     Deliveries,
     lanes,
-    next_try,
     prune,
 )
-from batchcall_mcp.dialer.webhooks.sender import Result, judged
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.signed_http import post as webhook_post
+from batchcall_mcp.signed_http.post import Result, judged
+from batchcall_mcp.signed_http.retries import DELAYS, next_try
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.certificates import authority_and_server
 from tests.dialer.conftest import Clock, eventually
 from tests.dialer.hooks import LOCAL, SECRET, add_messages, add_webhook, message, opened, turn

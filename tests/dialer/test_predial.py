@@ -24,7 +24,7 @@ from batchcall_mcp.dialer.domain.predial import AT_ONCE, DOWN_AFTER, LONGEST_DEL
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.webhooks import predial as predial_module
 from batchcall_mcp.dialer.webhooks.predial import LONGEST_REASON, MOST_BYTES, PredialUrl, verdict
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.receiver import Received, Receiver, Reply, receiving, status
 from tests.dialer.test_health import anonymous

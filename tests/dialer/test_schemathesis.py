@@ -19,7 +19,7 @@ from schemathesis.engine import events, from_schema
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.conftest import emptied_postgresql
 
 SEED = 20_261_124

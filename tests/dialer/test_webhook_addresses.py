@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.dialer.webhooks.url_policy import NotAllowed, WebhookAddresses, is_public, shown
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.signed_http.url_policy import NotAllowed, WebhookAddresses, is_public, shown
 
 PUBLIC = "93.184.216.34"
 

@@ -19,7 +19,7 @@ from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.rest.webhook_service import MOST, TooManyWebhooks, WebhookService
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.dialer.storage.tables import recorded_answers, webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.conftest import Caller, numbers
 from tests.dialer.hooks import LOCAL, PUBLIC, add_messages, another_organization, message, with_webhooks
 from tests.postgresql import postgresql_url

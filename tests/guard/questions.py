@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -109,6 +109,26 @@ def people(**counts: int) -> tuple[CallTask, ...]:
         for place, count in counts.items()
         for n in range(count)
     )
+
+
+class Crowd(Sequence[CallTask]):
+    """So many that they are made when somebody first looks, not for everybody who imports this."""
+
+    def __init__(self, **counts: int) -> None:
+        self._counts = counts
+
+    @cached_property
+    def _people(self) -> tuple[CallTask, ...]:
+        return people(**self._counts)
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._people[place]
+
+    def __iter__(self) -> Iterator[CallTask]:
+        return iter(self._people)
 
 
 def stored(**changes: Any) -> BatchCall:
@@ -363,7 +383,7 @@ SCENES = (
     ),
     Scene(
         title="A hundred thousand people",
-        tasks=people(new_york=60_000, los_angeles=40_000),
+        tasks=Crowd(new_york=60_000, los_angeles=40_000),
         current=stored(max_concurrency=200, window=NINE_TO_FIVE, retry=RetryPolicy(max_retries=1)),
         request=_TOMORROW,
         dials=At(at(14)),

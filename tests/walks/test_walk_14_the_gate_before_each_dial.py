@@ -17,8 +17,8 @@ from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.webhooks.predial import PredialUrl
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.server.app import build_server
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.receiver import Receiver, receiving, status
 from tests.dialer.test_predial import NO, SECRET, YES
 from tests.server.transports import Way, client_of, served

@@ -25,6 +25,7 @@ from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
+from batchcall_mcp.notifications.events import Notice, Tell, tell_nobody
 from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call_lists
 from batchcall_mcp.settings import Settings
 
@@ -57,6 +58,8 @@ class CallContext:
     confirmation_code: str | None = None
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
+    tell: Tell = tell_nobody
+    """Where the operator is notified of what happens."""
     files: CallerFiles | None = None
     """What the caller has uploaded, and where exports are kept for it: over HTTP."""
     tools: frozenset[str] = frozenset()
@@ -137,11 +140,14 @@ class CallContext:
         return False
 
     async def note_over(self, found: BatchCall, read_at: datetime) -> None:
-        """Remember what is over, so that an emergency stop need not ask for it: nothing else depends on it."""
+        """Remember what is over, so that an emergency stop need not ask for it, and notify the operator of it once.
+
+        Nothing else depends on it. The dialer in this process says by itself what is over.
+        """
         if found.status in FINISHED and not self.backend.capabilities.in_process:
             try:
                 ledger = await self.open_ledger()
-                await anyio.to_thread.run_sync(
+                newly_over = await anyio.to_thread.run_sync(
                     ledger.history.note_over,
                     self.backend_address,
                     ledger.hashed(self.caller),
@@ -149,6 +155,17 @@ class CallContext:
                     read_at,
                     abandon_on_cancel=True,
                 )
+                if newly_over:
+                    self.tell(
+                        Notice(
+                            event="finished",
+                            batch_call_id=found.batch_call_id,
+                            backend=self.backend.name,
+                            status=str(found.status),
+                            calls=found.counts.total,
+                            at=found.completed_at,
+                        )
+                    )
             except ConfigurationError as error:
                 logger.info("That %s is over was not recorded: %s", found.status, error)
 

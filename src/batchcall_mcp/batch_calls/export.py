@@ -1,27 +1,38 @@
-"""export_batch_call: every task, as CSV or JSON lines, in memory that does not grow with the list."""
+"""export_batch_call: every task as CSV or JSON lines, or a report of all; memory does not grow with the list."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Final, Literal, TextIO, TypeAlias
+from zoneinfo import ZoneInfo
 
 import anyio.to_thread
 
+from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.batch_calls.report.page import report_page
+from batchcall_mcp.batch_calls.report.tally import Tally
+from batchcall_mcp.batch_calls.report.words import About
+from batchcall_mcp.calling_hours import is_timezone
+from batchcall_mcp.errors import BatchCallError, InvalidInput
 from batchcall_mcp.kept_files.caller_files import CallerFiles
-from batchcall_mcp.model import CallTask, TaskStatus
+from batchcall_mcp.model import BatchCall, CallTask, TaskStatus
 from batchcall_mcp.recipients.files.allowed_folders import exports_folder
 from batchcall_mcp.text import harmless_cell
 
-Format: TypeAlias = Literal["csv", "jsonl"]
+Format: TypeAlias = Literal["csv", "jsonl", "report"]
+EXTENSIONS: Final[Mapping[Format, str]] = {"csv": "csv", "jsonl": "jsonl", "report": "html"}
+logger = logging.getLogger(__name__)
+
 _COLUMNS = (
     "to_number",
     "name",
@@ -85,7 +96,9 @@ async def export_to_store(
     text, rows = await export_text(context, batch_call_id, form, statuses)
     with text:
         encoded = (chunk.encode() for chunk in iter(partial(text.read, _PIECE), ""))
-        return files.url_of((await files.keep(batch_call_id, f".{form}", "export", encoded, rows)).name), rows
+        return files.url_of(
+            (await files.keep(batch_call_id, f".{EXTENSIONS[form]}", "export", encoded, rows)).name
+        ), rows
 
 
 async def export_text(
@@ -94,8 +107,10 @@ async def export_text(
     """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows.
 
     Raises:
-        InvalidInput: the folder for temporary files is full or cannot be written.
+        InvalidInput: the folder for temporary files is full or cannot be written; or a report is asked of some people.
     """
+    if form == "report":
+        return await _report_text(context, batch_call_id, statuses)
     names: dict[str, None] = {}
     extracted: dict[str, None] = {}
     rows = 0
@@ -113,6 +128,49 @@ async def export_text(
             return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names), tuple(extracted)), rows
         until_returned.pop_all()
         return spool, rows
+
+
+async def _report_text(
+    context: CallContext, batch_call_id: str, statuses: frozenset[TaskStatus] | None
+) -> tuple[TextIO, int]:
+    if statuses is not None:
+        raise InvalidInput(
+            "task_status: a report is about the whole batch call. Nothing was written. Call it again without "
+            'task_status, or with format "csv" for some of the people.'
+        )
+    batch_call = await context.backend.get(batch_call_id)
+    tally = Tally()
+    async for task in context.every_task(batch_call, bounds=FOR_A_FILE):
+        tally.add(task)
+    about = About(
+        batch_call=batch_call,
+        backend=context.backend.name,
+        reported=frozenset(context.backend.capabilities.outcomes),
+        carried=context.backend.capabilities.results,
+        zone=_zone_of(batch_call),
+        made_at=context.clock(),
+        agent_name=await _agent_name(context, batch_call.agent_id),
+    )
+    return io.StringIO(await anyio.to_thread.run_sync(report_page, tally, about)), tally.people
+
+
+def _zone_of(batch_call: BatchCall) -> ZoneInfo:
+    """The clock of the batch call, if it has one; else UTC."""
+    window = batch_call.window.timezone if batch_call.window else None
+    named = (zone for zone in (window, batch_call.timezone) if zone is not None and is_timezone(zone))
+    return ZoneInfo(next(named, "UTC"))
+
+
+async def _agent_name(context: CallContext, agent_id: str | None) -> str | None:
+    """What the account calls the agent. A report does not fail because that cannot be read."""
+    if agent_id is None or Operation.ACCOUNT not in context.backend.capabilities.operations:
+        return None
+    try:
+        agents = (await context.backend.account()).agents or ()
+    except BatchCallError as error:
+        logger.info("The report names no agent: %s", error)
+        return None
+    return next((agent.name for agent in agents if agent.agent_id == agent_id), None)
 
 
 @contextmanager
@@ -195,5 +253,6 @@ def _pour(text: TextIO, file: TextIO, path: Path) -> None:
 def _free_names(folder: Path, batch_call_id: str, form: Format) -> Iterator[Path]:
     # A backend chose the id: only harmless characters of it make a file name.
     stem = "".join(character if character.isalnum() or character in "-_" else "_" for character in batch_call_id)[:80]
-    yield folder / f"{stem or 'batch_call'}.{form}"
-    yield from (folder / f"{stem or 'batch_call'}-{number}.{form}" for number in range(2, 1000))
+    stem = stem or "batch_call"
+    yield folder / f"{stem}.{EXTENSIONS[form]}"
+    yield from (folder / f"{stem}-{number}.{EXTENSIONS[form]}" for number in range(2, 1000))

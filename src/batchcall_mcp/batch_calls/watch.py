@@ -45,6 +45,7 @@ async def watch(
     while True:
         now = context.clock()
         if _reached(until, first, current):
+            await context.note_over(current, now)
             return ended(current, now, context.offer, reached=True)
         idle = why_idle(current, now, deadline, context.offer)
         if idle is not None:

@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 import batchcall_mcp
-from batchcall_mcp.cli import adopt, approve, audit, keys, ledger, remove_gate, stop
+from batchcall_mcp.cli import adopt, approve, audit, call, keys, ledger, remove_gate, stop
 from batchcall_mcp.server.startup import collect_garbage_again, load_settings
 
 _PORT = click.IntRange(0, 65535)
@@ -97,5 +97,5 @@ def demo() -> None:
 dialer.add_command(keys.keys)
 dialer.add_command(adopt.adopt)
 dialer.add_command(remove_gate.remove_gate)
-for command in (approve.approve, audit.audit, ledger.ledger, stop.stop):
+for command in (approve.approve, audit.audit, call.call, ledger.ledger, stop.stop):
     cli.add_command(command)

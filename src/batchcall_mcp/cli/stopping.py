@@ -27,6 +27,8 @@ from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.guard.write_record import STOP_WAITS_S, Entry
 from batchcall_mcp.model import BatchStatus
+from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.notifications.notifier import Notifier
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
@@ -139,11 +141,16 @@ class Stop:
         if file_problem is not None:
             self._fail(file_problem)
         with ExitStack() as opened:
+            notifier = Notifier.of(self.settings)
+            if notifier is not None:
+                opened.callback(notifier.close)
             ledgers, recorded = self._stop_ledgers(opened)
             on = recorded or file_problem is None
             dialers = self._stop_dialers(opened)
             outcome = "stopped" if on else "not_stopped"
             Audit(self.settings.data_dir).note(Event(event="stop", caller="operator", tool="stop", outcome=outcome))
+            if notifier is not None:
+                notifier.tell(Notice(event="stopped", tool="stop", reason=outcome))
             if on:
                 click.echo("Stopped: nothing is launched from now on. Live batch calls:")
             else:

@@ -40,10 +40,11 @@ from batchcall_mcp.dialer.storage.halts import GATE
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.held_files import HeldFile
+from batchcall_mcp.notifications.events import Tell, tell_nobody
 from batchcall_mcp.settings import STOP_FILE, Settings
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 
 LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
@@ -72,6 +73,7 @@ class EmbeddedDialer:
             calls.
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
         predial: who is asked before each dial; None: nobody.
+        tell: is told of what is late, and of what is over.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class EmbeddedDialer:
         min_gap: timedelta = MIN_GAP,
         test_numbers: Iterable[str] = (),
         predial: PredialUrl | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -102,6 +105,7 @@ class EmbeddedDialer:
         self._clock = clock
         self._webhook_addresses = webhook_addresses or WebhookAddresses()
         self._predial = predial
+        self._tell = tell
         self._do_not_call = DoNotCallFiles(do_not_call, default_region)
         self._carrier = SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
@@ -138,7 +142,14 @@ class EmbeddedDialer:
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
 
     @classmethod
-    def of(cls, settings: Settings, *, drain_seconds: float = 0, limiter: Limiter | None = None) -> EmbeddedDialer:
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        drain_seconds: float = 0,
+        limiter: Limiter | None = None,
+        tell: Tell = tell_nobody,
+    ) -> EmbeddedDialer:
         """The dialer that the settings describe, not started."""
         return cls(
             settings.data_dir,
@@ -154,13 +165,14 @@ class EmbeddedDialer:
             min_gap=timedelta(minutes=settings.min_gap_minutes),
             test_numbers=settings.test_numbers,
             predial=PredialUrl.of(settings),
+            tell=tell,
         )
 
     def store(self) -> Store:
         """The database; the first call opens it. Blocks."""
         with self._opening:
             if self._store is None:
-                self._store = Store.open(self._database, self._clock, self._stop_file)
+                self._store = Store.open(self._database, self._clock, self._stop_file, self._tell)
                 self._store.asks_gate = self._predial is not None
                 self._store.watch(lambda: self._lock_file)
                 self._store.watch(self._carrier.held_file)

@@ -23,6 +23,8 @@ from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.notifications.events import tell_nobody
+from batchcall_mcp.notifications.notifier import Notifier
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
 
@@ -54,12 +56,17 @@ def serve(
             "started. Name a database with --database-url postgresql://…, or omit --workers."
         )
     with bound_socket(host, port) as listening:
-        dialer = EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings))
+        notifier = Notifier.of(settings)
+        dialer = _dialer(settings, drain_seconds, notifier)
         store = dialer.store()
         with store.usable():
             _say_pair(store, given)
         if workers == 1:
-            anyio.run(_serve, dialer, listening, url_of(host, listening))
+            try:
+                anyio.run(_serve, dialer, listening, url_of(host, listening))
+            finally:
+                if notifier is not None:
+                    notifier.close()
             return
         # What cannot work is said here, once, and not by every worker.
         store.check_privileges()
@@ -76,7 +83,14 @@ def worker_app(settings: Settings, drain_seconds: float, prepare: Callable[[Sett
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True, name="batchcall-parent").start()
-    return EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings)).app
+    return _dialer(settings, drain_seconds, Notifier.of(settings)).app
+
+
+def _dialer(settings: Settings, drain_seconds: float, notifier: Notifier | None) -> EmbeddedDialer:
+    if notifier is not None:
+        notifier.start()
+    tell = tell_nobody if notifier is None else notifier.tell
+    return EmbeddedDialer.of(settings, drain_seconds=drain_seconds, limiter=Limiter.of(settings), tell=tell)
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:

@@ -50,7 +50,7 @@ class BatchCallServer(StrictServer):
             ToolError: as of `StrictServer`.
         """
         headers = None if context is None else context.headers
-        if name in self.tool_names - self._offered(headers):
+        if name in set(self.tool_names) - self._offered(headers):
             refused = self.service.guard_of(headers).forbidden(f"{name} is not offered")
             raise ToolError(f"[{refused.code}] {refused}")
         return await super().call_tool(name, arguments, context)
@@ -84,13 +84,15 @@ class BatchCallServer(StrictServer):
         return self.service.verify if self.service.embedded else None
 
 
-def build_server(settings: Settings, *, transport: Literal["stdio", "http"]) -> BatchCallServer:
+def build_server(settings: Settings, *, transport: Literal["stdio", "http"], dials: bool = True) -> BatchCallServer:
     """Make the server of one process. Callers over stdio share this machine's disk, those over HTTP and SSE do not.
+
+    `dials`: whether the dialer in this process, if it is the backend, places calls here, or is only asked.
 
     Raises:
         ConfigurationError: the settings contradict each other, or name a backend that does not exist.
     """
-    service = Service(settings, local=transport == "stdio")
+    service = Service(settings, local=transport == "stdio", dials=dials)
     if settings.predial_url is not None and not service.embedded:
         raise ConfigurationError(
             f"BATCHCALL_PREDIAL_URL is set, and {service.backend_type.name} places the calls itself: nobody would ask "

@@ -12,7 +12,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from batchcall_mcp.batch_calls import read
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.export import Format, export_text
+from batchcall_mcp.batch_calls.export import EXTENSIONS, Format, export_text
 from batchcall_mcp.errors import BatchCallError, NotFound
 from batchcall_mcp.model import TaskQuery
 from batchcall_mcp.server.request_mode import current_headers
@@ -37,10 +37,10 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
 
     def add_export(form: Format, title: str, mime_type: str) -> None:
         @server.resource(
-            f"batchcall://batch-calls/{{batch_call_id}}/export.{form}",
+            f"batchcall://batch-calls/{{batch_call_id}}/export.{EXTENSIONS[form]}",
             name=f"export_{form}",
             title=title,
-            description="Every task with its result",
+            description="What came of it, for people" if form == "report" else "Every task with its result",
             mime_type=mime_type,
         )
         async def export(batch_call_id: str, ctx: Context[Any, Any]) -> str:
@@ -49,6 +49,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
 
     add_export("csv", "All tasks of a batch call, CSV", MIME_TYPES["csv"])
     add_export("jsonl", "All tasks of a batch call, JSON lines", MIME_TYPES["jsonl"])
+    add_export("report", "The report of a batch call, HTML", MIME_TYPES["report"])
 
     @server.resource(
         "batchcall://backend",

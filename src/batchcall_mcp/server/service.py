@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -32,6 +33,8 @@ from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
 from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
+from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.notifications.notifier import Notifier
 from batchcall_mcp.recipients.files.sample import make_first_folder
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from batchcall_mcp.server.approvals.elicitation import ClientAsker
@@ -84,6 +87,8 @@ class Service:
         self._http: BackendHttp | None = None
         self._dialer: EmbeddedDialer | None = None
         self._opening = anyio.Lock()
+        self.notifier = Notifier.of(settings)
+        """Where the operator is notified of what happens; None: nowhere."""
         self.desk = ApprovalDesk(self.ledger, audit, enabled=settings.approval_page != "off")
         self.accepted = AcceptedPairs(self.accepts)
         self.turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
@@ -108,8 +113,11 @@ class Service:
                     group.start_soon(self._start_soon)
                 if self.settings.do_not_call and not self.embedded:  # the dialer reads its own
                     group.start_soon(self._read_do_not_call_soon)
-                if self.local and self.dials:
-                    await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
+                if self.notifier is not None:
+                    self.notifier.start()
+                if self.local:
+                    if self.dials:
+                        await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
                 else:
                     group.start_soon(self._open_ledger_soon)
                     group.start_soon(self._remove_old_files)
@@ -127,6 +135,8 @@ class Service:
         ledger, self._ledger = self._ledger, None
         files, self._file_store = self._file_store, None
         async with AsyncExitStack() as closing:
+            if self.notifier is not None:  # last of all: the others may have something to say
+                closing.push_async_callback(anyio.to_thread.run_sync, partial(self.notifier.close))
             if files is not None:
                 closing.push_async_callback(anyio.to_thread.run_sync, files.close)
             if ledger is not None:
@@ -134,6 +144,7 @@ class Service:
             closing.push_async_callback(self.desk.aclose)
             if stack is not None:
                 closing.push_async_callback(stack.aclose)
+        self.notifier = Notifier.of(self.settings)
 
     async def _open_ledger_soon(self) -> None:
         """Many callers wait for an HTTP server's first write; its operator reads the log when it starts."""
@@ -245,7 +256,7 @@ class Service:
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
         """Start the dialer; its imports are heavy, and run next to the protocol, not before it."""
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.app")
-        dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings)
+        dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings, tell=self.tell)
         stack.push_async_callback(dialer.aclose)
         if self.dials:
             await dialer.start()
@@ -310,6 +321,11 @@ class Service:
         guard = Guard("full", self.settings.confirm, self.settings.max_calls_per_launch, self.guard.audit)
         return await self._call_context(None, guard, Unasked(), command)
 
+    def tell(self, notice: Notice) -> None:
+        """Notify the operator, if they want that."""
+        if self.notifier is not None:
+            self.notifier.tell(notice)
+
     async def _call_context(
         self, headers: Mapping[str, str] | None, guard: Guard, asker: Asker, tool: str
     ) -> CallContext:
@@ -324,6 +340,7 @@ class Service:
             asker=asker,
             tool=tool,
             open_ledger=self.ledger,
+            tell=self.tell,
             local_files=self.local,
             files=None if headers is None else self.caller_files(credentials, headers),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.next_call import Next
@@ -30,6 +30,8 @@ ResultWord: TypeAlias = Literal[
     "waiting_for_person",
     "nothing_to_do",
 ]
+WAITS_FOR_PERSON: Final[frozenset[ResultWord]] = frozenset({"confirmation_required", "waiting_for_person"})
+"""Nothing was sent, and nothing will be until a person has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import At, Never, Now, Operation, SkipsAtStart, retry_of_in_name, test_of_in_name
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
-from batchcall_mcp.batch_calls.writes.results import Did, Result, done, replayed, waiting
+from batchcall_mcp.batch_calls.writes.results import WAITS_FOR_PERSON, Did, Result, done, replayed, waiting
 from batchcall_mcp.clock import from_ms, to_ms
-from batchcall_mcp.errors import NotConfirmed
+from batchcall_mcp.errors import BatchCallError, NotConfirmed, OutcomeUnknown
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
@@ -30,6 +30,7 @@ from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, pre
 from batchcall_mcp.guard.preflight.recipient_warnings import about
 from batchcall_mcp.guard.write_record import STOPS, Evidence, Intent, Token
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask
+from batchcall_mcp.notifications.events import Event, Notice
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkippedRow
 
@@ -177,9 +178,51 @@ class Write:
             OutcomeUnknown: nobody knows what came of it, or of an equal write before it.
             BatchCallError: the guard's or the backend's no; nothing was changed.
         """
+        try:
+            result = await self._run(send, report, people, already, did or partial(done, self._operation))
+        except OutcomeUnknown:
+            self._tell("unknown")
+            raise
+        except BatchCallError as error:
+            if not isinstance(self._dials, Never):
+                self._tell("refused", reason=error.code)
+            raise
+        if result.result == "nothing_to_do" or result.result in WAITS_FOR_PERSON or result.replayed:
+            return result
+        if self._operation in STOPS:
+            self._tell("stopped", result.batch_call)
+        elif not isinstance(self._dials, Never):
+            self._tell("launched", result.batch_call, calls=result.preflight.calls if result.preflight else None)
+        return result
+
+    def _tell(
+        self, event: Event, made: BatchCall | None = None, *, calls: int | None = None, reason: str | None = None
+    ) -> None:
+        """Notify the operator."""
+        about = made or self._current
+        self._context.tell(
+            Notice(
+                event=event,
+                batch_call_id=about.batch_call_id if about else None,
+                backend=self._context.backend.name,
+                tool=self._context.tool,
+                operation=str(self._operation),
+                status=str(made.status) if made else None,
+                calls=calls,
+                reason=reason,
+            )
+        )
+
+    async def _run(
+        self,
+        send: Send,
+        report: Report,
+        people: Callable[[], Awaitable[People]],
+        already: Callable[[], Awaitable[Result | None]],
+        did: Did,
+    ) -> Result:
         if self._operation in STOPS:  # it only makes fewer phones ring: nobody is asked, and it waits for nothing
             return await self._reported(await self._send(send, self._asked), self._asked, report)
-        did = did or partial(done, self._operation)
         earlier = await self.earlier()
         if isinstance(earlier, WriteOutcome):
             return self._replayed(earlier, did)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
-from batchcall_mcp.clock import to_ms
+from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
 from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
-from batchcall_mcp.dialer.storage.store import CHUNK, chunks
+from batchcall_mcp.dialer.storage.store import CHUNK, chunks, report
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import AnsweredBy, TaskStatus
+from batchcall_mcp.notifications.events import Notice
 from batchcall_mcp.text import shortened
 
 FAILING: Final = (
@@ -243,8 +244,11 @@ def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
         running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
         values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
         done = batch_calls.update().where(running, ~unfinished).values({**values, **REVISED})
-        completed = list(tx.execute(done.returning(batch_calls.c.batch_call_id)).scalars())
-        outbox.batch_call_events(tx, [(key, "batch_call.completed") for key in completed], now)
+        of_each = batch_calls.c.batch_call_id, batch_calls.c.total_task_count
+        completed = tx.execute(done.returning(*of_each)).all()
+        outbox.batch_call_events(tx, [(key, "batch_call.completed") for key, _ in completed], now)
+        said = Notice(event="finished", backend="dialer", status=State.COMPLETED, at=from_ms(now))
+        report(tx, [replace(said, batch_call_id=key, calls=calls) for key, calls in completed])
 
 
 def withdraw(

@@ -19,8 +19,8 @@ from batchcall_mcp.dialer.rest.service import Answer
 from batchcall_mcp.dialer.storage.outbox import Event
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhooks.url_policy import MAX_URL, NotAllowed, WebhookAddresses
 from batchcall_mcp.errors import IllegalTransition, NotFound
+from batchcall_mcp.signed_http.url_policy import MAX_URL, NotAllowed, WebhookAddresses
 
 MOST: Final = 10
 """Webhooks of one organisation."""

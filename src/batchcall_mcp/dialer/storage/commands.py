@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchcall_mcp import database
+from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, NewTasks, ReasonCode
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.storage import outbox
 from batchcall_mcp.dialer.storage.queries import get
-from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, chunks
+from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, chunks, report
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, UNEXPLAINED, batch_calls, tasks
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.notifications.events import Notice
 from batchcall_mcp.recipients.phone.numbers import comparable
 
 _INSERTED: Final = (
@@ -325,5 +328,12 @@ def pause(tx: sa.Connection, batch_call_ids: Iterable[str], code: ReasonCode, te
             of_them = batch_calls.c.batch_call_id.in_(found)
             tx.execute(batch_calls.update().where(of_them).values({**values, **REVISED}))
             outbox.batch_call_events(tx, [(key, "batch_call.paused") for key in found], now)
+            report(tx, [_notice(key, code, now) for key in found])
             paused += found
     return paused
+
+
+def _notice(batch_call_id: str, code: ReasonCode, now: int) -> Notice:
+    """What the operator reads of one that dials no more although nobody asked for that."""
+    said = Notice(event="stopped", batch_call_id=batch_call_id, backend="dialer", status=State.PAUSED, at=from_ms(now))
+    return replace(said, event="late") if code == "late" else replace(said, reason=code)

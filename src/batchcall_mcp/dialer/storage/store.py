@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -24,6 +24,7 @@ from batchcall_mcp.dialer.storage.halts import DialerHalted, Halt
 from batchcall_mcp.dialer.storage.tables import recorded_answers
 from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.held_files import HeldFile
+from batchcall_mcp.notifications.events import Notice, Tell, tell_nobody
 from batchcall_mcp.settings import Settings
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ RESERVED: Final = 3
 """Connections of each process that dials from PostgreSQL: for its transactions, its signs of life, and DBOS, which
 holds one for its housekeeping while it uses another."""
 ANSWERS_KEPT: Final = timedelta(days=7)
+_NOTICES: Final = "batchcall_notices"
 
 
 class IdempotencyConflict(IllegalTransition):
@@ -79,21 +81,26 @@ class Store(database.Database):
         unversioned=("batch_calls", "0001"),
     )
 
-    def __init__(self, engine: sa.Engine, clock: Clock = utc_now, stop_file: Path | None = None) -> None:
+    def __init__(
+        self, engine: sa.Engine, clock: Clock = utc_now, stop_file: Path | None = None, tell: Tell = tell_nobody
+    ) -> None:
         super().__init__(engine, clock)
         self._files: list[Callable[[], HeldFile | None]] = [lambda: self.file]
         self.stop_file: Final = stop_file
         self.asks_gate = False
         """Whether this process asks a gate before it dials."""
+        self._tell = tell
 
     @classmethod
-    def open(cls, where: Path | str, clock: Clock = utc_now, stop_file: Path | None = None) -> Store:
+    def open(
+        cls, where: Path | str, clock: Clock = utc_now, stop_file: Path | None = None, tell: Tell = tell_nobody
+    ) -> Store:
         """See `Database.opened`.
 
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        return cls(cls.opened(where), clock, stop_file)
+        return cls(cls.opened(where), clock, stop_file, tell)
 
     @classmethod
     def open_existing(cls, where: Path | str, clock: Clock = utc_now) -> Store | None:
@@ -114,13 +121,24 @@ class Store(database.Database):
         """
         if not self.shared:
             return self
-        own = Store(database.reserve(self.engine, RESERVED), self.clock, self.stop_file)
+        own = Store(database.reserve(self.engine, RESERVED), self.clock, self.stop_file, self._tell)
         own._files = self._files
         own.asks_gate = self.asks_gate
         return own
 
-    def writing(self) -> AbstractContextManager[sa.Connection]:
-        return self.engine.begin()
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction; once it is committed, the operator is notified of what was given to `report` in it."""
+        notices: list[Notice] = []
+        with self.engine.begin() as tx:
+            info = tx.info  # the connection may be lost before the end
+            info[_NOTICES] = notices
+            try:
+                yield tx
+            finally:
+                info.pop(_NOTICES, None)
+        for notice in notices:
+            self._tell(notice)
 
     def check_privileges(self) -> None:
         """Go on only if DBOS, which is there when something is to be dialled, has its schema or may make it.
@@ -211,6 +229,11 @@ class Store(database.Database):
                 )
             answer = recorded.answer
             return answer, True
+
+
+def report(tx: sa.Connection, notices: Iterable[Notice]) -> None:
+    """Notify the operator of these, if this transaction of `Store.writing` is committed."""
+    tx.info.get(_NOTICES, []).extend(notices)
 
 
 def _remove_old_answers(tx: sa.Connection, now: int) -> None:

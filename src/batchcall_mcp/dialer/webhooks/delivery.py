@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import random
 import ssl
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,20 +22,12 @@ import sqlalchemy as sa
 from batchcall_mcp.clock import span_ms
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import webhook_outbox, webhooks
-from batchcall_mcp.dialer.webhooks.sender import Message, Post, Result
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses, shown
+from batchcall_mcp.signed_http.post import Message, Post, Result
+from batchcall_mcp.signed_http.retries import next_try
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses, shown
 
 LOG = logging.getLogger(__name__)
 
-DELAYS: Final = (
-    timedelta(seconds=5),
-    *(timedelta(minutes=minutes) for minutes in (5, 30)),
-    *(timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)),
-)
-"""After each failed try; after the one that follows the last, the message is given up."""
-JITTER: Final = 0.1
-"""A delay is longer by up to this part of it, so that what failed together does not come again together."""
-LONGEST_RETRY_AFTER: Final = timedelta(hours=24)
 LEASE: Final = timedelta(seconds=60)
 """How long a claimed message is its sender's: longer than any try."""
 KEPT: Final = timedelta(days=7)
@@ -51,7 +42,6 @@ PRUNED_AT_ONCE: Final = 2_000
 """So that the transaction stays short."""
 SAID_EVERY: Final = timedelta(minutes=1)
 """How often the log says of one webhook that its messages are not delivered."""
-_JITTER: Final = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +79,6 @@ class _Failures:
             self.given_up,
         )
         self.said_at, self.tries, self.given_up = now, 0, 0
-
-
-def next_try(tries: int, result: Result) -> timedelta | None:
-    """How long to wait after the try number `tries` failed, or None: give up."""
-    if result.gone or tries > len(DELAYS):
-        return None
-    asked = min(result.retry_after or timedelta(0), LONGEST_RETRY_AFTER)
-    return max(DELAYS[tries - 1], asked) * (1 + _JITTER.uniform(0, JITTER))
 
 
 def lanes(due: Sequence[str], busy: Mapping[str, int], room: int) -> dict[str, int]:

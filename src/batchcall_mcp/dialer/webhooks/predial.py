@@ -21,9 +21,9 @@ import httpx2
 from batchcall_mcp.clock import Clock
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain.predial import TIME_LIMIT, Verdict
-from batchcall_mcp.dialer.webhooks.sender import Message, Post
-from batchcall_mcp.dialer.webhooks.url_policy import WebhookAddresses
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.signed_http.post import Message, Post
+from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from batchcall_mcp.text import shortened
 
 LOG = logging.getLogger(__name__)

@@ -56,7 +56,7 @@ class History:
             newest = {(one.backend, one.caller, one.batch_call_id): one for one in found if one.batch_call_id}
             return [one for one in newest.values() if not mapping.is_ended(connection, one)]
 
-    def note_over(self, backend: str, caller: str, ids: Collection[str], read_at: datetime) -> None:
+    def note_over(self, backend: str, caller: str, ids: Collection[str], read_at: datetime) -> bool:
         """Remember that the backend says that these batch calls are over.
 
         Args:
@@ -64,6 +64,9 @@ class History:
             caller: who asked, hashed.
             ids: the batch calls.
             read_at: the time before the backend was asked: what was launched since, or just before, goes on.
+
+        Returns:
+            Whether that was not known before.
         """
         launches = (
             (t.writes.c.backend == backend)
@@ -76,9 +79,10 @@ class History:
         )
         with self._database.reading() as connection:
             if connection.scalar(sa.select(t.writes.c.write_id).where(launches).limit(1)) is None:
-                return
+                return False
         with self._database.writing() as tx:
-            tx.execute(t.writes.update().where(launches).values(over_at=self._database.now()))
+            noted = tx.execute(t.writes.update().where(launches).values(over_at=self._database.now()))
+            return noted.rowcount > 0
 
     def known_ids(self, backend: str, ids: Collection[str]) -> set[str]:
         """Those batch calls that some write of this ledger made or changed."""

@@ -365,22 +365,26 @@ async def export_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
-    format: Annotated[Literal["csv", "jsonl"], Field(description="File format")] = "csv",  # noqa: A002 - the contract's
+    format: Annotated[export.Format, Field(description="report: HTML to mail")] = "csv",  # noqa: A002 - the contract's
     task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
 ) -> ExportResult:
     statuses = given.statuses_of(task_status)
     if not context.local_files:
         return await _exported_over_http(context, batch_call_id, format, statuses)
     path, rows = await export.export_to_file(context, batch_call_id, format, statuses)
-    summary = f"Wrote {rows} tasks of {batch_call_id} to {path}."
+    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}."
     return ExportResult(summary=summary, rows=rows, file=str(path), format=format)
+
+
+def _what(form: export.Format, rows: int) -> str:
+    return f"a report about {rows} tasks" if form == "report" else f"{rows} tasks"
 
 
 async def _exported_over_http(
     context: CallContext, batch_call_id: str, form: export.Format, statuses: frozenset[TaskStatus] | None
 ) -> ExportResult:
     """A file behind a URL; and the whole export as a resource, which needs no store."""
-    uri = f"batchcall://batch-calls/{batch_call_id}/export.{form}"
+    uri = f"batchcall://batch-calls/{batch_call_id}/export.{export.EXTENSIONS[form]}"
     resource = f"{'whole ' if statuses else ''}as the resource {uri}, with the reader's own credentials"
     if context.files is not None:
         try:
@@ -389,7 +393,7 @@ async def _exported_over_http(
             not_kept = f"No file was made: {error.message} "
         else:
             summary = (
-                f"{rows} tasks of {batch_call_id} can be read for a day at {url} with the same key headers, "
+                f"{_what(form, rows)} of {batch_call_id} can be read for a day at {url} with the same key headers, "
                 f"or {resource}."
             )
             return ExportResult(summary=summary, rows=rows, file=url, resource=uri, format=form)

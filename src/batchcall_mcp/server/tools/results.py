@@ -17,6 +17,7 @@ from mcp.types import CallToolResult, ResourceLink, TextContent
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from batchcall_mcp.batch_calls import next_call
+from batchcall_mcp.batch_calls.export import EXTENSIONS
 from batchcall_mcp.batch_calls.export import Format as ExportFormat
 from batchcall_mcp.batch_calls.next_call import Next
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
@@ -41,7 +42,11 @@ BatchCallField: TypeAlias = Annotated[BatchCall | None, _ELSEWHERE, Field(descri
 Cursor: TypeAlias = Annotated[str | None, Field(description="pass as cursor for the next page; absent on the last")]
 
 
-MIME_TYPES: Mapping[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+MIME_TYPES: Mapping[ExportFormat, str] = {
+    "csv": "text/csv",
+    "jsonl": "application/jsonl",
+    "report": "text/html",
+}
 
 
 class ToolResult(BaseModel):
@@ -199,7 +204,7 @@ class ExportResult(ToolResult):
         if self.resource is None:
             return []
         batch_call_id = self.resource.split("/")[-2]
-        name = f"{batch_call_id}.{self.format}"
+        name = f"{batch_call_id}.{EXTENSIONS[self.format]}"
         return [ResourceLink(type="resource_link", uri=self.resource, name=name, mime_type=MIME_TYPES[self.format])]
 
 

@@ -207,11 +207,6 @@ class StrictServer(MCPServer[Any]):
         self._tools_by_name = {tool.name: tool for tool in tools}
         super().__init__(name, tools=tools, lifespan=self._connected, **settings)
 
-    @property
-    def tool_names(self) -> frozenset[str]:
-        """Of all its tools."""
-        return frozenset(self._tools_by_name)
-
     @asynccontextmanager
     async def held_open(self) -> AsyncIterator[None]:
         """Open the state now, and share it with every connection until this is left.
@@ -233,6 +228,27 @@ class StrictServer(MCPServer[Any]):
         async with self._opener(server) as state:
             yield state
 
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Of all tools, in their order."""
+        return tuple(self._tools_by_name)
+
+    def only_reads(self, name: str) -> bool:
+        """Whether a tool changes nothing."""
+        return _only_reads(self._tools_by_name[name])
+
+    def problem_with(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """What is wrong with a call as it is written, in the words of `call_tool`; None: nothing."""
+        tool = self._tools_by_name.get(name)
+        if tool is None:
+            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
+            return printable_lines(f"[invalid_input] {problem} Nothing was sent.")
+        try:
+            tool.fn_metadata.arg_model.model_validate(tool.fn_metadata.pre_parse_json(dict(arguments)))
+        except ValidationError as error:
+            return printable_lines(describe_arguments(error, arguments, tool.parameters))
+        return None
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
@@ -245,8 +261,7 @@ class StrictServer(MCPServer[Any]):
         """
         tool = self._tools_by_name.get(name)
         if tool is None:
-            problem = sentence(f"There is no tool {quoted(name)}{nearest(name, self._tools_by_name)}")
-            raise ToolError(printable_lines(f"[invalid_input] {problem} Nothing was sent."))
+            raise ToolError(self.problem_with(name, arguments))
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
@@ -277,11 +292,15 @@ def _expected(error: BaseException) -> BatchCallError | None:
 
 
 def _defect(tool: Tool) -> str:
-    if tool.annotations and tool.annotations.read_only_hint:
+    if _only_reads(tool):
         known = "It only reads, so nothing was changed"
     else:
         known = "Nothing is known about what it did; look the batch call up before you call it again"
     return f"[internal_error] A defect in this server stopped {tool.name}. {known}. Details are in the server's log."
+
+
+def _only_reads(tool: Tool) -> bool:
+    return bool(tool.annotations and tool.annotations.read_only_hint)
 
 
 def _is_context(annotation: Any) -> bool:

@@ -47,8 +47,17 @@ _MOST_UPLOADS_PER_CALLER: Final = 2
 _LONGEST_SILENCE_S: Final = 30.0
 _LONGEST_UPLOAD_S: Final = 600.0
 _WRITTEN_AT_ONCE: Final = 256 * 1024
-_MEDIA_TYPES: Final = {".csv": "text/csv; charset=utf-8", ".jsonl": "application/jsonl"}
-_ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_MEDIA_TYPES: Final = {
+    ".csv": "text/csv; charset=utf-8",
+    ".jsonl": "application/jsonl",
+    ".html": "text/html; charset=utf-8",
+}
+_ALWAYS: Final = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    # A report that is shown in a browser instead of saved is a page of no origin.
+    "content-security-policy": "sandbox",
+}
 _STATUS_OF: Final[Mapping[type[BatchCallError], int]] = {
     AuthenticationFailed: 401,
     PermissionDenied: 403,

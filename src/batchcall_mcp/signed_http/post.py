@@ -17,7 +17,7 @@ import anyio
 import httpx2
 
 from batchcall_mcp import __version__, clock
-from batchcall_mcp.dialer.webhooks.url_policy import Destination, NotAllowed, WebhookAddresses
+from batchcall_mcp.signed_http.url_policy import Destination, NotAllowed, WebhookAddresses
 
 T = TypeVar("T")
 
