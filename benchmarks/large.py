@@ -1,23 +1,28 @@
 """100,000 rows from the file to the export: seconds and peak memory of each step, beside a plain loop over the file.
 
-Run: python benchmarks/large.py [rows]. Promises: 100,000 rows are checked in 1.5 s and 190 MB, whatever their
-countries; making the batch call takes 3.5 s, the export 4 s, the question and the launch 3 s each. Linux only (peak
-memory is read from /proc).
+Run: python benchmarks/large.py [--rows N] [--runs N] [--before SRC]. It prints a table for docs/benchmarks.md. With
+SRC, the `src` folder of another commit, each run measures that one too, alternately, and the last column compares.
+CPU is that of the server's process (user and system), which a busy machine falsifies less than seconds.
+
+Promises: 100,000 rows are checked in 1.5 s and 190 MB, whatever their countries; making the batch call takes 3.5 s, the
+export 4 s, the question and the launch 3 s each. Linux only (peak memory is read from /proc).
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from mcp import Client, StdioServerParameters
@@ -52,17 +57,56 @@ print(valid, took, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 
+class Took(NamedTuple):
+    """One step: seconds, CPU seconds of the server, and its peak memory so far in MiB."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+
 def main() -> None:
     """Measure and print."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    wanted = argparse.ArgumentParser()
+    wanted.add_argument("--rows", type=int, default=ROWS)
+    wanted.add_argument("--runs", type=int, default=3)
+    wanted.add_argument("--before", type=Path)
+    given = wanted.parse_args()
+    now: list[dict[str, Took]] = []
+    before: list[dict[str, Took]] = []
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "large.csv")
-        write_list(file, (f"+1212{2_000_000 + row}" for row in range(rows)))
-        write_list(Path(folder, "everywhere.csv"), numbers_of_all_countries(rows))
-        reference(file)
-        reference(Path(folder, "everywhere.csv"))
-        anyio.run(_measure, Path(folder), rows)
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {rows:,} rows")
+        lists = Path(folder, "lists")
+        lists.mkdir()
+        write_list(lists / "large.csv", (f"+1212{2_000_000 + row}" for row in range(given.rows)))
+        write_list(lists / "everywhere.csv", numbers_of_all_countries(given.rows))
+        reference(lists / "large.csv")
+        reference(lists / "everywhere.csv")
+        for _ in range(given.runs):
+            if given.before:
+                before.append(measured(lists, given.rows, given.before))
+            now.append(measured(lists, given.rows, Path(__file__).parents[1] / "src"))
+    print_table(now, before)
+    load = f"load {os.getloadavg()[0]:.1f}, {given.rows:,} rows, median of {given.runs}"
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {load}")
+
+
+def measured(lists: Path, rows: int, source: Path) -> dict[str, Took]:
+    """Each step of one run of the server in `source`, by its name."""
+    with tempfile.TemporaryDirectory() as data:
+        return anyio.run(_measure, lists, Path(data), rows, source)
+
+
+def print_table(now: list[dict[str, Took]], before: list[dict[str, Took]]) -> None:
+    """Medians, as a table of Markdown."""
+
+    def median(runs: list[dict[str, Took]], step: str) -> Took:
+        return Took(*(statistics.median(values) for values in zip(*(run[step] for run in runs), strict=True)))
+
+    print("| step | seconds | CPU | peak memory so far | CPU compared with before |\n|---|---|---|---|---|")
+    for step in now[0]:
+        took = median(now, step)
+        than = f"{took.cpu / median(before, step).cpu:.2f} times" if before else "not measured"
+        print(f"| {step} | {took.seconds:.2f} | {took.cpu:.2f} | {took.peak:.0f} MiB | {than} |")
 
 
 def write_list(path: Path, numbers: Iterable[str]) -> None:
@@ -101,11 +145,12 @@ def reference(file: Path) -> None:
     print(f"{'reference: DictReader and parse':34}{float(took):7.2f} s   peak {float(peak):4.0f} MiB   {told}")
 
 
-async def _measure(folder: Path, rows: int) -> None:
+async def _measure(lists: Path, data: Path, rows: int, source: Path) -> dict[str, Took]:
     environment = {
         **os.environ,
-        "BATCHCALL_FILES": str(folder),
-        "BATCHCALL_DATA_DIR": str(folder / "data"),
+        "PYTHONPATH": str(source),
+        "BATCHCALL_FILES": str(lists),
+        "BATCHCALL_DATA_DIR": str(data),
         "BATCHCALL_CONFIRM": "code",
         "BATCHCALL_CALLING_HOURS": "00:00-24:00",
         "BATCHCALL_LOG_LEVEL": "WARNING",
@@ -115,7 +160,9 @@ async def _measure(folder: Path, rows: int) -> None:
     server = StdioServerParameters(command=sys.executable, args=["-m", "batchcall_mcp"], env=environment)
     with Path(os.devnull).open("w") as silence:
         async with Client(stdio_client(server, errlog=silence)) as client:
-            await _steps(Steps(client, (children() - known).pop()), rows)
+            steps = Steps(client, (children() - known).pop())
+            await _steps(steps, rows)
+            return steps.took
 
 
 def children() -> set[int]:
@@ -125,11 +172,12 @@ def children() -> set[int]:
 
 
 class Steps:
-    """Tool calls, each printed with its time and the server's peak so far."""
+    """Tool calls, each with what it took."""
 
     def __init__(self, client: Client, pid: int) -> None:
         self.client = client
         self.pid = pid
+        self.took: dict[str, Took] = {}
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """The structured answer."""
@@ -140,40 +188,45 @@ class Steps:
 
     async def step(self, what: str, tool: str, **arguments: Any) -> dict[str, Any]:
         """The same, measured."""
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), self.cpu()
         answer = await self.call(tool, **arguments)
-        self.told(what, began, str(answer["summary"])[:70])
+        self.note(what, began, cpu)
         return answer
 
-    def told(self, what: str, began: float, summary: str) -> None:
-        """Print one step."""
-        print(f"{what:34}{time.perf_counter() - began:7.2f} s   peak {status(self.pid, 'VmHWM'):4.0f} MiB   {summary}")
+    def note(self, what: str, began: float, cpu: float) -> None:
+        """Keep what one step took."""
+        took = Took(time.perf_counter() - began, self.cpu() - cpu, status(self.pid, "VmHWM"))
+        self.took[what] = took
+        print(f"{what:48}{took.seconds:7.2f} s   CPU {took.cpu:5.2f} s   peak {took.peak:4.0f} MiB", flush=True)
+
+    def cpu(self) -> float:
+        """Seconds that the server's process has computed, in user mode and for it in the kernel."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _steps(steps: Steps, rows: int) -> None:
     listed = {"tasks_file": "large.csv", "from_number": FROM}
-    await steps.step("check (promise 1.5 s, 190 MB)", "check_batch_call", **listed)
     everywhere = {"tasks_file": "everywhere.csv", "from_number": FROM}
-    await steps.step("check, all countries (the same)", "check_batch_call", **everywhere)
-    made = await steps.step("create (promise 3.5 s)", "create_batch_call", **listed)
+    await steps.step("check, one country (1.5 s, 190 MiB)", "check_batch_call", **listed)
+    await steps.step("check, all countries (1.5 s, 190 MiB)", "check_batch_call", **everywhere)
+    made = await steps.step("create (3.5 s)", "create_batch_call", **listed)
     one = {"batch_call_id": made["batch_call"]["batch_call_id"]}
     await steps.step("read", "get_batch_call", **one)
     await steps.step("filter by number", "get_batch_call", **one, to_number=f"+1212{2_000_000 + rows - 2}")
-    began = time.perf_counter()
-    seen: set[str] = set()
+    began, cpu = time.perf_counter(), steps.cpu()
     pages = 0
     cursor: dict[str, str] = {}
     while pages == 0 or cursor:
         page = await steps.call("get_batch_call", **one, limit=200, **cursor)
-        seen.update(task["task_id"] for task in page["tasks"])
         pages += 1
         cursor = {"cursor": page["next_cursor"]} if "next_cursor" in page else {}
-    steps.told("page to the end, 200 at a time", began, f"{pages} pages, {len(seen):,} different tasks")
-    await steps.step("export (promise 4 s)", "export_batch_call", **one)
-    asked = await steps.step("start: the question (promise 3 s)", "start_batch_call", **one, trigger_timestamp="now")
+    steps.note("page to the end, 200 at a time", began, cpu)
+    await steps.step("export (4 s)", "export_batch_call", **one)
+    asked = await steps.step("start: the question (3 s)", "start_batch_call", **one, trigger_timestamp="now")
     code = asked["confirmation_code"]
     await steps.step(
-        "start: the launch (promise 3 s)", "start_batch_call", **one, trigger_timestamp="now", confirmation_code=code
+        "start: the launch (3 s)", "start_batch_call", **one, trigger_timestamp="now", confirmation_code=code
     )
     await steps.step("watch until something changes", "watch_batch_call", **one, until="changed")
     await steps.step("cancel", "cancel_batch_call", **one)

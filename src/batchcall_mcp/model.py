@@ -10,12 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from batchcall_mcp.money import Money
+
+__all__ = ["dataclass_of_many"]  # the only name that others import from here and that is not defined here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from dataclasses import dataclass as dataclass_of_many
+else:
+    T = TypeVar("T")
+
+    def dataclass_of_many(*, frozen: bool, slots: bool, kw_only: bool) -> Callable[[type[T]], type[T]]:
+        """What there are 100,000 of: frozen to the type checker alone, because checking it takes 3 µs of each."""
+        return dataclass(unsafe_hash=frozen, slots=slots, kw_only=kw_only)
 
 
 class BatchStatus(StrEnum):
@@ -126,7 +138,7 @@ class Counts:
 AnsweredBy: TypeAlias = Literal["human", "machine"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_of_many(frozen=True, slots=True, kw_only=True)
 class CallTask:
     """One recipient of a batch call: whom to call, and how that went so far.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -134,11 +133,11 @@ def member(value: str) -> bytes:
 def _members(values: Iterable[list[object]]) -> frozenset[bytes]:
     """A hash of each; of what comes several times, one for each time."""
     found: set[bytes] = set()
-    times: Counter[bytes] = Counter()
+    times: dict[bytes, int] = {}
     for value in values:
         key = hashlib.sha256(ascii(value).encode()).digest()
-        times[key] += 1
-        found.add(key[:MEMBER_BYTES] if times[key] == 1 else _nth(key, times[key]))
+        times[key] = nth = times.get(key, 0) + 1
+        found.add(key[:MEMBER_BYTES] if nth == 1 else _nth(key, nth))
     return frozenset(found)
 
 
@@ -174,8 +173,8 @@ def people_digest(numbers: Iterable[str]) -> str:
     count = total = 0
     for number in numbers:
         count += 1
-        total = (total + int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")) % 2**256
-    return f"{count} {total:064x}"
+        total += int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")
+    return f"{count} {total % 2**256:064x}"
 
 
 class _Digest:

@@ -134,7 +134,10 @@ def read_each(items: list[Any], read: Callable[[Mapping[str, Any]], R | None]) -
 
 def first(data: Mapping[str, Any], *names: str) -> Any:
     """The first of these members that is there and not null."""
-    return next((data[name] for name in names if data.get(name) is not None), None)
+    for name in names:
+        if (found := data.get(name)) is not None:
+            return found
+    return None
 
 
 def names(value: Any) -> Iterable[str]:

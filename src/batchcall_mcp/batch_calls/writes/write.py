@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import anyio.to_thread
 
@@ -152,6 +152,7 @@ class Write:
         self._dials = context.backend.dials(operation, request, current)
         self._dialled_again = again
         self._known_as = known_as
+        self._sent: _Sent | None = None
 
     async def run(
         self,
@@ -199,6 +200,8 @@ class Write:
         self, event: Event, made: BatchCall | None = None, *, calls: int | None = None, reason: str | None = None
     ) -> None:
         """Notify the operator."""
+        if self._context.tell is None:
+            return
         about = made or self._current
         self._context.tell(
             Notice(
@@ -450,7 +453,9 @@ class Write:
             starts_at = judged.starts_at or starts_at
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
-        people = people_digest(comparable(task.to_number) for task in request.tasks or ())
+        sent = self._sent
+        if sent is None or sent.tasks is not request.tasks:
+            sent = self._sent = _Sent.of(request.tasks, hashed)
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
         # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
@@ -474,8 +479,8 @@ class Write:
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
                 test_of=request.test_of or test_of_in_name(request.name),
-                people=hashed(people) if request.tasks is not None else None,
-                variables=_had_by_all(request.tasks, hashed),
+                people=sent.people,
+                variables=sent.variables,
                 dials_each=max((dials for _, dials in dialled), default=None) if request.tasks is not None else None,
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
@@ -503,6 +508,21 @@ class Write:
             simulated=self._simulated,
             renames=self._renames,
         )
+
+
+class _Sent(NamedTuple):
+    """A list that is sent, and what is recorded of it: worked out once, although a write is looked up three times."""
+
+    tasks: Sequence[CallTask] | None
+    people: str | None
+    variables: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> _Sent:
+        if tasks is None:
+            return cls(None, None, None)
+        people = hashed(people_digest(comparable(task.to_number) for task in tasks))
+        return cls(tasks, people, _had_by_all(tasks, hashed))
 
 
 def _put_off_before(resend: Resend | None) -> datetime | None:

@@ -14,7 +14,7 @@ from batchcall_mcp.call_dates import CallDates
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
-from batchcall_mcp.model import FROM_SUNDAY, AnsweredBy, CallingWindow, TaskStatus
+from batchcall_mcp.model import FROM_SUNDAY, AnsweredBy, CallingWindow, TaskStatus, dataclass_of_many
 
 HeldBy: TypeAlias = Literal[
     "calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier", "predial"
@@ -31,7 +31,7 @@ SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "
 SortOrder: TypeAlias = Literal["ascending", "descending"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_of_many(frozen=True, slots=True, kw_only=True)
 class NewTask:
     """A task as it is asked for; `dynamic_variables` is compact JSON."""
 
@@ -177,7 +177,7 @@ _NUMBERS: Final[Mapping[str, tuple[type, ...]]] = {
 """What each column of numbers may hold. A whole number never is a fraction: a list of 1.5 lanes cannot be opened."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_of_many(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
     """A row of `tasks`, without what only the engine needs."""
 

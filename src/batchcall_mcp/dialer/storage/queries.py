@@ -245,7 +245,9 @@ def results(tx: sa.Connection, batch_call_id: str) -> Results:
 
 
 def _task(row: sa.Row[Any]) -> TaskRecord:
-    return TaskRecord(**dict(zip(_TASK_FIELDS, row, strict=True)) | {"status": TaskStatus(row.status)})
+    values = dict(zip(_TASK_FIELDS, row, strict=True))
+    values["status"] = TaskStatus(values["status"])
+    return TaskRecord(**values)
 
 
 def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:

@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
         variables: Mapping[str, str],
     ) -> Candidate:
         """With the name, the zone, the retries and the call-back from the cells of these names (`Columns.fields`)."""
-        name, timezone, max_retries, not_before = (cells[variable] if variable else None for variable in fields)
+        name, timezone, max_retries, not_before = [cells[variable] if variable else None for variable in fields]
         return cls(line, to_number, variables, name, timezone, max_retries, None, not_before)
 
 

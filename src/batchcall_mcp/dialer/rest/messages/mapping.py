@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -12,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, to_json
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from batchcall_mcp import calling_hours
 from batchcall_mcp.call_dates import ANY_DATE, CallDates
@@ -255,7 +254,7 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
         "status": task.status.value,
         "attempts": task.attempts,
         "max_retries": task.max_retries,
-        "dynamic_variables": json.loads(task.dynamic_variables) if task.dynamic_variables else {},
+        "dynamic_variables": from_json(task.dynamic_variables) if task.dynamic_variables else {},
         "timezone": task.timezone,
         "not_before": iso(task.not_before),
         "call_id": task.call_id,

@@ -6,10 +6,9 @@ that file. A lone half of a surrogate pair in a string comes out as `?`: so the 
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -17,10 +16,9 @@ from typing import IO, Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
 import ijson  # type: ignore[import-untyped]
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from batchcall_mcp.dialer.domain.records import NewTask
-from batchcall_mcp.dialer.rest.messages.json_keys import Keys
 from batchcall_mcp.dialer.rest.messages.mapping import NOT_VALID, Problems, new_tasks
 from batchcall_mcp.dialer.rest.messages.request_models import TaskIn
 from batchcall_mcp.errors import InvalidInput
@@ -36,7 +34,8 @@ MOST_VALUES: Final = 10_000
 """In one field, and in one task: 5 KB of dynamic variables hold fewer."""
 _MOST_VALUES_AT_ONCE: Final = 100_000
 _IN_MEMORY: Final = 1024 * 1024
-_STEPS: Final[Mapping[str, int]] = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+_CONTAINERS: Final[Mapping[str, Callable[[], Any]]] = {"start_map": dict, "start_array": list}
+_ENDS: Final = frozenset({"end_map", "end_array"})
 _REASON: Final = re.compile(r"(?:parse|lexical) error: [^\\\n]*")
 _COLUMNS: Final = tuple(field.name for field in fields(NewTask))
 _ROW: Final = attrgetter(*_COLUMNS)
@@ -85,7 +84,7 @@ class KeptTasks:
         yield from self.first
         self.rest.seek(0)
         for line in self.rest:
-            for row in json.loads(line):
+            for row in from_json(line):
                 yield NewTask(**dict(zip(_COLUMNS, row, strict=True)))
 
 
@@ -195,21 +194,36 @@ def _chunks(events: Iterator[Event]) -> Iterator[list[Any]]:
 def _value(began: Event, events: Iterator[Event], where: str) -> tuple[Any, int]:
     """The value that begins with an event, and how many events it is made of."""
     event, value = began
-    if event not in _STEPS:
+    if event not in _CONTAINERS:
         return value, 1
-    keys = Keys()
-    keys.repeated(event, value)
-    builder = ijson.ObjectBuilder()
-    builder.event(event, value)
-    depth = size = 1
-    while depth:
+    whole = _CONTAINERS[event]()
+    # What is open, from outside to inside, each with the key at which it is (None: an array, or no key yet).
+    containers: list[Any] = [whole]
+    keys: list[str | None] = [None]
+    size = 1
+    while containers:
         event, value = next(events)
-        builder.event(event, value)
-        depth += _STEPS.get(event, 0)
         size += 1
-        if (place := keys.repeated(event, value)) is not None:
-            raise InvalidInput(NOT_VALID, [f"{where}.{shortened(place, 200)}: is given twice"])
-        if size > MOST_VALUES or depth > DEEPEST:
-            wrong = f"nested more than {DEEPEST} deep" if depth > DEEPEST else f"more than {MOST_VALUES} values"
+        inside = containers[-1]
+        if event == "map_key":
+            keys[-1] = value
+            if value in inside:
+                place = ".".join(key for key in keys if key is not None)
+                raise InvalidInput(NOT_VALID, [f"{where}.{shortened(place, 200)}: is given twice"])
+        elif event in _ENDS:
+            containers.pop()
+            keys.pop()
+        else:
+            made = _CONTAINERS[event]() if event in _CONTAINERS else value
+            if isinstance(inside, dict):
+                inside[keys[-1]] = made
+            else:
+                inside.append(made)
+            if event in _CONTAINERS:
+                containers.append(made)
+                keys.append(None)
+        if size > MOST_VALUES or len(containers) > DEEPEST:
+            deep = len(containers) > DEEPEST
+            wrong = f"nested more than {DEEPEST} deep" if deep else f"more than {MOST_VALUES} values"
             raise InvalidInput(NOT_VALID, [f"{where}: is {wrong}"])
-    return builder.value, size
+    return whole, size
