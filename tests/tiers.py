@@ -2,8 +2,9 @@
 
 fast: in this process, on loopback; `make fast` runs nothing else. process: starts processes of ours, or a browser.
 Coverage, which doubles what a test costs, is measured in these two. long: sweeps over every fault, state or size, what
-is shown on SQLite again on PostgreSQL, and what is shown over HTTP again over stdio. foreign: other people's programs are the client or the judge. kills: processes die at chosen
-lines; a seeded sample, of which `make torture` runs the whole.
+is shown on SQLite again on PostgreSQL, and what is shown over HTTP again over stdio. foreign: other people's programs
+are the client or the judge. kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the
+whole.
 """
 
 from __future__ import annotations
