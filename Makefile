@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # More than cores: many tests wait for a process, a browser or a clock.
 WORKERS ?= 4
 PARALLEL = -q -n $(WORKERS) --dist worksteal
+# Half a second of imports in every worker, of which only the tier foreign needs any.
+UNJUDGED = -p no:schemathesis
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -15,13 +17,13 @@ demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone ri
 
 test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl check  ## everything that CI checks; tests/tiers.py has the tiers
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "fast or long or process"
+	$(BIN)/coverage run -m pytest $(PARALLEL) $(UNJUDGED) -m "fast or process"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest $(PARALLEL) -m "foreign or kills"
+	$(BIN)/python -m pytest $(PARALLEL) -m "long or foreign or kills"
 
 fast: $(VENV)/.installed-dev  ## the tests that start no process and sweep over nothing: the loop while you work
-	$(BIN)/python -m pytest $(PARALLEL) -m fast
+	$(BIN)/python -m pytest $(PARALLEL) $(UNJUDGED) -m fast
 
 torture: $(VENV)/.installed-dev  ## every kill and interleaving of docs/guarantees.md; make test tries a sample
 	$(BIN)/python -m tests.kills

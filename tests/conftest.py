@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import forked
 from tests.made_once import made_once
 from tests.tiers import TIERS, place_of, tier_of
 
@@ -56,6 +57,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("BATCHCALL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
     lists = tmp_path_factory.mktemp("lists")  # it exists, so that no server makes one in a developer's documents
     monkeypatch.setenv("BATCHCALL_FILES", str(lists))
+
+
+@pytest.fixture(autouse=True)
+def _what_forks_is_there(request: pytest.FixtureRequest) -> None:
+    """Before a test counts its seconds: the process that forks needs some to begin, many on a busy machine."""
+    if request.node.get_closest_marker("process"):
+        forked.program()
 
 
 @pytest.fixture(scope="session", autouse=True)

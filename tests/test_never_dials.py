@@ -142,7 +142,7 @@ async def seed_dialer(variables: dict[str, str | Path]) -> None:
         await start(model, scheduled, tomorrow_at(9).isoformat())
         completed = await made(model, name="completed", window=ALWAYS)
         await start(model, completed, "now")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await model.call("watch_batch_call", batch_call_id=completed, timeout_seconds=15)
         # Outside its window nothing is dialled, so that it can be paused before its first call.
         other_day = WEEKDAYS[(datetime.now(UTC) + timedelta(days=3)).weekday()]
@@ -508,7 +508,7 @@ async def test_a_client_that_waits_and_never_answers(tmp_path: Path, monkeypatch
         a_stored_draft(tmp_path) as (_, launch, account),
         playing("legacy", person := Silent(), **account) as model,
     ):
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             text = await model.refused("start_batch_call", "not_confirmed", **launch)
     assert len(person.questions) == 1
     assert "Nobody answered the question after 0.0 s. Nothing was sent." in text

@@ -2,7 +2,8 @@
 
 fast: in this process, on loopback; `make fast` runs nothing else. long: in this process too, but not in that loop:
 sweeps over every fault, state or size, and what the fast tier shows on SQLite shown again on PostgreSQL. process:
-starts processes of ours, or a browser. Coverage is measured in these three. foreign: other people's programs are the
+starts processes of ours, or a browser. Coverage, which doubles what a test costs, is measured in fast and process;
+the others run beside each other without it. foreign: other people's programs are the
 client or the judge. kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
 """
 

@@ -28,7 +28,7 @@ async def test_a_write_that_its_caller_abandons_is_in_the_log(caplog: pytest.Log
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     pair = Credentials(SecretStr("key-of-the-caller"), SecretStr("secret-of-the-caller"))
     draft = BatchCall(batch_call_id="batch_1", status=BatchStatus.DRAFT)
-    with anyio.fail_after(20), caplog.at_level(logging.WARNING):
+    with anyio.fail_after(60), caplog.at_level(logging.WARNING):
         async with server, open_client() as client, anyio.create_task_group() as group:
             group.start_soon(ZuduBackend(BackendHttp(client, url, 15), pair).start, draft, None)
             await arrived.wait()

@@ -103,7 +103,7 @@ async def test_any_json_is_read_or_is_an_error_of_ours_in_every_operation(
     async with http(lambda _request: next(turn)) as client:
         backend = seen_by(client, adapter)
         for operation in OPERATIONS.values():
-            with anyio.fail_after(20), contextlib.suppress(BatchCallError):
+            with anyio.fail_after(60), contextlib.suppress(BatchCallError):
                 await operation(backend, current)
 
 

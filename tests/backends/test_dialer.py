@@ -55,7 +55,7 @@ async def backend(dialer: EmbeddedDialer) -> AsyncIterator[DialerBackend]:
 
 
 async def until(backend: DialerBackend, batch_call_id: str, reached: Callable[[BatchCall], bool]) -> BatchCall:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             found = await backend.get(batch_call_id)
             if reached(found):

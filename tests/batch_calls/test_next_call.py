@@ -32,7 +32,7 @@ from batchcall_mcp.batch_calls.next_call import (
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.model import NOT_REACHED, BatchCall, BatchStatus, Counts, StatusReason, TaskStatus
-from batchcall_mcp.server.tools.registry import names_offered
+from batchcall_mcp.server.tools.registry import offered_names
 from batchcall_mcp.settings import Mode
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -41,7 +41,7 @@ DIALER, ZUDU, MAGPIPE = (one.capabilities for one in (DialerBackend, ZuduBackend
 
 
 def offer(capabilities: Capabilities = DIALER, mode: Mode = "full") -> Offer:
-    tools = names_offered(Guard(mode, "code", None, Audit(Path("unused"))), capabilities)
+    tools = offered_names(capabilities, Guard(mode, "code", None, Audit(Path("unused"))))
     return Offer(tools=tools, capabilities=capabilities, mode=mode)
 
 

@@ -95,7 +95,7 @@ class Caller:
         return list(data["tasks"])
 
     async def until(
-        self, batch_call_id: str, reached: Callable[[Mapping[str, Any]], bool], seconds: float = 20
+        self, batch_call_id: str, reached: Callable[[Mapping[str, Any]], bool], seconds: float = 60
     ) -> dict[str, Any]:
         """The batch call, as soon as it is so."""
         with anyio.fail_after(seconds):
@@ -114,7 +114,7 @@ class Caller:
 
 async def eventually(reached: Callable[[], bool]) -> None:
     """Wait for what another thread or process does."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             if reached():
                 return

@@ -84,7 +84,7 @@ def message(store: Store, message_id: str) -> dict[str, Any]:
 
 async def turn(deliveries: Deliveries) -> None:
     """Send and record what is due at this moment of the clock, and nothing else."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while claimed := await deliveries._step():
             async with anyio.create_task_group() as sending:
                 for one in claimed:

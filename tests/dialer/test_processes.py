@@ -28,7 +28,7 @@ class Dialer:
 
     async def says(self, word: str) -> None:
         assert self.process.stdout is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert (await self.process.stdout.readline()).decode().strip() == word
 
     async def kill(self) -> None:
@@ -38,7 +38,7 @@ class Dialer:
     async def close(self) -> int:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await self.process.wait()
 
 

@@ -17,8 +17,9 @@ What a page is made of, in order. A fenced block is named by its language here:
   sheet of a workbook; `_` in its name is a blank.
 - `<!-- run: over=http backend=zudu person=no today=2026-11-26 BATCHCALL_MODE=draft -->`: what a reader need not see.
   `over` is stdio (default) or http; `backend` is dialer (default), batchcall (a dialer that is served on its own),
-  zudu or magpipe; `person` says yes (default) or no, or is none: a client that cannot ask. `today` moves every date of
-  the page by the days between that day and today. The calling hours never end if the page does not set them.
+  zudu, magpipe or talking (it has transcripts, and its calls end as they begin); `person` says yes (default) or no, or
+  is none: a client that cannot ask. `today` moves every date of the page by the days between that day and today. The
+  calling hours never end if the page does not set them.
 """
 
 from __future__ import annotations

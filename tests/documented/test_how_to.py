@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from mcp import Client
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.server.app import build_server
+from tests import forked
 from tests.documented.pages import (
     Call,
     File,
@@ -42,9 +44,10 @@ from tests.documented.pages import (
 from tests.recipients.workbooks import write_workbook
 from tests.server.transports import Way, client_of, served
 from tests.tools.desk import Person, headers_of, settings_of, text_of
-from tests.vendors import magpipe, zudu
+from tests.vendors import magpipe, talking, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
+from tests.vendors.talking import Talking
 from tests.vendors.zudu import Zudu
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
@@ -143,6 +146,11 @@ class Reader:
     def __init__(self, home: Path, held: AsyncExitStack) -> None:
         self.files = home / "files"
         self.files.mkdir()
+        self.commands = home / "bin"
+        self.commands.mkdir()
+        command = self.commands / "batchcall-mcp"
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(forked.program())} "$@"\n')
+        command.chmod(0o755)
         self.variables = {
             "BATCHCALL_DATA_DIR": str(home / "data"),
             "BATCHCALL_FILES": str(self.files),
@@ -220,9 +228,11 @@ class Reader:
             text = text.replace(shown, url)
         lines = [line for line in text.splitlines() if not STARTS_A_SERVER.fullmatch(line)]
         environment = dict(os.environ) | self.variables
-        environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "NO_PROXY": "*"}
-        environment |= {"BATCHCALL_API_KEY": self.pair.get("X-API-KEY", "")}
-        environment |= {"BATCHCALL_API_SECRET": self.pair.get("X-API-SECRET", "")}
+        places = (str(self.commands), str(Path(sys.executable).parent), os.environ["PATH"])
+        environment |= {"PATH": os.pathsep.join(places), "NO_PROXY": "*"}
+        if self.pair:  # a blank one would be refused
+            environment |= {"BATCHCALL_API_KEY": self.pair.get("X-API-KEY", "")}
+            environment |= {"BATCHCALL_API_SECRET": self.pair.get("X-API-SECRET", "")}
         environment |= {"BATCH_CALL_ID": str(self.known.get("batch_call_id", ""))}
         with anyio.fail_after(60):
             ended = await anyio.run_process(
@@ -287,6 +297,10 @@ class Reader:
             return await self._held.enter_async_context(Zudu().served()), pair
         if name == "magpipe":
             return await self._held.enter_async_context(Magpipe().served()), {"X-API-KEY": magpipe.KEY}
+        if name == "talking":
+            self._held.enter_context(talking.found())
+            pair = {"X-API-KEY": talking.KEY, "X-API-SECRET": talking.SECRET}
+            return await self._held.enter_async_context(Talking(at_once=True).served()), pair
         assert name == "batchcall"
         settings = settings_of(self.variables)
         pair = headers_of(settings)

@@ -107,7 +107,7 @@ class TestTheDailyCap:
         for round_ in range(3):
             batch = await made(model, *people(ANN), window=ALWAYS, name=f"Round {round_}")
             await model.call("start_batch_call", **batch, trigger_timestamp="now")
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 seen = await model.call("watch_batch_call", **batch, timeout_seconds=15)
             assert seen["batch_call"]["status"] == "completed"
 
@@ -197,7 +197,7 @@ async def ended(folder: Path) -> AsyncIterator[tuple[Model, Person, dict[str, st
     async with playing("auto", person := Person(), data_dir=folder, simulated_speed="2000") as model:
         batch = await made(model, *people(ANN, VOICEMAIL, number(LOS_ANGELES, 8), BUSY), window=ALWAYS)
         await model.call("start_batch_call", **batch, trigger_timestamp="now")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             seen = await model.call("watch_batch_call", **batch, timeout_seconds=15)
         assert seen["batch_call"]["status"] == "completed"
         yield model, person, batch

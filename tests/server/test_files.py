@@ -496,7 +496,7 @@ async def test_a_server_that_starts_removes_what_is_over_and_what_a_killed_proce
 
     monkeypatch.setattr(service_module, "_HEAD_START_S", 0)
     async with Service(settings, local=False).opened():
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while store.part(old, 0) is not None:
                 await anyio.lowlevel.checkpoint()
     assert (left.exists(), in_use.exists()) == (False, True)

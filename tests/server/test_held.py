@@ -30,6 +30,7 @@ from batchcall_mcp.server.tools.schemas import ArgumentSchema
 from batchcall_mcp.server.tools.strict_tools import argument_model
 from batchcall_mcp.server.tools.tool_spec import Surface, ToolSpec
 from batchcall_mcp.settings import Settings
+from tests.vendors.talking import TalkingBackend
 
 NUMBER = "+14155550123"
 FROM = {"from_number": "+14155550100"}
@@ -138,9 +139,11 @@ SAYS_NOTHING_OF_FIELDS = {
     *("operations", "drafts", "update_fields", "trigger_dates", "returns_variables", "outcomes"),  # tools, enums, types
     *("max_tasks", "task_page_size", "max_name_length"),  # sizes, which no schema publishes
     *("stop", "cancel_effect", "pause_stops", "idempotency", "agent", "needs_secret", "simulated", "in_process"),
-    *("limitations", "results"),
+    *("limitations", "results", "prices"),
 }
-BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN} | {
+BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN}
+BACKENDS["talking"] = TalkingBackend.capabilities
+BACKENDS |= {
     f"without {name}: {value}": replace(RICHEST, **{name: value}) for name, values in POORER.items() for value in values
 }
 every_backend = pytest.mark.parametrize("name", BACKENDS)

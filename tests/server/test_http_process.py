@@ -23,7 +23,7 @@ REST = {"BATCHCALL_URL": "http://127.0.0.1:9", "BATCHCALL_BACKEND": "batchcall"}
 @asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[tuple[Process, str, BufferedByteReceiveStream]]:
     command = [*forked.program(), "serve", "--port", "0", *arguments]
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with await anyio.open_process(
             command, env=dict(os.environ) | REST, cwd=ROOT, stderr=subprocess.PIPE
         ) as process:

@@ -85,7 +85,7 @@ async def test_what_the_sdk_logs_of_a_failed_tool_is_masked(written: io.StringIO
     settings = Settings.load()
     way = Way(transport, "legacy")  # type: ignore[arg-type]
     headers = {"X-API-KEY": "the-callers-key", "X-API-SECRET": "the-callers-secret"}
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         async with (
             served(echo_server(settings), settings, way=way) as url,
             client_of(url, way, headers=headers) as client,

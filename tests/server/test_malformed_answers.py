@@ -110,7 +110,7 @@ async def test_handshake_era_answers_that_cannot_be_read(mode: Json, tmp_path: P
             question = await client.request()
             assert question["method"] == "elicitation/create", name
             await client.write(line.replace('"ID"', json.dumps(question["id"])))
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 refused(await client.answer_to(call))
         assert vendor.dialled == []
         call = await client.call("start_batch_call", launch)
@@ -136,7 +136,7 @@ async def test_answers_of_2026_that_cannot_be_read(mode: Json, tmp_path: Path) -
             asked = (await client.answer_to(await client.call("start_batch_call", launch)))["result"]
             assert asked["resultType"] == "input_required", name
             more = {"requestState": asked["requestState"]} | ({} if one is None else {"inputResponses": one})
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 refused(await client.answer_to(await client.call("start_batch_call", launch, **more)))
         no_state = await client.call("start_batch_call", launch, inputResponses={"confirm": YES})
         refused(await client.answer_to(no_state))
@@ -225,7 +225,7 @@ async def test_broken_answers_over_http_end_their_question_at_once(way: Way, tmp
             name = made["result"]["structuredContent"]["batch_call"]["batch_call_id"]
             launch = {"batch_call_id": name, "trigger_timestamp": "now"}
             for number, (kind, body) in enumerate(bodies.items(), 2):
-                with anyio.fail_after(15):
+                with anyio.fail_after(60):
                     async for message in client.messages(called(number, "start_batch_call", launch)):
                         if message.get("method") == "elicitation/create":
                             await client.post(body.replace('"ID"', json.dumps(message["id"])))

@@ -59,7 +59,7 @@ async def test_half_a_character_over_stdio_is_answered_and_the_next_line_is_serv
 
 async def test_half_a_character_over_http_is_answered() -> None:
     settings = Settings.load()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with (
             served(build_server(settings, transport="http"), settings, transport="http") as url,
             httpx2.AsyncClient(timeout=10, trust_env=False) as http,

@@ -63,7 +63,7 @@ class Line:
 async def process(log: Path | None = None, *, from_nothing: bool = False) -> AsyncIterator[tuple[Process, Line]]:
     command = [sys.executable, *MODULE] if from_nothing else [*forked.program(), *MODULE]
     environment = {} if log is None else {"ECHO_LOG": str(log)}
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         started = await anyio.open_process(
             command, env=dict(os.environ) | environment, cwd=ROOT, stderr=subprocess.PIPE
         )
@@ -160,7 +160,7 @@ async def test_end_of_input_ends_it_although_nobody_reads_its_answers(tmp_path: 
         for _ in range(200):
             await line.send("tools/list", {})
         assert running.stdin is not None
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await running.stdin.aclose()
             assert await running.wait() == 0
     assert log.read_text().split() == (["waiting", "cancelled", "closed"] if busy else ["closed"])

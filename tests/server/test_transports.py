@@ -12,7 +12,7 @@ ENVIRONMENT = {"BATCHCALL_API_KEY": PAIR["X-API-KEY"], "BATCHCALL_API_SECRET": P
 
 @every_way
 async def test_a_tool_is_called_in_the_era_that_the_client_speaks(way: Way) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with connected(way, ENVIRONMENT, build=echo_server, command=ECHO) as client:
             result = await client.call_tool("who_am_i", {"word": "hello"})
             assert client.protocol_version == way.version
@@ -22,7 +22,7 @@ async def test_a_tool_is_called_in_the_era_that_the_client_speaks(way: Way) -> N
 
 @every_way
 async def test_an_error_of_the_tree_reaches_the_model_with_its_code(way: Way) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with connected(way, ENVIRONMENT, build=echo_server, command=ECHO) as client:
             result = await client.call_tool("find", {"number": "b-1"})
             assert result.is_error
@@ -35,7 +35,7 @@ async def test_what_the_server_needs_is_opened_once_for_all_sse_connections() ->
     opened = Opened(None)
     settings = Settings.load()
     way = Way("sse", "legacy")
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with served(echo_server(settings, opened), settings, transport="both") as url:
             for _ in range(2):
                 async with client_of(url, way) as client:

@@ -179,13 +179,13 @@ async def served(
         )
         task = asyncio.create_task(runner.serve([listening]))
         try:
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while not runner.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.005)
             yield f"http://127.0.0.1:{port}"
         finally:
             runner.should_exit = True
-            with anyio.fail_after(10, shield=True):
+            with anyio.fail_after(60, shield=True):
                 await task
 
 

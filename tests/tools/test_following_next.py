@@ -175,6 +175,8 @@ class Follower:
     async def from_answer(self, tool: str, arguments: dict[str, Any]) -> list[str]:
         """The calls that were made, and the question at the end if there is one."""
         made = [tool]
+        if (await self.model.client.call_tool(tool, arguments)).is_error:
+            return made  # where it sets out is not advised by anybody
         answer = await self.model.call(tool, **arguments)
         while (following := answer.get("next")) is not None:
             if "ask_person" in following:

@@ -74,3 +74,16 @@ def test_where_codes_are_wanted_nobody_is_asked(portal: BlockingPortal, tmp_path
     with opened(portal, Way("http", "auto"), tmp_path, person, {"BATCHCALL_CONFIRM": "code"}) as desk:
         asked = desk.call("start_batch_call", batch_call_id=desk.draft(desk.people(1)), trigger_timestamp="now")
         assert (asked["result"], person.questions) == ("confirmation_required", [])
+
+
+def test_an_error_says_which_tool_that_it_names_is_not_offered(portal: BlockingPortal, tmp_path: Path) -> None:
+    with opened(portal, Way("http", "auto"), tmp_path, Person()) as desk:
+        ended = desk.draft(desk.people(1))
+        desk.launch("start_batch_call", batch_call_id=ended, trigger_timestamp="now")
+        desk.finished(ended)
+        there = desk.refused("update_batch_call", batch_call_id=ended, add_tasks=desk.people(2)[1:])
+    with in_mode(portal, Way("http", "auto"), tmp_path, "draft") as desk:
+        here = desk.refused("update_batch_call", batch_call_id=ended, add_tasks=desk.people(2)[1:])
+    assert "retry_batch_call" in there
+    assert "not offered" not in there
+    assert here.endswith(" (retry_batch_call: not offered by this server.)")

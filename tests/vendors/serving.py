@@ -96,6 +96,6 @@ async def listening(app: ASGIApp) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.force_exit = True
-            with anyio.fail_after(10, shield=True):
+            with anyio.fail_after(60, shield=True):
                 await server.shutdown([listener])
                 await server.lifespan.shutdown()

@@ -71,7 +71,7 @@ async def team(way: str, folder: Path, person: Person, clock: Clock) -> AsyncIte
 
 
 async def sent(model: Model, batch_call_id: str, people: int) -> dict[str, Any]:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while True:
             found: dict[str, Any] = (await model.call("get_batch_call", batch_call_id=batch_call_id))["batch_call"]
             if found["counts"]["sent"] >= people:

@@ -89,7 +89,7 @@ async def started(model: Model, people: list[str]) -> str:
 
 async def shown(model: Model, name: str, reached: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
     """The batch call, as soon as it is so."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while True:
             found: dict[str, Any] = (await model.call("get_batch_call", batch_call_id=name, limit=0))["batch_call"]
             if reached(found):

@@ -27,7 +27,7 @@ async def draft(model: Model, **others: Any) -> str:
 
 
 async def watched(model: Model, batch_call_id: str) -> str:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         answer = await model.call("watch_batch_call", batch_call_id=batch_call_id, timeout_seconds=15)
     return str(answer["batch_call"]["status"])
 

@@ -69,7 +69,7 @@ async def test_a_test_call_to_oneself_with_the_second_rows_variables_calls_nobod
         name = made["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
         assert "Call 1 person (United States) now" in person.questions[0]
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             seen = await model.call("watch_batch_call", batch_call_id=name, timeout_seconds=15)
         assert seen["batch_call"]["status"] == "completed"
         heard = await model.call("get_batch_call", batch_call_id=name, include_variables=True)

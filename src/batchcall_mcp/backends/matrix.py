@@ -45,6 +45,8 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("delete", lambda can: _yes(Operation.DELETE in can.operations)),
     ("tasks in one batch call", lambda can: "no limit" if can.max_tasks is None else f"{can.max_tasks:,}"),
     ("task states reported", lambda can: ", ".join(_outcomes(can))),
+    ("results of a task", lambda can: ", ".join(sorted(can.results)) or "its state alone"),
+    ("what was said in a call (get_call)", lambda can: _yes(Operation.GET_CALL in can.operations)),
     ("calling window", lambda can: _WINDOWS[can.windows]),
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
     ("start on a date of each person's own", lambda can: _yes(can.trigger_dates)),

@@ -25,7 +25,7 @@ from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
 from batchcall_mcp.model import FINISHED, BatchCall, BatchCallRequest, CallTask, TaskStatus
-from batchcall_mcp.notifications.events import Notice, Tell, tell_nobody
+from batchcall_mcp.notifications.events import Notice, Tell
 from batchcall_mcp.recipients.do_not_call import DoNotCall, read_do_not_call_lists
 from batchcall_mcp.settings import Settings
 
@@ -58,8 +58,8 @@ class CallContext:
     confirmation_code: str | None = None
     local_files: bool = True
     """Whether the caller shares this machine's disk (stdio). Over HTTP no file of it is named, read or written."""
-    tell: Tell = tell_nobody
-    """Where the operator is notified of what happens."""
+    tell: Tell | None = None
+    """Where the operator is notified of what happens, if they want that."""
     files: CallerFiles | None = None
     """What the caller has uploaded, and where exports are kept for it: over HTTP."""
     tools: frozenset[str] = frozenset()
@@ -155,7 +155,7 @@ class CallContext:
                     read_at,
                     abandon_on_cancel=True,
                 )
-                if newly_over:
+                if newly_over and self.tell is not None:
                     self.tell(
                         Notice(
                             event="finished",

@@ -203,7 +203,7 @@ def after_check_of(current: BatchCall, offer: Offer, now: datetime, *, is_blocke
         return offer.ask(question, "create_batch_call", **known)
     if current.status is BatchStatus.SCHEDULED:
         one = {"batch_call_id": current.batch_call_id}
-        return offer.ask("It is scheduled. Should it be moved?", "start_batch_call", **one)
+        return offer.ask("Should it be moved? It is scheduled.", "start_batch_call", **one)
     return of_state(current, offer, now)
 
 
@@ -214,9 +214,9 @@ def of_state(current: BatchCall, offer: Offer, now: datetime) -> Next:
     one = {"batch_call_id": current.batch_call_id}
     status, at = current.status, current.scheduled_at
     if status is BatchStatus.DRAFT:
-        return offer.ask("Show them the draft. May it be started, and when?", "start_batch_call", **one)
+        return offer.ask("May this draft be started, and when? Show what is in it.", "start_batch_call", **one)
     if status is BatchStatus.PAUSED:
-        return offer.ask("It is paused. May it dial on?", "resume_batch_call", **one)
+        return offer.ask("May it dial on? It is paused.", "resume_batch_call", **one)
     if status is BatchStatus.RUNNING:
         return offer.call("watch_batch_call", "It dials: wait for its end.", **one)
     if status is BatchStatus.SCHEDULED and at is not None and at - now <= _SOON:
@@ -266,7 +266,7 @@ def after_watch(current: BatchCall, offer: Offer, now: datetime, *, reached: boo
         return None
     if not _can_be_named(current):
         return None
-    question = "Tell them how far it is. Should it be watched on?"
+    question = "Should it be watched on? Say how far it is."
     return offer.ask(question, "watch_batch_call", batch_call_id=current.batch_call_id)
 
 

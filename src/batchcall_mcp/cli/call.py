@@ -7,6 +7,7 @@ caller, whoever calls. Nobody can be asked here, and no page is opened: it would
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import sys
@@ -62,6 +63,7 @@ def call(tool: str, arguments: str, *, until_finished: bool) -> None:
               5  the outcome is unknown: repeat the same call, which looks it up
     """  # noqa: D301 - click reads the escape
     settings = load_settings()
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # that a tool failed is said here
     given = _object(arguments)
     from batchcall_mcp.server.app import build_server
 

@@ -46,7 +46,7 @@ class Notice:
         return f"msg_{hashlib.sha256(named.encode()).hexdigest()[:32]}"
 
     def payload(self, now: datetime) -> str:
-        """The body, by the Standard Webhooks scheme; what is no word of ours is "?"."""
+        """The body, by the Standard Webhooks scheme; what is not one of our words is "?"."""
         said = {
             name: value for name, value in asdict(self).items() if value is not None and name not in {"event", "at"}
         }

@@ -41,6 +41,10 @@ class BatchCallServer(StrictServer):
         names = self._offered(current_headers())
         return [tool for tool in await super().list_tools() if tool.name in names]
 
+    def offered_to(self, context: Context[Any, Any] | None) -> frozenset[str]:
+        """By the operator's mode and the request's own."""
+        return frozenset(self._offered(None if context is None else context.headers))
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
@@ -49,8 +53,8 @@ class BatchCallServer(StrictServer):
         Raises:
             ToolError: as of `StrictServer`.
         """
-        headers = None if context is None else context.headers
-        if name in set(self.tool_names) - self._offered(headers):
+        if name in set(self.tool_names) - self.offered_to(context):
+            headers = None if context is None else context.headers
             refused = self.service.guard_of(headers).forbidden(f"{name} is not offered")
             raise ToolError(f"[{refused.code}] {refused}")
         return await super().call_tool(name, arguments, context)

@@ -33,7 +33,7 @@ from batchcall_mcp.guard.confirmation import Asker, Unasked
 from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
 from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
-from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.notifications.events import tell_nobody
 from batchcall_mcp.notifications.notifier import Notifier
 from batchcall_mcp.recipients.files.sample import make_first_folder
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
@@ -256,7 +256,8 @@ class Service:
     async def _open_dialer(self, stack: AsyncExitStack) -> httpx2.AsyncClient:
         """Start the dialer; its imports are heavy, and run next to the protocol, not before it."""
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.dialer.app")
-        dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings, tell=self.tell)
+        tell = tell_nobody if self.notifier is None else self.notifier.tell
+        dialer: EmbeddedDialer = module.EmbeddedDialer.of(self.settings, tell=tell)
         stack.push_async_callback(dialer.aclose)
         if self.dials:
             await dialer.start()
@@ -321,11 +322,6 @@ class Service:
         guard = Guard("full", self.settings.confirm, self.settings.max_calls_per_launch, self.guard.audit)
         return await self._call_context(None, guard, Unasked(), command)
 
-    def tell(self, notice: Notice) -> None:
-        """Notify the operator, if they want that."""
-        if self.notifier is not None:
-            self.notifier.tell(notice)
-
     async def _call_context(
         self, headers: Mapping[str, str] | None, guard: Guard, asker: Asker, tool: str
     ) -> CallContext:
@@ -340,7 +336,7 @@ class Service:
             asker=asker,
             tool=tool,
             open_ledger=self.ledger,
-            tell=self.tell,
+            tell=None if self.notifier is None else self.notifier.tell,
             local_files=self.local,
             files=None if headers is None else self.caller_files(credentials, headers),
         )

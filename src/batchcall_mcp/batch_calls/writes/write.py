@@ -200,6 +200,8 @@ class Write:
         self, event: Event, made: BatchCall | None = None, *, calls: int | None = None, reason: str | None = None
     ) -> None:
         """Notify the operator."""
+        if self._context.tell is None:
+            return
         about = made or self._current
         self._context.tell(
             Notice(

@@ -156,7 +156,7 @@ Choice = Annotated[str | None, _text("What they chose", 100), reports("choice")]
 AnsweredByFilter = Annotated[AnsweredBy | None, Field(description="Who answered"), reports("answered_by")]
 Extracted = Annotated[
     dict[str, str] | None,
-    WithJsonSchema({"type": "object"}),
+    OBJECT,
     Field(description='Only with these values, as {"callback": "yes"}'),
     reports("extracted"),
 ]

@@ -50,7 +50,7 @@ _MOST_QUESTIONS = 5
 
 
 def offered_names(capabilities: Capabilities, guard: Guard) -> frozenset[str]:
-    """The tools that there are on a backend, in the guard's mode. Pure."""
+    """The tools that there are for one caller: on a backend, in the guard's mode. Pure."""
     return frozenset(
         spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
     )
@@ -69,13 +69,6 @@ def build_tools(service: Service) -> list[Tool]:
             tools.append(_tool(spec, service, surface, names_and_types(schema) if model in described else schema))
             described.add(model)
     return tools
-
-
-def names_offered(guard: Guard, capabilities: Capabilities) -> frozenset[str]:
-    """The tools that there are for one caller."""
-    return frozenset(
-        spec.name for spec in TOOLS if _offered(spec, capabilities) and _allowed(spec, guard, capabilities)
-    )
 
 
 def _offered(spec: ToolSpec, capabilities: Capabilities) -> bool:
@@ -128,7 +121,7 @@ def _served(
         changed = {name: value for name, value in arguments.items() if value is not None and value != defaults[name]}
         given: dict[str, Any] = to_jsonable_python(changed)
         context = await service.call_context(ctx, spec.name)
-        tools = names_offered(context.guard, context.backend.capabilities)
+        tools = offered_names(context.backend.capabilities, context.guard)
         context = replace(context, arguments=given, confirmation_code=confirmation_code, tools=tools)
         if confirmation_code is not None and service.guard.confirm != "person":
             ledger = await service.ledger()

@@ -56,7 +56,7 @@ class ToolResult(BaseModel):
     next: Annotated[
         Next,
         WithJsonSchema({"type": "object"}, mode="serialization"),
-        Field(description="the sensible next call {tool, arguments, why}, or {ask_person, then: the call after it}"),
+        Field(description="sensible now: a call {tool, arguments, why}, or {ask_person, then}"),
     ] = None
 
     def links(self) -> list[ResourceLink]:

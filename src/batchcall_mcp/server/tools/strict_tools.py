@@ -230,8 +230,12 @@ class StrictServer(MCPServer[Any]):
 
     @property
     def tool_names(self) -> tuple[str, ...]:
-        """Of all tools, in their order."""
+        """Of all its tools, in their order."""
         return tuple(self._tools_by_name)
+
+    def offered_to(self, context: Context[Any, Any] | None) -> frozenset[str]:  # noqa: ARG002 - for those that differ
+        """The tools that the caller of one request may call."""
+        return frozenset(self._tools_by_name)
 
     def only_reads(self, name: str) -> bool:
         """Whether a tool changes nothing."""
@@ -267,7 +271,7 @@ class StrictServer(MCPServer[Any]):
         except UnexpectedToolError as error:
             expected = _expected(error)
             if expected is not None:
-                text = f"[{expected.code}] {expected}{_not_offered(str(expected), self._tools_by_name)}"
+                text = f"[{expected.code}] {expected}{_not_offered(str(expected), self.offered_to(context))}"
                 raise ToolError(printable_lines(text)) from expected
             raise UnexpectedToolError(_defect(tool)) from error.__cause__
         except ToolError as error:
