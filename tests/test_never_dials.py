@@ -326,6 +326,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "task_status": st.lists(st.sampled_from(["busy", "failed", "not_reached", "pending", "completed"]), min_size=1),
     "tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "tasks_file": st.just("others.csv"),
+    "tasks_from": st.sampled_from([{}, {"task_status": ["not_reached"]}, {"task_status": ["completed", "pending"]}]),
     "timezone": st.sampled_from(["America/New_York", "UTC"]),
     "timezones": st.sampled_from([["America/New_York"], ["Europe/Berlin", "America/New_York"]]),
     "trigger_timestamp": st.one_of(st.just("now"), st.just("2100-01-01"), MOMENTS),
@@ -365,9 +366,11 @@ def tries(draw: st.DrawFn, offered: dict[str, set[str]]) -> Try:
     """
     often = [tool for tool in sorted(offered) if tool != "create_batch_call"]
     tool = draw(st.sampled_from([*sorted(offered), *often, "update_batch_call", "update_batch_call"]))
-    always = LAUNCHING[tool]
+    always = set(LAUNCHING[tool])
     others = sorted(offered[tool] - always)
     more = draw(st.sets(st.sampled_from(others), min_size=not always, max_size=3)) if others else set()
+    if "tasks_from" in more:
+        always -= {"tasks"}
     arguments = {name: draw(VALUES[name]) for name in sorted(always | more)}
     return Try(draw(st.sampled_from(sorted(CLIENTS))), tool, draw(st.integers(0, 5)), arguments)
 
@@ -459,6 +462,8 @@ async def _tried(backend: str, chosen: list[Try], folder: Path, files: Path) -> 
         for one in chosen:
             target = None if one.tool == "create_batch_call" else ids[one.which % len(ids)]
             arguments = one.arguments | ({"batch_call_id": target} if target else {})
+            if "tasks_from" in arguments:
+                arguments["tasks_from"] = arguments["tasks_from"] | {"batch_call_id": ids[one.which % len(ids)]}
             if one.client == "has a wrong code":
                 others = [code for tool, batch_call_id, code in codes if (tool, batch_call_id) != (one.tool, target)]
                 arguments["confirmation_code"] = others[-1] if others else "AAAAAAAA"

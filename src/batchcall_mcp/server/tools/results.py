@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import islice
 from typing import Annotated, Any, TypeAlias
 
@@ -35,6 +35,7 @@ _MOST_ENTRIES = 200
 """Of a list or an object: no page that we cut is longer, only what a backend sent can be."""
 _OUR_SENTENCES = frozenset({"summary"})
 _LONGEST_LISTED_NAME = 60
+_LONGEST_REASON = 120
 
 _ELSEWHERE = WithJsonSchema({"type": "object"}, mode="serialization")
 """Spelled out by get_batch_call or check_batch_call alone: a schema that says less elsewhere is as true."""
@@ -111,8 +112,10 @@ class ListedBatchCall(BaseModel):
     batch_call_id: str
     status: BatchStatus
     backend_status: str | None = None
+    status_reason: dict[str, str] = {}
     name: str | None = None
     scheduled_at: datetime | None = None
+    scheduled_on: date | None = None
     created_at: datetime | None = None
     retry_of: str | None = None
     test_of: str | None = None
@@ -124,13 +127,17 @@ class ListedBatchCall(BaseModel):
         shown = {"total": counts.total, "completed": counts.completed, "not_reached": counts.not_reached}
         if one.status not in FINISHED:
             shown |= {"pending": counts.pending, "calling": counts.calling}
-        unclear = one.status is BatchStatus.UNKNOWN
+        unclear, reason = one.status is BatchStatus.UNKNOWN, one.status_reason
         return cls(
             batch_call_id=one.batch_call_id,
             status=one.status,
             backend_status=one.backend_status if unclear else None,
+            status_reason={}
+            if reason is None
+            else {"code": reason.code, "text": shortened(reason.text, _LONGEST_REASON)},
             name=None if one.name is None else shortened(one.name, _LONGEST_LISTED_NAME),
             scheduled_at=one.scheduled_at if one.status is BatchStatus.SCHEDULED else None,
+            scheduled_on=one.scheduled_on if one.status is BatchStatus.SCHEDULED else None,
             created_at=None if one.created_at is None else one.created_at.replace(microsecond=0),
             retry_of=one.retry_of,
             test_of=one.test_of,
