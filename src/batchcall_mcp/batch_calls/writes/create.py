@@ -35,11 +35,13 @@ async def create(
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
     context.require_fields(request)  # before the list: how it has to be cut depends on it
     origin: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
     if wanted is not None:
         chosen = await people_of(context, wanted, source)
-        source, origin = chosen.source, (chosen.origin,)
+        source, origin, since = chosen.source, (chosen.origin,), chosen.warnings
         request = replace(request, name=request.name or chosen.name)
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
+    notes = (*since, *notes)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
     check_promises(request, None, context.backend.capabilities, context.limits.calling_hours)
@@ -65,13 +67,15 @@ async def create(
             notes=(*origin, *notes, *recipients.remarks),
         )
 
-    result = await Write(context, Operation.CREATE, request, key=idempotency_key).run(
+    taken_from = None if wanted is None else wanted.batch_call_id
+    result = await Write(context, Operation.CREATE, request, key=idempotency_key, tasks_from=taken_from).run(
         people=people,
         send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
         report=report,
         did=lambda made: (_result(made.status), f"made {made.batch_call_id}"),
     )
-    return _without_what_check_shows(result)
+    # There is no check of people of another batch call: who is skipped of them is seen here alone.
+    return result if wanted is not None else _without_what_check_shows(result)
 
 
 def _without_what_check_shows(result: Result) -> Result:

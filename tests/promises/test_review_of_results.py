@@ -1,0 +1,169 @@
+"""What a review of results broke: people of earlier calls are not called again unnoticed, and results claim no more
+than the backend said.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tests.batch_calls.test_results import ANN, BOB, CY, TASKS, called, listening
+from tests.vendors.talking import COMES, NO_ANSWER, Conversation, Talking, _page, installed
+from tests.walks.stage import ALWAYS, FROM, Model
+
+__all__ = ["installed"]  # a fixture
+pytestmark = pytest.mark.usefixtures("installed")
+
+NOBODY: Mapping[str, Conversation] = dict.fromkeys((ANN, BOB, CY), NO_ANSWER)
+ALL_COME: Mapping[str, Conversation] = dict.fromkeys((ANN, BOB, CY), COMES)
+
+
+async def start(model: Model, vendor: Talking, made: dict[str, Any], said: Mapping[str, Conversation]) -> str:
+    """The batch call that was made, called to its end."""
+    name = str(made["batch_call"]["batch_call_id"])
+    await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
+    vendor.finish(name, said)
+    return name
+
+
+async def test_who_was_reached_by_a_retry_is_not_drafted_as_not_reached(tmp_path: Path) -> None:
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, NOBODY)
+        await start(model, vendor, await model.call("retry_batch_call", batch_call_id=first), {**ALL_COME, CY: NO_ANSWER})
+        made = await model.call(
+            "create_batch_call", from_number=FROM, tasks_from={"batch_call_id": first, "task_status": ["not_reached"]}
+        )
+        drafted = [task["to_number"] for task in vendor.tasks[made["batch_call"]["batch_call_id"]]]
+    assert drafted == [CY], "Ann and Bob were reached by the retry"
+    assert made["preflight"]["skipped_rows"] == {"later_batch_call": 2}
+
+
+async def test_a_retry_skips_whom_a_batch_call_by_tasks_from_has_reached(tmp_path: Path) -> None:
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, NOBODY)
+        missed = {"batch_call_id": first, "task_status": ["no_answer"]}
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        await start(model, vendor, made, ALL_COME)
+        again = await model.call("retry_batch_call", batch_call_id=first)
+    assert again["result"] == "nothing_to_do", again["summary"]
+
+
+async def test_people_who_were_drafted_while_the_first_one_ran_are_not_drafted_a_second_time(tmp_path: Path) -> None:
+    """The list has grown by then, so that the second call does not equal the first."""
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS, window=ALWAYS)
+        first = str(made["batch_call"]["batch_call_id"])
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        ann, *_ = vendor.tasks[first]
+        vendor._end(first, ann, NO_ANSWER)
+        missed = {"batch_call_id": first, "task_status": ["not_reached"]}
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        second = await start(model, vendor, made, ALL_COME)
+        assert [task["to_number"] for task in vendor.tasks[second]] == [ANN]
+        vendor.finish(first, NOBODY)
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        drafted = [task["to_number"] for task in vendor.tasks[made["batch_call"]["batch_call_id"]]]
+    assert drafted == [BOB, CY], "Ann was reached by the second one"
+
+
+async def test_who_was_reached_by_another_call_of_the_same_list_is_not_drafted_as_not_reached(tmp_path: Path) -> None:
+    """The list was made elsewhere, and has one number twice."""
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, {**ALL_COME, CY: NO_ANSWER})
+        vendor.tasks[first].append({**vendor.tasks[first][0], "task_id": "again", "status": "no_answer"})
+        missed = {"batch_call_id": first, "task_status": ["not_reached"]}
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        drafted = [task["to_number"] for task in vendor.tasks[made["batch_call"]["batch_call_id"]]]
+    assert drafted == [CY], "Ann was reached by her other call"
+
+
+async def test_that_people_of_a_choice_were_called_since_is_said(tmp_path: Path) -> None:
+    """They were reached the first time too: whether they are called once more is for a person to say."""
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, ALL_COME)
+        chosen = {"batch_call_id": first, "choice": "confirmed"}
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=chosen)
+        second = await start(model, vendor, made, ALL_COME)
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=chosen, name="once more")
+        assert made["batch_call"]["counts"]["total"] == 3
+    assert any("3 people of them" in one and second in one for one in made["preflight"]["warnings"]), made
+
+
+class Lying(Talking):
+    """`lie` changes a page of tasks, or the answer about one call."""
+
+    short = False
+    twice = False
+    whose: str | None = None
+
+    async def _tasks(self, request: Request) -> Response:
+        batch_call_id = self._known(request)
+        given = self.tasks[batch_call_id]
+        if self.twice and int(request.query_params.get("page", 0)):
+            given = [given[0], *given[:-1]]  # somebody was put in front meanwhile: the order has moved by one
+        if self.short:
+            given = given[:2]
+        if self.whose is not None:
+            given = [{**task, "to_number": self.whose} for task in given]
+        return _page(request, "tasks", given)
+
+    async def _call(self, request: Request) -> Response:
+        answer = await super()._call(request)
+        if self.whose is None:
+            return answer
+        import json
+
+        return JSONResponse({**json.loads(bytes(answer.body)), "to_number": self.whose})
+
+
+async def test_results_of_a_part_of_the_tasks_are_not_those_of_all(tmp_path: Path) -> None:
+    """The backend counts three tasks and gives two, and says that this is all."""
+    vendor = Lying()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, ALL_COME)
+        vendor.short = True
+        page = await model.call("get_batch_call", batch_call_id=first)
+        assert any("2 tasks only" in note for note in page["batch_call"].get("notes", [])), page
+        filtered = await model.call("get_batch_call", batch_call_id=first, choice="confirmed")
+        assert any("2 tasks only" in note for note in filtered["batch_call"].get("notes", [])), filtered
+        exported = await model.call("export_batch_call", batch_call_id=first)
+        assert "1 more" in exported["summary"], exported
+        await model.call("export_batch_call", batch_call_id=first, format="report")
+        (written,) = (tmp_path / "files").rglob("*.html")
+        assert "counts 3 people" in written.read_text(encoding="utf-8")
+
+
+async def test_a_task_that_two_pages_have_is_added_up_once(tmp_path: Path) -> None:
+    vendor = Lying()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, tasks=TASKS[:1])
+        (one,) = vendor.tasks[first]
+        vendor.tasks[first] = [{**one, "task_id": f"t{at}", "to_number": f"+1212{at:07d}"} for at in range(150)]
+        vendor.twice = True
+        page = await model.call("get_batch_call", batch_call_id=first)
+    results = page["batch_call"]["results"]
+    assert results["choices"]["confirmed"] <= 150, results
+    assert any("tasks only" in note for note in page["batch_call"].get("notes", [])), page
+
+
+async def test_the_call_of_somebody_else_is_not_shown_as_this_persons(tmp_path: Path) -> None:
+    vendor = Lying()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, ALL_COME)
+        real = vendor.whose
+        found = await model.call("get_call", batch_call_id=first, to_number=ANN)
+        assert found["call"]["task"]["to_number"] == ANN
+        assert real is None
+        vendor._tasks_of_others = True  # type: ignore[attr-defined]
