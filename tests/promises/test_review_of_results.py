@@ -5,8 +5,8 @@ than the backend said.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from batchcall_mcp.model import Call
 from tests.batch_calls.test_results import ANN, BOB, CY, TASKS, called, listening
-from tests.vendors.talking import COMES, NO_ANSWER, Conversation, Talking, _page, installed
+from tests.vendors.talking import COMES, NO_ANSWER, Conversation, Talking, TalkingBackend, _page, installed
 from tests.walks.stage import ALWAYS, FROM, Model
 
 __all__ = ["installed"]  # a fixture
@@ -37,7 +38,8 @@ async def test_who_was_reached_by_a_retry_is_not_drafted_as_not_reached(tmp_path
     vendor = Talking()
     async with listening(tmp_path, vendor) as model:
         first = await called(model, vendor, NOBODY)
-        await start(model, vendor, await model.call("retry_batch_call", batch_call_id=first), {**ALL_COME, CY: NO_ANSWER})
+        retried = await model.call("retry_batch_call", batch_call_id=first)
+        await start(model, vendor, retried, {**ALL_COME, CY: NO_ANSWER})
         made = await model.call(
             "create_batch_call", from_number=FROM, tasks_from={"batch_call_id": first, "task_status": ["not_reached"]}
         )
@@ -106,7 +108,7 @@ class Lying(Talking):
 
     short = False
     twice = False
-    whose: str | None = None
+    caller: str | None = None
 
     async def _tasks(self, request: Request) -> Response:
         batch_call_id = self._known(request)
@@ -115,17 +117,13 @@ class Lying(Talking):
             given = [given[0], *given[:-1]]  # somebody was put in front meanwhile: the order has moved by one
         if self.short:
             given = given[:2]
-        if self.whose is not None:
-            given = [{**task, "to_number": self.whose} for task in given]
         return _page(request, "tasks", given)
 
     async def _call(self, request: Request) -> Response:
         answer = await super()._call(request)
-        if self.whose is None:
+        if self.caller is None:
             return answer
-        import json
-
-        return JSONResponse({**json.loads(bytes(answer.body)), "to_number": self.whose})
+        return JSONResponse({**json.loads(bytes(answer.body)), "to_number": self.caller})
 
 
 async def test_results_of_a_part_of_the_tasks_are_not_those_of_all(tmp_path: Path) -> None:
@@ -158,12 +156,74 @@ async def test_a_task_that_two_pages_have_is_added_up_once(tmp_path: Path) -> No
     assert any("tasks only" in note for note in page["batch_call"].get("notes", [])), page
 
 
+async def test_people_of_a_list_that_shows_only_a_part_of_its_tasks_are_not_drafted(tmp_path: Path) -> None:
+    vendor = Lying()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, ALL_COME)
+        vendor.short = True
+        text = await model.refused(
+            "create_batch_call",
+            "unexpected_response",
+            from_number=FROM,
+            tasks_from={"batch_call_id": first, "choice": "confirmed"},
+        )
+    assert "has 3 tasks, but its list shows 2" in text
+
+
 async def test_the_call_of_somebody_else_is_not_shown_as_this_persons(tmp_path: Path) -> None:
     vendor = Lying()
     async with listening(tmp_path, vendor) as model:
         first = await called(model, vendor, ALL_COME)
-        real = vendor.whose
-        found = await model.call("get_call", batch_call_id=first, to_number=ANN)
-        assert found["call"]["task"]["to_number"] == ANN
-        assert real is None
-        vendor._tasks_of_others = True  # type: ignore[attr-defined]
+        vendor.caller = BOB
+        text = await model.refused("get_call", "unexpected_response", batch_call_id=first, to_number=ANN)
+        assert "another person" in text
+
+
+async def test_another_call_than_was_asked_for_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third party's adapter that does not look at what came."""
+    honest = TalkingBackend.get_call
+
+    async def careless(self: TalkingBackend, batch_call_id: str, call_id: str) -> Call:
+        return await honest(self, batch_call_id, "call_2")
+
+    monkeypatch.setattr(TalkingBackend, "get_call", careless)
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, ALL_COME)
+        text = await model.refused("get_call", "unexpected_response", batch_call_id=first, call_id="call_1")
+        assert "call_2" in text
+
+
+async def test_who_is_kept_with_digits_alone_is_nobody_in_the_operators_country(tmp_path: Path) -> None:
+    """London, kept as 442071838750, is not +49 442071838750, whatever BATCHCALL_DEFAULT_REGION says."""
+    vendor = Talking()
+    listed = tmp_path / "dnc.txt"
+    listed.write_text("+442071838751\n")
+    async with listening(tmp_path, vendor, default_region="DE", do_not_call=str(listed)) as model:
+        first = await called(model, vendor, ALL_COME)
+        vendor.tasks[first] = [
+            {**vendor.tasks[first][0], "task_id": digits, "to_number": digits}
+            for digits in ("442071838750", "442071838751")
+        ]
+        chosen: dict[str, Any] = {"from_number": FROM, "tasks_from": {"batch_call_id": first, "choice": "confirmed"}}
+        again: dict[str, Any] = {"batch_call_id": first}
+        for missed, tool, more in ((False, "create_batch_call", chosen), (True, "retry_batch_call", again)):
+            for task in vendor.tasks[first]:
+                task["status"] = "no_answer" if missed else "completed"
+            made = await model.call(tool, **more)
+            drafted = vendor.tasks[made["batch_call"]["batch_call_id"]]
+            assert [task["to_number"] for task in drafted] == ["+442071838750"]
+            del vendor.batches[made["batch_call"]["batch_call_id"]]
+
+
+async def test_a_column_of_the_list_that_is_called_as_one_of_ours_is_in_the_export(tmp_path: Path) -> None:
+    vendor = Talking()
+    tasks = [{**TASKS[0], "dynamic_variables": {"first_name": "Ann", "cost": "900 EUR", "summary": "owes us"}}]
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, ALL_COME, tasks)
+        await model.call("export_batch_call", batch_call_id=first)
+    (written,) = (tmp_path / "files").rglob("*.csv")
+    with written.open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["cost"], row["currency"]) == ("0.14", "USD")
+    assert (row["variables.cost"], row["variables.summary"], row["first_name"]) == ("900 EUR", "owes us", "Ann")
