@@ -62,7 +62,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 @pytest.fixture(autouse=True)
 def _what_forks_is_there(request: pytest.FixtureRequest) -> None:
     """Before a test counts its seconds: the process that forks needs some to begin, many on a busy machine."""
-    if request.node.get_closest_marker("process"):
+    if tier_of(request.node) in {"process", "long"}:
         forked.program()
 
 

@@ -1,10 +1,10 @@
 """The tiers of the tests, all of them in `make test`. A test is `fast` unless it stands in another one here.
 
-fast: in this process, on loopback; `make fast` runs nothing else. long: in this process too, but not in that loop:
-sweeps over every fault, state or size, and what the fast tier shows on SQLite shown again on PostgreSQL. process:
-starts processes of ours, or a browser. Coverage, which doubles what a test costs, is measured in fast and process;
-the others run beside each other without it. foreign: other people's programs are the
-client or the judge. kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the whole.
+fast: in this process, on loopback; `make fast` runs nothing else. process: starts processes of ours, or a browser.
+Coverage, which doubles what a test costs, is measured in these two. long: sweeps over every fault, state or size, what
+is shown on SQLite again on PostgreSQL, and what is shown over HTTP again over stdio. foreign: other people's programs
+are the client or the judge. kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the
+whole.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TIERS = {
         "dialer/test_one_harms_no_other.py",
         "faults",
         "golden/test_sentences.py",
+        "large",
         "promises/test_refused_before_asking.py",
         "server/test_full_house.py",
         "server/test_sessions.py",
@@ -42,7 +43,6 @@ TIERS = {
         "dialer/test_server.py",
         "documented/test_how_to.py",
         "guard/test_replicas.py",
-        "large",
         "operator",
         "promises/test_review_of_the_all_clear.py",
         "promises/test_review_of_the_stop.py",
@@ -93,9 +93,8 @@ def _parameters(item: pytest.Item) -> list[Any]:
 
 
 def _by_parameters(values: list[Any]) -> str:
-    if any(_spawns(value) for value in values):
-        return "process"
-    return "long" if "postgresql" in [value for value in values if isinstance(value, str)] else "fast"
+    again = any(value == "postgresql" if isinstance(value, str) else _spawns(value) for value in values)
+    return "long" if again else "fast"
 
 
 def _spawns(value: object) -> bool:

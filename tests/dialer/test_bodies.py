@@ -162,8 +162,8 @@ def test_memory_does_not_grow_with_the_list() -> None:
         tracemalloc.stop()
         return highest
 
-    peak(1000)  # what is made once
-    assert peak(40_000) < 1.3 * peak(10_000)
+    peak(3000)  # what is made once
+    assert peak(100_000) < 1.3 * peak(25_000)
 
 
 def test_few_tasks_with_much_in_them_are_not_held_together() -> None:

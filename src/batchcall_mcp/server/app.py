@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 from mcp import MCPError
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 from mcp.types import Prompt as MCPPrompt
 from mcp.types import Tool as MCPTool
 
 import batchcall_mcp
 from batchcall_mcp.backends.base import Capabilities
-from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.server import prompts
 from batchcall_mcp.server.approvals.elicitation import readable_answers
 from batchcall_mcp.server.completions import add_completions
@@ -45,19 +44,12 @@ class BatchCallServer(StrictServer):
         """By the operator's mode and the request's own."""
         return frozenset(self._offered(None if context is None else context.headers))
 
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
-        """Call a tool, if the request may.
-
-        Raises:
-            ToolError: as of `StrictServer`.
-        """
-        if name in set(self.tool_names) - self.offered_to(context):
-            headers = None if context is None else context.headers
-            refused = self.service.guard_of(headers).forbidden(f"{name} is not offered")
-            raise ToolError(f"[{refused.code}] {refused}")
-        return await super().call_tool(name, arguments, context)
+    def refusal_of(self, name: str, context: Context[Any, Any] | None) -> BatchCallError | None:
+        """A request that asks for less than the operator allows gets less."""
+        if name in self.offered_to(context):
+            return None
+        headers = None if context is None else context.headers
+        return self.service.guard_of(headers).forbidden(f"{name} is not offered")
 
     async def list_prompts(self) -> list[MCPPrompt]:
         """Those whose tools there are for the request that is being answered."""

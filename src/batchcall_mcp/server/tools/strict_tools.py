@@ -237,6 +237,10 @@ class StrictServer(MCPServer[Any]):
         """The tools that the caller of one request may call."""
         return frozenset(self._tools_by_name)
 
+    def refusal_of(self, name: str, context: Context[Any, Any] | None) -> BatchCallError | None:  # noqa: ARG002 - as above
+        """Why the caller of one request may not call a tool that there is; None: they may."""
+        return None
+
     def only_reads(self, name: str) -> bool:
         """Whether a tool changes nothing."""
         return _only_reads(self._tools_by_name[name])
@@ -266,6 +270,9 @@ class StrictServer(MCPServer[Any]):
         tool = self._tools_by_name.get(name)
         if tool is None:
             raise ToolError(self.problem_with(name, arguments))
+        refused = self.refusal_of(name, context)
+        if refused is not None:
+            raise ToolError(f"[{refused.code}] {refused}")
         try:
             return await super().call_tool(name, arguments, context)
         except UnexpectedToolError as error:
