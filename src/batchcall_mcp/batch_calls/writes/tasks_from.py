@@ -8,15 +8,16 @@ from dataclasses import dataclass, field, replace
 
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
-from batchcall_mcp.batch_calls.writes.later_calls import called_by_itself, later_calls
+from batchcall_mcp.batch_calls.writes.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.writes.preflight_context import different
 from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, BatchStatus, CallTask, TaskQuery, TaskStatus
+from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, TaskQuery, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import in_quotes, shortened
 
 _WAITS = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
+_REACHED = BEING_CALLED - {TaskStatus.PENDING}
 _LONGEST_NAME = 255
 _MOST_NAMED = 3
 """Later batch calls that are named."""
@@ -59,8 +60,8 @@ class Chosen:
 async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) -> Chosen:
     """Exactly those people, reached or not, with their variables and names, each as the first list had them.
 
-    Who was not reached, and was by a later batch call of these people, is skipped, as a retry does. Who was reached is
-    called again because somebody says so: that they were called since is a warning.
+    Who was not reached, and was by a later batch call of these people or waits in one, is skipped, as a retry does. Who
+    was reached is called again because somebody says so: that they were called since is a warning.
 
     Raises:
         InvalidInput: no result is named, another list is given too, or nobody is meant.
@@ -87,8 +88,10 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
             "get_batch_call shows what came of the calls."
         )
     since, notes = await later_calls(context, current)
-    reached = {comparable(task.to_number) for task in found if task.status not in NOT_REACHED}
-    later = {number: why for number, why in (since | called_by_itself(everybody)).items() if number not in reached}
+    reached = {comparable(task.to_number) for task in found if task.status in _REACHED}
+    missed = {comparable(task.to_number) for task in found if task.status not in BEING_CALLED}
+    twice = {number: why for number, why in called_by_itself(everybody).items() if number in missed}
+    later = {number: why for number, why in (since | twice).items() if number not in reached}
     people = counted(len({comparable(task.to_number) for task in found}), "person", "people")
     return Chosen(
         source=replace(given, tasks=tuple(map(as_new, found)), later=later),
