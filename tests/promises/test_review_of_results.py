@@ -264,3 +264,22 @@ async def test_who_was_cancelled_and_is_called_by_a_second_list_is_not_drafted_a
             "create_batch_call", "invalid_input", from_number=FROM, tasks_from=cancelled, name="x"
         )
     assert "called again since" in text
+
+
+async def test_an_equal_call_returns_the_first_list_although_its_people_wait_in_it(tmp_path: Path) -> None:
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, {**ALL_COME, CY: NO_ANSWER})
+        missed = {"batch_call_id": first, "task_status": ["not_reached"]}
+        made = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        again = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        assert again["replayed"]
+        assert again["batch_call"]["batch_call_id"] == made["batch_call"]["batch_call_id"]
+        part = await model.refused(
+            "create_batch_call", "invalid_input", from_number=FROM, tasks_from=missed, rows="1-1"
+        )
+        assert "waits to be called by" in part
+        await start(model, vendor, made, ALL_COME)
+        again = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
+        assert again["replayed"]
+    assert len(vendor.batches) == 2
