@@ -283,3 +283,25 @@ async def test_an_equal_call_returns_the_first_list_although_its_people_wait_in_
         again = await model.call("create_batch_call", from_number=FROM, tasks_from=missed)
         assert again["replayed"]
     assert len(vendor.batches) == 2
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://rec.example/?X-Amz-Signature=" + "a" * 467,
+        "https://rec.example/" + "a" * 900,
+        "https://rec.example/\u2066x",
+    ],
+    ids=["just too long", "much too long", "turned"],
+)
+async def test_the_address_of_a_recording_is_shown_as_it_is_or_it_is_said_that_it_is_not(
+    tmp_path: Path, address: str
+) -> None:
+    """Signed addresses are long; half of one leads nowhere, and none at all is not "no recording"."""
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, {**ALL_COME, ANN: Conversation(recording_url=address)})
+        found = await model.call("get_call", batch_call_id=first, to_number=ANN)
+    shown = found["call"].get("recording_url")
+    assert shown in {None, address}, shown
+    assert shown or "There is a recording" in found["notes"][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -50,7 +50,7 @@ from batchcall_mcp.recipients.phone.numbers import (
     region_of,
 )
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow
-from batchcall_mcp.text import identifier
+from batchcall_mcp.text import identifier, printable
 
 _T = TypeVar("_T")
 PAGE_BYTES = 60_000
@@ -228,12 +228,20 @@ async def get_call(
     shown = None if turns is None else _turns_that_fit(turns[first : first + TURNS])
     last = first + len(shown or ())
     task, left = _within(replace(call.task, dynamic_variables={}))
+    heard = _web_address(call.recording_url)
     return CallPage(
-        call=replace(call, task=task, transcript=shown, recording_url=_web_address(call.recording_url)),
+        call=replace(call, task=task, transcript=shown, recording_url=heard),
         turns=None if turns is None else len(turns),
         next_cursor=str(last) if turns is not None and shown and last < len(turns) else None,
-        notes=(f"{left} more extracted values are not shown; export_batch_call has them.",) if left else (),
+        notes=tuple(_not_shown(call, heard, left)),
     )
+
+
+def _not_shown(call: Call, heard: str | None, left: int) -> Iterator[str]:
+    if left:
+        yield f"{left} more extracted values are not shown; export_batch_call has them."
+    if call.recording_url is not None and heard is None:
+        yield "There is a recording. Its address is not shown: it is not a web address, or too long."
 
 
 def _check_asked_for(call: Call, call_id: str, number: str | None) -> None:
@@ -292,7 +300,8 @@ def _within(task: CallTask) -> tuple[CallTask, int]:
 
 def _web_address(given: str | None) -> str | None:
     """Where a recording can be heard: only http and https, nothing that would run where it is clicked."""
-    return given if given is not None and re.fullmatch(r"https?://[^\s<>\"']{1,500}", given) else None
+    whole = given is not None and len(given) <= LONGEST_TURN and printable(given) == given
+    return given if given is not None and whole and re.fullmatch(r"https?://[^\s<>\"']+", given) else None
 
 
 def _as_e164(number: str, region: str | None) -> str:
