@@ -305,3 +305,22 @@ async def test_the_address_of_a_recording_is_shown_as_it_is_or_it_is_said_that_i
     shown = found["call"].get("recording_url")
     assert shown in {None, address}, shown
     assert shown or "There is a recording" in found["notes"][0]
+
+
+async def test_the_same_key_is_the_same_list_although_more_people_have_the_result_by_now(tmp_path: Path) -> None:
+    vendor = Talking()
+    async with listening(tmp_path, vendor) as model:
+        first = await called(model, vendor, {**ALL_COME, CY: NO_ANSWER})
+        asked = {
+            "from_number": FROM,
+            "tasks_from": {"batch_call_id": first, "task_status": ["not_reached"]},
+            "idempotency_key": "evening",
+        }
+        made = await model.call("create_batch_call", **asked)
+        vendor.tasks[first][0]["status"] = "no_answer"
+        again = await model.call("create_batch_call", **asked)
+        assert again["replayed"]
+        assert again["batch_call"]["batch_call_id"] == made["batch_call"]["batch_call_id"]
+        other = {**asked, "tasks_from": {"batch_call_id": first, "choice": "confirmed"}}
+        await model.refused("create_batch_call", "invalid_input", **other)
+    assert len(vendor.batches) == 2

@@ -44,8 +44,7 @@ async def create(
         chosen = await people_of(context, wanted, source)
         source, origin, since = chosen.source, (chosen.origin,), chosen.warnings
         request = replace(request, name=request.name or chosen.name)
-        # By all who are meant: those whom an equal call has put into a list are skipped from then on.
-        known_as = _known_as(request, source)
+        known_as = _known_as(request, source, wanted, has_key=idempotency_key is not None)
         write = Write(context, Operation.CREATE, request, key=idempotency_key, known_as=known_as)
         earlier = await write.earlier()
         if isinstance(earlier, WriteOutcome):
@@ -89,10 +88,15 @@ async def create(
     return result if wanted is not None else _without_what_check_shows(result)
 
 
-def _known_as(request: BatchCallRequest, source: ListSource) -> str:
-    """What makes two calls with `tasks_from` the same: the people who are meant, and how their list is read."""
-    read_as = json.dumps([request.name, source.rows, source.timezones, source.default_region])
-    return fingerprint(Operation.CREATE, replace(request, name=read_as, tasks=source.tasks))
+def _known_as(request: BatchCallRequest, source: ListSource, wanted: TasksFrom, *, has_key: bool) -> str:
+    """What makes two calls with `tasks_from` the same.
+
+    By all who are meant: those whom an equal call has put into a list are skipped from then on. With a key by what
+    they are meant by: more people may have that result by now, and the same key is the same list.
+    """
+    meant = [wanted.batch_call_id, sorted(wanted.statuses or ()), wanted.choice, sorted(wanted.extracted.items())]
+    read_as = json.dumps([request.name, source.rows, source.timezones, source.default_region, meant])
+    return fingerprint(Operation.CREATE, replace(request, name=read_as, tasks=None if has_key else source.tasks))
 
 
 def _made_before(made: BatchCall) -> tuple[ResultWord, str]:
