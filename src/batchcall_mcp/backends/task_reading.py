@@ -43,7 +43,10 @@ async def every_task(
     clock: Callable[[], float] = monotonic,
     whole: bool = False,
 ) -> AsyncIterator[CallTask]:
-    """All tasks of a batch call, in the backend's order. `clock` is in seconds.
+    """All tasks of a batch call, in the backend's order.
+
+    Each id comes once, although pages that move while they are read show one twice. `clock` is in seconds; `whole`: an
+    entry that cannot be read is an error.
 
     `batch_call` is as it was read before, with the number of its tasks: it is read again only if more of them come.
 
@@ -66,13 +69,13 @@ async def every_task(
             raise reading.too_slow()
         if whole and page.notes:
             raise UnexpectedResponse(" ".join(page.notes))
-        new = reading.note(page.tasks)
+        new, tasks = reading.note(page.tasks)
         if reading.past_the_total():
             raise reading.changed_or_endless(await backend.get(batch_call.batch_call_id))
         cursor = page.next_cursor
         if not new and reading.goes_round(last=cursor is None):
             return
-        for task in page.tasks:
+        for task in tasks:
             yield task
         if cursor is None:
             return
@@ -91,14 +94,18 @@ class _Reading:
         self._seen: set[int] = set()
         self._empty_pages = 0
 
-    def note(self, tasks: tuple[CallTask, ...]) -> int:
-        """Count the tasks of a page; how many of them had not been seen before.
+    def note(self, tasks: tuple[CallTask, ...]) -> tuple[int, list[CallTask]]:
+        """Count the tasks of a page: how many of them had not been seen before, and which are not known to be repeated.
 
         Raises:
             NoEnd: they are more than there can be.
         """
-        before = len(self._seen)
-        self._seen.update(map(_identity, tasks))
+        before, kept = len(self._seen), []
+        for task in tasks:
+            identity = _identity(task)
+            if task.task_id is None or identity not in self._seen:
+                kept.append(task)
+            self._seen.add(identity)
         read = len(self._seen)
         if self._most is not None and read > self._most:
             raise self._no_end(f"the backend takes {self._most:,} tasks and gave at least {read:,}")
@@ -106,7 +113,7 @@ class _Reading:
             raise self._no_end(f"the backend gave at least {read:,} tasks, and says that more follow")
         if read > before:
             self._empty_pages = 0
-        return read - before
+        return read - before, kept
 
     def past_the_total(self) -> bool:
         """Whether more was read than the backend counts: the list is another one by now, or it has no end."""

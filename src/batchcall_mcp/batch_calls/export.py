@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TextIO, TypeAlias
 from zoneinfo import ZoneInfo
 
 import anyio.to_thread
@@ -33,6 +33,14 @@ Format: TypeAlias = Literal["csv", "jsonl", "report"]
 EXTENSIONS: Final[Mapping[Format, str]] = {"csv": "csv", "jsonl": "jsonl", "report": "html"}
 logger = logging.getLogger(__name__)
 
+
+class Rows(NamedTuple):
+    """How many rows a file has, and how many more tasks the backend counts than its list shows."""
+
+    written: int
+    missing: int = 0
+
+
 _COLUMNS = (
     "to_number",
     "name",
@@ -50,6 +58,7 @@ _COLUMNS = (
     "currency",
     "summary",
 )
+_OF_THE_PERSON = frozenset({"to_number", "name"})
 _MOST_OWN_COLUMNS = 100
 """Of what was read out of the calls: with more names than these, all of it goes into one column, as JSON."""
 _IN_MEMORY = 4 * 1024 * 1024
@@ -58,7 +67,7 @@ _PIECE = 128 * 1024
 
 async def export_to_file(
     context: CallContext, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
-) -> tuple[Path, int]:
+) -> tuple[Path, Rows]:
     """Write a new file into the exports of the first folder of BATCHCALL_FILES; an existing file is never overwritten.
 
     Raises:
@@ -86,7 +95,7 @@ async def export_to_store(
     batch_call_id: str,
     form: Format,
     statuses: frozenset[TaskStatus] | None,
-) -> tuple[str, int]:
+) -> tuple[str, Rows]:
     """Keep an export for its caller, for a day; its URL and its number of rows.
 
     Raises:
@@ -97,13 +106,13 @@ async def export_to_store(
     with text:
         encoded = (chunk.encode() for chunk in iter(partial(text.read, _PIECE), ""))
         return files.url_of(
-            (await files.keep(batch_call_id, f".{EXTENSIONS[form]}", "export", encoded, rows)).name
+            (await files.keep(batch_call_id, f".{EXTENSIONS[form]}", "export", encoded, rows.written)).name
         ), rows
 
 
 async def export_text(
     context: CallContext, batch_call_id: str, form: Format, statuses: frozenset[TaskStatus] | None
-) -> tuple[TextIO, int]:
+) -> tuple[TextIO, Rows]:
     """The export as an open text file at its start (on disk beyond 4 MB), and its number of rows.
 
     Raises:
@@ -124,15 +133,20 @@ async def export_text(
             spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
             rows += 1
         spool.seek(0)
+        found = Rows(rows, 0 if statuses else _missing(batch_call, rows))
         if form == "csv":
-            return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names), tuple(extracted)), rows
+            return await anyio.to_thread.run_sync(_as_csv, spool, tuple(names), tuple(extracted)), found
         until_returned.pop_all()
-        return spool, rows
+        return spool, found
+
+
+def _missing(batch_call: BatchCall, shown: int) -> int:
+    return max((batch_call.counts.total or 0) - shown, 0)
 
 
 async def _report_text(
     context: CallContext, batch_call_id: str, statuses: frozenset[TaskStatus] | None
-) -> tuple[TextIO, int]:
+) -> tuple[TextIO, Rows]:
     if statuses is not None:
         raise InvalidInput(
             "task_status: a report is about the whole batch call. Nothing was written. Call it again without "
@@ -151,7 +165,8 @@ async def _report_text(
         made_at=context.clock(),
         agent_name=await _agent_name(context, batch_call.agent_id),
     )
-    return io.StringIO(await anyio.to_thread.run_sync(report_page, tally, about)), tally.people
+    rows = Rows(tally.people, _missing(batch_call, tally.people))
+    return io.StringIO(await anyio.to_thread.run_sync(report_page, tally, about)), rows
 
 
 def _zone_of(batch_call: BatchCall) -> ZoneInfo:
@@ -203,12 +218,13 @@ def _cell(value: object) -> object:
 
 def _as_csv(spool: TextIO, variables: tuple[str, ...], extracted: tuple[str, ...]) -> TextIO:
     """Two passes, because the columns are known only after the last row."""
-    own = tuple(name for name in variables if name not in _COLUMNS)
+    own = tuple(name for name in variables if name not in _OF_THE_PERSON)
+    titles = [f"variables.{name}" if name in _COLUMNS else name for name in own]
     apart = len(extracted) <= _MOST_OWN_COLUMNS
     out = _spool()
     writer = csv.writer(out)
     read_out = [f"extracted.{name}" for name in extracted] if apart else ["extracted"]
-    writer.writerow([*_COLUMNS, *map(harmless_cell, own), *read_out])
+    writer.writerow([*_COLUMNS, *map(harmless_cell, titles), *read_out])
     for line in spool:
         record = json.loads(line)
         values, found = record.get("dynamic_variables", {}), record.get("extracted", {})

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from batchcall_mcp.backends.base import Capabilities
 from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, BatchStatus, Counts, TaskStatus
+from batchcall_mcp.recipients.phone.numbers import is_comparable
 from batchcall_mcp.settings import Mode
 from batchcall_mcp.text import printable
 
@@ -195,7 +196,8 @@ def after_check_of(current: BatchCall, offer: Offer, now: datetime, *, is_blocke
     if is_blocked:
         return AskPerson(ask_person="It cannot be launched as it is: preflight.blocks says why. What should change?")
     if is_timed and offer.capabilities.drafts != "full":
-        known = {} if current.from_number is None else {"from_number": current.from_number}
+        is_number = current.from_number is not None and is_comparable(current.from_number)
+        known = {"from_number": current.from_number} if is_number else {}
         question = (
             "A stored draft cannot be scheduled here. Should it be made again, from the same list, with its time? Then "
             "it dials by itself."
@@ -227,6 +229,8 @@ def of_state(current: BatchCall, offer: Offer, now: datetime) -> Next:
 
 def _of_finished(current: BatchCall, offer: Offer) -> Next:
     if current.test_of is not None:
+        if not _is_id(current.test_of):
+            return None
         what = "What did they hear? May the list be called, and when?"
         return offer.ask(what, "start_batch_call", batch_call_id=current.test_of)
     if current.counts.not_reached == 0 or not NOT_REACHED & set(offer.capabilities.outcomes):
@@ -314,8 +318,12 @@ def _people(number: int) -> str:
 
 def _can_be_named(current: BatchCall) -> bool:
     """Whether its id is one that a tool takes."""
-    name = current.batch_call_id
-    return 0 < len(name) <= _LONGEST_ID and printable(name) == name
+    return _is_id(current.batch_call_id)
+
+
+def _is_id(name: str) -> bool:
+    """Whether it is one: a sentence is not, whatever field it stands in."""
+    return 0 < len(name) <= _LONGEST_ID and printable(name) == name and " " not in name
 
 
 def _said_of_window(window: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,7 @@ from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, p
 from batchcall_mcp.batch_calls.summing_up import summed_up
 from batchcall_mcp.batch_calls.writes.create import caller_number
 from batchcall_mcp.batch_calls.writes.write import People, Write
-from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound, UnexpectedResponse
 from batchcall_mcp.guard.preflight.cost import left_of
 from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.guard.preflight.preflight import Preflight
@@ -50,6 +50,7 @@ from batchcall_mcp.recipients.phone.numbers import (
     region_of,
 )
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow
+from batchcall_mcp.text import identifier, printable
 
 _T = TypeVar("_T")
 PAGE_BYTES = 60_000
@@ -219,24 +220,53 @@ async def get_call(
     if (to_number is None) == (call_id is None):
         raise InvalidInput("Give to_number or call_id, one of them. Nothing was changed.")
     first = _position(cursor)
-    call = await context.backend.get_call(batch_call_id, call_id or await _call_of(context, batch_call_id, to_number))
+    number = None if to_number is None else _as_e164(to_number, context.settings.default_region)
+    asked = call_id or await _call_of(context, batch_call_id, number or "")
+    call = await context.backend.get_call(batch_call_id, asked)
+    _check_asked_for(call, asked, number)
     turns = call.transcript
     shown = None if turns is None else _turns_that_fit(turns[first : first + TURNS])
     last = first + len(shown or ())
     task, left = _within(replace(call.task, dynamic_variables={}))
+    heard = _web_address(call.recording_url)
     return CallPage(
-        call=replace(call, task=task, transcript=shown, recording_url=_web_address(call.recording_url)),
+        call=replace(call, task=task, transcript=shown, recording_url=heard),
         turns=None if turns is None else len(turns),
         next_cursor=str(last) if turns is not None and shown and last < len(turns) else None,
-        notes=(f"{left} more extracted values are not shown; export_batch_call has them.",) if left else (),
+        notes=tuple(_not_shown(call, heard, left)),
     )
 
 
-async def _call_of(context: CallContext, batch_call_id: str, to_number: str | None) -> str:
-    """The last call of a person."""
-    number = _as_e164(to_number or "", context.settings.default_region)
+def _not_shown(call: Call, heard: str | None, left: int) -> Iterator[str]:
+    if left:
+        yield f"{left} more extracted values are not shown; export_batch_call has them."
+    if call.recording_url is not None and heard is None:
+        yield "There is a recording. Its address is not shown: it is not a web address, or too long."
+
+
+def _check_asked_for(call: Call, call_id: str, number: str | None) -> None:
+    """Show nobody's words as somebody else's.
+
+    Raises:
+        UnexpectedResponse: the answer is about another call, or a call to another person.
+    """
+    of = call.task.to_number
+    if call.call_id != call_id:
+        other = f"call {identifier(call.call_id)}"
+    elif number is not None and of and comparable(of) != number:
+        other = "a call to another person"
+    else:
+        return
+    raise UnexpectedResponse(
+        f"The backend was asked for call {identifier(call_id)} and answered with {other}. Nothing was changed. "
+        "get_batch_call shows the calls; try again."
+    )
+
+
+async def _call_of(context: CallContext, batch_call_id: str, number: str) -> str:
+    """The last call of a person, by their number in E.164."""
     page = await context.backend.tasks(batch_call_id, TaskQuery(to_number=number, limit=1))
-    if not page.tasks:
+    if not page.tasks or comparable(page.tasks[0].to_number) != number:
         raise NotFound(f"to_number: {number} is not in batch call {batch_call_id}. Nothing was changed.")
     if page.tasks[0].call_id is None:
         state = page.tasks[0].status or "unknown"
@@ -270,7 +300,8 @@ def _within(task: CallTask) -> tuple[CallTask, int]:
 
 def _web_address(given: str | None) -> str | None:
     """Where a recording can be heard: only http and https, nothing that would run where it is clicked."""
-    return given if given is not None and re.fullmatch(r"https?://[^\s<>\"']{1,500}", given) else None
+    whole = given is not None and len(given) <= LONGEST_TURN and printable(given) == given
+    return given if given is not None and whole and re.fullmatch(r"https?://[^\s<>\"']+", given) else None
 
 
 def _as_e164(number: str, region: str | None) -> str:

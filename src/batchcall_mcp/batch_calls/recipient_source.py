@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from batchcall_mcp.kept_files.records import KeptFile
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.files.allowed_folders import resolve_file
 from batchcall_mcp.recipients.files.columns import Layout
+from batchcall_mcp.recipients.phone.numbers import comparable, is_comparable
 from batchcall_mcp.recipients.validation import ReadOptions, Recipients, SkipReason, read_file, read_inline
 from batchcall_mcp.text import in_quotes, quoted
 
@@ -32,6 +34,8 @@ class ListSource:
     rows: str | None = None
     timezones: tuple[str, ...] | None = None
     default_region: str | None = None
+    later: Mapping[str, str] = field(default_factory=dict)
+    """As of `ReadOptions`: who is skipped, because a later batch call has them."""
 
     @property
     def given(self) -> bool:
@@ -107,6 +111,7 @@ def _read(
         from_number=from_number,
         there=there,
         consent=settings.require_consent,
+        later=source.later,
     )
     if source.tasks is not None:
         return read_inline(source.tasks, options)
@@ -185,9 +190,14 @@ def fit_fields(
 
 
 def as_new(task: CallTask) -> CallTask:
-    """A person of another batch call as a new list has them: with name and variables, and without what came of it."""
+    """A person of another batch call as a new list has them: with name and variables, and without what came of it.
+
+    A backend may keep digits alone, which say their country: no default region makes somebody else's number of them.
+    """
+    stored = comparable(task.to_number)
+    says_country = task.to_number.lstrip().startswith("+") or not is_comparable(stored)
     return CallTask(
-        to_number=task.to_number,
+        to_number=task.to_number if says_country else stored,
         name=task.name,
         dynamic_variables=task.dynamic_variables,
         timezone=task.timezone,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,7 +13,17 @@ from batchcall_mcp.backends.task_reading import Bounds
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, CallTask, Counts, Results, TaskPage, TaskQuery
+from batchcall_mcp.model import (
+    FINISHED,
+    NOT_REACHED,
+    BatchCall,
+    CallTask,
+    Counts,
+    Results,
+    TaskPage,
+    TaskQuery,
+    TaskStatus,
+)
 from batchcall_mcp.money import Money
 from batchcall_mcp.text import in_quotes
 
@@ -28,6 +39,9 @@ class Sum:
 
     def __init__(self) -> None:
         self.tasks = 0
+        self._reached = 0
+        self._timed = 0
+        self._priced = 0
         self._talk_seconds: float | None = None
         self._costs: dict[str, Decimal] = {}
         self._choices: Counter[str] = Counter()
@@ -35,9 +49,12 @@ class Sum:
     def add(self, task: CallTask) -> None:
         """Count one more."""
         self.tasks += 1
+        self._reached += task.status is TaskStatus.COMPLETED
         if task.duration_seconds is not None:
+            self._timed += 1
             self._talk_seconds = (self._talk_seconds or 0.0) + task.duration_seconds
-        if task.cost is not None:
+        if task.cost is not None and task.cost.is_sound:
+            self._priced += 1
             self._costs[task.cost.currency] = self._costs.get(task.cost.currency, Decimal()) + task.cost.amount
         if task.choice is not None:
             self._choices[task.choice] += 1
@@ -51,6 +68,15 @@ class Sum:
             cost=costs[0] if len(costs) == 1 else None,
             choices=dict(self._choices.most_common(MOST_CHOICES)),
         )
+
+    def notes(self) -> Iterator[str]:
+        """What of the sums is not that of all calls."""
+        if 0 < self._timed < self._reached:
+            yield f"Talk time is that of {counted(self._timed, 'call')}: it is not known of the others."
+        if len(self._costs) > 1:
+            yield f"Costs are in {' and '.join(sorted(self._costs))}, which have no sum."
+        elif 0 < self._priced < self._reached:
+            yield f"The cost is that of {counted(self._priced, 'call')}: it is not known of the others."
 
 
 def of_counts(counts: Counts) -> Results:
@@ -71,26 +97,30 @@ async def summed_up(context: CallContext, found: BatchCall, query: TaskQuery, pa
     if page is None or query.cursor is not None or not context.backend.capabilities.results:
         return replace(found, results=of_counts(found.counts))
     total = Sum()
+    why = await _add_up(context, found, query, page, total)
+    notes = [] if why is None else [f"Talk time, cost and choices are of {counted(total.tasks, 'task')} only: {why}."]
+    return replace(found, results=total.results(found.counts), notes=(*found.notes, *notes, *total.notes()))
+
+
+async def _add_up(context: CallContext, found: BatchCall, query: TaskQuery, page: TaskPage, total: Sum) -> str | None:
+    """Add the tasks; why these are not all of them, None if they are."""
+    if page.notes:
+        return " ".join(page.notes).rstrip(".")
     try:
         if query.is_filtered or page.next_cursor is not None:
-            async for task in context.every_task(found, bounds=_WHILE_SOMEBODY_WAITS):
+            async for task in context.every_task(found, bounds=_WHILE_SOMEBODY_WAITS, whole=True):
                 if total.tasks == MOST_TASKS:
-                    return _partly(found, total, "there are more")
+                    return "there are more. export_batch_call has all"
                 total.add(task)
         else:
             for task in page.tasks:
                 total.add(task)
     except BatchCallError as error:
-        return _partly(found, total, error.message)
-    return replace(found, results=total.results(found.counts))
-
-
-def _partly(found: BatchCall, total: Sum, why: str) -> BatchCall:
-    note = (
-        f"Talk time, cost and choices are of {counted(total.tasks, 'task')} only: {why.rstrip('.')}. "
-        "export_batch_call has all."
-    )
-    return replace(found, results=total.results(found.counts), notes=(*found.notes, note))
+        return error.message.rstrip(".")
+    expected = found.counts.total
+    if expected is not None and total.tasks < expected:
+        return f"the backend counts {expected:,} and shows no more"
+    return None
 
 
 def in_words(results: Results) -> str:

@@ -42,6 +42,8 @@ class Evidence:
     name: str | None = None
     given_name: str | None = None
     retry_of: str | None = None
+    tasks_from: str | None = None
+    """Whose people, by what came of their calls, are its list; no evidence, kept for later lists of those people."""
     test_of: str | None = None
     from_number: str | None = None
     total: int | None = None

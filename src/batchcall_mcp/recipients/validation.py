@@ -52,6 +52,8 @@ class ReadOptions:
     there: frozenset[str] = frozenset()
     """Whom the batch call has to which these are added, as `comparable` has numbers."""
     consent: str | None = None
+    later: Mapping[str, str] = field(default_factory=dict)
+    """Whom later batch calls have called since, or will: number, as `comparable` has it -> a sentence about that."""
 
 
 class SkipReason(StrEnum):
@@ -65,7 +67,7 @@ class SkipReason(StrEnum):
     NO_CONSENT = "no_consent"
     """The column of BATCHCALL_REQUIRE_CONSENT does not say yes."""
     LATER_BATCH_CALL = "later_batch_call"
-    """Of a retry: a later batch call of the same people has called them, or will."""
+    """Of people of another batch call: a later one has called them, or will."""
     CONCERN = "concern"
     """Somebody whom a person would have had to judge, where nobody is asked."""
 
@@ -148,6 +150,7 @@ class _Judge:
         self._region = known_region(options.default_region)
         self._do_not_call = options.do_not_call
         self._there = options.there
+        self._later = options.later
         self._from_number = _from_number(options.from_number, self._region)
         self._selection = parse_rows(options.rows) if options.rows is not None else None
         self._zones = ZoneSelection.of(options.timezones) if options.timezones is not None else None
@@ -216,12 +219,20 @@ class _Judge:
         elif first != entry.line:
             reason = f"{number} is already on line {first}"
             self._skip(entry.line, SkipReason.DUPLICATE, reason, number, of_line=first)
-        elif self._there and comparable(number) in self._there:
-            self._skip(entry.line, SkipReason.ALREADY_THERE, f"{number} is in the batch call already", number)
-            self._already_there.append(_task(entry, number, retries, promised))
+        else:
+            self._take_or_leave(entry.line, number, _task(entry, number, retries, promised))
+
+    def _take_or_leave(self, line: int, number: str, task: CallTask) -> None:
+        """Of somebody who can be called: take them, unless another batch call has them, as far as it is known here."""
+        same = comparable(number) if self._there or self._later else number
+        if same in self._there:
+            self._skip(line, SkipReason.ALREADY_THERE, f"{number} is in the batch call already", number)
+            self._already_there.append(task)
+        elif same in self._later:
+            self._skip(line, SkipReason.LATER_BATCH_CALL, self._later[same], number)
         else:
             self._rows_read += 1
-            self._tasks.append(_task(entry, number, retries, promised))
+            self._tasks.append(task)
 
     def _number(self, entry: Candidate) -> str | None:
         try:

@@ -51,7 +51,7 @@ class About:
 def headline(tally: Tally, batch_call: BatchCall) -> str:
     """What came of it, in one line."""
     if not tally.people:
-        return "There is nobody on this list"
+        return "There is nobody on this list" if not batch_call.counts.total else "Nobody of this list is shown"
     if tally.waiting == tally.people and not tally.statuses[TaskStatus.CALLING] and not tally.dials.total:
         return "Nobody has been called yet"
     so_far = "So far, " if tally.waiting and batch_call.status not in FINISHED else ""
@@ -85,6 +85,9 @@ def _people(count: int) -> str:
 
 def not_known(tally: Tally, about: About) -> Iterator[str]:
     """One sentence for each thing that a reader could expect here and that nobody reported."""
+    if tally.people < (about.batch_call.counts.total or 0):
+        total = counted(about.batch_call.counts.total or 0, "person", "people")
+        yield f"{about.backend} counts {total} and shows {tally.people:,}: the figures here are of those."
     if not tally.people:
         return
     yield from _not_reported(tally, about)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from batchcall_mcp.backends.base import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
-from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
 from batchcall_mcp.batch_calls.writes.tasks_from import TasksFrom, people_of
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
+from batchcall_mcp.guard.fingerprints import fingerprint
 from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.phone.numbers import normalise_number
@@ -35,11 +38,19 @@ async def create(
     request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
     context.require_fields(request)  # before the list: how it has to be cut depends on it
     origin: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
+    known_as: str | None = None
     if wanted is not None:
         chosen = await people_of(context, wanted, source)
-        source, origin = chosen.source, (chosen.origin,)
+        source, origin, since = chosen.source, (chosen.origin,), chosen.warnings
         request = replace(request, name=request.name or chosen.name)
+        known_as = _known_as(request, source, wanted, has_key=idempotency_key is not None)
+        write = Write(context, Operation.CREATE, request, key=idempotency_key, known_as=known_as)
+        earlier = await write.earlier()
+        if isinstance(earlier, WriteOutcome):
+            return replayed(earlier, _made_before, context.next_of(earlier.batch_call))
     recipients, tasks, notes = await read_callable(context, source, request.from_number)
+    notes = (*since, *notes)
     request = replace(request, tasks=tasks)
     context.require_fields(request)
     check_promises(request, None, context.backend.capabilities, context.limits.calling_hours)
@@ -65,13 +76,31 @@ async def create(
             notes=(*origin, *notes, *recipients.remarks),
         )
 
-    result = await Write(context, Operation.CREATE, request, key=idempotency_key).run(
+    taken_from = None if wanted is None else wanted.batch_call_id
+    write = Write(context, Operation.CREATE, request, key=idempotency_key, known_as=known_as, tasks_from=taken_from)
+    result = await write.run(
         people=people,
         send=lambda judged, ticket: context.backend.create(ticket.named(judged.request), ticket.backend_key),
         report=report,
-        did=lambda made: (_result(made.status), f"made {made.batch_call_id}"),
+        did=_made_before,
     )
-    return _without_what_check_shows(result)
+    # There is no check of people of another batch call: who is skipped of them is seen here alone.
+    return result if wanted is not None else _without_what_check_shows(result)
+
+
+def _known_as(request: BatchCallRequest, source: ListSource, wanted: TasksFrom, *, has_key: bool) -> str:
+    """What makes two calls with `tasks_from` the same.
+
+    By all who are meant: those whom an equal call has put into a list are skipped from then on. With a key by what
+    they are meant by: more people may have that result by now, and the same key is the same list.
+    """
+    meant = [wanted.batch_call_id, sorted(wanted.statuses or ()), wanted.choice, sorted(wanted.extracted.items())]
+    read_as = json.dumps([request.name, source.rows, source.timezones, source.default_region, meant])
+    return fingerprint(Operation.CREATE, replace(request, name=read_as, tasks=None if has_key else source.tasks))
+
+
+def _made_before(made: BatchCall) -> tuple[ResultWord, str]:
+    return _result(made.status), f"made {made.batch_call_id}"
 
 
 def _without_what_check_shows(result: Result) -> Result:

@@ -5,35 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-
-import anyio.to_thread
 
 from batchcall_mcp.backends.base import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import RETRIED
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new, fit_fields, read_source, skipped_rows_words
+from batchcall_mcp.batch_calls.writes.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
-from batchcall_mcp.errors import (
-    BatchCallError,
-    ConfigurationError,
-    InvalidInput,
-    NotFound,
-    NotSupported,
-    UnexpectedResponse,
-)
+from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.fingerprints import fingerprint
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, ListQuery, TaskStatus
+from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, Counts, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow, SkipReason
 
 DEFAULT_STATUSES = RETRIED
-_CHAIN_PAGES = 5
-_MOST_GENERATIONS = 20
-_BEING_CALLED = frozenset({TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +47,7 @@ async def retry(
         InvalidInput: a state of people who were reached or are being called, nobody is left to call, or the list is
             needed again because the backend does not return its variables; nothing was sent.
     """
-    reached = statuses & _BEING_CALLED
+    reached = statuses & BEING_CALLED
     if reached:
         raise InvalidInput(
             f"task_status: {_words(reached)} is not a state of people who were not reached, and nobody is called twice "
@@ -103,13 +91,8 @@ async def retry(
 
 async def _unreached(context: CallContext, current: BatchCall, statuses: frozenset[TaskStatus]) -> _Unreached:
     everybody = [task async for task in context.every_task(current)]
-    called_later, notes = await _called_later(context, current)
-    # Somebody may be in the list twice: who was reached by one of the calls is not called again for the other.
-    called_later |= {
-        comparable(task.to_number): "reached, or about to be called, by this same batch call"
-        for task in everybody
-        if task.status in _BEING_CALLED
-    }
+    called_later, notes = await later_calls(context, current)
+    called_later |= called_by_itself(everybody)
     wanted: list[CallTask] = []
     skipped_rows: list[SkippedRow] = []
     for line, task in enumerate((task for task in everybody if task.status in statuses), 1):
@@ -314,78 +297,6 @@ def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
             row for row in recipients.skipped_rows if row.to_number and comparable(row.to_number) in numbers
         ),
     )
-
-
-async def _called_later(context: CallContext, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which."""
-    if Operation.LIST not in context.backend.capabilities.operations:
-        return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
-    later: dict[str, str] = {}
-    try:
-        for member in await _later_of_chain(context, current):
-            async for task in context.every_task(member):
-                if task.status in _BEING_CALLED:
-                    waits = task.status is TaskStatus.PENDING
-                    how = "waits to be called by" if waits else "called again since, by"
-                    later[comparable(task.to_number)] = f"{how} {member.batch_call_id}"
-    except BatchCallError as error:
-        return later, (f"Later batch calls could not be read, so they were not counted: {error.message}",)
-    return later, ()
-
-
-async def _later_of_chain(context: CallContext, current: BatchCall) -> list[BatchCall]:
-    """What was made after `current` of the same first list: its own retries, and those of what it is a retry of."""
-    eldest, chain = await _upwards(context, current)
-    seen = await _with_the_ledgers_word(context, await _made_since(context, eldest.created_at))
-    members: list[BatchCall] = []
-    grown = True
-    while grown:  # a retry of a retry belongs to the chain too, in any order of the backend's list
-        found = [one for one in seen if one.retry_of in chain and one.batch_call_id not in chain]
-        chain.update(one.batch_call_id for one in found)
-        members += found
-        grown = bool(found)
-    return [
-        one
-        for one in members
-        if (one.status is not BatchStatus.CANCELLED or one.counts.total != 0)
-        and (current.created_at is None or one.created_at is None or one.created_at >= current.created_at)
-    ]
-
-
-async def _with_the_ledgers_word(context: CallContext, seen: list[BatchCall]) -> list[BatchCall]:
-    """Where `retry_of` is in the name, and somebody gave another name since, the ledger knows it still."""
-    try:
-        ledger = await context.open_ledger()
-    except ConfigurationError:
-        return seen
-    ids = [one.batch_call_id for one in seen]
-    known = await anyio.to_thread.run_sync(ledger.history.retried, context.backend_address, ids)
-    return [replace(one, retry_of=one.retry_of or known.get(one.batch_call_id)) for one in seen]
-
-
-async def _upwards(context: CallContext, current: BatchCall) -> tuple[BatchCall, set[str]]:
-    """The first of the chain that can be read, and the ids from `current` up to it."""
-    (eldest,) = await _with_the_ledgers_word(context, [current])
-    ids = {current.batch_call_id}
-    while eldest.retry_of is not None and eldest.retry_of not in ids and len(ids) < _MOST_GENERATIONS:
-        ids.add(eldest.retry_of)
-        try:
-            (eldest,) = await _with_the_ledgers_word(context, [await context.backend.get(eldest.retry_of)])
-        except NotFound:
-            break  # deleted; its other retries still name it
-    return eldest, ids
-
-
-async def _made_since(context: CallContext, moment: datetime | None) -> list[BatchCall]:
-    seen: list[BatchCall] = []
-    cursor: str | None = None
-    for _ in range(_CHAIN_PAGES):
-        page = await context.backend.list(ListQuery(created_after=moment, limit=100, cursor=cursor))
-        seen += page.batch_calls
-        cursor = page.next_cursor
-        if cursor is None:
-            return seen
-    raise BatchCallError(f"more than {len(seen)} batch calls were made since")
 
 
 def _words(statuses: frozenset[TaskStatus]) -> str:

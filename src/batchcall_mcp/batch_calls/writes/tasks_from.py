@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
-from batchcall_mcp.errors import InvalidInput, NotSupported
+from batchcall_mcp.batch_calls.writes.later_calls import BEING_CALLED, called_by_itself, later_calls
+from batchcall_mcp.batch_calls.writes.preflight_context import different
+from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, TaskQuery, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import in_quotes, shortened
 
 _WAITS = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
+_REACHED = BEING_CALLED - {TaskStatus.PENDING}
 _LONGEST_NAME = 255
+_MOST_NAMED = 3
+"""Later batch calls that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +53,15 @@ class Chosen:
     origin: str
     name: str
     """For a batch call that is given none: a later question names it, and so says where its people come from."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of them before they are called."""
 
 
 async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) -> Chosen:
     """Exactly those people, reached or not, with their variables and names, each as the first list had them.
+
+    Who was not reached, and was by a later batch call of these people or waits in one, is skipped, as a retry does. Who
+    was reached is called again because somebody says so: that they were called since is a warning.
 
     Raises:
         InvalidInput: no result is named, another list is given too, or nobody is meant.
@@ -67,23 +78,51 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
             "would read blanks. Nothing was sent. Give the people as a list."
         )
     current = await context.backend.get(wanted.batch_call_id)
-    found = [task async for task in context.every_task(current, whole=True) if _is_meant(task, wanted)]
+    everybody = [task async for task in context.every_task(current, whole=True)]
+    _check_whole(current, everybody)
+    found = [task for task in everybody if _is_meant(task, wanted)]
     _check_nobody_waits(current, found)
     if not found:
         raise InvalidInput(
             f"tasks_from: nobody in {current.batch_call_id} has {wanted.in_words()}. Nothing was sent. "
             "get_batch_call shows what came of the calls."
         )
+    since, notes = await later_calls(context, current)
+    reached = {comparable(task.to_number) for task in found if task.status in _REACHED}
+    missed = {comparable(task.to_number) for task in found if task.status not in BEING_CALLED}
+    twice = {number: why for number, why in called_by_itself(everybody).items() if number in missed}
+    later = {number: why for number, why in (since | twice).items() if number not in reached}
     people = counted(len({comparable(task.to_number) for task in found}), "person", "people")
     return Chosen(
-        source=replace(given, tasks=tuple(map(as_new, found))),
+        source=replace(given, tasks=tuple(map(as_new, found)), later=later),
         origin=f"The list: {people} of batch call {current.batch_call_id} with {wanted.in_words()}.",
         name=_name(current, wanted, capabilities.max_name_length or _LONGEST_NAME),
+        warnings=(*_called_since(reached, since), *notes),
     )
 
 
 def _is_meant(task: CallTask, wanted: TasksFrom) -> bool:
     return (wanted.statuses is None or task.status in wanted.statuses) and wanted.query.answers(task)
+
+
+def _check_whole(current: BatchCall, everybody: Sequence[CallTask]) -> None:
+    """Refuse a list of which not all was read: pages that move while they are read leave somebody out.
+
+    Raises:
+        UnexpectedResponse: nothing was sent.
+    """
+    total, read = current.counts.total, different(everybody)
+    if total is not None and read < total:
+        raise UnexpectedResponse(
+            f"tasks_from: {current.batch_call_id} has {total:,} tasks, but its list shows {read:,}. Nothing was sent. "
+            "Try again, when nobody changes it."
+        )
+
+
+def _called_since(numbers: Iterable[str], since: Mapping[str, str]) -> Iterator[str]:
+    """Of the people who were reached: how many a later batch call has called too, and which one."""
+    for why, count in Counter(since[number] for number in numbers if number in since).most_common(_MOST_NAMED):
+        yield f"{counted(count, 'person of them', 'people of them')}: {why}."
 
 
 def _check_nobody_waits(current: BatchCall, found: list[CallTask]) -> None:

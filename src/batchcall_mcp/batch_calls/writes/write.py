@@ -129,6 +129,7 @@ class Write:
         key: the caller's own idempotency key.
         again: the tasks that a retry dials.
         known_as: what makes two such writes the same, where that is not all of the request.
+        tasks_from: the batch call whose people, by what came of their calls, the list of a new one is.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Write:
         key: str | None = None,
         again: Sequence[CallTask] = (),
         known_as: str | None = None,
+        tasks_from: str | None = None,
     ) -> None:
         self._context = context
         self._operation = operation
@@ -152,6 +154,7 @@ class Write:
         self._dials = context.backend.dials(operation, request, current)
         self._dialled_again = again
         self._known_as = known_as
+        self._tasks_from = tasks_from
         self._sent: _Sent | None = None
 
     async def run(
@@ -478,6 +481,7 @@ class Write:
                 name=made_up_name(self._known_as, context.clock(), self._key) if creates and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
+                tasks_from=self._tasks_from,
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=sent.people,
                 variables=sent.variables,

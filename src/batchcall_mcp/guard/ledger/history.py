@@ -235,6 +235,18 @@ class History:
 
     def retried(self, backend: str, ids: Collection[str]) -> dict[str, str]:
         """Which of these batch calls were made here to call again whom another one did not reach, and which one."""
+        made = self._evidence_of_creates(backend, ids)
+        return {name: str(evidence["retry_of"]) for name, evidence in made if evidence.get("retry_of")}
+
+    def made_of(self, backend: str, ids: Collection[str]) -> dict[str, str]:
+        """Which of these batch calls were made here of people of another one, and of which: by a retry, or by what
+        came of their calls.
+        """
+        made = self._evidence_of_creates(backend, ids)
+        found = ((name, evidence.get("retry_of") or evidence.get("tasks_from")) for name, evidence in made)
+        return {name: str(other) for name, other in found if other}
+
+    def _evidence_of_creates(self, backend: str, ids: Collection[str]) -> list[tuple[str, dict[str, object]]]:
         query = sa.select(t.writes.c.batch_call_id, t.writes.c.evidence).where(
             t.writes.c.backend == backend,
             t.writes.c.operation == Operation.CREATE,
@@ -242,5 +254,4 @@ class History:
             t.writes.c.batch_call_id.in_(list(ids)),
         )
         with self._database.reading() as connection:
-            found = connection.execute(query).all()
-        return {name: evidence["retry_of"] for name, evidence in found if evidence.get("retry_of")}
+            return [(name, evidence) for name, evidence in connection.execute(query)]

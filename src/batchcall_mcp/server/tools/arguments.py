@@ -229,7 +229,7 @@ def people_from(given: TasksFromInput | None) -> tasks_from.TasksFrom | None:
     if given is None:
         return None
     return tasks_from.TasksFrom(
-        batch_call_id=given.batch_call_id,
+        batch_call_id=given.batch_call_id.strip(),  # the ledger knows later lists of its people by one spelling
         statuses=statuses_of(given.task_status),
         choice=getattr(given, "choice", None),
         extracted=getattr(given, "extracted", None) or {},

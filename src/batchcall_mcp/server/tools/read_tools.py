@@ -372,12 +372,16 @@ async def export_batch_call(
     if not context.local_files:
         return await _exported_over_http(context, batch_call_id, format, statuses)
     path, rows = await export.export_to_file(context, batch_call_id, format, statuses)
-    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}."
-    return ExportResult(summary=summary, rows=rows, file=str(path), format=format)
+    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}.{_and_missing(rows)}"
+    return ExportResult(summary=summary, rows=rows.written, file=str(path), format=format)
 
 
-def _what(form: export.Format, rows: int) -> str:
-    return f"a report about {rows} tasks" if form == "report" else f"{rows} tasks"
+def _what(form: export.Format, rows: export.Rows) -> str:
+    return f"a report about {rows.written} tasks" if form == "report" else f"{rows.written} tasks"
+
+
+def _and_missing(rows: export.Rows) -> str:
+    return f" The backend counts {rows.missing:,} more, which its list does not show." if rows.missing else ""
 
 
 async def _exported_over_http(
@@ -394,9 +398,9 @@ async def _exported_over_http(
         else:
             summary = (
                 f"{_what(form, rows)} of {batch_call_id} can be read for a day at {url} with the same key headers, "
-                f"or {resource}."
+                f"or {resource}.{_and_missing(rows)}"
             )
-            return ExportResult(summary=summary, rows=rows, file=url, resource=uri, format=form)
+            return ExportResult(summary=summary, rows=rows.written, file=url, resource=uri, format=form)
     else:
         not_kept = ""
         await context.backend.get(batch_call_id)  # a link to what is not there would be a promise
