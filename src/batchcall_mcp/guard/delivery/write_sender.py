@@ -127,9 +127,17 @@ class Sender:
         self._reconciler = Reconciler(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
-        """The newest entry about a batch call, to be asked for before the batch call is read."""
+        """The newest entry about a batch call whose effect a read shows, to be asked for before the batch call is read.
+
+        Not one that is being sent, nor what came after it: the read may be answered before it takes effect, and be
+        judged when it is done.
+        """
         newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, backend, batch_call_id)
-        return 0 if newest is None else newest.write_id
+        if newest is None:
+            return 0
+        under_way = await anyio.to_thread.run_sync(self._ledger.history.sending_to, backend, batch_call_id)
+        in_hand = [entry.write_id for entry in under_way if await self._in_hand(entry)]
+        return min([newest.write_id, *(write_id - 1 for write_id in in_hand)])
 
     async def earlier(self, intent: Intent, current: BatchCall | None) -> WriteOutcome | Resend | None:
         """What an equal call did before this one; waits for one that is being sent.
