@@ -1,8 +1,12 @@
-"""Attempts to make `batchcall-mcp call` ring twice, ring by a read, or lie with its exit code; and to misuse notices."""
+"""Attempts to make `batchcall-mcp call` ring twice, ring by a read, or lie with its exit code; and notices fail."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,23 @@ import anyio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from batchcall_mcp.cli.call import DONE, WRONG_USAGE
+from batchcall_mcp.dialer.storage.store import Store, report
+from batchcall_mcp.notifications import store as store_module
+from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.notifications.notifier import Notifier
+from batchcall_mcp.notifications.store import NotificationStore
+from batchcall_mcp.server.service import Service
+from tests.dialer.receiver import Received, receiving
+from tests.notifications.test_notifier import settings_for
+from tests.operator.processes import Ended, command, unmeasured, variables
 from tests.promises.test_what_was_approved import draft
 from tests.promises.test_what_was_approved import ledger as shared_ledger
+from tests.server.transports import ROOT
 from tests.vendors import magpipe
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
-from tests.walks.stage import NEW_YORK, number, playing
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, dials, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in range(2)]
 UNATTENDED: dict[str, Any] = {
@@ -92,3 +107,180 @@ async def test_a_job_that_looks_while_another_one_starts_the_same_starts_nothing
                 replayed = await second.call("start_batch_call", **start)
     assert len(vendor.actions("start")) == 1
     assert replayed["replayed"] is True
+
+
+# --- A command whose words nobody can read -------------------------------------------------------------------------
+
+TASKS = [{"to_number": one} for one in PEOPLE]
+AT_NIGHT = {"confirm": "off", "max_calls_per_launch": "10", "undo_seconds": "0", "calling_hours": "00:00-24:00"}
+REAL = (sys.executable, "-m", "batchcall_mcp")
+"""A process that is started as cron does it."""
+FULL = Path("/dev/full")
+needs_a_full_disk = pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
+
+
+def night(folder: Path, speed: int = 2000, **others: str) -> dict[str, str]:
+    return variables(folder, simulated_speed=str(speed), **AT_NIGHT | others)
+
+
+async def drafted(there: dict[str, str], people: list[str] = PEOPLE) -> str:
+    made = await command(
+        there,
+        "call",
+        "create_batch_call",
+        json.dumps({"from_number": FROM, "tasks": [{"to_number": one} for one in people], "window": ALWAYS}),
+    )
+    assert made.code == DONE, made.err
+    name: str = json.loads(made.out)["batch_call"]["batch_call_id"]
+    return name
+
+
+def start_of(name: str) -> str:
+    return json.dumps({"batch_call_id": name, "trigger_timestamp": "now"})
+
+
+async def on_a_full_disk(there: dict[str, str], *arguments: str) -> int:
+    """The exit code of a command whose stdout and stderr go to a log on a disk that is full."""
+    with anyio.fail_after(60):
+        ended = await anyio.run_process(
+            ["sh", "-c", f'exec "$@" > {FULL} 2>&1', "sh", *REAL, *arguments],
+            stdin=subprocess.DEVNULL,
+            env=unmeasured() | there,
+            cwd=ROOT,
+            check=False,
+        )
+    return ended.returncode
+
+
+@needs_a_full_disk
+async def test_a_log_on_a_full_disk_hangs_up_on_nobody(tmp_path: Path) -> None:
+    """Cron writes both into one file: what cannot be said must not end the calls that are in progress."""
+    there = night(tmp_path)
+    name = await drafted(there)
+    assert await on_a_full_disk(there, "call", "--until-finished", "start_batch_call", start_of(name)) == DONE
+    found = await command(there, "call", "get_batch_call", json.dumps({"batch_call_id": name, "limit": 0}))
+    batch_call = json.loads(found.out)["batch_call"]
+    assert batch_call["status"] == "completed"
+    assert "interrupted" not in batch_call["results"].get("not_reached", {})
+    assert await on_a_full_disk(there, "call", "start_batchcall") == WRONG_USAGE
+
+
+async def test_half_a_character_is_wrong_usage_wherever_it_stands(tmp_path: Path) -> None:
+    for arguments in (
+        '{"tasks": [{"to_number": "+12125550140", "dynamic_variables": {"a": "\\ud800"}}]}',
+        '{"\\udfff": 1}',
+    ):
+        for given in ((arguments,), ("-",)):
+            typed = arguments.encode() if given == ("-",) else None
+            ended = await command(night(tmp_path / "data"), "call", "create_batch_call", *given, typed=typed)
+            assert (ended.code, ended.out) == (WRONG_USAGE, ""), ended.err
+            assert "Nothing was sent." in ended.err
+    assert not (tmp_path / "data").exists()
+
+
+async def test_arguments_from_a_stdin_that_is_closed_are_wrong_usage(tmp_path: Path) -> None:
+    with anyio.fail_after(60):
+        ended = await anyio.run_process(
+            ["sh", "-c", 'exec "$@" <&-', "sh", *REAL, "call", "list_batch_calls", "-"],
+            env=dict(os.environ) | night(tmp_path),
+            cwd=ROOT,
+            check=False,
+        )
+    assert ended.returncode == WRONG_USAGE, ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+# --- A read that dials ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [("list_batch_calls", {}), ("check_batch_call", {"from_number": FROM, "tasks": TASKS}), ("start_batch_call", None)],
+)
+async def test_what_has_nothing_to_wait_for_dials_nobody(
+    tool: str, arguments: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    """A live batch call's people would be rung, and hung up on when the command ends a moment later."""
+    there = night(tmp_path, speed=20)
+    live, other = await drafted(there), await drafted(there, [number(NEW_YORK, line) for line in (3, 4)])
+    assert (await command(there, "call", "start_batch_call", start_of(live))).code == DONE
+    refused = there | {"BATCHCALL_MAX_CALLS_PER_LAUNCH": "1"}
+    given = start_of(other) if arguments is None else json.dumps(arguments)
+    ended: Ended = await command(refused, "call", "--until-finished", tool, given)
+    assert ended.code == (DONE if arguments is not None else 4), ended.err
+    assert dials(tmp_path) == {}
+
+
+# --- Notifications -------------------------------------------------------------------------------------------------
+
+
+async def never(_received: Received, _writer: object) -> None:
+    """A receiver that takes a request and does not answer."""
+    await anyio.sleep_forever()
+
+
+async def test_a_server_over_stdio_does_not_wait_long_for_a_receiver_that_hangs(tmp_path: Path) -> None:
+    """It is to end within five seconds of its client."""
+    async with receiving() as receiver:
+        receiver.always = never
+        service = Service(settings_for(receiver.url(), tmp_path), local=True, dials=False)
+        with anyio.fail_after(8):
+            async with service.opened():
+                assert service.notifier is not None
+                service.notifier.tell(Notice(event="launched"))
+                await receiver.arrived.wait()
+
+
+def test_a_notice_that_cannot_be_sent_fails_nothing_that_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim is on disk then: an error would look as if it were not."""
+
+    def no_thread_left(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    notifier = Notifier(settings_for("https://hooks.example.com/x", tmp_path))
+    store = Store.open(tmp_path / "dialer.db", tell=notifier.tell)
+    try:
+        monkeypatch.setattr(threading.Thread, "start", no_thread_left)
+        with store.writing() as tx:
+            report(tx, [Notice(event="late", batch_call_id="bc_1")])
+    finally:
+        store.close()
+        notifier.close()
+
+
+def test_after_a_defect_the_next_notice_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_arguments: object) -> None:
+        raise KeyError
+
+    notifier = Notifier(settings_for("https://hooks.example.com/x", tmp_path))
+    with monkeypatch.context() as broken:
+        broken.setattr(NotificationStore, "add", defect)
+        notifier.tell(Notice(event="launched"))
+        assert notifier._thread is not None
+        notifier._thread.join(10)
+    notifier.tell(Notice(event="stopped"))
+    notifier.close()
+    store = NotificationStore.open(settings_for("https://hooks.example.com/x", tmp_path))
+    try:
+        kept = [
+            event
+            for (event,) in store.engine.connect().execute(store_module.sa.text("SELECT event FROM notifications"))
+        ]
+    finally:
+        store.close()
+    assert sorted(kept) == ["launched", "stopped"]
+
+
+def test_launches_that_are_refused_take_no_room_from_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller can have as many refused as it likes, while the receiver is away."""
+    monkeypatch.setattr(store_module, "MOST_WAITING", 10)
+    store = NotificationStore.open(settings_for("https://hooks.example.com/x", tmp_path))
+    try:
+        assert store.add([Notice(event="refused")] * 20) == 15
+        assert store.add([Notice(event="launched")] * 5) == 0
+    finally:
+        store.close()
