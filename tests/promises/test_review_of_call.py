@@ -12,9 +12,13 @@ from typing import Any
 
 import anyio
 import pytest
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from batchcall_mcp.cli.call import DONE, WRONG_USAGE
+from batchcall_mcp.dialer.server import worker_app
 from batchcall_mcp.dialer.storage.store import Store, report
 from batchcall_mcp.notifications import store as store_module
 from batchcall_mcp.notifications.events import Notice
@@ -22,15 +26,16 @@ from batchcall_mcp.notifications.notifier import Notifier
 from batchcall_mcp.notifications.store import NotificationStore
 from batchcall_mcp.server.service import Service
 from tests.dialer.receiver import Received, receiving
-from tests.notifications.test_notifier import settings_for
+from tests.notifications.test_notifier import SECRET, settings_for
 from tests.operator.processes import Ended, command, unmeasured, variables
 from tests.promises.test_what_was_approved import draft
 from tests.promises.test_what_was_approved import ledger as shared_ledger
 from tests.server.transports import ROOT
-from tests.vendors import magpipe
+from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
-from tests.walks.stage import ALWAYS, FROM, NEW_YORK, dials, number, playing
+from tests.vendors.zudu import Zudu
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Person, dials, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in range(2)]
 UNATTENDED: dict[str, Any] = {
@@ -264,10 +269,7 @@ def test_after_a_defect_the_next_notice_begins_again(tmp_path: Path, monkeypatch
     notifier.close()
     store = NotificationStore.open(settings_for("https://hooks.example.com/x", tmp_path))
     try:
-        kept = [
-            event
-            for (event,) in store.engine.connect().execute(store_module.sa.text("SELECT event FROM notifications"))
-        ]
+        kept = [event for (event,) in store.engine.connect().execute(sa.text("SELECT event FROM notifications"))]
     finally:
         store.close()
     assert sorted(kept) == ["launched", "stopped"]
@@ -284,3 +286,52 @@ def test_launches_that_are_refused_take_no_room_from_what_happened(
         assert store.add([Notice(event="launched")] * 5) == 0
     finally:
         store.close()
+
+
+class Deaf(Zudu):
+    """Carries a start out, and answers nothing from then on until it hears again."""
+
+    deaf = False
+
+    async def _execute(self, request: Request) -> Response:
+        await super()._execute(request)
+        self.deaf = True
+        return Response(status_code=500)
+
+    async def _one(self, request: Request) -> Response:
+        return Response(status_code=500) if self.deaf and request.method == "GET" else await super()._one(request)
+
+
+async def test_a_launch_that_came_to_light_later_is_notified_of_then(tmp_path: Path) -> None:
+    """Who was notified that nobody knows reads what came of it, once, although no later call launches anything."""
+    vendor = Deaf()
+    settings: dict[str, Any] = {
+        "api_key": zudu.KEY,
+        "api_secret": zudu.SECRET,
+        "request_timeout_s": "1",
+        "data_dir": tmp_path,
+    }
+    async with receiving() as receiver, vendor.served() as url:
+        notify = {"notify_url": receiver.url(), "notify_secret": SECRET}
+        async with playing("auto", Person(), backend="zudu", url=url, **settings, **notify) as model:
+            start = await draft(model, PEOPLE)
+            await model.refused("start_batch_call", "outcome_unknown", **start)
+            vendor.deaf = False
+            for _ in range(2):
+                assert (await model.call("start_batch_call", **start))["replayed"] is True
+    said = [json.loads(one.body) for one in receiver.received]
+    assert [(one["type"], one["data"]["batch_call_id"]) for one in said] == [
+        ("unknown", start["batch_call_id"]),
+        ("launched", start["batch_call_id"]),
+    ]
+
+
+async def test_a_worker_keeps_what_it_has_to_say_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Notifier] = []
+    monkeypatch.setattr(Notifier, "close", lambda self, *_: closed.append(self))
+    app = worker_app(settings_for("https://hooks.example.com/x", tmp_path), 0, lambda _settings: None)
+    async with app.router.lifespan_context(app):
+        assert closed == []
+    assert len(closed) == 1

@@ -68,11 +68,15 @@ Send: TypeAlias = Callable[[Ticket], Awaitable[BatchCall]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOutcome:
-    """What became of a write. `replayed`: an earlier equal call did it, this one sent nothing."""
+    """What became of a write.
+
+    `replayed`: an earlier equal call did it, this one sent nothing. `is_news`: nobody knew that before this call.
+    """
 
     batch_call: BatchCall
     at: datetime
     replayed: bool = False
+    is_news: bool = False
     note: str | None = None
 
 
@@ -171,7 +175,7 @@ class Sender:
                 raise changed_meanwhile(waited)
             replayed = await self._replayed(looked.entry if looked else waited, intent)
             if replayed is not None:
-                return replayed
+                return replace(replayed, is_news=looked is not None)
 
     async def done_at(self, intent: Intent) -> datetime | None:
         """When an equal call did this, if nothing was written to the batch call since."""
@@ -228,7 +232,8 @@ class Sender:
         entry = replace(entry, batch_call_id=made.batch_call_id)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
-        return WriteOutcome(batch_call=made, at=from_ms(entry.at), replayed=made.replayed, note=why)
+        news = made.replayed and again is not None
+        return WriteOutcome(batch_call=made, at=from_ms(entry.at), replayed=made.replayed, is_news=news, note=why)
 
     async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> WriteOutcome:
         """What the backend shows of a write whose answer was lost a moment ago."""
