@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from batchcall_mcp.cli.call import DONE, WRONG_USAGE
+from batchcall_mcp.cli.call import DONE, WAITS_FOR_PERSON, WRONG_USAGE
 from batchcall_mcp.dialer.server import worker_app
 from batchcall_mcp.dialer.storage.store import Store, report
 from batchcall_mcp.notifications import store as store_module
@@ -213,6 +213,21 @@ async def test_what_has_nothing_to_wait_for_dials_nobody(
     given = start_of(other) if arguments is None else json.dumps(arguments)
     ended: Ended = await command(refused, "call", "--until-finished", tool, given)
     assert ended.code == (DONE if arguments is not None else 4), ended.err
+    assert dials(tmp_path) == {}
+
+
+@pytest.mark.parametrize("stop", ["cancel_batch_call", "pause_batch_call"])
+async def test_a_job_that_is_repeated_when_its_calls_are_over_dials_nobody_else(stop: str, tmp_path: Path) -> None:
+    """What another job has launched would be dialled for a moment, and cut off."""
+    there = night(tmp_path, speed=20)
+    other, mine = await drafted(there, [number(NEW_YORK, line) for line in (3, 4)]), await drafted(there)
+    keyed = json.dumps({**json.loads(start_of(mine)), "idempotency_key": "tonight"})
+    for name in (keyed, start_of(other)):
+        assert (await command(there, "call", "start_batch_call", name)).code == DONE
+    stopped = await command(there, "call", "--until-finished", stop, json.dumps({"batch_call_id": mine}))
+    assert stopped.code == (DONE if stop == "cancel_batch_call" else WAITS_FOR_PERSON), stopped.err
+    again = await command(there, "call", "--until-finished", "start_batch_call", keyed)
+    assert again.code == stopped.code, again.err
     assert dials(tmp_path) == {}
 
 

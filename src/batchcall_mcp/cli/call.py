@@ -130,11 +130,6 @@ class _Call:
         batch_call_id, status = batch_call.get("batch_call_id"), batch_call.get("status")
         if self._until_finished and batch_call_id is not None and status not in {None, "draft"}:
             self._answered, self._code = True, UNKNOWN
-            try:
-                await self._server.service.begin_to_dial()
-            except BatchCallError as error:
-                _say(f"The end could not be waited for. [{error.code}] {error}")
-                return UNKNOWN
             return await self._waited(client, batch_call_id)
         is_live = status in {"scheduled", "running"} and (
             not self._server.only_reads(self._tool) or "watch" in self._tool
@@ -144,9 +139,14 @@ class _Call:
         return DONE
 
     async def _waited(self, client: Client, batch_call_id: str) -> int:
-        """Until it is over, or nothing goes on without a person."""
-        arguments = {"batch_call_id": batch_call_id, "timeout_seconds": _WATCHES_S}
+        """Until it is over, or nothing goes on without a person.
+
+        The dialer in this process dials from the second look on: of what is over already, or paused, this command ends
+        at once, and would hang up on the people of others.
+        """
+        watches_s = 0
         while True:
+            arguments = {"batch_call_id": batch_call_id, "timeout_seconds": watches_s}
             answer = await client.call_tool("watch_batch_call", arguments)
             if answer.is_error:
                 text = _text(answer)
@@ -163,7 +163,14 @@ class _Call:
                     _print(structured)
                     _say(structured["summary"])
                     return WAITS_FOR_PERSON
-            await anyio.sleep(_LOOKS_EVERY_S)
+            if watches_s:
+                await anyio.sleep(_LOOKS_EVERY_S)
+            try:
+                await self._server.service.begin_to_dial()
+            except BatchCallError as error:
+                _say(f"The end could not be waited for. [{error.code}] {error}")
+                return UNKNOWN
+            watches_s = _WATCHES_S
 
     async def _asked(self, client: Client, tool: str, given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The result, printed, or the exit code of the error, which was said."""
