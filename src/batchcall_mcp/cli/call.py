@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 import click
@@ -211,7 +211,8 @@ def _print(structured: Mapping[str, Any]) -> None:
     try:
         click.echo(line.encode())
     except OSError as error:
-        _close(sys.stdout)
+        with click.open_file("-", "wb") as stdout:
+            _to_nowhere(stdout)
         _say(f"The result could not be written to stdout ({error.strerror}). The exit code says what came of the call.")
 
 
@@ -219,12 +220,12 @@ def _say(text: str) -> None:
     try:
         click.echo(f"batchcall-mcp: {text}", err=True)
     except OSError:  # there is no other place to say it, and calls may be in progress
-        _close(sys.stderr)
+        _to_nowhere(sys.stderr)
 
 
-def _close(stream: TextIO) -> None:
+def _to_nowhere(stream: IO[Any]) -> None:
     """What could not be written is tried once more when Python ends, which would change the exit code."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # where it has no descriptor nothing is tried
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
