@@ -34,6 +34,7 @@ from batchcall_mcp.signed_http.retries import DELAYS
 from tests.dialer.conftest import Clock
 from tests.dialer.receiver import Received, Receiver, receiving, status
 from tests.dialer.test_outbox import new_batch_call
+from tests.postgresql import postgresql_url
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 LAUNCHED = Notice(event="launched", batch_call_id="bc_1", backend="zudu", tool="start_batch_call", calls=3)
@@ -48,9 +49,12 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[NotificationStore]:
-    opened = NotificationStore.open(settings_for("https://hooks.example.com/x", tmp_path), clock)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[NotificationStore]:
+    settings = settings_for("https://hooks.example.com/x", tmp_path)
+    if request.param == "postgresql":
+        settings = settings.with_database(postgresql_url())
+    opened = NotificationStore.open(settings, clock)
     yield opened
     opened.close()
 

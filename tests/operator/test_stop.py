@@ -209,7 +209,7 @@ async def test_drafts_reads_pauses_and_cancels_go_on_and_nothing_is_resumed(tmp_
         stopped = (await model.call("get_batch_call", **name, limit=0))["batch_call"]
         assert (stopped["status"], stopped["status_reason"]["code"]) == ("paused", "stopped")
         listed = (await model.call("list_batch_calls"))["batch_calls"]
-        assert [(one.get("status_reason") or {}).get("code") for one in listed] == [None, "stopped"]
+        assert [one["status"] for one in listed] == ["draft", "paused"]
         watched = await model.call("watch_batch_call", **name)
         assert "The emergency stop paused it." in watched["summary"]
         assert (await model.call("pause_batch_call", **name))["result"] == "nothing_to_do"

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 import click
 
+from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.server.startup import load_settings
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
 
     from batchcall_mcp.server.app import BatchCallServer
+
+logger = logging.getLogger(__name__)
 
 DONE, WRONG_USAGE, WAITS_FOR_PERSON, REFUSED, UNKNOWN = 0, 2, 3, 4, 5
 MOST_BYTES: Final = 50 * 1024 * 1024
@@ -47,7 +52,7 @@ _NOBODY_DIALS: Final = (
 @click.option(
     "--until-finished",
     is_flag=True,
-    help="Wait until the batch call of the result is over. The dialer in this process dials meanwhile.",
+    help="Wait until the batch call of the result is over. The dialer in this process dials while it waits.",
 )
 def call(tool: str, arguments: str, *, until_finished: bool) -> None:
     """Run one TOOL with ARGUMENTS (a JSON object; - reads it from stdin), as an MCP client would call it over stdio.
@@ -65,11 +70,13 @@ def call(tool: str, arguments: str, *, until_finished: bool) -> None:
     settings = load_settings()
     logging.getLogger("mcp").setLevel(logging.WARNING)  # that a tool failed is said here
     given = _object(arguments)
+    from batchcall_mcp.notifications.notifier import CLOSES_WITHIN_S
     from batchcall_mcp.server.app import build_server
 
     # The page is a listener of this process, which ends before anybody answers.
     unattended = settings.model_copy(update={"approval_page": "off"})
-    server = build_server(unattended, transport="stdio", dials=until_finished)
+    server = build_server(unattended, transport="stdio", dials=False)
+    server.service.notifies_within_s = CLOSES_WITHIN_S  # the next process may run tomorrow night
     problem = server.problem_with(tool, given)
     if problem is not None:
         _say(problem)
@@ -96,11 +103,14 @@ class _Call:
         from mcp import Client
 
         with anyio.CancelScope() as cut_off:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_cut_off_by_a_signal, cut_off)
-                async with Client(self._server) as client:
-                    self._code = await self._called(client)
-                tasks.cancel_scope.cancel()
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(_cut_off_by_a_signal, cut_off)
+                    async with Client(self._server) as client:
+                        self._code = await self._called(client)
+                    tasks.cancel_scope.cancel()
+            except Exception:  # the exit code says what is known, whatever fails
+                logger.exception("A defect in this command")
         if cut_off.cancelled_caught:
             again = "Repeat the same call: it looks up what came of this one."
             _say(
@@ -119,7 +129,7 @@ class _Call:
         batch_call = structured.get("batch_call") or {}
         batch_call_id, status = batch_call.get("batch_call_id"), batch_call.get("status")
         if self._until_finished and batch_call_id is not None and status not in {None, "draft"}:
-            self._answered = True
+            self._answered, self._code = True, UNKNOWN
             return await self._waited(client, batch_call_id)
         is_live = status in {"scheduled", "running"} and (
             not self._server.only_reads(self._tool) or "watch" in self._tool
@@ -129,9 +139,14 @@ class _Call:
         return DONE
 
     async def _waited(self, client: Client, batch_call_id: str) -> int:
-        """Until it is over, or nothing goes on without a person."""
-        arguments = {"batch_call_id": batch_call_id, "timeout_seconds": _WATCHES_S}
+        """Until it is over, or nothing goes on without a person.
+
+        The dialer in this process dials from the second look on: of what is over already, or paused, this command ends
+        at once, and would hang up on the people of others.
+        """
+        watches_s = 0
         while True:
+            arguments = {"batch_call_id": batch_call_id, "timeout_seconds": watches_s}
             answer = await client.call_tool("watch_batch_call", arguments)
             if answer.is_error:
                 text = _text(answer)
@@ -148,7 +163,14 @@ class _Call:
                     _print(structured)
                     _say(structured["summary"])
                     return WAITS_FOR_PERSON
-            await anyio.sleep(_LOOKS_EVERY_S)
+            if watches_s:
+                await anyio.sleep(_LOOKS_EVERY_S)
+            try:
+                await self._server.service.begin_to_dial()
+            except BatchCallError as error:
+                _say(f"The end could not be waited for. [{error.code}] {error}")
+                return UNKNOWN
+            watches_s = _WATCHES_S
 
     async def _asked(self, client: Client, tool: str, given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The result, printed, or the exit code of the error, which was said."""
@@ -189,16 +211,31 @@ def _print(structured: Mapping[str, Any]) -> None:
     try:
         click.echo(line.encode())
     except OSError as error:
+        with click.open_file("-", "wb") as stdout:
+            _to_nowhere(stdout)
         _say(f"The result could not be written to stdout ({error.strerror}). The exit code says what came of the call.")
 
 
 def _say(text: str) -> None:
-    click.echo(f"batchcall-mcp: {text}", err=True)
+    try:
+        click.echo(f"batchcall-mcp: {text}", err=True)
+    except OSError:  # there is no other place to say it, and calls may be in progress
+        _to_nowhere(sys.stderr)
+
+
+def _to_nowhere(stream: IO[Any]) -> None:
+    """What could not be written is tried once more when Python ends, which would change the exit code."""
+    with suppress(OSError, ValueError):  # where it has no descriptor nothing is tried
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _object(text: str) -> dict[str, Any]:
     """The arguments: each name once, and only what JSON knows."""
     if text == "-":
+        if sys.stdin is None:
+            _wrong("The arguments are to come from stdin, which is closed.")
         with click.open_file("-", "rb") as stdin:
             read: bytes = stdin.read(MOST_BYTES + 1)
         if len(read) > MOST_BYTES:
@@ -209,6 +246,7 @@ def _object(text: str) -> dict[str, Any]:
             _wrong("The arguments from stdin are not UTF-8.")
     try:
         found = json.loads(text, object_pairs_hook=_each_once, parse_constant=_not_in_json)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         _wrong(f"The arguments are not a JSON object: {error}.")
     if not isinstance(found, dict):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import multiprocessing.process
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import anyio
 import uvicorn
@@ -83,7 +86,23 @@ def worker_app(settings: Settings, drain_seconds: float, prepare: Callable[[Sett
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True, name="batchcall-parent").start()
-    return _dialer(settings, drain_seconds, Notifier.of(settings)).app
+    notifier = Notifier.of(settings)
+    app = _dialer(settings, drain_seconds, notifier).app
+    if notifier is not None:
+        app.router.lifespan_context = partial(_closing, notifier, app.router.lifespan_context)
+    return app
+
+
+@asynccontextmanager
+async def _closing(
+    notifier: Notifier, lifespan: Callable[[Any], AbstractAsyncContextManager[Any]], app: FastAPI
+) -> AsyncIterator[Any]:
+    """A worker's last calls end while it closes: that a batch call is finished is kept before the process is gone."""
+    try:
+        async with lifespan(app) as state:
+            yield state
+    finally:
+        await asyncio.to_thread(notifier.close)
 
 
 def _dialer(settings: Settings, drain_seconds: float, notifier: Notifier | None) -> EmbeddedDialer:

@@ -62,5 +62,13 @@ Tell: TypeAlias = Callable[[Notice], None]
 """Takes a notice and returns at once, whatever comes of it."""
 
 
+def most_of(event: Event, most: int) -> int:
+    """How many may wait before one of this event is dropped, where `most` of all may.
+
+    Any caller can have a launch refused, a thousand times: that takes no room from what has happened.
+    """
+    return most // 2 if event == "refused" else most
+
+
 def tell_nobody(_notice: Notice) -> None:
     """Where BATCHCALL_NOTIFY_URL is not set."""

@@ -16,7 +16,7 @@ import anyio
 
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.notifications.events import Notice, most_of
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.signed_http.url_policy import WebhookAddresses, shown
 
@@ -69,15 +69,20 @@ class Notifier:
         return None if settings.notify_url is None or settings.notify_secret is None else cls(settings)
 
     def start(self) -> None:
-        """Begin to send what an earlier process has kept."""
+        """Begin to send what an earlier process has kept; again, if a defect has ended that."""
         with self._guard:
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name="batchcall-notifications", daemon=True)
+            if self._closing or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._thread = threading.Thread(target=self._run, name="batchcall-notifications", daemon=True)
+            try:
                 self._thread.start()
+            except RuntimeError as error:  # the machine has no thread left: what was told of is done all the same
+                self._thread = None
+                LOG.warning("Notifications wait: %s", error)
 
     def tell(self, notice: Notice) -> None:
         """Report an event."""
-        if self._closing or len(self._held) >= _MOST_HELD:
+        if self._closing or len(self._held) >= most_of(notice.event, _MOST_HELD):
             LOG.warning("A notification (%s) is dropped: too many wait, or this process ends", notice.event)
             return
         self._held.append(notice)
@@ -97,6 +102,9 @@ class Notifier:
             thread.join(wait_s)
             if thread.is_alive():
                 LOG.warning("Notifications are still being sent; the next process on this data folder goes on")
+                return
+        if self._held:
+            LOG.warning("%d notifications could not be kept, and are lost", len(self._held))
 
     def _wake_up(self) -> None:
         with self._guard:
@@ -108,9 +116,6 @@ class Notifier:
             anyio.run(self._deliver)
         except Exception:  # a thread's failure would be nobody's
             LOG.exception("Notifications end with a defect")
-        finally:
-            with self._guard:
-                self._loop = self._wake = None
 
     async def _deliver(self) -> None:
         # Heavy, and only here: a server whose operator wants no notifications never imports them.
@@ -151,6 +156,8 @@ class Notifier:
                     with anyio.move_on_after(self._looks_every_s):
                         await wake.wait()
         finally:
+            with self._guard:  # before the loop is closed, which nobody may wake up then
+                self._loop = self._wake = None
             if store is not None:
                 store.close()
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from batchcall_mcp import database
 from batchcall_mcp.clock import Clock, span_ms, utc_now
 from batchcall_mcp.database import Schema
-from batchcall_mcp.notifications.events import Notice
+from batchcall_mcp.notifications.events import Notice, most_of
 from batchcall_mcp.notifications.tables import notifications
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.signed_http.post import Result
@@ -74,16 +74,16 @@ class NotificationStore(database.Database):
             now = self.now()
             tx.execute(notifications.delete().where(notifications.c.created_at < now - span_ms(KEPT)))
             waiting = sa.select(sa.func.count()).where(notifications.c.due_at.is_not(None))
-            room = MOST_WAITING - int(tx.scalar(waiting) or 0)
+            wait = int(tx.scalar(waiting) or 0)
             for notice in notices:
                 message_id = notice.message_id()
                 known = sa.select(notifications.c.message_id).where(notifications.c.message_id == message_id)
                 if tx.scalar(known) is not None:
                     continue  # another process has seen the same
-                if room <= 0:
+                if wait >= most_of(notice.event, MOST_WAITING):
                     dropped += 1
                     continue
-                room -= 1
+                wait += 1
                 made = {"message_id": message_id, "event": notice.event, "payload": notice.payload(self.clock())}
                 tx.execute(notifications.insert().values(created_at=now, due_at=now, tries=0, **made))
         return dropped

@@ -54,6 +54,8 @@ _HEAD_START_S = 1.0
 _LISTS_AT_ONCE = 2
 """Uploaded ones that are read at once, of all callers."""
 _SWEEPS_EVERY_S = 600
+_NOTIFIES_WITHIN_S = 2.0
+"""A server over stdio ends within seconds of its client; the next process on the data folder goes on."""
 _LEFT_FOR_S = 3600
 """A copy of a file is written and read in minutes: one that is older was left by a process that was killed."""
 
@@ -65,6 +67,8 @@ class Service:
         self.settings = settings
         self.dials = dials
         """Whether the embedded dialer places calls here, or is only asked."""
+        self.notifies_within_s = _NOTIFIES_WITHIN_S
+        """How long this process may wait at its end for a notification that is being sent."""
         self.local = local
         """Whether callers share this machine's disk (stdio)."""
         audit = Audit(settings.data_dir)
@@ -136,7 +140,8 @@ class Service:
         files, self._file_store = self._file_store, None
         async with AsyncExitStack() as closing:
             if self.notifier is not None:  # last of all: the others may have something to say
-                closing.push_async_callback(anyio.to_thread.run_sync, partial(self.notifier.close))
+                wait_s = self.notifies_within_s
+                closing.push_async_callback(anyio.to_thread.run_sync, partial(self.notifier.close, wait_s))
             if files is not None:
                 closing.push_async_callback(anyio.to_thread.run_sync, files.close)
             if ledger is not None:
@@ -263,6 +268,17 @@ class Service:
             await dialer.start()
         self._dialer = dialer
         return open_dialer_client(dialer.app)
+
+    async def begin_to_dial(self) -> None:
+        """Place calls here from now on, where the embedded dialer was only asked until now.
+
+        Raises:
+            ConfigurationError: it cannot dial.
+        """
+        self.dials = True
+        await self.http()
+        if self._dialer is not None:
+            await self._dialer.start()
 
     async def credentials(self, headers: Mapping[str, str] | None) -> Credentials:
         """Whose call it is; over stdio without an account, the embedded dialer's own pair.

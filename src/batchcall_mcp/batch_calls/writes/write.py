@@ -200,7 +200,13 @@ class Write:
         return result
 
     def _tell(
-        self, event: Event, made: BatchCall | None = None, *, calls: int | None = None, reason: str | None = None
+        self,
+        event: Event,
+        made: BatchCall | None = None,
+        *,
+        calls: int | None = None,
+        reason: str | None = None,
+        at: datetime | None = None,
     ) -> None:
         """Notify the operator."""
         if self._context.tell is None:
@@ -216,6 +222,7 @@ class Write:
                 status=str(made.status) if made else None,
                 calls=calls,
                 reason=reason,
+                at=at,
             )
         )
 
@@ -254,6 +261,8 @@ class Write:
         return self._replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
 
     def _replayed(self, earlier: WriteOutcome, did: Did) -> Result:
+        if earlier.is_news and not isinstance(self._dials, Never):
+            self._tell("launched", earlier.batch_call, at=earlier.at)
         following = None if self._operation is Operation.DELETE else self._context.next_of(earlier.batch_call)
         return replayed(earlier, did, following)
 

@@ -68,11 +68,15 @@ Send: TypeAlias = Callable[[Ticket], Awaitable[BatchCall]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOutcome:
-    """What became of a write. `replayed`: an earlier equal call did it, this one sent nothing."""
+    """What became of a write.
+
+    `replayed`: an earlier equal call did it, this one sent nothing. `is_news`: nobody knew that before this call.
+    """
 
     batch_call: BatchCall
     at: datetime
     replayed: bool = False
+    is_news: bool = False
     note: str | None = None
 
 
@@ -127,9 +131,17 @@ class Sender:
         self._reconciler = Reconciler(ledger, backend, wait_s=request_timeout_s + ARRIVES_WITHIN_S)
 
     async def seen(self, backend: str, batch_call_id: str) -> int:
-        """The newest entry about a batch call, to be asked for before the batch call is read."""
+        """The newest entry about a batch call whose effect a read shows, to be asked for before the batch call is read.
+
+        Not one that is being sent, nor what came after it: the read may be answered before it takes effect, and be
+        judged when it is done.
+        """
         newest = await anyio.to_thread.run_sync(self._ledger.history.newest_of, backend, batch_call_id)
-        return 0 if newest is None else newest.write_id
+        if newest is None:
+            return 0
+        under_way = await anyio.to_thread.run_sync(self._ledger.history.sending_to, backend, batch_call_id)
+        in_hand = [entry.write_id for entry in under_way if await self._in_hand(entry)]
+        return min([newest.write_id, *(write_id - 1 for write_id in in_hand)])
 
     async def earlier(self, intent: Intent, current: BatchCall | None) -> WriteOutcome | Resend | None:
         """What an equal call did before this one; waits for one that is being sent.
@@ -163,7 +175,7 @@ class Sender:
                 raise changed_meanwhile(waited)
             replayed = await self._replayed(looked.entry if looked else waited, intent)
             if replayed is not None:
-                return replayed
+                return replace(replayed, is_news=looked is not None)
 
     async def done_at(self, intent: Intent) -> datetime | None:
         """When an equal call did this, if nothing was written to the batch call since."""
@@ -220,7 +232,8 @@ class Sender:
         entry = replace(entry, batch_call_id=made.batch_call_id)
         self._note(intent, entry, "replayed" if made.replayed else "done", began)
         why = again.why if again else None
-        return WriteOutcome(batch_call=made, at=from_ms(entry.at), replayed=made.replayed, note=why)
+        news = made.replayed and again is not None
+        return WriteOutcome(batch_call=made, at=from_ms(entry.at), replayed=made.replayed, is_news=news, note=why)
 
     async def _found(self, entry: Entry, intent: Intent, lost: OutcomeUnknown, began: float) -> WriteOutcome:
         """What the backend shows of a write whose answer was lost a moment ago."""

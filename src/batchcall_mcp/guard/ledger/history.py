@@ -36,6 +36,12 @@ class History:
         with self._database.reading() as connection:
             return mapping.newest_of(connection, backend, batch_call_id)
 
+    def sending_to(self, backend: str, batch_call_id: str) -> list[Entry]:
+        """The writes to a batch call that were being sent when somebody last wrote about them."""
+        sending = mapping.of(backend, batch_call_id) & (t.writes.c.state == WriteState.SENDING)
+        with self._database.reading() as connection:
+            return [read(row) for row in connection.execute(sa.select(t.writes).where(sending))]
+
     def unsettled(self) -> list[Entry]:
         """All that nobody knows the outcome of, oldest first."""
         query = sa.select(t.writes).where(OPEN).order_by(t.writes.c.write_id)
