@@ -12,7 +12,17 @@ from batchcall_mcp.backends.task_reading import Bounds
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, CallTask, Counts, Results, TaskPage, TaskQuery
+from batchcall_mcp.model import (
+    FINISHED,
+    NOT_REACHED,
+    BatchCall,
+    CallTask,
+    Counts,
+    Results,
+    TaskPage,
+    TaskQuery,
+    TaskStatus,
+)
 from batchcall_mcp.money import Money
 from batchcall_mcp.text import in_quotes
 
@@ -21,13 +31,16 @@ _WHILE_SOMEBODY_WAITS: Final = Bounds(seconds=10, tasks=2 * MOST_TASKS)
 MOST_CHOICES: Final = 50
 """Of one batch call that are counted apart."""
 _CHOICES_IN_WORDS: Final = 5
+_CURRENCIES_IN_WORDS: Final = 4
 
 
 class Sum:
-    """What came of tasks, added one by one. Several currencies have no sum."""
+    """What came of tasks, added one by one. Several currencies have no sum, and what can be no amount is not added."""
 
     def __init__(self) -> None:
         self.tasks = 0
+        self._called = 0
+        self._priced = 0
         self._talk_seconds: float | None = None
         self._costs: dict[str, Decimal] = {}
         self._choices: Counter[str] = Counter()
@@ -37,7 +50,9 @@ class Sum:
         self.tasks += 1
         if task.duration_seconds is not None:
             self._talk_seconds = (self._talk_seconds or 0.0) + task.duration_seconds
-        if task.cost is not None:
+        self._called += task.status is TaskStatus.COMPLETED or task.status in NOT_REACHED
+        if task.cost is not None and task.cost.is_sound:
+            self._priced += 1
             self._costs[task.cost.currency] = self._costs.get(task.cost.currency, Decimal()) + task.cost.amount
         if task.choice is not None:
             self._choices[task.choice] += 1
@@ -51,6 +66,17 @@ class Sum:
             cost=costs[0] if len(costs) == 1 else None,
             choices=dict(self._choices.most_common(MOST_CHOICES)),
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the cost does not say."""
+        if len(self._costs) > 1:
+            shown = ", ".join(sorted(self._costs)[:_CURRENCIES_IN_WORDS])
+            return (f"The cost is in several currencies ({shown}), which have no sum: export_batch_call has all.",)
+        if 0 < self._priced < self._called:
+            of = f"{self._priced:,} of {self._called:,} people"
+            return (f"The cost is that of the calls to {of}: it is not known of the others.",)
+        return ()
 
 
 def of_counts(counts: Counts) -> Results:
@@ -82,7 +108,7 @@ async def summed_up(context: CallContext, found: BatchCall, query: TaskQuery, pa
                 total.add(task)
     except BatchCallError as error:
         return _partly(found, total, error.message)
-    return replace(found, results=total.results(found.counts))
+    return replace(found, results=total.results(found.counts), notes=(*found.notes, *total.notes))
 
 
 def _partly(found: BatchCall, total: Sum, why: str) -> BatchCall:
@@ -90,7 +116,7 @@ def _partly(found: BatchCall, total: Sum, why: str) -> BatchCall:
         f"Talk time, cost and choices are of {counted(total.tasks, 'task')} only: {why.rstrip('.')}. "
         "export_batch_call has all."
     )
-    return replace(found, results=total.results(found.counts), notes=(*found.notes, note))
+    return replace(found, results=total.results(found.counts), notes=(*found.notes, note, *total.notes))
 
 
 def in_words(results: Results) -> str:
