@@ -174,7 +174,7 @@ def _launches_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Min
     ):
         if write_id == mine.write_id:
             continue
-        launch = _Launch(write_id, calls or 0, calls or 0 if max_dials is None else max_dials, *cost)
+        launch = _Launch(write_id, calls or 0, max(calls or 0, max_dials or 0), *cost)
         if operation == Operation.RETRY:
             again.append(launch)
         else:

@@ -77,6 +77,9 @@ class Estimate:
     per_minute: Money | None
     why_more: str | None = None
     """Why there may be more dials than that, and nobody knows how many; None: there are not."""
+    joined: int = 0
+    """People of the batch call whom these join: for the limit of a launch, many small additions are one large list."""
+    joined_dials: int = 0
 
     @property
     def dial(self) -> Money | None:
@@ -112,11 +115,14 @@ def cost_blocks(estimate: Estimate, limits: CostLimits, reported: Money | None, 
     if dial is None or dials is None:
         yield _unknown(estimate, limits)
         return
-    most = dial.times(dials)
+    together = dials + estimate.joined_dials
+    most = dial.times(together)
     if limits.per_launch is not None and most.amount > limits.per_launch.amount:
+        there = counted(estimate.joined, "person who is", "people who are")
+        joined = f", with the {there} in it already," if estimate.joined else ""
         yield (
-            f"about {most} for at most {counted(dials, 'dial')} (retries counted) at {estimate.per_minute} a minute, "
-            f"{MINUTES} minutes each, is more than BATCHCALL_MAX_COST_PER_LAUNCH={limits.per_launch}"
+            f"about {most} for at most {counted(together, 'dial')} (retries counted){joined} at {estimate.per_minute} "
+            f"a minute, {MINUTES} minutes each, is more than BATCHCALL_MAX_COST_PER_LAUNCH={limits.per_launch}"
         )
     if limits.per_day is not None:
         problem = day_limit_problem(limits.per_day, dial, dials, spent)
