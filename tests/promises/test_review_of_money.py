@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.base import At, Operation
 from batchcall_mcp.backends.rest_api import mapping
+from batchcall_mcp.backends.rest_api.dialer import DialerBackend, open_dialer_client
 from batchcall_mcp.batch_calls import summing_up
 from batchcall_mcp.batch_calls.report.tally import Tally
-from batchcall_mcp.model import CallTask, Counts, RetryPolicy, TaskStatus
+from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.model import BatchCallRequest, CallTask, Counts, RetryPolicy, TaskStatus
 from batchcall_mcp.money import Money
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from tests.promises.test_cost import AT_TALKING, AT_ZUDU, PRICE, at_zudu, draft, people, start
 from tests.vendors.talking import Talking, TalkingBackend, installed
 from tests.vendors.zudu import Zudu
@@ -76,6 +81,26 @@ def test_rules_without_a_number_of_retries_are_one_redial() -> None:
     assert mapping.batch_call(data).retry == RetryPolicy(max_retries=1, on=("no_answer",), after_minutes=5)
     assert mapping.batch_call(data | {"retry_rules": [rule | {"enabled": False}]}).retry is None
     assert mapping.batch_call(data | {"retry_rules": []}).retry is None
+
+
+def test_a_date_that_is_over_everywhere_means_now() -> None:
+    """A backend may say that it waits for a date of years ago: what is launched there counts today."""
+    now = datetime(2026, 11, 27, 11, tzinfo=UTC)
+    assert At.date(date(2020, 1, 1)).counts_at(now) == now
+    for day in (date(2026, 11, 26), date(2026, 11, 27), date(2027, 1, 1)):
+        assert At.date(day).counts_at(now).date() == day
+
+
+async def test_our_dialer_says_how_often_it_dials_again(tmp_path: Path) -> None:
+    dialer = EmbeddedDialer(tmp_path)
+    await dialer.start()
+    async with open_dialer_client(dialer.app) as client:
+        key, secret = map(SecretStr, dialer.credentials)
+        backend = DialerBackend(BackendHttp(client, DialerBackend.default_url, 15), Credentials(key, secret))
+        task = CallTask(to_number="+12125550100")
+        made = await backend.create(BatchCallRequest(from_number=FROM, tasks=(task,)))
+        assert not (await backend.get(made.batch_call_id)).hides_retry
+    await dialer.aclose()
 
 
 TASK = CallTask(to_number="+12125550100", status=TaskStatus.COMPLETED)
