@@ -250,6 +250,7 @@ async def test_a_retry_that_matches_nobody_changes_nothing(caller: Caller) -> No
     before = await caller.until_status(batch_call_id, "completed")
     data = await caller.ask("POST", f"/batch-call/{batch_call_id}/retry", {"task_status": ["busy"]})
     assert before.pop("held_back") == [], "which only a read tells"
+    assert before.pop("results")["choices"] == {"1": 1}, "and so is this"
     assert data == before | {"retried_count": 0}
 
 

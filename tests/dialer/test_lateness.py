@@ -238,7 +238,7 @@ def downgrade(database: Path) -> None:
                 "trigger_date",
                 "expires_date",
             ),
-            "tasks": ("not_before",),
+            "tasks": ("not_before", "duration_ms", "answered_by", "choice"),
         }.items():
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
