@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from batchcall_mcp.cli import cli
 from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
@@ -82,3 +85,19 @@ async def test_on_postgresql_what_runs_without_the_gate_goes_on_with_it(new_call
             await gated.caller.until_status(running, "completed")
             assert {line["to_number"] for line in without.dialled()} == unasked
             assert set(gated.asked()) == {line["to_number"] for line in gated.caller.dialled()}
+
+
+async def test_a_copy_that_is_adopted_keeps_the_gate(new_caller: NewCaller, tmp_path: Path) -> None:
+    async with gating(new_caller, folder=tmp_path / "first") as gated:
+        draft = await gated.caller.create(numbers(1))
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "first" / "dialer.db", tmp_path / "copy" / "dialer.db")
+    async with new_caller(folder=tmp_path / "copy") as without:
+        refused = await without.ask("POST", f"/batch-call/{draft}/execute", status=409)
+        assert "dialer adopt" in refused["error"]
+    adopted = CliRunner().invoke(cli, ["dialer", "adopt"], env={"BATCHCALL_DATA_DIR": str(tmp_path / "copy")})
+    assert adopted.exit_code == 0, adopted.output
+    async with new_caller(folder=tmp_path / "copy") as without:
+        refused = await without.ask("POST", f"/batch-call/{draft}/execute", status=409)
+        assert "remove-gate" in refused["error"]
+        assert without.dialled() == []
