@@ -6,7 +6,7 @@ each person, as the duration is; limits count every retry that there can be. A s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -80,6 +80,15 @@ class Estimate:
     joined: int = 0
     """People of the batch call whom these join: for the limit of a launch, many small additions are one large list."""
     joined_dials: int = 0
+
+    @classmethod
+    def of(
+        cls, calls: int | None, dials: int | None, price: Money | None, why_more: str | None, there: Iterable[int]
+    ) -> Estimate:
+        """`there`: the most dials of each person of the batch call whom these people join."""
+        of_each = list(there)
+        joined = {"joined": len(of_each), "joined_dials": sum(of_each)}
+        return cls(calls=calls, dials=dials, per_minute=price, why_more=why_more, **joined)
 
     @property
     def dial(self) -> Money | None:

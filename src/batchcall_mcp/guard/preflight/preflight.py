@@ -234,19 +234,13 @@ def preflight(
     most_dials = _most_dials(request, current, capabilities, surroundings)
     dialled = _most_dialled(tasks or (), most_dials, unlisted, calls)
     max_dials = None if tasks is None else sum(each * people for each, people in dialled.items())
-    estimate = (
-        _estimate(
-            calls,
-            max_dials,
-            request,
-            current,
-            capabilities,
-            limits,
-            surroundings,
-            list(map(most_dials, joined)),
-        )
-        if launched
-        else None
+    estimate = _estimate(
+        (calls, max_dials, map(most_dials, joined)) if launched else None,
+        request,
+        current,
+        capabilities,
+        limits,
+        surroundings,
     )
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
@@ -378,35 +372,27 @@ def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[
 
 
 def _estimate(
-    calls: int | None,
-    dials: int | None,
+    launched: tuple[int | None, int | None, Iterable[int]] | None,
     request: BatchCallRequest,
     current: BatchCall | None,
     capabilities: Capabilities,
     limits: Limits,
     around: Surroundings,
-    there: Sequence[int],
 ) -> Estimate | None:
     """What it costs, as far as that is known; None: nothing, because no real phone rings.
 
-    `there`: the most dials of each person of the batch call whom these people join.
+    `launched`: calls, the most dials, and those of each person who is there already; None: it launches nothing.
     """
-    if _simulated(current, capabilities):
+    if launched is None or _simulated(current, capabilities):
         return None
-    price = limits.cost.price(around.reported_price)
-    why = None
+    calls, dials, there = launched
+    why_more = None
     if current is not None and current.is_series:
-        why = "it calls everybody again in each run of the series"
-    elif (
-        request.tasks is None
-        and current is not None
-        and around.listed_dials is None
-        and hides_retries(current, capabilities)
-    ):
-        why = "how often its people are dialled again is not known here"
-    return Estimate(
-        calls=calls, dials=dials, per_minute=price, why_more=why, joined=len(there), joined_dials=sum(there)
-    )
+        why_more = "it calls everybody again in each run of the series"
+    elif current is not None and request.tasks is None and around.listed_dials is None:
+        hidden = hides_retries(current, capabilities)
+        why_more = "how often its people are dialled again is not known here" if hidden else None
+    return Estimate.of(calls, dials, limits.cost.price(around.reported_price), why_more, there)
 
 
 def hides_retries(current: BatchCall, capabilities: Capabilities) -> bool:
