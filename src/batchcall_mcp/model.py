@@ -258,6 +258,8 @@ class BatchCall:
     """The backend says that no phone rings; a note says so."""
     holds_first: Annotated[bool, Field(exclude=True)] = False
     """The server says how many people it calls before it pauses: it knows the field, and does not call the others."""
+    hides_retry: Annotated[bool, Field(exclude=True)] = False
+    """The answer does not say whether, or how often, its people are dialled again by themselves."""
     is_series: Annotated[bool, Field(exclude=True)] = False
     """It calls everybody again in each of its runs, which are batch calls of their own."""
     run_dials: Annotated[bool, Field(exclude=True)] = False

@@ -11,6 +11,8 @@ _WRITTEN = re.compile(r"(?P<amount>[0-9]{1,9}(\.[0-9]{1,6})?) (?P<currency>[A-Z]
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _CENT: Final = Decimal("0.01")
 _MILLION: Final = 1_000_000
+_END: Final = Decimal(10) ** 9
+"""Less than this can be written, and be meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Money:
     @property
     def is_sound(self) -> bool:
         """Whether it can be an amount at all: what a vendor reports may be anything."""
-        return self.amount.is_finite() and self.amount >= 0 and _CURRENCY.fullmatch(self.currency) is not None
+        amount = self.amount
+        return amount.is_finite() and 0 <= amount < _END and _CURRENCY.fullmatch(self.currency) is not None
 
     def times(self, number: int) -> Money:
         """So many of them."""

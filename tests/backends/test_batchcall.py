@@ -78,6 +78,7 @@ DOCUMENTED = BatchCall(
     created_at=datetime(2025, 1, 1, 8, 0, tzinfo=UTC),
     counts=Counts(total=1, sent=0, picked_up=0, completed=0),
     organization_id="e3yn0c4mivqs8y4yhb5k",
+    hides_retry=True,
 )
 TASK = CallTask(to_number="+12137774445", dynamic_variables={"first_name": "John"}, max_retries=3)
 DOCUMENTED_REQUEST = BatchCallRequest(

@@ -138,7 +138,7 @@ class Talking:
                     Route("/batch-call", self._create, methods=["POST"]),
                     Route("/batch-call/list", self._list),
                     Route(f"{one}/execute", self._execute, methods=["POST"]),
-                    Route(f"{one}/tasks", self._tasks),
+                    Route(f"{one}/tasks", self._tasks, methods=["GET", "POST"]),
                     Route(f"{one}/calls/{{call}}", self._call),
                     *(Route(f"{one}/{word}", self._move, methods=["POST"]) for word in _MOVES),
                     Route(one, self._one, methods=["GET", "PATCH", "PUT", "DELETE"]),
@@ -284,6 +284,10 @@ class Talking:
 
     async def _tasks(self, request: Request) -> Response:
         batch_call_id = self._known(request)
+        if request.method == "POST":  # for those who give its adapter Operation.APPEND
+            before = self.tasks[batch_call_id]
+            self._keep_tasks(batch_call_id, {"tasks": [*before, *(await request.json())["tasks"]]})
+            return JSONResponse(self._shown(batch_call_id))
         asked = request.query_params
         wanted = [
             task

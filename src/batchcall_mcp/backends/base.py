@@ -67,6 +67,8 @@ class Now:
 
 FIRST_ZONE = timedelta(hours=14)
 """How far the clocks that are the first to show a date are ahead of UTC."""
+_DATE_LASTS = timedelta(hours=24 + 12)
+"""From its midnight in UTC until it is over where clocks are the last to show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,12 @@ class At:
         return self.time if self.on is None else self.time - FIRST_ZONE
 
     def counts_at(self, now: datetime) -> datetime:
-        """The moment by whose day its calls count: a time in the past means now, a date is the one that is named."""
-        return self.time if self.on is not None else max(self.time, now)
+        """The moment by whose day its calls count: a time in the past means now, a date is the one that is named.
+
+        A date that is over everywhere means now: a backend may say anything.
+        """
+        is_named = self.on is not None and now < self.time + _DATE_LASTS
+        return self.time if is_named else max(self.time, now)
 
 
 Dials: TypeAlias = Never | Now | At

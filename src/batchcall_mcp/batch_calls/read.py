@@ -18,6 +18,7 @@ from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, 
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
 from batchcall_mcp.batch_calls.summing_up import summed_up
 from batchcall_mcp.batch_calls.writes.create import caller_number
+from batchcall_mcp.batch_calls.writes.launch import waiting
 from batchcall_mcp.batch_calls.writes.write import People, Write
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound, UnexpectedResponse
 from batchcall_mcp.guard.preflight.cost import left_of
@@ -30,6 +31,7 @@ from batchcall_mcp.model import (
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
+    BatchStatus,
     Call,
     CallTask,
     ListQuery,
@@ -367,8 +369,10 @@ async def check(
         context.require_fields(BatchCallRequest(trigger_on=request.trigger_on, window=request.window, tasks=numbers))
     launch = request if request.trigger_at or request.trigger_on else replace(request, send_now=True)
     rows = recipients.skipped_rows if recipients else ()
+    is_paused = current is not None and current.status is BatchStatus.PAUSED
     people = People(
         tasks=tasks,
+        to_call=waiting(tasks) if is_paused and tasks is not None else None,
         skipped_rows=rows,
         rows_read=recipients.rows_read if recipients else None,
         warnings=recipients.notes if recipients else (),

@@ -32,6 +32,7 @@ _WHILE_SOMEBODY_WAITS: Final = Bounds(seconds=10, tasks=2 * MOST_TASKS)
 MOST_CHOICES: Final = 50
 """Of one batch call that are counted apart."""
 _CHOICES_IN_WORDS: Final = 5
+_CURRENCIES_IN_WORDS: Final = 4
 
 
 class Sum:
@@ -39,6 +40,7 @@ class Sum:
 
     def __init__(self) -> None:
         self.tasks = 0
+        self._called = 0
         self._reached = 0
         self._timed = 0
         self._priced = 0
@@ -49,6 +51,7 @@ class Sum:
     def add(self, task: CallTask) -> None:
         """Count one more."""
         self.tasks += 1
+        self._called += task.status is TaskStatus.COMPLETED or task.status in NOT_REACHED
         self._reached += task.status is TaskStatus.COMPLETED
         if task.duration_seconds is not None:
             self._timed += 1
@@ -74,9 +77,11 @@ class Sum:
         if 0 < self._timed < self._reached:
             yield f"Talk time is that of {counted(self._timed, 'call')}: it is not known of the others."
         if len(self._costs) > 1:
-            yield f"Costs are in {' and '.join(sorted(self._costs))}, which have no sum."
-        elif 0 < self._priced < self._reached:
-            yield f"The cost is that of {counted(self._priced, 'call')}: it is not known of the others."
+            shown = ", ".join(sorted(self._costs)[:_CURRENCIES_IN_WORDS])
+            yield f"The cost is in several currencies ({shown}), which have no sum: export_batch_call has all."
+        elif 0 < self._priced < self._called:
+            of = f"{self._priced:,} of {self._called:,} people"
+            yield f"The cost is that of the calls to {of}: it is not known of the others."
 
 
 def of_counts(counts: Counts) -> Results:

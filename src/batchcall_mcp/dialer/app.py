@@ -33,10 +33,9 @@ from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
 from batchcall_mcp.dialer.rest.service import Service
 from batchcall_mcp.dialer.rest.webhook_service import WebhookService
-from batchcall_mcp.dialer.storage import api_keys, installation
+from batchcall_mcp.dialer.storage import api_keys, do_not_call, installation
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
-from batchcall_mcp.dialer.storage.halts import GATE
 from batchcall_mcp.dialer.storage.store import Store, database_location
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
@@ -238,9 +237,9 @@ class EmbeddedDialer:
                 self._dials = False
                 await self._pause()
                 continue
-            if lock is not None and await self._lacks_the_gate(store):
+            if lock is not None and await self._may_not_dial(store):
                 self._dials, self._lock_file = False, None
-                lock.release()  # for a process that has it
+                lock.release()  # for a process that may
                 await self._pause()
                 continue
             if not self._dials:
@@ -257,13 +256,13 @@ class EmbeddedDialer:
                     lock.release()
         self._settled.set()
 
-    async def _lacks_the_gate(self, store: Store) -> bool:
-        """Whether the database is dialled with a gate that this process does not ask; said once."""
+    async def _may_not_dial(self, store: Store) -> bool:
+        """Whether it is this process that may not dial, for lack of the gate for example; said once."""
         try:
             halt = await asyncio.to_thread(store.halted)
         except OUTAGE:  # the engine waits for the database itself
             return False
-        if halt is None or halt.code != GATE:
+        if halt is None or not halt.of_process:
             return False
         await self._say(ConfigurationError(str(halt)), store)
         return True
@@ -376,6 +375,10 @@ class EmbeddedDialer:
 
 def _note_the_gate(store: Store) -> None:
     """Before anything dials: from now on nobody is dialled from this database without being asked about."""
+    with store.reading() as look:
+        if installation.is_gated(look):
+            return
     with store.writing() as tx:
+        do_not_call.hold(tx)  # the last dial of a process without it is over
         if installation.set_gated(tx, gated=True):
             LOG.info("Each call is asked about at the gate; a process without it dials nothing from this database.")

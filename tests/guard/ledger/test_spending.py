@@ -74,6 +74,18 @@ def test_who_may_have_been_dialled_often_before_is_not_cheaper_when_fewer_retrie
     assert isinstance(ledger.writes.begin(resume, max_cost_per_day=parse_money("1 USD")), Entry)
 
 
+def test_a_launch_whose_people_are_no_longer_known_costs_what_it_was_recorded_with(ledger: Ledger) -> None:
+    """A person took it for one that was not made, and then its answer came."""
+    entry = begun(ledger, START)
+    assert ledger.writes.settle(entry, WriteState.REFUSED)
+    ledger.writes.finish(entry.write_id, WriteState.DONE, status="running", sent=entry)
+    assert amount(ledger) == 1
+    resume = after(ledger, operation=Operation.RESUME, calls=1, numbers=((BOB, 1),), max_dials=1)
+    with pytest.raises(InvalidInput, match="BATCHCALL_MAX_COST_PER_DAY"):
+        ledger.writes.begin(resume, max_cost_per_day=parse_money("0.99 USD"))
+    assert isinstance(ledger.writes.begin(resume, max_cost_per_day=parse_money("1 USD")), Entry)
+
+
 def test_a_retry_and_people_who_are_added_cost_more(ledger: Ledger) -> None:
     launched(ledger, START)
     added = after(ledger, operation=Operation.APPEND, calls=1, numbers=(("+14155550103", 1),), max_dials=1)

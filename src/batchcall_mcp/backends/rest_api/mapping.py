@@ -108,6 +108,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         test_of=text(data.get("test_of")) or test_of_in_name(name),
         first=whole(data.get("first")) if extended else None,
         holds_first=extended and "first" in data,
+        hides_retry=not extended or "retry_config" not in data,
         counts=_counts(data),
         results=_results(data) if extended else None,
         held_back=_held_back(data.get("held_back")),
@@ -307,12 +308,14 @@ def _days(value: Any) -> tuple[Weekday, ...]:
 
 def _retry(data: Mapping[str, Any]) -> RetryPolicy | None:
     config = data.get("retry_config")
+    rules = [rule for rule in rows(data.get("retry_rules"))[0] if rule.get("enabled") is not False]
+    if config is None and rules:  # the dialer then redials once
+        config = {"max_attempts": 1}
     if not isinstance(config, dict) or config.get("enabled") is False:
         return None
     limit = whole(config.get("max_attempts"))
     if limit is None:
         return None
-    rules = [rule for rule in rows(data.get("retry_rules"))[0] if rule.get("enabled") is not False]
     conditions = [str(rule.get("condition")).lower() for rule in rules]
     timings = [timing for rule in rules if isinstance(timing := rule.get("retry_timing"), dict)]
     after = next((minutes for timing in timings if (minutes := whole(timing.get("duration_minutes")))), None)

@@ -7,7 +7,6 @@ Memory does not follow the list: of each call its moment stays (8 bytes), of the
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ _LONGEST_NAME: Final = 80
 _LONGEST_CHOICE: Final = 60
 _LONGEST_ERROR: Final = 160
 _LONGEST_NUMBER: Final = 40
-_CURRENCY: Final = re.compile("[A-Z]{3}")
 _MOST_CURRENCIES: Final = 4
 _FIRST_YEAR, _LAST_YEAR = 1971, 9000
 """Outside of these years no clock of another zone can show every moment, and nobody was called."""
@@ -135,7 +133,7 @@ class Tally:
 
     def _add_cost(self, cost: Money | None) -> bool:
         """Whether it is an amount of money that can be added."""
-        if cost is None or not cost.amount.is_finite() or not _CURRENCY.fullmatch(cost.currency):
+        if cost is None or not cost.is_sound:
             return False
         if cost.currency not in self.costs and len(self.costs) >= _MOST_CURRENCIES:
             return False

@@ -87,6 +87,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         _check_length(context, current, total + len(tasks))
         return People(
             tasks=tasks,
+            joined=before,
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
             warnings=(*recipients.notes, *dropped),

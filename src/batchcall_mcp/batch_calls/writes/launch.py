@@ -368,8 +368,13 @@ async def _stored(
 ) -> People:
     """The list that the backend holds, of which those are called who were not yet."""
     tasks = await context.tasks_or_none(current)
-    to_call = None if tasks is None else [task for task in tasks if task.status in _WAITING]
+    to_call = None if tasks is None else waiting(tasks)
     return People(tasks=tasks, to_call=to_call, warnings=warnings, changes=changes)
+
+
+def waiting(tasks: Sequence[CallTask]) -> list[CallTask]:
+    """Those of a list that the backend holds who were not called yet: a launch calls these. Pure."""
+    return [task for task in tasks if task.status in _WAITING]
 
 
 def _nothing(current: BatchCall, summary: str, following: Next = None) -> Result:

@@ -15,7 +15,7 @@ from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, compare_with_live
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import people_digest
-from batchcall_mcp.guard.preflight.preflight import Surroundings
+from batchcall_mcp.guard.preflight.preflight import Surroundings, hides_retries
 from batchcall_mcp.guard.spending import Spent
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import Account, Agent, BatchCall, CallTask
@@ -35,6 +35,7 @@ async def surroundings(
     tasks: Sequence[CallTask] | None,
     dials: Dials,
     *,
+    listed: Sequence[CallTask] | None = None,
     current: BatchCall | None,
     agent_id: str | None,
     from_number: str | None,
@@ -45,10 +46,10 @@ async def surroundings(
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
-    `simulated`: no real phone can ring; only other such launches count. `again`: people are called again, so those whom
-    the batch call has called count towards the limits of a day. `test`: the operator's own number may ring as often as
-    somebody asks for it; who else calls it does not matter. `taken_over`: the open ledger entry that this very
-    launch is.
+    `tasks` are called, of `listed`, which are all. `simulated`: no real phone can ring; only other such launches count.
+    `again`: people are called again, so those whom the batch call has called count towards the limits of a day. `test`:
+    the operator's own number may ring as often as somebody asks for it; who else calls it does not matter.
+    `taken_over`: the open ledger entry that this very launch is.
     """
     found = _Found(context)
     if isinstance(dials, Never):
@@ -59,9 +60,10 @@ async def surroundings(
         return Surroundings(variables=agent.variables if agent else None)
     starts_at = dials.counts_at(context.clock()) if isinstance(dials, At) else context.clock()
     numbers = await run_sync(_comparable, tasks or ())
-    own_id = current.batch_call_id if current and not again else None
     try:
-        recorded = await _recorded(context, numbers, starts_at, own_id, simulated=simulated)
+        everybody = numbers if listed is tasks else await run_sync(_comparable, listed or ())
+        own = None if again else current
+        recorded = await _recorded(context, numbers, everybody, starts_at, own, simulated=simulated)
         named = await _named_before(context, recorded.ledger, current)
         found.unchecked += [] if test else _not_known(recorded.open_launches, current, taken_over)
     except ConfigurationError as error:
@@ -105,9 +107,16 @@ class _Recorded:
 
 
 async def _recorded(
-    context: CallContext, numbers: Sequence[str], starts_at: datetime, own_id: str | None, *, simulated: bool
+    context: CallContext,
+    numbers: Sequence[str],
+    everybody: Sequence[str],
+    starts_at: datetime,
+    current: BatchCall | None,
+    *,
+    simulated: bool,
 ) -> _Recorded:
     ledger, address = await context.open_ledger(), context.backend_address
+    own_id = current.batch_call_id if current else None
     history = ledger.history
     # First of all: what is recorded from here on is compared when this launch is recorded.
     since = await run_sync(history.newest)
@@ -122,16 +131,16 @@ async def _recorded(
         stopped_since=await run_sync(ledger.stops.since),
     )
     listed: Sequence[str] = ()
-    if own_id:
-        list_entry, made = await run_sync(history.list_of, address, own_id)
-        people = ledger.hashed(await run_sync(people_digest, numbers))
-        listed = (made.variables or ()) if made.people == people else ()
-        held = not context.backend.capabilities.returns_variables
+    if current is not None:
+        list_entry, made = await run_sync(history.list_of, address, current.batch_call_id)
+        is_this_list = made.people == ledger.hashed(await run_sync(people_digest, everybody))
+        listed = (made.variables or ()) if is_this_list else ()
+        known = is_this_list and hides_retries(current, context.backend.capabilities)
         around = replace(
             around,
             skipped=made.skipped or {},
             list_entry=list_entry,
-            listed_dials=made.dials_each if held else None,
+            listed_dials=made.dials_each if known else None,
         )
     return _Recorded(
         ledger=ledger,

@@ -46,6 +46,8 @@ class People:
     to_call: Sequence[CallTask] | None = None
     skipped_rows: Sequence[SkippedRow] = ()
     rows_read: int | None = None
+    joined: Sequence[CallTask] = ()
+    """Those who are in the batch call already, where `tasks` are added to it."""
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     replaced: str | None = None
@@ -287,6 +289,7 @@ class Write:
             context,
             people.called,
             self._dials,
+            listed=people.tasks,
             current=current,
             agent_id=request.agent_id or (current.agent_id if current else None),
             from_number=request.from_number or (current.from_number if current else None),
@@ -330,6 +333,7 @@ class Write:
             surroundings=judged.around,
             listed=different(tasks or ()) if whole else None,
             adds=self._operation is Operation.APPEND,
+            joined=judged.people.joined,
         )
         return replace(judged, preflight=await anyio.to_thread.run_sync(judge))
 
@@ -494,7 +498,7 @@ class Write:
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=sent.people,
                 variables=sent.variables,
-                dials_each=max((dials for _, dials in dialled), default=None) if request.tasks is not None else None,
+                dials_each=_dials_each(request, dialled),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -536,6 +540,13 @@ class _Sent(NamedTuple):
             return cls(None, None, None)
         people = hashed(people_digest(comparable(task.to_number) for task in tasks))
         return cls(tasks, people, _had_by_all(tasks, hashed))
+
+
+def _dials_each(request: BatchCallRequest, dialled: Sequence[tuple[str, int]]) -> int | None:
+    """How often a person is dialled at most by what this write sends; None: it says nothing of that."""
+    if request.tasks is not None:
+        return max((dials for _, dials in dialled), default=None)
+    return None if request.retry is None else 1 + request.retry.max_retries
 
 
 def _put_off_before(resend: Resend | None) -> datetime | None:

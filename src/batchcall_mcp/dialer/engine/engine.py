@@ -488,9 +488,14 @@ class Engine:
         self._look_at = monotonic() + self._poll_seconds
 
     def _halted(self) -> bool:
-        """Whether nothing may be dialled; said when it begins and when it ends."""
+        """Whether nothing may be dialled; said when it begins and when it ends.
+
+        Where another process may dial from the same file, this engine ends with its calls: it holds the file's lock.
+        """
         halt = self._insist(self._dispatch.halted)
-        if halt is not None and halt != self._halt:
+        if halt is not None and halt.of_process and not self._store.shared:
+            self.stop()
+        elif halt is not None and halt != self._halt:
             LOG.error("%s", halt)
         elif halt is None and self._halt is not None:
             LOG.warning("What stopped the dialling is repaired; dialling goes on.")

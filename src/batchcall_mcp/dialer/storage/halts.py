@@ -44,9 +44,8 @@ _VERSION: Final = Halt(
     "Restart this process on the newest version.",
     of_process=True,
 )
-GATE: Final = "gate_missing"
 _GATE: Final = Halt(
-    GATE,
+    "gate_missing",
     "Each call from this database is asked about at a gate before it is dialled, and this process has no gate: it "
     "dials and launches nothing.",
     "Set BATCHCALL_PREDIAL_URL and BATCHCALL_PREDIAL_SECRET here as in the other processes, and restart this one. To "

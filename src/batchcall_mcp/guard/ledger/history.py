@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -216,11 +217,12 @@ class History:
         """
         of_it = mapping.of(backend, batch_call_id) & NOT_REFUSED
         columns = (t.writes.c.write_id, t.writes.c.operation, t.writes.c.state, t.writes.c.evidence)
-        newest, skipped = 0, Counter[str]()
+        newest, skipped, dials_each = 0, Counter[str](), 0
         with self._database.reading() as connection:
             sent = connection.execute(sa.select(*columns).where(of_it).order_by(t.writes.c.write_id.desc()))
             for write_id, operation, state, evidence in sent:
-                if evidence.get("total") is None:
+                if evidence.get("total") is None:  # other settings alone, which may be about how often it dials
+                    dials_each = max(dials_each, evidence.get("dials_each") or 0)
                     continue
                 newest = newest or write_id
                 if state != WriteState.DONE:
@@ -228,6 +230,8 @@ class History:
                 found = Evidence(**evidence)
                 if operation != Operation.APPEND:
                     whole = write_id == newest
+                    if found.dials_each is not None:
+                        found = replace(found, dials_each=max(dials_each, found.dials_each))
                     return newest, found if whole else Evidence(skipped=dict(skipped + Counter(found.skipped or {})))
                 skipped.update({kind: rows for kind, rows in (found.skipped or {}).items() if kind != _ALREADY_THERE})
         return newest, Evidence(skipped=dict(skipped))

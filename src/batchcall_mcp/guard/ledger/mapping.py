@@ -174,7 +174,7 @@ def _launches_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Min
     ):
         if write_id == mine.write_id:
             continue
-        launch = _Launch(write_id, calls or 0, calls or 0 if max_dials is None else max_dials, *cost)
+        launch = _Launch(write_id, calls or 0, max(calls or 0, max_dials or 0), *cost)
         if operation == Operation.RETRY:
             again.append(launch)
         else:
@@ -239,9 +239,9 @@ def _dials(
 ) -> tuple[Counter[_Price], Counter[_Price]]:
     """Dials of launches of one batch call by price: of all others, and of these numbers. A person counts once.
 
-    With `numbers` given, one more launch calls whoever has no known number.
+    With `numbers` given, one more launch is judged: whoever has no known number counts as one of those it calls.
     """
-    others, same = Counter[_Price](), Counter[_Price]()
+    others, same, unknown = Counter[_Price](), Counter[_Price](), Counter[_Price]()
     if numbers is None and len(launches) == 1:  # as many as it is for, which may be fewer than it names
         others[_price(launches[0])] = launches[0].max_dials
         return others, same
@@ -255,9 +255,11 @@ def _dials(
             named += dials
         if numbers is None:
             others[price] += max(launch.max_dials - named, 0)
+        else:
+            unknown[price] = max(unknown[price], launch.max_dials - named)
     for number, (price, dials) in each.items():
         (same if numbers is not None and number in numbers else others)[price] += dials
-    return others, same
+    return others, same + unknown
 
 
 def _dearer(before: tuple[_Price, int] | None, newer: tuple[_Price, int]) -> tuple[_Price, int]:

@@ -6,7 +6,7 @@ each person, as the duration is; limits count every retry that there can be. A s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -77,6 +77,18 @@ class Estimate:
     per_minute: Money | None
     why_more: str | None = None
     """Why there may be more dials than that, and nobody knows how many; None: there are not."""
+    joined: int = 0
+    """People of the batch call whom these join: for the limit of a launch, many small additions are one large list."""
+    joined_dials: int = 0
+
+    @classmethod
+    def of(
+        cls, calls: int | None, dials: int | None, price: Money | None, why_more: str | None, there: Iterable[int]
+    ) -> Estimate:
+        """`there`: the most dials of each person of the batch call whom these people join."""
+        of_each = list(there)
+        joined = {"joined": len(of_each), "joined_dials": sum(of_each)}
+        return cls(calls=calls, dials=dials, per_minute=price, why_more=why_more, **joined)
 
     @property
     def dial(self) -> Money | None:
@@ -112,11 +124,14 @@ def cost_blocks(estimate: Estimate, limits: CostLimits, reported: Money | None, 
     if dial is None or dials is None:
         yield _unknown(estimate, limits)
         return
-    most = dial.times(dials)
+    together = dials + estimate.joined_dials
+    most = dial.times(together)
     if limits.per_launch is not None and most.amount > limits.per_launch.amount:
+        there = counted(estimate.joined, "person who is", "people who are")
+        joined = f", with the {there} in it already," if estimate.joined else ""
         yield (
-            f"about {most} for at most {counted(dials, 'dial')} (retries counted) at {estimate.per_minute} a minute, "
-            f"{MINUTES} minutes each, is more than BATCHCALL_MAX_COST_PER_LAUNCH={limits.per_launch}"
+            f"about {most} for at most {counted(together, 'dial')} (retries counted){joined} at {estimate.per_minute} "
+            f"a minute, {MINUTES} minutes each, is more than BATCHCALL_MAX_COST_PER_LAUNCH={limits.per_launch}"
         )
     if limits.per_day is not None:
         problem = day_limit_problem(limits.per_day, dial, dials, spent)

@@ -211,12 +211,13 @@ def preflight(
     surroundings: Surroundings = _NOTHING_FOUND,
     listed: int | None = None,
     adds: bool = False,
+    joined: Sequence[CallTask] = (),
 ) -> Preflight:
     """Judge one request.
 
     `tasks` are those that would be called; None if the backend's list could not be read. `listed`: how many tasks that
     list showed in all. Where the backend itself counts more, the others may be called too, and limits count them.
-    `adds`: the tasks join those that the batch call has.
+    `adds`: the tasks join those that the batch call has, which are `joined`.
     """
     launched = not isinstance(dials, Never)
     unlisted = _unlisted(request, current, listed) if launched else 0
@@ -233,7 +234,14 @@ def preflight(
     most_dials = _most_dials(request, current, capabilities, surroundings)
     dialled = _most_dialled(tasks or (), most_dials, unlisted, calls)
     max_dials = None if tasks is None else sum(each * people for each, people in dialled.items())
-    estimate = _estimate(calls, max_dials, request, current, capabilities, limits, surroundings) if launched else None
+    estimate = _estimate(
+        (calls, max_dials, map(most_dials, joined)) if launched else None,
+        request,
+        current,
+        capabilities,
+        limits,
+        surroundings,
+    )
 
     concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
     if surroundings.not_compared is not None:
@@ -364,30 +372,33 @@ def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[
 
 
 def _estimate(
-    calls: int | None,
-    dials: int | None,
+    launched: tuple[int | None, int | None, Iterable[int]] | None,
     request: BatchCallRequest,
     current: BatchCall | None,
     capabilities: Capabilities,
     limits: Limits,
     around: Surroundings,
 ) -> Estimate | None:
-    """What it costs, as far as that is known; None: nothing, because no real phone rings."""
-    if _simulated(current, capabilities):
+    """What it costs, as far as that is known; None: nothing, because no real phone rings.
+
+    `launched`: calls, the most dials, and those of each person who is there already; None: it launches nothing.
+    """
+    if launched is None or _simulated(current, capabilities):
         return None
-    price = limits.cost.price(around.reported_price)
-    why = None
+    calls, dials, there = launched
+    why_more = None
     if current is not None and current.is_series:
-        why = "it calls everybody again in each run of the series"
-    elif request.tasks is None and current is not None and around.listed_dials is None and _hides_retries(capabilities):
-        why = "how often its people are dialled again is not known here"
-    return Estimate(calls=calls, dials=dials, per_minute=price, why_more=why)
+        why_more = "it calls everybody again in each run of the series"
+    elif current is not None and request.tasks is None and around.listed_dials is None:
+        hidden = hides_retries(current, capabilities)
+        why_more = "how often its people are dialled again is not known here" if hidden else None
+    return Estimate.of(calls, dials, limits.cost.price(around.reported_price), why_more, there)
 
 
-def _hides_retries(capabilities: Capabilities) -> bool:
+def hides_retries(current: BatchCall, capabilities: Capabilities) -> bool:
     """Whether a list that the backend holds may have retries that nobody sees."""
     can_retry = capabilities.retry_policy or capabilities.task_max_retries
-    return can_retry and not capabilities.returns_variables
+    return can_retry and (current.hides_retry or not capabilities.returns_variables)
 
 
 def _most_dialled(
