@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer.storage.store import Store
 from tests.dialer.conftest import NewCaller, emptied_postgresql, eventually, numbers
 from tests.operator.processes import command, variables
 from tests.postgresql import postgresql_url
 
 NEWER = "UPDATE dialer_version SET version_num = '9999'"
-OLDER = "UPDATE dialer_version SET version_num = '0008'"
+OURS = f"UPDATE dialer_version SET version_num = '{Store.schema.head}'"
 SAYS = "The database's tables are not of this version"
 NEEDS = "it needs CREATE on the schema public"
 
@@ -44,7 +45,7 @@ async def test_a_dialer_that_runs_stops_when_a_newer_version_has_migrated(
             assert len(caller.dialled()) == rang
         finally:
             with caller.dialer.store().writing() as tx:
-                tx.execute(sa.text(OLDER))
+                tx.execute(sa.text(OURS))
     assert caplog.text.count(SAYS) == 1
 
 
