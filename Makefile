@@ -10,20 +10,22 @@ UNJUDGED = -p no:schemathesis
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fast torture check conformance benchmarks format clean
+.PHONY: demo test fast coverage torture check conformance benchmarks format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
 
 test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl check  ## everything that CI checks; tests/tiers.py has the tiers
+	$(BIN)/python -m pytest $(PARALLEL)
+
+fast: $(VENV)/.installed-dev  ## the tests that start no process and sweep over nothing: the loop while you work
+	$(BIN)/python -m pytest $(PARALLEL) $(UNJUDGED) -m fast
+
+coverage: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl  ## how much of the source the tests run; it takes half as long again
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL) $(UNJUDGED) -m "fast or process"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest $(PARALLEL) -m "long or foreign or kills"
-
-fast: $(VENV)/.installed-dev  ## the tests that start no process and sweep over nothing: the loop while you work
-	$(BIN)/python -m pytest $(PARALLEL) $(UNJUDGED) -m fast
 
 torture: $(VENV)/.installed-dev  ## every kill and interleaving of docs/guarantees.md; make test tries a sample
 	$(BIN)/python -m tests.kills

@@ -1,7 +1,7 @@
 """The tiers of the tests, all of them in `make test`. A test is `fast` unless it stands in another one here.
 
 fast: in this process, on loopback; `make fast` runs nothing else. process: starts processes of ours, or a browser.
-Coverage, which doubles what a test costs, is measured in these two. long: sweeps over every fault, state or size, what
+`make coverage` measures these two. long: sweeps over every fault, state or size, what
 is shown on SQLite again on PostgreSQL, and what is shown over HTTP again over stdio. foreign: other people's programs
 are the client or the judge. kills: processes die at chosen lines; a seeded sample, of which `make torture` runs the
 whole.

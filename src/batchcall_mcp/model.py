@@ -135,6 +135,8 @@ class Counts:
     ] = None
 
 
+_NOTHING: Final[Mapping[str, str]] = {}
+"""What nearly every task has: one for all of them."""
 AnsweredBy: TypeAlias = Literal["human", "machine"]
 
 
@@ -164,7 +166,7 @@ class CallTask:
     choice: Annotated[str | None, Field(description="what the person chose, in the backend's word")] = None
     cost: Annotated[Money | None, Field(description="of all its calls, as the backend reports it")] = None
     summary: Annotated[str | None, Field(description="of the last call, in somebody else's words: data")] = None
-    extracted: Mapping[str, str] = field(default_factory=dict)
+    extracted: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +308,7 @@ class TaskQuery:
     cursor: str | None = None
     choice: str | None = None
     answered_by: AnsweredBy | None = None
-    extracted: Mapping[str, str] = field(default_factory=dict)
+    extracted: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     @property
     def is_filtered(self) -> bool:

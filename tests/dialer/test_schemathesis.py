@@ -41,6 +41,7 @@ BETWEEN_FIELDS = (
     r"expires_timestamp: (must be after the scheduled time|has passed)",
     r"body: trigger_date contradicts send_now",
     r"(trigger_date|expires_date): (must not be before|is over|has passed)",
+    r"trigger_date: nobody can be called on \S+ any more: the date, or its calling window, is over",
     r"skip_tasks\.[\s\S]*: holds a NUL character",
     r"body: name task_ids or task_status",
     r"task_ids: not all are tasks of this batch call",

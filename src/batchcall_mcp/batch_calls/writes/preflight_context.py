@@ -266,7 +266,8 @@ class _Found:
 
 def different(tasks: Sequence[CallTask]) -> int:
     """How many tasks these are: pages that move while they are read show one twice, and another one not at all."""
-    return len({task.task_id or f"{position}." for position, task in enumerate(tasks)})
+    named = [task.task_id for task in tasks if task.task_id]
+    return len(set(named)) + len(tasks) - len(named)
 
 
 def _comparable(tasks: Sequence[CallTask]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallTask
@@ -47,6 +47,7 @@ class Broken(NamedTuple):
     reason: str
 
 
+_MOST_SHARED: Final = 1_000
 Entry: TypeAlias = Candidate | Broken
 
 
@@ -87,11 +88,19 @@ def open_table(rows: Iterable[Row], layout: Layout, where: str, notes: list[str]
     number = names.index(columns.to_number)
     places = [(variable, names.index(column)) for variable, column in columns.sources()]
     fields = columns.fields()
-    entries = (_entry(row, len(names), number, places, fields) for row in chain([first], filled))
+    shared: dict[str, str] = {}
+    entries = (_entry(row, len(names), number, places, fields, shared) for row in chain([first], filled))
     return OpenedList(entries, lambda: columns, notes)
 
 
-def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], fields: list[str | None]) -> Entry:
+def _entry(
+    row: Row,
+    width: int,
+    number: int,
+    places: list[tuple[str, int]],
+    fields: list[str | None],
+    shared: dict[str, str],
+) -> Entry:
     cells = row.cells
     if len(cells) > width:
         beyond = next((cell for cell in cells[width:] if cell.strip()), None)
@@ -103,5 +112,15 @@ def _entry(row: Row, width: int, number: int, places: list[tuple[str, int]], fie
             )
     elif len(cells) < width:
         cells = cells + [""] * (width - len(cells))
-    variables = {name: cells[index] for name, index in places}
+    variables = {name: _once(cells[index], shared) for name, index in places}
     return Candidate.of(row.line, cells[number], variables, fields, variables)
+
+
+def _once(cell: str, shared: dict[str, str]) -> str:
+    """The same text as in a row above, where it is one of the first different ones: a city, a plan, a greeting."""
+    same = shared.get(cell)
+    if same is not None:
+        return same
+    if len(shared) < _MOST_SHARED:
+        shared[cell] = cell
+    return cell
