@@ -17,13 +17,14 @@ from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.batch_calls import watch
 from batchcall_mcp.dialer.app import EmbeddedDialer
-from tests.vendors import magpipe, zudu
+from tests.vendors import magpipe, talking, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
+from tests.vendors.talking import HOSTILE_CALL, NO_ANSWER, Talking, found
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import FROM, Model, Person, dials, number, numbers, playing, write_csv
 
-Place: TypeAlias = Literal["dialer", "batchcall", "zudu", "magpipe", "without drafts"]
+Place: TypeAlias = Literal["dialer", "batchcall", "zudu", "magpipe", "without drafts", "talking"]
 MODES = ("full", "draft", "read-only")
 MOST_CALLS = 10
 MOST_TASKS = 5
@@ -78,6 +79,18 @@ async def house(place: Place, folder: Path) -> AsyncIterator[House]:
                 place, {**common, "backend": backend, "url": url, **account}, lambda: list(vendor.dialled), finish
             )
             yield made
+        return
+    if place == "talking":
+        talks = Talking()
+
+        def end(batch_call_id: str, misses: bool) -> None:
+            talks.finish(batch_call_id, {ANN: HOSTILE_CALL} | ({BOB: NO_ANSWER} if misses else {}))
+
+        account = {"api_key": talking.KEY, "api_secret": talking.SECRET}
+        async with talks.served() as url:
+            with found():
+                settings = {**common, "backend": "talking", "url": url, **account}
+                yield House(place, settings, lambda: list(talks.dialled), end)
         return
     fast = {"test_numbers": number("312", 0), "simulated_speed": "2000"}
     if place == "dialer":
@@ -156,6 +169,16 @@ def beginnings(there: House, offered: set[str]) -> Iterator[tuple[str, dict[str,
         yield "check_batch_call", {**one, "trigger_timestamp": LATER}
         yield "watch_batch_call", one
         yield "watch_batch_call", {**one, "until": "started"}
+        if "get_call" in offered:
+            yield "get_call", {**one, "to_number": ANN}
+        if there.place == "talking":
+            yield "get_batch_call", {**one, "extracted": {"wants_callback": "yes"}}
+            if "create_batch_call" in offered:
+                from_there = {**one, "extracted": {"wants_callback": "yes"}}
+                yield (
+                    "create_batch_call",
+                    {"from_number": FROM, "tasks_from": from_there, "name": f"from {batch_call_id}"},
+                )
     if "create_batch_call" in offered and there.place != "without drafts":
         people = [{"to_number": number("206", 0)}, {"to_number": "n/a"}]
         yield "create_batch_call", {"from_number": FROM, "tasks": people, "name": "made"}
@@ -204,7 +227,7 @@ class Follower:
             assert not {"tasks", "trigger_timestamp", "confirmation_code", "send_now"} & after["arguments"].keys()
 
 
-@pytest.mark.parametrize("place", ["dialer", "batchcall", "zudu", "magpipe", "without drafts"])
+@pytest.mark.parametrize("place", ["dialer", "batchcall", "zudu", "magpipe", "without drafts", "talking"])
 async def test_a_client_that_only_follows_next_is_never_refused_launches_nothing_and_ends(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
