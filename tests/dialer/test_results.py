@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier, simulate
@@ -99,3 +100,18 @@ async def test_a_redial_replaces_what_the_call_before_it_came_to(
         await caller.ask("POST", f"/batch-call/{batch_call_id}/retry", {"task_ids": [task["task_id"]]})
         await caller.until(batch_call_id, lambda data: data["counts"]["busy"] == 1)
         assert set(of_calls(await caller.tasks(batch_call_id)).values()) == {("busy", None, None, None)}
+
+
+async def test_a_page_of_all_tasks_is_found_by_its_positions_and_passes_over_no_others(desk: Caller) -> None:
+    """With an offset each page of a long list would cost more than the one before it."""
+    batch_call_id = await desk.create(numbers(5))
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        asked.append(statement)
+
+    sa.event.listen(desk.dialer.store().engine, "before_cursor_execute", note)
+    path = f"/batch-call/{batch_call_id}/tasks?limit=2&page="
+    shown = [(await desk.ask("GET", f"{path}{page}"))["tasks"] for page in range(3)]
+    assert [task["to_number"] for page in shown for task in page] == numbers(5)
+    assert not [statement for statement in asked if "OFFSET" in statement or "count(*)" in statement]

@@ -210,6 +210,11 @@ class TaskFilter:
     choice: str | None = None
     answered_by: AnsweredBy | None = None
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is given."""
+        return not self.statuses and (self.to_number, self.choice, self.answered_by) == (None, None, None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:

@@ -208,7 +208,7 @@ def find_tasks(
 ) -> tuple[list[TaskRecord], int]:
     """A page of tasks in the order of the list, and how many there are in all."""
     conditions = [tasks.c.batch_call_id == batch_call_id]
-    if wanted == TaskFilter():
+    if wanted.takes_all:
         # Positions have no gaps: neither the tasks before the page nor those after it have to be gone through.
         last = sa.select(sa.func.max(tasks.c.position)).where(*conditions)
         total = tx.execute(last).scalar_one()
