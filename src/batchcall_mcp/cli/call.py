@@ -1,7 +1,7 @@
 """`batchcall-mcp call`: one tool, without a model, for cron and scripts.
 
-It is a client of the same server that speaks MCP over stdio, in this process: so there is one guard, one ledger and one
-caller, whoever calls. Nobody can be asked here, and no page is opened: it would end with this process.
+It is a client of the same server that speaks MCP over stdio, in this process: so a call goes through the same guard and
+the same ledger, as the same caller. Nobody can be asked here, and no page is opened: it would end with this process.
 """
 
 from __future__ import annotations

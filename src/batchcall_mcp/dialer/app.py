@@ -72,7 +72,7 @@ class EmbeddedDialer:
             calls.
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
         predial: who is asked before each dial; None: nobody.
-        tell: is told of what is late, and of what is over.
+        tell: gets a notice of each batch call that is late or over.
     """
 
     def __init__(

@@ -239,7 +239,7 @@ def _dials(
 ) -> tuple[Counter[_Price], Counter[_Price]]:
     """Dials of launches of one batch call by price: of all others, and of these numbers. A person counts once.
 
-    With `numbers` given, one more launch is judged: whoever has no known number counts as one of those it calls.
+    With `numbers` given, one more launch is judged: a person without a known number counts as one that it calls.
     """
     others, same, unknown = Counter[_Price](), Counter[_Price](), Counter[_Price]()
     if numbers is None and len(launches) == 1:  # as many as it is for, which may be fewer than it names
