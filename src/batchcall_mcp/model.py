@@ -48,11 +48,14 @@ FINISHED = frozenset({BatchStatus.COMPLETED, BatchStatus.CANCELLED, BatchStatus.
 
 
 class TaskStatus(StrEnum):
-    """State of one task (one recipient of a batch call)."""
+    """State of one task (one recipient of a batch call). `placed`: dialled, and the backend does not report how it
+    went.
+    """
 
     PENDING = "pending"
     CALLING = "calling"
     COMPLETED = "completed"
+    PLACED = "placed"
     NO_ANSWER = "no_answer"
     BUSY = "busy"
     VOICEMAIL = "voicemail"

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api import mapping
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend, open_dialer_client
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.errors import AuthenticationFailed, IllegalTransition, InvalidInput, NotFound

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.backends.base import At, Dials, Never, Now, Operation, unsupported
+from batchcall_mcp.backends.base import At, Dials, Never, Now
+from batchcall_mcp.backends.capabilities import Operation, unsupported
 from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.backends.base import Backend, Capabilities, Operation
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class, base_url, select
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends.base import name_with_retry_of, retry_of_in_name, unsupported
+from batchcall_mcp.backends.base import name_with_retry_of, retry_of_in_name
+from batchcall_mcp.backends.capabilities import unsupported
 from batchcall_mcp.backends.rest_api import mapping
 from batchcall_mcp.backends.rest_api.account import listed
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from fastapi import FastAPI, Request
 
-from batchcall_mcp.backends.base import At, Operation
+from batchcall_mcp.backends.base import At
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.guard.delivery.effect_evidence import is_as_left, took_effect
 from batchcall_mcp.guard.fingerprints import fingerprint

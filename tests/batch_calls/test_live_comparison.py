@@ -13,7 +13,7 @@ from mcp.types import ElicitRequestParams, ElicitResult
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.batch_calls.call_context import CallContext

@@ -13,7 +13,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from batchcall_mcp.backends.base import At, Capabilities, Dials, Now
+from batchcall_mcp.backends.base import At, Dials, Now
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.backends.base import At, Never, Now, Operation
+from batchcall_mcp.backends.base import At, Never, Now
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.admission import Admitted, CodeNeeded, Guard, Launch, Needed, PersonNeeded
 from batchcall_mcp.guard.approval import Approval

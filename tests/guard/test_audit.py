@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.guard.audit import COLUMNS, Audit, Event, Reading, recorded_id
 
 NOON = datetime(2026, 11, 2, 12, 0, 0, 123456, UTC)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.guard import fingerprints
 from batchcall_mcp.guard.fingerprints import Bound, covers, fingerprint, made_up_name
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallingWindow, CallTask, Counts, RetryPolicy

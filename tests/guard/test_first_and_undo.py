@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.guard.fingerprints import fingerprint
 from batchcall_mcp.model import BatchCallRequest, CallTask, RetryPolicy
 from tests.guard.questions import NINE_TO_FIVE, REAL, Scene, at, people, stored

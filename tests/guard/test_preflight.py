@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends.base import At, Capabilities, Never, Now, Operation
+from batchcall_mcp.backends.base import At, Never, Now
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.guard.preflight.preflight import Limits, Preflight, Surroundings, preflight
 from batchcall_mcp.guard.preflight.question import question

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.guard.delivery.effect_evidence import is_as_left, is_made_by, is_older, took_effect
 from batchcall_mcp.guard.write_record import Entry, Evidence, WriteState
 from batchcall_mcp.model import BatchCall, BatchStatus, Counts

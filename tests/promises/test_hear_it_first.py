@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.errors import ConfigurationError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.guard.delivery.effect_evidence import is_as_left, took_effect

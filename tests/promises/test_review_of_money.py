@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import At, Operation
+from batchcall_mcp.backends.base import At
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api import mapping
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend, open_dialer_client
 from batchcall_mcp.batch_calls import summing_up

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.delivery import write_sender
 from batchcall_mcp.guard.ledger.ledger import Ledger

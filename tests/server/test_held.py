@@ -18,7 +18,7 @@ from mcp import Client
 from mcp.types import TextContent
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Capabilities, unsupported
+from batchcall_mcp.backends.capabilities import Capabilities, unsupported
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, RetryPolicy
@@ -121,7 +121,7 @@ OTHERWISE = {
 """Fields of a request that no rule of `held` is about, and why."""
 
 POORER: dict[str, tuple[Any, ...]] = {
-    "windows": ("one_zone", "utc_same_day", "none"),
+    "windows": ("one_zone", "utc", "none"),
     "window_days": (False,),
     "max_concurrency": (None, 5),
     "ends": ("none",),
@@ -137,7 +137,13 @@ POORER: dict[str, tuple[Any, ...]] = {
 """What a backend may lack of what is published: each value makes some field unsupported."""
 SAYS_NOTHING_OF_FIELDS = {
     *("operations", "drafts", "update_fields", "trigger_dates", "returns_variables", "outcomes"),  # tools, enums, types
-    *("max_tasks", "task_page_size", "max_name_length"),  # sizes, which no schema publishes
+    *(
+        "limits",
+        "task_page_size",
+        "over_midnight",
+        "tasks_reported",
+    ),  # sizes; how it is read
+    *("required", "retry", "caller", "task_ids"),  # how its requests are made
     *("stop", "cancel_effect", "pause_stops", "idempotency", "agent", "needs_secret", "simulated", "in_process"),
     *("limitations", "results", "prices"),
 }

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
 from batchcall_mcp.batch_calls import watch
@@ -237,9 +238,9 @@ async def test_a_client_that_only_follows_next_is_never_refused_launches_nothing
         return await really(context, batch_call_id, until, 0, progress)
 
     drafts: Any = "none" if place == "without drafts" else MagpipeBackend.capabilities.drafts
-    at_magpipe = replace(MagpipeBackend.capabilities, drafts=drafts, max_tasks=MOST_TASKS)
+    at_magpipe = replace(MagpipeBackend.capabilities, drafts=drafts, limits=Limits(tasks=MOST_TASKS))
     monkeypatch.setattr(MagpipeBackend, "capabilities", at_magpipe)
-    monkeypatch.setattr(ZuduBackend, "capabilities", replace(ZuduBackend.capabilities, max_tasks=MOST_TASKS))
+    monkeypatch.setattr(ZuduBackend, "capabilities", replace(ZuduBackend.capabilities, limits=Limits(tasks=MOST_TASKS)))
     with anyio.fail_after(110):
         async with house(place, tmp_path) as there:
             await fill(there)

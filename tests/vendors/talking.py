@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend, path_of
 from batchcall_mcp.errors import UnexpectedResponse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import TaskStatus
 
@@ -17,7 +17,7 @@ _STOP = {
 _WINDOWS = {
     "full": "each person's own time zone, or one",
     "one_zone": "one time zone",
-    "utc_same_day": "UTC, not over midnight",
+    "utc": "UTC",
     "none": "no",
 }
 _DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
@@ -43,7 +43,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("what cancel does", lambda can: can.cancel_effect),
     ("redials exactly the tasks named", lambda can: _yes(Operation.RETRY in can.operations)),
     ("delete", lambda can: _yes(Operation.DELETE in can.operations)),
-    ("tasks in one batch call", lambda can: "no limit" if can.max_tasks is None else f"{can.max_tasks:,}"),
+    ("tasks in one batch call", lambda can: "no limit" if can.limits.tasks is None else f"{can.limits.tasks:,}"),
     ("task states reported", lambda can: ", ".join(_outcomes(can))),
     ("results of a task", lambda can: ", ".join(sorted(can.results)) or "its state alone"),
     ("what was said in a call (get_call)", lambda can: _yes(Operation.GET_CALL in can.operations)),
@@ -78,7 +78,7 @@ def render() -> str:
 
 
 def _outcomes(can: Capabilities) -> tuple[str, ...]:
-    everything = set(TaskStatus) - {TaskStatus.UNKNOWN}
+    everything = set(TaskStatus) - {TaskStatus.PLACED, TaskStatus.UNKNOWN}
     return ("all",) if everything <= set(can.outcomes) else tuple(status.value for status in can.outcomes)
 
 

@@ -8,7 +8,8 @@ from typing import cast
 
 import httpx2
 
-from batchcall_mcp.backends.base import Backend, Capabilities
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 

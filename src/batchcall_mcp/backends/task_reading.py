@@ -87,7 +87,7 @@ class _Reading:
     def __init__(self, backend: Backend, batch_call: BatchCall, bounds: Bounds, *, filtered: bool) -> None:
         self._name = batch_call.batch_call_id
         self._total = batch_call.counts.total
-        self._most = backend.capabilities.max_tasks
+        self._most = backend.capabilities.limits.tasks
         self._page_size = backend.capabilities.task_page_size
         self._bounds = bounds
         self._filtered = filtered

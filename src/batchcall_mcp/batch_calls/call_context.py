@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from batchcall_mcp.backends.base import Backend, Never, Operation, unsupported
+from batchcall_mcp.backends.base import Backend, Never
+from batchcall_mcp.backends.capabilities import Operation, unsupported
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
 from batchcall_mcp.batch_calls.next_call import Next, Offer, of_state
 from batchcall_mcp.calling_hours import parse_calling_hours

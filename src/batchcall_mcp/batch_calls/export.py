@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.report.page import report_page

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, BatchStatus, Counts, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import is_comparable
 from batchcall_mcp.settings import Mode

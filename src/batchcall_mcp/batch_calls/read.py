@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, after_check_of
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
@@ -380,7 +380,7 @@ async def check(
     )
     judged = await Write(context, Operation.START, launch, current).judge(people)
     first = _position(cursor)
-    most = context.backend.capabilities.max_tasks
+    most = context.backend.capabilities.limits.tasks
     parts = tuple(parts_that_fit(recipients, most)[:100]) if recipients and most and not source.rows else ()
     if current is not None:
         blocked, timed = bool(judged.preflight.blocks), launch is request
@@ -433,7 +433,7 @@ def _refusal(
 ) -> str | None:
     """Why no batch call could be made of what was checked; None if one could."""
     capabilities = context.backend.capabilities
-    fitting, _ = fit_fields(tasks[: capabilities.max_tasks], capabilities, from_file=source.tasks_file is not None)
+    fitting, _ = fit_fields(tasks[: capabilities.limits.tasks], capabilities, from_file=source.tasks_file is not None)
     request = replace(request, tasks=fitting)
     if capabilities.drafts == "full":
         request = replace(request, trigger_at=None, trigger_on=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import InvalidInput, NotSupported
 from batchcall_mcp.kept_files.caller_files import CallerFiles
@@ -130,7 +130,7 @@ async def read_callable(
     recipients, capabilities = await read_source(context, source, from_number), context.backend.capabilities
     if not recipients.tasks:
         raise nobody_left(recipients)
-    limit = capabilities.max_tasks
+    limit = capabilities.limits.tasks
     if limit is not None and len(recipients.tasks) > limit:
         parts = ", then ".join(f'rows="{part}"' for part in parts_that_fit(recipients, limit)[:20])
         how = f"Narrow rows={source.rows!r}" if source.rows else f"Make one batch call for each part: {parts}"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Dials, Never, Operation
+from batchcall_mcp.backends.base import Dials, Never
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event

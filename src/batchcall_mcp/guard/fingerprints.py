@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
 from batchcall_mcp.recipients.validation import SkippedRow
 

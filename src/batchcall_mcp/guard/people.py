@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import Final
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.model import Agent, CallTask
 from batchcall_mcp.text import FEWEST_HIDDEN, identifier, in_quotes
 

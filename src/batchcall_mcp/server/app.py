@@ -12,7 +12,7 @@ from mcp.types import Prompt as MCPPrompt
 from mcp.types import Tool as MCPTool
 
 import batchcall_mcp
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.server import prompts
 from batchcall_mcp.server.approvals.elicitation import readable_answers

@@ -10,7 +10,7 @@ import anyio
 from mcp.server import MCPServer
 from mcp.types import Completion, CompletionArgument
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls import read
 from batchcall_mcp.calling_hours import timezones
 from batchcall_mcp.errors import BatchCallError

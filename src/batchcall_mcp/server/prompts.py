@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from mcp.server import MCPServer
 from pydantic import Field
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.server.request_mode import current_headers
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools.registry import offered_names

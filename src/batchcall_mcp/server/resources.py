@@ -64,7 +64,7 @@ def add_resources(server: MCPServer[Any], service: Service) -> None:
             "backend": service.backend_type.name,
             "operations": sorted(capabilities.operations),
             "drafts": capabilities.drafts,
-            "max_tasks": capabilities.max_tasks,
+            "max_tasks": capabilities.limits.tasks,
             "outcomes_reported": list(capabilities.outcomes),
             "stop": capabilities.cancel_effect,
             "mode": service.guard_of(current_headers()).mode,

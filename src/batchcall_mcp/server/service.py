@@ -22,7 +22,8 @@ import httpx2
 from mcp.server.mcpserver import Context
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.base import Backend, Capabilities
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
 from batchcall_mcp.batch_calls.call_context import CallContext

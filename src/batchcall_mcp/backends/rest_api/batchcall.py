@@ -8,15 +8,8 @@ from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from batchcall_mcp.backends.base import (
-    Capabilities,
-    Dials,
-    Operation,
-    as_asked,
-    completed_by,
-    is_same_id,
-    matches,
-)
+from batchcall_mcp.backends.base import Dials, as_asked, completed_by, is_same_id, matches
+from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.backends.rest_api.account import read_account
@@ -72,7 +65,7 @@ class BatchCallBackend:
         operations=frozenset(Operation) - {Operation.GET_CALL},
         drafts="full",
         task_page_size=PAGE,
-        outcomes=tuple(status for status in TaskStatus if status is not TaskStatus.UNKNOWN),
+        outcomes=tuple(status for status in TaskStatus if status not in {TaskStatus.PLACED, TaskStatus.UNKNOWN}),
         results=frozenset({"duration_seconds", "answered_by", "choice"}),
         stop="any_time",
         cancel_effect="Calls in progress go on to their end; nothing else of it is dialled.",
@@ -88,7 +81,8 @@ class BatchCallBackend:
         task_timezones=True,
         task_max_retries=True,
         retry_policy=True,
-        max_name_length=255,
+        limits=Limits(name_length=255),
+        retry="named",
         first=True,
         prices=True,
         update_fields=_ALL_FIELDS | {"max_concurrency", "trigger_on", "ends_at", "ends_on"},

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import httpx2
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.requests import launch_body
 from batchcall_mcp.model import BatchCall

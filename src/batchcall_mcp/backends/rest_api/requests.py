@@ -12,16 +12,15 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from batchcall_mcp.backends.base import (
-    LAUNCHING,
     At,
     Dials,
     Never,
     Now,
-    Operation,
     name_with_retry_of,
     name_with_test_of,
     name_with_the_same_reference,
 )
+from batchcall_mcp.backends.capabilities import LAUNCHING, Operation
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import (

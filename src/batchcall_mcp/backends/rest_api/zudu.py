@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from batchcall_mcp.backends.base import Capabilities, Operation, is_unread
+from batchcall_mcp.backends.base import is_unread
+from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.errors import IllegalTransition, NotSupported
 from batchcall_mcp.model import BatchCall, BatchStatus, TaskStatus
@@ -23,7 +24,8 @@ class ZuduBackend(BatchCallBackend):
         BatchCallBackend.capabilities,
         operations=BatchCallBackend.capabilities.operations
         - {Operation.APPEND, Operation.PAUSE, Operation.RESUME, Operation.RETRY},
-        max_tasks=MAX_TASKS,
+        limits=Limits(tasks=MAX_TASKS, name_length=255),
+        retry="none",
         outcomes=(TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.FAILED),
         results=frozenset(),
         stop="before_start",

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import (
     ListSource,
@@ -142,7 +142,7 @@ def _check_length(context: CallContext, current: BatchCall, total: int) -> None:
     Raises:
         InvalidInput: nothing was sent.
     """
-    most, allowed = context.backend.capabilities.max_tasks, context.limits.max_calls_per_launch
+    most, allowed = context.backend.capabilities.limits.tasks, context.limits.max_calls_per_launch
     limits = [(most, f"the {most} that one batch call of {context.backend.name} takes")]
     if current.status is not BatchStatus.DRAFT:
         limits.append((allowed, f"BATCHCALL_MAX_CALLS_PER_LAUNCH={allowed}"))

@@ -12,7 +12,7 @@ from typing import Final
 
 from anyio.to_thread import run_sync
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.results import Result
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
@@ -131,7 +131,7 @@ def _request(context: CallContext, current: BatchCall, row: CallTask, number: st
     return BatchCallRequest(
         from_number=current.from_number,
         tasks=(task,),
-        name=shortened(name, capabilities.max_name_length or _LONGEST_NAME * 4),
+        name=shortened(name, capabilities.limits.name_length or _LONGEST_NAME * 4),
         agent_id=current.agent_id if capabilities.agent == "per_batch" else None,
         send_now=True,
         timezone=current.timezone if capabilities.drafts == "full" else None,

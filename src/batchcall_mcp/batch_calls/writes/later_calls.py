@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
 from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus

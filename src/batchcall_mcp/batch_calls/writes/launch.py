@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from batchcall_mcp.backends.base import KeepsDates, Operation, SkipsAtStart, StartsFirst, unread
+from batchcall_mcp.backends.base import KeepsDates, SkipsAtStart, StartsFirst, unread
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import Next, after_cancel
 from batchcall_mcp.batch_calls.timestamps import When, read_start, read_when

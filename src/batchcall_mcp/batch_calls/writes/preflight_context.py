@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio.to_thread import run_sync
 
-from batchcall_mcp.backends.base import At, Dials, Never, Operation
+from batchcall_mcp.backends.base import At, Dials, Never
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, compare_with_live
 from batchcall_mcp.errors import BatchCallError, ConfigurationError

@@ -96,7 +96,7 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
     return Chosen(
         source=replace(given, tasks=tuple(map(as_new, found)), later=later),
         origin=f"The list: {people} of batch call {current.batch_call_id} with {wanted.in_words()}.",
-        name=_name(current, wanted, capabilities.max_name_length or _LONGEST_NAME),
+        name=_name(current, wanted, capabilities.limits.name_length or _LONGEST_NAME),
         warnings=(*_called_since(reached, since), *notes),
     )
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Never, Operation
+from batchcall_mcp.backends.base import Never
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
 from batchcall_mcp.batch_calls.writes.create import caller_number

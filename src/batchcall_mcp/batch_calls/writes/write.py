@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import At, Never, Now, Operation, SkipsAtStart, retry_of_in_name, test_of_in_name
+from batchcall_mcp.backends.base import At, Never, Now, SkipsAtStart, retry_of_in_name, test_of_in_name
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
 from batchcall_mcp.batch_calls.writes.results import WAITS_FOR_PERSON, Did, Result, done, replayed, waiting

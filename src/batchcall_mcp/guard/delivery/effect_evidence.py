@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from batchcall_mcp.backends.base import Operation, name_without_reference, retry_of_in_name, test_of_in_name
+from batchcall_mcp.backends.base import name_without_reference, retry_of_in_name, test_of_in_name
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import BatchCall, BatchStatus

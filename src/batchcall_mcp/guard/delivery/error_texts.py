@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.errors import IllegalTransition, OutcomeUnknown
 from batchcall_mcp.guard.delivery.reconciliation import Looked

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
 from batchcall_mcp.guard.delivery.effect_evidence import is_made_by, is_older, took_effect

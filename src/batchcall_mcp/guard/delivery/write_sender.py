@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import anyio
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Backend, Operation
+from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import from_ms, utc_now
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound, OutcomeUnknown
 from batchcall_mcp.guard.audit import Audit, Event

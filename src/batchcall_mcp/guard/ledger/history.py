@@ -10,7 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.guard.ledger import mapping
 from batchcall_mcp.guard.ledger import tables as t

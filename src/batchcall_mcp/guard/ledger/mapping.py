@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
-from batchcall_mcp.backends.base import FIRST_ZONE, Operation
+from batchcall_mcp.backends.base import FIRST_ZONE
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import span_ms, to_ms
 from batchcall_mcp.guard.ledger import tables as t
 from batchcall_mcp.guard.spending import Spent

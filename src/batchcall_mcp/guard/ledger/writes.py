@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.database import LONGEST_WAIT_S, copy_rows
 from batchcall_mcp.errors import InvalidInput, NotConfirmed, PermissionDenied

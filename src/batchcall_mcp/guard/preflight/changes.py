@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.calling_hours import RECIPIENT, is_timezone
 from batchcall_mcp.guard.people import without_numbers, written
 from batchcall_mcp.guard.preflight.dates import call_dates

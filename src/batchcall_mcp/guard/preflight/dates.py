@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.call_dates import ANY_DATE, CallDates
 from batchcall_mcp.calling_hours import recipient_zones
 from batchcall_mcp.errors import InvalidInput

@@ -15,7 +15,8 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field
 
 from batchcall_mcp import number_plans
-from batchcall_mcp.backends.base import At, Capabilities, Dials, Never
+from batchcall_mcp.backends.base import At, Dials, Never
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings, undo
@@ -50,12 +51,11 @@ _STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 
 _ANYBODY = CallTask(to_number="")
 """A task of which nothing is known."""
-
 _STOP_SENTENCES = {
     "any_time": "You can stop it.",
     "pending_only": "You can stop the calls that are not dialled yet.",
     "before_start": "Cannot be stopped once started.",
-    "never": "Cannot be stopped once sent.",
+    "never": "Cannot be stopped once confirmed.",
 }
 
 

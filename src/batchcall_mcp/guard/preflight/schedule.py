@@ -12,7 +12,7 @@ from datetime import MAXYEAR, datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeAlias
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.call_dates import ANY_DATE, CallDates
 from batchcall_mcp.calling_hours import RECIPIENT, is_open, is_timezone, openings, window_zones
 from batchcall_mcp.guard.preflight.humanize import about, counted, in_words

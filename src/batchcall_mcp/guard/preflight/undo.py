@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.guard.preflight.humanize import counted
 
 DEFAULT_SECONDS: Final = 60

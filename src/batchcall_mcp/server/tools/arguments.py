@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from batchcall_mcp.backends.base import TaskResult
+from batchcall_mcp.backends.capabilities import TaskResult
 from batchcall_mcp.batch_calls.recipient_source import ListSource
 from batchcall_mcp.batch_calls.timestamps import When, read_moment, read_when
 from batchcall_mcp.batch_calls.writes import tasks_from

@@ -1,8 +1,8 @@
 """What one backend can hold of the arguments: the published schemas have nothing else.
 
-Validation takes all of it, on every backend. What no schema names is refused by `backends.base.unsupported` where it is
-given all the same: its sentence says what can be done instead, and "unknown argument" would not. So each rule here has
-its sentence there; a test asks both about every backend and every field.
+Validation takes all of it, on every backend. What no schema names is refused by `backends.capabilities.unsupported`
+where it is given all the same: its sentence says what can be done instead, and "unknown argument" would not. So each
+rule here has its sentence there; a test asks both about every backend and every field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from batchcall_mcp.backends.base import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities
 
 _Schema: TypeAlias = dict[str, Any]
 _Rule: TypeAlias = Callable[[_Schema, Capabilities], _Schema | None]
@@ -70,7 +70,7 @@ def _most_at_once(schema: _Schema, can: Capabilities) -> _Schema | None:
 def _zone(_schema: _Schema, can: Capabilities) -> _Schema:
     if can.windows == "one_zone":
         return {"description": "one IANA zone for all", "type": "string"}
-    return {"const": "UTC", "type": "string"} if can.windows == "utc_same_day" else _schema
+    return {"const": "UTC", "type": "string"} if can.windows == "utc" else _schema
 
 
 def _outcomes(schema: _Schema, can: Capabilities) -> _Schema:

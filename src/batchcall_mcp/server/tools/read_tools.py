@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from batchcall_mcp.backends.base import Operation
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls import export, read, summing_up, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import after_backend, after_get, after_list
@@ -74,7 +74,7 @@ async def get_backend(
         numbers=None if numbers is None else list(numbers),
         agents=None if agents is None else list(agents),
         organization_id=facts.account.organization_id,
-        max_tasks=capabilities.max_tasks,
+        max_tasks=capabilities.limits.tasks,
         max_concurrency=capabilities.max_concurrency,
         max_calls_per_launch=settings.max_calls_per_launch,
         max_calls_per_day=settings.max_calls_per_day,

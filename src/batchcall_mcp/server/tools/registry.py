@@ -15,7 +15,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic_core import to_jsonable_python
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import recall

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.server.tools.results import ToolResult
 
 Handler: TypeAlias = Callable[..., Awaitable[ToolResult]]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from batchcall_mcp.backends.base import Capabilities, Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.timestamps import read_start
 from batchcall_mcp.batch_calls.writes import append, create, hear_first, launch, retry, update

@@ -7,16 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from batchcall_mcp.backends.base import (
-    Capabilities,
-    Dials,
-    Operation,
-    as_asked,
-    completed_by,
-    is_same_id,
-    is_unread,
-    matches,
-)
+from batchcall_mcp.backends.base import Dials, as_asked, completed_by, is_same_id, is_unread, matches
+from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.vendors.magpipe import mapping as words
 from batchcall_mcp.backends.vendors.magpipe.account import check_agent, own_number, read_account
 from batchcall_mcp.backends.vendors.magpipe.mapping import list_in, object_in
@@ -66,7 +58,7 @@ class MagpipeBackend:
     capabilities: ClassVar[Capabilities] = Capabilities(
         operations=frozenset(Operation) - {Operation.APPEND, Operation.RETRY, Operation.DELETE, Operation.GET_CALL},
         drafts="start_now_only",
-        max_tasks=words.MAX_RECIPIENTS,
+        limits=Limits(tasks=words.MAX_RECIPIENTS),
         task_page_size=words.MAX_RECIPIENTS,
         outcomes=(
             TaskStatus.PENDING,
@@ -80,7 +72,8 @@ class MagpipeBackend:
         stop="pending_only",
         cancel_effect="People who were not dialled yet are skipped; calls in progress go on to their end.",
         pause_stops=False,
-        windows="utc_same_day",
+        windows="utc",
+        over_midnight=False,
         max_concurrency=words.MAX_CONCURRENCY,
         idempotency="none",
         task_names=True,

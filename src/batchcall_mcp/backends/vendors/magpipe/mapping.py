@@ -13,18 +13,17 @@ from datetime import UTC
 from typing import Any
 
 from batchcall_mcp.backends.base import (
-    LAUNCHING,
     At,
     Dials,
     Never,
     Now,
-    Operation,
     name_with_retry_of,
     name_with_test_of,
     name_with_the_same_reference,
     retry_of_in_name,
     test_of_in_name,
 )
+from batchcall_mcp.backends.capabilities import LAUNCHING, Operation
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.model import (
     FINISHED,

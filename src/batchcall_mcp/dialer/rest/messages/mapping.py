@@ -232,12 +232,14 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
         "sent": counts.sent,
         "picked_up": counts.picked_up,
         "completed": counts.of(TaskStatus.COMPLETED),
-        "counts": {status.value: counts.of(status) for status in TaskStatus if status is not TaskStatus.UNKNOWN},
+        "counts": {status.value: counts.of(status) for status in TaskStatus if status not in _OF_OTHERS},
         "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
         "carrier": carrier,
     }
 
 
+_OF_OTHERS: Final = frozenset({TaskStatus.PLACED, TaskStatus.UNKNOWN})
+"""States that only other backends report."""
 _AS_STORED: Final = (
     "batch_call_id organization_id total_task_count window retry_config retry_rules trigger_date expires_date first "
     f"{_AS_GIVEN}"
