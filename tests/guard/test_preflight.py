@@ -173,7 +173,7 @@ def test_a_backend_that_keeps_the_window_needs_no_such_warning_and_says_when_cal
 
 
 def test_what_cannot_be_stopped_is_said_before_the_launch() -> None:
-    assert "Cannot be stopped once sent." in question(judged(capabilities=PLAIN), REQUEST, None, "zudu")
+    assert "Cannot be stopped once confirmed." in question(judged(capabilities=PLAIN), REQUEST, None, "zudu")
 
 
 def test_what_does_not_dial_says_so_and_warns_of_nothing() -> None:

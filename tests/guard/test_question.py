@@ -207,7 +207,7 @@ def test_that_it_can_be_stopped_is_read_last() -> None:
 def test_what_cannot_be_stopped_is_said_once_and_first() -> None:
     said = asked(judged(capabilities=PLAIN))
 
-    assert said.startswith("Cannot be stopped once sent. Call 3 people")
+    assert said.startswith("Cannot be stopped once confirmed. Call 3 people")
     assert said.count("stop") == 1
 
 

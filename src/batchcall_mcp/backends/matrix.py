@@ -47,7 +47,7 @@ _ROWS: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
     ("task states reported", lambda can: ", ".join(_outcomes(can))),
     ("results of a task", lambda can: ", ".join(sorted(can.results)) or "its state alone"),
     ("what was said in a call (get_call)", lambda can: _yes(Operation.GET_CALL in can.operations)),
-    ("calling window", lambda can: _WINDOWS[can.windows]),
+    ("calling window", lambda can: _WINDOWS[can.windows] + ("" if can.over_midnight else ", not over midnight")),
     ("window by day of the week", lambda can: _yes(can.windows != "none" and can.window_days)),
     ("start on a date of each person's own", lambda can: _yes(can.trigger_dates)),
     ("end (ends_at)", lambda can: _ENDS[can.ends]),
