@@ -433,9 +433,10 @@ def _answers_asked_for(query: TaskQuery) -> dict[str, str | int | list[str]]:
 
 
 def _page_size(limit: int, cursor: str | None, largest: int) -> int:
-    """A page of exactly what is asked for, where the cursor falls between two such pages."""
-    fits = 0 < limit <= largest and offset_of(cursor) % limit == 0
-    return limit if fits else largest
+    """That of the smallest numbered page which holds all that is asked for, wherever the cursor is."""
+    first = offset_of(cursor)
+    last = first + limit - 1
+    return next((size for size in range(max(limit, 1), largest) if first // size == last // size), largest)
 
 
 def _recognise(refusal: Refusal) -> type[BatchCallError] | None:
