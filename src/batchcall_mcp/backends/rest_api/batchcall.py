@@ -229,13 +229,16 @@ class BatchCallBackend:
                 raise about_another(doing, named)
             return words.raw_page(answer, "tasks", page, size)
 
+        filtered = query.is_filtered
+
         def keep(data: Mapping[str, Any]) -> CallTask | None:
             task = words.call_task(data)
+            if not filtered:
+                return task
             unwanted = query.statuses is not None and task.status not in query.statuses
             other = query.to_number is not None and comparable(task.to_number) != query.to_number
             return None if unwanted or other or not query.answers(task) else task
 
-        filtered = query.is_filtered
         largest = self.capabilities.task_page_size
         size = largest if filtered else _page_size(query.limit, query.cursor, largest)
         scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
