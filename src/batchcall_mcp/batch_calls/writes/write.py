@@ -477,10 +477,7 @@ class Write:
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
         # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
         least = judged.around.listed_dials or 1 if request.tasks is None else 1
-        dialled = [
-            (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
-            for task in judged.called or ()
-        ]
+        each = [max(least, 1 + (own if task.max_retries is None else task.max_retries)) for task in judged.called or ()]
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
@@ -499,7 +496,7 @@ class Write:
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=sent.people,
                 variables=sent.variables,
-                dials_each=_dials_each(request, dialled),
+                dials_each=_dials_each(request, each),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -517,7 +514,9 @@ class Write:
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
             dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
-            numbers=dialled if dials else (),
+            numbers=[(comparable(task.to_number), most) for task, most in zip(judged.called or (), each, strict=True)]
+            if dials
+            else (),
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None
@@ -543,10 +542,10 @@ class _Sent(NamedTuple):
         return cls(tasks, people, _had_by_all(tasks, hashed))
 
 
-def _dials_each(request: BatchCallRequest, dialled: Sequence[tuple[str, int]]) -> int | None:
+def _dials_each(request: BatchCallRequest, each: Sequence[int]) -> int | None:
     """How often a person is dialled at most by what this write sends; None: it says nothing of that."""
     if request.tasks is not None:
-        return max((dials for _, dials in dialled), default=None)
+        return max(each, default=None)
     return None if request.retry is None else 1 + request.retry.max_retries
 
 
