@@ -102,6 +102,8 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refers_in_names: ClassVar[bool] = True
+    """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: the member of a task's row that names its batch call, if it has one."""
 
@@ -320,7 +322,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = _with_references(self.read_created(answer, request))
+            made = self._with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -488,7 +490,16 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return _with_references(self.read_batch(data))
+        return self._with_references(self.read_batch(data))
+
+    def _with_references(self, found: BatchCall) -> BatchCall:
+        if not self.refers_in_names:
+            return found
+        return replace(
+            found,
+            retry_of=found.retry_of or retry_of_in_name(found.name),
+            test_of=found.test_of or test_of_in_name(found.name),
+        )
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)
@@ -550,12 +561,3 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
         raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
     if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
-
-
-def _with_references(found: BatchCall) -> BatchCall:
-    """With the batch call that its name points to, where the service has no field for that."""
-    return replace(
-        found,
-        retry_of=found.retry_of or retry_of_in_name(found.name),
-        test_of=found.test_of or test_of_in_name(found.name),
-    )
