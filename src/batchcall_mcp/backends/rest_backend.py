@@ -24,7 +24,15 @@ from batchcall_mcp.backends.base import (
     test_of_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotSupported, UnexpectedResponse
+from batchcall_mcp.clock import utc_now
+from batchcall_mcp.errors import (
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.model import (
     Account,
     Agent,
@@ -41,6 +49,7 @@ from batchcall_mcp.model import (
     TaskQuery,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
@@ -50,7 +59,7 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.vendor_http.json_values import inside, members, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
@@ -103,7 +112,9 @@ class RestBackend:
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    """Of the adapter: the member of a task's row, or of a call, that names its batch call, if it has one."""
+    number_id_at: ClassVar[str] = ""
+    """Of the adapter: where a batch call has the id of its caller number, if it does not have the number."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -265,7 +276,18 @@ class RestBackend:
         own = as_asked(found, batch_call_id)
         if own is None:
             raise about_another(doing, found.batch_call_id)
-        return own
+        return await self._with_number(own, text(inside(answer, self.number_id_at)))
+
+    async def _with_number(self, found: BatchCall, number_id: str | None) -> BatchCall:
+        """With the caller number that an id stands for; without one, if the account's numbers cannot be read."""
+        if number_id is None or found.from_number is not None:
+            return found
+        try:
+            numbers = await self.numbers()
+        except BatchCallError:
+            return found
+        named = [number.from_number for number in numbers if number.number_id == number_id]
+        return replace(found, from_number=named[0]) if named else found
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
@@ -298,10 +320,21 @@ class RestBackend:
         return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """One call."""
+        """One call; one that says that it belongs to another batch call is none of this one.
+
+        Raises:
+            NotFound: it has no such call.
+        """
         self.require(Operation.GET_CALL, batch_call_id)
-        doing = f"read call {call_id} of batch call {batch_call_id}"
-        return self.read_call(await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id)))
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id, id=batch_call_id))
+        named = text(answer.get(self.batch_member))
+        if named is not None and not is_same_id(named, batch_call_id):
+            raise NotFound(
+                f"Could not {doing}: it belongs to another batch call. Nothing was changed. get_batch_call shows the "
+                "calls of this one."
+            )
+        return self.read_call(answer)
 
     # --- writes
 
@@ -351,7 +384,8 @@ class RestBackend:
         dials = self.dials(Operation.CREATE, request, None)
         if isinstance(dials, Never):
             return BatchStatus.DRAFT
-        return BatchStatus.SCHEDULED if isinstance(dials, At) else BatchStatus.UNKNOWN
+        is_to_come = isinstance(dials, At) and dials.time > utc_now()
+        return BatchStatus.SCHEDULED if is_to_come else BatchStatus.UNKNOWN
 
     async def update(
         self,
