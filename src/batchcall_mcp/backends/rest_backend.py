@@ -24,7 +24,14 @@ from batchcall_mcp.backends.base import (
     test_of_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotSupported, UnexpectedResponse
+from batchcall_mcp.errors import (
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.model import (
     Account,
     Agent,
@@ -41,6 +48,7 @@ from batchcall_mcp.model import (
     TaskQuery,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
@@ -50,7 +58,7 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.vendor_http.json_values import inside, members, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
@@ -104,6 +112,8 @@ class RestBackend:
     """Of the adapter: where its agents are, as fields of Agent."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    batch_of_call: ClassVar[str | None] = None
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -298,10 +308,15 @@ class RestBackend:
         return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """One call."""
+        """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
-        doing = f"read call {call_id} of batch call {batch_call_id}"
-        return self.read_call(await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id)))
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        if self.batch_of_call is not None:
+            named = text(inside(answer, self.batch_of_call))
+            if named is None or not is_same_id(named, batch_call_id):
+                raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
+        return self.read_call(answer)
 
     # --- writes
 
