@@ -118,6 +118,7 @@ class RestBackend:
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
         self._http = http.caller(credentials, {**self.headers, **key}, self.recognise)
+        self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
 
@@ -275,7 +276,22 @@ class RestBackend:
         own = as_asked(found, batch_call_id)
         if own is None:
             raise about_another(doing, found.batch_call_id)
-        return own
+        return (await self.with_numbers(own))[0]
+
+    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
+        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
+
+        A number that is not among the account's, or cannot be read, is None.
+        """
+        named = {one.from_number for one in found} - {None}
+        if self.capabilities.caller != "id" or not named:
+            return found
+        if not named <= self._numbers.keys():
+            try:
+                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
+            except BatchCallError:
+                self._numbers = {}
+        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
@@ -305,7 +321,8 @@ class RestBackend:
 
         pages = self.list_pages(query)
         scanned = await pages.scan(self._http, "list batch calls", keep, cursor=query.cursor, limit=query.limit)
-        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+        found = await self.with_numbers(*scanned.found)
+        return BatchCallPage(found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
         """One call, if it belongs to that batch call."""
@@ -352,6 +369,8 @@ class RestBackend:
             test_of=request.test_of,
             counts=Counts(total=len(request.tasks or ())),
         )
+        if self.capabilities.caller == "id":
+            made = replace(made, from_number=request.from_number)
         made = completed_by(made, known)
         asked = self._asked_for(request)
         if made.status is BatchStatus.UNKNOWN and made.backend_status is None:
