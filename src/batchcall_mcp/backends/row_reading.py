@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from batchcall_mcp.errors import UnexpectedResponse
-from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, TaskStatus, Turn
-from batchcall_mcp.vendor_http.json_values import inside, members, moment, rows, seconds, text
+from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, TaskStatus
+from batchcall_mcp.vendor_http.json_values import members
 from batchcall_mcp.vendor_http.status_map import StatusMap
 
 
@@ -40,33 +39,6 @@ def task_from(row: Mapping[str, Any], paths: Mapping[str, str], states: StatusMa
     found["to_number"] = found["to_number"] or ""
     status, backend_status = states.read(row, paths.get("status", "status"))
     return CallTask(**{**found, "status": status, "backend_status": backend_status, **more})
-
-
-_LONGEST_TURN = 10_000
-
-
-def turns_from(
-    said: Any, paths: Mapping[str, str], agents: str, people: str = "user", begin: datetime | None = None
-) -> tuple[Turn, ...] | None:
-    """What was said, without turns in no words; None if there is no such list.
-
-    `paths` leads to `speaker`, `text` and `at_seconds`; `agents` and `people` are the vendor's words for who speaks.
-    With `begin`, when the call was connected, `at_seconds` is a moment of the clock.
-    """
-    if not isinstance(said, list):
-        return None
-    speakers: Mapping[str | None, Literal["agent", "person"]] = {agents: "agent", people: "person"}
-
-    def at(row: Mapping[str, Any]) -> float | None:
-        found = inside(row, paths["at_seconds"])
-        when = None if begin is None else moment(found)
-        return seconds(found if begin is None or when is None else (when - begin).total_seconds())
-
-    return tuple(
-        Turn(speaker=speakers.get(text(inside(row, paths["speaker"])), "other"), text=words, at_seconds=at(row))
-        for row in rows(said)[0]
-        if (words := text(inside(row, paths["text"]), _LONGEST_TURN)) is not None
-    )
 
 
 def unreadable_batch(title: str, what: str = "without an id of a batch call") -> UnexpectedResponse:
