@@ -1,4 +1,4 @@
-"""Our dialer as a fake for the contract suite: its real REST face and database; its engine moves when a test says so."""
+"""Our dialer as a fake for the contract suite: the real REST face and database; its engine moves when it is moved."""
 
 from __future__ import annotations
 

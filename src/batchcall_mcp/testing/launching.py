@@ -77,7 +77,7 @@ async def time_is_kept(scene: Scene) -> None:
     request = scene.request(trigger_at=at)
     said = scene.backend.dials(Operation.CREATE, request, None)
     expect(
-        isinstance(said, At) and said.may_begin <= at or said == Now(),
+        (isinstance(said, At) and said.may_begin <= at) or said == Now(),
         f"dials() says {said} for a create with the time {at}.",
         "Answer At(request.trigger_at).",
     )
@@ -368,7 +368,7 @@ def _steps(can: Capabilities) -> list[Step]:
     steps += [
         Step(Operation.UPDATE, make, f" of {field}")
         for field, make in changes.items()
-        if field in can.update_fields or field == "send_now" and "status" in can.update_fields
+        if field in can.update_fields or (field == "send_now" and "status" in can.update_fields)
     ]
     return [one for one in steps if one.operation in can.operations]
 
