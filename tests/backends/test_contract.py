@@ -9,6 +9,7 @@ from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import CallingWindow
 from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import Zudu
 
@@ -29,6 +30,7 @@ CASES = (
     ours("batchcall", fake=DialerFake, given=ANY_HOUR),
     vendor("zudu", Zudu, skip=NO_WINDOWS),
     vendor("magpipe", Magpipe),
+    vendor("elevenlabs", ElevenLabs),
 )
 
 test_contract = contract(*CASES)

@@ -25,6 +25,7 @@ from batchcall_mcp.backends.base import (
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
 from batchcall_mcp.errors import (
+    AuthenticationFailed,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
@@ -245,6 +246,8 @@ class RestBackend:
         """
         try:
             numbers = await self.numbers()
+        except AuthenticationFailed:
+            raise
         except BatchCallError as error:
             raise NotSupported(
                 f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
