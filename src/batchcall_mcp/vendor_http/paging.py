@@ -196,6 +196,7 @@ class InlinePages:
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
     ) -> Scanned[T]:
         """See `Pages`."""
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
         answer, items = await items_of(http, doing, self.call, self.items)
         self.check(answer)
         return cut(items, keep, cursor=cursor, limit=limit)
