@@ -26,6 +26,7 @@ from batchcall_mcp.backends.base import (
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
+    AuthenticationFailed,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
@@ -112,13 +113,14 @@ class RestBackend:
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row, or of a call, that names its batch call, if it has one."""
-    number_id_at: ClassVar[str] = ""
-    """Of the adapter: where a batch call has the id of its caller number, if it does not have the number."""
+    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    batch_of_call: ClassVar[str | None] = None
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
         self._http = http.caller(credentials, {**self.headers, **key}, self.recognise)
+        self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
 
@@ -245,6 +247,8 @@ class RestBackend:
         """
         try:
             numbers = await self.numbers()
+        except AuthenticationFailed:
+            raise
         except BatchCallError as error:
             raise NotSupported(
                 f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
@@ -276,18 +280,22 @@ class RestBackend:
         own = as_asked(found, batch_call_id)
         if own is None:
             raise about_another(doing, found.batch_call_id)
-        return await self._with_number(own, text(inside(answer, self.number_id_at)))
+        return (await self.with_numbers(own))[0]
 
-    async def _with_number(self, found: BatchCall, number_id: str | None) -> BatchCall:
-        """With the caller number that an id stands for; without one, if the account's numbers cannot be read."""
-        if number_id is None or found.from_number is not None:
+    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
+        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
+
+        A number that is not among the account's, or cannot be read, is None.
+        """
+        named = {one.from_number for one in found} - {None}
+        if self.capabilities.caller != "id" or not named:
             return found
-        try:
-            numbers = await self.numbers()
-        except BatchCallError:
-            return found
-        named = [number.from_number for number in numbers if number.number_id == number_id]
-        return replace(found, from_number=named[0]) if named else found
+        if not named <= self._numbers.keys():
+            try:
+                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
+            except BatchCallError:
+                self._numbers = {}
+        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
@@ -317,23 +325,18 @@ class RestBackend:
 
         pages = self.list_pages(query)
         scanned = await pages.scan(self._http, "list batch calls", keep, cursor=query.cursor, limit=query.limit)
-        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+        found = await self.with_numbers(*scanned.found)
+        return BatchCallPage(found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """One call; one that says that it belongs to another batch call is none of this one.
-
-        Raises:
-            NotFound: it has no such call.
-        """
+        """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
         doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
-        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id, id=batch_call_id))
-        named = text(answer.get(self.batch_member))
-        if named is not None and not is_same_id(named, batch_call_id):
-            raise NotFound(
-                f"Could not {doing}: it belongs to another batch call. Nothing was changed. get_batch_call shows the "
-                "calls of this one."
-            )
+        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        if self.batch_of_call is not None:
+            named = text(inside(answer, self.batch_of_call))
+            if named is None or not is_same_id(named, batch_call_id):
+                raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
     # --- writes
@@ -370,6 +373,8 @@ class RestBackend:
             test_of=request.test_of,
             counts=Counts(total=len(request.tasks or ())),
         )
+        if self.capabilities.caller == "id":
+            made = replace(made, from_number=request.from_number)
         made = completed_by(made, known)
         asked = self._asked_for(request)
         if made.status is BatchStatus.UNKNOWN and made.backend_status is None:

@@ -78,6 +78,7 @@ _BROKE = ("error", "failed", "misdialed", "rejected", "deleted")
 
 _BATCH = same("name") | {
     "batch_call_id": "id",
+    "from_number": "phoneNumberId",
     "agent_id": "assistantId|squadId|workflowId",
     "scheduled_at": "schedulePlan.earliestAt",
     "expires_at": "schedulePlan.latestAt",
@@ -150,8 +151,7 @@ class VapiBackend(RestBackend):
         InlinePages(HttpCall("GET", "/assistant", query={"limit": 1000}), None),
         same("name") | {"agent_id": "id"},
     )
-    batch_member = "campaignId"
-    number_id_at = "phoneNumberId"
+    batch_of_call = "campaignId"
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse names of people that Vapi would refuse, too."""
