@@ -30,20 +30,17 @@ from batchcall_mcp.vendor_http.http_call import HttpCall, given
 from batchcall_mcp.vendor_http.http_errors import Refusal
 from batchcall_mcp.vendor_http.json_values import inside, members, moment, text, usd, whole
 from batchcall_mcp.vendor_http.paging import InlinePages, OffsetPages, Pages
-from batchcall_mcp.vendor_http.status_map import StatusMap
+from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import iso_z
 from batchcall_mcp.vendor_http.transcripts import turns
 
 PATH = "/v2/campaign"
 LIST_PAGE = 100
 CONTACTS_PAGE = 1000
-MAX_CUSTOMERS = 10_000
-MAX_CONCURRENCY = 500
-"""In the newest SDK; the organization's own limit may be less."""
-AT_ONCE = 10
-"""Vapi's default. Its guide wants a number to be sent."""
-LONGEST_NAME = 40
-"""Characters in the name of a contact."""
+ALL = {"limit": 1000}
+MAX_CONCURRENCY = 500  # in the newest SDK; the organization's own limit may be less
+AT_ONCE = 10  # Vapi's default; its guide wants a number to be sent
+LONGEST_NAME = 40  # characters in the name of a contact
 
 _BY_USER = ("campaign.scheduled.ended-by-user", "campaign.in-progress.ended-by-user")
 BATCHES = StatusMap(
@@ -56,11 +53,7 @@ BATCHES = StatusMap(
     BatchStatus.UNKNOWN,
     refine=("endedReason", dict.fromkeys(_BY_USER, BatchStatus.CANCELLED)),
 )
-_ENDINGS = {
-    "customer-did-not-answer": TaskStatus.NO_ANSWER,
-    "customer-busy": TaskStatus.BUSY,
-    "voicemail": TaskStatus.VOICEMAIL,
-}
+_ENDINGS = {"customer-did-not-answer": TaskStatus.NO_ANSWER, "customer-busy": TaskStatus.BUSY}
 STATES = StatusMap(
     {
         **dict.fromkeys(("contact.pending", "scheduled", "queued"), TaskStatus.PENDING),
@@ -70,7 +63,7 @@ STATES = StatusMap(
         **dict.fromkeys(("contact.skipped", "contact.predial-failed"), TaskStatus.SKIPPED),
     },
     TaskStatus.UNKNOWN,
-    refine=("endedReason", _ENDINGS),
+    refine=("endedReason", _ENDINGS | {"voicemail": TaskStatus.VOICEMAIL}),
 )
 """Of contacts, and of calls."""
 _BROKE = ("error", "failed", "misdialed", "rejected", "deleted")
@@ -97,9 +90,7 @@ _CALL = {
     "extracted": "analysis.structuredData",
 }
 _SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"bot": "agent", "assistant": "agent", "user": "person"}
-_COUNTERS = {name: f"contactCounters.{name}" for name in ("pending", "completed", "failed", "skipped")} | {
-    "calling": "contactCounters.dispatched"
-}
+_COUNTERS = ("pending", "dispatched", "completed", "failed", "skipped", "predialFailed")
 
 
 class VapiBackend(RestBackend):
@@ -111,7 +102,7 @@ class VapiBackend(RestBackend):
     capabilities = Capabilities(
         operations=frozenset(Operation) - LAUNCHING - {Operation.PAUSE} | {Operation.CREATE},
         drafts="none",
-        limits=Limits(tasks=MAX_CUSTOMERS),
+        limits=Limits(tasks=10_000),
         required=frozenset({"from_number", "agent_id"}),
         caller="id",
         task_page_size=CONTACTS_PAGE,
@@ -143,14 +134,11 @@ class VapiBackend(RestBackend):
     }
     allowed: ClassVar = {Operation.CANCEL: frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING})}
     numbers_at = Listing(
-        InlinePages(HttpCall("GET", "/phone-number", query={"limit": 1000}), None),
+        InlinePages(HttpCall("GET", "/phone-number", query=ALL), None),
         same("name") | {"from_number": "number", "number_id": "id"},
         lambda row: row.get("status") in {None, "active"},
     )
-    agents_at = Listing(
-        InlinePages(HttpCall("GET", "/assistant", query={"limit": 1000}), None),
-        same("name") | {"agent_id": "id"},
-    )
+    agents_at = Listing(InlinePages(HttpCall("GET", "/assistant", query=ALL), None), same("name") | {"agent_id": "id"})
     batch_of_call = "campaignId"
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
@@ -174,6 +162,16 @@ class VapiBackend(RestBackend):
         )
         return HttpCall("POST", PATH, json=body)
 
+    async def get(self, batch_call_id: str) -> BatchCall:
+        """With how its calls went, where one page holds all contacts: the counters say only that they have ended."""
+        found = await super().get(batch_call_id)
+        if not found.counts.sent or (found.counts.total or 0) > CONTACTS_PAGE:
+            return found
+        page = await self.tasks(batch_call_id, TaskQuery(limit=CONTACTS_PAGE))
+        states = (task.status or TaskStatus.UNKNOWN for task in page.tasks)
+        counts = counts_of(states, self.capabilities.outcomes, found.counts.total)
+        return replace(found, counts=replace(counts, picked_up=found.counts.picked_up))
+
     def list_pages(self, query: ListQuery) -> Pages:
         """Newest first; archived ones are not in it."""
         asked: dict[str, str | int] = {"includeCounters": "true"}
@@ -191,13 +189,9 @@ class VapiBackend(RestBackend):
     def read_batch(self, data: Mapping[str, Any]) -> BatchCall:
         """A campaign. `scheduled` also means "about to start dialing", which is not our `scheduled`."""
         found = batch_from(data, _BATCH, BATCHES, self.title, counts=_counts(data))
-        notes = []
         if found.status is BatchStatus.SCHEDULED and (found.scheduled_at is None or found.scheduled_at <= utc_now()):
-            found = replace(found, status=BatchStatus.UNKNOWN, backend_status="scheduled")
-            notes.append("Vapi is about to start it.")
-        if (found.counts.completed or 0) > (found.counts.picked_up or 0):
-            notes.append("Vapi counts a call as completed when it has ended, also if nobody answered: see its tasks.")
-        return replace(found, notes=tuple(notes))
+            return replace(found, status=BatchStatus.UNKNOWN, backend_status="scheduled")
+        return found
 
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         """A contact. Its variables do not come back."""
@@ -236,17 +230,17 @@ def _pages(path: str, asked: Mapping[str, str | int], size: int) -> Pages:
 
 
 def _counts(data: Mapping[str, Any]) -> Counts:
-    """The counters come as a whole, or not at all."""
-    found = members(data, _COUNTERS)
+    """Without what Vapi counts as completed or failed: a call has completed when it has ended, however it went."""
+    found: dict[str, Any] = {name: whole(inside(data, f"contactCounters.{name}")) for name in _COUNTERS}
     if None in found.values():
         return Counts()
-    found["skipped"] += whole(inside(data, "contactCounters.predialFailed")) or 0
-    dialled, connected = (whole(inside(data, f"callMetrics.{name}")) for name in ("dialed", "connected"))
-    return Counts(**found, total=sum(found.values()), sent=dialled, picked_up=connected)
+    more = members(data, {"sent": "callMetrics.dialed", "picked_up": "callMetrics.connected"})
+    more |= {"pending": found["pending"], "calling": found["dispatched"]}
+    return Counts(total=sum(found.values()), skipped=found["skipped"] + found["predialFailed"], **more)
 
 
 def _ended(task: CallTask) -> CallTask:
-    """With what its endedReason says besides: a machine, or that the call broke."""
+    """With what its endedReason says besides."""
     if task.status is TaskStatus.VOICEMAIL:
         return replace(task, answered_by="machine")
     broke = task.status is TaskStatus.COMPLETED and any(part in (task.backend_status or "") for part in _BROKE)
