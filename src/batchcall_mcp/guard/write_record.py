@@ -41,6 +41,8 @@ class Evidence:
 
     name: str | None = None
     given_name: str | None = None
+    named_there: bool = False
+    """The backend itself makes it, and names it as it likes: it is known by the batch call that it is made of."""
     retry_of: str | None = None
     tasks_from: str | None = None
     """Whose people, by what came of their calls, are its list; no evidence, kept for later lists of those people."""
