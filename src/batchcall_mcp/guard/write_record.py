@@ -70,6 +70,10 @@ class Evidence:
     variables: tuple[str, ...] | None = None
     """Those that every task of the list had, hashed; for the launch, because not every backend gives them back."""
 
+    countries: dict[str, int] | None = None
+    zones: dict[str, int] | None = None
+    """Where its people are, as `preflight.listing.Places` has it; for the launch, where nobody can read them again."""
+
     def as_json(self) -> dict[str, Any]:
         """For the database."""
         return {name: value for name, value in asdict(self).items() if value not in (None, False)}

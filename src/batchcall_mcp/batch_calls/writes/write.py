@@ -22,11 +22,12 @@ from batchcall_mcp.batch_calls.writes.preflight_context import different, surrou
 from batchcall_mcp.batch_calls.writes.results import WAITS_FOR_PERSON, Did, Result, done, replayed, waiting
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.errors import BatchCallError, NotConfirmed, OutcomeUnknown
+from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
 from batchcall_mcp.guard.fingerprints import fingerprint, made_up_name, people_digest
-from batchcall_mcp.guard.preflight import unattended, undo
+from batchcall_mcp.guard.preflight import undo
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.preflight.recipient_warnings import about
@@ -502,6 +503,8 @@ class Write:
             (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
             for task in judged.called or ()
         ]
+        is_hidden = context.backend.capabilities.tasks_reported != "all" and request.tasks is not None
+        places = judged.preflight.places if is_hidden else None
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
@@ -533,6 +536,8 @@ class Write:
                 first=request.first,
                 launches=bool(request.send_now),
                 skipped=rows if request.tasks is not None and rows else None,
+                countries=dict(places.countries) if places else None,
+                zones=dict(places.zones) if places else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,
