@@ -24,7 +24,16 @@ from batchcall_mcp.backends.base import (
     test_of_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotSupported, UnexpectedResponse
+from batchcall_mcp.clock import utc_now
+from batchcall_mcp.errors import (
+    AuthenticationFailed,
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.model import (
     Account,
     Agent,
@@ -41,6 +50,7 @@ from batchcall_mcp.model import (
     TaskQuery,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
@@ -50,7 +60,7 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.vendor_http.json_values import inside, members, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
@@ -106,10 +116,13 @@ class RestBackend:
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    batch_of_call: ClassVar[str | None] = None
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
         self._http = http.caller(credentials, {**self.headers, **key}, self.recognise)
+        self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
 
@@ -236,6 +249,8 @@ class RestBackend:
         """
         try:
             numbers = await self.numbers()
+        except AuthenticationFailed:
+            raise
         except BatchCallError as error:
             raise NotSupported(
                 f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
@@ -267,7 +282,22 @@ class RestBackend:
         own = as_asked(found, batch_call_id)
         if own is None:
             raise about_another(doing, found.batch_call_id)
-        return own
+        return (await self.with_numbers(own))[0]
+
+    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
+        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
+
+        A number that is not among the account's, or cannot be read, is None.
+        """
+        named = {one.from_number for one in found} - {None}
+        if self.capabilities.caller != "id" or not named:
+            return found
+        if not named <= self._numbers.keys():
+            try:
+                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
+            except BatchCallError:
+                self._numbers = {}
+        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
@@ -297,13 +327,19 @@ class RestBackend:
 
         pages = self.list_pages(query)
         scanned = await pages.scan(self._http, "list batch calls", keep, cursor=query.cursor, limit=query.limit)
-        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+        found = await self.with_numbers(*scanned.found)
+        return BatchCallPage(found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """One call."""
+        """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
-        doing = f"read call {call_id} of batch call {batch_call_id}"
-        return self.read_call(await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id)))
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        if self.batch_of_call is not None:
+            named = text(inside(answer, self.batch_of_call))
+            if named is None or not is_same_id(named, batch_call_id):
+                raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
+        return self.read_call(answer)
 
     # --- writes
 
@@ -339,6 +375,8 @@ class RestBackend:
             test_of=request.test_of,
             counts=Counts(total=len(request.tasks or ())),
         )
+        if self.capabilities.caller == "id":
+            made = replace(made, from_number=request.from_number)
         made = completed_by(made, known)
         asked = self._asked_for(request)
         if made.status is BatchStatus.UNKNOWN and made.backend_status is None:
@@ -353,7 +391,8 @@ class RestBackend:
         dials = self.dials(Operation.CREATE, request, None)
         if isinstance(dials, Never):
             return BatchStatus.DRAFT
-        return BatchStatus.SCHEDULED if isinstance(dials, At) else BatchStatus.UNKNOWN
+        is_to_come = isinstance(dials, At) and dials.time > utc_now()
+        return BatchStatus.SCHEDULED if is_to_come else BatchStatus.UNKNOWN
 
     async def update(
         self,
