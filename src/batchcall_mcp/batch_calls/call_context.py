@@ -13,11 +13,12 @@ import anyio
 
 from batchcall_mcp.backends.base import Backend, Never
 from batchcall_mcp.backends.capabilities import Operation, unsupported
+from batchcall_mcp.backends.limits import missing_fields, over_limits
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
 from batchcall_mcp.batch_calls.next_call import Next, Offer, of_state
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
-from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotSupported
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
@@ -104,14 +105,29 @@ class CallContext:
         self.guard.check_mode(operation, Never())
 
     def require_fields(self, request: BatchCallRequest) -> None:
-        """Refuse an argument that the backend has no field for.
+        """Refuse an argument that the backend has no field for, or that is more than it takes.
 
         Raises:
             NotSupported: naming each; nothing was sent.
         """
-        problems = unsupported(request, self.backend.capabilities)
+        capabilities = self.backend.capabilities
+        problems = [*unsupported(request, capabilities), *over_limits(request, capabilities, self.clock())]
         if problems:
             raise NotSupported(f"{self.backend.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
+
+    def require_complete(self, request: BatchCallRequest, of: str | None = None) -> None:
+        """Refuse a new batch call that lacks what the backend needs. `of`: the one whose settings it takes over.
+
+        Raises:
+            InvalidInput: naming each; nothing was sent.
+        """
+        missing = missing_fields(request, self.backend.capabilities)
+        if missing:
+            why = f"{self.backend.name} needs {'it' if len(missing) == 1 else 'them'} to make a batch call"
+            known = "" if of is None else f", and does not report {'it' if len(missing) == 1 else 'them'} of {of}"
+            instead = "get_backend lists the account's." if of is None else "create_batch_call takes it."
+            are = "is" if len(missing) == 1 else "are"
+            raise InvalidInput(f"{', '.join(missing)}: {are} missing; {why}{known}. Nothing was sent. {instead}")
 
     async def sender(self) -> Sender:
         """The way of a write.

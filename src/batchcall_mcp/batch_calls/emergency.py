@@ -154,6 +154,7 @@ def reached(task: CallTask) -> Reached:
 _CALLED = frozenset(
     {
         TaskStatus.COMPLETED,
+        TaskStatus.PLACED,
         TaskStatus.NO_ANSWER,
         TaskStatus.BUSY,
         TaskStatus.VOICEMAIL,

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio.to_thread
 
 from batchcall_mcp.backends.capabilities import Operation
+from batchcall_mcp.batch_calls import listing
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, after_check_of
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
@@ -337,9 +338,8 @@ def _fitting(tasks: Sequence[CallTask]) -> int:
 
 
 async def list_page(context: CallContext, query: ListQuery) -> BatchCallPage:
-    """One page of batch calls, newest first."""
-    context.require(Operation.LIST)
-    return await context.backend.list(query)
+    """One page of batch calls, newest first; where the backend cannot list them, those that the ledger knows."""
+    return await listing.batch_calls(context, query)
 
 
 async def check(

@@ -12,9 +12,9 @@ from typing import Final
 
 import anyio
 
-from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.listing import batch_calls
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.fingerprints import member
 from batchcall_mcp.guard.preflight.preflight import NotCompared
@@ -51,7 +51,7 @@ async def compare_with_live(
 
     `named`: the batch calls, as `fingerprints.member` has them, that the question before named as not compared.
     """
-    if not numbers or Operation.LIST not in context.backend.capabilities.operations:
+    if not numbers:
         return LiveComparison()
     deadline = context.monotonic() + LONGEST_S
     try:
@@ -88,7 +88,7 @@ async def _live(
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
         with anyio.fail_after(max(deadline - context.monotonic(), 0)):
-            page = await context.backend.list(ListQuery(limit=_LIST_PAGE, cursor=cursor))
+            page = await batch_calls(context, ListQuery(limit=_LIST_PAGE, cursor=cursor))
         live |= {one.batch_call_id: one for one in page.batch_calls if one.status in _LIVE}
         unchecked |= dict.fromkeys(f"Other live batch calls: {note}" for note in page.notes)
         cursor = page.next_cursor

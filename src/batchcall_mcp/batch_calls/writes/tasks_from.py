@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
-from batchcall_mcp.batch_calls.writes.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.writes.preflight_context import different
 from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.preflight.humanize import counted
@@ -87,7 +87,7 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
             f"tasks_from: nobody in {current.batch_call_id} has {wanted.in_words()}. Nothing was sent. "
             "get_batch_call shows what came of the calls."
         )
-    since, notes = await later_calls(context, current)
+    since, notes = await later_calls(context, current, found)
     reached = {comparable(task.to_number) for task in found if task.status in _REACHED}
     missed = {comparable(task.to_number) for task in found if task.status not in BEING_CALLED}
     twice = {number: why for number, why in called_by_itself(everybody).items() if number in missed}

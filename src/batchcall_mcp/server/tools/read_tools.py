@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from batchcall_mcp.backends.capabilities import Operation
-from batchcall_mcp.batch_calls import export, read, summing_up, watch
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
+from batchcall_mcp.batch_calls import export, listing, read, summing_up, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import after_backend, after_get, after_list
 from batchcall_mcp.calling_hours import check_window
@@ -305,10 +305,15 @@ def in_words(batch_call: BatchCall) -> str:
     return f"{batch_call.batch_call_id} is {batch_call.status}{said}{why}{came}"
 
 
+def _list(capabilities: Capabilities) -> str:
+    which = "of the account" if Operation.LIST in capabilities.operations else "made from here"
+    return f"Batch calls {which}, newest first, one page. Use it to find an id; then get_batch_call."
+
+
 @tool(
     Operation.LIST,
     "List batch calls",
-    "Batch calls of the account, newest first, one page. Use it to find an id; then get_batch_call.",
+    _list,
     read_only=True,
     idempotent=True,
     most_characters=_LARGE,
@@ -326,8 +331,10 @@ async def list_batch_calls(
     after = given.moment_of(created_after, None)
     page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
+    known = listing.only_known(context)
+    said = [f"{len(page.batch_calls)} batch calls, newest first.{more}", *([known, *page.notes] if known else [])]
     return ListResult(
-        summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
+        summary=" ".join(said),
         next=after_list(page.batch_calls, context.offer),
         batch_calls=[ListedBatchCall.of(one) for one in page.batch_calls],
         next_cursor=page.next_cursor,
