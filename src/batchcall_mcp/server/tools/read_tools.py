@@ -379,7 +379,7 @@ async def export_batch_call(
     if not context.local_files:
         return await _exported_over_http(context, batch_call_id, format, statuses)
     path, rows = await export.export_to_file(context, batch_call_id, format, statuses)
-    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}.{_and_missing(rows)}"
+    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}.{_and_missing(context, rows)}"
     return ExportResult(summary=summary, rows=rows.written, file=str(path), format=format)
 
 
@@ -387,8 +387,13 @@ def _what(form: export.Format, rows: export.Rows) -> str:
     return f"a report about {rows.written} tasks" if form == "report" else f"{rows.written} tasks"
 
 
-def _and_missing(rows: export.Rows) -> str:
-    return f" The backend counts {rows.missing:,} more, which its list does not show." if rows.missing else ""
+def _and_missing(context: CallContext, rows: export.Rows) -> str:
+    if not rows.missing:
+        return ""
+    if context.backend.capabilities.tasks_reported == "dialled_only":
+        people = counted(rows.missing, "person was", "people were")
+        return f" {people} not dialled, and so not listed by {context.backend.name}."
+    return f" The backend counts {rows.missing:,} more, which its list does not show."
 
 
 async def _exported_over_http(
@@ -405,7 +410,7 @@ async def _exported_over_http(
         else:
             summary = (
                 f"{_what(form, rows)} of {batch_call_id} can be read for a day at {url} with the same key headers, "
-                f"or {resource}.{_and_missing(rows)}"
+                f"or {resource}.{_and_missing(context, rows)}"
             )
             return ExportResult(summary=summary, rows=rows.written, file=url, resource=uri, format=form)
     else:
