@@ -25,7 +25,14 @@ from batchcall_mcp.backends.base import (
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
 from batchcall_mcp.clock import utc_now
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotSupported, UnexpectedResponse
+from batchcall_mcp.errors import (
+    AuthenticationFailed,
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.model import (
     Account,
     Agent,
@@ -230,11 +237,14 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
+            AuthenticationFailed: the key is not accepted; nothing was sent.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
         try:
             numbers = await self.numbers()
+        except AuthenticationFailed:
+            raise
         except BatchCallError as error:
             raise NotSupported(
                 f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
