@@ -450,6 +450,9 @@ def _filters(query: TaskQuery) -> Params:
 
 
 def _page_size(filtered: bool, limit: int, cursor: str | None, largest: int) -> int:  # noqa: FBT001 - a fact about the query
-    """A page of exactly what is asked for, where the cursor falls between two such pages."""
-    fits = not filtered and 0 < limit <= largest and offset_of(cursor) % limit == 0
-    return limit if fits else largest
+    """That of the smallest numbered page which holds all that is asked for, wherever the cursor is."""
+    if filtered:
+        return largest
+    first = offset_of(cursor)
+    last = first + limit - 1
+    return next((size for size in range(max(limit, 1), largest) if first // size == last // size), largest)
