@@ -306,6 +306,7 @@ class Write:
             again=self._operation is Operation.RETRY,
             test=request.test_of is not None,
             taken_over=resend.entry.write_id if resend else None,
+            retry_of=request.retry_of,
         )
         around = replace(
             around,
