@@ -23,7 +23,8 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.limits import over_limits
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -592,7 +593,7 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
     lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
     if lacking:
         raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    problems = beyond_limits(request, capabilities.limits, utc_now())
+    problems = over_limits(request, capabilities, utc_now())
     if problems:
         raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
     if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
