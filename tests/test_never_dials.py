@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,9 @@ from tests.server.transports import ROOT, Way, connected
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.talking import NO_ANSWER
+from tests.vendors.varied import Varied, able
+from tests.vendors.varied import account as varied_account
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Era, Model, Person, dials, number, playing, tomorrow_at
 
@@ -112,6 +115,91 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+@asynccontextmanager
+async def varied_scene(
+    tmp_path: Path, vendor: Varied, states: Sequence[str], *, without: str = "", **changes: Any
+) -> AsyncIterator[Scene]:
+    """A backend that works in a way of its own; see `tests.vendors.varied`."""
+    with pytest.MonkeyPatch.context() as patch:
+        able(patch, without=without, **changes)
+        async with vendor.served() as url:
+            variables: dict[str, str | Path] = {**varied_account(url), "data_dir": tmp_path}
+            ids: dict[str, str] = {}
+            async with playing("auto", Person("yes"), **variables) as model:
+                when = {"trigger_timestamp": "now"} if vendor.creates_dial else {}
+                for state in states:
+                    ids[state] = await made(model, name=state, window=ALWAYS, **when)
+                    if state != "draft" and not vendor.creates_dial:
+                        await start(model, ids[state], "now")
+                if "paused" in ids:
+                    await model.call("pause_batch_call", batch_call_id=ids["paused"])
+                    for task in vendor.tasks[ids["paused"]][1:]:  # as if it had been paused after the first dial
+                        task |= {"status": "pending", "attempts": 0}
+                vendor.finish(ids["completed"], {PEOPLE[-1]: NO_ANSWER})
+                if vendor.retries == "child_draft":
+                    child = await model.call("retry_batch_call", batch_call_id=ids["completed"])
+                    ids["child"] = child["batch_call"]["batch_call_id"]
+            vendor.recording.requests.clear()
+            yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+def creates_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """Creating dials, and a retry is a create."""
+    vendor = Varied(creates_dial=True)
+    states = ("running", "completed")
+    return varied_scene(tmp_path, vendor, states, without="start update retry append", drafts="none")
+
+
+def everybody_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """A retry calls everybody again, and people are shown only once they are dialled."""
+    vendor = Varied(shows="dialled_only")
+    return varied_scene(
+        tmp_path, vendor, ("draft", "running", "paused", "completed"), without="update", tasks_reported="dialled_only"
+    )
+
+
+def child_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """A retry makes a draft of everybody, whose people are not shown."""
+    vendor = Varied(shows="dialled_only", counts=False, retries="child_draft")
+    can = {"retry": "child_draft", "tasks_reported": "dialled_only"}
+    return varied_scene(tmp_path, vendor, ("draft", "completed"), without="update", **can)
+
+
+def creates_calls(ids: dict[str, str]) -> list[Call]:
+    whole = {"from_number": FROM, "tasks": TASKS, "name": "another"}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    came = {"batch_call_id": ids["completed"], "task_status": ["completed"]}
+    found += [
+        ("create_batch_call", {"from_number": FROM, "tasks_from": came, "trigger_timestamp": when}) for when in WHENEVER
+    ]
+    found += [("create_batch_call", {**whole, **one}) for one in ({"send_now": True}, {"status": "sent"})]
+    for state in ("completed", "running"):
+        one = {"batch_call_id": ids[state]}
+        found += [("retry_batch_call", {**one, "trigger_timestamp": when}) for when in WHENEVER]
+        found += [("retry_batch_call", one)]
+    states = (["busy"], ["not_reached"], ["completed"], ["pending"])
+    again = {"batch_call_id": ids["completed"], "trigger_timestamp": "now"}
+    return found + [("retry_batch_call", {**again, "task_status": one}) for one in states]
+
+
+def everybody_calls(ids: dict[str, str]) -> list[Call]:
+    found: list[Call] = [
+        ("start_batch_call", {"batch_call_id": ids["draft"], "trigger_timestamp": when}) for when in WHENEVER
+    ]
+    found += [("resume_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    found += [("retry_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    states = (["busy"], ["not_reached"], ["completed"], ["pending"], ["no_answer", "busy", "failed"])
+    return found + [("retry_batch_call", {"batch_call_id": ids["completed"], "task_status": one}) for one in states]
+
+
+def child_calls(ids: dict[str, str]) -> list[Call]:
+    return [
+        ("start_batch_call", {"batch_call_id": ids[state], "trigger_timestamp": when})
+        for state in ("child", "draft")
+        for when in WHENEVER
+    ]
 
 
 @asynccontextmanager
@@ -240,6 +328,13 @@ SCENES = {
     ),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
+    "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),
+    "retries of everybody": (
+        everybody_scene,
+        everybody_calls,
+        {"start_batch_call", "resume_batch_call", "retry_batch_call"},
+    ),
+    "retries that make a draft": (child_scene, child_calls, {"start_batch_call"}),
 }
 """Where, what is tried there, and which tools must have asked: a table of mere refusals would prove nothing."""
 ROUNDS: tuple[tuple[Era, Person | None, Confirm], ...] = (
