@@ -9,7 +9,9 @@ from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import CallingWindow
 from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
+from tests.vendors.vapi import Vapi
 from tests.vendors.zudu import Zudu
 
 ANY_HOUR = {"window": CallingWindow(start="00:00", end="24:00", timezone="UTC")}
@@ -29,6 +31,8 @@ CASES = (
     ours("batchcall", fake=DialerFake, given=ANY_HOUR),
     vendor("zudu", Zudu, skip=NO_WINDOWS),
     vendor("magpipe", Magpipe),
+    vendor("elevenlabs", ElevenLabs),
+    vendor("vapi", Vapi),
 )
 
 test_contract = contract(*CASES)

@@ -284,7 +284,7 @@ def _says_error(body: JsonObject) -> bool:
     status = body.get("status")
     if isinstance(status, str) and status.lower() == "error":
         return True
-    return bool(body.get("error")) and not body.get("data")
+    return bool(body.get("error") or body.get("errors")) and not body.get("data")
 
 
 def _error_in_success(exchange: Exchange, status: int, body: JsonObject) -> BatchCallError:
