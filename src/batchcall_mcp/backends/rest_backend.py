@@ -23,7 +23,8 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BatchCallError,
@@ -243,6 +244,7 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
+            AuthenticationFailed: the key is not accepted; nothing was sent.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
@@ -582,7 +584,7 @@ def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
 
 
 def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials. Pure.
+    """Refuse a create that lacks something, is too long, or says two things about when it dials.
 
     Raises:
         InvalidInput: nothing was sent.
@@ -590,9 +592,9 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
     lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
     if lacking:
         raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    most, number = capabilities.limits.tasks, len(request.tasks or ())
-    if most is not None and number > most:
-        raise InvalidInput(f"{title} takes {most:,} tasks in one batch call; these are {number:,}. Nothing was sent.")
+    problems = beyond_limits(request, capabilities.limits, utc_now())
+    if problems:
+        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
     if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
         raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
     if request.send_now and request.trigger_at is not None:
