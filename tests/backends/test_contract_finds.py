@@ -165,7 +165,7 @@ SPOILT = (
     (SendsAgain, "a lost answer is never sent again", "it was sent again"),
     (SaysItWorked, "a lost answer is never sent again", "cmp_made_up"),
     (FollowsLinks, "credentials go to the vendor alone", "to another origin"),
-    (ClaimsMore, "limits are checked before sending", "say that it takes 400"),
+    (ClaimsMore, "limits are checked before sending", "the limits say that it takes 400"),
     (QuotesNothing, "an unknown id is not found", "led to another path"),
 )
 

@@ -83,7 +83,7 @@ async def _made(scene: Scene) -> BatchCall:
 
 
 async def wrong_key_is_named(scene: Scene) -> None:
-    """The vendor's own answer to it, whatever its status and body are."""
+    """The vendor's own answer to a wrong key is an authentication error, which does not repeat the key."""
     wrong = scene.fake.key[:-1] + ("x" if scene.fake.key[-1] != "x" else "y")
     secret = None if scene.fake.secret is None else scene.fake.secret[:-1] + "_"
     known = await _made(scene)
@@ -110,7 +110,7 @@ async def wrong_key_is_named(scene: Scene) -> None:
 
 
 async def lost_answer_is_never_sent_again(scene: Scene) -> None:
-    """The answer to each write of each operation is lost after it took effect; to those of create in three ways."""
+    """The answer to each write is lost after it took effect: it is an unknown outcome, and is not sent again."""
     turn = cycle(LOSSES)
     for operation, begin, write in _writes(scene):
         async with scene.again() as first:
@@ -225,13 +225,13 @@ async def _read_everything(scene: Scene, made: BatchCall) -> None:
 
 
 async def limits_are_named_before_anything_is_sent(scene: Scene) -> None:
-    """More than it takes is refused, and the refusal says how much it takes; exactly that much the vendor takes too."""
+    """More than the limit is refused and the limit is named; exactly the limit is taken."""
     for what, limit, most, more in _limits(scene):
         if most is not None:
             refused = await refusal_of(scene.backend.create(most))
             expect(
                 refused is None,
-                f"{what}: Capabilities.limits say that it takes {limit}, and exactly that is answered with {refused!r}.",
+                f"{what}: the limits say that it takes {limit}, and exactly that is answered with {refused!r}.",
                 "Declare what the vendor's documents say.",
             )
         written = len(scene.wire.writes)
