@@ -23,7 +23,8 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -581,23 +582,3 @@ def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
     by_status = query.statuses is None or task.status in query.statuses
     by_number = query.to_number is None or comparable(task.to_number) == query.to_number
     return by_status and by_number and query.answers(task)
-
-
-def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials.
-
-    Raises:
-        InvalidInput: nothing was sent.
-    """
-    lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
-    if lacking:
-        raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    problems = beyond_limits(request, capabilities.limits, utc_now())
-    if problems:
-        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
-    if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
-        raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
-    if request.send_now and request.trigger_at is not None:
-        raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
-    if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
-        raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
