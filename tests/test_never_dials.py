@@ -32,9 +32,10 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import magpipe, zudu
+from tests.vendors import magpipe, vapi, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.vapi import Vapi
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Era, Model, Person, dials, number, playing, tomorrow_at
 
@@ -112,6 +113,35 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+@asynccontextmanager
+async def scene_without_drafts(backend: str, vendor: Vapi, tmp_path: Path) -> AsyncIterator[Scene]:
+    """Where creating dials: one batch call waits for its time, one dials, and one is over."""
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": backend,
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+            "files": tmp_path,
+        }
+        (tmp_path / "people.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
+        async with playing("auto", Person("yes"), **variables) as model:
+            times = {"scheduled": tomorrow_at(9).isoformat(), "running": "now", "completed": "now"}
+            ids = {
+                state: await made(model, name=state, agent_id=vendor.agent_id, trigger_timestamp=when)
+                for state, when in times.items()
+            }
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+@asynccontextmanager
+async def vapi_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_without_drafts("vapi", Vapi(), tmp_path) as scene:
+        yield scene
 
 
 @asynccontextmanager
@@ -230,6 +260,24 @@ def magpipe_calls(ids: dict[str, str]) -> list[Call]:
     return found
 
 
+def calls_without_drafts(agent_id: str, ids: dict[str, str]) -> list[Call]:
+    """What dials where there are no drafts: a create, and a new batch call of those who were missed."""
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": agent_id}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    remembered: tuple[dict[str, Any], ...] = ({}, {"send_now": True}, {"status": "draft"}, {"status": "running"})
+    found += [("create_batch_call", {**whole, **one}) for one in remembered]
+    from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": {"batch_call_id": ids["completed"]}}
+    found += [("create_batch_call", {**from_another, "tasks": TASKS, "trigger_timestamp": "now"})]
+    for when in WHENEVER:
+        again = {"batch_call_id": ids["completed"], "trigger_timestamp": when}
+        found += [("retry_batch_call", again), ("retry_batch_call", {**again, "tasks_file": "people.csv"})]
+    return found
+
+
+def vapi_calls(ids: dict[str, str]) -> list[Call]:
+    return calls_without_drafts(vapi.ASSISTANT, ids)
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
 SCENES = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
@@ -238,6 +286,7 @@ SCENES = {
         magpipe_calls,
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
+    "vapi": (vapi_scene, vapi_calls, {"create_batch_call", "retry_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
 }
@@ -307,7 +356,7 @@ MOMENTS = st.one_of(
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "add_tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "add_tasks_file": st.just("others.csv"),
-    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
+    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, vapi.ASSISTANT, "agent_x"]),
     "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
     "default_region": st.sampled_from(["us", "DE"]),
     "ends_at": st.sampled_from(["2100-01-02", "2100-01-02T09:00-05:00"]),
@@ -362,11 +411,12 @@ class Try:
 @st.composite
 def tries(draw: st.DrawFn, offered: dict[str, set[str]]) -> Try:
     """A tool that the backend has, with some of the arguments that it takes there; few of them are creates, which make
-    drafts, and many are updates, which can do most.
+    drafts, and many are updates, which can do most. Where there are none, a create says when it dials.
     """
-    often = [tool for tool in sorted(offered) if tool != "create_batch_call"]
-    tool = draw(st.sampled_from([*sorted(offered), *often, "update_batch_call", "update_batch_call"]))
-    always = set(LAUNCHING[tool])
+    updates = ["update_batch_call"] if "update_batch_call" in offered else []
+    often = [tool for tool in sorted(offered) if tool != "create_batch_call"] if updates else []
+    tool = draw(st.sampled_from([*sorted(offered), *often, *updates, *updates]))
+    always = set(LAUNCHING[tool]) | (set() if updates else {"agent_id", "trigger_timestamp"} & offered[tool])
     others = sorted(offered[tool] - always)
     more = draw(st.sets(st.sampled_from(others), min_size=not always, max_size=3)) if others else set()
     if "tasks_from" in more:
@@ -419,7 +469,7 @@ async def launched(scene: Scene, model: Model) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("batchcall", 3)])
+@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("vapi", 3), ("batchcall", 3)])
 def test_no_combination_of_arguments_dials_without_a_yes(backend: str, examples: int, tmp_path: Path) -> None:
     """Drafts may be made and changed, and anything may be made a draft; what is launched stays as it was."""
     (tmp_path / "others.csv").write_text("phone\n" + "".join(f"{one}\n" for one in STRANGERS))
