@@ -32,7 +32,7 @@ RESULTS = {spec.name: result_model(spec.handler) for spec in TOOLS}
 class Surface:
     """One backend, over one kind of transport."""
 
-    backend: Literal["dialer", "zudu", "magpipe", "batchcall", "talking"]
+    backend: Literal["dialer", "zudu", "magpipe", "batchcall", "vapi", "talking"]
     transport: Literal["stdio", "http"] = "stdio"
 
     def __str__(self) -> str:
@@ -63,6 +63,7 @@ SURFACES = (
     Surface("zudu"),
     Surface("magpipe"),
     Surface("batchcall"),
+    Surface("vapi"),
     Surface("talking"),
     Surface("dialer", "http"),
 )
