@@ -11,6 +11,7 @@ from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
+from tests.vendors.vapi import Vapi
 from tests.vendors.zudu import Zudu
 
 ANY_HOUR = {"window": CallingWindow(start="00:00", end="24:00", timezone="UTC")}
@@ -31,6 +32,7 @@ CASES = (
     vendor("zudu", Zudu, skip=NO_WINDOWS),
     vendor("magpipe", Magpipe),
     vendor("elevenlabs", ElevenLabs),
+    vendor("vapi", Vapi),
 )
 
 test_contract = contract(*CASES)

@@ -23,7 +23,8 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BatchCallError,
@@ -111,6 +112,8 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refers_in_names: ClassVar[bool] = True
+    """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: the member of a task's row that names its batch call, if it has one."""
     batch_of_call: ClassVar[str | None] = None
@@ -241,6 +244,7 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
+            AuthenticationFailed: the key is not accepted; nothing was sent.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
@@ -355,7 +359,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = _with_references(self.read_created(answer, request))
+            made = self._with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -388,7 +392,8 @@ class RestBackend:
         dials = self.dials(Operation.CREATE, request, None)
         if isinstance(dials, Never):
             return BatchStatus.DRAFT
-        return BatchStatus.SCHEDULED if isinstance(dials, At) else BatchStatus.UNKNOWN
+        is_to_come = isinstance(dials, At) and dials.time > utc_now()
+        return BatchStatus.SCHEDULED if is_to_come else BatchStatus.UNKNOWN
 
     async def update(
         self,
@@ -525,7 +530,16 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return _with_references(self.read_batch(data))
+        return self._with_references(self.read_batch(data))
+
+    def _with_references(self, found: BatchCall) -> BatchCall:
+        if not self.refers_in_names:
+            return found
+        return replace(
+            found,
+            retry_of=found.retry_of or retry_of_in_name(found.name),
+            test_of=found.test_of or test_of_in_name(found.name),
+        )
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)
@@ -570,7 +584,7 @@ def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
 
 
 def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials. Pure.
+    """Refuse a create that lacks something, is too long, or says two things about when it dials.
 
     Raises:
         InvalidInput: nothing was sent.
@@ -578,21 +592,12 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
     lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
     if lacking:
         raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    most, number = capabilities.limits.tasks, len(request.tasks or ())
-    if most is not None and number > most:
-        raise InvalidInput(f"{title} takes {most:,} tasks in one batch call; these are {number:,}. Nothing was sent.")
+    problems = beyond_limits(request, capabilities.limits, utc_now())
+    if problems:
+        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
     if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
         raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
     if request.send_now and request.trigger_at is not None:
         raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
     if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
-
-
-def _with_references(found: BatchCall) -> BatchCall:
-    """With the batch call that its name points to, where the service has no field for that."""
-    return replace(
-        found,
-        retry_of=found.retry_of or retry_of_in_name(found.name),
-        test_of=found.test_of or test_of_in_name(found.name),
-    )

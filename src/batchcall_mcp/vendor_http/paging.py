@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import HttpCall
-from batchcall_mcp.vendor_http.json_values import inside, text
+from batchcall_mcp.vendor_http.json_values import inside, text, whole
 
 MAX_PAGES = 20
 _LONGEST_CURSOR = 4000
@@ -204,11 +204,15 @@ class InlinePages:
 
 @dataclass(frozen=True, slots=True)
 class OffsetPages:
-    """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`."""
+    """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`.
+
+    `says`: what an answer says itself, the size of its pages and whether more follow; None where it says nothing.
+    """
 
     call: Callable[[int, int], HttpCall]
     items: str
     size: int
+    says: Callable[[Raw], tuple[Any, Any]] = lambda _answer: (None, None)
 
     async def scan(
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
@@ -216,8 +220,11 @@ class OffsetPages:
         """See `Pages`."""
 
         async def fetch(page: int, size: int) -> RawPage:
-            _, items = await items_of(http, doing, self.call(page, size), self.items)
-            return RawPage(items, None, has_more=len(items) >= size)
+            answer, items = await items_of(http, doing, self.call(page, size), self.items)
+            named, more = self.says(answer)
+            in_force = whole(named) or size
+            has_more = more if isinstance(more, bool) else len(items) >= min(in_force, size)
+            return RawPage(items, in_force, has_more)
 
         return await scan(fetch, keep, cursor=cursor, limit=limit, size=self.size)
 
