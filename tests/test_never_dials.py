@@ -32,7 +32,8 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import magpipe, zudu
+from tests.vendors import elevenlabs, magpipe, zudu
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
 from tests.vendors.zudu import Zudu
@@ -112,6 +113,32 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+@asynccontextmanager
+async def elevenlabs_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    vendor = ElevenLabs()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "elevenlabs",
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            ids = await launched_by_creates(model, vendor.agent_id)
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.say_status(ids["odd"], "levitating")
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
+    """Batch calls of a backend whose creates dial, each named after the state that it is for."""
+    times = {"scheduled": tomorrow_at(9).isoformat(), "running": "now", "odd": "now", "completed": "now"}
+    return {
+        name: await made(model, name=name, agent_id=agent_id, trigger_timestamp=when) for name, when in times.items()
+    }
 
 
 @asynccontextmanager
@@ -230,6 +257,23 @@ def magpipe_calls(ids: dict[str, str]) -> list[Call]:
     return found
 
 
+def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
+    """What dials where a create does."""
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": agent_id}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    source = {"batch_call_id": ids["completed"], "task_status": ["not_reached"]}
+    from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": source}
+    found += [("create_batch_call", {**from_another, "trigger_timestamp": when}) for when in ("now", FUTURE)]
+    remembered = ({}, {"send_now": True}, {"status": "draft"}, {"status": "scheduled", "trigger_timestamp": FUTURE})
+    return found + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
+def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
+    statuses: tuple[dict[str, Any], ...] = ({}, {"task_status": ["failed"]}, {"task_status": ["not_reached"]})
+    retries = [("retry_batch_call", {"batch_call_id": one, **states}) for one in ids.values() for states in statuses]
+    return creating_calls(elevenlabs.AGENT, ids) + retries
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
 SCENES = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
@@ -238,6 +282,7 @@ SCENES = {
         magpipe_calls,
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
+    "elevenlabs": (elevenlabs_scene, elevenlabs_calls, {"create_batch_call", "retry_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
 }
