@@ -264,7 +264,8 @@ def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
     source = {"batch_call_id": ids["completed"], "task_status": ["not_reached"]}
     from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": source}
     found += [("create_batch_call", {**from_another, "trigger_timestamp": when}) for when in ("now", FUTURE)]
-    remembered = ({}, {"send_now": True}, {"status": "draft"}, {"status": "scheduled", "trigger_timestamp": FUTURE})
+    remembered: list[dict[str, Any]] = [{}, {"send_now": True}, {"status": "draft"}]
+    remembered += [{"status": "scheduled", "trigger_timestamp": FUTURE}]
     return found + [("create_batch_call", {**whole, **one}) for one in remembered]
 
 
