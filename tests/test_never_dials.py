@@ -11,9 +11,10 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,7 +33,8 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import magpipe, vapi, zudu
+from tests.vendors import elevenlabs, magpipe, vapi, zudu
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
 from tests.vendors.vapi import Vapi
@@ -116,8 +118,9 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @asynccontextmanager
-async def scene_without_drafts(backend: str, vendor: Vapi, tmp_path: Path) -> AsyncIterator[Scene]:
-    """Where creating dials: one batch call waits for its time, one dials, and one is over."""
+async def creating_scene(backend: str, make: Callable[[], ElevenLabs | Vapi], tmp_path: Path) -> AsyncIterator[Scene]:
+    """A vendor whose creates dial: one batch call waits, one dials, one is over, one has a word that nobody knows."""
+    vendor = make()
     async with vendor.served() as url:
         variables: dict[str, str | Path] = {
             "backend": backend,
@@ -128,20 +131,19 @@ async def scene_without_drafts(backend: str, vendor: Vapi, tmp_path: Path) -> As
         }
         (tmp_path / "people.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
         async with playing("auto", Person("yes"), **variables) as model:
-            times = {"scheduled": tomorrow_at(9).isoformat(), "running": "now", "completed": "now"}
-            ids = {
-                state: await made(model, name=state, agent_id=vendor.agent_id, trigger_timestamp=when)
-                for state, when in times.items()
-            }
+            ids = await launched_by_creates(model, vendor.agent_id)
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.say_status(ids["odd"], "levitating")
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
-@asynccontextmanager
-async def vapi_scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with scene_without_drafts("vapi", Vapi(), tmp_path) as scene:
-        yield scene
+async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
+    """Batch calls of a backend whose creates dial, each named after the state that it is for."""
+    times = {"scheduled": tomorrow_at(9).isoformat(), "running": "now", "odd": "now", "completed": "now"}
+    return {
+        name: await made(model, name=name, agent_id=agent_id, trigger_timestamp=when) for name, when in times.items()
+    }
 
 
 @asynccontextmanager
@@ -260,33 +262,50 @@ def magpipe_calls(ids: dict[str, str]) -> list[Call]:
     return found
 
 
-def calls_without_drafts(agent_id: str, ids: dict[str, str]) -> list[Call]:
-    """What dials where there are no drafts: a create, and a new batch call of those who were missed."""
+def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
+    """What dials where a create does."""
     whole = {"from_number": FROM, "tasks": TASKS, "agent_id": agent_id}
     found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
-    remembered: tuple[dict[str, Any], ...] = ({}, {"send_now": True}, {"status": "draft"}, {"status": "running"})
-    found += [("create_batch_call", {**whole, **one}) for one in remembered]
-    from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": {"batch_call_id": ids["completed"]}}
-    found += [("create_batch_call", {**from_another, "tasks": TASKS, "trigger_timestamp": "now"})]
+    source = {"batch_call_id": ids["completed"], "task_status": ["not_reached"]}
+    from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": source}
+    found += [("create_batch_call", {**from_another, "trigger_timestamp": when}) for when in ("now", FUTURE)]
+    remembered: list[dict[str, Any]] = [{}, {"send_now": True}, {"status": "draft"}]
+    remembered += [{"status": "scheduled", "trigger_timestamp": FUTURE}]
+    return found + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
+def vapi_calls(ids: dict[str, str]) -> list[Call]:
+    """It does not return variables, so that the list has to be given again."""
+    found = creating_calls(vapi.ASSISTANT, ids)
     for when in WHENEVER:
         again = {"batch_call_id": ids["completed"], "trigger_timestamp": when}
         found += [("retry_batch_call", again), ("retry_batch_call", {**again, "tasks_file": "people.csv"})]
     return found
 
 
-def vapi_calls(ids: dict[str, str]) -> list[Call]:
-    return calls_without_drafts(vapi.ASSISTANT, ids)
+def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
+    statuses: tuple[dict[str, Any], ...] = ({}, {"task_status": ["failed"]}, {"task_status": ["not_reached"]})
+    retries = [("retry_batch_call", {"batch_call_id": one, **states}) for one in ids.values() for states in statuses]
+    return creating_calls(elevenlabs.AGENT, ids) + retries
 
 
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
-SCENES = {
+SCENES: dict[
+    str,
+    tuple[Callable[[Path], AbstractAsyncContextManager[Scene]], Callable[[dict[str, str]], list[Call]], set[str]],
+] = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
     "magpipe": (
         magpipe_scene,
         magpipe_calls,
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
-    "vapi": (vapi_scene, vapi_calls, {"create_batch_call", "retry_batch_call"}),
+    "elevenlabs": (
+        partial(creating_scene, "elevenlabs", ElevenLabs),
+        elevenlabs_calls,
+        {"create_batch_call", "retry_batch_call"},
+    ),
+    "vapi": (partial(creating_scene, "vapi", Vapi), vapi_calls, {"create_batch_call", "retry_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
 }

@@ -83,7 +83,7 @@ def test_a_batch_call_that_was_read_can_be_sent_on(data: dict[str, Any]) -> None
     for found in (
         mapping.batch_call(data, "b1"),
         mapping.call_task(data),
-        MAGPIPE.read_batch({"id": "b1", **{name: item for name, item in data.items() if name != "id"}}),
+        MAGPIPE.read_batch({"batch": {**data, "id": "b1"}}),
     ):
         repr(found).encode()
         json.dumps(found, default=str, ensure_ascii=False).encode()

@@ -35,6 +35,7 @@ Outcome: TypeAlias = Literal["completed", "voicemail", "failed", "no_answer", "b
 _OVER = frozenset({"completed", "failed", "cancelled", "voicemail"})
 _IN_PROGRESS = frozenset({"dispatched", "initiated", "in_progress"})
 _WORDS: Mapping[str, str] = {"no_answer": "failed", "busy": "failed"}
+_RESULTS = {"completed": "answered"}
 
 
 class CallConfig(BaseModel):
@@ -113,6 +114,7 @@ class Task:
     updated: int
     status: str = "pending"
     conversation_id: str | None = None
+    outcome: str | None = None
 
 
 @dataclass
@@ -231,6 +233,7 @@ class ElevenLabs:
 
     def _end(self, batch: Batch, task: Task, outcome: str) -> None:
         task.status, task.updated = _WORDS.get(outcome, outcome), int(self.now.timestamp())
+        task.outcome = _RESULTS.get(outcome, outcome)
         batch.finished += 1
         self.conversations[task.conversation_id or ""] = _conversation(batch, task)
 
@@ -399,7 +402,16 @@ def _conversation(batch: Batch, task: Task) -> dict[str, Any]:
             "cost": 310 if spoken else 0,
             "cost_fiat": 0.0625 if spoken else None,
             "termination_reason": "Client ended call" if spoken else "No answer",
-            "phone_call": {"type": "twilio", "direction": "outbound", "external_number": task.asked.phone_number},
+            "phone_call": {
+                "type": "twilio",
+                "direction": "outbound",
+                "phone_number_id": batch.asked.agent_phone_number_id,
+                "agent_number": NUMBER,
+                "external_number": task.asked.phone_number,
+                "call_result": task.outcome,
+                "stream_sid": "MZ1",
+                "call_sid": "CA1",
+            },
             "batch_call": {"batch_call_id": batch.id, "batch_call_recipient_id": task.id},
         },
         "analysis": {

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from batchcall_mcp.backends.capabilities import Capabilities, Limits
 from batchcall_mcp.model import BatchCallRequest, CallTask
+from batchcall_mcp.vendor_http.http_call import csv_of
 
+_NUMBER = "(phone number)"
+"""A column of which no variable has the name: as long as those that vendors want."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,24 +60,7 @@ def _of_its_time(at: datetime | None, limits: Limits, now: datetime) -> Iterator
 
 def list_bytes(tasks: Iterable[CallTask]) -> int:
     """The size of a list as a CSV file: the number, and a column for each variable."""
-    tasks = list(tasks)
-    names = list(dict.fromkeys(name for task in tasks for name in task.dynamic_variables))
-    counting = _Counting()
-    writer = csv.writer(counting)
-    writer.writerow(["phone_number", *names])
-    for task in tasks:
-        writer.writerow([task.to_number, *(task.dynamic_variables.get(name, "") for name in names)])
-    return counting.bytes
-
-
-class _Counting:
-    """Where a list is written that nobody keeps."""
-
-    bytes = 0
-
-    def write(self, text: str) -> int:
-        self.bytes += len(text.encode())
-        return len(text)
+    return len(csv_of(tasks, _NUMBER))
 
 
 def moved_start(at: datetime | None, limits: Limits, now: datetime) -> datetime | None:

@@ -15,6 +15,7 @@ from batchcall_mcp.backends.base import (
     Now,
     as_asked,
     completed_by,
+    is_asked_for,
     is_same_id,
     is_unread,
     matches,
@@ -23,7 +24,7 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -112,6 +113,8 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refers_in_names: ClassVar[bool] = True
+    """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: the member of a task's row that names its batch call, if it has one."""
     batch_of_call: ClassVar[str | None] = None
@@ -242,6 +245,7 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
+            AuthenticationFailed: the key is not accepted; nothing was sent.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
@@ -356,7 +360,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = _with_references(self.read_created(answer, request))
+            made = self._with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -527,7 +531,16 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return _with_references(self.read_batch(data))
+        return self._with_references(self.read_batch(data))
+
+    def _with_references(self, found: BatchCall) -> BatchCall:
+        if not self.refers_in_names:
+            return found
+        return replace(
+            found,
+            retry_of=found.retry_of or retry_of_in_name(found.name),
+            test_of=found.test_of or test_of_in_name(found.name),
+        )
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)
@@ -564,15 +577,8 @@ def _only_renames(request: BatchCallRequest | None) -> bool:
     return request is not None and replace(request, name=None, retry_of=None) == BatchCallRequest()
 
 
-def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
-    """Whether a task is one of those that a query is about. Pure."""
-    by_status = query.statuses is None or task.status in query.statuses
-    by_number = query.to_number is None or comparable(task.to_number) == query.to_number
-    return by_status and by_number and query.answers(task)
-
-
 def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials. Pure.
+    """Refuse a create that lacks something, is too long, or says two things about when it dials.
 
     Raises:
         InvalidInput: nothing was sent.
@@ -580,21 +586,12 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
     lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
     if lacking:
         raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    most, number = capabilities.limits.tasks, len(request.tasks or ())
-    if most is not None and number > most:
-        raise InvalidInput(f"{title} takes {most:,} tasks in one batch call; these are {number:,}. Nothing was sent.")
+    problems = beyond_limits(request, capabilities.limits, utc_now())
+    if problems:
+        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
     if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
         raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
     if request.send_now and request.trigger_at is not None:
         raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
     if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
-
-
-def _with_references(found: BatchCall) -> BatchCall:
-    """With the batch call that its name points to, where the service has no field for that."""
-    return replace(
-        found,
-        retry_of=found.retry_of or retry_of_in_name(found.name),
-        test_of=found.test_of or test_of_in_name(found.name),
-    )

@@ -23,6 +23,7 @@ from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
 from batchcall_mcp.guard.preflight.cost import CostLimits
+from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
@@ -213,7 +214,23 @@ class CallContext:
             NoEnd: the pages do not end.
             BatchCallError: a page cannot be read.
         """
+        if self.backend.capabilities.tasks_reported == "none":
+            return _nobody()
         return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic, whole=whole)
+
+    def unlisted(self, batch_call: BatchCall, listed: int) -> str:
+        """A sentence about people of a batch call whom the backend does not list, of which it showed `listed` tasks;
+        empty where it lists everybody, or has listed them all.
+        """
+        reported, total = self.backend.capabilities.tasks_reported, batch_call.counts.total
+        if reported == "all" or (total is not None and total <= listed):
+            return ""
+        if reported == "none":
+            return f"{self.backend.name} does not list the people of a batch call."
+        if total is None:
+            return f"{self.backend.name} lists people only once they are dialled."
+        people = counted(total - listed, "person of it was", "people of it were")
+        return f"{people} not dialled, so {self.backend.name} does not list them."
 
     async def tasks_or_none(self, batch_call: BatchCall) -> list[CallTask] | None:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
@@ -227,3 +244,10 @@ class CallContext:
             raise
         except BatchCallError:
             return None
+
+
+async def _nobody() -> AsyncIterator[CallTask]:
+    """The tasks of a batch call whose backend shows none."""
+    nobody: tuple[CallTask, ...] = ()
+    for task in nobody:
+        yield task

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import anyio.to_thread
@@ -49,7 +50,7 @@ async def later_calls(
         for member in await _later_of_chain(context, current):
             if await _hides_people(context, member):
                 may = f"may be called by {identifier(member.batch_call_id)}, which does not list them yet"
-                later |= {comparable(task.to_number): may for task in people}
+                later |= dict.fromkeys(await _may_call(context, member, people), may)
             async for task in context.every_task(member):
                 if task.status in BEING_CALLED:
                     waits = task.status is TaskStatus.PENDING
@@ -58,6 +59,18 @@ async def later_calls(
     except BatchCallError as error:
         return later, (f"Later batch calls could not be read, so they were not counted: {error.message}",)
     return later, (f"{known} Whether others called these people again is not known.",) if known else ()
+
+
+async def _may_call(context: CallContext, member: BatchCall, people: Iterable[CallTask]) -> list[str]:
+    """Those of the people whom it was launched for from here; all of them, where that is not known."""
+    numbers = [comparable(task.to_number) for task in people]
+    try:
+        ledger = await context.open_ledger()
+    except ConfigurationError:
+        return numbers
+    known = partial(ledger.history.called_by, context.backend_address, member.batch_call_id, numbers)
+    found = await anyio.to_thread.run_sync(known)
+    return numbers if found is None else found
 
 
 async def _hides_people(context: CallContext, member: BatchCall) -> bool:

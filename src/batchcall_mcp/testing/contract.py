@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.testing import failing, launching, reading
 from batchcall_mcp.testing.check import Check
 from batchcall_mcp.testing.fake import Case
@@ -50,5 +51,11 @@ def _of(case: Case) -> Iterator[Any]:
 async def play(case: Case, check: Check) -> None:
     """One check of one backend, with a fresh fake."""
     with anyio.fail_after(LONGEST_S):
-        async with opened(case) as scene:
-            await check.run(scene)
+        try:
+            async with opened(case) as scene:
+                await check.run(scene)
+        except BatchCallError as error:
+            raise Broken(
+                f"The adapter raised {error!r} where it should have succeeded.\nWhat to do: if the fake refused the "
+                "request, send what the vendor's documents show; if the adapter did, its Capabilities promise too much."
+            ) from error

@@ -184,7 +184,7 @@ async def _lose_one(scene: Scene, operation: str, current: BatchCall, write: Sen
     lost, after = sent[at], sent[at + 1 :]
     what = f"{operation}: {how}, to {lost}"
     expect(
-        not [one for one in after if (one.method, one.url.path, one.body) == (lost.method, lost.url.path, lost.body)],
+        not [one for one in after if one.is_like(lost)],
         f"{what}, and it was sent again.",
         "Send it with CallerHttp.write, which never repeats one, and do not catch OutcomeUnknown to try again.",
     )

@@ -35,6 +35,11 @@ class Sent:
         where = [*self.headers.values(), str(self.url), self.body.decode("utf-8", "replace")]
         return any(secret in text for text in where)
 
+    def is_like(self, other: Sent) -> bool:
+        """Whether it asks for the same once more; a form is another one each time."""
+        asked = (self.method, self.url) == (other.method, other.url)
+        return asked and (self.body == other.body or "multipart" in self.headers.get("content-type", ""))
+
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
 from batchcall_mcp.batch_calls.call_context import CallContext
@@ -125,11 +127,26 @@ class _Reading:
                     number = comparable(task.to_number)
                     if task.status in _STILL_CALLED and number in self._numbers:
                         shared.append(number)
-                if len(read) < (other.counts.total or 0):
+                reported = self._context.backend.capabilities.tasks_reported
+                if reported != "all" and (hidden := self._context.unlisted(other, len(read))):
+                    await self._by_the_ledger(other, shared, hidden)
+                elif len(read) < (other.counts.total or 0):
                     self.failed[other.batch_call_id] = "its list changed while it was read."
             except BatchCallError as error:
                 late = self._context.monotonic() >= self._deadline
                 self.failed[other.batch_call_id] = _TIME_OVER if late else error.message
+
+    async def _by_the_ledger(self, other: BatchCall, shared: list[str], hidden: str) -> None:
+        """Compare with those whom launches of it that were sent from here may call: the backend does not show them."""
+        ledger = await self._context.open_ledger()
+        called = partial(
+            ledger.history.called_by, self._context.backend_address, other.batch_call_id, list(self._numbers)
+        )
+        found = await anyio.to_thread.run_sync(called)
+        if found is None:
+            self.failed[other.batch_call_id] = hidden
+        else:
+            shared += found
 
 
 def _not_compared(

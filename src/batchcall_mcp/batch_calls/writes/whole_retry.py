@@ -173,12 +173,8 @@ def _instead(context: CallContext, current: BatchCall) -> str:
 
 def not_listed(context: CallContext, current: BatchCall, everybody: Sequence[CallTask]) -> tuple[str, ...]:
     """Who is in a batch call and is shown only once dialled, in a sentence."""
-    total = current.counts.total
-    if context.backend.capabilities.tasks_reported == "all" or total is None or total <= len(everybody):
-        return ()
-    missing = total - different(everybody)
-    people = counted(missing, "person of it was", "people of it were")
-    return (f"{people} not dialled yet, so {context.backend.name} does not list them.",)
+    sentence = context.unlisted(current, different(everybody))
+    return (sentence,) if sentence else ()
 
 
 def state_words(statuses: frozenset[TaskStatus]) -> str:

@@ -265,6 +265,18 @@ class History:
             rows = connection.execute(mine.order_by(t.writes.c.write_id.desc()).limit(limit))
             return [read(row) for row in rows]
 
+    def called_by(self, backend: str, batch_call_id: str, numbers: Iterable[str]) -> list[str] | None:
+        """Those of the numbers that launches of a batch call, sent from here, may call; None: that is not known."""
+        launches = sa.select(t.writes.c.write_id).where(
+            mapping.of(backend, batch_call_id) & t.writes.c.dials & NOT_REFUSED
+        )
+        with self._database.reading() as connection:
+            people = mapping.numbers_of_each(connection, list(connection.scalars(launches)))
+        called = frozenset[bytes]().union(*people.values())
+        if not called:
+            return None
+        return [number for number in numbers if self._database.hashed_bytes(number) in called]
+
     def listed_total(self, backend: str, batch_call_id: str) -> int | None:
         """How many people were sent to a batch call from here, with those who were added; None: that is not known."""
         of_it = mapping.of(backend, batch_call_id) & NOT_REFUSED
