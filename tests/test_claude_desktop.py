@@ -21,7 +21,7 @@ from tests.server.person import presses
 from tests.test_never_dials import FUTURE, SCENES, Scene
 from tests.walks.stage import settings_of
 
-CONFIRM = {"zudu": "auto", "magpipe": "auto", "batchcall": "person", "dialer": "person"}
+CONFIRM = {"batchcall": "person", "dialer": "person"}
 """Where no real phone can ring, codes are for the default setting; a person is asked with `person`."""
 
 
@@ -45,7 +45,7 @@ async def test_only_a_person_launches_what_its_model_calls(
     async with scene_of(tmp_path) as scene:
         before, sent = list(scene.dialled()), len(scene.writes()) if scene.writes else 0
         variables = {name.upper(): str(value) for name, value in scene.variables.items()}
-        settings = settings_of(variables | {"CONFIRM": CONFIRM[backend], "APPROVAL_PAGE": "auto"})
+        settings = settings_of(variables | {"CONFIRM": CONFIRM.get(backend, "auto"), "APPROVAL_PAGE": "auto"})
         server = build_server(settings, transport="stdio")
         service = server.service
         service.desk = ApprovalDesk(service.ledger, Audit(tmp_path), enabled=True, open_browser=opens)

@@ -15,6 +15,7 @@ from batchcall_mcp.backends.base import (
     Now,
     as_asked,
     completed_by,
+    is_asked_for,
     is_same_id,
     is_unread,
     matches,
@@ -575,10 +576,3 @@ class RestBackend:
 
 def _only_renames(request: BatchCallRequest | None) -> bool:
     return request is not None and replace(request, name=None, retry_of=None) == BatchCallRequest()
-
-
-def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
-    """Whether a task is one of those that a query is about. Pure."""
-    by_status = query.statuses is None or task.status in query.statuses
-    by_number = query.to_number is None or comparable(task.to_number) == query.to_number
-    return by_status and by_number and query.answers(task)
