@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.batch_calls import watch
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from tests.vendors import magpipe, talking, zudu

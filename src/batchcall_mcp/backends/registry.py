@@ -20,7 +20,7 @@ _BUILT_IN = {
     "dialer": ("batchcall_mcp.backends.rest_api.dialer", "DialerBackend"),
     "batchcall": ("batchcall_mcp.backends.rest_api.batchcall", "BatchCallBackend"),
     "zudu": ("batchcall_mcp.backends.rest_api.zudu", "ZuduBackend"),
-    "magpipe": ("batchcall_mcp.backends.vendors.magpipe.backend", "MagpipeBackend"),
+    "magpipe": ("batchcall_mcp.backends.vendors.magpipe", "MagpipeBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

@@ -10,9 +10,9 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from batchcall_mcp.clock import retry_after
 from batchcall_mcp.errors import (
@@ -58,12 +58,13 @@ Recognise: TypeAlias = Callable[[Refusal], type[BatchCallError] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A request as its error has to speak of it. `doing` completes "could not …"."""
+    """A request as its error has to speak of it. `doing` completes "could not …"; `shape`: what an answer has to be."""
 
     doing: str
     writes: bool
     secrets: tuple[str, ...] = ()
     recognise: Recognise = lambda _refusal: None
+    shape: Literal["object", "object or nothing", "array", "anything"] = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,37 +81,42 @@ _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A success: its JSON object, and its strong entity tag, if it has one that can stand in an If-Match."""
+    """A success: its JSON object or array, and its strong entity tag, if it has one that can stand in an If-Match."""
 
     body: JsonObject
     etag: str | None = None
+    array: list[Any] = field(default_factory=list)
 
 
 def reply(exchange: Exchange, answer: Answer, now: datetime) -> Reply:
     """What a success says; raises as `read_answer`."""
     etag = answer.headers.get("etag", "")
-    return Reply(read_answer(exchange, answer, now), etag if _STRONG_TAG.fullmatch(etag) else None)
+    tag = etag if _STRONG_TAG.fullmatch(etag) else None
+    body = read_answer(exchange, answer, now)
+    return Reply({}, tag, body) if isinstance(body, list) else Reply(body, tag)
 
 
-def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject:
-    """The JSON object of an answer.
+def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject | list[Any]:
+    """The JSON object of an answer, or the array, where that is what it has to be.
 
     Raises:
         BatchCallError: what the status or the body means.
     """
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
         raise _not_success(exchange, answer, now)
-    if answer.status in {204, 205}:
+    is_empty = exchange.shape == "object or nothing" and not answer.body.strip()
+    is_empty = is_empty or (exchange.shape != "array" and answer.status in {204, 205})
+    if is_empty or exchange.shape == "anything":
         return {}
     try:
         body = json.loads(answer.body)
     except (ValueError, RecursionError):
         raise unreadable(exchange, "it answered with something that is not JSON") from None
-    if not isinstance(body, dict):
-        raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
-    if _says_error(body):
+    if isinstance(body, dict) and _says_error(body):
         raise _error_in_success(exchange, answer.status, body)
-    return body
+    if not isinstance(body, list if exchange.shape == "array" else dict):
+        raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
+    return cast("JsonObject | list[Any]", body)
 
 
 def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:

@@ -148,3 +148,34 @@ def names(value: Any) -> Iterable[str]:
         return []
     found = (text(first(item, "name", "key", "variable") if isinstance(item, dict) else item) for item in value)
     return [name for name in found if name]
+
+
+def inside(data: Any, path: str) -> Any:
+    """What lies at a path such as `metadata.cost`; of names joined by `|` the first that is there; else None."""
+    for one in path.split("|"):
+        found = data
+        for name in one.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            return found
+    return None
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("scheduled_at", "created_at", "started_at", "completed_at", "attempted_at", "expires_at"), moment),
+    **dict.fromkeys(("max_concurrency", "attempts", "total", "pending", "calling", "sent", "picked_up"), whole),
+    **dict.fromkeys(("completed", "no_answer", "busy", "voicemail", "failed", "skipped", "cancelled"), whole),
+    **dict.fromkeys(("dynamic_variables", "extracted"), variables),
+}
+
+
+def members(data: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of the model by their paths in a vendor's row, each read as its name wants: a moment, a count or a text.
+
+    `seconds` and `money` depend on the vendor's units: an adapter reads them itself.
+    """
+    found: dict[str, Any] = {}
+    for name, path in paths.items():
+        read: Callable[[Any], Any] = _READERS.get(name, text)
+        found[name] = read(inside(data, path))
+    return found

@@ -35,7 +35,8 @@ from batchcall_mcp.model import (
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import identifier
-from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, Params
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
+from batchcall_mcp.vendor_http.http_call import HttpCall, Params
 from batchcall_mcp.vendor_http.http_errors import (
     JsonObject,
     Refusal,
@@ -115,7 +116,9 @@ class BatchCallBackend:
         await self._check_dates(request)
         body = requests.create_body(request, extended=self.extended)
         answer = await self._http.write(
-            "create the batch call", "POST", "/batch-call", json=body, idempotency_key=self._key(idempotency_key)
+            "create the batch call",
+            HttpCall("POST", "/batch-call", json=body),
+            idempotency_key=self._key(idempotency_key),
         )
         asked = words.batch_status(body["status"])[0]
         known = BatchCall(
@@ -139,7 +142,7 @@ class BatchCallBackend:
         if self.capabilities.idempotency != "key":
             return False
         try:
-            answer = await self._http.read("read the account", "GET", "/account")
+            answer = await self._http.read("read the account", HttpCall("GET", "/account"))
         except BatchCallError:
             return False
         return isinstance(words.payload(answer).get("places_real_calls"), bool)
@@ -161,7 +164,7 @@ class BatchCallBackend:
 
     async def _keeps_dates(self) -> bool:
         try:
-            answer = await self._http.read("read the account", "GET", "/account")
+            answer = await self._http.read("read the account", HttpCall("GET", "/account"))
         except (NotFound, NotSupported):
             return False
         return words.payload(answer).get("keeps_dates") is True
@@ -192,7 +195,7 @@ class BatchCallBackend:
         Raises:
             UnexpectedResponse: a success that tells of no batch call, or of another one than was asked for.
         """
-        reply = await self._http.ask(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
+        reply = await self._http.ask(f"read batch call {batch_call_id}", HttpCall("GET", path_of(batch_call_id)))
         data = words.payload(reply.body)
         if not words.has_id(data):
             raise UnexpectedResponse(
@@ -223,7 +226,7 @@ class BatchCallBackend:
         async def fetch(page: int, size: int) -> RawPage:
             params = {"page": page, "limit": size, **filters}
             doing = f"read the tasks of batch call {batch_call_id}"
-            answer = await self._http.read(doing, "GET", path, params=params)
+            answer = await self._http.read(doing, HttpCall("GET", path, query=params))
             named = text(words.payload(answer).get("batch_call_id"))
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
@@ -257,7 +260,7 @@ class BatchCallBackend:
 
         async def fetch(page: int, size: int) -> RawPage:
             params: Params = {"page": page, "limit": size, "sort_by": "created_at", "sort_order": "descending"}
-            answer = await self._http.read("list batch calls", "GET", "/batch-call/list", params=params)
+            answer = await self._http.read("list batch calls", HttpCall("GET", "/batch-call/list", query=params))
             return words.raw_page(answer, "batch_calls", page, size)
 
         def keep(data: Mapping[str, Any]) -> BatchCall | None:
@@ -333,7 +336,7 @@ class BatchCallBackend:
     async def delete(self, current: BatchCall) -> None:
         """DELETE /batch-call/{id}."""
         doing, path = f"delete batch call {current.batch_call_id}", path_of(current.batch_call_id)
-        await self._http.write(doing, "DELETE", path, if_match=current.etag)
+        await self._http.write(doing, HttpCall("DELETE", path), if_match=current.etag)
 
     async def _extension(
         self,
@@ -374,9 +377,7 @@ class BatchCallBackend:
         doing = f"{action} batch call {current.batch_call_id}"
         answer = await self._http.write(
             doing,
-            method,
-            path_of(current.batch_call_id) + under,
-            json=body,
+            HttpCall(method, path_of(current.batch_call_id) + under, json=body),
             idempotency_key=self._key(idempotency_key),
             if_match=if_match,
         )
