@@ -67,6 +67,13 @@ def money(value: Any) -> Money | None:
         return None
 
 
+def usd(value: Any, per: int = 1) -> Money | None:
+    """An amount in US dollars that is a bare number; `per` 100, where the number counts cents."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _WHOLE_END:
+        return None
+    return money({"amount": f"{value / per:.6f}", "currency": "USD"})
+
+
 def moment(value: Any) -> datetime | None:
     """A moment as aware UTC: ISO 8601 (without an offset: UTC), or epoch seconds or milliseconds by magnitude.
 

@@ -125,6 +125,18 @@ def _take(items: Sequence[Raw | None], keep: Callable[[Raw], T | None], limit: i
     return found, unreadable, len(items)
 
 
+def cut(items: Items, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int) -> Scanned[T]:
+    """A page of a list that is here as a whole, from `cursor` on.
+
+    Raises:
+        InvalidInput: the cursor is not one of ours.
+    """
+    offset = offset_of(cursor)
+    found, unreadable, used = _take(items[offset:], keep, limit)
+    after = offset + used
+    return Scanned(tuple(found), str(after) if after < len(items) else None, unreadable)
+
+
 def _no_end() -> UnexpectedResponse:
     return UnexpectedResponse(
         "The backend gives the same page again and again, and its list has no end. Nothing was changed. Check "
@@ -184,12 +196,9 @@ class InlinePages:
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
     ) -> Scanned[T]:
         """See `Pages`."""
-        offset = offset_of(cursor)
         answer, items = await items_of(http, doing, self.call, self.items)
         self.check(answer)
-        found, unreadable, used = _take(items[offset:], keep, limit)
-        after = offset + used
-        return Scanned(tuple(found), str(after) if after < len(items) else None, unreadable)
+        return cut(items, keep, cursor=cursor, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
