@@ -223,7 +223,7 @@ class MagpipeBackend(RestBackend):
         recipients, unreadable = rows(data.get("recipients"))
         strangers = {text(one.get("batch_id")) for one in recipients} - {None, text(row.get("id"))}
         if strangers:
-            raise unreadable_batch(self.title, "with recipients of another batch call")
+            raise unreadable_batch(self.title, "about another batch call too: recipients of it are listed")
         window, notes = _read_window(row)
         if unreadable:
             notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are not shown.")
