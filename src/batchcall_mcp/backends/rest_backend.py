@@ -24,7 +24,14 @@ from batchcall_mcp.backends.base import (
     test_of_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotSupported, UnexpectedResponse
+from batchcall_mcp.errors import (
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.model import (
     Account,
     Agent,
@@ -50,7 +57,7 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.vendor_http.json_values import inside, members, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
@@ -103,7 +110,7 @@ class RestBackend:
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    """Of the adapter: where a task's row, or a call, names its batch call, if it does."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -272,7 +279,7 @@ class RestBackend:
         doing = f"read the tasks of batch call {batch_call_id}"
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
-            named = text(data.get(self.batch_member))
+            named = text(inside(data, self.batch_member))
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
@@ -301,7 +308,22 @@ class RestBackend:
         """One call."""
         self.require(Operation.GET_CALL, batch_call_id)
         doing = f"read call {call_id} of batch call {batch_call_id}"
-        return self.read_call(await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id)))
+        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        return self.read_call(self.its_call(answer, batch_call_id, call_id))
+
+    def its_call(self, answer: JsonObject, batch_call_id: str, call_id: str) -> JsonObject:
+        """The same answer, if it does not name another batch call.
+
+        Raises:
+            NotFound: it does.
+        """
+        named = text(inside(answer, self.batch_member))
+        if named is not None and not is_same_id(named, batch_call_id):
+            raise NotFound(
+                f"Batch call {batch_call_id} has no call {call_id}: it belongs to another one. Nothing was changed. "
+                "get_batch_call shows the call ids of its people."
+            )
+        return answer
 
     # --- writes
 

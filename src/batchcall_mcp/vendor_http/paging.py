@@ -125,13 +125,8 @@ def _take(items: Sequence[Raw | None], keep: Callable[[Raw], T | None], limit: i
     return found, unreadable, len(items)
 
 
-def cut(items: Items, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int) -> Scanned[T]:
-    """A page of a list that is here as a whole, from `cursor` on.
-
-    Raises:
-        InvalidInput: the cursor is not one of ours.
-    """
-    offset = offset_of(cursor)
+def cut(items: Items, keep: Callable[[Raw], T | None], offset: int, limit: int) -> Scanned[T]:
+    """A page of a list that is here as a whole."""
     found, unreadable, used = _take(items[offset:], keep, limit)
     after = offset + used
     return Scanned(tuple(found), str(after) if after < len(items) else None, unreadable)
@@ -196,9 +191,33 @@ class InlinePages:
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
     ) -> Scanned[T]:
         """See `Pages`."""
+        offset = offset_of(cursor)
         answer, items = await items_of(http, doing, self.call, self.items)
         self.check(answer)
-        return cut(items, keep, cursor=cursor, limit=limit)
+        return cut(items, keep, offset, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedPages:
+    """A list that comes in several answers, each of them an array, such as one an agent; newest first by `newest`.
+
+    `parts` says which requests make it up, each with members that its rows have in addition.
+    """
+
+    parts: Callable[[], Awaitable[Sequence[tuple[HttpCall, Raw]]]]
+    newest: str
+
+    async def scan(
+        self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
+    ) -> Scanned[T]:
+        """See `Pages`."""
+        offset = offset_of(cursor)
+        found: list[Raw | None] = []
+        for call, more in await self.parts():
+            rows = _rows(await http.read_array(doing, call))
+            found += [None if row is None else {**row, **more} for row in rows]
+        found.sort(key=lambda row: text((row or {}).get(self.newest)) or "", reverse=True)
+        return cut(tuple(found), keep, offset, limit)
 
 
 @dataclass(frozen=True, slots=True)
