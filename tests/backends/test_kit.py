@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
+from batchcall_mcp.backends.row_reading import turns_in
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.errors import BackendUnavailable, InvalidInput, NotFound, UnexpectedResponse
-from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus
+from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus, Turn
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
 from batchcall_mcp.vendor_http.json_values import inside, members, usd
@@ -234,6 +235,16 @@ class TestValues:
         found = states.counted({"Busy": 2, "no": "1", "on": 0, "moon": 1, "x": None})
         assert found == {TaskStatus.BUSY: 3, TaskStatus.UNKNOWN: 1}
         assert states.counted(None) == states.counted([1]) == {}
+        assert states.reported == (TaskStatus.BUSY, TaskStatus.CALLING)
+
+    def test_a_transcript_of_one_text_is_cut_where_somebody_else_speaks(self) -> None:
+        said = "(tone)\nassistant: Hello:\nhow are you?\nUser : Fine.\nassistant:  \n"
+        assert turns_in(said) == (
+            Turn(speaker="other", text="(tone)"),
+            Turn(speaker="agent", text="Hello:\nhow are you?"),
+            Turn(speaker="person", text="Fine."),
+        )
+        assert [turns_in(value) for value in (None, " ", 7.5, ["x"])] == [None] * 4
 
     def test_dollars_and_cents_are_amounts_and_nothing_else_is(self) -> None:
         assert [str(usd(1.5)), str(usd(14.9, per=100)), str(usd(0))] == ["1.50 USD", "0.149 USD", "0 USD"]

@@ -39,6 +39,11 @@ class StatusMap(Generic[S]):
             return known, word
         return self._refined.get(reason.lower(), known), ": ".join(one for one in (word, reason) if one)
 
+    @property
+    def reported(self) -> tuple[S, ...]:
+        """Our states that its words can lead to."""
+        return tuple(dict.fromkeys([*self._words.values(), *self._refined.values()]))
+
     def counted(self, found: Any) -> Counter[S]:
         """How many there are of each of our states, out of an object that counts by the vendor's words."""
         counted: Counter[S] = Counter()
