@@ -260,6 +260,7 @@ class TestValues:
             "dynamic_variables": {"a": "1"},
         }
         assert inside([1], "a.b") is None
+        assert inside({"n": ["+1"]}, "n.1|n.0") == "+1"
 
 
 class TestTimes:
