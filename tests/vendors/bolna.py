@@ -230,13 +230,13 @@ class Bolna:
         }
 
     async def _create(self, request: Request) -> Response:
-        form = await self._form(request)
+        form, content = await self._form(request)
         agent_id, file = form.get("agent_id"), form.get("file")
         if agent_id not in {AGENT, OTHER_AGENT}:
             raise Refused(400, "Agent not found")
         if not isinstance(file, UploadFile) or not (file.filename or "").endswith(".csv"):
             raise Refused(400, "file: a CSV file is required")
-        table = list(csv.reader(io.StringIO((await file.read()).decode("utf-8"), newline="")))
+        table = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
         if len(table) < 2 or "contact_number" not in table[0]:
             raise Refused(400, "The CSV needs a contact_number column and at least one contact")
         if any(len(row) != len(table[0]) for row in table):
@@ -260,7 +260,7 @@ class Bolna:
 
     async def _schedule(self, request: Request) -> Response:
         batch = self._batch(request)
-        form = await self._form(request)
+        form, _ = await self._form(request)
         at = str(form.get("scheduled_at") or "")
         if at.upper().endswith("Z"):
             raise Refused(500, "Internal server error")
@@ -385,11 +385,14 @@ class Bolna:
             "execution_status": dict(Counter(one["status"] for one in batch["executions"])),
         }
 
-    async def _form(self, request: Request) -> FormData:
+    async def _form(self, request: Request) -> tuple[FormData, bytes]:
+        """A form, and what is in its file."""
         self._authenticate(request)
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(400, "multipart/form-data is required")
-        return await request.form()
+        async with request.form() as form:
+            file = form.get("file")
+            return form, await file.read() if isinstance(file, UploadFile) else b""
 
     def _batch(self, request: Request) -> dict[str, Any]:
         self._authenticate(request)
