@@ -82,7 +82,7 @@ async def zudu_scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
             await start(model, ids["running"], "now")
             await start(model, ids["completed"], "now")
-        vendor.finish(ids["completed"], {PEOPLE[-1]: "FAILED"})
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "failed"})
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 

@@ -84,7 +84,7 @@ def test_a_batch_call_that_was_read_can_be_sent_on(data: dict[str, Any]) -> None
     for found in (
         mapping.batch_call(data, "b1"),
         mapping.call_task(data),
-        MAGPIPE.read_batch({"id": "b1", **{name: item for name, item in data.items() if name != "id"}}),
+        MAGPIPE.read_batch({"batch": {**data, "id": "b1"}}),
     ):
         repr(found).encode()
         json.dumps(found, default=str, ensure_ascii=False).encode()
@@ -192,6 +192,9 @@ def test_a_secret_broken_up_by_what_is_taken_out_is_still_not_shown(parts: list[
         ({"detail": [{"loc": ["a"], "msg": "missing"}, {"msg": "bad"}]}, "missing; bad"),
         ({"detail": {"status": "x", "message": "y"}}, "y"),
         ({"message": ["a", "b"]}, "a; b"),
+        ({"message": ["name must be a string"], "error": "Bad Request", "statusCode": 400}, "name must be a string"),
+        ({"message": "Contact not found", "error": "Not Found", "statusCode": 404}, "Contact not found"),
+        ({"error": "Unauthorized"}, "Unauthorized"),
         ({"status": "error"}, ""),
         ("plain", "plain"),
         (5, ""),

@@ -251,6 +251,15 @@ class StartsFirst(Protocol):
         ...
 
 
+@runtime_checkable
+class FindsCreated(Protocol):
+    """A backend that can tell by ids or metadata that it gives back what became of a create, without a list."""
+
+    async def find_created(self, idempotency_key: str) -> BatchCall | None:
+        """The batch call that the create with this key made; None: it shows none, which proves nothing."""
+        ...
+
+
 _REFERENCE = re.compile(r" \((?P<kind>retry|test) of (?P<batch_call_id>[^()\s]{1,100})\)$")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -169,6 +170,30 @@ def unsupported(request: BatchCallRequest, capabilities: Capabilities) -> list[s
         *_unsupported_settings(request, capabilities),
         *_unsupported_task_fields(request.tasks or (), capabilities),
     ]
+
+
+def beyond_limits(request: BatchCallRequest, limits: Limits, now: datetime) -> list[str]:
+    """What of a request is more than the backend takes, one sentence each, with the limit; empty if it fits. Pure.
+
+    The name is looked at by `unsupported`; `list_bytes` by the adapter, which alone knows the list as it is sent.
+    """
+    tasks, at = request.tasks or (), request.trigger_at
+    problems = []
+    if limits.tasks is not None and len(tasks) > limits.tasks:
+        problems.append(f"tasks: it takes {limits.tasks:,} in one batch call; these are {len(tasks):,}")
+    if limits.variables_bytes is not None:
+        largest = max((len(json.dumps(dict(one.dynamic_variables)).encode()) for one in tasks), default=0)
+        if largest > limits.variables_bytes:
+            problems.append(
+                f"dynamic_variables: it takes {limits.variables_bytes:,} bytes for one task, as JSON; the largest has "
+                f"{largest:,}"
+            )
+    if at is not None and limits.ahead is not None and at > now + limits.ahead:
+        problems.append(f"trigger_timestamp: it can be at most {limits.ahead.days} days ahead")
+    if at is not None and limits.lead is not None and at < now + limits.lead:
+        minutes = limits.lead.total_seconds() / 60
+        problems.append(f"trigger_timestamp: it has to be at least {minutes:g} minutes ahead")
+    return problems
 
 
 def _unsupported_window(window: CallingWindow | None, capabilities: Capabilities) -> Iterator[str]:

@@ -23,8 +23,10 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
+    AuthenticationFailed,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
@@ -48,6 +50,7 @@ from batchcall_mcp.model import (
     TaskQuery,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
@@ -109,12 +112,17 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refers_in_names: ClassVar[bool] = True
+    """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: where a task's row, or a call, names its batch call, if it does."""
+    """Of the adapter: where a task's row names its batch call, if it does."""
+    batch_of_call: ClassVar[str | None] = None
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
         self._http = http.caller(credentials, {**self.headers, **key}, self.recognise)
+        self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
 
@@ -161,6 +169,10 @@ class RestBackend:
     def read_task(self, data: Mapping[str, Any]) -> CallTask | None:
         """A task; None for a row that is none."""
         raise NotImplementedError
+
+    async def call_at(self, batch_call_id: str, call_id: str) -> HttpCall:  # noqa: ARG002 - for those that need it
+        """The request that reads one call of a batch call."""
+        return self.calls[Operation.GET_CALL].at(call_id=call_id)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """One call with what was said in it."""
@@ -236,11 +248,14 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
+            AuthenticationFailed: the key is not accepted; nothing was sent.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
         try:
             numbers = await self.numbers()
+        except AuthenticationFailed:
+            raise
         except BatchCallError as error:
             raise NotSupported(
                 f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
@@ -272,7 +287,22 @@ class RestBackend:
         own = as_asked(found, batch_call_id)
         if own is None:
             raise about_another(doing, found.batch_call_id)
-        return own
+        return (await self.with_numbers(own))[0]
+
+    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
+        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
+
+        A number that is not among the account's, or cannot be read, is None.
+        """
+        named = {one.from_number for one in found} - {None}
+        if self.capabilities.caller != "id" or not named:
+            return found
+        if not named <= self._numbers.keys():
+            try:
+                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
+            except BatchCallError:
+                self._numbers = {}
+        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
@@ -302,28 +332,19 @@ class RestBackend:
 
         pages = self.list_pages(query)
         scanned = await pages.scan(self._http, "list batch calls", keep, cursor=query.cursor, limit=query.limit)
-        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+        found = await self.with_numbers(*scanned.found)
+        return BatchCallPage(found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """One call."""
+        """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
-        doing = f"read call {call_id} of batch call {batch_call_id}"
-        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
-        return self.read_call(self.its_call(answer, batch_call_id, call_id))
-
-    def its_call(self, answer: JsonObject, batch_call_id: str, call_id: str) -> JsonObject:
-        """The same answer, if it does not name another batch call.
-
-        Raises:
-            NotFound: it does.
-        """
-        named = text(inside(answer, self.batch_member))
-        if named is not None and not is_same_id(named, batch_call_id):
-            raise NotFound(
-                f"Batch call {batch_call_id} has no call {call_id}: it belongs to another one. Nothing was changed. "
-                "get_batch_call shows the call ids of its people."
-            )
-        return answer
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
+        if self.batch_of_call is not None:
+            named = text(inside(answer, self.batch_of_call))
+            if named is None or not is_same_id(named, batch_call_id):
+                raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
+        return self.read_call(answer)
 
     # --- writes
 
@@ -342,7 +363,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = _with_references(self.read_created(answer, request))
+            made = self._with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -359,6 +380,8 @@ class RestBackend:
             test_of=request.test_of,
             counts=Counts(total=len(request.tasks or ())),
         )
+        if self.capabilities.caller == "id":
+            made = replace(made, from_number=request.from_number)
         made = completed_by(made, known)
         asked = self._asked_for(request)
         if made.status is BatchStatus.UNKNOWN and made.backend_status is None:
@@ -373,7 +396,8 @@ class RestBackend:
         dials = self.dials(Operation.CREATE, request, None)
         if isinstance(dials, Never):
             return BatchStatus.DRAFT
-        return BatchStatus.SCHEDULED if isinstance(dials, At) else BatchStatus.UNKNOWN
+        is_to_come = isinstance(dials, At) and dials.time > utc_now()
+        return BatchStatus.SCHEDULED if is_to_come else BatchStatus.UNKNOWN
 
     async def update(
         self,
@@ -510,7 +534,16 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return _with_references(self.read_batch(data))
+        return self._with_references(self.read_batch(data))
+
+    def _with_references(self, found: BatchCall) -> BatchCall:
+        if not self.refers_in_names:
+            return found
+        return replace(
+            found,
+            retry_of=found.retry_of or retry_of_in_name(found.name),
+            test_of=found.test_of or test_of_in_name(found.name),
+        )
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)
@@ -555,7 +588,7 @@ def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
 
 
 def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials. Pure.
+    """Refuse a create that lacks something, is too long, or says two things about when it dials.
 
     Raises:
         InvalidInput: nothing was sent.
@@ -563,21 +596,12 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
     lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
     if lacking:
         raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    most, number = capabilities.limits.tasks, len(request.tasks or ())
-    if most is not None and number > most:
-        raise InvalidInput(f"{title} takes {most:,} tasks in one batch call; these are {number:,}. Nothing was sent.")
+    problems = beyond_limits(request, capabilities.limits, utc_now())
+    if problems:
+        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
     if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
         raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
     if request.send_now and request.trigger_at is not None:
         raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
     if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
-
-
-def _with_references(found: BatchCall) -> BatchCall:
-    """With the batch call that its name points to, where the service has no field for that."""
-    return replace(
-        found,
-        retry_of=found.retry_of or retry_of_in_name(found.name),
-        test_of=found.test_of or test_of_in_name(found.name),
-    )

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Literal, TypeAlias, cast
 
 from batchcall_mcp.clock import retry_after
@@ -37,6 +38,7 @@ JsonObject: TypeAlias = dict[str, Any]
 WORDS_LIMIT = 300
 """Characters of a backend's own words that are passed on."""
 _WORDS_DEPTH = 8
+_STATUS_NAMES = frozenset(status.phrase.lower() for status in HTTPStatus)
 _STACK_TRACE = re.compile(
     r"Traceback \(most recent call last\)|\s+File \"[^\"\n]+\", line \d+|\s+at [^\n(]*\([^)\n]*:\d+|\s+at \S*/\S*:\d+"
     r"|\s#0 \S|goroutine \d+ \["
@@ -122,8 +124,9 @@ def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject
 def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     """The text of an error body, in any of the shapes that backends use, or "".
 
-    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. Nobody's words are deeper
-    in a body than `depth`.
+    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. An `error` that only
+    names the HTTP status ("Bad Request") says less than a `message` next to it. Nobody's words are deeper in a body
+    than `depth`.
     """
     if isinstance(body, str):
         return body
@@ -134,10 +137,9 @@ def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     if not isinstance(body, dict):
         return ""
     detail = backend_words(body.get("error") or body.get("detail") or body.get("errors"), depth - 1)
-    if detail:
-        return detail
     said = (backend_words(body.get(key), depth - 1) for key in ("code", "message", "msg"))
-    return ": ".join(words for words in said if words)
+    message = ": ".join(words for words in said if words)
+    return message if not detail or (message and detail.lower() in _STATUS_NAMES) else detail
 
 
 def backend_said(text: str, secrets: tuple[str, ...]) -> str:
@@ -282,7 +284,7 @@ def _says_error(body: JsonObject) -> bool:
     status = body.get("status")
     if isinstance(status, str) and status.lower() == "error":
         return True
-    return bool(body.get("error")) and not body.get("data")
+    return bool(body.get("error") or body.get("errors")) and not body.get("data")
 
 
 def _error_in_success(exchange: Exchange, status: int, body: JsonObject) -> BatchCallError:

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import HttpCall
-from batchcall_mcp.vendor_http.json_values import inside, text
+from batchcall_mcp.vendor_http.json_values import inside, text, whole
 
 MAX_PAGES = 20
 _LONGEST_CURSOR = 4000
@@ -125,8 +125,13 @@ def _take(items: Sequence[Raw | None], keep: Callable[[Raw], T | None], limit: i
     return found, unreadable, len(items)
 
 
-def cut(items: Items, keep: Callable[[Raw], T | None], offset: int, limit: int) -> Scanned[T]:
-    """A page of a list that is here as a whole."""
+def cut(items: Items, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int) -> Scanned[T]:
+    """A page of a list that is here as a whole, from `cursor` on.
+
+    Raises:
+        InvalidInput: the cursor is not one of ours.
+    """
+    offset = offset_of(cursor)
     found, unreadable, used = _take(items[offset:], keep, limit)
     after = offset + used
     return Scanned(tuple(found), str(after) if after < len(items) else None, unreadable)
@@ -191,10 +196,10 @@ class InlinePages:
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
     ) -> Scanned[T]:
         """See `Pages`."""
-        offset = offset_of(cursor)
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
         answer, items = await items_of(http, doing, self.call, self.items)
         self.check(answer)
-        return cut(items, keep, offset, limit)
+        return cut(items, keep, cursor=cursor, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,22 +216,26 @@ class JoinedPages:
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
     ) -> Scanned[T]:
         """See `Pages`."""
-        offset = offset_of(cursor)
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
         found: list[Raw | None] = []
         for call, more in await self.parts():
             rows = _rows(await http.read_array(doing, call))
             found += [None if row is None else {**row, **more} for row in rows]
         found.sort(key=lambda row: text((row or {}).get(self.newest)) or "", reverse=True)
-        return cut(tuple(found), keep, offset, limit)
+        return cut(tuple(found), keep, cursor=cursor, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetPages:
-    """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`."""
+    """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`.
+
+    `says`: what an answer says itself, the size of its pages and whether more follow; None where it says nothing.
+    """
 
     call: Callable[[int, int], HttpCall]
     items: str
     size: int
+    says: Callable[[Raw], tuple[Any, Any]] = lambda _answer: (None, None)
 
     async def scan(
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
@@ -234,8 +243,11 @@ class OffsetPages:
         """See `Pages`."""
 
         async def fetch(page: int, size: int) -> RawPage:
-            _, items = await items_of(http, doing, self.call(page, size), self.items)
-            return RawPage(items, None, has_more=len(items) >= size)
+            answer, items = await items_of(http, doing, self.call(page, size), self.items)
+            named, more = self.says(answer)
+            in_force = whole(named) or size
+            has_more = more if isinstance(more, bool) else len(items) >= min(in_force, size)
+            return RawPage(items, in_force, has_more)
 
         return await scan(fetch, keep, cursor=cursor, limit=limit, size=self.size)
 

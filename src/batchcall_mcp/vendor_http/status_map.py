@@ -37,7 +37,9 @@ class StatusMap(Generic[S]):
         reason = text(inside(data, self._member), _LONGEST_WORD) if self._member else None
         if reason is None:
             return known, word
-        return self._refined.get(reason.lower(), known), ": ".join(one for one in (word, reason) if one)
+        if known is not self._unknown:  # a word that nobody knows may mean anything, whatever else is said
+            known = self._refined.get(reason.lower(), known)
+        return known, ": ".join(one for one in (word, reason) if one)
 
     @property
     def reported(self) -> tuple[S, ...]:

@@ -128,6 +128,7 @@ class BolnaBackend(RestBackend):
         Operation.PAUSE: "cancel_batch_call stops it for good.",
         Operation.DELETE: "Stop it first, with cancel_batch_call.",
     }
+    batch_of_call = "batch_id"
     numbers_at = Listing(InlinePages(HttpCall("GET", "/phone-numbers/all"), None), {"from_number": "phone_number"})
     agents_at = Listing(InlinePages(HttpCall("GET", "/v2/agent/all"), None), {"agent_id": "id", "name": "agent_name"})
 
