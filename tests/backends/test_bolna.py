@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import At, Dials, Never, Now
 from batchcall_mcp.backends.capabilities import Operation, unsupported
-from batchcall_mcp.backends.vendors.bolna import MACHINE_NOTE, BolnaBackend
+from batchcall_mcp.backends.vendors.bolna import DELETES, BolnaBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BatchCallError,
@@ -219,6 +219,20 @@ class TestStart:
         vendor.tick(started.scheduled_at)
         assert vendor.dialled == [ANN, BOB, CAT]
 
+    async def test_a_create_with_a_time_is_a_draft_that_is_scheduled(self, vendor: Bolna, bolna: BolnaBackend) -> None:
+        at = datetime(2100, 1, 1, 9, 30, tzinfo=UTC)
+        batch = await made(bolna, trigger_at=at)
+        assert [one.path for one in vendor.writes] == ["/batches", f"/batches/{batch.batch_call_id}/schedule"]
+        assert (batch.status, batch.scheduled_at) == (BatchStatus.SCHEDULED, at)
+
+    async def test_a_create_whose_schedule_is_refused_names_the_draft_that_is_there(
+        self, vendor: Bolna, bolna: BolnaBackend
+    ) -> None:
+        vendor.tick(datetime(2100, 1, 1, tzinfo=UTC))
+        with pytest.raises(InvalidInput, match="at least 2 minutes") as refused:
+            await made(bolna, trigger_at=datetime(2099, 12, 31, tzinfo=UTC))
+        assert vendor.batch_ids()[0] in str(refused.value)
+
     @pytest.mark.parametrize("status", ["scheduled", "running", "completed", "cancelled", "unknown"])
     def test_it_starts_only_once(self, status: str) -> None:
         backend = BolnaBackend.__new__(BolnaBackend)
@@ -264,8 +278,8 @@ class TestReads:
         vendor.finish(batch.batch_call_id, {BOB: "busy"})
         batch = await bolna.get(batch.batch_call_id)
         assert (batch.status, batch.backend_status) == (BatchStatus.COMPLETED, "executed")
-        assert (batch.counts.completed, batch.counts.busy, batch.counts.not_reached) == (2, 1, None)
-        assert batch.notes == (MACHINE_NOTE,)
+        counts = batch.counts
+        assert (counts.picked_up, counts.completed, counts.busy, counts.not_reached) == (2, None, 1, None)
 
     async def test_retries_that_wait_keep_it_running(self, vendor: Bolna, bolna: BolnaBackend) -> None:
         policy = RetryPolicy(max_retries=1, on=("busy",), after_minutes=30)
@@ -420,16 +434,27 @@ class TestStops:
         vendor.tick(vendor.now + timedelta(days=1))
         assert vendor.dialled == [ANN]
         counts = (await bolna.get(batch.batch_call_id)).counts
-        assert (counts.cancelled, counts.completed, counts.total) == (2, 1, 3)
+        assert (counts.cancelled, counts.picked_up, counts.total) == (2, 1, 3)
 
     async def test_a_stop_that_it_refuses_is_about_the_state_and_not_about_the_id(
         self, vendor: Bolna, bolna: BolnaBackend
     ) -> None:
-        batch = await bolna.start(await made(bolna), None)
+        batch = await running(vendor, bolna)
+        vendor.finish(batch.batch_call_id)
         with pytest.raises(IllegalTransition, match="Batch is not queued or running"):
             await bolna.cancel(batch)
-        await bolna.delete(batch)
-        assert (vendor.writes[-1].method, vendor.writes[-1].path) == ("DELETE", f"/batches/{batch.batch_call_id}")
+        assert vendor.batch_ids() == [batch.batch_call_id]
+
+    async def test_one_that_waits_for_its_time_is_deleted_where_it_is_not_stopped(
+        self, vendor: Bolna, bolna: BolnaBackend
+    ) -> None:
+        batch = await bolna.start(await made(bolna), None)
+        cancelled = await bolna.cancel(batch)
+        assert [(one.method, one.path) for one in vendor.writes[-2:]] == [
+            ("POST", f"/batches/{batch.batch_call_id}/stop"),
+            ("DELETE", f"/batches/{batch.batch_call_id}"),
+        ]
+        assert (cancelled.status, cancelled.notes) == (BatchStatus.CANCELLED, (DELETES,))
         vendor.tick(datetime(2100, 1, 1, tzinfo=UTC))
         assert vendor.dialled == []
 

@@ -30,7 +30,7 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
-from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of
+from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
 from batchcall_mcp.vendor_http.http_errors import Refusal
 from batchcall_mcp.vendor_http.json_values import inside, seconds, text, usd, whole
 from batchcall_mcp.vendor_http.paging import InlinePages, JoinedPages, Pages
@@ -38,10 +38,8 @@ from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import iso_offset, next_mark
 
 NUMBER = "contact_number"
-"""The column of the numbers."""
 LEAD, MARK = timedelta(minutes=2), timedelta(minutes=10)
-"""A start is so far ahead, and moves up to such a mark."""
-MACHINE_NOTE = "Bolna counts a call that a machine answered as completed; its task is voicemail."
+DELETES = "A batch that waits for its time is deleted, if Bolna does not stop it."
 
 BATCHES = StatusMap(
     {
@@ -66,7 +64,6 @@ TASKS = StatusMap(
     },
     TaskStatus.UNKNOWN,
 )
-_OPEN = (TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.UNKNOWN)
 _BATCH = same("agent_id scheduled_at created_at") | {
     "batch_call_id": "batch_id",
     "name": "file_name",
@@ -96,17 +93,17 @@ class BolnaBackend(RestBackend):
         outcomes=(*TASKS.reported, TaskStatus.VOICEMAIL),
         results=frozenset({"duration_seconds", "answered_by", "cost", "extracted"}),
         stop="pending_only",
-        cancel_effect="Calls that wait are not made. Bolna does not say what happens to calls in progress.",
+        cancel_effect=f"Calls that wait are not made; of calls in progress Bolna says nothing. {DELETES}",
         dynamic_variables=True,
         retry_policy=True,
         retry_at=False,
         needs_secret=False,
         limitations=(
             "A start is at least 2 minutes ahead and moves up to the next ten-minute mark: now means that mark.",
-            "A batch is scheduled once; Bolna may refuse to stop one that waits for its time. Delete it then.",
+            "A batch is scheduled once: for another time delete it and create another one.",
             "People are listed once a batch runs, not before.",
             "Calling hours are the agent's own, set at Bolna; a batch has no window.",
-            MACHINE_NOTE,
+            "How many calls a machine answered is seen in the tasks, not in the counts.",
             "A retry policy holds 1 to 3 dials after the first, and is not reported by Bolna.",
         ),
     )
@@ -124,8 +121,6 @@ class BolnaBackend(RestBackend):
     }
     instead: ClassVar = {
         Operation.START: "A batch is scheduled once: for another time delete it and create another one.",
-        Operation.UPDATE: "Delete it and create another one.",
-        Operation.PAUSE: "cancel_batch_call stops it for good.",
         Operation.DELETE: "Stop it first, with cancel_batch_call.",
     }
     batch_of_call = "batch_id"
@@ -144,15 +139,28 @@ class BolnaBackend(RestBackend):
             form["retry_config"] = _retry_config(request.retry)
         return HttpCall("POST", "/batches", form=form)
 
-    async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
-        """Schedule it: at its time, which Bolna moves up to a mark, or at the first mark that it can take.
+    async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
+        """A batch is a draft until it is scheduled, which is a request of its own."""
+        made = await super().create(replace(request, send_now=None, trigger_at=None, status=None), idempotency_key)
+        return await self.start(made, request.trigger_at) if request.send_now or request.trigger_at else made
 
-        With "Z" instead of an offset Bolna answers an error of its own, and nobody knows what is scheduled.
-        """
+    async def cancel(self, current: BatchCall) -> BatchCall:
+        """Stop it; one that waits for its time is deleted where Bolna stops only what runs."""
+        try:
+            return await super().cancel(current)
+        except IllegalTransition:
+            if current.status is not BatchStatus.SCHEDULED:
+                raise
+            await self.delete(current)
+            return replace(current, status=BatchStatus.CANCELLED, notes=(*current.notes, DELETES))
+
+    async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:  # noqa: ARG002 - the protocol's
+        """Schedule it: at its time, which Bolna moves up to a mark, or at the first mark that it can take."""
         soonest = utc_now() + LEAD
         when = at if at is not None and at >= soonest else next_mark(soonest, MARK)
-        call = self.call(Operation.START, current.batch_call_id)
-        return await self.act(Operation.START, current, replace(call, form={"scheduled_at": iso_offset(when)}))
+        # With "Z" instead of an offset Bolna answers an error of its own, and nobody knows what is scheduled.
+        call = replace(self.call(Operation.START, current.batch_call_id), form={"scheduled_at": iso_offset(when)})
+        return await self.act(Operation.START, current, call)
 
     def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:  # noqa: ARG002 - it filters nothing
         """All executions come with every read."""
@@ -174,7 +182,6 @@ class BolnaBackend(RestBackend):
     def read_batch(self, data: Mapping[str, Any]) -> BatchCall:
         """A batch. `executed` says that everybody was called once, not that all is over: its calls say that."""
         counted = TASKS.counted(data.get("execution_status"))
-        notes = ["Its caller numbers take turns."] if inside(data, "from_phone_numbers.1") else []
         found = batch_from(
             data,
             _BATCH,
@@ -182,30 +189,24 @@ class BolnaBackend(RestBackend):
             self.title,
             counts=_counts(counted, whole(data.get("total_contacts")), whole(data.get("valid_contacts"))),
             hides_retry=True,
-            notes=tuple(notes + ([MACHINE_NOTE] if counted[TaskStatus.COMPLETED] else [])),
+            notes=("Its caller numbers take turns.",) if inside(data, "from_phone_numbers.1") else (),
         )
         if counted and (found.status is BatchStatus.COMPLETED or (found.backend_status or "").lower() == "executed"):
-            under_way = any(counted[status] for status in _OPEN)
-            found = replace(found, status=BatchStatus.RUNNING if under_way else BatchStatus.COMPLETED)
+            open_ = counted[TaskStatus.PENDING] + counted[TaskStatus.CALLING] + counted[TaskStatus.UNKNOWN]
+            found = replace(found, status=BatchStatus.RUNNING if open_ else BatchStatus.COMPLETED)
         return replace(found, name=found.name and (found.name.removesuffix(".csv") or found.name))
 
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         """An execution."""
-        machine = data.get("answered_by_voice_mail") is True
-        found = task_from(
-            data,
-            _TASK,
-            TASKS,
-            duration_seconds=seconds(data.get("conversation_duration")) or None,
-            answered_by="machine" if machine else None,
-            cost=usd(data.get("total_cost") or None, per=100),
-        )
+        spent, lasted = usd(data.get("total_cost") or None, per=100), seconds(data.get("conversation_duration")) or None
+        machine = "machine" if data.get("answered_by_voice_mail") is True else None
+        found = task_from(data, _TASK, TASKS, duration_seconds=lasted, answered_by=machine, cost=spent)
         if machine and found.status is TaskStatus.COMPLETED:
             found = replace(found, status=TaskStatus.VOICEMAIL, backend_status="completed")
         again = whole(inside(data, "batch_run_details.retried"))
         dials = None if again is None else again + (found.status not in (TaskStatus.PENDING, TaskStatus.UNKNOWN))
-        given = {name: value for name, value in found.dynamic_variables.items() if name != NUMBER}
-        return replace(found, dynamic_variables=given, attempts=dials or None)
+        own = {name: value for name, value in found.dynamic_variables.items() if name != NUMBER}
+        return replace(found, dynamic_variables=own, attempts=dials or None)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """An execution with what was said in it."""
@@ -219,30 +220,31 @@ class BolnaBackend(RestBackend):
 
     def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
         """A stop of what does not run is a 404, and an id that nothing has may be a 400."""
-        words = refusal.words.lower()
-        if "not queued or running" in words:
+        if "not queued or running" in refusal.words:
             return IllegalTransition
-        return NotFound if "not found" in words and "agent" not in words else None
+        return NotFound if re.search("(batch|execution) not found", refusal.words, re.IGNORECASE) else None
 
 
 def _retry_config(retry: RetryPolicy) -> str:
-    waits = retry.after_minutes and {"retry_intervals_minutes": [retry.after_minutes] * retry.max_retries}
-    config = {
-        "enabled": True,
-        "max_retries": retry.max_retries,
-        "retry_on_statuses": [outcome.replace("_", "-") for outcome in retry.on if outcome != "voicemail"],
-        "retry_on_voicemail": "voicemail" in retry.on,
-    }
-    return dumps(config | (waits or {}))
+    waits = None if retry.after_minutes is None else [retry.after_minutes] * retry.max_retries
+    config = given(
+        enabled=True,
+        max_retries=retry.max_retries,
+        retry_on_statuses=[outcome.replace("_", "-") for outcome in retry.on if outcome != "voicemail"],
+        retry_on_voicemail="voicemail" in retry.on,
+        retry_intervals_minutes=waits,
+    )
+    return dumps(config)
 
 
 def _counts(counted: Counter[TaskStatus], total: int | None, valid: int | None) -> Counts:
     """Of a batch: contacts that Bolna cannot read are skipped, and valid ones without an execution wait.
 
-    Machines that answered are among those completed, so how many were not reached is not known.
+    Its `completed` are those that somebody or a machine answered, so how many were reached is not known.
     """
     calls, total = counted.total(), valid if total is None else total
     if total is None or valid is None or not calls <= valid <= total:
         return Counts(total=total)
     counted = counted + Counter({TaskStatus.PENDING: valid - calls, TaskStatus.SKIPPED: total - valid})
-    return replace(counts_of(counted.elements(), (*TASKS.reported, TaskStatus.SKIPPED)), not_reached=None)
+    known = {*TASKS.reported, TaskStatus.SKIPPED} - {TaskStatus.COMPLETED}
+    return replace(counts_of(counted.elements(), known), picked_up=counted[TaskStatus.COMPLETED], not_reached=None)
