@@ -33,7 +33,8 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import elevenlabs, magpipe, vapi, zudu
+from tests.vendors import bolna, elevenlabs, magpipe, vapi, zudu
+from tests.vendors.bolna import Bolna
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
@@ -255,6 +256,29 @@ async def dialer_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     yield Scene(variables, await ids_by_state(variables), lambda: list(dials(tmp_path).elements()), None)
 
 
+@asynccontextmanager
+async def bolna_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A start is due some minutes later, when the vendor's time has moved on."""
+    vendor = Bolna()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "bolna",
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            states = ("draft", "scheduled", "running", "completed")
+            ids = {state: await made(model, name=state, agent_id=bolna.AGENT) for state in states}
+            await start(model, ids["running"], "now")
+            await start(model, ids["completed"], "now")
+            vendor.tick(vendor.now + timedelta(minutes=15))
+            await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
 async def seed_dialer(variables: dict[str, str | Path]) -> None:
     async with playing("auto", Person("yes"), **variables) as model:
         await made(model, name="draft", window=ALWAYS)
@@ -377,6 +401,21 @@ def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
     return creating_calls(elevenlabs.AGENT, ids) + retries
 
 
+def bolna_calls(ids: dict[str, str]) -> list[Call]:
+    starts: list[Call] = [
+        ("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when})
+        for one in ids.values()
+        for when in WHENEVER
+    ]
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": bolna.AGENT}
+    remembered: tuple[dict[str, Any], ...] = (
+        {"send_now": True},
+        {"scheduled_at": FUTURE},
+        {"trigger_timestamp": FUTURE},
+    )
+    return starts + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
 SCENES: dict[
     str,
@@ -394,6 +433,7 @@ SCENES: dict[
         {"create_batch_call", "retry_batch_call"},
     ),
     "vapi": (partial(creating_scene, "vapi", Vapi), vapi_calls, {"create_batch_call", "retry_batch_call"}),
+    "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
     "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),

@@ -117,7 +117,7 @@ class RestBackend:
     refers_in_names: ClassVar[bool] = True
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    """Of the adapter: where a task's row names its batch call, if it does."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
@@ -172,6 +172,10 @@ class RestBackend:
     def read_task(self, data: Mapping[str, Any]) -> CallTask | None:
         """A task; None for a row that is none."""
         raise NotImplementedError
+
+    async def call_at(self, batch_call_id: str, call_id: str) -> HttpCall:  # noqa: ARG002 - for those that need it
+        """The request that reads one call of a batch call."""
+        return self.calls[Operation.GET_CALL].at(call_id=call_id)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """One call with what was said in it."""
@@ -308,7 +312,7 @@ class RestBackend:
         doing = f"read the tasks of batch call {batch_call_id}"
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
-            named = text(data.get(self.batch_member))
+            named = text(inside(data, self.batch_member))
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
@@ -338,7 +342,7 @@ class RestBackend:
         """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
         doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
-        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
             if named is None or not is_same_id(named, batch_call_id):
