@@ -11,7 +11,7 @@ import pytest
 
 from batchcall_mcp.backends.base import At, Dials, Never, Now
 from batchcall_mcp.backends.capabilities import Operation, unsupported
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BatchCallError,
@@ -219,6 +219,15 @@ async def test_a_recurring_series_says_that_every_run_calls_everybody(vendor: Ma
     assert "2 runs" in found.notes[0]
 
 
+async def test_recipients_of_another_batch_call_are_not_shown(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
+    strangers = [{**one, "batch_id": "another"} for one in DOCUMENTED_RECIPIENTS]
+    vendor.actions["get"] = {"batch": DOCUMENTED_BATCH, "recipients": strangers}
+    with pytest.raises(UnexpectedResponse, match="another batch call"):
+        await magpipe.get(ID)
+    with pytest.raises(UnexpectedResponse, match="another batch call"):
+        await magpipe.tasks(ID, TaskQuery())
+
+
 async def test_without_recipients_the_counters_of_the_row_are_told(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
     vendor.actions["get"] = {"batch": DOCUMENTED_BATCH}
     assert (await magpipe.get(ID)).counts == Counts(total=3, completed=1, failed=0)
@@ -392,7 +401,7 @@ class TestStart:
         )
         async with vendor.http("http://vendor/functions/v1") as http:
             started = await MagpipeBackend(http, CREDENTIALS).start(CURRENT, None)
-        assert started.status is BatchStatus.RUNNING
+        assert started.status is BatchStatus.UNKNOWN
         assert "could not be read back" in started.notes[-1]
 
 

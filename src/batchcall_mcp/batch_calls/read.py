@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio.to_thread
 
 from batchcall_mcp.backends.capabilities import Operation
+from batchcall_mcp.batch_calls import listing
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, after_check_of
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
@@ -34,6 +35,7 @@ from batchcall_mcp.model import (
     BatchStatus,
     Call,
     CallTask,
+    Counts,
     ListQuery,
     TaskPage,
     TaskQuery,
@@ -201,7 +203,9 @@ async def get(
     read_at = context.clock()
     batch_call = await context.backend.get(batch_call_id)
     await context.note_over(batch_call, read_at)
-    if not query.limit:
+    if not query.limit or context.backend.capabilities.tasks_reported == "none":
+        hidden = context.unlisted(batch_call, 0) if query.limit else ""
+        batch_call = replace(batch_call, notes=(*batch_call.notes, *([hidden] if hidden else [])))
         return await summed_up(context, batch_call, query, None), None
     try:
         page = await _page(context, batch_call_id, query, variables=variables)
@@ -214,7 +218,20 @@ async def get(
         note = f"Its tasks could not be read: {error.message}"
         return replace(batch_call, notes=(*batch_call.notes, note)), None
     batch_call = await summed_up(context, batch_call, query, page)
-    return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
+    notes = (*page.notes, *_hidden_on_last_page(context, batch_call, query, page))
+    return replace(batch_call, notes=(*batch_call.notes, *notes)), page
+
+
+def _hidden_on_last_page(
+    context: CallContext, batch_call: BatchCall, query: TaskQuery, page: TaskPage
+) -> tuple[str, ...]:
+    """That the end of the pages is not the end of the list, where that shows only who was dialled."""
+    if page.next_cursor is not None:
+        return ()
+    if query.is_filtered or query.cursor is not None:  # how many are listed in all is not known here
+        batch_call = replace(batch_call, counts=Counts())
+    sentence = context.unlisted(batch_call, len(page.tasks))
+    return (sentence,) if sentence else ()
 
 
 async def get_call(
@@ -365,9 +382,8 @@ def _fitting(tasks: Sequence[CallTask]) -> int:
 
 
 async def list_page(context: CallContext, query: ListQuery) -> BatchCallPage:
-    """One page of batch calls, newest first."""
-    context.require(Operation.LIST)
-    return await context.backend.list(query)
+    """One page of batch calls, newest first; where the backend cannot list them, those that the ledger knows."""
+    return await listing.batch_calls(context, query)
 
 
 async def check(

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from batchcall_mcp.backends.capabilities import Operation
-from batchcall_mcp.batch_calls import export, read, summing_up, watch
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
+from batchcall_mcp.batch_calls import export, listing, read, summing_up, watch
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import after_backend, after_get, after_list
 from batchcall_mcp.calling_hours import check_window
@@ -289,10 +289,15 @@ def in_words(batch_call: BatchCall) -> str:
     return f"{batch_call.batch_call_id} is {batch_call.status}{said}{why}{came}"
 
 
+def _list(capabilities: Capabilities) -> str:
+    which = "of the account" if Operation.LIST in capabilities.operations else "made from here"
+    return f"Batch calls {which}, newest first, one page. Use it to find an id; then get_batch_call."
+
+
 @tool(
     Operation.LIST,
     "List batch calls",
-    "Batch calls of the account, newest first, one page. Use it to find an id; then get_batch_call.",
+    _list,
     read_only=True,
     idempotent=True,
     most_characters=_LARGE,
@@ -310,8 +315,10 @@ async def list_batch_calls(
     after = given.moment_of(created_after, None)
     page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
+    known = listing.only_known(context)
+    said = [f"{len(page.batch_calls)} batch calls, newest first.{more}", *([known, *page.notes] if known else [])]
     return ListResult(
-        summary=f"{len(page.batch_calls)} batch calls, newest first.{more}",
+        summary=" ".join(said),
         next=after_list(page.batch_calls, context.offer),
         batch_calls=[ListedBatchCall.of(one) for one in page.batch_calls],
         next_cursor=page.next_cursor,
@@ -356,7 +363,7 @@ async def export_batch_call(
     if not context.local_files:
         return await _exported_over_http(context, batch_call_id, format, statuses)
     path, rows = await export.export_to_file(context, batch_call_id, format, statuses)
-    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}.{_and_missing(rows)}"
+    summary = f"Wrote {_what(format, rows)} of {batch_call_id} to {path}.{_and_missing(context, rows)}"
     return ExportResult(summary=summary, rows=rows.written, file=str(path), format=format)
 
 
@@ -364,8 +371,13 @@ def _what(form: export.Format, rows: export.Rows) -> str:
     return f"a report about {rows.written} tasks" if form == "report" else f"{rows.written} tasks"
 
 
-def _and_missing(rows: export.Rows) -> str:
-    return f" The backend counts {rows.missing:,} more, which its list does not show." if rows.missing else ""
+def _and_missing(context: CallContext, rows: export.Rows) -> str:
+    if not rows.missing:
+        return ""
+    if context.backend.capabilities.tasks_reported == "dialled_only":
+        people = counted(rows.missing, "person was", "people were")
+        return f" {people} not dialled, and so not listed by {context.backend.name}."
+    return f" The backend counts {rows.missing:,} more, which its list does not show."
 
 
 async def _exported_over_http(
@@ -382,7 +394,7 @@ async def _exported_over_http(
         else:
             summary = (
                 f"{_what(form, rows)} of {batch_call_id} can be read for a day at {url} with the same key headers, "
-                f"or {resource}.{_and_missing(rows)}"
+                f"or {resource}.{_and_missing(context, rows)}"
             )
             return ExportResult(summary=summary, rows=rows.written, file=url, resource=uri, format=form)
     else:
