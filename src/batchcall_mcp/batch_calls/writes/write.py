@@ -546,7 +546,9 @@ class Write:
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
             dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
-            numbers=dialled if dials else (),
+            numbers=dialled if dials else [(number, 0) for number, _ in dialled] if is_hidden else (),
+            list_entries=judged.around.recorded.entries if dials and request.tasks is None else (),
+            list_dials=least,
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None

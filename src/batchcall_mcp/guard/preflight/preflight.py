@@ -262,6 +262,8 @@ def preflight(
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        hidden = surroundings.recorded if others.people else Recorded()
+        concerns += hidden.concerns(most_dials(_ANYBODY), limits.attempts_per_day)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
         )
