@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,10 +33,13 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import magpipe, zudu
+from tests.vendors import bolna, elevenlabs, magpipe, vapi, zudu
+from tests.vendors.bolna import Bolna
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
 from tests.vendors.talking import NO_ANSWER
+from tests.vendors.vapi import Vapi
 from tests.vendors.varied import Varied, able
 from tests.vendors.varied import account as varied_account
 from tests.vendors.zudu import Zudu
@@ -203,6 +207,35 @@ def child_calls(ids: dict[str, str]) -> list[Call]:
 
 
 @asynccontextmanager
+async def creating_scene(backend: str, make: Callable[[], ElevenLabs | Vapi], tmp_path: Path) -> AsyncIterator[Scene]:
+    """A vendor whose creates dial: one batch call waits, one dials, one is over, one has a word that nobody knows."""
+    vendor = make()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": backend,
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+            "files": tmp_path,
+        }
+        (tmp_path / "people.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
+        async with playing("auto", Person("yes"), **variables) as model:
+            ids = await launched_by_creates(model, vendor.agent_id)
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.say_status(ids["odd"], "levitating")
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
+    """Batch calls of a backend whose creates dial, each named after the state that it is for."""
+    times = {"scheduled": tomorrow_at(9).isoformat(), "running": "now", "odd": "now", "completed": "now"}
+    return {
+        name: await made(model, name=name, agent_id=agent_id, trigger_timestamp=when) for name, when in times.items()
+    }
+
+
+@asynccontextmanager
 async def dialect_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     """The dialer as a server of its own, spoken to over HTTP."""
     await seed_dialer({"data_dir": tmp_path, "simulated_speed": "2000"})
@@ -221,6 +254,29 @@ async def dialer_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     variables: dict[str, str | Path] = {"data_dir": tmp_path, "simulated_speed": "2000"}
     await seed_dialer(variables)
     yield Scene(variables, await ids_by_state(variables), lambda: list(dials(tmp_path).elements()), None)
+
+
+@asynccontextmanager
+async def bolna_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A start is due some minutes later, when the vendor's time has moved on."""
+    vendor = Bolna()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "bolna",
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            states = ("draft", "scheduled", "running", "completed")
+            ids = {state: await made(model, name=state, agent_id=bolna.AGENT) for state in states}
+            await start(model, ids["running"], "now")
+            await start(model, ids["completed"], "now")
+            vendor.tick(vendor.now + timedelta(minutes=15))
+            await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
 async def seed_dialer(variables: dict[str, str | Path]) -> None:
@@ -318,14 +374,66 @@ def magpipe_calls(ids: dict[str, str]) -> list[Call]:
     return found
 
 
+def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
+    """What dials where a create does."""
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": agent_id}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    source = {"batch_call_id": ids["completed"], "task_status": ["not_reached"]}
+    from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": source}
+    found += [("create_batch_call", {**from_another, "trigger_timestamp": when}) for when in ("now", FUTURE)]
+    remembered: list[dict[str, Any]] = [{}, {"send_now": True}, {"status": "draft"}]
+    remembered += [{"status": "scheduled", "trigger_timestamp": FUTURE}]
+    return found + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
+def vapi_calls(ids: dict[str, str]) -> list[Call]:
+    """It does not return variables, so that the list has to be given again."""
+    found = creating_calls(vapi.ASSISTANT, ids)
+    for when in WHENEVER:
+        again = {"batch_call_id": ids["completed"], "trigger_timestamp": when}
+        found += [("retry_batch_call", again), ("retry_batch_call", {**again, "tasks_file": "people.csv"})]
+    return found
+
+
+def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
+    statuses: tuple[dict[str, Any], ...] = ({}, {"task_status": ["failed"]}, {"task_status": ["not_reached"]})
+    retries = [("retry_batch_call", {"batch_call_id": one, **states}) for one in ids.values() for states in statuses]
+    return creating_calls(elevenlabs.AGENT, ids) + retries
+
+
+def bolna_calls(ids: dict[str, str]) -> list[Call]:
+    starts: list[Call] = [
+        ("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when})
+        for one in ids.values()
+        for when in WHENEVER
+    ]
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": bolna.AGENT}
+    remembered: tuple[dict[str, Any], ...] = (
+        {"send_now": True},
+        {"scheduled_at": FUTURE},
+        {"trigger_timestamp": FUTURE},
+    )
+    return starts + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
-SCENES = {
+SCENES: dict[
+    str,
+    tuple[Callable[[Path], AbstractAsyncContextManager[Scene]], Callable[[dict[str, str]], list[Call]], set[str]],
+] = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
     "magpipe": (
         magpipe_scene,
         magpipe_calls,
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
+    "elevenlabs": (
+        partial(creating_scene, "elevenlabs", ElevenLabs),
+        elevenlabs_calls,
+        {"create_batch_call", "retry_batch_call"},
+    ),
+    "vapi": (partial(creating_scene, "vapi", Vapi), vapi_calls, {"create_batch_call", "retry_batch_call"}),
+    "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
     "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),
@@ -402,7 +510,7 @@ MOMENTS = st.one_of(
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "add_tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "add_tasks_file": st.just("others.csv"),
-    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
+    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, vapi.ASSISTANT, "agent_x"]),
     "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
     "default_region": st.sampled_from(["us", "DE"]),
     "ends_at": st.sampled_from(["2100-01-02", "2100-01-02T09:00-05:00"]),
@@ -457,11 +565,12 @@ class Try:
 @st.composite
 def tries(draw: st.DrawFn, offered: dict[str, set[str]]) -> Try:
     """A tool that the backend has, with some of the arguments that it takes there; few of them are creates, which make
-    drafts, and many are updates, which can do most.
+    drafts, and many are updates, which can do most. Where there are none, a create says when it dials.
     """
-    often = [tool for tool in sorted(offered) if tool != "create_batch_call"]
-    tool = draw(st.sampled_from([*sorted(offered), *often, "update_batch_call", "update_batch_call"]))
-    always = set(LAUNCHING[tool])
+    updates = ["update_batch_call"] if "update_batch_call" in offered else []
+    often = [tool for tool in sorted(offered) if tool != "create_batch_call"] if updates else []
+    tool = draw(st.sampled_from([*sorted(offered), *often, *updates, *updates]))
+    always = set(LAUNCHING[tool]) | (set() if updates else {"agent_id", "trigger_timestamp"} & offered[tool])
     others = sorted(offered[tool] - always)
     more = draw(st.sets(st.sampled_from(others), min_size=not always, max_size=3)) if others else set()
     if "tasks_from" in more:
@@ -514,7 +623,7 @@ async def launched(scene: Scene, model: Model) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("batchcall", 3)])
+@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("vapi", 3), ("batchcall", 3)])
 def test_no_combination_of_arguments_dials_without_a_yes(backend: str, examples: int, tmp_path: Path) -> None:
     """Drafts may be made and changed, and anything may be made a draft; what is launched stays as it was."""
     (tmp_path / "others.csv").write_text("phone\n" + "".join(f"{one}\n" for one in STRANGERS))
