@@ -278,3 +278,20 @@ async def test_the_emergency_stop_says_what_it_can_neither_stop_nor_see(
     assert f"{first}" in ended.output
     assert "can neither pause nor cancel: its phones may ring on. Stop it at the backend itself." in ended.output
     assert "varied cannot list batch calls: only those launched from here are known." in ended.output
+
+
+async def test_a_lost_start_that_the_backend_moves_up_is_recognised_by_the_moved_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, limits=Limits(rounding=timedelta(minutes=10)))
+    vendor = Varied()
+    at = tomorrow_at(9)
+    vendor.moves_up = timedelta(minutes=7)
+    async with using(tmp_path, vendor) as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+        name = made["batch_call"]["batch_call_id"]
+        vendor.recording.swallow_next_write = True
+        start = {"batch_call_id": name, "trigger_timestamp": at.replace(minute=3).isoformat()}
+        started = await model.call("start_batch_call", **start)
+    assert started["result"] == "scheduled"
+    assert started["batch_call"]["scheduled_at"] == at.replace(minute=10).isoformat().replace("+00:00", "Z")
