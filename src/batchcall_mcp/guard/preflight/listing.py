@@ -11,7 +11,6 @@ from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.recipient_warnings import Concern, dialled_too_often, some_are
 from batchcall_mcp.guard.preflight.schedule import CALL_LASTS, Timetable
-from batchcall_mcp.model import BatchCall, BatchCallRequest
 
 _MOST_LAUNCHES: Final = 3
 _AGAIN: Final = ", and are compared with the do-not-call list of today."
@@ -69,20 +68,11 @@ class Unlisted(NamedTuple):
     note: str | None = None
 
 
-def unlisted(
-    request: BatchCallRequest,
-    current: BatchCall | None,
-    listed: int | None,
-    capabilities: Capabilities,
-    recorded: Recorded,
-) -> Unlisted:
+def unlisted(listed: int, total: int | None, capabilities: Capabilities, recorded: Recorded) -> Unlisted:
     """Tasks that the backend counts, or that were sent from here, and that its list does not show.
 
-    None where the request brings the list itself, or `listed` (how many tasks it shows in all) is not known.
+    `listed`: how many it shows in all; `total`: how many it counts.
     """
-    if request.tasks is not None or listed is None or current is None:
-        return Unlisted()
-    total = current.counts.total
     if capabilities.tasks_reported == "all":
         missing = max((total or 0) - listed, 0)
         return Unlisted(missing, concern=_shortfall(listed, missing)) if missing else Unlisted()
