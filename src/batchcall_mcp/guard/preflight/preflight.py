@@ -227,7 +227,9 @@ def preflight(
     `adds`: the tasks join those that the batch call has, which are `joined`.
     """
     launched = not isinstance(dials, Never)
-    others = unlisted(request, current, listed, capabilities, surroundings.recorded) if launched else Unlisted()
+    others = Unlisted()
+    if launched and current is not None and request.tasks is None and listed is not None:
+        others = unlisted(listed, current.counts.total, capabilities, surroundings.recorded)
     known = tasks is not None and others.people is not None
     size = Size.of(len(tasks or ()) + (others.people or 0) if known else None, request.first)
     calls = size.calls
@@ -262,6 +264,8 @@ def preflight(
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        hidden = surroundings.recorded if others.people else Recorded()
+        concerns += hidden.concerns(most_dials(_ANYBODY), limits.attempts_per_day)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
         )
