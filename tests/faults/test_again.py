@@ -68,13 +68,12 @@ async def test_what_shows_nowhere_is_looked_up_again_and_only_what_stops_calls_i
         async with staged(backend) as stage:
             found = await again(stage, fault)
             dialled, ids = list(stage.vendor.fake.dialled), stage.vendor.ids
-    promised = {
-        "create_batch_call": Expected(UNKNOWN, 0),
-        "start_batch_call": Expected(UNKNOWN, 0),
-        "cancel_batch_call": Expected(ANSWER, 1),
-    }
-    assert {tool: expected for tool, (expected, _) in found.items()} == {tool: promised[tool] for tool in found}
-    assert "does not show it" in found["create_batch_call"][1]
-    if "start_batch_call" in found:
-        assert f"{ids['start_batch_call']} is draft at " in found["start_batch_call"][1]
-    assert dialled == []
+    keeps_keys = HTTP[backend].backend.capabilities.idempotency == "key"  # it lets a write with its key happen once
+    launched = Expected(ANSWER, 1) if keeps_keys else Expected(UNKNOWN, 0)
+    promised = dict.fromkeys(found, launched) | {"cancel_batch_call": Expected(ANSWER, 1)}
+    assert {tool: expected for tool, (expected, _) in found.items()} == promised
+    assert len(dialled) == keeps_keys
+    if not keeps_keys:
+        assert "does not show it" in found["create_batch_call"][1]
+        waits = f"{ids['start_batch_call']} is draft at "
+        assert waits in found.get("start_batch_call", (launched, waits))[1]

@@ -28,11 +28,13 @@ from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
     NotFound,
     NotSupported,
+    RateLimited,
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
@@ -251,7 +253,7 @@ class RestBackend:
         """
         try:
             numbers = await self.numbers()
-        except AuthenticationFailed:
+        except (AuthenticationFailed, BackendUnavailable, RateLimited):
             raise
         except BatchCallError as error:
             raise NotSupported(
