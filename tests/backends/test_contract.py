@@ -9,6 +9,7 @@ from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import CallingWindow
 from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
+from tests.vendors.bolna import Bolna
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.vapi import Vapi
@@ -33,6 +34,7 @@ CASES = (
     vendor("magpipe", Magpipe),
     vendor("elevenlabs", ElevenLabs),
     vendor("vapi", Vapi),
+    vendor("bolna", Bolna),
 )
 
 test_contract = contract(*CASES)

@@ -15,6 +15,7 @@ from batchcall_mcp.backends.base import (
     Now,
     as_asked,
     completed_by,
+    is_asked_for,
     is_same_id,
     is_unread,
     matches,
@@ -118,7 +119,7 @@ class RestBackend:
     refers_in_names: ClassVar[bool] = True
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    """Of the adapter: where a task's row names its batch call, if it does."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
@@ -131,17 +132,18 @@ class RestBackend:
 
     async def numbers(self) -> tuple[CallerNumber, ...]:
         """The numbers of the account that can call, with their ids."""
-        rows = await self._listed("list the caller numbers", self.numbers_at, "list of caller numbers")
+        rows = await self.listed("list the caller numbers", self.numbers_at)
         return tuple(CallerNumber(**row) for row in rows if row["from_number"])
 
     async def agents(self) -> tuple[Agent, ...]:
         """The agents of the account."""
-        rows = await self._listed("list the agents", self.agents_at, "list of agents")
+        rows = await self.listed("list the agents", self.agents_at)
         return tuple(Agent(**row) for row in rows if row["agent_id"])
 
-    async def _listed(self, doing: str, listing: Listing | None, what: str) -> tuple[dict[str, Any], ...]:
+    async def listed(self, doing: str, listing: Listing | None) -> tuple[dict[str, Any], ...]:
+        """The rows of a list of the account, as fields of ours."""
         if listing is None:
-            raise NotSupported(f"{self.title} has no {what} that this key can read.")
+            raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
             return members(data, listing.members) if listing.counts(data) else None
@@ -172,6 +174,10 @@ class RestBackend:
     def read_task(self, data: Mapping[str, Any]) -> CallTask | None:
         """A task; None for a row that is none."""
         raise NotImplementedError
+
+    async def call_at(self, batch_call_id: str, call_id: str) -> HttpCall:  # noqa: ARG002 - for those that need it
+        """The request that reads one call of a batch call."""
+        return self.calls[Operation.GET_CALL].at(call_id=call_id)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """One call with what was said in it."""
@@ -308,7 +314,7 @@ class RestBackend:
         doing = f"read the tasks of batch call {batch_call_id}"
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
-            named = text(data.get(self.batch_member))
+            named = text(inside(data, self.batch_member))
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
@@ -338,7 +344,7 @@ class RestBackend:
         """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
         doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
-        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
             if named is None or not is_same_id(named, batch_call_id):
@@ -577,10 +583,3 @@ class RestBackend:
 
 def _only_renames(request: BatchCallRequest | None) -> bool:
     return request is not None and replace(request, name=None, retry_of=None) == BatchCallRequest()
-
-
-def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
-    """Whether a task is one of those that a query is about. Pure."""
-    by_status = query.statuses is None or task.status in query.statuses
-    by_number = query.to_number is None or comparable(task.to_number) == query.to_number
-    return by_status and by_number and query.answers(task)

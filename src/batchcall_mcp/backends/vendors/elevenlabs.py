@@ -109,6 +109,7 @@ class ElevenLabsBackend(RestBackend):
         limitations=(
             "Creating a batch call dials: at its time, or at once.",
             "A retry calls everybody again whose call failed, in the same batch call; it cannot name people.",
+            "Its documents do not say whether a retry also calls people whose call went to voicemail.",
             "A call that nobody answered and a busy line are both failed.",
             "After a cancel, people who were reached may be shown as cancelled too.",
             "Only numbers that can call out are accepted, and only after the terms of batch calling were accepted.",
