@@ -129,17 +129,18 @@ class RestBackend:
 
     async def numbers(self) -> tuple[CallerNumber, ...]:
         """The numbers of the account that can call, with their ids."""
-        rows = await self._listed("list the caller numbers", self.numbers_at, "list of caller numbers")
+        rows = await self.listed("list the caller numbers", self.numbers_at)
         return tuple(CallerNumber(**row) for row in rows if row["from_number"])
 
     async def agents(self) -> tuple[Agent, ...]:
         """The agents of the account."""
-        rows = await self._listed("list the agents", self.agents_at, "list of agents")
+        rows = await self.listed("list the agents", self.agents_at)
         return tuple(Agent(**row) for row in rows if row["agent_id"])
 
-    async def _listed(self, doing: str, listing: Listing | None, what: str) -> tuple[dict[str, Any], ...]:
+    async def listed(self, doing: str, listing: Listing | None) -> tuple[dict[str, Any], ...]:
+        """The rows of a list of the account, as fields of ours."""
         if listing is None:
-            raise NotSupported(f"{self.title} has no {what} that this key can read.")
+            raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
             return members(data, listing.members) if listing.counts(data) else None

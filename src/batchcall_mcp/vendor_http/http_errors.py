@@ -66,7 +66,7 @@ class Exchange:
     writes: bool
     secrets: tuple[str, ...] = ()
     recognise: Recognise = lambda _refusal: None
-    shape: Literal["object", "object or nothing", "array", "anything"] = "object"
+    shape: Literal["object", "object or nothing", "array", "object or array", "anything"] = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,9 @@ def reply(exchange: Exchange, answer: Answer, now: datetime) -> Reply:
     return Reply({}, tag, body) if isinstance(body, list) else Reply(body, tag)
 
 
+_SHAPES: dict[str, type | tuple[type, ...]] = {"array": list, "object or array": (dict, list)}
+
+
 def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject | list[Any]:
     """The JSON object of an answer, or the array, where that is what it has to be.
 
@@ -116,7 +119,7 @@ def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject
         raise unreadable(exchange, "it answered with something that is not JSON") from None
     if isinstance(body, dict) and _says_error(body):
         raise _error_in_success(exchange, answer.status, body)
-    if not isinstance(body, list if exchange.shape == "array" else dict):
+    if not isinstance(body, _SHAPES.get(exchange.shape, dict)):
         raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
     return cast("JsonObject | list[Any]", body)
 

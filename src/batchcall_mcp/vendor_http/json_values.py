@@ -126,6 +126,14 @@ def variables(value: Any) -> dict[str, str]:
     }
 
 
+def unpacked(value: Any) -> Any:
+    """What a string of JSON holds; None if it is none."""
+    try:
+        return json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
 def rows(value: Any) -> tuple[list[Mapping[str, Any]], int]:
     """The objects of a list, and how many other things were in it."""
     if not isinstance(value, list):
@@ -176,7 +184,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def members(data: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+def members(data: Any, paths: Mapping[str, str]) -> dict[str, Any]:
     """Fields of the model by their paths in a vendor's row, each read as its name wants: a moment, a count or a text.
 
     `seconds` and `money` depend on the vendor's units: an adapter reads them itself.
