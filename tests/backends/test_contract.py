@@ -11,11 +11,17 @@ from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
+from tests.vendors.retell import Retell
 from tests.vendors.vapi import Vapi
 from tests.vendors.zudu import Zudu
 
 ANY_HOUR = {"window": CallingWindow(start="00:00", end="24:00", timezone="UTC")}
 NO_WINDOWS = {"nobody is called outside the window": "the fake knows no windows"}
+
+NO_READ = {
+    "an unknown status survives": "Retell reports no status of a batch call; test_retell.py has those of calls",
+    "an unknown id is not found": "a batch call that waits and one that does not exist have no calls: nobody can tell",
+}
 
 
 def ours(name: str, **options: Any) -> Case:
@@ -33,6 +39,7 @@ CASES = (
     vendor("magpipe", Magpipe),
     vendor("elevenlabs", ElevenLabs),
     vendor("vapi", Vapi),
+    vendor("retell", Retell, skip=NO_READ),
 )
 
 test_contract = contract(*CASES)

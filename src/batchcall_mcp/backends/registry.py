@@ -23,6 +23,7 @@ _BUILT_IN = {
     "magpipe": ("batchcall_mcp.backends.vendors.magpipe", "MagpipeBackend"),
     "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
+    "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""
