@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,8 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import elevenlabs, magpipe, zudu
+from tests.vendors import bland, elevenlabs, magpipe, zudu
+from tests.vendors.bland import Bland
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
@@ -116,11 +117,11 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @asynccontextmanager
-async def elevenlabs_scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    vendor = ElevenLabs()
+async def creating_scene(tmp_path: Path, backend: str, vendor: ElevenLabs | Bland) -> AsyncIterator[Scene]:
+    """A vendor whose creates dial, and which says a word that nobody knows of one batch call."""
     async with vendor.served() as url:
         variables: dict[str, str | Path] = {
-            "backend": "elevenlabs",
+            "backend": backend,
             "url": url,
             "api_key": vendor.key,
             "data_dir": tmp_path,
@@ -131,6 +132,14 @@ async def elevenlabs_scene(tmp_path: Path) -> AsyncIterator[Scene]:
         vendor.say_status(ids["odd"], "levitating")
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+def elevenlabs_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "elevenlabs", ElevenLabs())
+
+
+def bland_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "bland", Bland())
 
 
 async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
@@ -275,6 +284,15 @@ def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
     return creating_calls(elevenlabs.AGENT, ids) + retries
 
 
+def bland_calls(ids: dict[str, str]) -> list[Call]:
+    retries: list[Call] = []
+    for when in ("now", FUTURE, PAST):
+        retries += [("retry_batch_call", {"batch_call_id": one, "trigger_timestamp": when}) for one in ids.values()]
+        again = {"batch_call_id": ids["completed"], "trigger_timestamp": when, "tasks": TASKS}
+        retries += [("retry_batch_call", again), ("retry_batch_call", again | {"task_status": ["no_answer"]})]
+    return creating_calls(bland.PATHWAY, ids) + retries
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
 SCENES = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
@@ -284,6 +302,7 @@ SCENES = {
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
     "elevenlabs": (elevenlabs_scene, elevenlabs_calls, {"create_batch_call", "retry_batch_call"}),
+    "bland": (bland_scene, bland_calls, {"create_batch_call", "retry_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
 }
