@@ -125,7 +125,9 @@ async def creating_scene(tmp_path: Path, backend: str, vendor: ElevenLabs | Blan
             "url": url,
             "api_key": vendor.key,
             "data_dir": tmp_path,
+            "files": tmp_path,
         }
+        (tmp_path / "first.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
         async with playing("auto", Person("yes"), **variables) as model:
             ids = await launched_by_creates(model, vendor.agent_id)
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
@@ -286,10 +288,9 @@ def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
 
 def bland_calls(ids: dict[str, str]) -> list[Call]:
     retries: list[Call] = []
-    for when in ("now", FUTURE, PAST):
-        retries += [("retry_batch_call", {"batch_call_id": one, "trigger_timestamp": when}) for one in ids.values()]
-        again = {"batch_call_id": ids["completed"], "trigger_timestamp": when, "tasks": TASKS}
-        retries += [("retry_batch_call", again), ("retry_batch_call", again | {"task_status": ["no_answer"]})]
+    for when in ("now", FUTURE):
+        again = {"trigger_timestamp": when, "tasks_file": "first.csv"}
+        retries += [("retry_batch_call", again | {"batch_call_id": one}) for one in ids.values()]
     return creating_calls(bland.PATHWAY, ids) + retries
 
 
