@@ -9,6 +9,7 @@ from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import CallingWindow
 from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
+from tests.vendors.bland import Bland
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.retell import Retell
@@ -38,6 +39,7 @@ CASES = (
     vendor("zudu", Zudu, skip=NO_WINDOWS),
     vendor("magpipe", Magpipe),
     vendor("elevenlabs", ElevenLabs),
+    vendor("bland", Bland),
     vendor("vapi", Vapi),
     vendor("retell", Retell, skip=NO_READ),
 )

@@ -22,6 +22,7 @@ _BUILT_IN = {
     "zudu": ("batchcall_mcp.backends.rest_api.zudu", "ZuduBackend"),
     "magpipe": ("batchcall_mcp.backends.vendors.magpipe", "MagpipeBackend"),
     "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
+    "bland": ("batchcall_mcp.backends.vendors.bland", "BlandBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
     "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
 }
