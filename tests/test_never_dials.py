@@ -32,13 +32,17 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import bland, elevenlabs, magpipe, retell, vapi, zudu
+from tests.vendors import bland, bolna, elevenlabs, magpipe, retell, vapi, zudu
 from tests.vendors.bland import Bland
+from tests.vendors.bolna import Bolna
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.retell import Retell
 from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.talking import NO_ANSWER
 from tests.vendors.vapi import Vapi
+from tests.vendors.varied import Varied, able
+from tests.vendors.varied import account as varied_account
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Era, Model, Person, dials, number, playing, tomorrow_at
 
@@ -119,6 +123,91 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @asynccontextmanager
+async def varied_scene(
+    tmp_path: Path, vendor: Varied, states: Sequence[str], *, without: str = "", **changes: Any
+) -> AsyncIterator[Scene]:
+    """A backend that works in a way of its own; see `tests.vendors.varied`."""
+    with pytest.MonkeyPatch.context() as patch:
+        able(patch, without=without, **changes)
+        async with vendor.served() as url:
+            variables: dict[str, str | Path] = {**varied_account(url), "data_dir": tmp_path}
+            ids: dict[str, str] = {}
+            async with playing("auto", Person("yes"), **variables) as model:
+                when = {"trigger_timestamp": "now"} if vendor.creates_dial else {}
+                for state in states:
+                    ids[state] = await made(model, name=state, window=ALWAYS, **when)
+                    if state != "draft" and not vendor.creates_dial:
+                        await start(model, ids[state], "now")
+                if "paused" in ids:
+                    await model.call("pause_batch_call", batch_call_id=ids["paused"])
+                    for task in vendor.tasks[ids["paused"]][1:]:  # as if it had been paused after the first dial
+                        task |= {"status": "pending", "attempts": 0}
+                vendor.finish(ids["completed"], {PEOPLE[-1]: NO_ANSWER})
+                if vendor.retries == "child_draft":
+                    child = await model.call("retry_batch_call", batch_call_id=ids["completed"])
+                    ids["child"] = child["batch_call"]["batch_call_id"]
+            vendor.recording.requests.clear()
+            yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+def creates_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """Creating dials, and a retry is a create."""
+    vendor = Varied(creates_dial=True)
+    states = ("running", "completed")
+    return varied_scene(tmp_path, vendor, states, without="start update retry append", drafts="none")
+
+
+def everybody_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """A retry calls everybody again, and people are shown only once they are dialled."""
+    vendor = Varied(shows="dialled_only")
+    return varied_scene(
+        tmp_path, vendor, ("draft", "running", "paused", "completed"), without="update", tasks_reported="dialled_only"
+    )
+
+
+def child_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """A retry makes a draft of everybody, whose people are not shown."""
+    vendor = Varied(shows="dialled_only", counts=False, retries="child_draft")
+    can = {"retry": "child_draft", "tasks_reported": "dialled_only"}
+    return varied_scene(tmp_path, vendor, ("draft", "completed"), without="update", **can)
+
+
+def creates_calls(ids: dict[str, str]) -> list[Call]:
+    whole = {"from_number": FROM, "tasks": TASKS, "name": "another"}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    came = {"batch_call_id": ids["completed"], "task_status": ["completed"]}
+    found += [
+        ("create_batch_call", {"from_number": FROM, "tasks_from": came, "trigger_timestamp": when}) for when in WHENEVER
+    ]
+    found += [("create_batch_call", {**whole, **one}) for one in ({"send_now": True}, {"status": "sent"})]
+    for state in ("completed", "running"):
+        one = {"batch_call_id": ids[state]}
+        found += [("retry_batch_call", {**one, "trigger_timestamp": when}) for when in WHENEVER]
+        found += [("retry_batch_call", one)]
+    states = (["busy"], ["not_reached"], ["completed"], ["pending"])
+    again = {"batch_call_id": ids["completed"], "trigger_timestamp": "now"}
+    return found + [("retry_batch_call", {**again, "task_status": one}) for one in states]
+
+
+def everybody_calls(ids: dict[str, str]) -> list[Call]:
+    found: list[Call] = [
+        ("start_batch_call", {"batch_call_id": ids["draft"], "trigger_timestamp": when}) for when in WHENEVER
+    ]
+    found += [("resume_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    found += [("retry_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    states = (["busy"], ["not_reached"], ["completed"], ["pending"], ["no_answer", "busy", "failed"])
+    return found + [("retry_batch_call", {"batch_call_id": ids["completed"], "task_status": one}) for one in states]
+
+
+def child_calls(ids: dict[str, str]) -> list[Call]:
+    return [
+        ("start_batch_call", {"batch_call_id": ids[state], "trigger_timestamp": when})
+        for state in ("child", "draft")
+        for when in WHENEVER
+    ]
+
+
+@asynccontextmanager
 async def creating_scene(
     tmp_path: Path, backend: str, vendor: ElevenLabs | Bland | Vapi | Retell
 ) -> AsyncIterator[Scene]:
@@ -183,6 +272,29 @@ async def dialer_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     variables: dict[str, str | Path] = {"data_dir": tmp_path, "simulated_speed": "2000"}
     await seed_dialer(variables)
     yield Scene(variables, await ids_by_state(variables), lambda: list(dials(tmp_path).elements()), None)
+
+
+@asynccontextmanager
+async def bolna_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A start is due some minutes later, when the vendor's time has moved on."""
+    vendor = Bolna()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "bolna",
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            states = ("draft", "scheduled", "running", "completed")
+            ids = {state: await made(model, name=state, agent_id=bolna.AGENT) for state in states}
+            await start(model, ids["running"], "now")
+            await start(model, ids["completed"], "now")
+            vendor.tick(vendor.now + timedelta(minutes=15))
+            await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
 async def seed_dialer(variables: dict[str, str | Path]) -> None:
@@ -320,6 +432,21 @@ def retell_calls(ids: dict[str, str]) -> list[Call]:
     return creating_calls(retell.AGENT, ids) + calls_of_missed(ids)
 
 
+def bolna_calls(ids: dict[str, str]) -> list[Call]:
+    starts: list[Call] = [
+        ("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when})
+        for one in ids.values()
+        for when in WHENEVER
+    ]
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": bolna.AGENT}
+    remembered: tuple[dict[str, Any], ...] = (
+        {"send_now": True},
+        {"scheduled_at": FUTURE},
+        {"trigger_timestamp": FUTURE},
+    )
+    return starts + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
 SCENES = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
@@ -332,8 +459,16 @@ SCENES = {
     "bland": (bland_scene, bland_calls, {"create_batch_call", "retry_batch_call"}),
     "vapi": (vapi_scene, vapi_calls, {"create_batch_call", "retry_batch_call"}),
     "retell": (retell_scene, retell_calls, {"create_batch_call", "retry_batch_call"}),
+    "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
+    "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),
+    "retries of everybody": (
+        everybody_scene,
+        everybody_calls,
+        {"start_batch_call", "resume_batch_call", "retry_batch_call"},
+    ),
+    "retries that make a draft": (child_scene, child_calls, {"start_batch_call"}),
 }
 """Where, what is tried there, and which tools must have asked: a table of mere refusals would prove nothing."""
 ROUNDS: tuple[tuple[Era, Person | None, Confirm], ...] = (

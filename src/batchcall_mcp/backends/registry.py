@@ -25,6 +25,7 @@ _BUILT_IN = {
     "bland": ("batchcall_mcp.backends.vendors.bland", "BlandBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
     "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
+    "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""
