@@ -24,6 +24,8 @@ from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
 from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
+from batchcall_mcp.backends.vendors.retell import RetellBackend
+from batchcall_mcp.backends.vendors.vapi import VapiBackend
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.model import (
     BatchCall,
@@ -39,13 +41,15 @@ from tests.backends.recorder import CREDENTIALS
 from tests.backends.test_words import JSON, OBJECTS
 from tests.vendors.talking import TalkingBackend
 
-ADAPTERS: tuple[type[Backend], ...] = (BatchCallBackend, ZuduBackend, MagpipeBackend, TalkingBackend)
+PAGED: tuple[type[Backend], ...] = (BatchCallBackend, ZuduBackend, MagpipeBackend, TalkingBackend)
+ADAPTERS: tuple[type[Backend], ...] = (*PAGED, VapiBackend, RetellBackend)
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 REQUEST = BatchCallRequest(from_number="+14155550199", tasks=(CallTask(to_number="+14155550100"),), name="N")
 SEEN = TaskQuery(statuses=frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN}))
 OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
     "account": lambda backend, _: backend.account(),
     "create": lambda backend, _: backend.create(REQUEST, "k1"),
+    "create with an agent": lambda backend, _: backend.create(replace(REQUEST, agent_id="a1"), "k3"),
     "update name": lambda backend, current: backend.update(current, BatchCallRequest(name="other")),
     "update caller": lambda backend, current: backend.update(current, BatchCallRequest(from_number="+14155550198")),
     "append": lambda backend, current: backend.append(current, (CallTask(to_number="+14155550101"),), "k2"),
@@ -66,7 +70,9 @@ OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
 BODIES = (
     OBJECTS
     | st.builds(lambda data: {"status": "success", "data": data}, OBJECTS | st.lists(JSON, max_size=4))
-    | st.builds(lambda member, rows: {member: rows}, st.sampled_from(["batches", "tasks", "numbers"]), JSON)
+    | st.builds(
+        lambda member, rows: {member: rows}, st.sampled_from(["batches", "tasks", "numbers", "items", "results"]), JSON
+    )
     | st.builds(lambda batch, rows: {"batch": batch, "recipients": rows}, OBJECTS, st.lists(OBJECTS, max_size=3))
     | JSON
 )
@@ -202,7 +208,7 @@ async def test_after_a_page_of_another_length_hardly_more_is_read_than_asked_for
     assert sum(sizes) <= max(3 * limit, shown + limit)
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", PAGED, ids=lambda adapter: adapter.name)
 @given(
     total=st.integers(0, 250), limit=st.integers(1, 100), largest=st.integers(1, 100), told=TOLD, named=st.booleans()
 )

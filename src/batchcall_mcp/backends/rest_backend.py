@@ -368,7 +368,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = self._with_references(self.read_created(answer, request))
+            made = self.with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -539,9 +539,9 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return self._with_references(self.read_batch(data))
+        return self.with_references(self.read_batch(data))
 
-    def _with_references(self, found: BatchCall) -> BatchCall:
+    def with_references(self, found: BatchCall) -> BatchCall:
         if not self.refers_in_names:
             return found
         return replace(
