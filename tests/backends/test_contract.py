@@ -10,6 +10,7 @@ from batchcall_mcp.model import CallingWindow
 from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
 from tests.vendors.bland import Bland
+from tests.vendors.bolna import Bolna
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.vapi import Vapi
@@ -35,6 +36,7 @@ CASES = (
     vendor("elevenlabs", ElevenLabs),
     vendor("bland", Bland),
     vendor("vapi", Vapi),
+    vendor("bolna", Bolna),
 )
 
 test_contract = contract(*CASES)

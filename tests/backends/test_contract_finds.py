@@ -12,7 +12,7 @@ from acme_backend import CONTACT, WORDS, AcmeBackend
 from acme_fake import AcmeFake
 
 from batchcall_mcp.backends.base import Dials, Never
-from batchcall_mcp.backends.capabilities import Operation
+from batchcall_mcp.backends.capabilities import Limits, Operation
 from batchcall_mcp.backends.row_reading import task_from
 from batchcall_mcp.errors import BatchCallError, InvalidInput, OutcomeUnknown
 from batchcall_mcp.model import (
@@ -133,12 +133,8 @@ class FollowsLinks(AcmeBackend):
         return await super().list(query)
 
 
-class TakesAnyNumber(AcmeBackend):
-    async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
-        return self.created(await self._http.write("create", await self.create_call(request)), request)
-
-    def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
-        pass
+class ClaimsMore(AcmeBackend):
+    capabilities = replace(AcmeBackend.capabilities, limits=Limits(tasks=400))
 
 
 class QuotesNothing(AcmeBackend):
@@ -169,7 +165,7 @@ SPOILT = (
     (SendsAgain, "a lost answer is never sent again", "it was sent again"),
     (SaysItWorked, "a lost answer is never sent again", "cmp_made_up"),
     (FollowsLinks, "credentials go to the vendor alone", "to another origin"),
-    (TakesAnyNumber, "limits are checked before sending", "tasks: it takes 200"),
+    (ClaimsMore, "limits are checked before sending", "the limits say that it takes 400"),
     (QuotesNothing, "an unknown id is not found", "led to another path"),
 )
 

@@ -18,7 +18,7 @@ from mcp import Client
 from mcp.types import TextContent
 from pydantic import SecretStr
 
-from batchcall_mcp.backends.capabilities import Capabilities, unsupported
+from batchcall_mcp.backends.capabilities import Capabilities, Limits, unsupported
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, RetryPolicy
@@ -131,6 +131,8 @@ POORER: dict[str, tuple[Any, ...]] = {
     "task_timezones": (False,),
     "task_max_retries": (False,),
     "retry_policy": (False,),
+    "retry_at": (False,),
+    "limits": (Limits(retries=1), Limits(retry_minutes=20)),
     "retry_outcomes": (("no_answer", "busy"), ("busy",)),
     "first": (False,),
 }
@@ -138,7 +140,6 @@ POORER: dict[str, tuple[Any, ...]] = {
 SAYS_NOTHING_OF_FIELDS = {
     *("operations", "drafts", "update_fields", "trigger_dates", "returns_variables", "outcomes"),  # tools, enums, types
     *(
-        "limits",
         "task_page_size",
         "over_midnight",
         "tasks_reported",

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from batchcall_mcp.backends.capabilities import Capabilities, Limits
-from batchcall_mcp.model import BatchCallRequest, CallTask
+from batchcall_mcp.clock import utc_now
+from batchcall_mcp.errors import InvalidInput
+from batchcall_mcp.model import BatchCallRequest, BatchStatus, CallTask
 from batchcall_mcp.vendor_http.http_call import csv_of
 
 _NUMBER = "(phone number)"
@@ -21,6 +23,26 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def missing_fields(request: BatchCallRequest, capabilities: Capabilities) -> tuple[str, ...]:
     """The fields that create needs on this backend and that a request does not have, in the order of the alphabet."""
     return tuple(name for name in sorted(capabilities.required - {"tasks"}) if not getattr(request, name))
+
+
+def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
+    """Refuse a create that lacks something, is too long, or says two things about when it dials.
+
+    Raises:
+        InvalidInput: nothing was sent.
+    """
+    lacking = (*(() if request.tasks else ("tasks",)), *missing_fields(request, capabilities))
+    if lacking:
+        raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
+    problems = over_limits(request, capabilities, utc_now())
+    if problems:
+        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
+    if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
+        raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
+    if request.send_now and request.trigger_at is not None:
+        raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
+    if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
+        raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
 
 
 def over_limits(request: BatchCallRequest, capabilities: Capabilities, now: datetime) -> list[str]:

@@ -24,6 +24,7 @@ _BUILT_IN = {
     "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
     "bland": ("batchcall_mcp.backends.vendors.bland", "BlandBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
+    "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

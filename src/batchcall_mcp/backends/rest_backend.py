@@ -24,7 +24,8 @@ from batchcall_mcp.backends.base import (
     retry_of_in_name,
     test_of_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation, beyond_limits
+from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -116,7 +117,7 @@ class RestBackend:
     refers_in_names: ClassVar[bool] = True
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    """Of the adapter: where a task's row names its batch call, if it does."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
@@ -171,6 +172,10 @@ class RestBackend:
     def read_task(self, data: Mapping[str, Any]) -> CallTask | None:
         """A task; None for a row that is none."""
         raise NotImplementedError
+
+    async def call_at(self, batch_call_id: str, call_id: str) -> HttpCall:  # noqa: ARG002 - for those that need it
+        """The request that reads one call of a batch call."""
+        return self.calls[Operation.GET_CALL].at(call_id=call_id)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """One call with what was said in it."""
@@ -307,7 +312,7 @@ class RestBackend:
         doing = f"read the tasks of batch call {batch_call_id}"
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
-            named = text(data.get(self.batch_member))
+            named = text(inside(data, self.batch_member))
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
@@ -337,7 +342,7 @@ class RestBackend:
         """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
         doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
-        answer = await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id))
+        answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
             if named is None or not is_same_id(named, batch_call_id):
@@ -576,23 +581,3 @@ class RestBackend:
 
 def _only_renames(request: BatchCallRequest | None) -> bool:
     return request is not None and replace(request, name=None, retry_of=None) == BatchCallRequest()
-
-
-def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials.
-
-    Raises:
-        InvalidInput: nothing was sent.
-    """
-    lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
-    if lacking:
-        raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    problems = beyond_limits(request, capabilities.limits, utc_now())
-    if problems:
-        raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
-    if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
-        raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
-    if request.send_now and request.trigger_at is not None:
-        raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
-    if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
-        raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")

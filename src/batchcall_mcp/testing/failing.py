@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from itertools import cycle
 from typing import Any
 
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import Operation, unsupported
+from batchcall_mcp.backends.limits import over_limits
 from batchcall_mcp.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -23,10 +25,12 @@ from batchcall_mcp.errors import (
 )
 from batchcall_mcp.model import BatchCall, BatchCallRequest, ListQuery, TaskQuery
 from batchcall_mcp.testing.check import Check, always
-from batchcall_mcp.testing.scene import MINUTE, Scene, backend_of, expect, refusal_of
+from batchcall_mcp.testing.scene import DAY, HOUR, MINUTE, Scene, backend_of, expect, refusal_of
 from batchcall_mcp.testing.wire import LOSSES, link_elsewhere, lose, redirect, refuse, unchanged
 
 WORDS = "purple elephants are asleep"
+MOST_SENT = 1000
+"""Tasks of a request that a test sends."""
 SHAPES: tuple[Callable[[str], Any], ...] = (
     lambda words: {"error": words},
     lambda words: {"message": words},
@@ -79,7 +83,7 @@ async def _made(scene: Scene) -> BatchCall:
 
 
 async def wrong_key_is_named(scene: Scene) -> None:
-    """The vendor's own answer to it, whatever its status and body are."""
+    """The vendor's own answer to a wrong key is an authentication error, which does not repeat the key."""
     wrong = scene.fake.key[:-1] + ("x" if scene.fake.key[-1] != "x" else "y")
     secret = None if scene.fake.secret is None else scene.fake.secret[:-1] + "_"
     known = await _made(scene)
@@ -106,7 +110,7 @@ async def wrong_key_is_named(scene: Scene) -> None:
 
 
 async def lost_answer_is_never_sent_again(scene: Scene) -> None:
-    """The answer to each write of each operation is lost after it took effect; to those of create in three ways."""
+    """The answer to each write is lost after it took effect: it is an unknown outcome, and is not sent again."""
     turn = cycle(LOSSES)
     for operation, begin, write in _writes(scene):
         async with scene.again() as first:
@@ -221,11 +225,19 @@ async def _read_everything(scene: Scene, made: BatchCall) -> None:
 
 
 async def limits_are_named_before_anything_is_sent(scene: Scene) -> None:
-    """More tasks, characters, bytes or days than it takes are refused, and the refusal says how many it takes."""
-    for what, limit, request in _beyond(scene):
+    """More than the limit is refused and the limit is named; exactly the limit is taken."""
+    for what, limit, most, more in _limits(scene):
+        if most is not None:
+            refused = await refusal_of(scene.backend.create(most))
+            expect(
+                refused is None,
+                f"{what}: the limits say that it takes {limit}, and exactly that is answered with {refused!r}.",
+                "Declare what the vendor's documents say.",
+            )
         written = len(scene.wire.writes)
-        said = " ".join(unsupported(request, scene.can)) or await _refused(scene, request)
-        cure = "Declare it in Capabilities.limits and derive from RestBackend, which checks them before it sends."
+        said = " ".join((*unsupported(more, scene.can), *over_limits(more, scene.can, scene.now)))
+        said = said or await _refused(scene, more)
+        cure = "Declare it in Capabilities.limits, which are checked before anything is sent."
         expect(said, f"{what}: it takes {limit}, and more than that was taken.", cure)
         expect(len(scene.wire.writes) == written, f"{what}: it takes {limit}, and more than that was sent first.", cure)
         expect(
@@ -244,29 +256,30 @@ async def _refused(scene: Scene, request: BatchCallRequest) -> str:
     return "" if refused is None else refused.message
 
 
-def _beyond(scene: Scene) -> Iterator[tuple[str, int, BatchCallRequest]]:
-    """Requests that are one over each limit."""
-    limits, plain = scene.can.limits, scene.request(1)
+def _limits(scene: Scene) -> Iterator[tuple[str, int | timedelta, BatchCallRequest | None, BatchCallRequest]]:
+    """Each limit, a request of exactly that (None: too large to be sent in a test), and one of more."""
+    limits, plain = scene.can.limits, scene.request(1, trigger_at=scene.soon())
     (one,) = scene.people(1)
-    at = scene.soon()
     if limits.tasks is not None:
-        yield "tasks", limits.tasks, replace(plain, tasks=scene.people(limits.tasks + 1))
+        most = replace(plain, tasks=scene.people(limits.tasks)) if limits.tasks <= MOST_SENT else None
+        yield "tasks", limits.tasks, most, replace(plain, tasks=scene.people(limits.tasks + 1))
     if limits.name_length is not None:
-        yield "name", limits.name_length, replace(plain, name="x" * (limits.name_length + 1))
-    sizes = {"variables_bytes": limits.variables_bytes, "list_bytes": limits.list_bytes}
-    for what, size in sizes.items():
+        most, more = (replace(plain, name="x" * length) for length in (limits.name_length, limits.name_length + 1))
+        yield "name", limits.name_length, most, more
+    for what, size in (("variables", limits.variables_bytes), ("list", limits.list_bytes)):
         if size is not None and scene.can.dynamic_variables:
-            yield what, size, replace(plain, tasks=(replace(one, dynamic_variables={"a": "x" * size}),))
+            yield what, size, None, replace(plain, tasks=(replace(one, dynamic_variables={"a": "x" * size}),))
     if limits.ahead is not None:
-        days = limits.ahead.days
-        yield "trigger_at", days, replace(plain, trigger_at=at + limits.ahead)
+        most, more = (replace(plain, trigger_at=scene.soon() + days) for days in (limits.ahead - DAY, limits.ahead))
+        yield "trigger_at", limits.ahead, most, more
     if limits.lead is not None:
-        minutes = int(limits.lead.total_seconds() // 60)
-        yield "trigger_at", minutes, replace(plain, trigger_at=scene.now + limits.lead - MINUTE)
+        yield "trigger_at", limits.lead, None, replace(plain, trigger_at=scene.now + limits.lead / 2)
 
 
-def _spelled(limit: int) -> set[str]:
-    """A number as a refusal may write it."""
+def _spelled(limit: int | timedelta) -> set[str]:
+    """A limit as a refusal may write it."""
+    if isinstance(limit, timedelta):
+        return {f"{limit / unit:g}" for unit in (DAY, HOUR, MINUTE)}
     return {str(limit), f"{limit:,}", f"{limit / 1024:g} KiB", f"{limit / 1024**2:g} MiB"}
 
 

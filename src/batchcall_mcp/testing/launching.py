@@ -29,7 +29,7 @@ SAY_NOW = "dials() must answer Now() for every write of which it is not certain 
 
 
 async def draft_never_dials(scene: Scene) -> None:
-    """Not when it is made, and not a year later."""
+    """Nobody is called when it is made, nor a year later."""
     request = scene.request()
     said = scene.backend.dials(Operation.CREATE, request, None)
     expect(
@@ -72,7 +72,7 @@ async def launch_calls_everybody_once(scene: Scene) -> None:
 
 
 async def time_is_kept(scene: Scene) -> None:
-    """In the vendor's unit: nobody is called before it, and everybody after it."""
+    """Nobody is called before the time that was given, and everybody after it."""
     at = scene.soon()
     request = scene.request(trigger_at=at)
     said = scene.backend.dials(Operation.CREATE, request, None)
@@ -86,7 +86,7 @@ async def time_is_kept(scene: Scene) -> None:
 
 
 async def draft_is_scheduled(scene: Scene) -> None:
-    """A stored draft that is started at a time."""
+    """The same for a stored draft."""
     draft = await scene.created()
     at = scene.soon()
     said = scene.backend.dials(Operation.START, BatchCallRequest(trigger_at=at), draft)
@@ -126,7 +126,7 @@ def _expect_called(scene: Scene, people: tuple[CallTask, ...], what: str) -> Non
 
 
 async def window_is_kept(scene: Scene) -> None:
-    """Launched while it is closed, nobody is called before it opens."""
+    """A launch while the window is closed calls nobody before it opens."""
     zone = "UTC" if scene.can.windows == "utc" else "America/New_York"
     local = scene.now.astimezone(ZoneInfo(zone))
     start = next(hour for hour in range(1, 23) if hour - local.hour not in {-1, 0, 1})
@@ -144,7 +144,7 @@ async def window_is_kept(scene: Scene) -> None:
 
 
 async def settings_come_back(scene: Scene) -> None:
-    """What was asked for is what is read, or is not reported."""
+    """Name, number, concurrency, window and retries are read as they were asked for, or not at all."""
     can = scene.can
     asked = scene.request(
         window=_window(can) or scene.case.given.get("window"),
@@ -184,7 +184,7 @@ def _same(wanted: object, said: object) -> bool:
 
 
 async def cancel_before_the_start(scene: Scene) -> None:
-    """Whoever waits for a time is not called."""
+    """Nobody who waits for a time is called, and the answer says what was done."""
     at = scene.soon()
     current = await scene.read(await scene.scheduled(at))
     after = await scene.backend.cancel(current)
@@ -203,7 +203,7 @@ async def cancel_before_the_start(scene: Scene) -> None:
 
 
 async def cancel_while_it_dials(scene: Scene) -> None:
-    """Nobody new is called; where it cannot be stopped, that is said and nothing is sent."""
+    """Nobody else is called; where calls cannot be stopped, that is said and nothing is sent."""
     expect(
         "call" in scene.can.cancel_effect.lower() and scene.can.cancel_effect.endswith("."),
         f"cancel_effect is {scene.can.cancel_effect!r}.",
@@ -262,7 +262,7 @@ async def retry_calls_who_it_says(scene: Scene) -> None:
 
 
 async def people_are_added(scene: Scene) -> None:
-    """To a draft: after those who are on its list."""
+    """People who are added to a draft follow those who are on its list, and nobody is called."""
     draft = await scene.read(await scene.created(2))
     await scene.backend.append(draft, scene.people(4)[2:], "contract-append")
     found = [one.to_number for one in await scene.tasks(draft)]
@@ -275,7 +275,7 @@ async def people_are_added(scene: Scene) -> None:
 
 
 async def deleted_is_gone(scene: Scene) -> None:
-    """It calls nobody, and is not found."""
+    """A draft that was deleted calls nobody, and is not found."""
     made = await scene.read(await scene.created())
     await scene.backend.delete(made)
     scene.pass_time(DAY)

@@ -45,7 +45,7 @@ async def unknown_status_survives(scene: Scene) -> None:
 
 
 async def unknown_task_status_survives(scene: Scene) -> None:
-    """The same for one person; the others are read as they are."""
+    """The same for one person; the others are read as usual."""
     made = await scene.launched()
     first, second = (one.to_number for one in scene.people(2))
     scene.fake.say_task_status(scene.vendors_id(made), first, WORD)
@@ -124,7 +124,7 @@ async def one_person_is_found(scene: Scene) -> None:
 
 
 async def foreign_cursor_is_refused(scene: Scene) -> None:
-    """A model may make one up."""
+    """A cursor that a model made up is invalid input."""
     made = await scene.launched()
     asked: list[Callable[[], Awaitable[object]]] = [
         lambda: scene.backend.tasks(made.batch_call_id, TaskQuery(cursor="<made up>")),
@@ -140,7 +140,7 @@ async def foreign_cursor_is_refused(scene: Scene) -> None:
 
 
 async def list_has_each_once(scene: Scene) -> None:
-    """Newest first, page after page."""
+    """Each batch call is listed once, newest first, page after page."""
     ids = [(await _waiting(scene)).batch_call_id for _ in range(5)]
     found: list[BatchCall] = []
     cursor: str | None = None
@@ -201,7 +201,7 @@ def _check_counts(counts: Counts, size: int, tasks: list[CallTask], *, all_repor
 
 
 async def unknown_id_is_not_found(scene: Scene) -> None:
-    """Whether it looks like the vendor's ids or leads to another path."""
+    """An id that looks like the vendor's is not found, and one with a path in it leads nowhere else."""
     made = await _waiting(scene)
     alike = made.batch_call_id[:-1] + ("0" if made.batch_call_id[-1] != "0" else "1")
     refused = await refusal_of(scene.backend.get(alike))
@@ -222,7 +222,7 @@ async def unknown_id_is_not_found(scene: Scene) -> None:
 
 
 async def account_names_what_can_be_used(scene: Scene) -> None:
-    """The caller number and the agent, as a user gives them; None where the vendor has no such list."""
+    """Its numbers and agents are those that a user gives; None where the vendor has no such list."""
     account = await scene.backend.account()
     numbers = None if account.numbers is None else [one.from_number for one in account.numbers]
     agents = None if account.agents is None else [one.agent_id for one in account.agents]
@@ -232,7 +232,7 @@ async def account_names_what_can_be_used(scene: Scene) -> None:
 
 
 async def call_is_read(scene: Scene) -> None:
-    """By the id that its task names; one that the batch call does not have is not found."""
+    """A call is read by the id that its task names; an unknown one is not found."""
     done = await scene.finished(1)
     (task,) = await scene.tasks(done)
     expect(

@@ -166,11 +166,14 @@ def names(value: Any) -> Iterable[str]:
 
 
 def inside(data: Any, path: str) -> Any:
-    """What lies at a path such as `metadata.cost`; of names joined by `|` the first that is there; else None."""
+    """What lies at a path such as `metadata.cost` or `numbers.0`; of paths joined by `|` the first that is there."""
     for one in path.split("|"):
         found = data
         for name in one.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
+            if isinstance(found, list):
+                found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
+            else:
+                found = found.get(name) if isinstance(found, Mapping) else None
         if found is not None:
             return found
     return None

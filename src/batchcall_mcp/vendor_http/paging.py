@@ -227,6 +227,29 @@ class InlinePages:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinedPages:
+    """A list that comes in several answers, each of them an array, such as one an agent; newest first by `newest`.
+
+    `parts` says which requests make it up, each with members that its rows have in addition.
+    """
+
+    parts: Callable[[], Awaitable[Sequence[tuple[HttpCall, Raw]]]]
+    newest: str
+
+    async def scan(
+        self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
+    ) -> Scanned[T]:
+        """See `Pages`."""
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
+        found: list[Raw | None] = []
+        for call, more in await self.parts():
+            rows = _rows(await http.read_array(doing, call))
+            found += [None if row is None else {**row, **more} for row in rows]
+        found.sort(key=lambda row: text((row or {}).get(self.newest)) or "", reverse=True)
+        return cut(tuple(found), keep, cursor=cursor, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
 class OffsetPages:
     """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`.
 

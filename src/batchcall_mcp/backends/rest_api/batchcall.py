@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from batchcall_mcp.backends.base import Dials, as_asked, completed_by, is_same_id
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
+from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.backends.rest_api.account import read_account
@@ -136,6 +137,7 @@ class BatchCallBackend(RestBackend):
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """POST /batch-call; says draft, scheduled or now in so many words."""
+        check_create(request, self.capabilities, self.name)
         await self._check_dates(request)
         body = requests.create_body(request, extended=self.extended)
         answer = await self._http.write(

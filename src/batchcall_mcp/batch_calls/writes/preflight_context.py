@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio.to_thread import run_sync
 
-from batchcall_mcp.backends.base import At, Dials, Never
+from batchcall_mcp.backends.base import At, Dials, Never, unread
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, compare_with_live
@@ -45,13 +45,14 @@ async def surroundings(
     again: bool = False,
     test: bool = False,
     taken_over: int | None = None,
+    retry_of: str | None = None,
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
     `tasks` are called, of `listed`, which are all. `simulated`: no real phone can ring; only other such launches count.
     `again`: people are called again, so those whom the batch call has called count towards the limits of a day. `test`:
     the operator's own number may ring as often as somebody asks for it; who else calls it does not matter.
-    `taken_over`: the open ledger entry that this very launch is.
+    `taken_over`: the open ledger entry that this very launch is. `retry_of`: whose people a new batch call calls again.
     """
     found = _Found(context)
     if isinstance(dials, Never):
@@ -84,7 +85,7 @@ async def surroundings(
         reported_price=price,
         elsewhere=live.elsewhere,
         not_compared=live.not_compared,
-        lately=await found.lately(current, launches, taken_over),
+        lately=await found.lately(current or (unread(retry_of) if retry_of else None), launches, taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=(*found.unchecked, *live.unchecked),
         notes=tuple(found.notes),

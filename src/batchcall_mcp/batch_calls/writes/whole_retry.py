@@ -49,10 +49,8 @@ async def retry_everybody(
     meant = NOT_REACHED & frozenset(capabilities.outcomes) or NOT_REACHED
     _check_all_meant(context, statuses, meant)
     dials = capabilities.retry == "all_unreached"
-    if key is not None:  # the same key is the same retry, although other people may be unreached by now
-        earlier = await _write(context, current, seen, key, ()).earlier()
-        if isinstance(earlier, WriteOutcome):
-            return replayed(earlier, _did(dials=dials), context.next_of(earlier.batch_call))
+    if key is not None and (done := await _done_before(context, _write(context, current, seen, key, ()))):
+        return done  # the same key is the same retry, although other people may be unreached by now
     if dials and current.status not in FINISHED:
         raise IllegalTransition(
             f"{batch_call_id} is {current.status}: a retry now could call people twice. Nothing was sent. Wait until "
@@ -60,6 +58,8 @@ async def retry_everybody(
         )
     everybody = [task async for task in context.every_task(current)]
     wanted = tuple(task for task in everybody if task.status in meant)
+    if not dials and (done := await _done_before(context, _write(context, current, seen, key, wanted))):
+        return done  # before the people: they are in the draft that was made then
     notes = await _check_nobody_is_kept_out(context, current, everybody, wanted)
     others = not_listed(context, current, everybody)
     if not wanted:
@@ -88,6 +88,14 @@ async def retry_everybody(
         report=report,
         did=_did(dials=dials),
     )
+
+
+async def _done_before(context: CallContext, write: Write) -> Result | None:
+    earlier = await write.earlier()
+    if not isinstance(earlier, WriteOutcome):
+        return None
+    dials = context.backend.capabilities.retry == "all_unreached"
+    return replayed(earlier, _did(dials=dials), context.next_of(earlier.batch_call))
 
 
 def _write(context: CallContext, current: BatchCall, seen: int, key: str | None, wanted: tuple[CallTask, ...]) -> Write:
@@ -159,7 +167,8 @@ async def _check_nobody_is_kept_out(
     people = counted(len(why), "person", "people")
     raise InvalidInput(
         f"{people} of the {len(wanted):,} not reached must not be called again, and {context.backend.name} would call "
-        f"them too: it takes no list of whom to call. Nothing was sent. {_instead(context, current)}",
+        f"them too: it takes no list of whom to call. Nothing was sent. "
+        + (_instead(context, current) if len(why) < len(wanted) else "Nobody else is left."),
         named,
     )
 

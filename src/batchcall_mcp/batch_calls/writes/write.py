@@ -306,6 +306,7 @@ class Write:
             again=self._operation is Operation.RETRY,
             test=request.test_of is not None,
             taken_over=resend.entry.write_id if resend else None,
+            retry_of=request.retry_of,
         )
         around = replace(
             around,
@@ -373,7 +374,8 @@ class Write:
         waits, before = judged.around.undo_seconds, judged.around.put_off_before or _put_off_before(resend)
         if not waits and judged.around.put_off_before is None:
             return judged
-        at = before or self._context.clock() + timedelta(seconds=waits)
+        lead = self._context.backend.capabilities.limits.lead or timedelta()
+        at = before or self._context.clock() + max(timedelta(seconds=waits), lead)
         return replace(judged, starts_at=at, request=replace(judged.request, send_now=None, trigger_at=at))
 
     async def _without_skipped(self, judged: Judged) -> Judged:
