@@ -29,11 +29,13 @@ from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
     NotFound,
     NotSupported,
+    RateLimited,
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
@@ -251,13 +253,13 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
-            AuthenticationFailed: the key is not accepted; nothing was sent.
+            AuthenticationFailed, BackendUnavailable, RateLimited: as for every read; nothing was changed.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
         try:
             numbers = await self.numbers()
-        except AuthenticationFailed:
+        except (AuthenticationFailed, BackendUnavailable, RateLimited):
             raise
         except BatchCallError as error:
             raise NotSupported(
