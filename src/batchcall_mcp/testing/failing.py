@@ -127,6 +127,11 @@ async def lost_answer_is_never_sent_again(scene: Scene) -> None:
                     await _lose_one(fresh, operation, await begin(fresh), write, at, how)
 
 
+def _timed(scene: Scene) -> BatchCallRequest:
+    """A request with a time, where there are such."""
+    return scene.request(trigger_at=None if scene.can.drafts == "now_only" else scene.soon())
+
+
 Begin = Callable[[Scene], Awaitable[BatchCall]]
 Send = Callable[[Scene, BatchCall], Awaitable[object]]
 
@@ -156,7 +161,7 @@ def _writes(scene: Scene) -> Iterator[tuple[str, Begin, Send]]:
         ids = tuple(one.task_id for one in await fresh.tasks(current) if one.task_id) if fresh.can.task_ids else ()
         return await fresh.backend.retry(current, ids[:1], "contract-key")
 
-    yield "create", nothing, lambda fresh, _: fresh.backend.create(fresh.request(trigger_at=fresh.soon()), "key-1")
+    yield "create", nothing, lambda fresh, _: fresh.backend.create(_timed(fresh), "key-1")
     if has_drafts:
         yield "create a draft", nothing, lambda fresh, _: fresh.backend.create(fresh.request(), "key-1")
     offered: dict[Operation, tuple[Begin, Send]] = {
