@@ -138,7 +138,7 @@ class Capabilities:
     retry_at: bool = True
     """Whether a RetryPolicy may name a time of day instead of minutes."""
     retry_outcomes: tuple[RetryOutcome, ...] = ("no_answer", "busy", "voicemail", "failed")
-    """Outcomes that a RetryPolicy may name."""
+    """Outcomes that a RetryPolicy may name, and after which people are in a child draft."""
     agent: Literal["per_batch", "caller_number"] = "per_batch"
     """caller_number: an agent_id is ignored, the agent of from_number speaks."""
     update_fields: frozenset[str] = frozenset()
