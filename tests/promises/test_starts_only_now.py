@@ -9,7 +9,7 @@ import pytest
 
 from tests.promises.test_creates_that_dial import TASKS, created, using
 from tests.vendors.varied import Varied, able
-from tests.walks.stage import FROM, tomorrow_at
+from tests.walks.stage import FROM, Person, tomorrow_at
 
 
 @pytest.fixture
@@ -32,6 +32,17 @@ async def test_a_create_takes_no_time_and_is_not_confirmed(never_scheduled: Vari
         with pytest.raises(AssertionError, match="trigger_timestamp"):
             await created(model)
     assert never_scheduled.dialled == []
+
+
+async def test_where_a_pause_is_the_only_stop_the_question_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, drafts="now_only", stop="never", without="cancel")
+    vendor, person = Varied(), Person()
+    async with using(tmp_path, vendor, person) as model:
+        await model.call("start_batch_call", batch_call_id=await drafted(model), trigger_timestamp="now")
+    assert "You can pause it: who is not dialled yet is then not called until it is resumed." in person.questions[-1]
+    assert "Cannot be stopped" not in person.questions[-1]
 
 
 async def test_a_draft_starts_now_and_at_no_time(never_scheduled: Varied, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _BUILT_IN = {
     "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
     "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
+    "dograh": ("batchcall_mcp.backends.vendors.dograh", "DograhBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

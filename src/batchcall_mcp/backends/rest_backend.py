@@ -469,7 +469,7 @@ class RestBackend:
         task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
         idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
     ) -> BatchCall:
-        """Where the service calls everybody who was not reached, there or in a new draft; with ids this is overridden."""
+        """Where the service calls everybody not reached, there or in a new draft; where it takes ids: overridden."""
         call = self.retry_call(current)
         if self.capabilities.retry != "child_draft":
             return await self.act(Operation.RETRY, current, call)

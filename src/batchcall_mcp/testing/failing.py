@@ -94,7 +94,7 @@ async def wrong_key_is_named(scene: Scene) -> None:
             Operation.ACCOUNT: stranger.account,
             Operation.GET: lambda: stranger.get(known.batch_call_id),
             Operation.LIST: lambda: stranger.list(ListQuery()),
-            Operation.CREATE: lambda: stranger.create(scene.request(trigger_at=scene.soon())),
+            Operation.CREATE: lambda: stranger.create(_timed(scene)),
         }
         for operation, ask in asked.items():
             if not scene.offers(operation):
@@ -127,9 +127,9 @@ async def lost_answer_is_never_sent_again(scene: Scene) -> None:
                     await _lose_one(fresh, operation, await begin(fresh), write, at, how)
 
 
-def _timed(scene: Scene) -> BatchCallRequest:
+def _timed(scene: Scene, count: int = 2) -> BatchCallRequest:
     """A request with a time, where there are such."""
-    return scene.request(trigger_at=None if scene.can.drafts == "now_only" else scene.soon())
+    return scene.request(count, trigger_at=None if scene.can.drafts == "now_only" else scene.soon())
 
 
 Begin = Callable[[Scene], Awaitable[BatchCall]]
@@ -263,7 +263,7 @@ async def _refused(scene: Scene, request: BatchCallRequest) -> str:
 
 def _limits(scene: Scene) -> Iterator[tuple[str, int | timedelta, BatchCallRequest | None, BatchCallRequest]]:
     """Each limit, a request of exactly that (None: too large to be sent in a test), and one of more."""
-    limits, plain = scene.can.limits, scene.request(1, trigger_at=scene.soon())
+    limits, plain = scene.can.limits, _timed(scene, 1)
     (one,) = scene.people(1)
     if limits.tasks is not None:
         most = replace(plain, tasks=scene.people(limits.tasks)) if limits.tasks <= MOST_SENT else None
