@@ -1,4 +1,4 @@
-"""The seeded samples of `make test`: where it kills processes, and what it combines. `make torture` tries everything."""
+"""The seeded samples of `make test`: where processes are killed, and what is combined; `make torture` tries it all."""
 
 from __future__ import annotations
 
