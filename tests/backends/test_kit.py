@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
+from batchcall_mcp.backends.row_reading import turns_in
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.errors import BackendUnavailable, InvalidInput, NotFound, UnexpectedResponse
-from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus
+from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus, Turn
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
-from batchcall_mcp.vendor_http.json_values import inside, members
-from batchcall_mcp.vendor_http.paging import CursorPages, InlinePages, OffsetPages, Pages
+from batchcall_mcp.vendor_http.json_values import inside, members, usd
+from batchcall_mcp.vendor_http.paging import CursorPages, InlinePages, JoinedPages, OffsetPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import days_of, epoch_ms, epoch_s, iso_offset, iso_z, minutes_of, next_mark
 from tests.backends.recorder import CREDENTIALS, Asked, Status, Vendor
@@ -40,6 +41,14 @@ def chained(asked: Asked) -> dict[str, Any]:
 
 
 ALL_ROWS = [{"n": n} for n in NUMBERS]
+DATED = [{"n": n, "at": f"2026-12-{31 - n:02d}"} for n in NUMBERS]
+"""Newest first."""
+
+
+async def halves() -> list[tuple[HttpCall, dict[str, Any]]]:
+    return [(HttpCall("GET", "/odd"), {"half": "odd"}), (HttpCall("GET", "/rest"), {"half": "even"})]
+
+
 PAGES: dict[str, Pages] = {
     "numbered": OffsetPages(
         lambda page, size: HttpCall("GET", "/paged", query={"page": page, "size": size}), "data.rows", 5
@@ -49,6 +58,7 @@ PAGES: dict[str, Pages] = {
     ),
     "in one answer": InlinePages(HttpCall("GET", "/inline"), "rows"),
     "a bare array": InlinePages(HttpCall("GET", "/array"), None),
+    "in several answers": JoinedPages(halves, "at"),
 }
 
 
@@ -60,6 +70,8 @@ def vendor() -> Vendor:
             "GET /chained": chained,
             "GET /inline": {"rows": ALL_ROWS},
             "GET /array": Status(200, ALL_ROWS),
+            "GET /odd": Status(200, DATED[1::2]),
+            "GET /rest": Status(200, DATED[::2]),
         }
     )
 
@@ -217,6 +229,27 @@ class TestValues:
             total=5, pending=1, completed=1, failed=2, sent=3, not_reached=2
         )
 
+    def test_what_a_vendor_counts_by_its_words_is_counted_by_ours(self) -> None:
+        words = {"busy": TaskStatus.BUSY, "no": TaskStatus.BUSY, "on": TaskStatus.CALLING}
+        states = StatusMap(words, TaskStatus.UNKNOWN)
+        found = states.counted({"Busy": 2, "no": "1", "on": 0, "moon": 1, "x": None})
+        assert found == {TaskStatus.BUSY: 3, TaskStatus.UNKNOWN: 1}
+        assert states.counted(None) == states.counted([1]) == {}
+        assert states.reported == (TaskStatus.BUSY, TaskStatus.CALLING)
+
+    def test_a_transcript_of_one_text_is_cut_where_somebody_else_speaks(self) -> None:
+        said = "(tone)\nassistant: Hello:\nhow are you?\nUser : Fine.\nassistant:  \n"
+        assert turns_in(said) == (
+            Turn(speaker="other", text="(tone)"),
+            Turn(speaker="agent", text="Hello:\nhow are you?"),
+            Turn(speaker="person", text="Fine."),
+        )
+        assert [turns_in(value) for value in (None, " ", 7.5, ["x"])] == [None] * 4
+
+    def test_dollars_and_cents_are_amounts_and_nothing_else_is(self) -> None:
+        assert [str(usd(1.5)), str(usd(14.9, per=100)), str(usd(0))] == ["1.50 USD", "0.149 USD", "0 USD"]
+        assert [usd(value) for value in (None, True, "1", -1, float("nan"))] == [None] * 5
+
     def test_fields_lie_at_paths_and_are_read_by_their_names(self) -> None:
         row = {"id": 7, "meta": {"at": 1700000000, "n": "3"}, "vars": {"a": 1}}
         paths = {"batch_call_id": "id", "created_at": "made|meta.at", "attempts": "meta.n", "dynamic_variables": "vars"}
@@ -227,6 +260,7 @@ class TestValues:
             "dynamic_variables": {"a": "1"},
         }
         assert inside([1], "a.b") is None
+        assert inside({"n": ["+1"]}, "n.1|n.0") == "+1"
 
 
 class TestTimes:

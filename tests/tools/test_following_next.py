@@ -75,7 +75,7 @@ async def house(place: Place, folder: Path) -> AsyncIterator[House]:
 
         def finish(batch_call_id: str, misses: bool) -> None:
             if isinstance(vendor, Zudu):
-                vendor.finish(batch_call_id, {BOB: "FAILED"} if misses else {})
+                vendor.finish(batch_call_id, {BOB: "failed"} if misses else {})
             else:
                 vendor.finish(batch_call_id, {BOB: "no_answer"} if misses else {})
 

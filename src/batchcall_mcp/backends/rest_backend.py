@@ -15,6 +15,7 @@ from batchcall_mcp.backends.base import (
     Now,
     as_asked,
     completed_by,
+    is_asked_for,
     is_same_id,
     is_unread,
     matches,
@@ -24,7 +25,17 @@ from batchcall_mcp.backends.base import (
     test_of_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotSupported, UnexpectedResponse
+from batchcall_mcp.backends.limits import check_create
+from batchcall_mcp.clock import utc_now
+from batchcall_mcp.errors import (
+    AuthenticationFailed,
+    BatchCallError,
+    IllegalTransition,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    UnexpectedResponse,
+)
 from batchcall_mcp.model import (
     Account,
     Agent,
@@ -41,6 +52,7 @@ from batchcall_mcp.model import (
     TaskQuery,
 )
 from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
@@ -50,7 +62,7 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.vendor_http.json_values import inside, members, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
@@ -102,28 +114,34 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refers_in_names: ClassVar[bool] = True
+    """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
-    """Of the adapter: the member of a task's row that names its batch call, if it has one."""
+    """Of the adapter: where a task's row names its batch call, if it does."""
+    batch_of_call: ClassVar[str | None] = None
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
         self._http = http.caller(credentials, {**self.headers, **key}, self.recognise)
+        self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
 
     async def numbers(self) -> tuple[CallerNumber, ...]:
         """The numbers of the account that can call, with their ids."""
-        rows = await self._listed("list the caller numbers", self.numbers_at, "list of caller numbers")
+        rows = await self.listed("list the caller numbers", self.numbers_at)
         return tuple(CallerNumber(**row) for row in rows if row["from_number"])
 
     async def agents(self) -> tuple[Agent, ...]:
         """The agents of the account."""
-        rows = await self._listed("list the agents", self.agents_at, "list of agents")
+        rows = await self.listed("list the agents", self.agents_at)
         return tuple(Agent(**row) for row in rows if row["agent_id"])
 
-    async def _listed(self, doing: str, listing: Listing | None, what: str) -> tuple[dict[str, Any], ...]:
+    async def listed(self, doing: str, listing: Listing | None) -> tuple[dict[str, Any], ...]:
+        """The rows of a list of the account, as fields of ours."""
         if listing is None:
-            raise NotSupported(f"{self.title} has no {what} that this key can read.")
+            raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
             return members(data, listing.members) if listing.counts(data) else None
@@ -154,6 +172,10 @@ class RestBackend:
     def read_task(self, data: Mapping[str, Any]) -> CallTask | None:
         """A task; None for a row that is none."""
         raise NotImplementedError
+
+    async def call_at(self, batch_call_id: str, call_id: str) -> HttpCall:  # noqa: ARG002 - for those that need it
+        """The request that reads one call of a batch call."""
+        return self.calls[Operation.GET_CALL].at(call_id=call_id)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """One call with what was said in it."""
@@ -229,11 +251,14 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
+            AuthenticationFailed: the key is not accepted; nothing was sent.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
         try:
             numbers = await self.numbers()
+        except AuthenticationFailed:
+            raise
         except BatchCallError as error:
             raise NotSupported(
                 f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
@@ -265,14 +290,29 @@ class RestBackend:
         own = as_asked(found, batch_call_id)
         if own is None:
             raise about_another(doing, found.batch_call_id)
-        return own
+        return (await self.with_numbers(own))[0]
+
+    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
+        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
+
+        A number that is not among the account's, or cannot be read, is None.
+        """
+        named = {one.from_number for one in found} - {None}
+        if self.capabilities.caller != "id" or not named:
+            return found
+        if not named <= self._numbers.keys():
+            try:
+                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
+            except BatchCallError:
+                self._numbers = {}
+        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
         doing = f"read the tasks of batch call {batch_call_id}"
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
-            named = text(data.get(self.batch_member))
+            named = text(inside(data, self.batch_member))
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
@@ -295,13 +335,19 @@ class RestBackend:
 
         pages = self.list_pages(query)
         scanned = await pages.scan(self._http, "list batch calls", keep, cursor=query.cursor, limit=query.limit)
-        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+        found = await self.with_numbers(*scanned.found)
+        return BatchCallPage(found, scanned.next_cursor, scanned.notes("batch calls"))
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """One call."""
+        """One call, if it belongs to that batch call."""
         self.require(Operation.GET_CALL, batch_call_id)
-        doing = f"read call {call_id} of batch call {batch_call_id}"
-        return self.read_call(await self._http.read(doing, self.calls[Operation.GET_CALL].at(call_id=call_id)))
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
+        if self.batch_of_call is not None:
+            named = text(inside(answer, self.batch_of_call))
+            if named is None or not is_same_id(named, batch_call_id):
+                raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
+        return self.read_call(answer)
 
     # --- writes
 
@@ -320,7 +366,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = _with_references(self.read_created(answer, request))
+            made = self._with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -337,6 +383,8 @@ class RestBackend:
             test_of=request.test_of,
             counts=Counts(total=len(request.tasks or ())),
         )
+        if self.capabilities.caller == "id":
+            made = replace(made, from_number=request.from_number)
         made = completed_by(made, known)
         asked = self._asked_for(request)
         if made.status is BatchStatus.UNKNOWN and made.backend_status is None:
@@ -351,7 +399,8 @@ class RestBackend:
         dials = self.dials(Operation.CREATE, request, None)
         if isinstance(dials, Never):
             return BatchStatus.DRAFT
-        return BatchStatus.SCHEDULED if isinstance(dials, At) else BatchStatus.UNKNOWN
+        is_to_come = isinstance(dials, At) and dials.time > utc_now()
+        return BatchStatus.SCHEDULED if is_to_come else BatchStatus.UNKNOWN
 
     async def update(
         self,
@@ -488,7 +537,16 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return _with_references(self.read_batch(data))
+        return self._with_references(self.read_batch(data))
+
+    def _with_references(self, found: BatchCall) -> BatchCall:
+        if not self.refers_in_names:
+            return found
+        return replace(
+            found,
+            retry_of=found.retry_of or retry_of_in_name(found.name),
+            test_of=found.test_of or test_of_in_name(found.name),
+        )
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)
@@ -523,39 +581,3 @@ class RestBackend:
 
 def _only_renames(request: BatchCallRequest | None) -> bool:
     return request is not None and replace(request, name=None, retry_of=None) == BatchCallRequest()
-
-
-def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
-    """Whether a task is one of those that a query is about. Pure."""
-    by_status = query.statuses is None or task.status in query.statuses
-    by_number = query.to_number is None or comparable(task.to_number) == query.to_number
-    return by_status and by_number and query.answers(task)
-
-
-def check_create(request: BatchCallRequest, capabilities: Capabilities, title: str) -> None:
-    """Refuse a create that lacks something, is too long, or says two things about when it dials. Pure.
-
-    Raises:
-        InvalidInput: nothing was sent.
-    """
-    lacking = [name for name in ("tasks", *sorted(capabilities.required)) if not getattr(request, name)]
-    if lacking:
-        raise InvalidInput(f"{lacking[0]}: {title} needs it for a batch call. Nothing was sent.")
-    most, number = capabilities.limits.tasks, len(request.tasks or ())
-    if most is not None and number > most:
-        raise InvalidInput(f"{title} takes {most:,} tasks in one batch call; these are {number:,}. Nothing was sent.")
-    if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
-        raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
-    if request.send_now and request.trigger_at is not None:
-        raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
-    if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
-        raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
-
-
-def _with_references(found: BatchCall) -> BatchCall:
-    """With the batch call that its name points to, where the service has no field for that."""
-    return replace(
-        found,
-        retry_of=found.retry_of or retry_of_in_name(found.name),
-        test_of=found.test_of or test_of_in_name(found.name),
-    )

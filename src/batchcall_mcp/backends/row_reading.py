@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from batchcall_mcp.errors import UnexpectedResponse
-from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, TaskStatus
-from batchcall_mcp.vendor_http.json_values import members
+from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, TaskStatus, Turn
+from batchcall_mcp.vendor_http.json_values import members, text
 from batchcall_mcp.vendor_http.status_map import StatusMap
 
 
@@ -39,6 +40,22 @@ def task_from(row: Mapping[str, Any], paths: Mapping[str, str], states: StatusMa
     found["to_number"] = found["to_number"] or ""
     status, backend_status = states.read(row, paths.get("status", "status"))
     return CallTask(**{**found, "status": status, "backend_status": backend_status, **more})
+
+
+def turns_in(said: Any, agent: str = "assistant", person: str = "user") -> tuple[Turn, ...] | None:
+    """The turns of a transcript that is one text, each in a line that begins with who speaks: `user: …`.
+
+    What stands before the first of them is somebody else's. None: nothing was said.
+    """
+    if not isinstance(said, str) or text(said) is None:
+        return None
+    before, *parts = re.split(rf"(?im)^({agent}|{person})\s*:", said)
+    spoken: list[tuple[Literal["agent", "person", "other"], str]] = [("other", before)]
+    spoken += [
+        ("person" if who.lower() == person else "agent", words)
+        for who, words in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return tuple(Turn(speaker=who, text=words.strip()) for who, words in spoken if words.strip())
 
 
 def unreadable_batch(title: str, what: str = "without an id of a batch call") -> UnexpectedResponse:

@@ -253,6 +253,13 @@ class CallerHttp:
         with self._heard():
             return (await self._http.exchange(exchange, call, self._headers)).array
 
+    async def read_either(self, doing: str, call: HttpCall) -> JsonObject | list[Any]:
+        """The same, where documents and service disagree on whether the answer is an object or an array."""
+        exchange = replace(self._exchange(doing, writes=False), shape="object or array")
+        with self._heard():
+            done = await self._http.exchange(exchange, call, self._headers)
+        return done.body or done.array
+
     async def ask(self, doing: str, call: HttpCall) -> Reply:
         """Ask for something; repeated where it fails for a moment.
 

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Literal, TypeAlias, cast
 
 from batchcall_mcp.clock import retry_after
@@ -37,6 +38,7 @@ JsonObject: TypeAlias = dict[str, Any]
 WORDS_LIMIT = 300
 """Characters of a backend's own words that are passed on."""
 _WORDS_DEPTH = 8
+_STATUS_NAMES = frozenset(status.phrase.lower() for status in HTTPStatus)
 _STACK_TRACE = re.compile(
     r"Traceback \(most recent call last\)|\s+File \"[^\"\n]+\", line \d+|\s+at [^\n(]*\([^)\n]*:\d+|\s+at \S*/\S*:\d+"
     r"|\s#0 \S|goroutine \d+ \["
@@ -64,7 +66,7 @@ class Exchange:
     writes: bool
     secrets: tuple[str, ...] = ()
     recognise: Recognise = lambda _refusal: None
-    shape: Literal["object", "object or nothing", "array", "anything"] = "object"
+    shape: Literal["object", "object or nothing", "array", "object or array", "anything"] = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ def reply(exchange: Exchange, answer: Answer, now: datetime) -> Reply:
     return Reply({}, tag, body) if isinstance(body, list) else Reply(body, tag)
 
 
+_SHAPES: dict[str, type | tuple[type, ...]] = {"array": list, "object or array": (dict, list)}
+
+
 def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject | list[Any]:
     """The JSON object of an answer, or the array, where that is what it has to be.
 
@@ -114,7 +119,7 @@ def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject
         raise unreadable(exchange, "it answered with something that is not JSON") from None
     if isinstance(body, dict) and _says_error(body):
         raise _error_in_success(exchange, answer.status, body)
-    if not isinstance(body, list if exchange.shape == "array" else dict):
+    if not isinstance(body, _SHAPES.get(exchange.shape, dict)):
         raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
     return cast("JsonObject | list[Any]", body)
 
@@ -122,8 +127,9 @@ def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject
 def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     """The text of an error body, in any of the shapes that backends use, or "".
 
-    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. Nobody's words are deeper
-    in a body than `depth`.
+    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. An `error` that only
+    names the HTTP status ("Bad Request") says less than a `message` next to it. Nobody's words are deeper in a body
+    than `depth`.
     """
     if isinstance(body, str):
         return body
@@ -134,10 +140,9 @@ def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     if not isinstance(body, dict):
         return ""
     detail = backend_words(body.get("error") or body.get("detail") or body.get("errors"), depth - 1)
-    if detail:
-        return detail
     said = (backend_words(body.get(key), depth - 1) for key in ("code", "message", "msg"))
-    return ": ".join(words for words in said if words)
+    message = ": ".join(words for words in said if words)
+    return message if not detail or (message and detail.lower() in _STATUS_NAMES) else detail
 
 
 def backend_said(text: str, secrets: tuple[str, ...]) -> str:
@@ -282,7 +287,7 @@ def _says_error(body: JsonObject) -> bool:
     status = body.get("status")
     if isinstance(status, str) and status.lower() == "error":
         return True
-    return bool(body.get("error")) and not body.get("data")
+    return bool(body.get("error") or body.get("errors")) and not body.get("data")
 
 
 def _error_in_success(exchange: Exchange, status: int, body: JsonObject) -> BatchCallError:

@@ -13,14 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from anyio import CapacityLimiter, create_task_group
+
 from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import HttpCall
-from batchcall_mcp.vendor_http.json_values import inside, text
+from batchcall_mcp.vendor_http.json_values import inside, text, whole
 
 MAX_PAGES = 20
 _LONGEST_CURSOR = 4000
 _CURSOR_VERSION = 1
+R = TypeVar("R")
 T = TypeVar("T")
 Raw: TypeAlias = Mapping[str, Any]
 Items: TypeAlias = tuple[Raw | None, ...]
@@ -125,6 +128,33 @@ def _take(items: Sequence[Raw | None], keep: Callable[[Raw], T | None], limit: i
     return found, unreadable, len(items)
 
 
+def cut(items: Items, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int) -> Scanned[T]:
+    """A page of a list that is here as a whole, from `cursor` on.
+
+    Raises:
+        InvalidInput: the cursor is not one of ours.
+    """
+    offset = offset_of(cursor)
+    found, unreadable, used = _take(items[offset:], keep, limit)
+    after = offset + used
+    return Scanned(tuple(found), str(after) if after < len(items) else None, unreadable)
+
+
+async def each(items: Sequence[R], read: Callable[[R], Awaitable[T]], at_once: int = 5) -> list[T]:
+    """What `read` makes of every item, in their order, where a list says less than one read for each of its rows."""
+    found: dict[int, T] = {}
+    limiter = CapacityLimiter(at_once)
+
+    async def one(number: int, item: R) -> None:
+        async with limiter:
+            found[number] = await read(item)
+
+    async with create_task_group() as group:
+        for number, item in enumerate(items):
+            group.start_soon(one, number, item)
+    return [found[number] for number in range(len(items))]
+
+
 def _no_end() -> UnexpectedResponse:
     return UnexpectedResponse(
         "The backend gives the same page again and again, and its list has no end. Nothing was changed. Check "
@@ -147,15 +177,19 @@ class Pages(Protocol):
         ...
 
 
-async def items_of(http: CallerHttp, doing: str, call: HttpCall, member: str | None) -> tuple[Mapping[str, Any], Items]:
-    """An answer and its list: the member of that name, or the whole answer (None).
+async def items_of(
+    http: CallerHttp, doing: str, call: HttpCall, member: str | None, *, or_bare: bool = False
+) -> tuple[Mapping[str, Any], Items]:
+    """An answer and its list: the member of that name, or the whole answer (None); with `or_bare` either of them.
 
     Raises:
         UnexpectedResponse: there is no such list.
     """
     if member is None:
         return {}, _rows(await http.read_array(doing, call))
-    answer = await http.read(doing, call)
+    answer = await (http.read_either(doing, call) if or_bare else http.read(doing, call))
+    if isinstance(answer, list):
+        return {}, _rows(answer)
     found = inside(answer, member)
     if not isinstance(found, list):
         raise UnexpectedResponse(
@@ -173,32 +207,59 @@ def _rows(found: list[Any]) -> Items:
 class InlinePages:
     """Everything in one answer, in the member `items` (None: the answer is the list); pages are cut out of it here.
 
-    `check` looks at the whole answer first: whether it is about what was asked for.
+    `check` looks at the whole answer first: whether it is about what was asked for. `or_bare`: an answer that is a list
+    itself will do too.
     """
 
     call: HttpCall
     items: str | None
     check: Callable[[Raw], None] = lambda _answer: None
+    or_bare: bool = False
 
     async def scan(
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
     ) -> Scanned[T]:
         """See `Pages`."""
-        offset = offset_of(cursor)
-        answer, items = await items_of(http, doing, self.call, self.items)
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
+        answer, items = await items_of(http, doing, self.call, self.items, or_bare=self.or_bare)
         self.check(answer)
-        found, unreadable, used = _take(items[offset:], keep, limit)
-        after = offset + used
-        return Scanned(tuple(found), str(after) if after < len(items) else None, unreadable)
+        return cut(items, keep, cursor=cursor, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedPages:
+    """A list that comes in several answers, each of them an array, such as one an agent; newest first by `newest`.
+
+    `parts` says which requests make it up, each with members that its rows have in addition.
+    """
+
+    parts: Callable[[], Awaitable[Sequence[tuple[HttpCall, Raw]]]]
+    newest: str
+
+    async def scan(
+        self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
+    ) -> Scanned[T]:
+        """See `Pages`."""
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
+        found: list[Raw | None] = []
+        for call, more in await self.parts():
+            rows = _rows(await http.read_array(doing, call))
+            found += [None if row is None else {**row, **more} for row in rows]
+        found.sort(key=lambda row: text((row or {}).get(self.newest)) or "", reverse=True)
+        return cut(tuple(found), keep, cursor=cursor, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetPages:
-    """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`."""
+    """Numbered pages: `call(page, size)` asks for one, the first being 0; the last has fewer entries than `size`.
+
+    `says`: what an answer says itself, the size of its pages and whether more follow; None where it says nothing.
+    """
 
     call: Callable[[int, int], HttpCall]
     items: str
     size: int
+    says: Callable[[Raw], tuple[Any, Any]] = lambda _answer: (None, None)
 
     async def scan(
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
@@ -206,8 +267,11 @@ class OffsetPages:
         """See `Pages`."""
 
         async def fetch(page: int, size: int) -> RawPage:
-            _, items = await items_of(http, doing, self.call(page, size), self.items)
-            return RawPage(items, None, has_more=len(items) >= size)
+            answer, items = await items_of(http, doing, self.call(page, size), self.items)
+            named, more = self.says(answer)
+            in_force = whole(named) or size
+            has_more = more if isinstance(more, bool) else len(items) >= min(in_force, size)
+            return RawPage(items, in_force, has_more)
 
         return await scan(fetch, keep, cursor=cursor, limit=limit, size=self.size)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from batchcall_mcp.model import NOT_REACHED, Counts, TaskStatus
-from batchcall_mcp.vendor_http.json_values import inside, text
+from batchcall_mcp.vendor_http.json_values import inside, text, whole
 
 S = TypeVar("S", bound=StrEnum)
 _LONGEST_WORD = 100
@@ -37,7 +37,21 @@ class StatusMap(Generic[S]):
         reason = text(inside(data, self._member), _LONGEST_WORD) if self._member else None
         if reason is None:
             return known, word
-        return self._refined.get(reason.lower(), known), ": ".join(one for one in (word, reason) if one)
+        if known is not self._unknown:  # a word that nobody knows may mean anything, whatever else is said
+            known = self._refined.get(reason.lower(), known)
+        return known, ": ".join(one for one in (word, reason) if one)
+
+    @property
+    def reported(self) -> tuple[S, ...]:
+        """Our states that its words can lead to."""
+        return tuple(dict.fromkeys([*self._words.values(), *self._refined.values()]))
+
+    def counted(self, found: Any) -> Counter[S]:
+        """How many there are of each of our states, out of an object that counts by the vendor's words."""
+        counted: Counter[S] = Counter()
+        for word, number in found.items() if isinstance(found, Mapping) else ():
+            counted[self.of(word)[0]] += whole(number) or 0
+        return +counted
 
     def words_for(self, statuses: Iterable[S]) -> list[str]:
         """The vendor's words for these states, sorted; states that are only known by the second member have none."""

@@ -11,10 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from batchcall_mcp.backends.base import (
-    is_unread,
-    name_with_the_same_reference,
-)
+from batchcall_mcp.backends.base import is_unread, name_with_the_same_reference
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import Listing, RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from, unreadable_batch
@@ -107,9 +104,14 @@ class MagpipeBackend(RestBackend):
             "Its own restart calls everybody again, those already reached too, and is never used.",
         ),
     )
-    allowed: ClassVar = {Operation.UPDATE: frozenset({BatchStatus.DRAFT, BatchStatus.RECURRING})}
+    allowed: ClassVar = {
+        Operation.UPDATE: frozenset({BatchStatus.DRAFT, BatchStatus.RECURRING}),
+        Operation.START: frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED}),
+    }
     instead: ClassVar = {
         Operation.UPDATE: "Cancel it and make a new one.",
+        Operation.START: "Another start would call everybody again: retry_batch_call calls those who were not reached, "
+        "and resume_batch_call goes on with a paused series.",
         Operation.RETRY: "retry_batch_call makes a new draft of those who were not reached.",
         Operation.GET_CALL: "get_batch_call shows how each call went.",
     }
@@ -134,22 +136,16 @@ class MagpipeBackend(RestBackend):
         super().check_state(operation, request, current)
         if request is not None:
             _window(request.window)
-        if current is not None and operation is Operation.START:
-            _check_startable(current)
         if current is not None and operation is Operation.RESUME and current.status is not BatchStatus.PAUSED:
             raise NotSupported(
                 f"Could not resume batch call {current.batch_call_id}: it is {current.status}, and Magpipe resumes "
                 "only paused recurring series. Nothing was sent."
             )
 
-    async def check_agent(self, from_number: str, agent_id: str) -> None:
-        """Refuse an agent that would not speak.
-
-        Raises:
-            NotSupported: another agent speaks on this number, or that could not be read; nothing was sent.
-        """
+    async def check_speaker(self, from_number: str, agent_id: str | None) -> None:
+        """Refuse a number that is not the account's, and an agent that would not speak on it; nothing was sent."""
         number = await self.own_number(from_number)
-        if number.agent_id != agent_id:
+        if agent_id not in {None, number.agent_id}:
             speaks = f"agent {number.agent_id}" if number.agent_id else "an agent that Magpipe does not name"
             raise NotSupported(
                 f"agent_id: on calls from {from_number} {speaks} speaks, whatever is given here. Nothing was sent. "
@@ -174,21 +170,15 @@ class MagpipeBackend(RestBackend):
             max_concurrency=request.max_concurrency,
         )
         if request.agent_id is not None and request.from_number is not None:
-            await self.check_agent(request.from_number, request.agent_id)
+            await self.check_speaker(request.from_number, request.agent_id)
         return HttpCall("POST", PATH, json=body | _window(request.window))
 
     async def update(
         self, current: BatchCall, request: BatchCallRequest, idempotency_key: str | None = None
     ) -> BatchCall:
-        """Change name, from_number or window of a draft or of a recurring series.
-
-        Raises:
-            InvalidInput: a from_number that is not the account's, which Magpipe itself does not check here.
-        """
-        if request.from_number is not None:
-            await self.own_number(request.from_number)
-        if request.agent_id is not None:
-            await self.check_agent(request.from_number or current.from_number or "", request.agent_id)
+        """Change name, from_number or window of a draft or of a recurring series; Magpipe checks no number here."""
+        if request.from_number or request.agent_id:
+            await self.check_speaker(request.from_number or current.from_number or "", request.agent_id)
         return await super().update(current, request, idempotency_key)
 
     def update_call(self, current: BatchCall, request: BatchCallRequest) -> HttpCall:
@@ -198,8 +188,7 @@ class MagpipeBackend(RestBackend):
             action="update",
             batch_id=current.batch_call_id,
             name=name,
-            caller_id=request.from_number,
-            agent_id=request.agent_id,
+            **given(caller_id=request.from_number, agent_id=request.agent_id),
         )
         return HttpCall("POST", PATH, json=body | _window(request.window))
 
@@ -211,11 +200,11 @@ class MagpipeBackend(RestBackend):
         """Newest first; runs of recurring series are not in it. Magpipe gives no total."""
         known = query.status is not None and query.status is not BatchStatus.UNKNOWN
         body = {"action": "list"} | ({"status": query.status.value} if known and query.status else {})
-        return OffsetPages(
-            lambda page, size: HttpCall("POST", PATH, json={**body, "limit": size, "offset": page * size}),
-            "batches",
-            LIST_PAGE,
-        )
+
+        def call(page: int, size: int) -> HttpCall:
+            return HttpCall("POST", PATH, json={**body, "limit": size, "offset": page * size})
+
+        return OffsetPages(call, "batches", LIST_PAGE)
 
     def read_batch(self, data: Mapping[str, Any]) -> BatchCall:
         """A batch row. With its recipients the counts are taken from them: the row itself has only two counters."""
@@ -225,8 +214,9 @@ class MagpipeBackend(RestBackend):
         if strangers:
             raise unreadable_batch(self.title, "about another batch call too: recipients of it are listed")
         window, notes = _read_window(row)
-        if unreadable:
-            notes.append(f"{unreadable} recipients in Magpipe's answer could not be read and are not shown.")
+        notes += [f"{unreadable} recipients in Magpipe's answer could not be read and are not shown."] * (
+            unreadable > 0
+        )
         total, completed = whole(row.get("total_recipients")), whole(row.get("completed_count"))
         counts = Counts(total=total, completed=completed, failed=whole(row.get("failed_count")))
         if isinstance(data.get("recipients"), list):
@@ -245,12 +235,9 @@ class MagpipeBackend(RestBackend):
         """`start`, from draft and scheduled only: from any later state Magpipe calls everybody again.
 
         The state is read once more just before, because what was a draft a minute ago may be finished by now.
-
-        Raises:
-            IllegalTransition: by now it is neither draft nor scheduled; nothing was sent.
         """
         if at is None:
-            _check_startable(await self.get(current.batch_call_id))
+            self.check_state(Operation.START, None, await self.get(current.batch_call_id))
         return await super().start(current, at, idempotency_key)
 
     async def pause(self, current: BatchCall) -> BatchCall:
@@ -267,18 +254,10 @@ class MagpipeBackend(RestBackend):
         return await self._series(Operation.RESUME, current, BatchStatus.RECURRING)
 
     async def _series(self, operation: Operation, current: BatchCall, wanted: BatchStatus) -> BatchCall:
-        """Pause or resume, and look: both answer success even where nothing matched.
-
-        Raises:
-            IllegalTransition: nothing changed.
-            OutcomeUnknown: it could not be read back, so nothing says that it matched.
-        """
-        doing = self.doing(operation, current.batch_call_id)
-        await self._http.write(doing, self.call(operation, current.batch_call_id))
-        try:
-            after = await self.get(current.batch_call_id)
-        except BatchCallError as error:
-            raise accepted_without_words(doing) from error
+        """Pause or resume, and look: both answer success even where nothing matched."""
+        doing, after = self.doing(operation, current.batch_call_id), await self.act(operation, current)
+        if after.status is BatchStatus.UNKNOWN:
+            raise accepted_without_words(doing)
         if after.status is not wanted:
             raise IllegalTransition(
                 f"Could not {doing}: Magpipe answered success, but it is still {after.status}. Nothing was changed. "
@@ -289,12 +268,10 @@ class MagpipeBackend(RestBackend):
     def notes_on(self, operation: Operation, answer: JsonObject) -> tuple[str, ...]:
         """Of a cancel: the runs that went with it. Of a start: that it was another one."""
         runs = whole(answer.get("cancelled_children"))
-        if operation is Operation.CANCEL and runs:
+        if runs:
             return (f"{runs} runs of the series were cancelled with it.",)
         if operation is Operation.START and "re-start" in str(answer.get("message")).lower():
-            return (
-                "Magpipe says that it was started AGAIN: it calls everybody once more. Cancel it if that is wrong.",
-            )
+            return ("Magpipe says that it started AGAIN, and calls everybody once more. Cancel it if that is wrong.",)
         return ()
 
     def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
@@ -307,20 +284,6 @@ class MagpipeBackend(RestBackend):
         if "unknown action" in said:
             return NotSupported
         return NotFound if "not found" in said and "batch" in said else None
-
-
-def _check_startable(current: BatchCall) -> None:
-    if current.status in {BatchStatus.DRAFT, BatchStatus.SCHEDULED}:
-        return
-    following = "Look at it with get_batch_call."
-    if current.status in FINISHED:
-        following = "To call those who were not reached, use retry_batch_call."
-    if current.status is BatchStatus.PAUSED:
-        following = "A paused series goes on with resume_batch_call."
-    raise IllegalTransition(
-        f"Could not start batch call {current.batch_call_id}: it is {current.backend_status or current.status}, and "
-        f"starting it now would make Magpipe call everybody again. Nothing was sent. {following}"
-    )
 
 
 def _window(window: CallingWindow | None) -> JsonObject:
