@@ -239,7 +239,7 @@ async def test_every_batch_call_is_listed_once_whatever_the_page_sizes(
     assert found == [f"b{n}" for n in range(total) if not named or n % 3 == 1]
 
 
-@given(total=st.integers(0, 500), limit=st.integers(1, 200), filtered=st.booleans())
+@given(total=st.integers(0, 250), limit=st.integers(1, 200), filtered=st.booleans())
 async def test_every_recipient_of_magpipe_comes_once_in_order(total: int, limit: int, *, filtered: bool) -> None:
     """Magpipe gives all recipients at once; the pages are ours."""
     rows = [
