@@ -25,12 +25,13 @@ LISTING = """
 import sys
 import anyio
 import batchcall_mcp.cli
+from batchcall_mcp.backends.registry import BUILT_IN
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.server import log
 from batchcall_mcp.server.transports import stdio
 from batchcall_mcp.settings import Settings
 
-for backend in ("dialer", "zudu", "magpipe", "batchcall"):
+for backend in BUILT_IN:
     anyio.run(build_server(Settings(backend=backend), transport="stdio").list_tools)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """

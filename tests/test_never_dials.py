@@ -11,9 +11,10 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,9 +33,15 @@ from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import magpipe, zudu
+from tests.vendors import bolna, elevenlabs, magpipe, vapi, zudu
+from tests.vendors.bolna import Bolna
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.talking import NO_ANSWER
+from tests.vendors.vapi import Vapi
+from tests.vendors.varied import Varied, able
+from tests.vendors.varied import account as varied_account
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Era, Model, Person, dials, number, playing, tomorrow_at
 
@@ -82,7 +89,7 @@ async def zudu_scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
             await start(model, ids["running"], "now")
             await start(model, ids["completed"], "now")
-        vendor.finish(ids["completed"], {PEOPLE[-1]: "FAILED"})
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "failed"})
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
@@ -115,6 +122,120 @@ async def magpipe_scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @asynccontextmanager
+async def varied_scene(
+    tmp_path: Path, vendor: Varied, states: Sequence[str], *, without: str = "", **changes: Any
+) -> AsyncIterator[Scene]:
+    """A backend that works in a way of its own; see `tests.vendors.varied`."""
+    with pytest.MonkeyPatch.context() as patch:
+        able(patch, without=without, **changes)
+        async with vendor.served() as url:
+            variables: dict[str, str | Path] = {**varied_account(url), "data_dir": tmp_path}
+            ids: dict[str, str] = {}
+            async with playing("auto", Person("yes"), **variables) as model:
+                when = {"trigger_timestamp": "now"} if vendor.creates_dial else {}
+                for state in states:
+                    ids[state] = await made(model, name=state, window=ALWAYS, **when)
+                    if state != "draft" and not vendor.creates_dial:
+                        await start(model, ids[state], "now")
+                if "paused" in ids:
+                    await model.call("pause_batch_call", batch_call_id=ids["paused"])
+                    for task in vendor.tasks[ids["paused"]][1:]:  # as if it had been paused after the first dial
+                        task |= {"status": "pending", "attempts": 0}
+                vendor.finish(ids["completed"], {PEOPLE[-1]: NO_ANSWER})
+                if vendor.retries == "child_draft":
+                    child = await model.call("retry_batch_call", batch_call_id=ids["completed"])
+                    ids["child"] = child["batch_call"]["batch_call_id"]
+            vendor.recording.requests.clear()
+            yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+def creates_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """Creating dials, and a retry is a create."""
+    vendor = Varied(creates_dial=True)
+    states = ("running", "completed")
+    return varied_scene(tmp_path, vendor, states, without="start update retry append", drafts="none")
+
+
+def everybody_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """A retry calls everybody again, and people are shown only once they are dialled."""
+    vendor = Varied(shows="dialled_only")
+    return varied_scene(
+        tmp_path, vendor, ("draft", "running", "paused", "completed"), without="update", tasks_reported="dialled_only"
+    )
+
+
+def child_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    """A retry makes a draft of everybody, whose people are not shown."""
+    vendor = Varied(shows="dialled_only", counts=False, retries="child_draft")
+    can = {"retry": "child_draft", "tasks_reported": "dialled_only"}
+    return varied_scene(tmp_path, vendor, ("draft", "completed"), without="update", **can)
+
+
+def creates_calls(ids: dict[str, str]) -> list[Call]:
+    whole = {"from_number": FROM, "tasks": TASKS, "name": "another"}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    came = {"batch_call_id": ids["completed"], "task_status": ["completed"]}
+    found += [
+        ("create_batch_call", {"from_number": FROM, "tasks_from": came, "trigger_timestamp": when}) for when in WHENEVER
+    ]
+    found += [("create_batch_call", {**whole, **one}) for one in ({"send_now": True}, {"status": "sent"})]
+    for state in ("completed", "running"):
+        one = {"batch_call_id": ids[state]}
+        found += [("retry_batch_call", {**one, "trigger_timestamp": when}) for when in WHENEVER]
+        found += [("retry_batch_call", one)]
+    states = (["busy"], ["not_reached"], ["completed"], ["pending"])
+    again = {"batch_call_id": ids["completed"], "trigger_timestamp": "now"}
+    return found + [("retry_batch_call", {**again, "task_status": one}) for one in states]
+
+
+def everybody_calls(ids: dict[str, str]) -> list[Call]:
+    found: list[Call] = [
+        ("start_batch_call", {"batch_call_id": ids["draft"], "trigger_timestamp": when}) for when in WHENEVER
+    ]
+    found += [("resume_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    found += [("retry_batch_call", {"batch_call_id": one}) for one in ids.values()]
+    states = (["busy"], ["not_reached"], ["completed"], ["pending"], ["no_answer", "busy", "failed"])
+    return found + [("retry_batch_call", {"batch_call_id": ids["completed"], "task_status": one}) for one in states]
+
+
+def child_calls(ids: dict[str, str]) -> list[Call]:
+    return [
+        ("start_batch_call", {"batch_call_id": ids[state], "trigger_timestamp": when})
+        for state in ("child", "draft")
+        for when in WHENEVER
+    ]
+
+
+@asynccontextmanager
+async def creating_scene(backend: str, make: Callable[[], ElevenLabs | Vapi], tmp_path: Path) -> AsyncIterator[Scene]:
+    """A vendor whose creates dial: one batch call waits, one dials, one is over, one has a word that nobody knows."""
+    vendor = make()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": backend,
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+            "files": tmp_path,
+        }
+        (tmp_path / "people.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
+        async with playing("auto", Person("yes"), **variables) as model:
+            ids = await launched_by_creates(model, vendor.agent_id)
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.say_status(ids["odd"], "levitating")
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
+    """Batch calls of a backend whose creates dial, each named after the state that it is for."""
+    times = {"scheduled": tomorrow_at(9).isoformat(), "running": "now", "odd": "now", "completed": "now"}
+    return {
+        name: await made(model, name=name, agent_id=agent_id, trigger_timestamp=when) for name, when in times.items()
+    }
+
+
+@asynccontextmanager
 async def dialect_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     """The dialer as a server of its own, spoken to over HTTP."""
     await seed_dialer({"data_dir": tmp_path, "simulated_speed": "2000"})
@@ -133,6 +254,29 @@ async def dialer_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     variables: dict[str, str | Path] = {"data_dir": tmp_path, "simulated_speed": "2000"}
     await seed_dialer(variables)
     yield Scene(variables, await ids_by_state(variables), lambda: list(dials(tmp_path).elements()), None)
+
+
+@asynccontextmanager
+async def bolna_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A start is due some minutes later, when the vendor's time has moved on."""
+    vendor = Bolna()
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "bolna",
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            states = ("draft", "scheduled", "running", "completed")
+            ids = {state: await made(model, name=state, agent_id=bolna.AGENT) for state in states}
+            await start(model, ids["running"], "now")
+            await start(model, ids["completed"], "now")
+            vendor.tick(vendor.now + timedelta(minutes=15))
+            await start(model, ids["scheduled"], tomorrow_at(9).isoformat())
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
 async def seed_dialer(variables: dict[str, str | Path]) -> None:
@@ -230,16 +374,75 @@ def magpipe_calls(ids: dict[str, str]) -> list[Call]:
     return found
 
 
+def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
+    """What dials where a create does."""
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": agent_id}
+    found: list[Call] = [("create_batch_call", {**whole, "trigger_timestamp": when}) for when in WHENEVER]
+    source = {"batch_call_id": ids["completed"], "task_status": ["not_reached"]}
+    from_another = {"from_number": FROM, "agent_id": agent_id, "tasks_from": source}
+    found += [("create_batch_call", {**from_another, "trigger_timestamp": when}) for when in ("now", FUTURE)]
+    remembered: list[dict[str, Any]] = [{}, {"send_now": True}, {"status": "draft"}]
+    remembered += [{"status": "scheduled", "trigger_timestamp": FUTURE}]
+    return found + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
+def vapi_calls(ids: dict[str, str]) -> list[Call]:
+    """It does not return variables, so that the list has to be given again."""
+    found = creating_calls(vapi.ASSISTANT, ids)
+    for when in WHENEVER:
+        again = {"batch_call_id": ids["completed"], "trigger_timestamp": when}
+        found += [("retry_batch_call", again), ("retry_batch_call", {**again, "tasks_file": "people.csv"})]
+    return found
+
+
+def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
+    statuses: tuple[dict[str, Any], ...] = ({}, {"task_status": ["failed"]}, {"task_status": ["not_reached"]})
+    retries = [("retry_batch_call", {"batch_call_id": one, **states}) for one in ids.values() for states in statuses]
+    return creating_calls(elevenlabs.AGENT, ids) + retries
+
+
+def bolna_calls(ids: dict[str, str]) -> list[Call]:
+    starts: list[Call] = [
+        ("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when})
+        for one in ids.values()
+        for when in WHENEVER
+    ]
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": bolna.AGENT}
+    remembered: tuple[dict[str, Any], ...] = (
+        {"send_now": True},
+        {"scheduled_at": FUTURE},
+        {"trigger_timestamp": FUTURE},
+    )
+    return starts + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
-SCENES = {
+SCENES: dict[
+    str,
+    tuple[Callable[[Path], AbstractAsyncContextManager[Scene]], Callable[[dict[str, str]], list[Call]], set[str]],
+] = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
     "magpipe": (
         magpipe_scene,
         magpipe_calls,
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
+    "elevenlabs": (
+        partial(creating_scene, "elevenlabs", ElevenLabs),
+        elevenlabs_calls,
+        {"create_batch_call", "retry_batch_call"},
+    ),
+    "vapi": (partial(creating_scene, "vapi", Vapi), vapi_calls, {"create_batch_call", "retry_batch_call"}),
+    "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
+    "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),
+    "retries of everybody": (
+        everybody_scene,
+        everybody_calls,
+        {"start_batch_call", "resume_batch_call", "retry_batch_call"},
+    ),
+    "retries that make a draft": (child_scene, child_calls, {"start_batch_call"}),
 }
 """Where, what is tried there, and which tools must have asked: a table of mere refusals would prove nothing."""
 ROUNDS: tuple[tuple[Era, Person | None, Confirm], ...] = (
@@ -307,7 +510,7 @@ MOMENTS = st.one_of(
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "add_tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "add_tasks_file": st.just("others.csv"),
-    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, "agent_x"]),
+    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, vapi.ASSISTANT, "agent_x"]),
     "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
     "default_region": st.sampled_from(["us", "DE"]),
     "ends_at": st.sampled_from(["2100-01-02", "2100-01-02T09:00-05:00"]),
@@ -362,11 +565,12 @@ class Try:
 @st.composite
 def tries(draw: st.DrawFn, offered: dict[str, set[str]]) -> Try:
     """A tool that the backend has, with some of the arguments that it takes there; few of them are creates, which make
-    drafts, and many are updates, which can do most.
+    drafts, and many are updates, which can do most. Where there are none, a create says when it dials.
     """
-    often = [tool for tool in sorted(offered) if tool != "create_batch_call"]
-    tool = draw(st.sampled_from([*sorted(offered), *often, "update_batch_call", "update_batch_call"]))
-    always = set(LAUNCHING[tool])
+    updates = ["update_batch_call"] if "update_batch_call" in offered else []
+    often = [tool for tool in sorted(offered) if tool != "create_batch_call"] if updates else []
+    tool = draw(st.sampled_from([*sorted(offered), *often, *updates, *updates]))
+    always = set(LAUNCHING[tool]) | (set() if updates else {"agent_id", "trigger_timestamp"} & offered[tool])
     others = sorted(offered[tool] - always)
     more = draw(st.sets(st.sampled_from(others), min_size=not always, max_size=3)) if others else set()
     if "tasks_from" in more:
@@ -419,7 +623,7 @@ async def launched(scene: Scene, model: Model) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("batchcall", 3)])
+@pytest.mark.parametrize(("backend", "examples"), [("zudu", 4), ("magpipe", 4), ("vapi", 3), ("batchcall", 3)])
 def test_no_combination_of_arguments_dials_without_a_yes(backend: str, examples: int, tmp_path: Path) -> None:
     """Drafts may be made and changed, and anything may be made a draft; what is launched stays as it was."""
     (tmp_path / "others.csv").write_text("phone\n" + "".join(f"{one}\n" for one in STRANGERS))

@@ -369,6 +369,8 @@ class CallerNumber:
     from_number: str
     name: str | None = None
     agent_id: Annotated[str | None, Field(description="the agent that speaks on outbound calls of this number")] = None
+    number_id: Annotated[str | None, Field(exclude=True)] = None
+    """By which the backend names it, where a number is not enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from batchcall_mcp.backends.base import Backend
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api import mapping
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
+from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
-from batchcall_mcp.backends.vendors.magpipe import mapping as magpipe_words
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.model import (
     BatchCall,
@@ -121,7 +121,7 @@ def test_a_status_of_any_case_is_known_or_is_unknown_with_the_vendors_word(word:
 
 @given(word=st.sampled_from([*TaskStatus, "initiated", "ringing"]) | st.text(max_size=30))
 def test_no_word_of_magpipe_for_a_recipient_breaks_a_read(word: str) -> None:
-    task = magpipe_words.task({"id": "r1", "phone_number": "+14155550100", "status": word})
+    task = object.__new__(MagpipeBackend).read_task({"id": "r1", "phone_number": "+14155550100", "status": word})
     assert task.status in set(TaskStatus)
     if word.lower() in set(TaskStatus):
         assert task.status == word.lower()
@@ -182,6 +182,24 @@ async def test_every_task_comes_once_in_order_whatever_the_page_sizes(
 
         found = await all_of(read, total + 2)
     assert found == [f"t{n}" for n in range(total) if not filtered or n % 3]
+
+
+@given(shown=st.integers(20, 200), limit=st.integers(20, 200))
+async def test_after_a_page_of_another_length_hardly_more_is_read_than_asked_for(shown: int, limit: int) -> None:
+    """A page that is cut to 60 KB ends anywhere: its cursor falls between the numbered pages of most sizes."""
+    sizes: list[int] = []
+
+    def reply(request: httpx2.Request) -> Any:
+        page, size = int(request.url.params["page"]), int(request.url.params["limit"])
+        sizes.append(size)
+        rows = [{"task_id": f"t{n}", "to_number": "+1"} for n in range(page * size, (page + 1) * size)]
+        return {"data": {"tasks": rows, "pagination": {"limit": size, "has_next_page": True}}}
+
+    async with http(reply) as client:
+        page = await seen_by(client, DialerBackend).tasks("b1", TaskQuery(limit=limit, cursor=str(shown)))
+    assert [task.task_id for task in page.tasks] == [f"t{n}" for n in range(shown, shown + limit)]
+    assert page.next_cursor == str(shown + limit)
+    assert sum(sizes) <= max(3 * limit, shown + limit)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)

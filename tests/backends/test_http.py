@@ -41,6 +41,7 @@ from batchcall_mcp.vendor_http.client import (
     Credentials,
     open_client,
 )
+from batchcall_mcp.vendor_http.http_call import HttpCall
 from tests.faults.server import (
     LIMIT_S,
     Answerer,
@@ -82,8 +83,8 @@ async def caller_of(url: str, clock: Clock | None = None, timeout_s: float = 5) 
 async def ask(caller: CallerHttp, *, writes: bool) -> Any:
     with anyio.fail_after(60):
         if writes:
-            return await caller.write("make it", "POST", "/batch-call", json={"a": 1})
-        return await caller.read("read it", "GET", "/batch-call/b1")
+            return await caller.write("make it", HttpCall("POST", "/batch-call", json={"a": 1}))
+        return await caller.read("read it", HttpCall("GET", "/batch-call/b1"))
 
 
 async def error_of(*answerers: Answerer, writes: bool, timeout_s: float = 5) -> tuple[BatchCallError, int]:
@@ -306,7 +307,7 @@ async def test_a_proxy_of_the_environment_never_sees_a_loopback_request(monkeypa
 
 async def test_a_write_carries_headers_body_and_idempotency_key() -> None:
     async with raw_server(answer(200, "{}")) as server, caller_of(server.url + "/base/") as caller:
-        await caller.write("make it", "POST", "/x", json={"name": "Zoë"}, idempotency_key="k-1")
+        await caller.write("make it", HttpCall("POST", "/x", json={"name": "Zoë"}), idempotency_key="k-1")
         request = server.requests[0]
     assert request.startswith(b"POST /base/x HTTP/1.1")
     assert b"Idempotency-Key: k-1" in request
@@ -318,7 +319,7 @@ async def test_a_write_carries_headers_body_and_idempotency_key() -> None:
 async def test_an_idempotency_key_that_cannot_be_a_header_is_refused_before_anything_is_sent(key: str) -> None:
     async with raw_server(answer(200, "{}")) as server, caller_of(server.url) as caller:
         with pytest.raises(InvalidInput, match="Nothing was sent"):
-            await caller.write("make it", "POST", "/x", json={}, idempotency_key=key)
+            await caller.write("make it", HttpCall("POST", "/x", json={}), idempotency_key=key)
         assert server.requests == []
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from batchcall_mcp.backends.base import At, Dials, Never, Now
 from batchcall_mcp.backends.capabilities import Operation, unsupported
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
@@ -219,6 +220,15 @@ async def test_a_recurring_series_says_that_every_run_calls_everybody(vendor: Ma
     assert "2 runs" in found.notes[0]
 
 
+async def test_recipients_of_another_batch_call_are_not_shown(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
+    strangers = [{**one, "batch_id": "another"} for one in DOCUMENTED_RECIPIENTS]
+    vendor.actions["get"] = {"batch": DOCUMENTED_BATCH, "recipients": strangers}
+    with pytest.raises(UnexpectedResponse, match="another batch call"):
+        await magpipe.get(ID)
+    with pytest.raises(UnexpectedResponse, match="another batch call"):
+        await magpipe.tasks(ID, TaskQuery())
+
+
 async def test_without_recipients_the_counters_of_the_row_are_told(vendor: Magpipe, magpipe: MagpipeBackend) -> None:
     vendor.actions["get"] = {"batch": DOCUMENTED_BATCH}
     assert (await magpipe.get(ID)).counts == Counts(total=3, completed=1, failed=0)
@@ -294,12 +304,18 @@ class TestCreate:
         await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.asked[-1].body["agent_id"] == "a1"
 
-    @pytest.mark.parametrize("answer", [Status(500, {"error": "x"}), {"numbers": 5}])
+    @pytest.mark.parametrize(
+        ("answer", "error", "said"),
+        [
+            (Status(500, {"error": "x"}), BackendUnavailable, "Could not list the caller numbers"),
+            ({"numbers": 5}, NotSupported, "could not be read"),
+        ],
+    )
     async def test_an_agent_that_cannot_be_checked_is_refused_with_the_reason(
-        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any
+        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any, error: type[BatchCallError], said: str
     ) -> None:
         vendor.answers["POST /functions/v1/list-phone-numbers"] = answer
-        with pytest.raises(NotSupported, match="could not be read"):
+        with pytest.raises(error, match=said):
             await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.sent == []
 
@@ -392,7 +408,7 @@ class TestStart:
         )
         async with vendor.http("http://vendor/functions/v1") as http:
             started = await MagpipeBackend(http, CREDENTIALS).start(CURRENT, None)
-        assert started.status is BatchStatus.RUNNING
+        assert started.status is BatchStatus.UNKNOWN
         assert "could not be read back" in started.notes[-1]
 
 

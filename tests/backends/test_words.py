@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,19 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall_mcp.backends.base import name_with_retry_of, retry_of_in_name
-from batchcall_mcp.backends.capabilities import unsupported
+from batchcall_mcp.backends.capabilities import Limits, unsupported
 from batchcall_mcp.backends.rest_api import mapping
 from batchcall_mcp.backends.rest_api.account import listed
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.requests import quiet_hours
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
-from batchcall_mcp.backends.vendors.magpipe import mapping as magpipe_words
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.errors import BatchCallError, UnexpectedResponse
 from batchcall_mcp.model import BatchCallRequest, CallingWindow, CallTask, HeldBack, RetryPolicy
 from batchcall_mcp.vendor_http import json_values
 from batchcall_mcp.vendor_http.http_errors import Answer, Exchange, backend_said, backend_words, read_answer
+from batchcall_mcp.vendor_http.json_values import members
 
 MEMBERS = st.sampled_from(
     [
@@ -53,6 +54,8 @@ SCALARS = (
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(MEMBERS, inner, max_size=8), max_leaves=15
 )
+MAGPIPE = object.__new__(MagpipeBackend)
+"""Its readers need no connection."""
 OBJECTS = st.dictionaries(MEMBERS, JSON, max_size=10)
 
 PARSERS: list[Callable[[dict[str, Any]], Any]] = [
@@ -63,11 +66,9 @@ PARSERS: list[Callable[[dict[str, Any]], Any]] = [
     mapping.payload,
     lambda data: mapping.raw_page(data, "tasks", 0, 20),
     lambda data: listed(data, mapping.agent, "agents", "agents"),
-    magpipe_words.batch_call,
-    magpipe_words.task,
-    magpipe_words.caller_number,
-    magpipe_words.recipients_of,
-    lambda data: magpipe_words.list_in(data, "tasks"),
+    MAGPIPE.read_batch,
+    MAGPIPE.read_task,
+    lambda data: members(data, MAGPIPE.numbers_at.members),
 ]
 
 
@@ -83,7 +84,7 @@ def test_a_batch_call_that_was_read_can_be_sent_on(data: dict[str, Any]) -> None
     for found in (
         mapping.batch_call(data, "b1"),
         mapping.call_task(data),
-        magpipe_words.batch_call({"id": "b1", **{name: item for name, item in data.items() if name != "id"}}),
+        MAGPIPE.read_batch({"batch": {**data, "id": "b1"}}),
     ):
         repr(found).encode()
         json.dumps(found, default=str, ensure_ascii=False).encode()
@@ -191,6 +192,9 @@ def test_a_secret_broken_up_by_what_is_taken_out_is_still_not_shown(parts: list[
         ({"detail": [{"loc": ["a"], "msg": "missing"}, {"msg": "bad"}]}, "missing; bad"),
         ({"detail": {"status": "x", "message": "y"}}, "y"),
         ({"message": ["a", "b"]}, "a; b"),
+        ({"message": ["name must be a string"], "error": "Bad Request", "statusCode": 400}, "name must be a string"),
+        ({"message": "Contact not found", "error": "Not Found", "statusCode": 404}, "Contact not found"),
+        ({"error": "Unauthorized"}, "Unauthorized"),
         ({"status": "error"}, ""),
         ("plain", "plain"),
         (5, ""),
@@ -234,6 +238,18 @@ def test_what_a_backend_has_no_field_for_is_named_argument_by_argument() -> None
         "max_retries of a task",
     ]
     assert unsupported(BatchCallRequest(), MagpipeBackend.capabilities) == []
+
+
+def test_a_retry_policy_that_a_backend_cannot_keep_is_named_by_what_it_cannot() -> None:
+    def named(**policy: Any) -> list[str]:
+        request = BatchCallRequest(retry=RetryPolicy(**{"max_retries": 1} | policy))
+        return [problem.partition(":")[0] for problem in unsupported(request, few)]
+
+    few = replace(ZuduBackend.capabilities, limits=Limits(retries=3, retry_minutes=60), retry_at=False)
+    assert named(max_retries=3, after_minutes=60) == []
+    assert named(max_retries=4) == ["retry.max_retries"]
+    assert named(after_minutes=61) == ["retry.after_minutes"]
+    assert named(at="09:00") == ["retry.at"]
 
 
 def test_who_is_held_back_is_read_and_what_says_nothing_is_not() -> None:

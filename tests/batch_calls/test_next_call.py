@@ -12,7 +12,7 @@ import pytest
 from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.batch_calls.next_call import (
     AskPerson,
     CheckedList,

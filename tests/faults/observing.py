@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from unittest import mock
 
 import anyio
@@ -17,28 +18,30 @@ import anyio.lowlevel
 import pytest
 from mcp.types import TextContent
 from pydantic import SecretStr
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
 
+from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.model import BatchCallRequest, CallTask
 from batchcall_mcp.settings import Settings
+from batchcall_mcp.testing import Case, Fake
+from batchcall_mcp.testing.scene import backend_of
+from batchcall_mcp.testing.wire import Wire
 from batchcall_mcp.vendor_http.client import BUDGET_S, TRIES, BackendHttp, Credentials, open_client
-from tests.faults.matrix import ANSWER, FOUND, READS, SECRETS, WRITES, Expected, Fault, status_fault
+from tests.backends.test_contract import CASES
+from tests.faults.matrix import ANSWER, FOUND, READS, WRITES, Expected, Fault, status_fault
 from tests.faults.server import LIMIT_S, Asked, Front, RawServer, answer, fronted, raw_server
 from tests.server.said import check_same
-from tests.vendors import magpipe, zudu
-from tests.vendors.magpipe import Magpipe
-from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, NEW_YORK, Model, Person, number, playing
+from tests.vendors import zudu
+from tests.walks.stage import NEW_YORK, Model, Person, number, playing, tomorrow_at
 
-Backend: TypeAlias = Literal["zudu", "batchcall", "magpipe"]
-BACKENDS: tuple[Backend, ...] = ("zudu", "batchcall", "magpipe")
-DRAFT, SCHEDULED = "batch_draft_1", "batch_scheduled_2"
+HTTP = {case.backend.name: case for case in CASES if not case.backend.capabilities.in_process}
+"""Those that are asked over HTTP, with their fakes: a line of tests/backends/test_contract.py each."""
+BACKENDS = tuple(HTTP)
+EVERY_FAULT = ("zudu",)
+"""On these each fault is tried; on the others one of each kind, because the same client meets them."""
 PEOPLE = [number(NEW_YORK, 0), number(NEW_YORK, 1)]
 LARGEST_ERROR, LARGEST_ANSWER = 2_000, 60_000
 LOST_WORDS = "The backend's answer was lost; "
@@ -52,90 +55,108 @@ NEXT_STEP = re.compile(
 class Observed:
     """One cell: what came of one tool call on one backend while its request went wrong."""
 
-    backend: Backend
+    backend: str
     tool: str
     expected: Expected
     text: str
+    usual: int = 1
+    """How often the same request is sent where nothing goes wrong."""
 
 
 @dataclass(frozen=True)
 class Vendor:
-    """A simulator with a draft and a scheduled batch call among its `batches`; `dialled` is what it called."""
+    """A fake with a batch call that waits for its time and, where there are drafts, one; ids by tool."""
 
-    backend: Backend
-    app: ASGIApp
-    batches: Mapping[str, object]
-    dialled: Sequence[str]
-    request_of: Callable[[str], Callable[[Asked], bool]]
-    variables: dict[str, str]
+    case: Case
+    fake: Fake
+    ids: dict[str, str]
+
+    @property
+    def backend(self) -> str:
+        """Its name."""
+        return self.case.backend.name
+
+    @property
+    def tools(self) -> list[str]:
+        """Those of the matrix that this backend offers."""
+        can = self.case.backend.capabilities
+        offered = {
+            "list_batch_calls": Operation.LIST in can.operations,
+            "start_batch_call": can.drafts != "none",
+            "cancel_batch_call": Operation.CANCEL in can.operations and can.stop != "never",
+        }
+        return [tool for tool in (*READS, *WRITES) if offered.get(tool, True)]
+
+    def kind_of(self, asked: Asked) -> Kind:
+        """A request, whatever batch call it is about."""
+        path = asked.path
+        for batch_id in self.fake.batch_ids():
+            path = path.replace(batch_id, "*")
+        said = asked.json if asked.is_json else None
+        return asked.method, path, said.get("action") if isinstance(said, dict) else None
+
+    def is_kind(self, kind: Kind, asked: Asked) -> bool:
+        """Whether a request is of this kind."""
+        return self.kind_of(asked) == kind
+
+    def arguments(self, tool: str) -> dict[str, Any]:
+        """What a model says."""
+        can = self.case.backend.capabilities
+        made: dict[str, Any] = {"from_number": self.fake.from_number, "tasks": [{"to_number": number(NEW_YORK, 2)}]}
+        if can.agent == "per_batch":
+            made["agent_id"] = self.fake.agent_id
+        if can.drafts == "none":
+            made["trigger_timestamp"] = tomorrow_at(9).isoformat()
+        others: dict[str, dict[str, Any]] = {
+            "list_batch_calls": {},
+            "create_batch_call": made,
+            "start_batch_call": {"trigger_timestamp": "now"},
+        }
+        named = {"batch_call_id": self.ids[tool]} if tool in self.ids else {}
+        return named | others.get(tool, {})
 
 
-class Extended(Zudu):
-    """The batch-call REST API with the one extension of ours that is used here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        routes = self.recording.app.router.routes  # type: ignore[attr-defined]  # it is a Starlette
-        routes.insert(0, Route("/batch-call/{id}/cancel", self._cancel, methods=["POST"]))
-
-    async def _cancel(self, request: Request) -> Response:
-        batch = self._batch(request)
-        batch.status = "CANCELLED"
-        return self._success("Batch call cancelled", self._shown(batch))
+Kind = tuple[str, str, Any]
+"""Method, path without ids, action."""
+Usual = dict[str, tuple[Kind, int]]
+"""By tool: the request that is its own, and how often it is sent."""
+_LEARNT: dict[str, Usual] = {}
 
 
-def vendor_of(backend: Backend) -> Vendor:
+async def vendor_of(backend: str) -> Vendor:
     """A fresh one."""
-    if backend == "magpipe":
-        return _magpipe()
-    simulator = Extended() if backend == "batchcall" else Zudu()
-    for batch_id, person, status in ((DRAFT, PEOPLE[0], "DRAFT"), (SCHEDULED, PEOPLE[1], "SCHEDULED")):
-        trigger = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000) if status == "SCHEDULED" else None
-        tasks = [zudu.Task("task_0", person, {})]
-        body = {"from_number": FROM}
-        simulator.batches[batch_id] = zudu.Batch(batch_id, "org_first", simulator.now, body, status, trigger, tasks)
-    requests = {
-        "get_batch_call": ("GET", f"/batch-call/{DRAFT}"),
-        "list_batch_calls": ("GET", "/batch-call/list"),
-        "create_batch_call": ("POST", "/batch-call"),
-        "start_batch_call": ("POST", f"/batch-call/{DRAFT}/execute"),
-        "cancel_batch_call": ("PATCH", f"/batch-call/{SCHEDULED}")
-        if backend == "zudu"
-        else ("POST", f"/batch-call/{SCHEDULED}/cancel"),
-    }
-    variables = {"backend": backend, "api_key": zudu.KEY, "api_secret": zudu.SECRET}
-
-    def request_of(tool: str) -> Callable[[Asked], bool]:
-        return lambda asked: (asked.method, asked.path) == requests[tool]
-
-    return Vendor(backend, simulator.recording, simulator.batches, simulator.dialled, request_of, variables)
-
-
-def _magpipe() -> Vendor:
-    simulator = Magpipe()
-    for batch_id, person, status in ((DRAFT, PEOPLE[0], "draft"), (SCHEDULED, PEOPLE[1], "scheduled")):
-        batch = simulator._stored({"name": "Reminders", "caller_id": FROM}, [person], status)
-        rows = simulator.recipients.pop(batch["id"])
-        simulator.recipients[batch_id] = [{**row, "batch_id": batch_id} for row in rows]
-        del simulator.batches[batch["id"]]
-        simulator.batches[batch_id] = {**batch, "id": batch_id, "scheduled_at": None}
-
-    def request_of(tool: str) -> Callable[[Asked], bool]:
-        action = tool.partition("_")[0]
-        return lambda asked: asked.path == "/batch-calls" and asked.json.get("action") == action
-
-    variables = {"backend": "magpipe", "api_key": magpipe.KEY}
-    return Vendor("magpipe", simulator.recording, simulator.batches, simulator.dialled, request_of, variables)
+    case = HTTP[backend]
+    fake = case.fake()
+    adapter, client = backend_of(case, Wire(case.app(fake), fake), fake.key, fake.secret)
+    can = case.backend.capabilities
+    request = BatchCallRequest(
+        **{
+            "from_number": fake.from_number,
+            "agent_id": fake.agent_id if can.agent == "per_batch" else None,
+            "name": "Reminders",
+            **case.given,
+        }
+    )
+    tasks = [(CallTask(to_number=one),) for one in PEOPLE]
+    async with client:
+        later = utc_now().replace(microsecond=0) + timedelta(days=2)
+        waiting = await adapter.create(replace(request, tasks=tasks[1], trigger_at=later))
+        first = waiting
+        if can.drafts != "none":
+            first = await adapter.create(replace(request, tasks=tasks[0]))
+    ids = {"get_batch_call": first.batch_call_id, "cancel_batch_call": waiting.batch_call_id}
+    return Vendor(case, fake, ids | {"start_batch_call": first.batch_call_id})
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A model at a server whose backend goes wrong on demand."""
+    """A model at a server whose backend goes wrong on demand. `usual`: what each tool asks where nothing does."""
 
     vendor: Vendor
     front: Front
     elsewhere: RawServer
     model: Model
+    usual: Usual
 
     async def observe(self, fault: Fault, tool: str) -> Observed:
         """Call a tool whose own request (none of those before and after it) goes wrong.
@@ -143,42 +164,74 @@ class Stage:
         Fails if the answer comes too late, tells what it must not, or lacks what it must have, if it is about another
         batch call than the one that was made, if more than one was made, or if anything went to the other origin.
         """
-        self.front.aim, self.front.hit = self.vendor.request_of(tool), 0
+        kind, usual = self.usual[tool]
+        self.front.aim, self.front.hit = partial(self.vendor.is_kind, kind), 0
         self.front.fault, self.front.done, self.front.stays = fault.make, fault.done, fault.stays
-        before = set(self.vendor.batches)
+        before, fake = set(self.vendor.fake.batch_ids()), self.vendor.fake
         with anyio.fail_after(TRIES * LIMIT_S + BUDGET_S):
-            result = await self.model.client.call_tool(tool, _arguments(tool))
+            result = await self.model.client.call_tool(tool, self.vendor.arguments(tool))
         self.front.aim, self.front.stays = lambda _asked: False, False
         text = "".join(block.text for block in result.content if isinstance(block, TextContent))
-        _check(text, tool, is_error=bool(result.is_error))
+        _check(text, self.vendor.arguments(tool), fake, is_error=bool(result.is_error))
         if not result.is_error:
             check_same(text, result.structured_content or {})
-        made = set(self.vendor.batches) - before
+        made = set(fake.batch_ids()) - before
         assert len(made) == (tool == "create_batch_call" and fault.done and self.front.hit > 0)
         assert result.is_error or all(f'"batch_call_id":"{one}"' in text for one in made)
         assert self.elsewhere.requests == [], "credentials went to another origin"
-        assert len(self.vendor.dialled) == len(set(self.vendor.dialled)), "somebody was called twice"
+        assert len(fake.dialled) == len(set(fake.dialled)), "somebody was called twice"
         code = text[1 : text.index("]")] if result.is_error else FOUND if LOST_WORDS in text else ANSWER
-        return Observed(self.vendor.backend, tool, Expected(code, self.front.hit), text)
+        return Observed(self.vendor.backend, tool, Expected(code, self.front.hit), text, usual)
 
 
 @asynccontextmanager
-async def staged(backend: Backend, *, reachable: bool = True, **variables: str) -> AsyncIterator[Stage]:
+async def staged(backend: str, *, reachable: bool = True, **variables: str) -> AsyncIterator[Stage]:
     """A server in this process, its backend behind a door, and a person who says yes."""
-    vendor = vendor_of(backend)
+    if backend not in _LEARNT:
+        with tempfile.TemporaryDirectory() as folder:
+            async with _raised(backend, {}, data_dir=folder) as stage:
+                _LEARNT[backend] = await _usual(stage)
+    async with _raised(backend, _LEARNT[backend], reachable=reachable, **variables) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def _raised(backend: str, usual: Usual, *, reachable: bool = True, **variables: str) -> AsyncIterator[Stage]:
+    vendor = await vendor_of(backend)
+    fake = vendor.fake
     async with AsyncExitStack() as stack:
+        if hasattr(fake, "close"):
+            stack.callback(fake.close)
         elsewhere = await stack.enter_async_context(raw_server(answer(200, "{}")))
+        app = vendor.case.app(fake)
         if reachable:
-            front = await stack.enter_async_context(fronted(vendor.app, elsewhere.url))
+            front = await stack.enter_async_context(fronted(app, elsewhere.url))
         else:
-            async with fronted(vendor.app, elsewhere.url) as front:
+            async with fronted(app, elsewhere.url) as front:
                 pass
-        given = {**vendor.variables, "url": front.url, "request_timeout_s": str(LIMIT_S), **variables}
+        front.effect = lambda: (len(fake.writes), len(fake.batch_ids()))
+        path = vendor.case.url.partition("://")[2].partition("/")[2]
+        given = {"backend": backend, "api_key": fake.key, "url": f"{front.url}/{path}".rstrip("/")}
+        given |= {"api_secret": fake.secret} if fake.secret else {}
+        given |= {"request_timeout_s": str(LIMIT_S), **variables}
         model = await stack.enter_async_context(playing("auto", Person("yes"), **given))
         if reachable:
             # What happens once in a process (connecting, first imports) is over before a time limit is waited for.
-            await model.call("list_batch_calls")
-        yield Stage(vendor, front, elsewhere, model)
+            await model.call("get_batch_call", batch_call_id=vendor.ids["get_batch_call"])
+        yield Stage(vendor, front, elsewhere, model, usual)
+
+
+async def _usual(stage: Stage) -> Usual:
+    """What each tool asks where nothing goes wrong: of a read its first request, of a write what takes effect."""
+    usual: Usual = {}
+    for tool in stage.vendor.tools:
+        stage.front.log.clear()
+        await stage.model.call(tool, **stage.vendor.arguments(tool))
+        log = [(stage.vendor.kind_of(asked), effect) for asked, effect in stage.front.log]
+        made = [kind for kind, (_, batches) in log if batches] or [kind for kind, (writes, _) in log if writes]
+        own = made[0] if tool in WRITES else log[0][0]
+        usual[tool] = own, sum(kind == own for kind, _ in log)
+    return usual
 
 
 @contextmanager
@@ -189,39 +242,43 @@ def impatient() -> Iterator[None]:
         yield
 
 
-async def observe(fault: Fault, tools: Sequence[str] = (*READS, *WRITES)) -> list[Observed]:
-    """All cells of one fault, with a ledger that has seen nothing else: another backend may get the same port later."""
+async def observe(
+    fault: Fault, tools: Sequence[str] = (*READS, *WRITES), backends: Sequence[str] = EVERY_FAULT
+) -> list[Observed]:
+    """The cells of one fault, with a ledger that has seen nothing else: another backend may get the same port later.
+
+    One backend after the other: a clock that is moved on is that of all.
+    """
     cells: list[Observed] = []
-
-    async def on(backend: Backend) -> None:
-        async with staged(backend, reachable=fault.reachable, data_dir=data_dir) as stage:
-            for tool in tools:
-                cells.append(await stage.observe(fault, tool))  # noqa: PERF401 - one after the other
-
     with impatient(), tempfile.TemporaryDirectory() as data_dir:
-        Ledger.open(Settings(data_dir=Path(data_dir))).close()  # before three servers come to it at once
-        if fault.waits:
-            for backend in BACKENDS:  # one after the other: the clock that is moved on is that of all
-                await on(backend)
-            return cells
-        async with anyio.create_task_group() as group:
-            for backend in BACKENDS:
-                group.start_soon(on, backend)
+        Ledger.open(Settings(data_dir=Path(data_dir))).close()
+        for backend in backends:
+            async with staged(backend, reachable=fault.reachable, data_dir=data_dir) as stage:
+                for tool in [one for one in stage.vendor.tools if one in tools]:
+                    cells.append(await stage.observe(fault, tool))  # noqa: PERF401 - one after the other
     return cells
 
 
 async def sweep(statuses: Iterable[int]) -> dict[int, list[Observed]]:
     """One read and one write for each status, at the level of an adapter: all 300 in a few seconds."""
-    vendor = vendor_of("zudu")
-    request = BatchCallRequest(from_number=FROM, tasks=(CallTask(to_number=PEOPLE[0]),))
+    vendor = await vendor_of("zudu")
+    request = BatchCallRequest(from_number=vendor.fake.from_number, tasks=(CallTask(to_number=PEOPLE[0]),))
+    named = vendor.ids["get_batch_call"]
+    own: dict[str, Kind] = {
+        "get_batch_call": ("GET", "/batch-call/*", None),
+        "create_batch_call": ("POST", "/batch-call", None),
+    }
     cells: dict[int, list[Observed]] = {}
-    async with raw_server(answer(200, "{}")) as elsewhere, fronted(vendor.app, elsewhere.url) as front:
+    async with (
+        raw_server(answer(200, "{}")) as elsewhere,
+        fronted(vendor.case.app(vendor.fake), elsewhere.url) as front,
+    ):
         async with open_client() as client:
             with impatient():
                 http = BackendHttp(client, front.url, LIMIT_S)
             zudu_ = ZuduBackend(http, Credentials(SecretStr(zudu.KEY), SecretStr(zudu.SECRET)))
             calls: dict[str, Callable[[], Awaitable[object]]] = {
-                "get_batch_call": lambda: zudu_.get(DRAFT),
+                "get_batch_call": lambda: zudu_.get(named),
                 "create_batch_call": lambda: zudu_.create(request),
             }
             for status in statuses:
@@ -229,31 +286,22 @@ async def sweep(statuses: Iterable[int]) -> dict[int, list[Observed]]:
                 front.fault, front.done = fault.make, fault.done
                 cells[status] = []
                 for tool, call in calls.items():
-                    front.aim, front.hit = vendor.request_of(tool), 0
+                    front.aim, front.hit = partial(vendor.is_kind, own[tool]), 0
                     with anyio.fail_after(TRIES * LIMIT_S + BUDGET_S), pytest.raises(BatchCallError) as caught:
                         await call()
-                    _check(caught.value.message, tool, is_error=True)
+                    arguments = {"batch_call_id": named} if tool in READS else {}
+                    _check(caught.value.message, arguments, vendor.fake, is_error=True)
                     observed = Expected(caught.value.code, front.hit)
                     cells[status].append(Observed("zudu", tool, observed, caught.value.message))
         assert elsewhere.requests == []
     return cells
 
 
-def _arguments(tool: str) -> dict[str, Any]:
-    arguments: dict[str, dict[str, Any]] = {
-        "get_batch_call": {"batch_call_id": DRAFT},
-        "list_batch_calls": {},
-        "create_batch_call": {"from_number": FROM, "tasks": [{"to_number": number(NEW_YORK, 2)}]},
-        "start_batch_call": {"batch_call_id": DRAFT, "trigger_timestamp": "now"},
-        "cancel_batch_call": {"batch_call_id": SCHEDULED},
-    }
-    return arguments[tool]
-
-
-def _check(text: str, tool: str, *, is_error: bool) -> None:
-    for unwanted in (*SECRETS, "Traceback", "/srv/app.py", "<", "\x1b", "\u202e"):
+def _check(text: str, arguments: dict[str, Any], fake: Fake, *, is_error: bool) -> None:
+    secrets = (fake.key, *([fake.secret] if fake.secret else []))
+    for unwanted in (*secrets, "Traceback", "/srv/app.py", "<", "\x1b", "\u202e"):
         assert unwanted not in text, f"{unwanted!r} in {text}"
     assert len(text.encode()) < (LARGEST_ERROR if is_error else LARGEST_ANSWER), text
     assert not is_error or NEXT_STEP.search(text), text
-    named = _arguments(tool).get("batch_call_id", "")
+    named = arguments.get("batch_call_id", "")
     assert named in text, f"{named} is not named in: {text}"

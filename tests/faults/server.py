@@ -51,9 +51,14 @@ class Asked:
         return json.loads(self.body) if self.body else None
 
     @property
+    def is_json(self) -> bool:
+        """Whether its body is JSON."""
+        return any(name.lower() == b"content-type" and b"json" in value for name, value in self.headers)
+
+    @property
     def credentials(self) -> str:
         """Its key and secret."""
-        names = {b"x-api-key", b"x-api-secret", b"authorization"}
+        names = {b"x-api-key", b"x-api-secret", b"authorization", b"xi-api-key"}
         return " ".join(value.decode() for name, value in self.headers if name.lower() in names)
 
     @property
@@ -101,6 +106,10 @@ class Front:
     stays: bool = False
     hit: int = 0
     url: str = ""
+    effect: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """How many writes the vendor has seen, and how many batch calls it has."""
+    log: list[tuple[Asked, tuple[int, int]]] = field(default_factory=list)
+    """What was asked, and how many more of both there were after it."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await _asked(reader)
@@ -110,7 +119,10 @@ class Front:
         if gone or (aimed_at and not self.done):
             await self.fault(Good(b"", asked.credentials, self.elsewhere))(reader, writer)
             return
+        writes, batches = self.effect()
         said = await self.vendor.request(asked.method, asked.target, headers=asked.headers, content=asked.body)
+        after = self.effect()
+        self.log.append((asked, (after[0] - writes, after[1] - batches)))
         right = answer(said.status_code, said.content)
         wrong = self.fault(Good(said.content, asked.credentials, self.elsewhere)) if aimed_at else right
         await wrong(reader, writer)

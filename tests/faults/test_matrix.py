@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.matrix import FAULTS, STATUSES, WRITES, Expected, Fault, status_fault
-from tests.faults.observing import BACKENDS, Observed, observe, sweep
+from batchcall_mcp.backends.capabilities import Operation
+from tests.faults.matrix import FAULTS, ONE_OF_EACH_KIND, STATUSES, WRITES, Expected, Fault, status_fault
+from tests.faults.observing import BACKENDS, EVERY_FAULT, HTTP, Observed, observe, sweep
 from tests.faults.page import FAULTS_BEGIN, PAGE, STATUSES_BEGIN, ranges, row, section
 from tests.server.transports import ROOT
 
@@ -23,8 +24,21 @@ async def test_a_model_gets_what_is_promised_whatever_goes_wrong(fault: Fault) -
     assert row(fault.name, cells) in section(FAULTS_BEGIN)
 
 
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("backend", [one for one in BACKENDS if one not in EVERY_FAULT])
+async def test_what_differs_between_backends_is_promised_too(backend: str, name: str) -> None:
+    fault = next(one for one in FAULTS if one.name == name)
+    assert worse(fault, await observe(fault, backends=[backend])) == []
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+async def test_a_server_without_an_extension_still_cancels_what_waits(status: int) -> None:
+    fault = status_fault(status)
+    assert worse(fault, await observe(fault, ["cancel_batch_call"], ["batchcall"])) == []
+
+
 @pytest.mark.parametrize("status", sorted({meaning: status for status, meaning in sorted(STATUSES.items())}.values()))
-async def test_a_status_means_the_same_through_every_tool_and_backend(status: int) -> None:
+async def test_a_status_means_the_same_through_every_tool(status: int) -> None:
     """One of each meaning; that each of the 300 has its meaning is the adapter's, below."""
     fault = status_fault(status)
     assert worse(fault, await observe(fault)) == []
@@ -55,17 +69,22 @@ def test_no_promise_lets_a_write_be_sent_twice_unless_it_cannot_have_arrived() -
 
 def worse(fault: Fault, cells: list[Observed]) -> list[str]:
     """The cells that are not what was promised of the tools."""
-    return _other_than(fault.expected, cells)
+
+    def promised(cell: Observed) -> Expected:
+        lists = Operation.LIST in HTTP[cell.backend].backend.capabilities.operations
+        return fault.expected(cell.backend, cell.tool, cell.usual, lists=lists)
+
+    return _other_than(promised, cells)
 
 
 def said_otherwise(fault: Fault, cells: list[Observed]) -> list[str]:
     """The cells that are not what was promised of the adapters."""
-    return _other_than(fault.said, cells)
+    return _other_than(lambda cell: fault.said(cell.backend, cell.tool, cell.usual), cells)
 
 
-def _other_than(promised: Callable[[str, str], Expected], cells: list[Observed]) -> list[str]:
+def _other_than(promised: Callable[[Observed], Expected], cells: list[Observed]) -> list[str]:
     return [
-        f"{cell.backend} {cell.tool}: {cell.expected}, promised {promised(cell.backend, cell.tool)}: {cell.text}"
+        f"{cell.backend} {cell.tool}: {cell.expected}, promised {promised(cell)}: {cell.text}"
         for cell in cells
-        if cell.expected != promised(cell.backend, cell.tool)
+        if cell.expected != promised(cell)
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import server
 from tests.faults.matrix import ANSWER, FOUND, LOST, MIB, ODD, READS, UNREADABLE, Expected, Fault, bomb, words
-from tests.faults.observing import LARGEST_ANSWER, Observed, impatient, observe, staged
+from tests.faults.observing import LARGEST_ANSWER, impatient, observe, staged
 from tests.faults.server import Answerer, Good, answer
 
 DEPTHS = (100, 500, 800, 900, 1_000, 10_000)
@@ -35,14 +35,8 @@ async def test_a_value_however_deep_is_left_out_or_the_answer_unreadable(depth: 
 
     cells = await observe(Fault("deep", make, *UNREADABLE), ONE_OF_EACH)
     readable = {Expected(ANSWER, 1), UNREADABLE[0]}
-    assert {cell.expected for cell in cells if cell.tool in READS and not asks_for_each(cell)} <= readable
-    assert {cell.expected for cell in cells if asks_for_each(cell)} <= {Expected(ANSWER, 2), UNREADABLE[0]}
+    assert {cell.expected for cell in cells if cell.tool in READS} <= readable
     assert {cell.expected for cell in cells if cell.tool not in READS} <= {Expected(ANSWER, 1), Expected(FOUND, 1)}
-
-
-def asks_for_each(cell: Observed) -> bool:
-    """Magpipe's one `get` answers with the batch call and with its tasks: it is asked for each."""
-    return (cell.backend, cell.tool) == ("magpipe", "get_batch_call")
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -54,7 +48,7 @@ async def test_a_variable_however_deep_is_shown_or_the_answer_unreadable(depth: 
         async with staged("batchcall") as stage:
             stage.front.aim = lambda asked: asked.path.endswith("/tasks")
             stage.front.fault = lambda _good: answer(200, tasks)
-            arguments = {"batch_call_id": "batch_draft_1", "include_variables": True}
+            arguments = {"batch_call_id": stage.vendor.ids["get_batch_call"], "include_variables": True}
             result = await stage.model.client.call_tool("get_batch_call", arguments)
     assert not result.is_error, result.content
     told: dict[str, Any] = result.structured_content or {}
@@ -78,8 +72,7 @@ async def test_a_value_of_another_type_in_every_place_is_never_a_defect(value: A
         return answer(200, json.dumps(wrong))
 
     cells = await observe(Fault("odd", make, *UNREADABLE))
-    assert {cell.expected.requests for cell in cells if not asks_for_each(cell)} == {1}
-    assert {cell.expected.requests for cell in cells if asks_for_each(cell)} <= {1, 2}
+    assert {cell.expected.requests for cell in cells} == {1}
     assert {cell.expected.code for cell in cells if cell.tool in READS} <= {ANSWER, ODD}
     assert {cell.expected.code for cell in cells if cell.tool not in READS} <= {ANSWER, FOUND}
     assert all(len(cell.text.encode()) < LARGEST_ANSWER for cell in cells)

@@ -17,7 +17,7 @@ from batchcall_mcp.backends.base import At, Dials, Now
 from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.batch_calls.writes.retry import DEFAULT_STATUSES, left_alone
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.guard.preflight.changes import list_change, moved, setting_changes

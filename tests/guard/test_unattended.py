@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchcall_mcp.guard.preflight.recipient_warnings import PERSONAL, Concern, Kind
-from batchcall_mcp.guard.preflight.unattended import refusals, skip, too_many
+from batchcall_mcp.guard.unattended import refusals, skip, too_many
 from batchcall_mcp.model import CallTask
 from batchcall_mcp.recipients.validation import SkipReason
 

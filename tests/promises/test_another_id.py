@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, TaskQuery
 from tests.backends.recorder import CREDENTIALS, Asked, Vendor

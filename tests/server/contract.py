@@ -16,6 +16,7 @@ from typing import Any, Literal
 import anyio
 from mcp.types import Tool
 
+from batchcall_mcp.backends.registry import BUILT_IN
 from batchcall_mcp.server.app import BatchCallServer, build_server
 from batchcall_mcp.server.tools.registry import TOOLS
 from batchcall_mcp.server.tools.schemas import names_and_types, result_schema
@@ -32,7 +33,7 @@ RESULTS = {spec.name: result_model(spec.handler) for spec in TOOLS}
 class Surface:
     """One backend, over one kind of transport."""
 
-    backend: Literal["dialer", "zudu", "magpipe", "batchcall", "talking"]
+    backend: str
     transport: Literal["stdio", "http"] = "stdio"
 
     def __str__(self) -> str:
@@ -60,9 +61,7 @@ class Surface:
 RICHEST = Surface("dialer")
 SURFACES = (
     RICHEST,
-    Surface("zudu"),
-    Surface("magpipe"),
-    Surface("batchcall"),
+    *(Surface(name) for name in BUILT_IN if name != RICHEST.backend),
     Surface("talking"),
     Surface("dialer", "http"),
 )

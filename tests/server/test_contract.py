@@ -98,14 +98,15 @@ def test_arguments_are_closed_described_and_without_noise(surface: Surface) -> N
 def test_an_argument_is_described_as_what_it_is_in_that_tool(surface: Surface) -> None:
     tools = {tool.name: tool.input_schema["properties"] for tool in surface.tools()}
     assert tools["create_batch_call"]["tasks"]["description"] == "The people to call, in order"
-    if "tasks" in tools["update_batch_call"]:
+    if "tasks" in tools.get("update_batch_call", {}):
         assert tools["update_batch_call"]["tasks"]["description"] == "Replaces the whole list"
 
 
 @every_surface
 def test_what_makes_or_launches_takes_an_idempotency_key_whatever_the_backend_keeps(surface: Surface) -> None:
-    takes = {tool.name for tool in surface.tools() if "idempotency_key" in tool.input_schema["properties"]}
-    assert takes == {"create_batch_call", "start_batch_call", "retry_batch_call"}
+    tools = surface.tools()
+    takes = {tool.name for tool in tools if "idempotency_key" in tool.input_schema["properties"]}
+    assert takes == {"create_batch_call", "start_batch_call", "retry_batch_call"} & {tool.name for tool in tools}
 
 
 @every_surface

@@ -86,3 +86,10 @@ def test_a_page_of_long_variables_ends_before_60_kb(either: Desk) -> None:
         "get_batch_call", batch_call_id=batch_call_id, limit=100, include_variables=True, cursor=page["next_cursor"]
     )
     assert following["tasks"][0]["to_number"] == tasks[len(page["tasks"])]["to_number"]
+
+
+def test_variables_that_are_not_shown_take_no_place_on_a_page(either: Desk) -> None:
+    tasks = [task | {"dynamic_variables": {"story": "x" * 2000}} for task in either.people(100)]
+    page = either.call("get_batch_call", batch_call_id=either.draft(tasks), limit=100)
+    assert len(page["tasks"]) == 100
+    assert "next_cursor" not in page

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.backends.rest_api.zudu import ZuduBackend
-from batchcall_mcp.backends.vendors.magpipe.backend import MagpipeBackend
+from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.batch_calls import watch
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from tests.vendors import magpipe, talking, zudu
@@ -70,7 +70,7 @@ async def house(place: Place, folder: Path) -> AsyncIterator[House]:
 
         def finish(batch_call_id: str, misses: bool) -> None:
             if isinstance(vendor, Zudu):
-                vendor.finish(batch_call_id, {BOB: "FAILED"} if misses else {})
+                vendor.finish(batch_call_id, {BOB: "failed"} if misses else {})
             else:
                 vendor.finish(batch_call_id, {BOB: "no_answer"} if misses else {})
 

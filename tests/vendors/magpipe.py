@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,7 +24,6 @@ AGENT = "11111111-1111-4111-8111-111111111111"
 OTHER_AGENT = "22222222-2222-4222-8222-222222222222"
 MOST_RECIPIENTS = 500
 
-Outcome: TypeAlias = Literal["completed", "failed", "no_answer"]
 _READS = frozenset({"get", "list", "list_runs"})
 _DEFAULTS: Mapping[str, Any] = {
     "agent_id": None,
@@ -49,6 +48,8 @@ class Refused(Exception):
 
 class Magpipe:
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
+
+    key, secret, from_number, agent_id = KEY, None, NUMBER, AGENT
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC)
@@ -96,20 +97,33 @@ class Magpipe:
                 batch["status"] = "running"
             self._work(batch)
 
-    def finish(
-        self, batch_id: str, outcomes: Mapping[str, Outcome] | None = None, otherwise: Outcome = "completed"
-    ) -> None:
-        """End every call in progress; a batch without anybody pending is over."""
+    def finish(self, batch_id: str, outcomes: Mapping[str, str] | None = None, otherwise: str = "completed") -> None:
+        """End every call in progress; a batch without anybody pending is over. A machine that answers is completed."""
         recipients = self.recipients[batch_id]
         for recipient in recipients:
             if recipient["status"] == "calling":
-                recipient["status"] = (outcomes or {}).get(recipient["phone_number"], otherwise)
+                outcome = (outcomes or {}).get(recipient["phone_number"], otherwise)
+                recipient["status"] = "completed" if outcome == "voicemail" else outcome
                 recipient["completed_at"] = self.now.isoformat()
         batch = self.batches[batch_id]
         batch["completed_count"] = sum(one["status"] == "completed" for one in recipients)
         batch["failed_count"] = sum(one["status"] in {"failed", "no_answer"} for one in recipients)
         if batch["status"] == "running" and all(one["status"] != "pending" for one in recipients):
             batch["status"] = "completed"
+
+    def batch_ids(self) -> list[str]:
+        """The ids of its batches, the oldest first."""
+        return list(self.batches)
+
+    def say_status(self, batch_id: str, word: str) -> None:
+        """Report this word as the status of that batch."""
+        self.batches[batch_id]["status"] = word
+
+    def say_task_status(self, batch_id: str, number: str, word: str) -> None:
+        """Report this word as the status of that recipient."""
+        for recipient in self.recipients[batch_id]:
+            if recipient["phone_number"] == number:
+                recipient["status"] = word
 
     def series(self, numbers: Sequence[str], status: str = "recurring") -> str:
         """A recurring series, as somebody made it in the web app long ago; its runs are over."""

@@ -18,13 +18,14 @@ from batchcall_mcp.sockets import bound_socket
 
 @dataclass(frozen=True)
 class Recorded:
-    """One request as it arrived. `json` is None for a request without a body."""
+    """One request as it arrived. `json` is None for a request without a body, or with one of another type."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     json: Any
+    body: bytes = b""
 
 
 class Recording:
@@ -56,7 +57,8 @@ class Recording:
             request.url.path,
             dict(request.query_params),
             dict(request.headers),
-            json.loads(body) if body else None,
+            json.loads(body) if body and "json" in request.headers.get("content-type", "") else None,
+            body,
         )
         self.requests.append(recorded)
         read = False

@@ -30,6 +30,7 @@ from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend, path_of
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import Call, Turn
+from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import about_another
 from batchcall_mcp.vendor_http.json_values import rows, seconds, text
 from tests.vendors.serving import Recorded, Recording, listening
@@ -376,7 +377,7 @@ class TalkingBackend(BatchCallBackend):
         """GET /batch-call/{id}/calls/{call_id}."""
         doing = f"read a call of batch call {batch_call_id}"
         path = f"{path_of(batch_call_id)}/calls/{quote(call_id, safe='')}"
-        data = words.payload(await self._http.read(doing, "GET", path))
+        data = words.payload(await self._http.read(doing, HttpCall("GET", path)))
         found = text(data.get("call_id"))
         if found is None:
             raise UnexpectedResponse(f"Could not {doing}: the backend answered without a call. Nothing was changed.")

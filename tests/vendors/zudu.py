@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,8 +23,6 @@ OTHER_KEY, OTHER_SECRET = "sk_second", "s3cr3t_second"
 NUMBER = "+14155550100"
 AGENT = "agent_11111111-1111-4111-8111-111111111111"
 MOST_TASKS = 1000
-
-TaskOutcome: TypeAlias = Literal["COMPLETED", "FAILED"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,8 @@ class Refused(Exception):
 class Zudu:
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
+    key, secret, from_number, agent_id = KEY, SECRET, NUMBER, AGENT
+
     def __init__(self, generation: Generation = GENERATED) -> None:
         self.generation = generation
         self.now = datetime.now(UTC)
@@ -128,15 +128,29 @@ class Zudu:
             if batch.status == "SCHEDULED" and batch.trigger is not None and batch.trigger <= _ms(now):
                 self._dial(batch)
 
-    def finish(
-        self, batch_call_id: str, outcomes: Mapping[str, TaskOutcome], otherwise: TaskOutcome = "COMPLETED"
-    ) -> None:
-        """End every call in progress; the batch call is over."""
+    def finish(self, batch_call_id: str, outcomes: Mapping[str, str], otherwise: str = "completed") -> None:
+        """End every call in progress; a batch call that has begun is over."""
         batch = self.batches[batch_call_id]
         for task in batch.tasks:
             if task.status == "CALLING":
-                task.status = outcomes.get(task.to_number, otherwise)
-        batch.status = "COMPLETED"
+                outcome = outcomes.get(task.to_number, otherwise)
+                task.status = "COMPLETED" if outcome == "completed" else "FAILED"
+        if batch.status == "SENT":
+            batch.status = "COMPLETED"
+
+    def batch_ids(self) -> list[str]:
+        """The ids of its batch calls, the oldest first."""
+        return list(self.batches)
+
+    def say_status(self, batch_call_id: str, word: str) -> None:
+        """Report this word as the status of that batch call."""
+        self.batches[batch_call_id].status = word
+
+    def say_task_status(self, batch_call_id: str, number: str, word: str) -> None:
+        """Report this word as the status of that task."""
+        for task in self.batches[batch_call_id].tasks:
+            if task.to_number == number:
+                task.status = word
 
     def _dial(self, batch: Batch) -> None:
         batch.status = "SENT"

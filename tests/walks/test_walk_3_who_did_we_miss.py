@@ -169,7 +169,7 @@ async def test_zudu_does_not_give_variables_back_so_that_a_retry_needs_the_list_
         made = await model.call("create_batch_call", from_number=FROM, tasks_file="list.csv", name="November")
         first = made["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
-        vendor.finish(first, dict.fromkeys(MISSED, "FAILED"))
+        vendor.finish(first, dict.fromkeys(MISSED, "failed"))
         writes = len(vendor.writes)
 
         text = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first)
@@ -192,7 +192,7 @@ async def test_zudu_does_not_give_variables_back_so_that_a_retry_needs_the_list_
         # The chain holds here too: the old id again, after the later one has reached two of them.
         second = retried["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=second, trigger_timestamp="now")
-        vendor.finish(second, dict.fromkeys(MISSED[2:], "FAILED"))
+        vendor.finish(second, dict.fromkeys(MISSED[2:], "failed"))
         third = await model.call("retry_batch_call", batch_call_id=first, tasks_file="list.csv")
         assert [one["to_number"] for one in vendor.writes[-1].json["tasks"]] == MISSED[2:]
         assert [row["to_number"] for row in third["skipped_rows"]] == MISSED[:2]

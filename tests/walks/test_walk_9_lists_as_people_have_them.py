@@ -116,7 +116,7 @@ async def test_a_retry_reads_the_same_list_in_the_same_way(tmp_path: Path) -> No
         made = await model.call("create_batch_call", from_number=FROM, **known)
         first = made["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
-        vendor.finish(first, {people[2]: "FAILED"})
+        vendor.finish(first, {people[2]: "failed"})
         text = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first, tasks_file="us.xlsx")
         assert "Pass sheet with one of these" in text
         without = {name: value for name, value in known.items() if name != "default_region"}

@@ -22,6 +22,7 @@ from batchcall_mcp.model import (
     TaskPage,
     TaskQuery,
 )
+from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 
 
@@ -251,6 +252,15 @@ class StartsFirst(Protocol):
         ...
 
 
+@runtime_checkable
+class FindsCreated(Protocol):
+    """A backend that can tell by ids or metadata that it gives back what became of a create, without a list."""
+
+    async def find_created(self, idempotency_key: str) -> BatchCall | None:
+        """The batch call that the create with this key made; None: it shows none, which proves nothing."""
+        ...
+
+
 _REFERENCE = re.compile(r" \((?P<kind>retry|test) of (?P<batch_call_id>[^()\s]{1,100})\)$")
 
 
@@ -306,6 +316,13 @@ def matches(found: BatchCall, query: ListQuery) -> bool:
     newer = query.created_after is None or (found.created_at is not None and found.created_at > query.created_after)
     by_agent = query.agent_id is None or found.agent_id == query.agent_id
     return named and newer and by_agent and (query.status is None or found.status is query.status)
+
+
+def is_asked_for(task: CallTask, query: TaskQuery) -> bool:
+    """Whether a task is one of those that a query is about. Pure."""
+    by_status = query.statuses is None or task.status in query.statuses
+    by_number = query.to_number is None or comparable(task.to_number) == query.to_number
+    return by_status and by_number and query.answers(task)
 
 
 _AS_ANSWERED = frozenset(

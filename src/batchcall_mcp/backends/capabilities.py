@@ -10,7 +10,15 @@ from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from batchcall_mcp.calling_hours import recipient_zones
-from batchcall_mcp.model import WEEKDAYS, BatchCallRequest, CallingWindow, CallTask, RetryOutcome, TaskStatus
+from batchcall_mcp.model import (
+    WEEKDAYS,
+    BatchCallRequest,
+    CallingWindow,
+    CallTask,
+    RetryOutcome,
+    RetryPolicy,
+    TaskStatus,
+)
 
 
 class Operation(StrEnum):
@@ -59,6 +67,10 @@ class Limits:
     """How long before its start it has to be scheduled."""
     rounding: timedelta | None = None
     """Its start moves up to the next multiple of this."""
+    retries: int | None = None
+    """Most dials after the first that a RetryPolicy may ask for."""
+    retry_minutes: int | None = None
+    """Most minutes between two dials to the same person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +134,8 @@ class Capabilities:
     task_max_retries: bool = False
     retry_policy: bool = False
     """Whether a batch call can carry a RetryPolicy."""
+    retry_at: bool = True
+    """Whether a RetryPolicy may name a time of day instead of minutes."""
     retry_outcomes: tuple[RetryOutcome, ...] = ("no_answer", "busy", "voicemail", "failed")
     """Outcomes that a RetryPolicy may name."""
     agent: Literal["per_batch", "caller_number"] = "per_batch"
@@ -204,17 +218,29 @@ def _unsupported_settings(request: BatchCallRequest, capabilities: Capabilities)
             yield "max_concurrency: it has no such field"
         elif request.max_concurrency > capabilities.max_concurrency:
             yield f"max_concurrency: it takes {capabilities.max_concurrency} at most"
-    if request.retry is not None:
-        unknown = [outcome for outcome in request.retry.on if outcome not in capabilities.retry_outcomes]
-        if not capabilities.retry_policy:
-            yield "retry: it does not redial by itself; use retry_batch_call afterwards"
-        elif unknown:
-            yield f"retry.on: it cannot redial after {', '.join(unknown)}"
+    yield from _unsupported_retry(request.retry, capabilities)
     if request.first is not None and not capabilities.first:
         yield "first: a start is for the whole list; make a batch call of the first people (create_batch_call, rows)"
     length, longest = len(request.name or ""), capabilities.limits.name_length
     if longest is not None and length > longest:
         yield f"name: it takes {longest} characters, this one has {length}"
+
+
+def _unsupported_retry(retry: RetryPolicy | None, capabilities: Capabilities) -> Iterator[str]:
+    if retry is None:
+        return
+    if not capabilities.retry_policy:
+        yield "retry: it does not redial by itself; use retry_batch_call afterwards"
+        return
+    if unknown := [outcome for outcome in retry.on if outcome not in capabilities.retry_outcomes]:
+        yield f"retry.on: it cannot redial after {', '.join(unknown)}"
+    limits = capabilities.limits
+    if limits.retries is not None and retry.max_retries > limits.retries:
+        yield f"retry.max_retries: it redials {limits.retries} times at most"
+    if limits.retry_minutes is not None and (retry.after_minutes or 0) > limits.retry_minutes:
+        yield f"retry.after_minutes: it waits {limits.retry_minutes} minutes at most"
+    if retry.at is not None and not capabilities.retry_at:
+        yield "retry.at: it waits a number of minutes, not until a time of day; give after_minutes instead"
 
 
 def _unsupported_task_fields(tasks: tuple[CallTask, ...], capabilities: Capabilities) -> Iterator[str]:

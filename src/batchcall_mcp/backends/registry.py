@@ -20,7 +20,10 @@ _BUILT_IN = {
     "dialer": ("batchcall_mcp.backends.rest_api.dialer", "DialerBackend"),
     "batchcall": ("batchcall_mcp.backends.rest_api.batchcall", "BatchCallBackend"),
     "zudu": ("batchcall_mcp.backends.rest_api.zudu", "ZuduBackend"),
-    "magpipe": ("batchcall_mcp.backends.vendors.magpipe.backend", "MagpipeBackend"),
+    "magpipe": ("batchcall_mcp.backends.vendors.magpipe", "MagpipeBackend"),
+    "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
+    "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
+    "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

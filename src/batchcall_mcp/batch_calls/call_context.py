@@ -13,15 +13,17 @@ import anyio
 
 from batchcall_mcp.backends.base import Backend, Never
 from batchcall_mcp.backends.capabilities import Operation, unsupported
+from batchcall_mcp.backends.limits import missing_fields, over_limits
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
 from batchcall_mcp.batch_calls.next_call import Next, Offer, of_state
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
-from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotSupported
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotSupported
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import Asker
 from batchcall_mcp.guard.delivery.write_sender import Sender
 from batchcall_mcp.guard.preflight.cost import CostLimits
+from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Limits
 from batchcall_mcp.guard.write_record import STOP_WAITS_S
 from batchcall_mcp.kept_files.caller_files import CallerFiles
@@ -104,14 +106,29 @@ class CallContext:
         self.guard.check_mode(operation, Never())
 
     def require_fields(self, request: BatchCallRequest) -> None:
-        """Refuse an argument that the backend has no field for.
+        """Refuse an argument that the backend has no field for, or that is more than it takes.
 
         Raises:
             NotSupported: naming each; nothing was sent.
         """
-        problems = unsupported(request, self.backend.capabilities)
+        capabilities = self.backend.capabilities
+        problems = [*unsupported(request, capabilities), *over_limits(request, capabilities, self.clock())]
         if problems:
             raise NotSupported(f"{self.backend.name} cannot hold this: {'; '.join(problems)}. Nothing was sent.")
+
+    def require_complete(self, request: BatchCallRequest, of: str | None = None) -> None:
+        """Refuse a new batch call that lacks what the backend needs. `of`: the one whose settings it takes over.
+
+        Raises:
+            InvalidInput: naming each; nothing was sent.
+        """
+        missing = missing_fields(request, self.backend.capabilities)
+        if missing:
+            why = f"{self.backend.name} needs {'it' if len(missing) == 1 else 'them'} to make a batch call"
+            known = "" if of is None else f", and does not report {'it' if len(missing) == 1 else 'them'} of {of}"
+            instead = "get_backend lists the account's." if of is None else "create_batch_call takes it."
+            are = "is" if len(missing) == 1 else "are"
+            raise InvalidInput(f"{', '.join(missing)}: {are} missing; {why}{known}. Nothing was sent. {instead}")
 
     async def sender(self) -> Sender:
         """The way of a write.
@@ -197,7 +214,23 @@ class CallContext:
             NoEnd: the pages do not end.
             BatchCallError: a page cannot be read.
         """
+        if self.backend.capabilities.tasks_reported == "none":
+            return _nobody()
         return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic, whole=whole)
+
+    def unlisted(self, batch_call: BatchCall, listed: int) -> str:
+        """A sentence about people of a batch call whom the backend does not list, of which it showed `listed` tasks;
+        empty where it lists everybody, or has listed them all.
+        """
+        reported, total = self.backend.capabilities.tasks_reported, batch_call.counts.total
+        if reported == "all" or (total is not None and total <= listed):
+            return ""
+        if reported == "none":
+            return f"{self.backend.name} does not list the people of a batch call."
+        if total is None:
+            return f"{self.backend.name} lists people only once they are dialled."
+        people = counted(total - listed, "person of it was", "people of it were")
+        return f"{people} not dialled, so {self.backend.name} does not list them."
 
     async def tasks_or_none(self, batch_call: BatchCall) -> list[CallTask] | None:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
@@ -211,3 +244,10 @@ class CallContext:
             raise
         except BatchCallError:
             return None
+
+
+async def _nobody() -> AsyncIterator[CallTask]:
+    """The tasks of a batch call whose backend shows none."""
+    nobody: tuple[CallTask, ...] = ()
+    for task in nobody:
+        yield task

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes import launch
-from batchcall_mcp.errors import BatchCallError, NotFound, QuotaExceeded, UnexpectedResponse
+from batchcall_mcp.errors import BatchCallError, NotFound, NotSupported, QuotaExceeded, UnexpectedResponse
 from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 
 DIALLING = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING, BatchStatus.UNKNOWN})
@@ -60,13 +60,18 @@ async def stop_live(context: CallContext, launched: Collection[str], found: Roun
         broken = error
     for batch_call_id in launched:
         if batch_call_id not in found.asked:
-            await _stop_one(context, batch_call_id, found, believed=broken is None)
+            believed = broken is None or isinstance(broken, NotSupported)
+            await _stop_one(context, batch_call_id, found, believed=believed)
     if broken is not None:
         raise broken
 
 
 async def _stop_listed(context: CallContext, found: Round) -> None:
-    context.require(Operation.LIST)
+    if Operation.LIST not in context.backend.capabilities.operations:
+        raise NotSupported(
+            f"{context.backend.name} cannot list batch calls: only those launched from here are known. Look at the "
+            "backend's own page for others."
+        )
     cursor: str | None = None
     unread: tuple[str, ...] = ()
     for _ in range(_MOST_PAGES):
@@ -128,7 +133,9 @@ async def _stopped(context: CallContext, one: BatchCall) -> Stopped:
     ways = [(Operation.PAUSE, launch.pause), (Operation.CANCEL, launch.cancel)]
     if not context.backend.capabilities.pause_stops or one.status is BatchStatus.RECURRING:
         ways.reverse()
-    words = f"{context.backend.name} can neither pause nor cancel."
+    words = (
+        f"{context.backend.name} can neither pause nor cancel: its phones may ring on. Stop it at the backend itself."
+    )
     for operation, stop in ways:
         if operation not in context.backend.capabilities.operations:
             continue
@@ -154,6 +161,7 @@ def reached(task: CallTask) -> Reached:
 _CALLED = frozenset(
     {
         TaskStatus.COMPLETED,
+        TaskStatus.PLACED,
         TaskStatus.NO_ANSWER,
         TaskStatus.BUSY,
         TaskStatus.VOICEMAIL,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from batchcall_mcp.backends.capabilities import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.model import FINISHED, NOT_REACHED, BatchCall, BatchStatus, Counts, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import is_comparable
 from batchcall_mcp.settings import Mode
@@ -233,7 +233,8 @@ def _of_finished(current: BatchCall, offer: Offer) -> Next:
             return None
         what = "What did they hear? May the list be called, and when?"
         return offer.ask(what, "start_batch_call", batch_call_id=current.test_of)
-    if current.counts.not_reached == 0 or not NOT_REACHED & set(offer.capabilities.outcomes):
+    hidden = offer.capabilities.tasks_reported == "none"
+    if hidden or current.counts.not_reached == 0 or not NOT_REACHED & set(offer.capabilities.outcomes):
         return None
     return offer.call(
         "get_batch_call",
@@ -247,17 +248,32 @@ def after_get(
     current: BatchCall, offer: Offer, now: datetime, *, asked: frozenset[TaskStatus] | None, found: int | None
 ) -> Next:
     """After a batch call was read, with so many of the tasks in the states that were `asked` for (None: any)."""
-    if asked is None or not asked <= NOT_REACHED or current.status not in FINISHED or not _can_be_named(current):
+    hidden = offer.capabilities.tasks_reported == "none"
+    if hidden or asked is None or not asked <= NOT_REACHED:
+        return of_state(current, offer, now)
+    if current.status not in FINISHED or not _can_be_named(current):
         return of_state(current, offer, now)
     missed = current.counts.not_reached
     if current.test_of is not None or missed == 0 or (found == 0 and not missed):
         return None
-    again = _called_again(asked, current.counts)
+    whole, timed = _retries_everybody(offer.capabilities), _retries_at_a_time(offer.capabilities)
+    again = {} if whole else _called_again(asked, current.counts)
     people = "these people" if asked != NOT_REACHED or missed is None else _people(missed)
-    held = not offer.capabilities.dynamic_variables or offer.capabilities.returns_variables
+    people = "everybody who was not reached" if whole and asked != NOT_REACHED else people
+    held = whole or not offer.capabilities.needs_list_again
     needed = "" if held else " The list that it was made from is needed for it: which one is it?"
-    question = f"Should {people} be called again?{needed}"
+    question = f"Should {people} be called again{', and when' if timed else ''}?{needed}"
     return offer.ask(question, "retry_batch_call", batch_call_id=current.batch_call_id, **again)
+
+
+def _retries_everybody(can: Capabilities) -> bool:
+    """A retry cannot be for some of those who were not reached."""
+    return Operation.RETRY in can.operations and can.retry in {"all_unreached", "child_draft"}
+
+
+def _retries_at_a_time(can: Capabilities) -> bool:
+    """A retry is a new batch call that dials by itself, at its time."""
+    return Operation.RETRY not in can.operations and can.drafts == "none"
 
 
 def after_watch(current: BatchCall, offer: Offer, now: datetime, *, reached: bool, idle: bool) -> Next:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio.to_thread
 
 from batchcall_mcp.backends.capabilities import Operation
+from batchcall_mcp.batch_calls import listing
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import CheckedList, Next, after_check, after_check_of
 from batchcall_mcp.batch_calls.recipient_source import ListSource, fit_fields, parts_that_fit, read_source
@@ -34,6 +35,7 @@ from batchcall_mcp.model import (
     BatchStatus,
     Call,
     CallTask,
+    Counts,
     ListQuery,
     TaskPage,
     TaskQuery,
@@ -52,10 +54,13 @@ from batchcall_mcp.recipients.phone.numbers import (
     region_of,
 )
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow
-from batchcall_mcp.text import identifier, printable
+from batchcall_mcp.text import identifier, printable, shortened
 
 _T = TypeVar("_T")
 PAGE_BYTES = 60_000
+_LINE = 200
+"""Characters of one text of a task that stands among others."""
+_EXTRACTED_SHOWN = 10
 TURNS = 20
 TURNS_BYTES = 3_000
 EXTRACTED_BYTES = 1_000
@@ -186,27 +191,47 @@ def _narrow(account: Account, name_contains: str | None, limit: int) -> Account:
     return replace(account, numbers=numbers, agents=agents, notes=tuple(notes))
 
 
-async def get(context: CallContext, batch_call_id: str, query: TaskQuery) -> tuple[BatchCall, TaskPage | None]:
-    """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks."""
+async def get(
+    context: CallContext, batch_call_id: str, query: TaskQuery, *, variables: bool = False
+) -> tuple[BatchCall, TaskPage | None]:
+    """One batch call and a page of its tasks, never more than 60 KB of them; limit 0 reads no tasks.
+
+    `variables`: whether the page shows those of each task.
+    """
     if query.to_number is not None:
         query = replace(query, to_number=_as_e164(query.to_number, context.settings.default_region))
     read_at = context.clock()
     batch_call = await context.backend.get(batch_call_id)
     await context.note_over(batch_call, read_at)
-    if not query.limit:
+    if not query.limit or context.backend.capabilities.tasks_reported == "none":
+        hidden = context.unlisted(batch_call, 0) if query.limit else ""
+        batch_call = replace(batch_call, notes=(*batch_call.notes, *([hidden] if hidden else [])))
         return await summed_up(context, batch_call, query, None), None
     try:
-        page = await context.backend.tasks(batch_call_id, query)
+        page = await _page(context, batch_call_id, query, variables=variables)
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):
-            page = await context.backend.tasks(batch_call_id, replace(query, limit=fitting))
+            page = await _page(context, batch_call_id, replace(query, limit=fitting), variables=variables)
     except InvalidInput:
         raise  # the cursor is wrong, not the backend
     except BatchCallError as error:
         note = f"Its tasks could not be read: {error.message}"
         return replace(batch_call, notes=(*batch_call.notes, note)), None
     batch_call = await summed_up(context, batch_call, query, page)
-    return replace(batch_call, notes=(*batch_call.notes, *page.notes)), page
+    notes = (*page.notes, *_hidden_on_last_page(context, batch_call, query, page))
+    return replace(batch_call, notes=(*batch_call.notes, *notes)), page
+
+
+def _hidden_on_last_page(
+    context: CallContext, batch_call: BatchCall, query: TaskQuery, page: TaskPage
+) -> tuple[str, ...]:
+    """That the end of the pages is not the end of the list, where that shows only who was dialled."""
+    if page.next_cursor is not None:
+        return ()
+    if query.is_filtered or query.cursor is not None:  # how many are listed in all is not known here
+        batch_call = replace(batch_call, counts=Counts())
+    sentence = context.unlisted(batch_call, len(page.tasks))
+    return (sentence,) if sentence else ()
 
 
 async def get_call(
@@ -321,6 +346,26 @@ def _as_e164(number: str, region: str | None) -> str:
         raise InvalidInput(f"to_number: {error.message}. Nothing was changed.") from None
 
 
+async def _page(context: CallContext, batch_call_id: str, query: TaskQuery, *, variables: bool) -> TaskPage:
+    """A page of tasks as a result shows it."""
+    page = await context.backend.tasks(batch_call_id, query)
+    return replace(page, tasks=tuple(_on_a_page(task, variables=variables) for task in page.tasks))
+
+
+def _on_a_page(task: CallTask, *, variables: bool) -> CallTask:
+    """A task with others next to it: a line of what was said, and the first of what was read out of it."""
+    hidden = not variables and bool(task.dynamic_variables)
+    if not (hidden or task.summary or task.extracted):
+        return task
+    first = list(task.extracted.items())[:_EXTRACTED_SHOWN]
+    return replace(
+        task,
+        dynamic_variables={} if hidden else task.dynamic_variables,
+        summary=None if task.summary is None else shortened(task.summary, _LINE),
+        extracted={name: shortened(value, _LINE) for name, value in first},
+    )
+
+
 def _fitting(tasks: Sequence[CallTask]) -> int:
     """How many tasks stay under PAGE_BYTES on the wire; at least one."""
     size = 0
@@ -337,9 +382,8 @@ def _fitting(tasks: Sequence[CallTask]) -> int:
 
 
 async def list_page(context: CallContext, query: ListQuery) -> BatchCallPage:
-    """One page of batch calls, newest first."""
-    context.require(Operation.LIST)
-    return await context.backend.list(query)
+    """One page of batch calls, newest first; where the backend cannot list them, those that the ledger knows."""
+    return await listing.batch_calls(context, query)
 
 
 async def check(

@@ -33,6 +33,7 @@ MOST_CHOICES: Final = 50
 """Of one batch call that are counted apart."""
 _CHOICES_IN_WORDS: Final = 5
 _CURRENCIES_IN_WORDS: Final = 4
+_CALLED: Final = NOT_REACHED | {TaskStatus.COMPLETED, TaskStatus.PLACED}
 
 
 class Sum:
@@ -51,7 +52,7 @@ class Sum:
     def add(self, task: CallTask) -> None:
         """Count one more."""
         self.tasks += 1
-        self._called += task.status is TaskStatus.COMPLETED or task.status in NOT_REACHED
+        self._called += task.status in _CALLED
         self._reached += task.status is TaskStatus.COMPLETED
         if task.duration_seconds is not None:
             self._timed += 1

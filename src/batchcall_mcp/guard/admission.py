@@ -14,11 +14,11 @@ import anyio.to_thread
 from batchcall_mcp.backends.base import Dials, Never
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import ConfigurationError, InvalidInput, NotConfirmed, PermissionDenied
+from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.approval import Approval, Shown, samples_of
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.confirmation import Answer, Asker, QuestionPending, Reach, recall
 from batchcall_mcp.guard.fingerprints import Bound, bound
-from batchcall_mcp.guard.preflight import unattended
 from batchcall_mcp.guard.preflight.preflight import Preflight
 from batchcall_mcp.guard.preflight.question import question, skipped_words
 from batchcall_mcp.guard.write_record import Token

@@ -41,6 +41,8 @@ class Evidence:
 
     name: str | None = None
     given_name: str | None = None
+    named_there: bool = False
+    """The backend itself makes it, and names it as it likes: it is known by the batch call that it is made of."""
     retry_of: str | None = None
     tasks_from: str | None = None
     """Whose people, by what came of their calls, are its list; no evidence, kept for later lists of those people."""
@@ -67,6 +69,10 @@ class Evidence:
     """How often a person of the list is dialled at most; for the launch, because not every backend gives that back."""
     variables: tuple[str, ...] | None = None
     """Those that every task of the list had, hashed; for the launch, because not every backend gives them back."""
+
+    countries: dict[str, int] | None = None
+    zones: dict[str, int] | None = None
+    """Where its people are, as `preflight.listing.Places` has it; for the launch, where nobody can read them again."""
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""

@@ -9,6 +9,7 @@ from mcp.server import MCPServer
 from pydantic import Field
 
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
+from batchcall_mcp.batch_calls.writes.retry import dials_again
 from batchcall_mcp.server.request_mode import current_headers
 from batchcall_mcp.server.service import Service
 from batchcall_mcp.server.tools.registry import offered_names
@@ -119,14 +120,16 @@ def call_back(
     states = [word.strip() for word in (task_status or "not_reached").split(",")]
     only = f"task_status=[{', '.join(in_quotes(state, _LONGEST) for state in states)}]"
     retry = f"call retry_batch_call with batch_call_id={identifier(batch_call_id)} and {only}"
-    again = Operation.RETRY in capabilities.operations
+    again = dials_again(capabilities)
+    when = "" if Operation.RETRY in capabilities.operations else " and the time that I say"
+    same = ", in the same batch call" if Operation.RETRY in capabilities.operations else ", in a new batch call"
     listed = " Give it the list that the batch call was made from." if capabilities.needs_list_again else ""
     steps = [
         (
             f"Call get_batch_call with batch_call_id={identifier(batch_call_id)} and {only}. Say how many people were "
             "not reached, and why. If nobody was missed, stop here."
         ),
-        f"Only after I say so, {retry}: then their phones ring, in the same batch call."
+        f"Only after I say so, {retry}{when}: then their phones ring{same}.{listed if when else ''}"
         if again
         else f"When I agree, {retry}. It makes a new draft of exactly these people.{listed} Show me the draft.",
     ]

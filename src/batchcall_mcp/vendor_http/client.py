@@ -11,11 +11,10 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from json import dumps
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import httpx2
@@ -23,8 +22,9 @@ from pydantic import SecretStr
 
 from batchcall_mcp import __version__
 from batchcall_mcp.clock import retry_after, utc_now
-from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput
+from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput, UnexpectedResponse
 from batchcall_mcp.settings import secret_problem
+from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
     Answer,
     Exchange,
@@ -44,8 +44,6 @@ BUDGET_S = 20.0
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """Of a decoded body: a small compressed one cannot fill the memory."""
 
-Params: TypeAlias = Mapping[str, str | int | list[str]]
-"""Of a query; a list repeats its name."""
 logger = logging.getLogger(__name__)
 
 
@@ -162,32 +160,24 @@ class BackendHttp:
         return CallerHttp(self, headers, secrets, recognise, partial(self._judged, credentials))
 
     async def exchange(
-        self,
-        exchange: Exchange,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str],
-        params: Params | None,
-        json: JsonObject | None,
+        self, exchange: Exchange, call: HttpCall, headers: Mapping[str, str], url: str | None = None
     ) -> Reply:
-        """Ask, again where that is safe, and read the answer.
+        """Ask, again where that is safe, and read the answer. `url`: another address than the backend's.
 
         A read is repeated after 408, 429, 5xx, a time-out or a broken connection; a write only where it cannot have
         arrived: no connection, or 429.
         """
-        if json is not None:
+        if call.json is not None:
             headers = {**headers, "content-type": "application/json"}
-        content = None if json is None else dumps(json, separators=(",", ":")).encode("ascii")
         request = partial(
             self._client.stream,
-            method,
-            self._base_url + path,
-            headers=dict(headers),
-            params=dict(params) if params else None,
-            content=content,
+            call.method,
+            url or self._base_url + call.path,
+            headers={**headers, **(call.headers or {})},
+            params=dict(call.query) if call.query else None,
             # Half of the limit for the connection: one that never comes about is then known not to have been used.
             timeout=httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2),
+            **call.body(),
         )
         started = self._clock()
         for tried in range(1, TRIES + 1):
@@ -199,8 +189,16 @@ class BackendHttp:
                 break
             await self._sleep(pause)
         if isinstance(result, Failed):
-            raise result.failure(exchange, result.why.format(url=self._base_url, limit_s=self._timeout_s))
+            raise result.failure(exchange, result.why.format(url=url or self._base_url, limit_s=self._timeout_s))
         return reply(exchange, result, utc_now())
+
+    def may_upload_to(self, url: str) -> bool:
+        """Whether a file of a caller may go to this address, which the backend named."""
+        try:
+            named, own = httpx2.URL(url), httpx2.URL(self._base_url)
+        except httpx2.InvalidURL:
+            return False
+        return bool(named.host) and not named.userinfo and named.scheme in {"https", own.scheme}
 
     async def _try(self, request: Callable[[], AbstractAsyncContextManager[httpx2.Response]]) -> Answer | Failed:
         try:
@@ -241,27 +239,28 @@ class CallerHttp:
         self._recognise = recognise
         self._judged = judged
 
-    async def read(
-        self,
-        doing: str,
-        method: str,
-        path: str,
-        *,
-        params: Params | None = None,
-        json: JsonObject | None = None,
-    ) -> JsonObject:
+    async def read(self, doing: str, call: HttpCall) -> JsonObject:
         """What `ask` gets, without its entity tag."""
-        return (await self.ask(doing, method, path, params=params, json=json)).body
+        return (await self.ask(doing, call)).body
 
-    async def ask(
-        self,
-        doing: str,
-        method: str,
-        path: str,
-        *,
-        params: Params | None = None,
-        json: JsonObject | None = None,
-    ) -> Reply:
+    async def read_array(self, doing: str, call: HttpCall) -> list[Any]:
+        """The same, where the answer is a JSON array.
+
+        Raises:
+            UnexpectedResponse: an answer that is none.
+        """
+        exchange = replace(self._exchange(doing, writes=False), shape="array")
+        with self._heard():
+            return (await self._http.exchange(exchange, call, self._headers)).array
+
+    async def read_either(self, doing: str, call: HttpCall) -> JsonObject | list[Any]:
+        """The same, where documents and service disagree on whether the answer is an object or an array."""
+        exchange = replace(self._exchange(doing, writes=False), shape="object or array")
+        with self._heard():
+            done = await self._http.exchange(exchange, call, self._headers)
+        return done.body or done.array
+
+    async def ask(self, doing: str, call: HttpCall) -> Reply:
         """Ask for something; repeated where it fails for a moment.
 
         Raises:
@@ -269,19 +268,11 @@ class CallerHttp:
             UnexpectedResponse: an answer that is not a JSON object.
             BatchCallError: the backend's no.
         """
-        exchange = self._exchange(doing, writes=False)
         with self._heard():
-            return await self._http.exchange(exchange, method, path, headers=self._headers, params=params, json=json)
+            return await self._http.exchange(self._exchange(doing, writes=False), call, self._headers)
 
     async def write(
-        self,
-        doing: str,
-        method: str,
-        path: str,
-        *,
-        json: JsonObject | None = None,
-        idempotency_key: str | None = None,
-        if_match: str | None = None,
+        self, doing: str, call: HttpCall, *, idempotency_key: str | None = None, if_match: str | None = None
     ) -> JsonObject:
         """Change something; never sent again once it can have arrived, with an idempotency key or without.
 
@@ -303,14 +294,34 @@ class CallerHttp:
         if if_match is not None:
             headers["If-Match"] = if_match
         exchange = self._exchange(doing, writes=True)
+        if call.may_be_empty:
+            exchange = replace(exchange, shape="object or nothing")
         try:
             with self._heard():
-                done = await self._http.exchange(exchange, method, path, headers=headers, params=None, json=json)
+                done = await self._http.exchange(exchange, call, headers)
         except anyio.get_cancelled_exc_class():
             # Nobody is left to tell but the operator.
             logger.warning("The caller went away during a write, and its outcome is not known: %s", doing)
             raise
         return done.body
+
+    async def upload(self, doing: str, url: str, content: bytes, media_type: str) -> None:
+        """PUT a file to an address that the backend named, without the caller's key: it is another origin's.
+
+        What is uploaded there takes effect only by a later write, so it is asked like a read.
+
+        Raises:
+            UnexpectedResponse: the address is not an https:// one (http:// where the backend itself is not https).
+            BatchCallError: it was not taken; nothing was changed.
+        """
+        if not self._http.may_upload_to(url):
+            raise UnexpectedResponse(
+                f"Could not {doing}: the backend names an address for it that is not https. Nothing was changed. "
+                "Check BATCHCALL_URL."
+            )
+        exchange = Exchange(doing=doing, writes=False, secrets=self._secrets, shape="anything")
+        call = HttpCall("PUT", "", raw=content, headers={"content-type": media_type})
+        await self._http.exchange(exchange, call, {}, url)
 
     @contextmanager
     def _heard(self) -> Iterator[None]:

@@ -10,9 +10,10 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from http import HTTPStatus
+from typing import Any, Literal, TypeAlias, cast
 
 from batchcall_mcp.clock import retry_after
 from batchcall_mcp.errors import (
@@ -37,6 +38,7 @@ JsonObject: TypeAlias = dict[str, Any]
 WORDS_LIMIT = 300
 """Characters of a backend's own words that are passed on."""
 _WORDS_DEPTH = 8
+_STATUS_NAMES = frozenset(status.phrase.lower() for status in HTTPStatus)
 _STACK_TRACE = re.compile(
     r"Traceback \(most recent call last\)|\s+File \"[^\"\n]+\", line \d+|\s+at [^\n(]*\([^)\n]*:\d+|\s+at \S*/\S*:\d+"
     r"|\s#0 \S|goroutine \d+ \["
@@ -58,12 +60,13 @@ Recognise: TypeAlias = Callable[[Refusal], type[BatchCallError] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A request as its error has to speak of it. `doing` completes "could not …"."""
+    """A request as its error has to speak of it. `doing` completes "could not …"; `shape`: what an answer has to be."""
 
     doing: str
     writes: bool
     secrets: tuple[str, ...] = ()
     recognise: Recognise = lambda _refusal: None
+    shape: Literal["object", "object or nothing", "array", "object or array", "anything"] = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +83,53 @@ _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A success: its JSON object, and its strong entity tag, if it has one that can stand in an If-Match."""
+    """A success: its JSON object or array, and its strong entity tag, if it has one that can stand in an If-Match."""
 
     body: JsonObject
     etag: str | None = None
+    array: list[Any] = field(default_factory=list)
 
 
 def reply(exchange: Exchange, answer: Answer, now: datetime) -> Reply:
     """What a success says; raises as `read_answer`."""
     etag = answer.headers.get("etag", "")
-    return Reply(read_answer(exchange, answer, now), etag if _STRONG_TAG.fullmatch(etag) else None)
+    tag = etag if _STRONG_TAG.fullmatch(etag) else None
+    body = read_answer(exchange, answer, now)
+    return Reply({}, tag, body) if isinstance(body, list) else Reply(body, tag)
 
 
-def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject:
-    """The JSON object of an answer.
+_SHAPES: dict[str, type | tuple[type, ...]] = {"array": list, "object or array": (dict, list)}
+
+
+def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject | list[Any]:
+    """The JSON object of an answer, or the array, where that is what it has to be.
 
     Raises:
         BatchCallError: what the status or the body means.
     """
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
         raise _not_success(exchange, answer, now)
-    if answer.status in {204, 205}:
+    is_empty = exchange.shape == "object or nothing" and not answer.body.strip()
+    is_empty = is_empty or (exchange.shape != "array" and answer.status in {204, 205})
+    if is_empty or exchange.shape == "anything":
         return {}
     try:
         body = json.loads(answer.body)
     except (ValueError, RecursionError):
         raise unreadable(exchange, "it answered with something that is not JSON") from None
-    if not isinstance(body, dict):
-        raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
-    if _says_error(body):
+    if isinstance(body, dict) and _says_error(body):
         raise _error_in_success(exchange, answer.status, body)
-    return body
+    if not isinstance(body, _SHAPES.get(exchange.shape, dict)):
+        raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
+    return cast("JsonObject | list[Any]", body)
 
 
 def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     """The text of an error body, in any of the shapes that backends use, or "".
 
-    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. Nobody's words are deeper
-    in a body than `depth`.
+    `error` may be a string or `{code, message}`; `detail` a string or a list of `{loc, msg}`. An `error` that only
+    names the HTTP status ("Bad Request") says less than a `message` next to it. Nobody's words are deeper in a body
+    than `depth`.
     """
     if isinstance(body, str):
         return body
@@ -128,10 +140,9 @@ def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     if not isinstance(body, dict):
         return ""
     detail = backend_words(body.get("error") or body.get("detail") or body.get("errors"), depth - 1)
-    if detail:
-        return detail
     said = (backend_words(body.get(key), depth - 1) for key in ("code", "message", "msg"))
-    return ": ".join(words for words in said if words)
+    message = ": ".join(words for words in said if words)
+    return message if not detail or (message and detail.lower() in _STATUS_NAMES) else detail
 
 
 def backend_said(text: str, secrets: tuple[str, ...]) -> str:
@@ -276,7 +287,7 @@ def _says_error(body: JsonObject) -> bool:
     status = body.get("status")
     if isinstance(status, str) and status.lower() == "error":
         return True
-    return bool(body.get("error")) and not body.get("data")
+    return bool(body.get("error") or body.get("errors")) and not body.get("data")
 
 
 def _error_in_success(exchange: Exchange, status: int, body: JsonObject) -> BatchCallError:

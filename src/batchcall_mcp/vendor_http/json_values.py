@@ -67,6 +67,13 @@ def money(value: Any) -> Money | None:
         return None
 
 
+def usd(value: Any, per: int = 1) -> Money | None:
+    """An amount in US dollars that is a bare number; `per` 100, where the number counts cents."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _WHOLE_END:
+        return None
+    return money({"amount": f"{value / per:.6f}", "currency": "USD"})
+
+
 def moment(value: Any) -> datetime | None:
     """A moment as aware UTC: ISO 8601 (without an offset: UTC), or epoch seconds or milliseconds by magnitude.
 
@@ -119,6 +126,14 @@ def variables(value: Any) -> dict[str, str]:
     }
 
 
+def unpacked(value: Any) -> Any:
+    """What a string of JSON holds; None if it is none."""
+    try:
+        return json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
 def rows(value: Any) -> tuple[list[Mapping[str, Any]], int]:
     """The objects of a list, and how many other things were in it."""
     if not isinstance(value, list):
@@ -148,3 +163,37 @@ def names(value: Any) -> Iterable[str]:
         return []
     found = (text(first(item, "name", "key", "variable") if isinstance(item, dict) else item) for item in value)
     return [name for name in found if name]
+
+
+def inside(data: Any, path: str) -> Any:
+    """What lies at a path such as `metadata.cost` or `numbers.0`; of paths joined by `|` the first that is there."""
+    for one in path.split("|"):
+        found = data
+        for name in one.split("."):
+            if isinstance(found, list):
+                found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
+            else:
+                found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            return found
+    return None
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("scheduled_at", "created_at", "started_at", "completed_at", "attempted_at", "expires_at"), moment),
+    **dict.fromkeys(("max_concurrency", "attempts", "total", "pending", "calling", "sent", "picked_up"), whole),
+    **dict.fromkeys(("completed", "no_answer", "busy", "voicemail", "failed", "skipped", "cancelled"), whole),
+    **dict.fromkeys(("dynamic_variables", "extracted"), variables),
+}
+
+
+def members(data: Any, paths: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of the model by their paths in a vendor's row, each read as its name wants: a moment, a count or a text.
+
+    `seconds` and `money` depend on the vendor's units: an adapter reads them itself.
+    """
+    found: dict[str, Any] = {}
+    for name, path in paths.items():
+        read: Callable[[Any], Any] = _READERS.get(name, text)
+        found[name] = read(inside(data, path))
+    return found

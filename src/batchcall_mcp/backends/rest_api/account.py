@@ -10,6 +10,7 @@ from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.errors import NotFound, NotSupported
 from batchcall_mcp.model import Account, Agent, CallerNumber
 from batchcall_mcp.vendor_http.client import CallerHttp
+from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import first, money, read_each, rows, text, whole
 
@@ -26,17 +27,17 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
     """
     if extended:
         try:
-            return _account(await http.read("read the account", "GET", "/account"))
+            return _account(await http.read("read the account", HttpCall("GET", "/account")))
         except (NotFound, NotSupported):
             pass  # a server without this extension may have Zudu's lists
 
     async def numbers() -> Part[CallerNumber]:
         page: JsonObject = {"page": 0, "limit": LIMIT}
-        answer = await http.read("list the caller numbers", "POST", "/api/phone-numbers/list", json=page)
+        answer = await http.read("list the caller numbers", HttpCall("POST", "/api/phone-numbers/list", json=page))
         return listed(answer, words.caller_number, "caller numbers", "phone_numbers", "numbers")
 
     async def agents() -> Part[Agent]:
-        answer = await http.read("list the agents", "GET", "/api/agents", params={"page": 0, "limit": LIMIT})
+        answer = await http.read("list the agents", HttpCall("GET", "/api/agents", query={"page": 0, "limit": LIMIT}))
         return listed(answer, words.agent, "agents", "agents")
 
     return await read_parts(numbers, agents)

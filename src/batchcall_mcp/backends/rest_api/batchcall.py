@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
-from batchcall_mcp.backends.base import Dials, as_asked, completed_by, is_same_id, matches
+from batchcall_mcp.backends.base import Dials, as_asked, completed_by, is_same_id
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
+from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.backends.rest_api import mapping as words
 from batchcall_mcp.backends.rest_api import requests
 from batchcall_mcp.backends.rest_api.account import read_account
+from batchcall_mcp.backends.rest_backend import RestBackend
+from batchcall_mcp.backends.row_reading import unreadable_batch
 from batchcall_mcp.errors import (
     BatchCallError,
     IllegalTransition,
@@ -23,19 +26,15 @@ from batchcall_mcp.errors import (
 from batchcall_mcp.model import (
     Account,
     BatchCall,
-    BatchCallPage,
     BatchCallRequest,
     BatchStatus,
-    Call,
     CallTask,
     ListQuery,
-    TaskPage,
     TaskQuery,
     TaskStatus,
 )
-from batchcall_mcp.recipients.phone.numbers import comparable
-from batchcall_mcp.text import identifier
-from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, Params
+from batchcall_mcp.vendor_http.client import BackendHttp, CallerHttp, Credentials
+from batchcall_mcp.vendor_http.http_call import HttpCall, Params, given
 from batchcall_mcp.vendor_http.http_errors import (
     JsonObject,
     Refusal,
@@ -44,8 +43,11 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_without_words,
 )
 from batchcall_mcp.vendor_http.json_values import text
-from batchcall_mcp.vendor_http.paging import RawPage, offset_of, scan
+from batchcall_mcp.vendor_http.paging import Pages, RawPage, Scanned, offset_of, scan
 
+T = TypeVar("T")
+_OF_A_STATE = ("with status", "illegal_transition", "status transition", "cannot change status", "cannot be modified")
+"""In a refusal: it is for the state of the batch call."""
 PAGE = 100
 """The most that both documents allow a page to have."""
 
@@ -54,10 +56,11 @@ _ALL_FIELDS = frozenset(
 )
 
 
-class BatchCallBackend:
+class BatchCallBackend(RestBackend):
     """A server that speaks the batch-call REST API and our extensions; `ZuduBackend` is the same without those."""
 
     name: ClassVar[str] = "batchcall"
+    title: ClassVar[str] = "This server"
     default_url: ClassVar[str] = "http://localhost:8080"
     extended: ClassVar[bool] = True
     patches_tasks: ClassVar[bool] = False
@@ -92,11 +95,33 @@ class BatchCallBackend:
         ),
     )
 
+    instead: ClassVar[Mapping[Operation, str]] = {Operation.GET_CALL: "get_batch_call shows how each call went."}
+    batch_member: ClassVar[str] = "batch_call_id"
+    refers_in_names: ClassVar[bool] = False  # the mapping reads them, where the dialect has no field
+
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         headers = {"X-API-KEY": credentials.api_key.get_secret_value()}
         if credentials.api_secret is not None:
             headers["X-API-SECRET"] = credentials.api_secret.get_secret_value()
-        self._http = http.caller(credentials, headers, _recognise)
+        self._http = http.caller(credentials, headers, self.recognise)
+
+    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
+        """Zudu has no error codes and answers 400 for states (execute, update and delete pages)."""
+        said = refusal.words.lower()
+        if refusal.status not in {200, 400}:
+            return None
+        if "does not exist" in said or "not found" in said:
+            return NotFound
+        states = (
+            "with status",
+            "illegal_transition",
+            "status transition",
+            "cannot change status",
+            "cannot be modified",
+        )
+        if any(phrase in said for phrase in states):
+            return IllegalTransition
+        return None
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse what its state forbids. See `requests.check_state`."""
@@ -112,10 +137,13 @@ class BatchCallBackend:
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """POST /batch-call; says draft, scheduled or now in so many words."""
+        check_create(request, self.capabilities, self.name)
         await self._check_dates(request)
         body = requests.create_body(request, extended=self.extended)
         answer = await self._http.write(
-            "create the batch call", "POST", "/batch-call", json=body, idempotency_key=self._key(idempotency_key)
+            "create the batch call",
+            HttpCall("POST", "/batch-call", json=body),
+            idempotency_key=self._key(idempotency_key),
         )
         asked = words.batch_status(body["status"])[0]
         known = BatchCall(
@@ -139,7 +167,7 @@ class BatchCallBackend:
         if self.capabilities.idempotency != "key":
             return False
         try:
-            answer = await self._http.read("read the account", "GET", "/account")
+            answer = await self._http.read("read the account", HttpCall("GET", "/account"))
         except BatchCallError:
             return False
         return isinstance(words.payload(answer).get("places_real_calls"), bool)
@@ -161,7 +189,7 @@ class BatchCallBackend:
 
     async def _keeps_dates(self) -> bool:
         try:
-            answer = await self._http.read("read the account", "GET", "/account")
+            answer = await self._http.read("read the account", HttpCall("GET", "/account"))
         except (NotFound, NotSupported):
             return False
         return words.payload(answer).get("keeps_dates") is True
@@ -192,7 +220,7 @@ class BatchCallBackend:
         Raises:
             UnexpectedResponse: a success that tells of no batch call, or of another one than was asked for.
         """
-        reply = await self._http.ask(f"read batch call {batch_call_id}", "GET", path_of(batch_call_id))
+        reply = await self._http.ask(f"read batch call {batch_call_id}", HttpCall("GET", path_of(batch_call_id)))
         data = words.payload(reply.body)
         if not words.has_id(data):
             raise UnexpectedResponse(
@@ -205,71 +233,28 @@ class BatchCallBackend:
             raise about_another(f"read batch call {batch_call_id}", answered.batch_call_id)
         return replace(batch_call, etag=reply.etag) if self.extended else batch_call
 
-    async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
-        """GET /batch-call/{id}/tasks. Zudu knows no filter: what was not asked for is dropped here.
+    def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:
+        """GET /batch-call/{id}/tasks. Zudu knows no filter."""
+        filters = _filters(query) if self.extended else {}
+        size = _page_size(query.is_filtered, query.limit, query.cursor, self.capabilities.task_page_size)
+        return _Numbered(f"{path_of(batch_call_id)}/tasks", filters, "tasks", size, batch_call_id)
 
-        Raises:
-            InvalidInput: the cursor is not one of ours; nothing was changed.
-        """
-        path = f"{path_of(batch_call_id)}/tasks"
-        filters: dict[str, str | int | list[str]] = {}
-        if self.extended and query.statuses is not None:
-            filters["status"] = sorted(query.statuses)
-        if self.extended and query.to_number is not None:
-            filters["to_number"] = query.to_number
-        if self.extended:
-            filters |= _answers_asked_for(query)
+    def read_task(self, data: Mapping[str, Any]) -> CallTask:
+        """A row of `/tasks`."""
+        return words.call_task(data)
 
-        async def fetch(page: int, size: int) -> RawPage:
-            params = {"page": page, "limit": size, **filters}
-            doing = f"read the tasks of batch call {batch_call_id}"
-            answer = await self._http.read(doing, "GET", path, params=params)
-            named = text(words.payload(answer).get("batch_call_id"))
-            if named is not None and not is_same_id(named, batch_call_id):
-                raise about_another(doing, named)
-            return words.raw_page(answer, "tasks", page, size)
-
-        def keep(data: Mapping[str, Any]) -> CallTask | None:
-            task = words.call_task(data)
-            unwanted = query.statuses is not None and task.status not in query.statuses
-            other = query.to_number is not None and comparable(task.to_number) != query.to_number
-            return None if unwanted or other or not query.answers(task) else task
-
-        filtered = query.is_filtered
-        largest = self.capabilities.task_page_size
-        size = largest if filtered else _page_size(query.limit, query.cursor, largest)
-        scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
-        return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
-
-    async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """The dialect has no calls, only tasks.
-
-        Raises:
-            NotSupported: always; nothing was sent.
-        """
-        raise NotSupported(
-            f"Could not read call {identifier(call_id)} of batch call {batch_call_id}: {self.name} does not give what "
-            "was said in a call. Nothing was sent. get_batch_call shows how each call went."
-        )
-
-    async def list(self, query: ListQuery) -> BatchCallPage:
+    def list_pages(self, query: ListQuery) -> Pages:
         """GET /batch-call/list, newest first. Always with a limit: without one Zudu answers everything."""
-
-        async def fetch(page: int, size: int) -> RawPage:
-            params: Params = {"page": page, "limit": size, "sort_by": "created_at", "sort_order": "descending"}
-            answer = await self._http.read("list batch calls", "GET", "/batch-call/list", params=params)
-            return words.raw_page(answer, "batch_calls", page, size)
-
-        def keep(data: Mapping[str, Any]) -> BatchCall | None:
-            if not words.has_id(data):
-                return None
-            batch_call = words.batch_call(data, extended=self.extended)
-            return batch_call if matches(batch_call, query) else None
-
+        order: Params = {"sort_by": "created_at", "sort_order": "descending"}
         filtered = query != ListQuery(limit=query.limit, cursor=query.cursor)
-        size = PAGE if filtered else _page_size(query.limit, query.cursor, PAGE)
-        scanned = await scan(fetch, keep, cursor=query.cursor, limit=query.limit, size=size)
-        return BatchCallPage(scanned.found, scanned.next_cursor, scanned.notes("batch calls"))
+        size = _page_size(filtered, query.limit, query.cursor, PAGE)
+        return _Numbered("/batch-call/list", order, "batch_calls", size)
+
+    def read_batch(self, data: Mapping[str, Any]) -> BatchCall:
+        """A batch call, if it is one."""
+        if not words.has_id(data):
+            raise unreadable_batch(self.title)
+        return words.batch_call(data, extended=self.extended)
 
     async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
         """POST /execute, or PATCH with the time."""
@@ -333,7 +318,7 @@ class BatchCallBackend:
     async def delete(self, current: BatchCall) -> None:
         """DELETE /batch-call/{id}."""
         doing, path = f"delete batch call {current.batch_call_id}", path_of(current.batch_call_id)
-        await self._http.write(doing, "DELETE", path, if_match=current.etag)
+        await self._http.write(doing, HttpCall("DELETE", path), if_match=current.etag)
 
     async def _extension(
         self,
@@ -374,9 +359,7 @@ class BatchCallBackend:
         doing = f"{action} batch call {current.batch_call_id}"
         answer = await self._http.write(
             doing,
-            method,
-            path_of(current.batch_call_id) + under,
-            json=body,
+            HttpCall(method, path_of(current.batch_call_id) + under, json=body),
             idempotency_key=self._key(idempotency_key),
             if_match=if_match,
         )
@@ -426,26 +409,52 @@ def path_of(batch_call_id: str) -> str:
     return f"/batch-call/{quote(batch_call_id, safe='')}"
 
 
-def _answers_asked_for(query: TaskQuery) -> dict[str, str | int | list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """A list under `path`, in numbered pages of which each says what it is about."""
+
+    path: str
+    filters: Params
+    member: str
+    size: int
+    batch_call_id: str | None = None
+
+    async def scan(
+        self,
+        http: CallerHttp,
+        doing: str,
+        keep: Callable[[Mapping[str, Any]], T | None],
+        *,
+        cursor: str | None,
+        limit: int,
+    ) -> Scanned[T]:
+        """See `Pages`."""
+
+        async def fetch(page: int, size: int) -> RawPage:
+            query = {"page": page, "limit": size, **self.filters}
+            answer = await http.read(doing, HttpCall("GET", self.path, query=query))
+            named = text(words.payload(answer).get("batch_call_id"))
+            if self.batch_call_id is not None and named is not None and not is_same_id(named, self.batch_call_id):
+                raise about_another(doing, named)
+            return words.raw_page(answer, self.member, page, size)
+
+        return await scan(fetch, keep, cursor=cursor, limit=limit, size=self.size)
+
+
+def _filters(query: TaskQuery) -> Params:
     """An extension; a server that does not know these gives all tasks, which are looked through here."""
-    given = {"choice": query.choice, "answered_by": query.answered_by}
-    return {name: value for name, value in given.items() if value is not None}
+    return given(
+        status=None if query.statuses is None else sorted(query.statuses),
+        to_number=query.to_number,
+        choice=query.choice,
+        answered_by=query.answered_by,
+    )
 
 
-def _page_size(limit: int, cursor: str | None, largest: int) -> int:
-    """A page of exactly what is asked for, where the cursor falls between two such pages."""
-    fits = 0 < limit <= largest and offset_of(cursor) % limit == 0
-    return limit if fits else largest
-
-
-def _recognise(refusal: Refusal) -> type[BatchCallError] | None:
-    """Zudu has no error codes and answers 400 for states (execute, update and delete pages)."""
-    said = refusal.words.lower()
-    if refusal.status not in {200, 400}:
-        return None
-    if "does not exist" in said or "not found" in said:
-        return NotFound
-    states = ("with status", "illegal_transition", "status transition", "cannot change status", "cannot be modified")
-    if any(phrase in said for phrase in states):
-        return IllegalTransition
-    return None
+def _page_size(filtered: bool, limit: int, cursor: str | None, largest: int) -> int:  # noqa: FBT001 - a fact about the query
+    """That of the smallest numbered page which holds all that is asked for, wherever the cursor is."""
+    if filtered:
+        return largest
+    first = offset_of(cursor)
+    last = first + limit - 1
+    return next((size for size in range(max(limit, 1), largest) if first // size == last // size), largest)

@@ -128,7 +128,7 @@ def _each_figure(tally: Tally) -> Iterator[Element]:
         total = tally.talk_seconds.total
         yield _figure("Talk time", duration(total), f"{duration(total / talk)} a call on average")
     for currency, cost in sorted(tally.costs.items()):
-        is_all = len(tally.costs) == 1 and tally.costs_known >= tally.reached + tally.not_reached
+        is_all = len(tally.costs) == 1 and tally.costs_known >= tally.called
         for_each = f"{amount(cost / tally.reached, currency, 2)} a person reached" if tally.reached and is_all else None
         yield _figure("Cost", amount(cost, currency), for_each)
     if tally.answered_by.total():

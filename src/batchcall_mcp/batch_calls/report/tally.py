@@ -30,7 +30,8 @@ _MOST_CURRENCIES: Final = 4
 _FIRST_YEAR, _LAST_YEAR = 1971, 9000
 """Outside of these years no clock of another zone can show every moment, and nobody was called."""
 NOT_CALLED: Final = frozenset({TaskStatus.SKIPPED, TaskStatus.CANCELLED})
-_NOT_ENDED: Final = frozenset({TaskStatus.CALLING, TaskStatus.UNKNOWN})
+_NEITHER: Final = frozenset({TaskStatus.CALLING, TaskStatus.PLACED, TaskStatus.UNKNOWN})
+"""Not known to be reached, nor not reached."""
 WAITING: Final = frozenset({TaskStatus.PENDING, TaskStatus.CALLING})
 
 
@@ -89,6 +90,14 @@ class Tally:
         return sum(self.statuses[status] for status in NOT_REACHED)
 
     @property
+    def placed(self) -> int:
+        return self.statuses[TaskStatus.PLACED]
+
+    @property
+    def called(self) -> int:
+        return self.reached + self.not_reached + self.placed
+
+    @property
     def not_called(self) -> int:
         return sum(self.statuses[status] for status in NOT_CALLED)
 
@@ -117,7 +126,7 @@ class Tally:
             self.machines_reached += task.answered_by == "machine" and status is TaskStatus.COMPLETED
         self._add_choice(task.choice)
         at = _sensible(task.attempted_at)
-        if at is not None and status not in _NOT_ENDED:
+        if at is not None and status not in _NEITHER:
             (self.reached_at_ms if status is TaskStatus.COMPLETED else self.others_at_ms).append(to_ms(at))
         if status in NOT_REACHED and len(self.missed) < MOST_LISTED:
             self.missed.append(

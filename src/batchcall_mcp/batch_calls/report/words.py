@@ -21,6 +21,7 @@ OUTCOMES: Final = {
     TaskStatus.FAILED: "The call failed",
     TaskStatus.EXPIRED: "The time ran out",
     TaskStatus.INTERRUPTED: "The call broke off",
+    TaskStatus.PLACED: "Called, outcome not reported",
     TaskStatus.PENDING: "Not called yet",
     TaskStatus.CALLING: "In a call",
     TaskStatus.SKIPPED: "Skipped",
@@ -54,6 +55,8 @@ def headline(tally: Tally, batch_call: BatchCall) -> str:
         return "There is nobody on this list" if not batch_call.counts.total else "Nobody of this list is shown"
     if tally.waiting == tally.people and not tally.statuses[TaskStatus.CALLING] and not tally.dials.total:
         return "Nobody has been called yet"
+    if tally.placed and tally.called == tally.placed:
+        return f"{_people(tally.placed)} called; how the calls went is not reported"
     so_far = "So far, " if tally.waiting and batch_call.status not in FINISHED else ""
     people = "person" if tally.people == 1 else "people"
     were = "was" if tally.reached == 1 else "were"
@@ -71,6 +74,8 @@ def lead(tally: Tally, batch_call: BatchCall) -> str:
         parts.append(f"{_people(tally.not_called)} not called, but skipped or cancelled")
     if tally.unknown:
         parts.append(f"of {counted(tally.unknown, 'person', 'people')} the outcome is not known")
+    if tally.placed:
+        parts.append(f"{_people(tally.placed)} called, and the outcome is not reported")
     if tally.waiting:
         left = counted(tally.waiting, "person", "people")
         ended = batch_call.status in FINISHED
@@ -117,8 +122,8 @@ def _not_reported(tally: Tally, about: About) -> Iterator[str]:
 def _reported_of_some(tally: Tally) -> Iterator[str]:
     if 0 < tally.talk_seconds.people < tally.reached:
         yield f"Talk time is that of {counted(tally.talk_seconds.people, 'call')}: it is not known of the others."
-    if 0 < tally.costs_known < tally.reached + tally.not_reached:
-        of = f"{tally.costs_known:,} of {tally.reached + tally.not_reached:,} people"
+    if 0 < tally.costs_known < tally.called:
+        of = f"{tally.costs_known:,} of {tally.called:,} people"
         yield f"The cost is that of the calls to {of}: it is not known of the others."
 
 
@@ -134,6 +139,9 @@ def _in_doubt(tally: Tally, about: About) -> Iterator[str]:
         yield f"A machine answered {counted(tally.machines_reached, 'call')} that {count} as reached."
     if broken := tally.statuses[TaskStatus.INTERRUPTED]:
         yield f"How {counted(broken, 'call')} ended is not known: the system that placed them stopped meanwhile."
+    if tally.placed:
+        went = counted(tally.placed, "call")
+        yield f"{about.backend} does not report how {went} went: nobody of them counts as reached."
     if tally.unknown:
         yield f"Of {counted(tally.unknown, 'person', 'people')} the outcome is a word that we do not know."
 
@@ -159,12 +167,9 @@ def amount(value: Decimal, currency: str, places: int = 4) -> str:
 
 def rest(tally: Tally) -> str:
     """What those are who were neither reached nor missed."""
-    if tally.unknown:
-        return (
-            "Not called, or not known"
-            if tally.unknown < tally.people - tally.reached - tally.not_reached
-            else "Not known"
-        )
+    if unclear := tally.unknown + tally.placed:
+        others = tally.people - tally.reached - tally.not_reached
+        return "Not called, or not known" if unclear < others else "Not known"
     return "Not called" if tally.not_called or not tally.waiting else "Not called yet"
 
 

@@ -47,8 +47,9 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         )
     before = [task async for task in context.every_task(current)]
     listed = different(before)
-    total = max(listed, current.counts.total or 0)
-    if listed < total:
+    hidden = context.unlisted(current, listed)
+    total = max(listed, current.counts.total or await _sent_before(context, current) or 0)
+    if listed < total and not hidden:
         raise UnexpectedResponse(
             f"The backend says that {batch_call_id} has {total:,} tasks, but its list shows {listed:,}: who is in it "
             "already is not known. Nothing was sent. Try again, or make a new batch call of these people."
@@ -90,7 +91,7 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
             joined=before,
             skipped_rows=recipients.skipped_rows,
             rows_read=recipients.rows_read,
-            warnings=(*recipients.notes, *dropped),
+            warnings=(*recipients.notes, *dropped, *_may_be_there(hidden)),
             notes=(*_waits_for_a_resume(current), *recipients.remarks),
             changes=[f"{counted(len(tasks), 'person', 'people')} added to the {total:,} of this batch call"],
         )
@@ -113,6 +114,17 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         report=report,
         did=_added,
     )
+
+
+async def _sent_before(context: CallContext, current: BatchCall) -> int | None:
+    """How many people were sent to it from here, where the backend does not count them."""
+    ledger = await context.open_ledger()
+    find = ledger.history.listed_total
+    return await anyio.to_thread.run_sync(find, context.backend_address, current.batch_call_id)
+
+
+def _may_be_there(hidden: str) -> list[str]:
+    return [f"{hidden} Somebody who is added may be in it already, and be called twice."] if hidden else []
 
 
 def _numbers(tasks: Iterable[CallTask]) -> frozenset[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
-from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, created_as, replayed
 from batchcall_mcp.batch_calls.writes.tasks_from import TasksFrom, people_of
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput
@@ -18,6 +18,7 @@ from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus
 from batchcall_mcp.recipients.phone.numbers import normalise_number
 from batchcall_mcp.recipients.validation import SkipReason
+from batchcall_mcp.text import quoted
 
 
 async def create(
@@ -35,7 +36,9 @@ async def create(
         OutcomeUnknown: it may or may not have been made.
     """
     context.require(Operation.CREATE)
-    request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
+    context.require_complete(request)
+    if request.from_number is not None:
+        request = replace(request, from_number=caller_number(context, request.from_number, source.default_region))
     context.require_fields(request)  # before the list: how it has to be cut depends on it
     origin: tuple[str, ...] = ()
     since: tuple[str, ...] = ()
@@ -68,8 +71,8 @@ async def create(
         sent, read = len(judged.request.tasks or ()), recipients.rows_read
         how_many = f"{sent} tasks" if sent == read else f"{sent} of {read} rows"
         return Result(
-            result=_result(made.status),
-            summary=f"{_made(made.status)} {made.batch_call_id}: {how_many}.{skipped_rows_words(recipients)}",
+            result=created_as(made.status),
+            summary=f"{_made(made)} {made.batch_call_id}: {how_many}.{skipped_rows_words(recipients)}",
             next=context.next_of(made),
             batch_call=made,
             preflight=judged.preflight,
@@ -100,7 +103,7 @@ def _known_as(request: BatchCallRequest, source: ListSource, wanted: TasksFrom, 
 
 
 def _made_before(made: BatchCall) -> tuple[ResultWord, str]:
-    return _result(made.status), f"made {made.batch_call_id}"
+    return created_as(made.status), f"made {made.batch_call_id}"
 
 
 def _without_what_check_shows(result: Result) -> Result:
@@ -126,13 +129,8 @@ def caller_number(context: CallContext, from_number: str | None, default_region:
         ) from None
 
 
-def _made(status: BatchStatus) -> str:
-    if status is BatchStatus.DRAFT:
+def _made(made: BatchCall) -> str:
+    if made.status is BatchStatus.DRAFT:
         return "Made the draft"
-    return f"Made the batch call (status {status})"
-
-
-def _result(status: BatchStatus) -> ResultWord:
-    if status is BatchStatus.SCHEDULED:
-        return "scheduled"
-    return "started" if status is BatchStatus.RUNNING else "created"
+    said = made.backend_status if made.status is BatchStatus.UNKNOWN else None
+    return f"Made the batch call (status {made.status}" + (f": the backend says {quoted(said)})" if said else ")")

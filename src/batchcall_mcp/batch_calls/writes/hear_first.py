@@ -112,7 +112,11 @@ async def _first_row(context: CallContext, current: BatchCall) -> CallTask:
         )
     page = await context.backend.tasks(current.batch_call_id, TaskQuery(limit=1))
     if not page.tasks:
-        raise InvalidInput(f"{current.batch_call_id} has no task whose variables could be heard. Nothing was sent.")
+        hidden = context.unlisted(current, 0)
+        why = f" {hidden}" if hidden else ""
+        raise InvalidInput(
+            f"{current.batch_call_id} has no task whose variables could be heard.{why} Nothing was sent."
+        )
     return page.tasks[0]
 
 

@@ -12,7 +12,7 @@ from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import Next, after_cancel
 from batchcall_mcp.batch_calls.timestamps import When, read_start, read_when
-from batchcall_mcp.batch_calls.writes.results import Result, ResultWord
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, status_words
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.calling_hours import check_timezone, is_timezone
 from batchcall_mcp.errors import (
@@ -94,7 +94,7 @@ async def start(
             summary=(
                 f"{batch_call_id} is scheduled for {time}."
                 if time
-                else f"The backend took the start of {batch_call_id}; its status is {started.status}."
+                else f"The backend took the start of {batch_call_id}; its {status_words(started)}"
             )
             + _pauses(judged),
             next=context.next_of(started),
@@ -234,7 +234,7 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
     async def report(resumed: BatchCall, judged: Judged) -> Result:
         return Result(
             result="resumed",
-            summary=f"{batch_call_id} continues; its status is {resumed.status}.",
+            summary=_resumed(resumed),
             next=context.next_of(resumed),
             batch_call=resumed,
             preflight=judged.preflight,
@@ -246,6 +246,12 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
         send=lambda _judged, ticket: context.backend.resume(current, ticket.backend_key),
         report=report,
     )
+
+
+def _resumed(after: BatchCall) -> str:
+    if after.status in {BatchStatus.UNKNOWN, BatchStatus.PAUSED}:
+        return f"The backend took the resume of {after.batch_call_id}; its {status_words(after)}"
+    return f"{after.batch_call_id} continues; its {status_words(after)}"
 
 
 async def cancel(context: CallContext, batch_call_id: str) -> Result:

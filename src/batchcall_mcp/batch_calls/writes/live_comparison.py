@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
-from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.listing import batch_calls
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.fingerprints import member
 from batchcall_mcp.guard.preflight.preflight import NotCompared
@@ -51,7 +53,7 @@ async def compare_with_live(
 
     `named`: the batch calls, as `fingerprints.member` has them, that the question before named as not compared.
     """
-    if not numbers or Operation.LIST not in context.backend.capabilities.operations:
+    if not numbers:
         return LiveComparison()
     deadline = context.monotonic() + LONGEST_S
     try:
@@ -88,7 +90,7 @@ async def _live(
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
         with anyio.fail_after(max(deadline - context.monotonic(), 0)):
-            page = await context.backend.list(ListQuery(limit=_LIST_PAGE, cursor=cursor))
+            page = await batch_calls(context, ListQuery(limit=_LIST_PAGE, cursor=cursor))
         live |= {one.batch_call_id: one for one in page.batch_calls if one.status in _LIVE}
         unchecked |= dict.fromkeys(f"Other live batch calls: {note}" for note in page.notes)
         cursor = page.next_cursor
@@ -125,11 +127,26 @@ class _Reading:
                     number = comparable(task.to_number)
                     if task.status in _STILL_CALLED and number in self._numbers:
                         shared.append(number)
-                if len(read) < (other.counts.total or 0):
+                reported = self._context.backend.capabilities.tasks_reported
+                if reported != "all" and (hidden := self._context.unlisted(other, len(read))):
+                    await self._by_the_ledger(other, shared, hidden)
+                elif len(read) < (other.counts.total or 0):
                     self.failed[other.batch_call_id] = "its list changed while it was read."
             except BatchCallError as error:
                 late = self._context.monotonic() >= self._deadline
                 self.failed[other.batch_call_id] = _TIME_OVER if late else error.message
+
+    async def _by_the_ledger(self, other: BatchCall, shared: list[str], hidden: str) -> None:
+        """Compare with those whom launches of it that were sent from here may call: the backend does not show them."""
+        ledger = await self._context.open_ledger()
+        called = partial(
+            ledger.history.called_by, self._context.backend_address, other.batch_call_id, list(self._numbers)
+        )
+        found = await anyio.to_thread.run_sync(called)
+        if found is None:
+            self.failed[other.batch_call_id] = hidden
+        else:
+            shared += found
 
 
 def _not_compared(

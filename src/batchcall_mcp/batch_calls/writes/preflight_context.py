@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio.to_thread import run_sync
 
-from batchcall_mcp.backends.base import At, Dials, Never
+from batchcall_mcp.backends.base import At, Dials, Never, unread
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, compare_with_live
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import people_digest
+from batchcall_mcp.guard.preflight.listing import Places, Recorded
 from batchcall_mcp.guard.preflight.preflight import Surroundings, hides_retries
 from batchcall_mcp.guard.spending import Spent
-from batchcall_mcp.guard.write_record import Entry
+from batchcall_mcp.guard.write_record import Entry, Evidence
 from batchcall_mcp.model import Account, Agent, BatchCall, CallTask
 from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.phone.numbers import comparable
@@ -44,13 +45,14 @@ async def surroundings(
     again: bool = False,
     test: bool = False,
     taken_over: int | None = None,
+    retry_of: str | None = None,
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
     `tasks` are called, of `listed`, which are all. `simulated`: no real phone can ring; only other such launches count.
     `again`: people are called again, so those whom the batch call has called count towards the limits of a day. `test`:
     the operator's own number may ring as often as somebody asks for it; who else calls it does not matter.
-    `taken_over`: the open ledger entry that this very launch is.
+    `taken_over`: the open ledger entry that this very launch is. `retry_of`: whose people a new batch call calls again.
     """
     found = _Found(context)
     if isinstance(dials, Never):
@@ -83,7 +85,7 @@ async def surroundings(
         reported_price=price,
         elsewhere=live.elsewhere,
         not_compared=live.not_compared,
-        lately=await found.lately(current, launches, taken_over),
+        lately=await found.lately(current or (unread(retry_of) if retry_of else None), launches, taken_over),
         do_not_call=await found.do_not_call(),
         unchecked=(*found.unchecked, *live.unchecked),
         notes=tuple(found.notes),
@@ -134,12 +136,15 @@ async def _recorded(
     listed: Sequence[str] = ()
     if current is not None:
         list_entry, made = await run_sync(history.list_of, address, current.batch_call_id)
-        is_this_list = made.people == ledger.hashed(await run_sync(people_digest, everybody))
+        recorded = await _of_those_hidden(context, ledger, current, made)
+        is_whole = recorded.total is not None and recorded.total == made.total and not everybody
+        is_this_list = is_whole or made.people == ledger.hashed(await run_sync(people_digest, everybody))
         listed = (made.variables or ()) if is_this_list else ()
         known = is_this_list and hides_retries(current, context.backend.capabilities)
         around = replace(
             around,
             skipped=made.skipped or {},
+            recorded=recorded,
             list_entry=list_entry,
             listed_dials=made.dials_each if known else None,
         )
@@ -150,6 +155,16 @@ async def _recorded(
         open_launches=await run_sync(partial(history.open_launches, address, numbers, simulated=simulated)),
         listed=listed,
     )
+
+
+async def _of_those_hidden(context: CallContext, ledger: Ledger, current: BatchCall, made: Evidence) -> Recorded:
+    """What is known here of a list that the backend does not show: its size, and where its people are."""
+    if context.backend.capabilities.tasks_reported == "all":
+        return Recorded()
+    total = await run_sync(ledger.history.listed_total, context.backend_address, current.batch_call_id)
+    is_one = made.total is not None and made.total == total and made.zones is not None
+    places = Places(countries=made.countries or {}, zones=made.zones or {}) if is_one else None
+    return Recorded(total=total, places=places)
 
 
 async def _named_before(context: CallContext, ledger: Ledger, current: BatchCall | None) -> frozenset[bytes]:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from batchcall_mcp.backends.capabilities import Operation
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.batch_calls.next_call import Next
 from batchcall_mcp.guard.admission import CodeNeeded, Needed, PersonNeeded
 from batchcall_mcp.guard.confirmation import LIFETIME_S
 from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.preflight.preflight import Preflight
-from batchcall_mcp.model import BatchCall
+from batchcall_mcp.model import BatchCall, BatchStatus
 from batchcall_mcp.recipients.validation import SkippedRow
+from batchcall_mcp.text import quoted
 
 ResultWord: TypeAlias = Literal[
     "created",
@@ -65,6 +66,19 @@ def done(operation: Operation, found: BatchCall) -> tuple[ResultWord, str]:
     return _DONE[operation], f"{_DONE[operation]} {found.batch_call_id}"
 
 
+def created_as(status: BatchStatus) -> ResultWord:
+    """What a create did: it says more than that only where the backend does."""
+    if status is BatchStatus.SCHEDULED:
+        return "scheduled"
+    return "started" if status is BatchStatus.RUNNING else "created"
+
+
+def status_words(made: BatchCall) -> str:
+    """`status is running.`, after a write; with the backend's own word where ours says less."""
+    said = made.backend_status if made.status is BatchStatus.UNKNOWN else None
+    return f"status is {made.status}" + (f": the backend says {quoted(said)}." if said else ".")
+
+
 def replayed(earlier: WriteOutcome, did: Did, following: Next) -> Result:
     """An equal call did it before; this one sent nothing."""
     found = earlier.batch_call
@@ -72,7 +86,7 @@ def replayed(earlier: WriteOutcome, did: Did, following: Next) -> Result:
     return Result(
         result=result,
         summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {what}. "
-        f"{earlier.note + ' ' if earlier.note else ''}Its status is {found.status}.",
+        f"{earlier.note + ' ' if earlier.note else ''}Its {status_words(found)}",
         next=following,
         batch_call=found,
         notes=("To do it again on purpose, repeat the call with a new idempotency_key, if the tool has one.",),
@@ -80,11 +94,17 @@ def replayed(earlier: WriteOutcome, did: Did, following: Next) -> Result:
     )
 
 
-_REQUIRED: Mapping[str, str] = {
-    "create_batch_call": "the same from_number",
-    "start_batch_call": "the same batch_call_id (and trigger_timestamp, if it was given)",
-}
-"""What a tool's schema asks for in addition to the code, where that is not batch_call_id alone."""
+def _required(tool: str, capabilities: Capabilities) -> str:
+    """What a tool's schema asks for in addition to the code."""
+    is_timed = capabilities.drafts == "none"
+    if tool == "create_batch_call":
+        needed = [*sorted(capabilities.required - {"tasks"}), *(["trigger_timestamp"] if is_timed else [])]
+        return f"the same {' and '.join(filter(None, (', '.join(needed[:-1]), *needed[-1:])))}"
+    if tool == "start_batch_call":
+        return "the same batch_call_id (and trigger_timestamp, if it was given)"
+    if tool == "retry_batch_call" and is_timed and Operation.RETRY not in capabilities.operations:
+        return "the same batch_call_id and trigger_timestamp"
+    return "the same batch_call_id"
 
 
 def waiting(
@@ -93,17 +113,18 @@ def waiting(
     tool: str,
     batch_call: BatchCall | None,
     skipped_rows: Sequence[SkippedRow],
+    capabilities: Capabilities,
 ) -> Result:
     """Nothing was sent: a person has to see the question first.
 
     `next` stays empty: nothing that a model does next may stand for a yes that nobody has given.
     """
-    result = _with_code(needed, tool) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
+    result = _with_code(needed, tool, capabilities) if isinstance(needed, CodeNeeded) else _at_the_person(needed, tool)
     return replace(result, batch_call=batch_call, preflight=preflight, skipped_rows=skipped_rows)
 
 
-def _with_code(needed: CodeNeeded, tool: str) -> Result:
-    repeat = _REQUIRED.get(tool, "the same batch_call_id")
+def _with_code(needed: CodeNeeded, tool: str, capabilities: Capabilities) -> Result:
+    repeat = _required(tool, capabilities)
     how = (
         f"Show the question to the person and wait. If they agree, call {tool} with {repeat} and the confirmation_code "
         "of this result; nothing else needs repeating."

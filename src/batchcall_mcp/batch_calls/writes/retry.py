@@ -1,4 +1,8 @@
-"""retry_batch_call: call again exactly those who were not reached, and nobody else."""
+"""retry_batch_call: call again exactly those who were not reached, and nobody else.
+
+Where the backend re-dials the tasks that are named, in the same batch call. Where it can only re-dial everybody who was
+not reached, see `whole_retry`. Elsewhere in a new batch call of them: a draft, or one that dials at its time.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,20 @@ from dataclasses import dataclass, replace
 
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.next_call import RETRIED
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new, fit_fields, read_source, skipped_rows_words
-from batchcall_mcp.batch_calls.writes.later_calls import BEING_CALLED, called_by_itself, later_calls
-from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, replayed
+from batchcall_mcp.batch_calls.timestamps import When
+from batchcall_mcp.batch_calls.writes import whole_retry
+from batchcall_mcp.batch_calls.writes.results import Result, ResultWord, created_as, replayed, status_words
+from batchcall_mcp.batch_calls.writes.whole_retry import not_listed, state_words
 from batchcall_mcp.batch_calls.writes.write import Judged, People, Write
 from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.delivery.write_sender import WriteOutcome
 from batchcall_mcp.guard.fingerprints import fingerprint
+from batchcall_mcp.guard.preflight.dates import check_promises
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask, Counts, TaskStatus
+from batchcall_mcp.model import BatchCall, BatchCallRequest, BatchStatus, CallTask, Counts, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import Recipients, SkippedRow, SkipReason
 
@@ -37,30 +45,42 @@ class _Unreached:
 async def retry(
     context: CallContext,
     batch_call_id: str,
-    statuses: frozenset[TaskStatus],
+    statuses: frozenset[TaskStatus] | None,
     source: ListSource,
     idempotency_key: str | None = None,
+    when: When | None = None,
 ) -> Result:
-    """Dial them again where the backend re-dials exactly the tasks named; elsewhere make a new draft of them.
+    """Dial them again where the backend re-dials exactly the tasks named; elsewhere make a new batch call of them.
+
+    `statuses` None: those that are called again by default. `when`: of a new batch call, where creating it dials.
 
     Raises:
         InvalidInput: a state of people who were reached or are being called, nobody is left to call, or the list is
             needed again because the backend does not return its variables; nothing was sent.
     """
-    reached = statuses & BEING_CALLED
-    if reached:
-        raise InvalidInput(
-            f"task_status: {_words(reached)} is not a state of people who were not reached, and nobody is called twice "
-            "by a retry. Nothing was sent. create_batch_call with their numbers makes a new batch call."
-        )
-    operation = Operation.RETRY if Operation.RETRY in context.backend.capabilities.operations else Operation.CREATE
+    capabilities = context.backend.capabilities
+    _check_states(statuses or frozenset())
+    operation = Operation.RETRY if Operation.RETRY in capabilities.operations else Operation.CREATE
     context.require(operation)
+    if when is None and operation is Operation.CREATE and capabilities.drafts == "none":
+        raise InvalidInput(
+            f"trigger_timestamp: is missing; {context.backend.name} keeps no drafts, so a batch call of the people not "
+            'reached dials at its time. Nothing was sent. Give "now" or a time.'
+        )
+    if capabilities.tasks_reported == "none":
+        raise NotSupported(
+            f"{context.backend.name} does not list the people of a batch call: who was not reached is not known. "
+            "Nothing was sent. create_batch_call with the people concerned makes a new one."
+        )
     current, seen = await context.look(batch_call_id)
     if current.test_of is not None:
         raise InvalidInput(
             f"{batch_call_id} is a test call, which no retry belongs to. Nothing was sent. start_batch_call with "
             f"batch_call_id={current.test_of} and test_number calls the test number again."
         )
+    if operation is Operation.RETRY and capabilities.retry in {"all_unreached", "child_draft"}:
+        return await whole_retry.retry_everybody(context, current, seen, statuses, idempotency_key)
+    statuses = statuses or DEFAULT_STATUSES
     known_as: str | None = None
     if idempotency_key:  # the same key is the same retry, although other people may be unreached by now
         asked = BatchCallRequest(retry_of=batch_call_id)
@@ -73,7 +93,7 @@ async def retry(
             return replayed(earlier, did, context.next_of(earlier.batch_call))
     found = await _unreached(context, current, statuses)
     if not found.wanted:
-        nobody = f"No task of {batch_call_id} has the status {_words(statuses)} any more."
+        nobody = f"No task of {batch_call_id} has the status {state_words(statuses)} any more."
         return Result(
             result="nothing_to_do",
             summary=" ".join([nobody, *_since(found.skipped_rows), *found.alone, "Nothing was sent."]),
@@ -86,12 +106,29 @@ async def retry(
             context, operation, current=current, seen=seen, key=idempotency_key, again=found.wanted, known_as=known_as
         )
         return await _dial_again(context, current, found, write)
-    return await _draft_of(context, current, found, source, idempotency_key, known_as)
+    return await _new_one_of(context, current, found, source, when or When(), idempotency_key, known_as)
+
+
+def dials_again(capabilities: Capabilities) -> bool:
+    """Whether a retry makes phones ring, now or at its time, and so is confirmed. Pure."""
+    if Operation.RETRY in capabilities.operations:
+        return capabilities.retry != "child_draft"
+    return capabilities.drafts == "none"
+
+
+def _check_states(statuses: frozenset[TaskStatus]) -> None:
+    placed, reached = TaskStatus.PLACED in statuses, statuses & BEING_CALLED
+    if reached:
+        why = "how these calls went is not reported" if placed else "nobody is called twice by a retry"
+        raise InvalidInput(
+            f"task_status: {state_words(reached)} is not a state of people who were not reached, and {why}. Nothing "
+            "was sent. create_batch_call with their numbers makes a new batch call."
+        )
 
 
 async def _unreached(context: CallContext, current: BatchCall, statuses: frozenset[TaskStatus]) -> _Unreached:
     everybody = [task async for task in context.every_task(current)]
-    called_later, notes = await later_calls(context, current)
+    called_later, notes = await later_calls(context, current, everybody)
     called_later |= called_by_itself(everybody)
     wanted: list[CallTask] = []
     skipped_rows: list[SkippedRow] = []
@@ -102,7 +139,7 @@ async def _unreached(context: CallContext, current: BatchCall, statuses: frozens
         else:
             kind = SkipReason.LATER_BATCH_CALL
             skipped_rows.append(SkippedRow(line=line, kind=kind, reason=reason, to_number=task.to_number))
-    alone = left_alone(current, statuses, context.backend.capabilities)
+    alone = (*left_alone(current, statuses, context.backend.capabilities), *not_listed(context, current, everybody))
     return _Unreached(wanted=wanted, skipped_rows=skipped_rows, notes=notes, alone=alone)
 
 
@@ -111,7 +148,7 @@ def _dialled_again(found: BatchCall) -> tuple[ResultWord, str]:
 
 
 def _made(found: BatchCall) -> tuple[ResultWord, str]:
-    return "created", f"made {found.batch_call_id}"
+    return created_as(found.status), f"made {found.batch_call_id}"
 
 
 async def _dial_again(context: CallContext, current: BatchCall, found: _Unreached, write: Write) -> Result:
@@ -139,7 +176,7 @@ async def _dial_again(context: CallContext, current: BatchCall, found: _Unreache
         took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}"
         return Result(
             result="retried",
-            summary=" ".join([f"{took}; its status is {retried.status}.", *_since(judged.skipped_rows), *found.alone]),
+            summary=" ".join([f"{took}; its {status_words(retried)}", *_since(judged.skipped_rows), *found.alone]),
             next=context.next_of(retried),
             batch_call=retried,
             preflight=judged.preflight,
@@ -154,21 +191,18 @@ async def _dial_again(context: CallContext, current: BatchCall, found: _Unreache
     )
 
 
-async def _draft_of(
+async def _new_one_of(
     context: CallContext,
     current: BatchCall,
     found: _Unreached,
     source: ListSource,
+    when: When,
     key: str | None,
     known_as: str | None,
 ) -> Result:
     wanted = found.wanted
     capabilities = context.backend.capabilities
-    if capabilities.drafts == "none":
-        raise NotSupported(
-            f"{context.backend.name} keeps no drafts and re-dials whole batch calls only. Nothing was sent. "
-            "create_batch_call with the people concerned makes a new one."
-        )
+    dials = capabilities.drafts == "none"
     if source.given:
         recipients = _only(await read_source(context, source, current.from_number), wanted)
     elif capabilities.dynamic_variables and not capabilities.returns_variables:
@@ -196,13 +230,18 @@ async def _draft_of(
         tasks=tasks,
         name=current.name,
         agent_id=current.agent_id if capabilities.agent == "per_batch" else None,
-        timezone=current.timezone if capabilities.drafts == "full" else None,
+        timezone=current.timezone if capabilities.drafts == "full" or "timezone" in capabilities.required else None,
         window=current.window if capabilities.windows != "none" else None,
         max_concurrency=current.max_concurrency if capabilities.max_concurrency else None,
         retry=current.retry if capabilities.retry_policy else None,
         retry_of=current.batch_call_id,
+        trigger_at=when.at if dials else None,
+        trigger_on=when.on if dials else None,
+        send_now=True if dials and when.now else None,
     )
+    context.require_complete(request, of=current.batch_call_id)
     context.require_fields(request)
+    check_promises(request, None, capabilities, context.limits.calling_hours)
     notes = (*found.notes, *dropped, *_lost(context, current))
 
     async def people() -> People:
@@ -212,12 +251,15 @@ async def _draft_of(
     async def report(made: BatchCall, judged: Judged) -> Result:
         missing = len(wanted) - len(recipients.tasks) - len(recipients.skipped_rows)
         absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
+        what = "draft" if made.status is BatchStatus.DRAFT else "batch call"
+        state = "" if made.status is BatchStatus.DRAFT else f" Its {status_words(made)}"
+        sent = len(judged.request.tasks or ())
         summary = (
-            f"New draft {made.batch_call_id} of {len(tasks)} people not reached by {current.batch_call_id}; nobody "
-            f"else is in it.{skipped_rows_words(recipients)}{absent}"
+            f"New {what} {made.batch_call_id} of {sent} people not reached by {current.batch_call_id}; nobody "
+            f"else is in it.{skipped_rows_words(recipients)}{absent}{state}"
         )
         return Result(
-            result="created",
+            result=created_as(made.status),
             summary=" ".join([summary, *_since(judged.skipped_rows), *found.alone]),
             next=context.next_of(made),
             batch_call=replace(made, retry_of=made.retry_of or current.batch_call_id),
@@ -285,6 +327,8 @@ def _lost(context: CallContext, current: BatchCall) -> list[str]:
     if not lost or capabilities.returns_variables:
         return []
     unknown = f"{context.backend.name} does not report the {' and '.join(lost)} of {current.batch_call_id}"
+    if capabilities.drafts == "none":
+        return [f"{unknown}: the new one has none."]
     return [f"{unknown}: the new draft has none. update_batch_call sets them."]
 
 
@@ -297,7 +341,3 @@ def _only(recipients: Recipients, wanted: Sequence[CallTask]) -> Recipients:
             row for row in recipients.skipped_rows if row.to_number and comparable(row.to_number) in numbers
         ),
     )
-
-
-def _words(statuses: frozenset[TaskStatus]) -> str:
-    return " or ".join(sorted(status.replace("_", " ") for status in statuses))

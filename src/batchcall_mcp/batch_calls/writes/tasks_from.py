@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
-from batchcall_mcp.batch_calls.writes.later_calls import BEING_CALLED, called_by_itself, later_calls
 from batchcall_mcp.batch_calls.writes.preflight_context import different
 from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
 from batchcall_mcp.guard.preflight.humanize import counted
@@ -72,6 +72,11 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
     if not wanted.query.is_filtered:
         raise InvalidInput("tasks_from: say whose: give task_status, choice or extracted too. Nothing was sent.")
     capabilities = context.backend.capabilities
+    if capabilities.tasks_reported == "none":
+        raise NotSupported(
+            f"tasks_from: {context.backend.name} does not list the people of a batch call. Nothing was sent. Give the "
+            "people as a list."
+        )
     if capabilities.dynamic_variables and not capabilities.returns_variables:
         raise NotSupported(
             f"tasks_from: {context.backend.name} does not return the variables of a batch call; without them the agent "
@@ -79,15 +84,18 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
         )
     current = await context.backend.get(wanted.batch_call_id)
     everybody = [task async for task in context.every_task(current, whole=True)]
-    _check_whole(current, everybody)
+    hidden = context.unlisted(current, different(everybody))
+    if not hidden:
+        _check_whole(current, everybody)
     found = [task for task in everybody if _is_meant(task, wanted)]
     _check_nobody_waits(current, found)
     if not found:
+        others = f" {hidden}" if hidden else ""
         raise InvalidInput(
-            f"tasks_from: nobody in {current.batch_call_id} has {wanted.in_words()}. Nothing was sent. "
+            f"tasks_from: nobody in {current.batch_call_id} has {wanted.in_words()}.{others} Nothing was sent. "
             "get_batch_call shows what came of the calls."
         )
-    since, notes = await later_calls(context, current)
+    since, notes = await later_calls(context, current, found)
     reached = {comparable(task.to_number) for task in found if task.status in _REACHED}
     missed = {comparable(task.to_number) for task in found if task.status not in BEING_CALLED}
     twice = {number: why for number, why in called_by_itself(everybody).items() if number in missed}
@@ -97,7 +105,7 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
         source=replace(given, tasks=tuple(map(as_new, found)), later=later),
         origin=f"The list: {people} of batch call {current.batch_call_id} with {wanted.in_words()}.",
         name=_name(current, wanted, capabilities.limits.name_length or _LONGEST_NAME),
-        warnings=(*_called_since(reached, since), *notes),
+        warnings=(*_called_since(reached, since), *notes, *([hidden] if hidden else [])),
     )
 
 

@@ -16,16 +16,18 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.base import At, Never, Now, SkipsAtStart, retry_of_in_name, test_of_in_name
 from batchcall_mcp.backends.capabilities import Operation
+from batchcall_mcp.backends.limits import moved_start
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.preflight_context import different, surroundings
 from batchcall_mcp.batch_calls.writes.results import WAITS_FOR_PERSON, Did, Result, done, replayed, waiting
 from batchcall_mcp.clock import from_ms, to_ms
 from batchcall_mcp.errors import BatchCallError, NotConfirmed, OutcomeUnknown
+from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
 from batchcall_mcp.guard.fingerprints import fingerprint, made_up_name, people_digest
-from batchcall_mcp.guard.preflight import unattended, undo
+from batchcall_mcp.guard.preflight import undo
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, preflight
 from batchcall_mcp.guard.preflight.recipient_warnings import about
@@ -133,6 +135,7 @@ class Write:
         again: the tasks that a retry dials.
         known_as: what makes two such writes the same, where that is not all of the request.
         tasks_from: the batch call whose people, by what came of their calls, the list of a new one is.
+        child_of: the batch call of which the backend itself makes a new one, as its answer to a retry.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Write:
         again: Sequence[CallTask] = (),
         known_as: str | None = None,
         tasks_from: str | None = None,
+        child_of: BatchCall | None = None,
     ) -> None:
         self._context = context
         self._operation = operation
@@ -154,7 +158,9 @@ class Write:
         self._current = current
         self._seen = seen
         self._key = key
-        self._dials = context.backend.dials(operation, request, current)
+        self._asks = (operation, request, current) if child_of is None else (Operation.RETRY, request, child_of)
+        """What the backend is asked: to retry one may mean to make another one."""
+        self._dials = context.backend.dials(*self._asks)
         self._dialled_again = again
         self._known_as = known_as
         self._tasks_from = tasks_from
@@ -245,7 +251,7 @@ class Write:
         nothing = await already()
         if nothing is not None:
             return nothing
-        self._context.backend.check_state(self._operation, self._asked.request, self._current)
+        self._context.backend.check_state(*self._asks)
         judged = await self.judge(await people(), earlier)
         # Meanwhile an equal call may have been sent: that is not a reason to refuse this one or to ask.
         meanwhile = await self.earlier()
@@ -258,9 +264,11 @@ class Write:
         if not isinstance(admitted, Admitted):
             # What is asked about something else than calls has no preflight to show.
             shown = None if judged.people.question else judged.preflight
-            return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows)
+            can = self._context.backend.capabilities
+            return waiting(admitted, shown, self._context.tool, self._current, judged.skipped_rows, can)
         judged = self._put_off(judged, resend)
         outcome = await self._send(send, judged, admitted.token, resend)
+        outcome = replace(outcome, batch_call=self._as_accepted(outcome.batch_call, judged))
         return self._replayed(outcome, did) if outcome.replayed else await self._reported(outcome, judged, report)
 
     def _replayed(self, earlier: WriteOutcome, did: Did) -> Result:
@@ -298,6 +306,7 @@ class Write:
             again=self._operation is Operation.RETRY,
             test=request.test_of is not None,
             taken_over=resend.entry.write_id if resend else None,
+            retry_of=request.retry_of,
         )
         around = replace(
             around,
@@ -365,7 +374,8 @@ class Write:
         waits, before = judged.around.undo_seconds, judged.around.put_off_before or _put_off_before(resend)
         if not waits and judged.around.put_off_before is None:
             return judged
-        at = before or self._context.clock() + timedelta(seconds=waits)
+        lead = self._context.backend.capabilities.limits.lead or timedelta()
+        at = before or self._context.clock() + max(timedelta(seconds=waits), lead)
         return replace(judged, starts_at=at, request=replace(judged.request, send_now=None, trigger_at=at))
 
     async def _without_skipped(self, judged: Judged) -> Judged:
@@ -437,6 +447,18 @@ class Write:
         notes = (note for note in (waits, judged.skipped_note, outcome.note) if note)
         return replace(said, skipped_rows=judged.skipped_rows, notes=(*said.notes, *notes))
 
+    def _as_accepted(self, made: BatchCall, judged: Judged) -> BatchCall:
+        """To accept a launch for now is not to be scheduled, whatever word the backend has for it: phones may ring."""
+        now = self._context.clock()
+        limits = self._context.backend.capabilities.limits
+        later = judged.starts_at or moved_start(judged.request.trigger_at, limits, now)
+        asked_for_later = isinstance(self._dials, At) and self._dials.may_begin > now
+        if made.status is not BatchStatus.SCHEDULED or isinstance(self._dials, Never) or later or asked_for_later:
+            return made
+        if made.scheduled_at is not None and made.scheduled_at > now:
+            return made
+        return replace(made, status=BatchStatus.UNKNOWN, backend_status=made.backend_status or str(made.status))
+
     @property
     def _simulated(self) -> bool:
         """No real phone can ring."""
@@ -470,6 +492,8 @@ class Write:
             starts_at = judged.starts_at or starts_at
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
+        is_child = self._asks[0] is not self._operation
+        names = creates and not is_child
         sent = self._sent
         if sent is None or sent.tasks is not request.tasks:
             sent = self._sent = _Sent.of(request.tasks, hashed)
@@ -481,6 +505,8 @@ class Write:
             (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
             for task in judged.called or ()
         ]
+        is_hidden = context.backend.capabilities.tasks_reported != "all" and request.tasks is not None
+        places = judged.preflight.places if is_hidden else None
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
         return Intent(
             caller=hashed(context.caller),
@@ -492,8 +518,9 @@ class Write:
             key=self._key,
             seen=self._seen,
             evidence=Evidence(
-                name=made_up_name(self._known_as, context.clock(), self._key) if creates and not given_name else None,
+                name=made_up_name(self._known_as, context.clock(), self._key) if names and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
+                named_there=is_child,
                 retry_of=request.retry_of or retry_of_in_name(request.name),
                 tasks_from=self._tasks_from,
                 test_of=request.test_of or test_of_in_name(request.name),
@@ -511,6 +538,8 @@ class Write:
                 first=request.first,
                 launches=bool(request.send_now),
                 skipped=rows if request.tasks is not None and rows else None,
+                countries=dict(places.countries) if places else None,
+                zones=dict(places.zones) if places else None,
             ),
             dials=dials,
             starts_at=starts_at if dials else None,

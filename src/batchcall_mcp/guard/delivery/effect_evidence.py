@@ -11,7 +11,7 @@ from datetime import timedelta
 from batchcall_mcp.backends.base import name_without_reference, retry_of_in_name, test_of_in_name
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.clock import from_ms
-from batchcall_mcp.guard.write_record import Entry
+from batchcall_mcp.guard.write_record import Entry, Evidence
 from batchcall_mcp.model import BatchCall, BatchStatus
 from batchcall_mcp.text import printable
 
@@ -37,15 +37,20 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
     What the backend does not report speaks neither for nor against it.
     """
     evidence = entry.evidence
-    name = plain_name(found.name) or ""
     return (
-        (name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name)
+        _has_its_name(evidence, plain_name(found.name) or "", hashed)
         and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
         and (found.test_of or test_of_in_name(found.name)) == evidence.test_of
         and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
         and (found.counts.total is None or found.counts.total == evidence.total)
         and not is_older(entry, found)
     )
+
+
+def _has_its_name(evidence: Evidence, name: str, hashed: Callable[[str], str]) -> bool:
+    if evidence.named_there:
+        return evidence.retry_of is not None
+    return name == evidence.name if evidence.given_name is None else hashed(f"name {name}") == evidence.given_name
 
 
 def plain_name(name: str | None) -> str | None:

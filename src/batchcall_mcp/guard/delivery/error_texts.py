@@ -54,11 +54,9 @@ def _next_step(looked: Looked, intent: Intent) -> str:
             f"renamed. {by_a_person}"
         )
     if entry.dials or entry.operation is Operation.APPEND:
-        return (
-            "It may still take effect, so it is not sent again. Report what is there; repeating this same call looks "
-            f"again. {by_a_person}"
-        )
-    if entry.operation is Operation.CREATE:
+        then = "look at the backend's own page" if looked.is_nowhere else "repeating this same call looks again"
+        return f"It may still take effect, so it is not sent again. Report what is there; {then}. {by_a_person}"
+    if entry.operation is Operation.CREATE and not looked.is_nowhere:
         when = f"in {math.ceil(looked.again_in_s)} s" if looked.again_in_s else "now"
         return (
             f"A draft dials nobody. Repeat this same call {when}: it looks again, and makes the draft only if it is "
@@ -68,4 +66,6 @@ def _next_step(looked: Looked, intent: Intent) -> str:
         return (
             "Its phones may still ring. Read it with get_batch_call, and try again, or stop it at the backend itself."
         )
-    return "It dials nobody. Read it with get_batch_call, then repeat this same call if it is needed."
+    dials_nobody = "It dials nobody. Read it with get_batch_call, then repeat this same call if it is needed."
+    its_page = f"A draft dials nobody. It is not sent again; the backend's own page shows whether it is. {by_a_person}"
+    return its_page if looked.is_nowhere else dials_nobody

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.base import Backend, FindsCreated
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
@@ -40,6 +40,8 @@ class Looked:
     words: str
     batch_call: BatchCall | None = None
     may_be_made_again: bool = False
+    is_nowhere: bool = False
+    """There is no place to look for it."""
     again_in_s: float = 0
     """How long until a draft may be believed absent."""
 
@@ -64,7 +66,7 @@ class Reconciler:
 
     async def _look(self, entry: Entry, current: BatchCall | None) -> Looked:
         if entry.batch_call_id is None:
-            return await self._for_a_new_one(entry)
+            return await self._for_a_new_one(entry, self._backend)
         try:
             if current is None:
                 current = await self._backend.get(entry.batch_call_id)
@@ -93,7 +95,16 @@ class Reconciler:
         added = [comparable(task.to_number) for task in read[first : first + count]]
         return self._ledger.hashed(people_digest(added)) == entry.evidence.people
 
-    async def _for_a_new_one(self, entry: Entry) -> Looked:
+    async def _for_a_new_one(self, entry: Entry, backend: Backend) -> Looked:
+        """By what it echoes, or in its list, where it has either."""
+        if isinstance(backend, FindsCreated):
+            return await self._by_what_it_echoes(entry, backend)
+        if Operation.LIST in backend.capabilities.operations:
+            return await self._in_the_list(entry)
+        words = f"{backend.name} cannot list batch calls, so it was looked up nowhere."
+        return Looked(entry=entry, words=words, is_nowhere=True)
+
+    async def _in_the_list(self, entry: Entry) -> Looked:
         try:
             found, complete = await self._candidates(entry)
             theirs = [one for one in found if await self._has_its_people(entry, one)]
@@ -116,8 +127,23 @@ class Reconciler:
             entry = await anyio.to_thread.run_sync(self._ledger.writes.note_absent, entry.write_id)
         return Looked(entry=entry, words=words, may_be_made_again=again, again_in_s=max(left, 0))
 
+    async def _by_what_it_echoes(self, entry: Entry, backend: FindsCreated) -> Looked:
+        try:
+            made = await backend.find_created(entry.backend_key)
+        except BatchCallError as error:
+            return Looked(entry=entry, words=f"It could not be looked up ({error.code}).")
+        if made is None:
+            return Looked(entry=entry, words=f"{self._backend.name} does not show it at {_now()}.")
+        return await self._shown(entry, made.batch_call_id, made, f"it made {made.batch_call_id}.")
+
     async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
-        """Whether a batch call of the right name and size is for these very people: a name may be given twice."""
+        """Whether a batch call of the right name and size is for these very people: a name may be given twice.
+
+        Where the backend does not list them, a name that nobody else has, or its size and caller number, are enough.
+        """
+        if self._backend.capabilities.tasks_reported != "all":
+            is_ours = entry.evidence.name is not None or entry.evidence.named_there
+            return is_ours or (found.counts.total is not None and found.from_number is not None)
         numbers = [comparable(task.to_number) async for task in every_task(self._backend, found)]
         return self._ledger.hashed(people_digest(numbers)) == entry.evidence.people
 

@@ -236,6 +236,66 @@ class History:
                 skipped.update({kind: rows for kind, rows in (found.skipped or {}).items() if kind != _ALREADY_THERE})
         return newest, Evidence(skipped=dict(skipped))
 
+    def made_by(self, backend: str, caller: str, *, before: int | None = None, limit: int) -> list[Entry]:
+        """What a caller made at a backend, newest first, without what was deleted from here.
+
+        Args:
+            backend: name and address.
+            caller: hashed.
+            before: an entry; only older ones.
+            limit: most entries.
+        """
+        deleted = sa.select(t.writes.c.batch_call_id).where(
+            t.writes.c.backend == backend,
+            t.writes.c.operation == Operation.DELETE,
+            t.writes.c.state == WriteState.DONE,
+            t.writes.c.batch_call_id.is_not(None),
+        )
+        mine = sa.select(t.writes).where(
+            t.writes.c.backend == backend,
+            t.writes.c.caller == caller,
+            t.writes.c.operation == Operation.CREATE,
+            t.writes.c.state == WriteState.DONE,
+            t.writes.c.batch_call_id.is_not(None),
+            t.writes.c.batch_call_id.not_in(deleted),
+        )
+        if before is not None:
+            mine = mine.where(t.writes.c.write_id < before)
+        with self._database.reading() as connection:
+            rows = connection.execute(mine.order_by(t.writes.c.write_id.desc()).limit(limit))
+            return [read(row) for row in rows]
+
+    def called_by(self, backend: str, batch_call_id: str, numbers: Iterable[str]) -> list[str] | None:
+        """Those of the numbers that launches of a batch call, sent from here, may call; None: that is not known."""
+        launches = sa.select(t.writes.c.write_id).where(
+            mapping.of(backend, batch_call_id) & t.writes.c.dials & NOT_REFUSED
+        )
+        with self._database.reading() as connection:
+            people = mapping.numbers_of_each(connection, list(connection.scalars(launches)))
+        called = frozenset[bytes]().union(*people.values())
+        if not called:
+            return None
+        return [number for number in numbers if self._database.hashed_bytes(number) in called]
+
+    def listed_total(self, backend: str, batch_call_id: str) -> int | None:
+        """How many people were sent to a batch call from here, with those who were added; None: that is not known."""
+        of_it = mapping.of(backend, batch_call_id) & NOT_REFUSED
+        columns = (t.writes.c.operation, t.writes.c.state, t.writes.c.evidence)
+        added = 0
+        with self._database.reading() as connection:
+            for operation, state, evidence in connection.execute(
+                sa.select(*columns).where(of_it).order_by(t.writes.c.write_id.desc())
+            ):
+                sent = evidence.get("total")
+                if sent is None:
+                    continue
+                if state != WriteState.DONE:
+                    return None
+                if operation != Operation.APPEND:
+                    return added + int(sent)
+                added += int(sent)
+        return None
+
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of any field."""
         changes = t.writes.c.operation.in_([Operation.UPDATE, Operation.APPEND])

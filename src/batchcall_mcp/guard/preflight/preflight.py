@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from batchcall_mcp import number_plans
 from batchcall_mcp.backends.base import At, Dials, Never
 from batchcall_mcp.backends.capabilities import Capabilities
+from batchcall_mcp.backends.limits import moved_start
 from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings, undo
@@ -24,10 +25,10 @@ from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_B
 from batchcall_mcp.guard.preflight.cost import CostLimits, Estimate, cost_blocks
 from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
+from batchcall_mcp.guard.preflight.listing import Places, Recorded, Size, Unlisted, unlisted
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
 from batchcall_mcp.guard.preflight.recipient_warnings import Concern
 from batchcall_mcp.guard.preflight.schedule import (
-    CALL_LASTS,
     Hours,
     Timetable,
     hours_warnings,
@@ -113,6 +114,10 @@ class Preflight:
     """How long after the yes it starts, where it would start at once."""
     is_for_the_first: Annotated[bool, Field(exclude=True)] = False
     """It pauses after the first `calls` people."""
+    places: Annotated[Places, Field(exclude=True)] = field(default_factory=Places)
+    """Where all of them are, for those who cannot be read again."""
+    takes_turns: Annotated[bool, Field(exclude=True)] = False
+    """from_number stands for a pool of numbers that take turns."""
     estimate: Annotated[Estimate | None, Field(exclude=True)] = None
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
@@ -162,6 +167,8 @@ class Surroundings:
     listed_dials: int | None = None
     """How often a person of the list that the backend holds is dialled at most, where it does not give that back; None:
     it does, or that is not known here."""
+    recorded: Recorded = field(default_factory=Recorded)
+    """What the ledger knows of the list that the backend holds, where the backend does not show it."""
     list_entry: int = 0
     """The ledger entry that last sent a list to the batch call; 0: none is known."""
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -220,20 +227,24 @@ def preflight(
     `adds`: the tasks join those that the batch call has, which are `joined`.
     """
     launched = not isinstance(dials, Never)
-    unlisted = _unlisted(request, current, listed) if launched else 0
-    size = _Size.of(None if tasks is None else len(tasks) + unlisted, request.first)
+    others = unlisted(request, current, listed, capabilities, surroundings.recorded) if launched else Unlisted()
+    known = tasks is not None and others.people is not None
+    size = Size.of(len(tasks or ()) + (others.people or 0) if known else None, request.first)
     calls = size.calls
     (counts_at, starts_at), dates = _start(dials, now), call_dates(request, current)
+    moved = None if dates.first else moved_start(request.trigger_at, capabilities.limits, now)
+    starts_at = moved or starts_at
     batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours, dates)
     lines = _lines(request, current, capabilities)
-    countries, zones = _places(tasks or (), batch_zone)
+    recorded = surroundings.recorded.places if others.are_all else None
+    countries, zones = recorded.counted() if recorded else _places(tasks or (), batch_zone)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
     most_dials = _most_dials(request, current, capabilities, surroundings)
-    dialled = _most_dialled(tasks or (), most_dials, unlisted, calls)
-    max_dials = None if tasks is None else sum(each * people for each, people in dialled.items())
+    dialled = _most_dialled(tasks or (), most_dials, others.people or 0, calls)
+    max_dials = None if not known else sum(each * people for each, people in dialled.items())
     estimate = _estimate(
         (calls, max_dials, map(most_dials, joined)) if launched else None,
         request,
@@ -243,19 +254,13 @@ def preflight(
         surroundings,
     )
 
-    concerns = [*recipient_warnings.unchecked(surroundings.unchecked)]
-    if surroundings.not_compared is not None:
-        missing = surroundings.not_compared
-        concerns.append(recipient_warnings.not_compared(missing.ids, missing.live, missing.why))
-    notes = [*surroundings.notes]
-    if unlisted:
-        concerns.append(_shortfall(listed or 0, unlisted))
+    concerns = [*_not_checked(surroundings), *([others.concern] if others.concern else [])]
+    notes = [*surroundings.notes, *([others.note] if others.note else [])]
     if tasks is None and launched:
         unread = "The list of tasks could not be read, so nothing of it was checked."
         concerns.append(Concern("list", unread, frozenset({"unread"})))
     elif tasks is not None:
-        if not adds:
-            concerns += _shrinking(request, current)
+        concerns += () if adds else _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
@@ -264,13 +269,11 @@ def preflight(
         late, only_a_little = _lateness(request, current, now)
         concerns += late
         notes += only_a_little
-        if window is not None and not is_readable(window):
-            zone = quoted(window.timezone.replace('"', "'"))
-            unknown = f"Its window has the time zone {zone}, which is not known: the window was not checked."
-            concerns.append(Concern("hours", unknown))
+        concerns += _unreadable(window)
         concerns += (Concern("hours", sentence) for sentence in hours_warnings(table, hours, lines))
         concerns += date_concerns(tasks or (), table, hours, batch_zone, starts_at, now)
         notes += times.waits
+        notes += [] if moved is None else [f"Its start moves up to {minute(moved)}."]
         notes += promises_note(tasks or (), now)
         notes += _undo(surroundings, times, later=bool(dates.first and table.first and table.first > now))
         if capabilities.in_process and starts_at > now:
@@ -283,7 +286,7 @@ def preflight(
         calls=calls,
         max_dials=max_dials,
         dials_each=max((+dialled).keys(), default=None),
-        starts=_starts(dials, now),
+        starts=minute(moved) if launched and moved else _starts(dials, now),
         when=times.when if launched else None,
         first_start=in_words(table.first, now) if launched and table.first else None,
         last_start=last_start(table, now) if launched else None,
@@ -294,9 +297,11 @@ def preflight(
         skipped_rows=dict(Counter(str(row.kind) for row in skipped_rows)),
         skipped_before=dict(surroundings.skipped) if request.tasks is None else {},
         countries=dict(countries.most_common(_MOST_COUNTRIES)),
-        country_count=None if tasks is None else len(countries.keys() - {NO_COUNTRY}),
-        time_zones=None if tasks is None else _different(zones),
+        country_count=None if not known else len(countries.keys() - {NO_COUNTRY}),
+        time_zones=None if not known else _different(zones),
         groups=_shown(table),
+        places=Places.of(countries, zones),
+        takes_turns=capabilities.caller == "pool",
         can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
@@ -324,39 +329,17 @@ def _start(dials: Dials, now: datetime) -> tuple[datetime, datetime]:
     return dials.counts_at(now), max(dials.may_begin, now)
 
 
-def _unlisted(request: BatchCallRequest, current: BatchCall | None, listed: int | None) -> int:
-    """Tasks that the backend counts and its list does not show; none where the request brings the list itself."""
-    total = current.counts.total if current else None
-    if request.tasks is not None or listed is None or total is None:
-        return 0
-    return max(total - listed, 0)
+def _not_checked(around: Surroundings) -> Iterator[Concern]:
+    yield from recipient_warnings.unchecked(around.unchecked)
+    missing = around.not_compared
+    if missing is not None:
+        yield recipient_warnings.not_compared(missing.ids, missing.live, missing.why)
 
 
-def _shortfall(listed: int, unlisted: int) -> Concern:
-    total = f"{listed + unlisted:,} task{'s' if listed + unlisted > 1 else ''}"
-    sentence = f"The backend says that this batch call has {total}, but its list shows {listed:,}."
-    return Concern("list", sentence, frozenset({sentence}))
-
-
-class _Size(NamedTuple):
-    """How many are called, of how many who wait. None: the list could not be read."""
-
-    calls: int | None
-    listed: int | None
-    is_for_the_first: bool
-
-    @classmethod
-    def of(cls, listed: int | None, first: int | None) -> _Size:
-        if first is None or (listed is not None and listed <= first):
-            return cls(listed, listed, is_for_the_first=False)
-        return cls(first, listed, is_for_the_first=True)
-
-    def part_of(self, table: Timetable, lines: int | None) -> Timetable:
-        """The times of those who are called: who they are is up to calling hours, so the first start is as for all."""
-        if not self.is_for_the_first or table.takes is None or lines is None:
-            return table
-        takes = min(table.takes, -(-(self.calls or 0) // lines) * CALL_LASTS)
-        return replace(table, takes=takes, last=None, not_before=None, waiting=0, beyond=0, tail=0)
+def _unreadable(window: CallingWindow | None) -> Iterator[Concern]:
+    if window is not None and not is_readable(window):
+        zone = quoted(window.timezone.replace('"', "'"))
+        yield Concern("hours", f"Its window has the time zone {zone}, which is not known: the window was not checked.")
 
 
 def _undo(around: Surroundings, times: LaunchTimes, *, later: bool) -> Iterator[str]:

@@ -99,6 +99,8 @@ def _who(preflight: Preflight, request: BatchCallRequest, current: BatchCall | N
         yield f"{'Person' if preflight.calls == 1 else 'First on the list'}: {preflight.first}."
     from_number = request.from_number or (current.from_number if current else None)
     source = f"from {written(from_number)}" if from_number else "from the batch call's number"
+    if preflight.takes_turns and from_number:
+        source = f"from the numbers of the pool of {written(from_number)}, which take turns"
     if preflight.agent:
         yield f"{preflight.agent} speaks, {source}."
     else:

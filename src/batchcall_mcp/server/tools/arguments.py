@@ -19,7 +19,7 @@ from batchcall_mcp.model import NOT_REACHED, WHOLE, AnsweredBy, CallingWindow, C
 from batchcall_mcp.recipients.files.columns import Layout
 from batchcall_mcp.recipients.validation import known_region, promised_moment
 from batchcall_mcp.server.tools.held import MOST_AT_ONCE
-from batchcall_mcp.server.tools.strict_tools import OnlyIf, TypedBy
+from batchcall_mcp.server.tools.strict_tools import OnlyIf, RequiredIf, TypedBy
 from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
 
@@ -77,6 +77,11 @@ def returns_lists(surface: Surface) -> bool:
     return not surface.capabilities.needs_list_again
 
 
+def needed(field: str) -> RequiredIf:
+    """Whether the backend makes no batch call without this field of a request."""
+    return RequiredIf(lambda surface: field in surface.capabilities.required)
+
+
 def reports(result: TaskResult) -> OnlyIf:
     """Whether the backend's tasks say this of their calls."""
     return OnlyIf(lambda surface: result in surface.capabilities.results)
@@ -98,7 +103,7 @@ Sheet = Annotated[str | None, Field(description="Of a workbook")]
 HeaderRow = Annotated[int | None, Field(description="Row of the column names")]
 Timezones = Annotated[list[str] | None, Field(description="Only people in these IANA zones")]
 Region = Annotated[str | None, Field(description="Country of numbers without +")]
-FromNumber = Annotated[str, Field(description="Caller number, E.164, from get_backend")]
+FromNumber = Annotated[str | None, Field(description="Caller number, E.164, from get_backend")]
 Name = Annotated[str | None, _text("Name of the batch call", 255)]
 AgentId = Annotated[str | None, _text("Agent that speaks, from get_backend", 200)]
 Window = Annotated[

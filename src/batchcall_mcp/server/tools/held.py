@@ -67,6 +67,10 @@ def _most_at_once(schema: _Schema, can: Capabilities) -> _Schema | None:
     return schema if can.max_concurrency >= MOST_AT_ONCE else {**schema, "maximum": can.max_concurrency}
 
 
+def _at_most(schema: _Schema, most: int | None) -> _Schema:
+    return schema if most is None else {**schema, "maximum": most}
+
+
 def _zone(_schema: _Schema, can: Capabilities) -> _Schema:
     if can.windows == "one_zone":
         return {"description": "one IANA zone for all", "type": "string"}
@@ -90,6 +94,9 @@ _RULES: Mapping[str, _Rule] = {
     "first": _only_if(lambda can: can.first),
     "retry": _only_if(lambda can: can.retry_policy),
     "retry.on": _outcomes,
+    "retry.max_retries": lambda schema, can: _at_most(schema, can.limits.retries),
+    "retry.after_minutes": lambda schema, can: _at_most(schema, can.limits.retry_minutes),
+    "retry.at": _only_if(lambda can: can.retry_at),
     "tasks_file": _columns,
     "tasks.name": _only_if(lambda can: can.task_names),
     "tasks.dynamic_variables": _only_if(lambda can: can.dynamic_variables),

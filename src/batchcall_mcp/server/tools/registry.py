@@ -16,6 +16,7 @@ from mcp.types import ToolAnnotations
 from pydantic_core import to_jsonable_python
 
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
+from batchcall_mcp.batch_calls.writes.retry import dials_again
 from batchcall_mcp.errors import NotConfirmed
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.confirmation import recall
@@ -46,6 +47,8 @@ TOOLS: tuple[ToolSpec, ...] = (
     read_tools.watch_batch_call,
     read_tools.export_batch_call,
 )
+_WITHOUT_THE_BACKENDS_HELP = (read_tools.get_backend, read_tools.check_batch_call, read_tools.list_batch_calls)
+"""What there is also where nothing can be read: facts, a judged list, and what the ledger knows."""
 _MOST_QUESTIONS = 5
 
 
@@ -72,10 +75,12 @@ def build_tools(service: Service) -> list[Tool]:
 
 
 def _offered(spec: ToolSpec, capabilities: Capabilities) -> bool:
-    if spec.operation is Operation.RETRY:  # where the backend cannot, we make a draft of them
-        return Operation.RETRY in capabilities.operations or capabilities.drafts != "none"
+    if spec.operation is Operation.RETRY:  # where the backend cannot, we make a batch call of them
+        return bool({Operation.RETRY, Operation.CREATE} & capabilities.operations)
     if spec.operation is Operation.START and capabilities.drafts == "none":
         return False
+    if spec in _WITHOUT_THE_BACKENDS_HELP:
+        return True
     return spec.operation in capabilities.operations
 
 
@@ -83,7 +88,9 @@ def _allowed(spec: ToolSpec, guard: Guard, capabilities: Capabilities) -> bool:
     if spec is read_tools.export_batch_call:
         return guard.mode != "read-only"
     if guard.mode == "draft" and spec.operation is Operation.RETRY:
-        return Operation.RETRY not in capabilities.operations
+        return not dials_again(capabilities)
+    if guard.mode == "draft" and spec.operation is Operation.CREATE and capabilities.drafts == "none":
+        return False
     return guard.allows(spec.operation)
 
 

@@ -40,7 +40,7 @@ def _dials_by_itself(capabilities: Capabilities) -> bool:
 async def create_batch_call(
     context: CallContext,
     /,
-    from_number: given.FromNumber,
+    from_number: Annotated[given.FromNumber, given.needed("from_number")] = None,
     tasks: given.Tasks = None,
     tasks_file: given.TasksFile = None,
     tasks_from: given.TasksFrom = None,
@@ -51,10 +51,10 @@ async def create_batch_call(
     header_row: given.HeaderRow = None,
     timezones: given.Timezones = None,
     default_region: given.Region = None,
-    name: given.Name = None,
-    agent_id: given.AgentId = None,
-    window: given.Window = None,
-    timezone: given.Timezone = None,
+    name: Annotated[given.Name, given.needed("name")] = None,
+    agent_id: Annotated[given.AgentId, given.needed("agent_id")] = None,
+    window: Annotated[given.Window, given.needed("window")] = None,
+    timezone: Annotated[given.Timezone, given.needed("timezone")] = None,
     trigger_timestamp: Annotated[
         given.Moment,
         Field(description='Dial then: "now", ISO 8601 or an epoch; without it a draft'),
@@ -62,7 +62,7 @@ async def create_batch_call(
         RequiredIf(lambda surface: surface.capabilities.drafts == "none"),
     ] = None,
     ends_at: given.Ends = None,
-    max_concurrency: given.Concurrency = None,
+    max_concurrency: Annotated[given.Concurrency, given.needed("max_concurrency")] = None,
     retry: given.Retry = None,
     idempotency_key: given.IdempotencyKey = None,
 ) -> WriteResult:
@@ -251,27 +251,46 @@ async def cancel_batch_call(context: CallContext, /, batch_call_id: given.Id) ->
     return WriteResult.of(await launch.cancel(context, batch_call_id))
 
 
-def _dials_again(capabilities: Capabilities) -> bool:
-    return Operation.RETRY in capabilities.operations
-
-
 def _needs_list(surface: Surface) -> bool:
-    return surface.capabilities.needs_list_again
+    can = surface.capabilities
+    return can.needs_list_again and not (Operation.RETRY in can.operations and can.retry != "named")
 
 
 def _retry(capabilities: Capabilities) -> str:
+    can_dial = Operation.RETRY in capabilities.operations
+    if can_dial and capabilities.retry == "all_unreached":
+        return "Call again everybody not reached, in the same batch call, after a confirmation. It cannot call some."
+    if can_dial and capabilities.retry == "child_draft":
+        return (
+            "Make a NEW draft of everybody not reached; it cannot take some. No phone rings until start_batch_call, "
+            "which asks."
+        )
     who = "Call again exactly the people not reached (default no_answer, busy, failed), never all."
-    if _dials_again(capabilities):
+    if can_dial:
         return f"{who} They are dialled in the same batch call, after a confirmation."
+    if capabilities.drafts == "none":
+        return f"{who} Makes a NEW batch call of them that dials at trigger_timestamp, after a confirmation."
     return f"{who} Makes a NEW draft of them with retry_of; no phone rings until start_batch_call."
 
 
-@tool(Operation.RETRY, "Retry who was not reached", _retry, destructive=True, confirms=_dials_again)
+def _is_timed(surface: Surface) -> bool:
+    """A retry is a new batch call that dials by itself."""
+    can = surface.capabilities
+    return can.drafts == "none" and Operation.RETRY not in can.operations
+
+
+@tool(Operation.RETRY, "Retry who was not reached", _retry, destructive=True, confirms=retry.dials_again)
 async def retry_batch_call(
     context: CallContext,
     /,
     batch_call_id: given.Id,
     task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
+    trigger_timestamp: Annotated[
+        given.Moment,
+        Field(description='When it dials: "now", ISO 8601 or an epoch'),
+        OnlyIf(_is_timed),
+        RequiredIf(_is_timed),
+    ] = None,
     tasks: Annotated[
         given.Tasks, given.LIST_OF_OBJECTS, OnlyIf(lambda surface: _needs_list(surface) and not surface.local_files)
     ] = None,
@@ -286,10 +305,11 @@ async def retry_batch_call(
     default_region: Annotated[given.Region, given.AS_IN_CREATE, OnlyIf(_needs_list)] = None,
     idempotency_key: Annotated[given.IdempotencyKey, given.AS_IN_CREATE] = None,
 ) -> WriteResult:
-    statuses = given.statuses_of(task_status) or retry.DEFAULT_STATUSES
+    when = None if trigger_timestamp is None else read_start(trigger_timestamp, None)
     layout = given.layout_of(None, columns, sheet, header_row)
     source = given.source_of(tasks, tasks_file, layout, default_region=default_region)
-    return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key))
+    statuses = given.statuses_of(task_status)
+    return WriteResult.of(await retry.retry(context, batch_call_id, statuses, source, idempotency_key, when))
 
 
 @tool(

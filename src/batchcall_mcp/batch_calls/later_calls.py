@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.listing import batch_calls, only_known
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
-from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
+from batchcall_mcp.model import FINISHED, BatchCall, BatchStatus, CallTask, ListQuery, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import identifier
 
 _CHAIN_PAGES: Final = 5
 _MOST_GENERATIONS: Final = 20
 BEING_CALLED: Final = frozenset(
-    {TaskStatus.COMPLETED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None}
+    {TaskStatus.COMPLETED, TaskStatus.PLACED, TaskStatus.CALLING, TaskStatus.PENDING, TaskStatus.UNKNOWN, None}
 )
 """Who was reached, will be called, or may have been reached."""
 
@@ -36,13 +37,20 @@ def called_by_itself(everybody: Iterable[CallTask]) -> dict[str, str]:
     }
 
 
-async def later_calls(context: CallContext, current: BatchCall) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which."""
-    if Operation.LIST not in context.backend.capabilities.operations:
-        return {}, ("This backend cannot list batch calls: whether these people were called again is not known.",)
+async def later_calls(
+    context: CallContext, current: BatchCall, people: Iterable[CallTask]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Numbers, as `comparable` has them, that a later batch call of the chain has reached or will call, and which.
+
+    One that is not over and shows only who was dialled may call any of the `people`.
+    """
     later: dict[str, str] = {}
+    known = only_known(context)
     try:
         for member in await _later_of_chain(context, current):
+            if await _hides_people(context, member):
+                may = f"may be called by {identifier(member.batch_call_id)}, which does not list them yet"
+                later |= dict.fromkeys(await _may_call(context, member, people), may)
             async for task in context.every_task(member):
                 if task.status in BEING_CALLED:
                     waits = task.status is TaskStatus.PENDING
@@ -50,7 +58,29 @@ async def later_calls(context: CallContext, current: BatchCall) -> tuple[dict[st
                     later[comparable(task.to_number)] = f"{how} {identifier(member.batch_call_id)}"
     except BatchCallError as error:
         return later, (f"Later batch calls could not be read, so they were not counted: {error.message}",)
-    return later, ()
+    return later, (f"{known} Whether others called these people again is not known.",) if known else ()
+
+
+async def _may_call(context: CallContext, member: BatchCall, people: Iterable[CallTask]) -> list[str]:
+    """Those of the people whom it was launched for from here; all of them, where that is not known."""
+    numbers = [comparable(task.to_number) for task in people]
+    try:
+        ledger = await context.open_ledger()
+    except ConfigurationError:
+        return numbers
+    known = partial(ledger.history.called_by, context.backend_address, member.batch_call_id, numbers)
+    found = await anyio.to_thread.run_sync(known)
+    return numbers if found is None else found
+
+
+async def _hides_people(context: CallContext, member: BatchCall) -> bool:
+    """Whether it may still call people whom it does not show."""
+    if context.backend.capabilities.tasks_reported == "all" or member.status in FINISHED:
+        return False
+    shown = 0
+    async for _ in context.every_task(member):
+        shown += 1
+    return member.counts.total is None or shown < member.counts.total
 
 
 async def _later_of_chain(context: CallContext, current: BatchCall) -> list[BatchCall]:
@@ -100,7 +130,7 @@ async def _made_since(context: CallContext, moment: datetime | None) -> list[Bat
     seen: list[BatchCall] = []
     cursor: str | None = None
     for _ in range(_CHAIN_PAGES):
-        page = await context.backend.list(ListQuery(created_after=moment, limit=100, cursor=cursor))
+        page = await batch_calls(context, ListQuery(created_after=moment, limit=100, cursor=cursor))
         seen += page.batch_calls
         cursor = page.next_cursor
         if cursor is None:

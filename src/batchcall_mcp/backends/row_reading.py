@@ -1,0 +1,63 @@
+"""A vendor's rows as ours, by the paths of their fields: what every adapter does in the same way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from batchcall_mcp.errors import UnexpectedResponse
+from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, TaskStatus, Turn
+from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.vendor_http.status_map import StatusMap
+
+
+def same(names: str) -> dict[str, str]:
+    """Paths of fields that the vendor calls as we do."""
+    return {name: name for name in names.split()}
+
+
+def batch_from(
+    row: Mapping[str, Any], paths: Mapping[str, str], states: StatusMap[BatchStatus], title: str, **more: Any
+) -> BatchCall:
+    """A batch call; `paths` leads to its fields by their names in the model, `more` are those that are made otherwise.
+
+    Its state lies in `status`, or where `paths` says.
+
+    Raises:
+        UnexpectedResponse: it has no id.
+    """
+    found = members(row, {name: path for name, path in paths.items() if name != "status"})
+    if found["batch_call_id"] is None:
+        raise unreadable_batch(title)
+    status, backend_status = states.read(row, paths.get("status", "status"))
+    return BatchCall(**{**found, "status": status, "backend_status": backend_status, **more})
+
+
+def task_from(row: Mapping[str, Any], paths: Mapping[str, str], states: StatusMap[TaskStatus], **more: Any) -> CallTask:
+    """A task, read in the same way."""
+    found = members(row, {name: path for name, path in paths.items() if name != "status"})
+    found["to_number"] = found["to_number"] or ""
+    status, backend_status = states.read(row, paths.get("status", "status"))
+    return CallTask(**{**found, "status": status, "backend_status": backend_status, **more})
+
+
+def turns_in(said: Any, agent: str = "assistant", person: str = "user") -> tuple[Turn, ...] | None:
+    """The turns of a transcript that is one text, each in a line that begins with who speaks: `user: …`.
+
+    What stands before the first of them is somebody else's. None: nothing was said.
+    """
+    if not isinstance(said, str) or text(said) is None:
+        return None
+    before, *parts = re.split(rf"(?im)^({agent}|{person})\s*:", said)
+    spoken: list[tuple[Literal["agent", "person", "other"], str]] = [("other", before)]
+    spoken += [
+        ("person" if who.lower() == person else "agent", words)
+        for who, words in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return tuple(Turn(speaker=who, text=words.strip()) for who, words in spoken if words.strip())
+
+
+def unreadable_batch(title: str, what: str = "without an id of a batch call") -> UnexpectedResponse:
+    """The error of a reader, for an answer that is not about one batch call. Pure."""
+    return UnexpectedResponse(f"{title} answered {what}. Look it up with list_batch_calls.")

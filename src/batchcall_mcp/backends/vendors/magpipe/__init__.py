@@ -1,1 +1,0 @@
-"""Magpipe: `POST …/batch-calls` with an `action`."""

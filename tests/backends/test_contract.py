@@ -1,0 +1,44 @@
+"""The contract of every backend of ours, on its fake: see batchcall_mcp.testing."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+from batchcall_mcp.backends.registry import BUILT_IN, backend_class
+from batchcall_mcp.model import CallingWindow
+from batchcall_mcp.testing import Case, contract
+from tests.dialer.fake import DialerFake
+from tests.vendors.bolna import Bolna
+from tests.vendors.elevenlabs import ElevenLabs
+from tests.vendors.magpipe import Magpipe
+from tests.vendors.vapi import Vapi
+from tests.vendors.zudu import Zudu
+
+ANY_HOUR = {"window": CallingWindow(start="00:00", end="24:00", timezone="UTC")}
+NO_WINDOWS = {"nobody is called outside the window": "the fake knows no windows"}
+
+
+def ours(name: str, **options: Any) -> Case:
+    return Case(backend=backend_class(name), **options)
+
+
+def vendor(name: str, fake: Any, **options: Any) -> Case:
+    return ours(name, fake=fake, app=attrgetter("recording"), **options)
+
+
+CASES = (
+    ours("dialer", fake=DialerFake, given=ANY_HOUR),
+    ours("batchcall", fake=DialerFake, given=ANY_HOUR),
+    vendor("zudu", Zudu, skip=NO_WINDOWS),
+    vendor("magpipe", Magpipe),
+    vendor("elevenlabs", ElevenLabs),
+    vendor("vapi", Vapi),
+    vendor("bolna", Bolna),
+)
+
+test_contract = contract(*CASES)
+
+
+def test_every_backend_of_ours_is_held_to_it() -> None:
+    assert {case.backend.name for case in CASES} == set(BUILT_IN)
