@@ -112,10 +112,12 @@ async def start(
 
 
 def _check_time(context: CallContext, request: BatchCallRequest) -> None:
-    if not request.send_now and context.backend.capabilities.drafts != "full":
+    drafts = context.backend.capabilities.drafts
+    if not request.send_now and drafts != "full":
+        how = "To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
         raise NotSupported(
             f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
-            "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
+            f"Nothing was sent. {'Start it when it is time.' if drafts == 'now_only' else how}"
         )
 
 

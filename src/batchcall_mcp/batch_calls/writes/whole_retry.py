@@ -47,6 +47,8 @@ async def retry_everybody(
     """
     capabilities, batch_call_id = context.backend.capabilities, current.batch_call_id
     meant = NOT_REACHED & frozenset(capabilities.outcomes) or NOT_REACHED
+    if capabilities.retry == "child_draft":
+        meant &= frozenset(TaskStatus(outcome) for outcome in capabilities.retry_outcomes)
     _check_all_meant(context, statuses, meant)
     dials = capabilities.retry == "all_unreached"
     if key is not None and (done := await _done_before(context, _write(context, current, seen, key, ()))):
