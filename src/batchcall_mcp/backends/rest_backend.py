@@ -83,11 +83,12 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, and which rows count."""
+    """A list of the account: its pages, where our fields are in a row, which rows count; `more`: fields without a path."""
 
     pages: Pages
     members: Mapping[str, str]
     counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
+    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
 
 
 class RestBackend:
@@ -146,7 +147,7 @@ class RestBackend:
             raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return members(data, listing.members) if listing.counts(data) else None
+            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
 
         scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
         return scanned.found
