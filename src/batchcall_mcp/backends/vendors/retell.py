@@ -1,8 +1,7 @@
 """Retell AI (https://docs.retellai.com/api-references/create-batch-call): a batch call is created, and that is all.
 
-It can neither be read nor listed, changed or stopped; its calls can be listed, once they are dialled. So each task
-carries in its metadata, which Retell gives back, its place in the list, how many there are, and the name.
-Sources: the pages of the API reference, tryAGI/RetellAI `openapi.yaml`, retell-sdk 6.2.13.
+It cannot be read, listed, changed or stopped; its calls can be listed, once they are dialled. So each task carries its
+place, the number of tasks and the name in its metadata, which come back. Sources: the API reference, retell-sdk 6.2.13.
 """
 
 from __future__ import annotations
