@@ -83,7 +83,10 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, which rows count; `more`: fields without a path."""
+    """A list of the account: its pages, where our fields are in a row, and which rows count.
+
+    `more`: fields of a row that no path leads to.
+    """
 
     pages: Pages
     members: Mapping[str, str]
