@@ -300,7 +300,7 @@ async def test_the_list_has_the_state_of_each(scene: Scene) -> None:
         (running.batch_call_id, BatchStatus.COMPLETED),
     ]
     asked = next(one for one in fake_of(scene).requests if one.path == "/v2/batches/list")
-    assert asked.query == {"take": "100", "skip": "0"}
+    assert asked.query == {"take": "50", "skip": "0"}
     chosen = await scene.backend.list(ListQuery(status=BatchStatus.SCHEDULED))
     assert [one.batch_call_id for one in chosen.batch_calls] == [waiting.batch_call_id]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -11,6 +12,7 @@ from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
 from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
+from tests.vendors.dograh import Dograh
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.retell import Retell
@@ -44,6 +46,7 @@ CASES = (
     vendor("vapi", Vapi),
     vendor("retell", Retell, skip=NO_READ),
     vendor("bolna", Bolna),
+    ours("dograh", fake=partial(Dograh, lines=30), url="https://vendor.example/api/v1"),
 )
 
 test_contract = contract(*CASES)

@@ -475,8 +475,16 @@ class RestBackend:
         task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
         idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
     ) -> BatchCall:
-        """Where the service dials everybody again who was not reached; one that takes ids overrides this."""
-        return await self.act(Operation.RETRY, current)
+        """Where the service calls everybody not reached, there or in a new draft; where it takes ids: overridden."""
+        call = self.retry_call(current)
+        if self.capabilities.retry != "child_draft":
+            return await self.act(Operation.RETRY, current, call)
+        answer = await self._http.write(self.doing(Operation.RETRY, current.batch_call_id), call)
+        return self.created(answer, BatchCallRequest(retry_of=current.batch_call_id))
+
+    def retry_call(self, current: BatchCall) -> HttpCall:
+        """The request of a retry."""
+        return self.call(Operation.RETRY, current.batch_call_id)
 
     async def delete(self, current: BatchCall) -> None:
         """Remove it for good."""

@@ -178,11 +178,11 @@ class BlandBackend(RestBackend):
         return replace(page, batch_calls=tuple(one for one in found if matches(one, query)))
 
     def list_pages(self, query: ListQuery) -> Pages:  # noqa: ARG002 - it filters nothing
-        """Newest first."""
+        """Newest first. No page says how many `take` may be: few are asked for."""
         return OffsetPages(
             lambda page, size: HttpCall("GET", "/v2/batches/list", query={"take": size, "skip": page * size}),
             "data",
-            100,
+            50,
         )
 
     def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:  # noqa: ARG002 - it filters nothing
