@@ -126,6 +126,8 @@ class RestBackend:
     """Of the adapter: where a task's row names its batch call, if it does."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
+    is_always_named: ClassVar[bool] = True
+    """Of the adapter: whether a call in which that path leads to nothing belongs to no batch call."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -351,7 +353,7 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if named is None or not is_same_id(named, batch_call_id):
+            if self.is_always_named if named is None else not is_same_id(named, batch_call_id):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
