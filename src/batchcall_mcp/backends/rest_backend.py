@@ -83,11 +83,15 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, and which rows count."""
+    """A list of the account: its pages, where our fields are in a row, and which rows count.
+
+    `more`: fields of a row that no path leads to.
+    """
 
     pages: Pages
     members: Mapping[str, str]
     counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
+    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
 
 
 class RestBackend:
@@ -122,6 +126,8 @@ class RestBackend:
     """Of the adapter: where a task's row names its batch call, if it does."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
+    is_always_named: ClassVar[bool] = True
+    """Of the adapter: whether a call in which that path leads to nothing belongs to no batch call."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -146,7 +152,7 @@ class RestBackend:
             raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return members(data, listing.members) if listing.counts(data) else None
+            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
 
         scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
         return scanned.found
@@ -347,7 +353,7 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if named is None or not is_same_id(named, batch_call_id):
+            if self.is_always_named if named is None else not is_same_id(named, batch_call_id):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
