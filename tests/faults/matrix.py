@@ -65,9 +65,12 @@ class Fault:
         """
         said = self.said(backend, tool, usual)
         shows = self.done and not self.stays and (lists or tool != "create_batch_call")
+        shows = shows and (backend, tool) not in SHOWN_NOWHERE
         return replace(said, code=FOUND) if said.code == UNKNOWN and shows else said
 
 
+SHOWN_NOWHERE = frozenset({("bland", "cancel_batch_call")})
+"""What takes effect, and no later answer says that it has: a stop of Bland's is in no log."""
 LOST = (Expected(AWAY, 3), Expected(UNKNOWN, 1))
 UNREADABLE = (Expected(ODD, 1), Expected(UNKNOWN, 1))
 FINE = (Expected(ANSWER, 1), Expected(ANSWER, 1))
