@@ -305,17 +305,17 @@ class TestCreate:
         assert vendor.asked[-1].body["agent_id"] == "a1"
 
     @pytest.mark.parametrize(
-        ("answer", "error", "said"),
+        ("answer", "error", "words"),
         [
-            (Status(500, {"error": "x"}), BackendUnavailable, "Could not list the caller numbers"),
+            (Status(500, {"error": "x"}), BackendUnavailable, "Try again later"),
             ({"numbers": 5}, NotSupported, "could not be read"),
         ],
     )
     async def test_an_agent_that_cannot_be_checked_is_refused_with_the_reason(
-        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any, error: type[BatchCallError], said: str
+        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any, error: type[BatchCallError], words: str
     ) -> None:
         vendor.answers["POST /functions/v1/list-phone-numbers"] = answer
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=words):
             await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.sent == []
 
