@@ -362,6 +362,9 @@ class RestBackend:
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """Send what `create_call` says, once; what the answer does not say is as it was asked for."""
         check_create(request, self.capabilities, self.title)
+        if self.capabilities.drafts == "none" and request.trigger_at is not None and request.trigger_at <= utc_now():
+            # A time that is past means now, and no vendor says what it makes of one.
+            request = replace(request, trigger_at=None, status=None, send_now=True)
         call = await self.create_call(request)
         key = idempotency_key if self.capabilities.idempotency == "key" else None
         answer = await self._http.write(_CREATE, call, idempotency_key=key)
