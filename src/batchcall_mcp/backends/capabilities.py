@@ -145,6 +145,8 @@ class Capabilities:
     """Fields of BatchCallRequest that update can change."""
     needs_secret: bool = True
     """Whether a caller has an API secret in addition to the key."""
+    key_begins: str | None = None
+    """What its keys begin with, where that is known."""
     first: bool = False
     """Whether a launch can be for the first people of the list, with a pause after them."""
     prices: bool = False

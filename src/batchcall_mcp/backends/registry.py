@@ -22,7 +22,9 @@ _BUILT_IN = {
     "zudu": ("batchcall_mcp.backends.rest_api.zudu", "ZuduBackend"),
     "magpipe": ("batchcall_mcp.backends.vendors.magpipe", "MagpipeBackend"),
     "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
+    "bland": ("batchcall_mcp.backends.vendors.bland", "BlandBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
+    "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
     "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
     "dograh": ("batchcall_mcp.backends.vendors.dograh", "DograhBackend"),
 }

@@ -88,13 +88,13 @@ async def start(
         return backend.start(current, later, key)
 
     async def report(started: BatchCall, judged: Judged) -> Result:
-        time = _scheduled_for(started)
+        time, state = _scheduled_for(started), status_words(started.status, started.backend_status)
         return Result(
             result="scheduled" if time else "started",
             summary=(
                 f"{batch_call_id} is scheduled for {time}."
                 if time
-                else f"The backend took the start of {batch_call_id}; its {status_words(started)}"
+                else f"The backend took the start of {batch_call_id}; its {state}"
             )
             + _pauses(judged),
             next=context.next_of(started),
@@ -251,9 +251,10 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
 
 
 def _resumed(after: BatchCall) -> str:
+    state = status_words(after.status, after.backend_status)
     if after.status in {BatchStatus.UNKNOWN, BatchStatus.PAUSED}:
-        return f"The backend took the resume of {after.batch_call_id}; its {status_words(after)}"
-    return f"{after.batch_call_id} continues; its {status_words(after)}"
+        return f"The backend took the resume of {after.batch_call_id}; its {state}"
+    return f"{after.batch_call_id} continues; its {state}"
 
 
 async def cancel(context: CallContext, batch_call_id: str) -> Result:

@@ -117,12 +117,13 @@ def _did(*, dials: bool) -> Did:
 
 
 def _said(current: BatchCall, made: BatchCall, number: int, *, dials: bool) -> str:
+    state = status_words(made.status, made.backend_status)
     whom = f"the {counted(number, 'person', 'people')} not reached"
     if dials:
-        return f"The backend took the retry of {current.batch_call_id}, of {whom}. Its {status_words(made)}"
+        return f"The backend took the retry of {current.batch_call_id}, of {whom}. Its {state}"
     if made.status is BatchStatus.DRAFT:
         return f"New draft {made.batch_call_id} of {whom} by {current.batch_call_id}. No phone rings yet."
-    return f"New batch call {made.batch_call_id} of {whom} by {current.batch_call_id}. Its {status_words(made)}"
+    return f"New batch call {made.batch_call_id} of {whom} by {current.batch_call_id}. Its {state}"
 
 
 def _check_all_meant(

@@ -228,7 +228,9 @@ def preflight(
     `adds`: the tasks join those that the batch call has, which are `joined`.
     """
     launched = not isinstance(dials, Never)
-    others = unlisted(request, current, listed, capabilities, surroundings.recorded) if launched else Unlisted()
+    others = Unlisted()
+    if launched and current is not None and request.tasks is None and listed is not None:
+        others = unlisted(listed, current.counts.total, capabilities, surroundings.recorded)
     known = tasks is not None and others.people is not None
     size = Size.of(len(tasks or ()) + (others.people or 0) if known else None, request.first)
     calls = size.calls
@@ -263,6 +265,8 @@ def preflight(
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        hidden = surroundings.recorded if others.people else Recorded()
+        concerns += hidden.concerns(most_dials(_ANYBODY), limits.attempts_per_day)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
         )
@@ -491,15 +495,13 @@ def _list_concerns(
         yield from recipient_warnings.variables_concern(
             tasks, surroundings.variables, known=None if held else surroundings.listed_variables or ()
         )
-    yield from recipient_warnings.from_number_concern(
-        tasks, request.from_number or (current.from_number if current else None)
-    )
-    yield from recipient_warnings.repeated_concern(tasks)
-    yield from recipient_warnings.unreadable_concern(tasks)
-    yield from recipient_warnings.do_not_call_concern(tasks, surroundings.do_not_call)
-    yield from recipient_warnings.lately_concern(tasks, surroundings.lately, surroundings.elsewhere)
-    yield from recipient_warnings.elsewhere_concern(
-        tasks, surroundings.elsewhere, current.batch_call_id if current else None
+    yield from recipient_warnings.number_concerns(
+        tasks,
+        from_number=request.from_number or (current.from_number if current else None),
+        never=surroundings.do_not_call,
+        lately=surroundings.lately,
+        elsewhere=surroundings.elsewhere,
+        own_id=current.batch_call_id if current else None,
     )
 
 
