@@ -47,11 +47,14 @@ ADAPTERS: tuple[type[Backend], ...] = (
 A_FEW = settings(max_examples=settings().max_examples // 3)
 """Of what is tried with every adapter, in every operation."""
 AT = datetime(2030, 1, 1, tzinfo=UTC)
-REQUEST = BatchCallRequest(from_number="+14155550199", tasks=(CallTask(to_number="+14155550100"),), name="N")
+REQUEST = BatchCallRequest(
+    from_number="+14155550199", tasks=(CallTask(to_number="+14155550100"),), name="N", agent_id="a1", send_now=True
+)
 SEEN = TaskQuery(statuses=frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN}))
 OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
     "account": lambda backend, _: backend.account(),
     "create": lambda backend, _: backend.create(REQUEST, "k1"),
+    "create with an agent": lambda backend, _: backend.create(replace(REQUEST, agent_id="a1"), "k3"),
     "update name": lambda backend, current: backend.update(current, BatchCallRequest(name="other")),
     "update caller": lambda backend, current: backend.update(current, BatchCallRequest(from_number="+14155550198")),
     "append": lambda backend, current: backend.append(current, (CallTask(to_number="+14155550101"),), "k2"),
@@ -69,10 +72,11 @@ OPERATIONS: dict[str, Callable[[Backend, BatchCall], Awaitable[object]]] = {
     "retry": lambda backend, current: backend.retry(current, ("t1",)),
     "delete": lambda backend, current: backend.delete(current),
 }
+LISTS = st.sampled_from(["batches", "batch_calls", "tasks", "calls", "data", "results", "agents", "numbers"])
 BODIES = (
     OBJECTS
     | st.builds(lambda data: {"status": "success", "data": data}, OBJECTS | st.lists(JSON, max_size=4))
-    | st.builds(lambda member, rows: {member: rows}, st.sampled_from(["batches", "tasks", "numbers"]), JSON)
+    | st.builds(lambda member, rows: {member: rows}, LISTS, JSON | st.lists(OBJECTS, max_size=3))
     | st.builds(lambda batch, rows: {"batch": batch, "recipients": rows}, OBJECTS, st.lists(OBJECTS, max_size=3))
     | JSON
 )

@@ -70,7 +70,7 @@ def not_compared(ids: Sequence[str], live: int, why: str) -> Concern:
 def from_number_concern(tasks: Sequence[CallTask], from_number: str | None) -> Iterator[Concern]:
     """A line that calls itself is engaged."""
     own = comparable(from_number) if from_number else None
-    yield from _some_are("from_number", [number for number in _numbers(tasks) if number == own], "from_number itself")
+    yield from some_are("from_number", [number for number in _numbers(tasks) if number == own], "from_number itself")
 
 
 def repeated_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
@@ -94,7 +94,7 @@ def unreadable_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
 def do_not_call_concern(tasks: Sequence[CallTask], never: frozenset[str]) -> Iterator[Concern]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
     found = [number for number in _numbers(tasks) if number in never] if never else []
-    yield from _some_are("do_not_call", found, "now on the do-not-call list")
+    yield from some_are("do_not_call", found, "now on the do-not-call list")
 
 
 def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
@@ -103,7 +103,7 @@ def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], o
     others = Counter(elsewhere[number] for number in found)
     shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
     more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
-    yield from _some_are("elsewhere", found, f"in another live batch call ({', '.join(shown)}{more})")
+    yield from some_are("elsewhere", found, f"in another live batch call ({', '.join(shown)}{more})")
 
 
 def lately_concern(
@@ -112,7 +112,7 @@ def lately_concern(
     """Who was launched a moment ago, and may have been called already. `lately`: number -> the other launch."""
     found = [number for number in _numbers(tasks) if number in lately and number not in elsewhere] if lately else []
     others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
-    yield from _some_are("elsewhere", found, f"in another launch of the last minutes ({others})")
+    yield from some_are("elsewhere", found, f"in another launch of the last minutes ({others})")
 
 
 def attempts_concern(
@@ -123,6 +123,11 @@ def attempts_concern(
     for task, number in zip(tasks, _numbers(tasks), strict=True) if attempts else ():
         if attempts.get(number, 0) > 0:
             ours[number] += most_dials(task)
+    yield from dialled_too_often(ours, attempts, cap)
+
+
+def dialled_too_often(ours: Mapping[str, int], attempts: Mapping[str, int], cap: int) -> Iterator[Concern]:
+    """`ours`: how often this launch dials each at most; `attempts`: how often each was dialled today."""
     found = frozenset(number for number, dials in ours.items() if attempts[number] + dials > cap)
     if found:
         numbers = "number was" if len(found) == 1 else "numbers were"
@@ -177,7 +182,8 @@ def _numbers(tasks: Sequence[CallTask]) -> Iterator[str]:
     return (comparable(task.to_number) for task in tasks)
 
 
-def _some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:
+def some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:
+    """So many of the numbers are what is said."""
     if found:
         sentence = f"{len(found)} of the numbers {'is' if len(found) == 1 else 'are'} {what}."
         yield Concern(kind, sentence, frozenset(found))
