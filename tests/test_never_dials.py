@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,10 +34,12 @@ from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.sampling import EVERYTHING, spread
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import bolna, elevenlabs, magpipe, vapi, zudu
+from tests.vendors import bland, bolna, elevenlabs, magpipe, retell, vapi, zudu
+from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
+from tests.vendors.retell import Retell
 from tests.vendors.serving import Recorded, Recording, listening
 from tests.vendors.talking import NO_ANSWER
 from tests.vendors.vapi import Vapi
@@ -209,9 +210,10 @@ def child_calls(ids: dict[str, str]) -> list[Call]:
 
 
 @asynccontextmanager
-async def creating_scene(backend: str, make: Callable[[], ElevenLabs | Vapi], tmp_path: Path) -> AsyncIterator[Scene]:
-    """A vendor whose creates dial: one batch call waits, one dials, one is over, one has a word that nobody knows."""
-    vendor = make()
+async def creating_scene(
+    tmp_path: Path, backend: str, vendor: ElevenLabs | Bland | Vapi | Retell
+) -> AsyncIterator[Scene]:
+    """A vendor whose creates dial, and which says a word that nobody knows of one batch call."""
     async with vendor.served() as url:
         variables: dict[str, str | Path] = {
             "backend": backend,
@@ -220,13 +222,29 @@ async def creating_scene(backend: str, make: Callable[[], ElevenLabs | Vapi], tm
             "data_dir": tmp_path,
             "files": tmp_path,
         }
-        (tmp_path / "people.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
+        (tmp_path / "first.csv").write_text("phone\n" + "".join(f"{one}\n" for one in PEOPLE))
         async with playing("auto", Person("yes"), **variables) as model:
             ids = await launched_by_creates(model, vendor.agent_id)
         vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
         vendor.say_status(ids["odd"], "levitating")
         vendor.requests.clear()
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
+
+
+def elevenlabs_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "elevenlabs", ElevenLabs())
+
+
+def bland_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "bland", Bland())
+
+
+def vapi_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "vapi", Vapi())
+
+
+def retell_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "retell", Retell())
 
 
 async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
@@ -388,19 +406,32 @@ def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
     return found + [("create_batch_call", {**whole, **one}) for one in remembered]
 
 
-def vapi_calls(ids: dict[str, str]) -> list[Call]:
-    """It does not return variables, so that the list has to be given again."""
-    found = creating_calls(vapi.ASSISTANT, ids)
-    for when in WHENEVER:
-        again = {"batch_call_id": ids["completed"], "trigger_timestamp": when}
-        found += [("retry_batch_call", again), ("retry_batch_call", {**again, "tasks_file": "people.csv"})]
-    return found
-
-
 def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
     statuses: tuple[dict[str, Any], ...] = ({}, {"task_status": ["failed"]}, {"task_status": ["not_reached"]})
     retries = [("retry_batch_call", {"batch_call_id": one, **states}) for one in ids.values() for states in statuses]
     return creating_calls(elevenlabs.AGENT, ids) + retries
+
+
+def calls_of_missed(ids: dict[str, str], **more: str) -> list[Call]:
+    """New batch calls of those who were missed."""
+    return [
+        ("retry_batch_call", {"batch_call_id": one, "trigger_timestamp": when, **more})
+        for when in ("now", FUTURE)
+        for one in ids.values()
+    ]
+
+
+def bland_calls(ids: dict[str, str]) -> list[Call]:
+    return creating_calls(bland.PATHWAY, ids) + calls_of_missed(ids, tasks_file="first.csv")
+
+
+def vapi_calls(ids: dict[str, str]) -> list[Call]:
+    again = calls_of_missed(ids) + calls_of_missed(ids, tasks_file="first.csv")
+    return creating_calls(vapi.ASSISTANT, ids) + again
+
+
+def retell_calls(ids: dict[str, str]) -> list[Call]:
+    return creating_calls(retell.AGENT, ids) + calls_of_missed(ids)
 
 
 def bolna_calls(ids: dict[str, str]) -> list[Call]:
@@ -419,22 +450,17 @@ def bolna_calls(ids: dict[str, str]) -> list[Call]:
 
 
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
-SCENES: dict[
-    str,
-    tuple[Callable[[Path], AbstractAsyncContextManager[Scene]], Callable[[dict[str, str]], list[Call]], set[str]],
-] = {
+SCENES = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
     "magpipe": (
         magpipe_scene,
         magpipe_calls,
         {"create_batch_call", "start_batch_call", "resume_batch_call", "update_batch_call"},
     ),
-    "elevenlabs": (
-        partial(creating_scene, "elevenlabs", ElevenLabs),
-        elevenlabs_calls,
-        {"create_batch_call", "retry_batch_call"},
-    ),
-    "vapi": (partial(creating_scene, "vapi", Vapi), vapi_calls, {"create_batch_call", "retry_batch_call"}),
+    "elevenlabs": (elevenlabs_scene, elevenlabs_calls, {"create_batch_call", "retry_batch_call"}),
+    "bland": (bland_scene, bland_calls, {"create_batch_call", "retry_batch_call"}),
+    "vapi": (vapi_scene, vapi_calls, {"create_batch_call", "retry_batch_call"}),
+    "retell": (retell_scene, retell_calls, {"create_batch_call", "retry_batch_call"}),
     "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),

@@ -307,7 +307,8 @@ async def test_what_was_said_in_a_call(scene: Scene) -> None:
         Turn(speaker="agent", text="Hi, this is the clinic.", at_seconds=1),
         Turn(speaker="person", text="Yes, I will be there.", at_seconds=4),
     )
-    assert (call.ended_reason, call.recording_url) == ("Client ended call", None)
+    assert call.ended_reason == "Client ended call"
+    assert call.recording_url == f"{CASE.url}/v1/convai/conversations/{first.call_id}/audio"
     task = call.task
     assert (task.to_number, task.task_id, task.call_id) == (PEOPLE[0], first.task_id, first.call_id)
     assert (task.status, task.duration_seconds, task.summary) == (
@@ -318,7 +319,7 @@ async def test_what_was_said_in_a_call(scene: Scene) -> None:
     assert task.cost == Money(Decimal("0.062500"), "USD")  # not the 310 credits
     assert task.extracted == {"wants_callback": "no"}
     missed = await scene.backend.get_call(running.batch_call_id, second.call_id or "")
-    assert (missed.task.status, missed.transcript) == (TaskStatus.VOICEMAIL, ())
+    assert (missed.task.status, missed.transcript, missed.recording_url) == (TaskStatus.VOICEMAIL, (), None)
 
 
 async def test_a_call_of_another_batch_call_is_not_one_of_its_own(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from batchcall_mcp.backends.capabilities import Operation, unsupported
 from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
@@ -303,12 +304,18 @@ class TestCreate:
         await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.asked[-1].body["agent_id"] == "a1"
 
-    @pytest.mark.parametrize("answer", [Status(500, {"error": "x"}), {"numbers": 5}])
+    @pytest.mark.parametrize(
+        ("answer", "error", "words"),
+        [
+            (Status(500, {"error": "x"}), BackendUnavailable, "Try again later"),
+            ({"numbers": 5}, NotSupported, "could not be read"),
+        ],
+    )
     async def test_an_agent_that_cannot_be_checked_is_refused_with_the_reason(
-        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any
+        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any, error: type[BatchCallError], words: str
     ) -> None:
         vendor.answers["POST /functions/v1/list-phone-numbers"] = answer
-        with pytest.raises(NotSupported, match="could not be read"):
+        with pytest.raises(error, match=words):
             await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.sent == []
 

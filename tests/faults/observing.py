@@ -90,7 +90,7 @@ class Vendor:
     def kind_of(self, asked: Asked) -> Kind:
         """A request, whatever batch call it is about."""
         path = asked.path
-        for batch_id in self.fake.batch_ids():
+        for batch_id in {*self.ids.values(), *self.fake.batch_ids()}:
             path = path.replace(batch_id, "*")
         said = asked.json if asked.is_json else None
         return asked.method, path, said.get("action") if isinstance(said, dict) else None

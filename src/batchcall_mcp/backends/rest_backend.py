@@ -29,11 +29,13 @@ from batchcall_mcp.backends.limits import check_create
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
     NotFound,
     NotSupported,
+    RateLimited,
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
@@ -251,13 +253,13 @@ class RestBackend:
         """The account's number that `from_number` names, with its id.
 
         Raises:
-            AuthenticationFailed: the key is not accepted; nothing was sent.
+            AuthenticationFailed, BackendUnavailable, RateLimited: as for every read; nothing was changed.
             InvalidInput: it is not one of the account's; nothing was sent.
             NotSupported: that could not be read; nothing was sent.
         """
         try:
             numbers = await self.numbers()
-        except AuthenticationFailed:
+        except (AuthenticationFailed, BackendUnavailable, RateLimited):
             raise
         except BatchCallError as error:
             raise NotSupported(
@@ -366,7 +368,7 @@ class RestBackend:
             OutcomeUnknown: the answer has no id.
         """
         try:
-            made = self._with_references(self.read_created(answer, request))
+            made = self.with_references(self.read_created(answer, request))
         except UnexpectedResponse:
             raise accepted_without_words(_CREATE) from None
         known = BatchCall(
@@ -469,8 +471,16 @@ class RestBackend:
         task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
         idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
     ) -> BatchCall:
-        """Where the service dials everybody again who was not reached; one that takes ids overrides this."""
-        return await self.act(Operation.RETRY, current)
+        """Where the service calls everybody not reached, there or in a new draft; where it takes ids: overridden."""
+        call = self.retry_call(current)
+        if self.capabilities.retry != "child_draft":
+            return await self.act(Operation.RETRY, current, call)
+        answer = await self._http.write(self.doing(Operation.RETRY, current.batch_call_id), call)
+        return self.created(answer, BatchCallRequest(retry_of=current.batch_call_id))
+
+    def retry_call(self, current: BatchCall) -> HttpCall:
+        """The request of a retry."""
+        return self.call(Operation.RETRY, current.batch_call_id)
 
     async def delete(self, current: BatchCall) -> None:
         """Remove it for good."""
@@ -537,9 +547,9 @@ class RestBackend:
         return name
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
-        return self._with_references(self.read_batch(data))
+        return self.with_references(self.read_batch(data))
 
-    def _with_references(self, found: BatchCall) -> BatchCall:
+    def with_references(self, found: BatchCall) -> BatchCall:
         if not self.refers_in_names:
             return found
         return replace(

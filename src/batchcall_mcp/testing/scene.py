@@ -106,7 +106,9 @@ class Scene:
         return await self.backend.create(self.request(count, **changes))
 
     async def scheduled(self, at: datetime, count: int = 2) -> BatchCall:
-        """A new batch call that waits for its time."""
+        """A new batch call that waits for its time; where none can wait, one that was launched."""
+        if self.can.drafts == "now_only":
+            return await self.launched(count)
         return await self.created(count, trigger_at=at)
 
     async def launched(self, count: int = 2, **changes: Any) -> BatchCall:

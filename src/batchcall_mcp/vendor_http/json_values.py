@@ -22,6 +22,8 @@ _WHOLE_END = 2**53
 
 def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
     """A string without control characters, cut to `limit`; a number as its digits; else None."""
+    if value is None:  # most members of most tasks
+        return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value) if abs(value) < _WHOLE_END else ""
     if not isinstance(value, str):
@@ -59,7 +61,7 @@ def seconds(value: Any) -> float | None:
 
 def money(value: Any) -> Money | None:
     """An amount with its currency: `{"amount": "0.14", "currency": "USD"}`."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     try:
         return parse_money(f"{text(value.get('amount'))} {text(value.get('currency'))}")
@@ -79,6 +81,8 @@ def moment(value: Any) -> datetime | None:
 
     Zero and negative numbers mean "not set".
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         stripped = value.strip()
         if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", stripped):
@@ -109,6 +113,8 @@ def time_of_day(value: Any) -> str | None:
 
 def status(words: Mapping[str, T], word: Any, unknown: T) -> tuple[T, str | None]:
     """The model's status for a backend's word in any letter case, and the word itself where it says something else."""
+    if isinstance(word, str) and word == (known := words.get(word)):  # as our dialer says it
+        return known, None
     raw = text(word, 100)
     lower = (raw or "").lower()
     known = words.get(lower, unknown)
@@ -117,7 +123,7 @@ def status(words: Mapping[str, T], word: Any, unknown: T) -> tuple[T, str | None
 
 def variables(value: Any) -> dict[str, str]:
     """Variables as strings; what is not a string is shown as JSON."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return {}
     return {
         without_controls(str(name)): without_controls(item if isinstance(item, str) else json.dumps(item, default=str))
@@ -147,12 +153,14 @@ def read_each(items: list[Any], read: Callable[[Mapping[str, Any]], R | None]) -
     return tuple(found for data in rows(items)[0] if (found := read(data)) is not None)
 
 
-def first(data: Mapping[str, Any], *names: str) -> Any:
+def first(data: Mapping[str, Any], name: str, *others: str) -> Any:
     """The first of these members that is there and not null."""
-    for name in names:
-        if (found := data.get(name)) is not None:
-            return found
-    return None
+    found = data.get(name)
+    for other in others:
+        if found is not None:
+            break
+        found = data.get(other)
+    return found
 
 
 def names(value: Any) -> Iterable[str]:

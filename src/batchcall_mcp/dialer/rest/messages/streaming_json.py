@@ -222,8 +222,8 @@ def _value(began: Event, events: Iterator[Event], where: str) -> tuple[Any, int]
             if event in _CONTAINERS:
                 containers.append(made)
                 keys.append(None)
-        if size > MOST_VALUES or len(containers) > DEEPEST:
-            deep = len(containers) > DEEPEST
-            wrong = f"nested more than {DEEPEST} deep" if deep else f"more than {MOST_VALUES} values"
-            raise InvalidInput(NOT_VALID, [f"{where}: is {wrong}"])
+                if len(containers) > DEEPEST:
+                    raise InvalidInput(NOT_VALID, [f"{where}: is nested more than {DEEPEST} deep"])
+        if size > MOST_VALUES:
+            raise InvalidInput(NOT_VALID, [f"{where}: is more than {MOST_VALUES} values"])
     return whole, size
