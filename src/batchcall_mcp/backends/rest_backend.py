@@ -495,9 +495,8 @@ class RestBackend:
 
     async def delete(self, current: BatchCall) -> None:
         """Remove it for good."""
-        batch_call_id = current.batch_call_id
-        call = replace(self.call(Operation.DELETE, batch_call_id), may_be_empty=True)
-        await self._http.write(self.doing(Operation.DELETE, batch_call_id), call)
+        call = replace(self.call(Operation.DELETE, current.batch_call_id), may_be_empty=True)
+        await self._http.write(self.doing(Operation.DELETE, current.batch_call_id), call)
 
     async def act(self, operation: Operation, current: BatchCall, call: HttpCall | None = None) -> BatchCall:
         """Send a write about one batch call, once, and read it back: an answer to an action says little of its state.
@@ -506,8 +505,7 @@ class RestBackend:
             NotSupported: the service has no such operation; nothing was sent.
             OutcomeUnknown: nobody can say what came of it.
         """
-        doing = self.doing(operation, current.batch_call_id)
-        call = call or self.call(operation, current.batch_call_id)
+        doing, call = self.doing(operation, current.batch_call_id), call or self.call(operation, current.batch_call_id)
         answer = await self._http.write(doing, replace(call, may_be_empty=True))
         after = await self.read_back(doing, current)
         wanted = _STOPS.get(operation)
@@ -520,21 +518,19 @@ class RestBackend:
         """Of the adapter: what the answer to an action says beyond the state of the batch call."""
         return ()
 
-    async def read_back(self, doing: str, current: BatchCall, known: BatchStatus = BatchStatus.UNKNOWN) -> BatchCall:
-        """The batch call after a write that was accepted; `known`: its state, if it cannot be read.
+    async def read_back(self, doing: str, current: BatchCall) -> BatchCall:
+        """The batch call after a write that was accepted; its state is unknown if it cannot be read.
 
         Raises:
             OutcomeUnknown: it was read back as something else.
         """
-        if Operation.GET not in self.capabilities.operations:
-            return replace(current, status=known, backend_status=None)
         try:
             return await self.get(current.batch_call_id)
         except UnexpectedResponse as odd:
             raise accepted_without_words(doing) from odd
         except BatchCallError as error:
             note = f"{self.title} took the request, but the batch call could not be read back: {error.message}"
-            return replace(current, status=known, backend_status=None, notes=(*current.notes, note))
+            return replace(current, status=BatchStatus.UNKNOWN, backend_status=None, notes=(*current.notes, note))
 
     # --- helpers of adapters
 
