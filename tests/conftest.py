@@ -3,10 +3,11 @@
 import gc
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from tests import forked
@@ -73,6 +74,15 @@ def _what_forks_is_there(request: pytest.FixtureRequest) -> None:
     """Before a test counts its seconds: the process that forks needs some to begin, many on a busy machine."""
     if tier_of(request.node) in {"process", "long", "foreign", "kills"}:
         forked.program()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_browser() -> AsyncIterator[None]:
+    """For `tests.browser.in_one_browser`, whose imports only tests in a browser need."""
+    from tests.browser import shared_browser
+
+    async with shared_browser():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,7 +47,7 @@ LARGEST_ERROR, LARGEST_ANSWER = 2_000, 60_000
 LOST_WORDS = "The backend's answer was lost; "
 NEXT_STEP = re.compile(
     r"[a-z]+_batch_calls?\b|get_backend|BATCHCALL_[A-Z]+|[Tt]ry again|Use a key|Check the account|Send fewer tasks"
-    r"|repeating this same call looks again"
+    r"|repeating this same call looks again|batchcall-mcp ledger resolve"
 )
 
 
@@ -90,7 +90,7 @@ class Vendor:
     def kind_of(self, asked: Asked) -> Kind:
         """A request, whatever batch call it is about."""
         path = asked.path
-        for batch_id in self.fake.batch_ids():
+        for batch_id in {*self.ids.values(), *self.fake.batch_ids()}:
             path = path.replace(batch_id, "*")
         said = asked.json if asked.is_json else None
         return asked.method, path, said.get("action") if isinstance(said, dict) else None

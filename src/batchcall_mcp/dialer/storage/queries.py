@@ -32,8 +32,25 @@ from batchcall_mcp.model import TaskStatus
 
 MOST_CHOICES = 50
 """Of one batch call that are counted apart."""
-_TASK_FIELDS = [field.name for field in fields(TaskRecord)]
-_TASK_COLUMNS = [tasks.c[name] for name in _TASK_FIELDS]
+_TASK_COLUMNS = [tasks.c[field.name] for field in fields(TaskRecord)]
+
+# Asked for every request, so built once: to build such a statement takes longer than to run it.
+_ONE = sa.select(batch_calls).where(
+    batch_calls.c.batch_call_id == sa.bindparam("batch_call_id"),
+    batch_calls.c.organization_id == sa.bindparam("organization_id"),
+)
+_ONE_LOCKED = _ONE.with_for_update()
+_COUNTS = (
+    sa.select(
+        tasks.c.batch_call_id,
+        tasks.c.status,
+        sa.func.count().label("total"),
+        sa.func.count(sa.case((tasks.c.attempts > 0, 1))).label("sent"),
+        sa.func.count(sa.case((tasks.c.answered, 1))).label("picked_up"),
+    )
+    .where(tasks.c.batch_call_id.in_(sa.bindparam("batch_call_ids", expanding=True)))
+    .group_by(tasks.c.batch_call_id, tasks.c.status)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +73,9 @@ def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bo
     Raises:
         NotFound: there is none with this id in this organisation.
     """
-    query = sa.select(batch_calls).where(
-        batch_calls.c.batch_call_id == batch_call_id, batch_calls.c.organization_id == organization_id
-    )
+    asked = {"batch_call_id": batch_call_id, "organization_id": organization_id}
     # PostgreSQL takes no NUL, not even to look for.
-    found = None if "\0" in batch_call_id else tx.execute(query.with_for_update() if lock else query)
+    found = None if "\0" in batch_call_id else tx.execute(_ONE_LOCKED if lock else _ONE, asked)
     row = None if found is None else found.mappings().one_or_none()
     if row is None:
         raise NotFound(f"There is no batch call {batch_call_id!r} in this organization. Nothing was changed.")
@@ -69,19 +84,8 @@ def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bo
 
 def counts(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, TaskCounts]:
     """Counts of several batch calls, from one pass over an index."""
-    query = (
-        sa.select(
-            tasks.c.batch_call_id,
-            tasks.c.status,
-            sa.func.count().label("total"),
-            sa.func.count(sa.case((tasks.c.attempts > 0, 1))).label("sent"),
-            sa.func.count(sa.case((tasks.c.answered, 1))).label("picked_up"),
-        )
-        .where(tasks.c.batch_call_id.in_(list(batch_call_ids)))
-        .group_by(tasks.c.batch_call_id, tasks.c.status)
-    )
     rows: dict[str, list[sa.Row[Any]]] = {}
-    for row in tx.execute(query):
+    for row in tx.execute(_COUNTS, {"batch_call_ids": list(batch_call_ids)}):
         rows.setdefault(row.batch_call_id, []).append(row)
     return {
         batch_call_id: TaskCounts(
@@ -224,8 +228,8 @@ def find_tasks(
                 conditions.append(tasks.c[name] == getattr(wanted, name))
         total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
         asked = sa.select(*_TASK_COLUMNS).where(*conditions).limit(limit).offset(page * limit)
-    rows = tx.execute(asked.order_by(tasks.c.position))
-    return [_task(row) for row in rows], total
+    rows = tx.execute(asked.order_by(tasks.c.position)).all()
+    return [TaskRecord(*row) for row in rows], total
 
 
 def results(tx: sa.Connection, batch_call_id: str) -> Results:
@@ -242,12 +246,6 @@ def results(tx: sa.Connection, batch_call_id: str) -> Results:
         talk_ms=sum(int(row.talk_ms or 0) for row in rows),
         choices={row.choice: row.people for row in chosen[:MOST_CHOICES]},
     )
-
-
-def _task(row: sa.Row[Any]) -> TaskRecord:
-    values = dict(zip(_TASK_FIELDS, row, strict=True))
-    values["status"] = TaskStatus(values["status"])
-    return TaskRecord(**values)
 
 
 def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:

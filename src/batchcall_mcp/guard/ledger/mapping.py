@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,7 +29,9 @@ NOT_REFUSED: Final = t.writes.c.state != WriteState.REFUSED
 OPEN: Final = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
 
-def of(backend: str, batch_call_id: str | None) -> sa.ColumnElement[bool]:
+def of(
+    backend: str | sa.BindParameter[str], batch_call_id: str | sa.BindParameter[str] | None
+) -> sa.ColumnElement[bool]:
     """Every write to a batch call."""
     return (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id)
 
@@ -40,27 +42,39 @@ def last(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Entry | None:
     return None if row is None else read(row)
 
 
+# Asked several times for every write, so built once: to build such a statement takes longer than to run it.
+_IT: Final = of(sa.bindparam("backend"), sa.bindparam("batch_call_id"))
+_WRITES: Final = sa.select(t.writes).where(_IT)
+_NEWEST: Final = _WRITES.where(NOT_REFUSED).order_by(t.writes.c.write_id.desc()).limit(1)
+_NEWEST_LAUNCH: Final = _NEWEST.where(t.writes.c.dials)
+_OPEN_LAUNCH: Final = _WRITES.where(OPEN, t.writes.c.dials).order_by(t.writes.c.write_id).limit(1)
+_OPEN_CHANGES: Final = _WRITES.where(OPEN, ~t.writes.c.dials, t.writes.c.operation.not_in(STOPS)).order_by(
+    t.writes.c.write_id
+)
+
+
 def newest_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The last write to a batch call that was not refused."""
-    return last(tx, of(backend, batch_call_id) & NOT_REFUSED)
+    return next(iter(_entries(tx, _NEWEST, backend, batch_call_id)), None)
 
 
 def newest_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The last launch of a batch call that was not refused."""
-    return last(tx, of(backend, batch_call_id) & NOT_REFUSED & t.writes.c.dials)
+    return next(iter(_entries(tx, _NEWEST_LAUNCH, backend, batch_call_id)), None)
 
 
 def open_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The first launch of a batch call whose outcome nobody knows."""
-    launches = sa.select(t.writes).where(of(backend, batch_call_id) & OPEN & t.writes.c.dials)
-    row = tx.execute(launches.order_by(t.writes.c.write_id).limit(1)).first()
-    return None if row is None else read(row)
+    return next(iter(_entries(tx, _OPEN_LAUNCH, backend, batch_call_id)), None)
 
 
 def open_changes_of(tx: sa.Connection, backend: str, batch_call_id: str) -> list[Entry]:
     """The changes of a batch call of which nobody knows whether they arrived, oldest first."""
-    open_changes = of(backend, batch_call_id) & OPEN & ~t.writes.c.dials & t.writes.c.operation.not_in(STOPS)
-    return [read(row) for row in tx.execute(sa.select(t.writes).where(open_changes).order_by(t.writes.c.write_id))]
+    return _entries(tx, _OPEN_CHANGES, backend, batch_call_id)
+
+
+def _entries(tx: sa.Connection, query: sa.Select[Any], backend: str, batch_call_id: str) -> list[Entry]:
+    return [read(row) for row in tx.execute(query, {"backend": backend, "batch_call_id": batch_call_id})]
 
 
 def launches_after(tx: sa.Connection, since: Newest, *, simulated: bool, sent_after: int = 0) -> list[Entry]:
@@ -138,7 +152,8 @@ class Mine:
     backend: str = ""
     batch_call_id: str | None = None
     write_id: int | None = None
-    numbers: Collection[bytes] = ()
+    numbers: Callable[[], Collection[bytes]] = tuple
+    """Hashed. Asked for only where its batch call was launched before on that day: 100,000 take a while."""
     calls_again: bool = False
     """A retry calls people again, so those whom its batch call has called count too."""
 
@@ -193,7 +208,7 @@ def calls_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Mine) -
     again = sum(launch.calls for launch in found.again)
     others = sum(_people(tx, group) for group in found.others)
     before = set[bytes]().union(*(numbers_of(tx, launch.write_id) for launch in found.own))
-    return again + others + len(before.difference(mine.numbers))
+    return again + others + (len(before.difference(mine.numbers())) if before else 0)
 
 
 def _people(tx: sa.Connection, launches: Sequence[_Launch]) -> int:
@@ -217,7 +232,7 @@ def spent_on(tx: sa.Connection, day: datetime, *, simulated: bool, mine: Mine) -
         dials[_price(launch)] += launch.max_dials
     for group in found.others:
         dials.update(_dials(tx, group)[0])
-    unlike, same = _dials(tx, found.own, mine.numbers)
+    unlike, same = _dials(tx, found.own, mine.numbers() if found.own else ())
     dials.update(unlike)
     return replace(_spent(dials), on_the_same=_spent(same))
 
