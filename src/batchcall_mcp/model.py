@@ -328,7 +328,7 @@ class TaskQuery:
         return (
             (self.choice is None or task.choice == self.choice)
             and (self.answered_by is None or task.answered_by == self.answered_by)
-            and all(task.extracted.get(name) == value for name, value in self.extracted.items())
+            and (not self.extracted or all(task.extracted.get(name) == value for name, value in self.extracted.items()))
         )
 
 

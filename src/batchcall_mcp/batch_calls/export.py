@@ -7,9 +7,11 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TextIO, TypeAlias
 from zoneinfo import ZoneInfo
@@ -58,6 +60,9 @@ _COLUMNS = (
     "currency",
     "summary",
 )
+_OF_A_TASK = tuple(name for name in _COLUMNS if name not in {"cost", "currency"})
+_values_of = attrgetter(*_OF_A_TASK)
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 _OF_THE_PERSON = frozenset({"to_number", "name"})
 _MOST_OWN_COLUMNS = 100
 """Of what was read out of the calls: with more names than these, all of it goes into one column, as JSON."""
@@ -130,7 +135,7 @@ async def export_text(
             names.update(dict.fromkeys(task.dynamic_variables))
             if len(extracted) <= _MOST_OWN_COLUMNS:
                 extracted.update(dict.fromkeys(task.extracted))
-            spool.write(json.dumps(_record(task), ensure_ascii=False) + "\n")
+            spool.write(_as_json(_record(task)) + "\n")
             rows += 1
         spool.seek(0)
         found = Rows(rows, 0 if statuses else _missing(batch_call, rows))
@@ -204,16 +209,23 @@ def _spool() -> TextIO:
 
 
 def _record(task: CallTask) -> dict[str, Any]:
-    record: dict[str, Any] = {name: _cell(getattr(task, name)) for name in _COLUMNS if name not in {"cost", "currency"}}
+    """What is known of a task, in the order of the columns; nearly all that there could be is not."""
+    record: dict[str, Any] = {
+        name: _cell(value)
+        for name, value in zip(_OF_A_TASK, _values_of(task), strict=True)
+        if value is not None and value != ""
+    }
     if task.cost is not None:
         record |= {"cost": f"{task.cost.amount:f}", "currency": task.cost.currency}
-    record |= {"dynamic_variables": dict(task.dynamic_variables), "extracted": dict(task.extracted)}
-    return {name: value for name, value in record.items() if value not in (None, "", {})}
+    if task.dynamic_variables:
+        record["dynamic_variables"] = dict(task.dynamic_variables)
+    if task.extracted:
+        record["extracted"] = dict(task.extracted)
+    return record
 
 
 def _cell(value: object) -> object:
-    isoformat = getattr(value, "isoformat", None)
-    return isoformat() if isoformat else value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _as_csv(spool: TextIO, variables: tuple[str, ...], extracted: tuple[str, ...]) -> TextIO:
@@ -230,17 +242,17 @@ def _as_csv(spool: TextIO, variables: tuple[str, ...], extracted: tuple[str, ...
         values, found = record.get("dynamic_variables", {}), record.get("extracted", {})
         writer.writerow(
             [
-                *(harmless_cell(record.get(name, "")) for name in _COLUMNS),
-                *(harmless_cell(values.get(name, "")) for name in own),
-                *(
-                    [harmless_cell(found.get(name, "")) for name in extracted]
-                    if apart
-                    else [json.dumps(found, ensure_ascii=False)]
-                ),
+                *_cells(record, _COLUMNS),
+                *_cells(values, own),
+                *(_cells(found, extracted) if apart else [_as_json(found)]),
             ]
         )
     out.seek(0)
     return out
+
+
+def _cells(record: Mapping[str, Any], columns: Sequence[str]) -> list[object]:
+    return [harmless_cell(record[name]) if name in record else "" for name in columns]
 
 
 def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path:

@@ -22,6 +22,8 @@ _WHOLE_END = 2**53
 
 def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
     """A string without control characters, cut to `limit`; a number as its digits; else None."""
+    if value is None:  # most members of most tasks
+        return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value) if abs(value) < _WHOLE_END else ""
     if not isinstance(value, str):
@@ -59,7 +61,7 @@ def seconds(value: Any) -> float | None:
 
 def money(value: Any) -> Money | None:
     """An amount with its currency: `{"amount": "0.14", "currency": "USD"}`."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     try:
         return parse_money(f"{text(value.get('amount'))} {text(value.get('currency'))}")
@@ -71,7 +73,8 @@ def usd(value: Any, per: int = 1) -> Money | None:
     """An amount in US dollars that is a bare number; `per` 100, where the number counts cents."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _WHOLE_END:
         return None
-    return money({"amount": f"{value / per:.6f}", "currency": "USD"})
+    amount = f"{value / per:.6f}".rstrip("0").rstrip(".")
+    return money({"amount": amount, "currency": "USD"})
 
 
 def moment(value: Any) -> datetime | None:
@@ -79,6 +82,8 @@ def moment(value: Any) -> datetime | None:
 
     Zero and negative numbers mean "not set".
     """
+    if value is None:
+        return None
     if isinstance(value, str):
         stripped = value.strip()
         if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", stripped):
@@ -109,6 +114,8 @@ def time_of_day(value: Any) -> str | None:
 
 def status(words: Mapping[str, T], word: Any, unknown: T) -> tuple[T, str | None]:
     """The model's status for a backend's word in any letter case, and the word itself where it says something else."""
+    if isinstance(word, str) and word == (known := words.get(word)):  # as our dialer says it
+        return known, None
     raw = text(word, 100)
     lower = (raw or "").lower()
     known = words.get(lower, unknown)
@@ -117,7 +124,7 @@ def status(words: Mapping[str, T], word: Any, unknown: T) -> tuple[T, str | None
 
 def variables(value: Any) -> dict[str, str]:
     """Variables as strings; what is not a string is shown as JSON."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return {}
     return {
         without_controls(str(name)): without_controls(item if isinstance(item, str) else json.dumps(item, default=str))
@@ -147,12 +154,14 @@ def read_each(items: list[Any], read: Callable[[Mapping[str, Any]], R | None]) -
     return tuple(found for data in rows(items)[0] if (found := read(data)) is not None)
 
 
-def first(data: Mapping[str, Any], *names: str) -> Any:
+def first(data: Mapping[str, Any], name: str, *others: str) -> Any:
     """The first of these members that is there and not null."""
-    for name in names:
-        if (found := data.get(name)) is not None:
-            return found
-    return None
+    found = data.get(name)
+    for other in others:
+        if found is not None:
+            break
+        found = data.get(other)
+    return found
 
 
 def names(value: Any) -> Iterable[str]:
@@ -173,7 +182,7 @@ def inside(data: Any, path: str) -> Any:
             if isinstance(found, list):
                 found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
             else:
-                found = found.get(name) if isinstance(found, Mapping) else None
+                found = found.get(name) if isinstance(found, dict) else None
         if found is not None:
             return found
     return None

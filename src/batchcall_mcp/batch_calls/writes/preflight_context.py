@@ -64,7 +64,8 @@ async def surroundings(
     starts_at = dials.counts_at(context.clock()) if isinstance(dials, At) else context.clock()
     numbers = await run_sync(_comparable, tasks or ())
     try:
-        everybody = numbers if listed is tasks else await run_sync(_comparable, listed or ())
+        same = len(listed or ()) == len(numbers)
+        everybody = numbers if same else await run_sync(_comparable, listed or ())
         own = None if again else current
         recorded = await _recorded(context, numbers, everybody, starts_at, own, simulated=simulated)
         named = await _named_before(context, recorded.ledger, current)

@@ -506,10 +506,7 @@ class Write:
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
         # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
         least = judged.around.listed_dials or 1 if request.tasks is None else 1
-        dialled = [
-            (comparable(task.to_number), max(least, 1 + (own if task.max_retries is None else task.max_retries)))
-            for task in judged.called or ()
-        ]
+        each = [max(least, 1 + (own if task.max_retries is None else task.max_retries)) for task in judged.called or ()]
         begins = (self._moved(request) if dials else None) or request.trigger_at
         is_hidden = context.backend.capabilities.tasks_reported != "all" and request.tasks is not None
         places = judged.preflight.places if is_hidden else None
@@ -532,7 +529,7 @@ class Write:
                 test_of=request.test_of or test_of_in_name(request.name),
                 people=sent.people,
                 variables=sent.variables,
-                dials_each=_dials_each(request, dialled),
+                dials_each=_dials_each(request, each),
                 from_number=hashed(f"number {from_number}") if from_number else None,
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
@@ -552,7 +549,12 @@ class Write:
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
             dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
-            numbers=dialled if dials else [(number, 0) for number, _ in dialled] if is_hidden else (),
+            numbers=[
+                (comparable(task.to_number), most if dials else 0)
+                for task, most in zip(judged.called or (), each, strict=True)
+            ]
+            if dials or is_hidden
+            else (),
             list_entries=judged.around.recorded.entries if dials and request.tasks is None else (),
             list_dials=least,
             # Who else calls a test number does not matter.
@@ -565,10 +567,10 @@ class Write:
         )
 
 
-def _dials_each(request: BatchCallRequest, dialled: Sequence[tuple[str, int]]) -> int | None:
+def _dials_each(request: BatchCallRequest, each: Sequence[int]) -> int | None:
     """How often a person is dialled at most by what this write sends; None: it says nothing of that."""
     if request.tasks is not None:
-        return max((dials for _, dials in dialled), default=None)
+        return max(each, default=None)
     return None if request.retry is None else 1 + request.retry.max_retries
 
 

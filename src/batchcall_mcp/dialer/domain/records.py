@@ -31,7 +31,7 @@ SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "
 SortOrder: TypeAlias = Literal["ascending", "descending"]
 
 
-@dataclass_of_many(frozen=True, slots=True, kw_only=True)
+@dataclass_of_many(frozen=True, slots=True, kw_only=False)
 class NewTask:
     """A task as it is asked for; `dynamic_variables` is compact JSON."""
 
@@ -177,14 +177,14 @@ _NUMBERS: Final[Mapping[str, tuple[type, ...]]] = {
 """What each column of numbers may hold. A whole number never is a fraction: a list of 1.5 lanes cannot be opened."""
 
 
-@dataclass_of_many(frozen=True, slots=True, kw_only=True)
+@dataclass_of_many(frozen=True, slots=True, kw_only=False)
 class TaskRecord:
-    """A row of `tasks`, without what only the engine needs."""
+    """A row of `tasks`, without what only the engine needs; `status` is a word of `TaskStatus`, as it is stored."""
 
     task_id: str
     to_number: str
     name: str | None
-    status: TaskStatus
+    status: str
     attempts: int
     max_retries: int | None
     dynamic_variables: str | None

@@ -32,8 +32,7 @@ from batchcall_mcp.model import TaskStatus
 
 MOST_CHOICES = 50
 """Of one batch call that are counted apart."""
-_TASK_FIELDS = [field.name for field in fields(TaskRecord)]
-_TASK_COLUMNS = [tasks.c[name] for name in _TASK_FIELDS]
+_TASK_COLUMNS = [tasks.c[field.name] for field in fields(TaskRecord)]
 
 # Asked for every request, so built once: to build such a statement takes longer than to run it.
 _ONE = sa.select(batch_calls).where(
@@ -229,8 +228,8 @@ def find_tasks(
                 conditions.append(tasks.c[name] == getattr(wanted, name))
         total = tx.execute(sa.select(sa.func.count()).select_from(tasks).where(*conditions)).scalar_one()
         asked = sa.select(*_TASK_COLUMNS).where(*conditions).limit(limit).offset(page * limit)
-    rows = tx.execute(asked.order_by(tasks.c.position))
-    return [_task(row) for row in rows], total
+    rows = tx.execute(asked.order_by(tasks.c.position)).all()
+    return [TaskRecord(*row) for row in rows], total
 
 
 def results(tx: sa.Connection, batch_call_id: str) -> Results:
@@ -247,12 +246,6 @@ def results(tx: sa.Connection, batch_call_id: str) -> Results:
         talk_ms=sum(int(row.talk_ms or 0) for row in rows),
         choices={row.choice: row.people for row in chosen[:MOST_CHOICES]},
     )
-
-
-def _task(row: sa.Row[Any]) -> TaskRecord:
-    values = dict(zip(_TASK_FIELDS, row, strict=True))
-    values["status"] = TaskStatus(values["status"])
-    return TaskRecord(**values)
 
 
 def tasks_after(tx: sa.Connection, batch_call_id: str, position: int, limit: int) -> Sequence[sa.RowMapping]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -123,8 +124,7 @@ class History:
             own_id: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
         """
-        hashed = {self._database.hashed_bytes(number) for number in numbers} if own_id else ()
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
+        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
@@ -132,10 +132,12 @@ class History:
         self, day: datetime, *, backend: str = "", own_id: str | None = None, numbers: Iterable[str] = ()
     ) -> Spent:
         """What launches with real calls may cost that start on this UTC day; arguments as of `calls_on`."""
-        hashed = {self._database.hashed_bytes(number) for number in numbers} if own_id else ()
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=hashed)
+        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
         with self._database.reading() as connection:
             return mapping.spent_on(connection, day, simulated=False, mine=mine)
+
+    def _hashed(self, numbers: Iterable[str]) -> set[bytes]:
+        return {self._database.hashed_bytes(number) for number in numbers}
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
         """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
@@ -208,7 +210,7 @@ class History:
             entries = [read(row) for row in connection.execute(query.order_by(t.writes.c.write_id))]
             if not entries:
                 return []
-            mine = {self._database.hashed_bytes(number) for number in numbers}
+            mine = self._hashed(numbers)
             people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
         found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]

@@ -355,7 +355,7 @@ class Writes:
                 backend=intent.backend,
                 batch_call_id=intent.batch_call_id,
                 write_id=own,
-                numbers=dialled.keys(),
+                numbers=dialled.keys,
                 calls_again=intent.operation is Operation.RETRY,
             )
             _check_day(tx, intent, mine, *most)

@@ -495,15 +495,13 @@ def _list_concerns(
         yield from recipient_warnings.variables_concern(
             tasks, surroundings.variables, known=None if held else surroundings.listed_variables or ()
         )
-    yield from recipient_warnings.from_number_concern(
-        tasks, request.from_number or (current.from_number if current else None)
-    )
-    yield from recipient_warnings.repeated_concern(tasks)
-    yield from recipient_warnings.unreadable_concern(tasks)
-    yield from recipient_warnings.do_not_call_concern(tasks, surroundings.do_not_call)
-    yield from recipient_warnings.lately_concern(tasks, surroundings.lately, surroundings.elsewhere)
-    yield from recipient_warnings.elsewhere_concern(
-        tasks, surroundings.elsewhere, current.batch_call_id if current else None
+    yield from recipient_warnings.number_concerns(
+        tasks,
+        from_number=request.from_number or (current.from_number if current else None),
+        never=surroundings.do_not_call,
+        lately=surroundings.lately,
+        elsewhere=surroundings.elsewhere,
+        own_id=current.batch_call_id if current else None,
     )
 
 

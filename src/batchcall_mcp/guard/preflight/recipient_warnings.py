@@ -67,50 +67,72 @@ def not_compared(ids: Sequence[str], live: int, why: str) -> Concern:
     return Concern("not_compared", sentence, frozenset(ids))
 
 
-def from_number_concern(tasks: Sequence[CallTask], from_number: str | None) -> Iterator[Concern]:
+def number_concerns(
+    tasks: Sequence[CallTask],
+    *,
+    from_number: str | None,
+    never: frozenset[str],
+    lately: Mapping[str, str],
+    elsewhere: Mapping[str, str],
+    own_id: str | None,
+) -> Iterator[Concern]:
+    """What the numbers themselves say, and who else calls them.
+
+    `never`: the do-not-call list. `lately`, `elsewhere`: number -> the other launch, the other live batch call.
+    """
+    numbers = [comparable(task.to_number) for task in tasks]
+    yield from _from_number_concern(numbers, from_number)
+    yield from _repeated_concern(numbers)
+    yield from _unreadable_concern(numbers)
+    yield from _do_not_call_concern(numbers, never)
+    yield from _lately_concern(numbers, lately, elsewhere)
+    yield from _elsewhere_concern(numbers, elsewhere, own_id)
+
+
+def _from_number_concern(numbers: Sequence[str], from_number: str | None) -> Iterator[Concern]:
     """A line that calls itself is engaged."""
     own = comparable(from_number) if from_number else None
-    yield from some_are("from_number", [number for number in _numbers(tasks) if number == own], "from_number itself")
+    yield from some_are("from_number", [number for number in numbers if number == own], "from_number itself")
 
 
-def repeated_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
+def _repeated_concern(numbers: Sequence[str]) -> Iterator[Concern]:
     """A list that was made elsewhere may hold somebody twice; one that was read here does not."""
-    times = Counter(_numbers(tasks))
-    found = len(tasks) - len(times)
+    found = len(numbers) - len(set(numbers))
     if found:
+        times = Counter(numbers)
         sentence = f"{found} of the calls go to a number that is in the list more than once."
         yield Concern("repeated", sentence, frozenset(number for number, count in times.items() if count > 1))
 
 
-def unreadable_concern(tasks: Sequence[CallTask]) -> Iterator[Concern]:
+def _unreadable_concern(numbers: Sequence[str]) -> Iterator[Concern]:
     """What is not written as a number escapes the do-not-call list and every comparison."""
-    found = [number for number in _numbers(tasks) if not is_comparable(number)]
+    found = [number for number in numbers if not is_comparable(number)]
     if found:
         what = "number cannot be read" if len(found) == 1 else "numbers cannot be read"
         sentence = f"{len(found)} {what} as a phone number, so it is not known whether they may be called."
         yield Concern("unreadable", sentence, frozenset(found))
 
 
-def do_not_call_concern(tasks: Sequence[CallTask], never: frozenset[str]) -> Iterator[Concern]:
+def _do_not_call_concern(numbers: Sequence[str], never: frozenset[str]) -> Iterator[Concern]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
-    found = [number for number in _numbers(tasks) if number in never] if never else []
+    found = [number for number in numbers if number in never] if never else []
     yield from some_are("do_not_call", found, "now on the do-not-call list")
 
 
-def elsewhere_concern(tasks: Sequence[CallTask], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
-    """Who is about to be called twice. `elsewhere`: number -> the other batch call."""
-    found = [number for number in _numbers(tasks) if elsewhere.get(number, own_id) != own_id] if elsewhere else []
+def _elsewhere_concern(numbers: Sequence[str], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
+    """Who is about to be called twice."""
+    found = [number for number in numbers if elsewhere.get(number, own_id) != own_id] if elsewhere else []
     others = Counter(elsewhere[number] for number in found)
     shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
     more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
     yield from some_are("elsewhere", found, f"in another live batch call ({', '.join(shown)}{more})")
 
 
-def lately_concern(
-    tasks: Sequence[CallTask], lately: Mapping[str, str], elsewhere: Mapping[str, str]
+def _lately_concern(
+    numbers: Sequence[str], lately: Mapping[str, str], elsewhere: Mapping[str, str]
 ) -> Iterator[Concern]:
-    """Who was launched a moment ago, and may have been called already. `lately`: number -> the other launch."""
-    found = [number for number in _numbers(tasks) if number in lately and number not in elsewhere] if lately else []
+    """Who was launched a moment ago, and may have been called already."""
+    found = [number for number in numbers if number in lately and number not in elsewhere] if lately else []
     others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
     yield from some_are("elsewhere", found, f"in another launch of the last minutes ({others})")
 
@@ -120,7 +142,8 @@ def attempts_concern(
 ) -> Iterator[Concern]:
     """Who was dialled today, and might be dialled more often than `cap` with this launch."""
     ours: Counter[str] = Counter()
-    for task, number in zip(tasks, _numbers(tasks), strict=True) if attempts else ():
+    for task in tasks if attempts else ():
+        number = comparable(task.to_number)
         if attempts.get(number, 0) > 0:
             ours[number] += most_dials(task)
     yield from dialled_too_often(ours, attempts, cap)
@@ -176,10 +199,6 @@ def about(concerns: Iterable[Concern]) -> dict[str, frozenset[str]]:
         if one.about:
             found[one.kind] = found.get(one.kind, frozenset()) | one.about
     return found
-
-
-def _numbers(tasks: Sequence[CallTask]) -> Iterator[str]:
-    return (comparable(task.to_number) for task in tasks)
 
 
 def some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:

@@ -253,7 +253,7 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
         "task_id": task.task_id,
         "to_number": task.to_number,
         "name": task.name,
-        "status": task.status.value,
+        "status": task.status,
         "attempts": task.attempts,
         "max_retries": task.max_retries,
         "dynamic_variables": from_json(task.dynamic_variables) if task.dynamic_variables else {},
