@@ -1,11 +1,13 @@
 """Fixtures for every test: a clean environment, so that no developer's BATCHCALL_* variable decides a result."""
 
 import gc
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from tests import forked
@@ -48,22 +50,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(tier_of(item))
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for each test; where pytest numbers them itself, it reads the names of all each time: 20 s of a run."""
+    root = tmp_path_factory.mktemp("homes")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: Iterator[Path]) -> None:
     for name in os.environ:
         if name.startswith("BATCHCALL_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("BATCHCALL_APPROVAL_PAGE", "off")  # no test opens a tab on a developer's screen by accident
-    monkeypatch.setenv("BATCHCALL_DATA_DIR", str(tmp_path_factory.mktemp("data")))
-    lists = tmp_path_factory.mktemp("lists")  # it exists, so that no server makes one in a developer's documents
-    monkeypatch.setenv("BATCHCALL_FILES", str(lists))
+    home = next(_homes)
+    for variable, folder in (("BATCHCALL_DATA_DIR", home / "data"), ("BATCHCALL_FILES", home / "lists")):
+        folder.mkdir(mode=0o700, parents=True)  # lists too, so that no server makes one in a developer's documents
+        monkeypatch.setenv(variable, str(folder))
 
 
 @pytest.fixture(autouse=True)
 def _what_forks_is_there(request: pytest.FixtureRequest) -> None:
     """Before a test counts its seconds: the process that forks needs some to begin, many on a busy machine."""
-    if tier_of(request.node) in {"process", "long"}:
+    if tier_of(request.node) in {"process", "long", "foreign", "kills"}:
         forked.program()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_browser() -> AsyncIterator[None]:
+    """For `tests.browser.in_one_browser`, whose imports only tests in a browser need."""
+    from tests.browser import shared_browser
+
+    async with shared_browser():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

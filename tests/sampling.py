@@ -1,4 +1,4 @@
-"""The seeded sample of points at which `make test` kills processes; `make torture` tries all of them."""
+"""The seeded samples of `make test`: where processes are killed, and what is combined; `make torture` tries it all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import TypeVar
 SEED = int(os.environ.get("KILLS_SEED", "20261127"))
 """The same sample each time, unless the environment names another seed."""
 
+EVERYTHING = "EXAMPLES" in os.environ
+"""Whether whole products are tried, as by `make torture`."""
+
 _T = TypeVar("_T")
+_W = TypeVar("_W")
 
 
 def sample(points: Sequence[_T], of_each: int, kind: Callable[[_T], Hashable]) -> list[_T]:
@@ -21,3 +25,20 @@ def sample(points: Sequence[_T], of_each: int, kind: Callable[[_T], Hashable]) -
         by_kind[kind(point)].append(point)
     chance = random.Random(SEED)
     return [point for alike in by_kind.values() for point in chance.sample(alike, min(of_each, len(alike)))]
+
+
+def spread(cases: Sequence[_T], ways: Sequence[_W], kind: Callable[[_T], Hashable]) -> list[tuple[_W, list[_T]]]:
+    """Which cases are tried in which way, in their order: each in one, the first one of its kind in all of them.
+
+    For cases and ways that are decided one after the other: what a way is for is shown by one case of each kind, and
+    what a case is for in any way. Which way a case gets does not follow its place in the list.
+    """
+    if EVERYTHING:
+        return [(way, list(cases)) for way in ways]
+    first = {kind(case): at for at, case in reversed(list(enumerate(cases)))}
+    drawn = random.Random(SEED).sample(range(len(cases)), len(cases))
+    turn = {at: number % len(ways) for number, at in enumerate(drawn)}
+    return [
+        (way, [case for at, case in enumerate(cases) if turn[at] == number or first[kind(case)] == at])
+        for number, way in enumerate(ways)
+    ]

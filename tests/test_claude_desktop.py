@@ -7,6 +7,7 @@ result, a progress text or the log, until a request reaches the page or the term
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from batchcall_mcp.server.app import build_server
 from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from tests.server.person import presses
-from tests.test_never_dials import FUTURE, SCENES, Scene
+from tests.test_never_dials import FUTURE, SCENES, Call, Scene
 from tests.walks.stage import settings_of
 
 CONFIRM = {"batchcall": "person", "dialer": "person"}
@@ -51,17 +52,20 @@ async def test_only_a_person_launches_what_its_model_calls(
         service.desk = ApprovalDesk(service.ledger, Audit(tmp_path), enabled=True, open_browser=opens)
         async with Client(server, mode="legacy") as client:
             waited: dict[str, dict[str, Any]] = {}
-            for tool, arguments in calls_of(scene.ids):
+            calls = calls_of(scene.ids)
+            for tool, arguments in one_of_a_kind(calls) if backend == "batchcall" else calls:
+                # What is refused without a code is refused with one too: `tests/test_never_dials.py`.
                 for more in ({}, {"confirmation_code": "AAAAAAAA"}):
                     result = await client.call_tool(tool, arguments | more, progress_callback=progress)
                     said.append(result.model_dump_json())
                     answer = result.structured_content or {}
                     assert "confirmation_code" not in answer, (tool, arguments)
-                    if answer.get("result") == "waiting_for_person":
-                        waited.setdefault(tool, arguments)
-                        assert "next" not in answer
                     assert list(scene.dialled()) == before, (tool, arguments)
                     assert scene.writes is None or scene.writes()[sent:] == [], (tool, arguments)
+                    if answer.get("result") != "waiting_for_person":
+                        break
+                    waited.setdefault(tool, arguments)
+                    assert "next" not in answer
             assert waited.keys() == asks, "a table of mere refusals would prove nothing"
             everything = " ".join([*said, *(one.getMessage() for one in caplog.records if _is_ours(one))])
             for address in opened:
@@ -69,6 +73,13 @@ async def test_only_a_person_launches_what_its_model_calls(
             assert "127.0.0.1" not in "".join(said).replace(str(scene.variables.get("url", "-")), "")
             tool = "start_batch_call" if "start_batch_call" in waited else "create_batch_call"
             await _only_the_page_launches(client, scene, tool, waited[tool], opened, len(before))
+
+
+def one_of_a_kind(calls: Sequence[Call]) -> list[Call]:
+    """Of calls that differ in values alone one. The same code runs with every value on the dialer."""
+    return list(
+        {(tool, arguments.get("batch_call_id"), *arguments): (tool, arguments) for tool, arguments in calls}.values()
+    )
 
 
 async def _only_the_page_launches(

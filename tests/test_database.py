@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from batchcall_mcp import database
 from batchcall_mcp.database import open_sqlite, reading
 from batchcall_mcp.errors import ConfigurationError
+from tests.made_once import SQLITE
 
 METADATA = sa.MetaData()
 NUMBERS = sa.Table("numbers", METADATA, sa.Column("n", sa.Integer, primary_key=True))
@@ -31,12 +33,15 @@ def engine(path: Path) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def test_every_commit_is_on_disk_and_readers_are_not_blocked(engine: sa.Engine) -> None:
+def test_every_commit_is_on_disk_and_readers_are_not_blocked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write-ahead log, synchronous=FULL (2), foreign keys on."""
+    monkeypatch.setattr(database, "_SQLITE", SQLITE)
+    engine = open_sqlite(path)
     with reading(engine) as tx:
         found = [
             tx.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
+    engine.dispose()
     assert found == ["wal", 2, 1]
 
 

@@ -42,6 +42,8 @@ _ALIVE = {
     "tcp_user_timeout": 15_000,
 }
 """So that this side notices within seconds that the server's machine has gone."""
+_SQLITE: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+"""What every connection to a file begins with: a commit that was confirmed outlives a loss of power."""
 LOG = logging.getLogger(__name__)
 _KEPT_WHILE_USED: Final = 5
 _MOST_OPEN: Final = 10
@@ -100,7 +102,7 @@ def open_sqlite(path: Path) -> sa.Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in _SQLITE:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

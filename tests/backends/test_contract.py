@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -9,14 +10,22 @@ from batchcall_mcp.backends.registry import BUILT_IN, backend_class
 from batchcall_mcp.model import CallingWindow
 from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
+from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
+from tests.vendors.dograh import Dograh
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
+from tests.vendors.retell import Retell
 from tests.vendors.vapi import Vapi
 from tests.vendors.zudu import Zudu
 
 ANY_HOUR = {"window": CallingWindow(start="00:00", end="24:00", timezone="UTC")}
 NO_WINDOWS = {"nobody is called outside the window": "the fake knows no windows"}
+
+NO_READ = {
+    "an unknown status survives": "Retell reports no status of a batch call; test_retell.py has those of calls",
+    "an unknown id is not found": "a batch call that waits and one that does not exist have no calls: nobody can tell",
+}
 
 
 def ours(name: str, **options: Any) -> Case:
@@ -33,8 +42,11 @@ CASES = (
     vendor("zudu", Zudu, skip=NO_WINDOWS),
     vendor("magpipe", Magpipe),
     vendor("elevenlabs", ElevenLabs),
+    vendor("bland", Bland),
     vendor("vapi", Vapi),
+    vendor("retell", Retell, skip=NO_READ),
     vendor("bolna", Bolna),
+    ours("dograh", fake=partial(Dograh, lines=30), url="https://vendor.example/api/v1"),
 )
 
 test_contract = contract(*CASES)

@@ -122,6 +122,12 @@ async def test_a_create_without_a_time_dials_and_is_not_called_scheduled(scene: 
         assert scene.backend.dials(Operation.CREATE, request, None) == Now()
 
 
+async def test_a_time_that_is_past_means_now_and_is_not_sent(scene: Scene) -> None:
+    made = await scene.backend.create(replace(PLAIN, trigger_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert "scheduled_time_unix" not in fake_of(scene).writes[0].json
+    assert made.status is BatchStatus.UNKNOWN
+
+
 @pytest.mark.parametrize("number", [elevenlabs.INBOUND, "+14155559999"])
 async def test_a_number_that_cannot_call_out_is_refused_before_anything_is_sent(scene: Scene, number: str) -> None:
     with pytest.raises(InvalidInput, match=r"from_number: .* is not an active number .* Nothing was sent"):
@@ -307,7 +313,8 @@ async def test_what_was_said_in_a_call(scene: Scene) -> None:
         Turn(speaker="agent", text="Hi, this is the clinic.", at_seconds=1),
         Turn(speaker="person", text="Yes, I will be there.", at_seconds=4),
     )
-    assert (call.ended_reason, call.recording_url) == ("Client ended call", None)
+    assert call.ended_reason == "Client ended call"
+    assert call.recording_url == f"{CASE.url}/v1/convai/conversations/{first.call_id}/audio"
     task = call.task
     assert (task.to_number, task.task_id, task.call_id) == (PEOPLE[0], first.task_id, first.call_id)
     assert (task.status, task.duration_seconds, task.summary) == (
@@ -318,7 +325,7 @@ async def test_what_was_said_in_a_call(scene: Scene) -> None:
     assert task.cost == Money(Decimal("0.062500"), "USD")  # not the 310 credits
     assert task.extracted == {"wants_callback": "no"}
     missed = await scene.backend.get_call(running.batch_call_id, second.call_id or "")
-    assert (missed.task.status, missed.transcript) == (TaskStatus.VOICEMAIL, ())
+    assert (missed.task.status, missed.transcript, missed.recording_url) == (TaskStatus.VOICEMAIL, (), None)
 
 
 async def test_a_call_of_another_batch_call_is_not_one_of_its_own(scene: Scene) -> None:

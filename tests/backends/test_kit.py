@@ -19,9 +19,19 @@ from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus, Tur
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
 from batchcall_mcp.vendor_http.json_values import inside, members, usd
-from batchcall_mcp.vendor_http.paging import CursorPages, InlinePages, JoinedPages, OffsetPages, Pages
+from batchcall_mcp.vendor_http.paging import CursorPages, InlinePages, JoinedPages, LatestPages, OffsetPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
-from batchcall_mcp.vendor_http.times import days_of, epoch_ms, epoch_s, iso_offset, iso_z, minutes_of, next_mark
+from batchcall_mcp.vendor_http.times import (
+    days_of,
+    epoch_ms,
+    epoch_s,
+    iso_offset,
+    iso_z,
+    minutes_of,
+    next_mark,
+    slots_of,
+    window_of,
+)
 from tests.backends.recorder import CREDENTIALS, Asked, Status, Vendor
 
 SECOND = datetime(2026, 12, 1, 9, 0, 0, 1, tzinfo=UTC)
@@ -45,6 +55,10 @@ DATED = [{"n": n, "at": f"2026-12-{31 - n:02d}"} for n in NUMBERS]
 """Newest first."""
 
 
+async def answered(value: bool) -> bool:
+    return value
+
+
 async def halves() -> list[tuple[HttpCall, dict[str, Any]]]:
     return [(HttpCall("GET", "/odd"), {"half": "odd"}), (HttpCall("GET", "/rest"), {"half": "even"})]
 
@@ -60,6 +74,8 @@ PAGES: dict[str, Pages] = {
     "a bare array": InlinePages(HttpCall("GET", "/array"), None),
     "in several answers": JoinedPages(halves, "at"),
 }
+PAGES["each of them once"] = LatestPages(PAGES["numbered"], "n", lambda: answered(False))
+PAGES["the last of each"] = LatestPages(PAGES["numbered"], "n", lambda: answered(True))
 
 
 @pytest.fixture
@@ -128,6 +144,15 @@ class TestPages:
         async with caller_of(vendor) as http:
             with pytest.raises(UnexpectedResponse):
                 await PAGES[kind].scan(http, "list", even, cursor=None, limit=5)
+
+    async def test_somebody_who_was_called_again_is_there_once_with_the_last_call(self, vendor: Vendor) -> None:
+        calls = [{"n": 2, "call": 1}, {"n": 4, "call": 2}, {"n": 2, "call": 3}, {"n": 6, "call": 4}]
+        vendor.answers["GET /paged"] = {"data": {"rows": calls}}
+        async with caller_of(vendor) as http:
+            pages = PAGES["the last of each"]
+            page = await pages.scan(http, "list", lambda row: (row["n"], row["call"]), cursor=None, limit=2)
+            rest = await pages.scan(http, "list", lambda row: (row["n"], row["call"]), cursor=page.next_cursor, limit=2)
+        assert (page.found, rest.found, rest.next_cursor) == (((2, 3), (4, 2)), ((6, 4),), None)
 
     async def test_what_is_no_object_is_counted(self, vendor: Vendor) -> None:
         vendor.answers["GET /array"] = Status(200, [1, {"n": 2}, None])
@@ -264,6 +289,15 @@ class TestValues:
 
 
 class TestTimes:
+    def test_a_window_is_weekly_slots_and_back(self) -> None:
+        window = CallingWindow(start="09:00", end="24:00", days=("mon", "sun"), timezone="Asia/Kolkata")
+        slots = slots_of(window, "d", "from", "to")
+        assert slots == [{"d": 0, "from": "09:00", "to": "24:00"}, {"d": 6, "from": "09:00", "to": "24:00"}]
+        assert window_of(slots, "d", "from", "to", "Asia/Kolkata") == (window, ())
+        found, notes = window_of([*slots, {"d": 1, "from": "10:00", "to": "11:00"}], "d", "from", "to", "UTC")
+        assert (found, len(notes)) == (None, 1)
+        assert window_of(None, "d", "from", "to", None) == (None, ())
+
     def test_nothing_is_due_before_the_moment_that_was_confirmed(self) -> None:
         assert epoch_s(SECOND) == 1796115601
         assert epoch_ms(SECOND) == 1796115600001

@@ -14,6 +14,7 @@ from batchcall_mcp.backends.capabilities import Operation, unsupported
 from batchcall_mcp.backends.vendors.magpipe import MagpipeBackend
 from batchcall_mcp.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
     InvalidInput,
@@ -180,16 +181,6 @@ async def test_every_word_for_a_recipient_is_read(
     assert found.notes[0] == "1 recipients in Magpipe's answer could not be read and are not shown."
 
 
-async def test_recipients_are_paged_and_filtered_here(magpipe: MagpipeBackend) -> None:
-    first = await magpipe.tasks(ID, TaskQuery(limit=2))
-    assert ([task.task_id for task in first.tasks], first.next_cursor) == (["r1-uuid", "r2-uuid"], "2")
-    second = await magpipe.tasks(ID, TaskQuery(limit=2, cursor="2"))
-    assert ([task.task_id for task in second.tasks], second.next_cursor) == (["r3-uuid"], None)
-    query = TaskQuery(statuses=frozenset({TaskStatus.PENDING, TaskStatus.CALLING}), to_number="+13105557890")
-    found = await magpipe.tasks(ID, query)
-    assert [task.task_id for task in found.tasks] == ["r3-uuid"]
-
-
 @pytest.mark.parametrize(
     ("told", "window", "note"),
     [
@@ -303,12 +294,18 @@ class TestCreate:
         await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.asked[-1].body["agent_id"] == "a1"
 
-    @pytest.mark.parametrize("answer", [Status(500, {"error": "x"}), {"numbers": 5}])
+    @pytest.mark.parametrize(
+        ("answer", "error", "words"),
+        [
+            (Status(500, {"error": "x"}), BackendUnavailable, "Try again later"),
+            ({"numbers": 5}, NotSupported, "could not be read"),
+        ],
+    )
     async def test_an_agent_that_cannot_be_checked_is_refused_with_the_reason(
-        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any
+        self, vendor: Magpipe, magpipe: MagpipeBackend, answer: Any, error: type[BatchCallError], words: str
     ) -> None:
         vendor.answers["POST /functions/v1/list-phone-numbers"] = answer
-        with pytest.raises(NotSupported, match="could not be read"):
+        with pytest.raises(error, match=words):
             await magpipe.create(replace(PLAIN, agent_id="a1"))
         assert vendor.sent == []
 
@@ -339,14 +336,6 @@ class TestCreate:
         vendor.actions["create"] = answer
         with pytest.raises(OutcomeUnknown):
             await magpipe.create(PLAIN)
-
-    async def test_a_500_after_create_is_unknown_even_though_magpipe_may_have_undone_it(
-        self, vendor: Magpipe, magpipe: MagpipeBackend
-    ) -> None:
-        vendor.actions["create"] = Status(500, {"error": "Failed to insert recipients: x"})
-        with pytest.raises(OutcomeUnknown, match="Failed to insert recipients"):
-            await magpipe.create(PLAIN)
-        assert vendor.sent == ["create"]
 
 
 class TestStart:
@@ -440,15 +429,6 @@ class TestSeriesAndCancel:
     async def test_a_cancel_that_changed_nothing_is_said(self, magpipe: MagpipeBackend) -> None:
         after = await magpipe.cancel(at(BatchStatus.RUNNING))
         assert "but the batch call is running" in after.notes[-1]
-
-    async def test_delete_retry_and_added_people_are_not_there(self, vendor: Magpipe, magpipe: MagpipeBackend) -> None:
-        with pytest.raises(NotSupported, match="Nothing was sent"):
-            await magpipe.delete(CURRENT)
-        with pytest.raises(NotSupported, match="Nothing was sent"):
-            await magpipe.retry(CURRENT, ("r1",))
-        with pytest.raises(NotSupported, match="Nothing was sent"):
-            await magpipe.append(CURRENT, ())
-        assert vendor.asked == []
 
 
 class TestUpdate:

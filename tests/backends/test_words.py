@@ -37,6 +37,9 @@ MEMBERS = st.sampled_from(
         *("duration_minutes", "window_start_time", "window_end_time", "window_days", "recipients", "batch", "tasks"),
         *("to_number", "phone_number", "dynamic_variables", "max_retries", "error", "error_message", "attempted_at"),
         *("pagination", "limit", "total_count", "has_next_page", "total_pages", "data", "batch_calls", "agents"),
+        *("conversation_id", "call_id", "batch_id", "queue_status", "answered_by", "call_objects", "base_prompt"),
+        *("metadata", "analysis", "transcript", "transcripts", "payload", "state_change", "event_type", "has_audio"),
+        *("role", "text", "user", "phone_call", "batch_call", "call_result", "price", "call_length", "completed"),
         *("llm_config", "begin_message_variables", "message", "detail", "code", "carrier", "max_concurrency"),
     ]
 )

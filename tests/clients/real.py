@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+from tests import forked
 from tests.clients.node import ROOT
 
 Transport: TypeAlias = Literal["stdio", "http", "sse"]
 TRANSPORTS: tuple[Transport, ...] = ("stdio", "http", "sse")
 
-SERVER = [sys.executable, "-m", "batchcall_mcp"]
 _LONGEST_START_S = 30
+
+
+def server() -> list[str]:
+    """The beginning of its command line. It starts at once: what is tested here is how a client speaks to it."""
+    return [*forked.program()]
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Address:
         return json.dumps(
             {
                 "transport": self.transport,
-                "command": SERVER[0],
-                "args": SERVER[1:],
+                "command": server()[0],
+                "args": server()[1:],
                 "cwd": str(ROOT),
                 "env": dict(self.environment),
                 "url": self.url,
@@ -61,7 +65,7 @@ def address(transport: Transport, home: Path) -> Iterator[Address]:
         yield Address(transport, environment)
         return
     created = subprocess.run(
-        [*SERVER, "dialer", "keys", "create"],
+        [*server(), "dialer", "keys", "create"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -71,7 +75,7 @@ def address(transport: Transport, home: Path) -> Iterator[Address]:
     ).stdout
     pair = dict(line.split("=", 1) for line in created.splitlines())
     headers = {"X-API-KEY": pair["BATCHCALL_API_KEY"], "X-API-SECRET": pair["BATCHCALL_API_SECRET"]}
-    command = [*SERVER, "serve", "--port", "0", "--transport", transport]
+    command = [*server(), "serve", "--port", "0", "--transport", transport]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

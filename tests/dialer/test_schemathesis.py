@@ -23,8 +23,10 @@ from batchcall_mcp.signed_http.url_policy import WebhookAddresses
 from tests.dialer.conftest import emptied_postgresql
 
 SEED = 20_261_124
-EXAMPLES = {"sqlite": 8, "postgresql": 3}
+EXAMPLES = {"sqlite": 6, "postgresql": 2}
 """For each operation and phase. A hundred of them found what is fixed here; PostgreSQL differs in types alone."""
+MODE = {"sqlite": "all", "postgresql": "positive"}
+"""What is refused is refused before a database is asked: on PostgreSQL only what is taken is tried again."""
 BETWEEN_FIELDS = (
     r"tasks\.\d+\.to_number: is the from_number",
     r"tasks\.\d+\.not_before: \S+ is too long ago for a call-back",
@@ -102,7 +104,7 @@ def test_the_face_is_as_its_openapi_document_says(dialer: EmbeddedDialer, on: st
             "workers": 1,
             "continue-on-failure": True,
             "headers": {"X-API-KEY": key, "X-API-SECRET": secret},
-            "generation": {"deterministic": True, "max-examples": EXAMPLES[on], "database": "none"},
+            "generation": {"deterministic": True, "max-examples": EXAMPLES[on], "mode": MODE[on], "database": "none"},
             "phases": {"stateful": {"max-steps": 5}},
         }
     )

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 import anyio
 
+from tests import forked
 from tests.server.transports import ROOT
 
 FAST: dict[str, Any] = {"simulated_speed": 400.0, "poll_seconds": 0.02, "beat_seconds": 0.2}
@@ -113,7 +113,7 @@ async def zygote() -> AsyncIterator[Zygote]:
     """One that is ready. Not measured for coverage: its children use the tracer, and die."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "BATCHCALL_"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.dialer_kills.zygote", stdin=PIPE, stdout=PIPE, cwd=ROOT, env=environment
+        *forked.program(), "-m", "tests.dialer_kills.zygote", stdin=PIPE, stdout=PIPE, cwd=ROOT, env=environment
     )
     made = Zygote(process)
     await made.ready()

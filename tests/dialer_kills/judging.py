@@ -84,13 +84,15 @@ def points(count: int, seed: int) -> list[Point]:
     return chosen
 
 
-async def poll(reached: Callable[[], bool], seconds: float = 60) -> None:
+async def poll(reached: Callable[[], bool], seconds: float = 60, longest_pause: float = 0.02) -> None:
     """Wait until it is so."""
+    pause = 0.02
     with anyio.fail_after(seconds):
         while True:
             if await anyio.to_thread.run_sync(reached):
                 return
-            await anyio.sleep(0.02)
+            await anyio.sleep(pause)
+            pause = min(pause * 1.2, longest_pause)
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ class Scene:
             return list(tx.execute(query).all())
 
     async def until(self, reached: Callable[[], bool], seconds: float = 30) -> None:
-        """Poll what is written until it is so."""
-        await poll(reached, seconds)
+        """Poll what is written until it is so and stays so: less often with time, because each look costs queries."""
+        await poll(reached, seconds, 0.1)
 
     def workers(self) -> dict[int, str]:
         return {row.pid: row.worker_id for row in self.rows(sa.select(workers))}
@@ -249,7 +251,7 @@ class Judge:
     async def _died_or_done(
         self, scene: Scene, process: Dialling, dead: list[Dead], names: Mapping[int, str] | None = None
     ) -> None:
-        await poll(lambda: process.status is not None or scene.completed())
+        await poll(lambda: process.status is not None or scene.completed(), longest_pause=0.1)
         if process.status is not None:
             assert process.status == -9, process.said()
             dead.append(Dead(process.pid, (names or {}).get(process.pid, ""), snapshot(scene), is_victim=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import sampling
 from tests.dialer_kills.harness import zygote
 from tests.dialer_kills.judging import DATABASES, EVERYWHERE, REAL_BEATS, Database, Judge, Point, points
 from tests.sampling import sample
@@ -19,8 +20,9 @@ POINTS = 100
 
 
 def sampled() -> list[Point]:
-    """One of each place on each database."""
-    return sample(points(POINTS, SEED), 1, lambda point: (point.database, point.place))
+    """One of each place, by turns on one database and on the other. With a seed of the other parity they change."""
+    turn = {place: DATABASES[(number + sampling.SEED) % 2] for number, place in enumerate(EVERYWHERE)}
+    return sample([one for one in points(POINTS, SEED) if one.database == turn[one.place]], 1, lambda one: one.place)
 
 
 @pytest.mark.timeout(300)
@@ -31,7 +33,7 @@ async def test_whenever_a_process_dies_nobody_is_dialled_twice_and_nobody_is_los
     async with zygote() as process:
         judge = Judge(process, tmp_path)
         verdicts = [await judge.judge(point) for point in sampled() if point.database == database]
-    assert len(verdicts) == len(EVERYWHERE)
+    assert len(verdicts) >= len(EVERYWHERE) // len(DATABASES)
     assert sum(one.killed for one in verdicts) > len(verdicts) * 0.7, "most of them did die"
     assert sum(one.interrupted for one in verdicts) > 0, "and some of them while they were calling"
 
@@ -39,7 +41,8 @@ async def test_whenever_a_process_dies_nobody_is_dialled_twice_and_nobody_is_los
 def test_the_points_meet_every_place_on_both_databases() -> None:
     chosen = points(POINTS, SEED)
     every = {(database, place) for database in DATABASES for place in EVERYWHERE}
-    assert {(one.database, one.place) for one in chosen} == {(one.database, one.place) for one in sampled()} == every
+    assert {(one.database, one.place) for one in chosen} == every
+    assert sorted(one.place for one in sampled()) == sorted(EVERYWHERE)
     assert [one.database for one in chosen].count("postgresql") == len(chosen) / 2
     assert any(one.beat_seconds == REAL_BEATS for one in chosen if one.database == "postgresql")
 

@@ -1,7 +1,8 @@
 """Dialling processes that are forked, so that they start at once, and that may kill themselves at a chosen line.
 
-Run as `python -m tests.dialer_kills.zygote`. A line of JSON on stdin is a process to start, or to end; that one has
-started or ended is a line on stdout. DBOS is imported here and launched in the children alone.
+Run as `python -m tests.dialer_kills.zygote`, itself forked from a process that has imported everything
+(`tests/forked.py`). A line of JSON on stdin is a process to start, or to end; a line on stdout, that one has started or
+ended. DBOS is launched in the children alone.
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 
 import pytest
 
+from tests import forked
 from tests.interleavings.house import DATABASES, Database
 from tests.server.transports import ROOT
 
-EXAMPLES = 5
+EXAMPLES = {"sqlite": 3, "postgresql": 4}
 SEED = 20261127
 
 
@@ -22,7 +22,7 @@ SEED = 20261127
 @pytest.mark.parametrize("on", DATABASES)
 def test_random_interleavings_call_nobody_whom_no_question_covered(on: Database) -> None:
     """In a process of its own, because its callers live in threads and sessions that outlast a failure."""
-    command = [sys.executable, "-m", "tests.interleavings", "--examples", str(EXAMPLES), "--seed", str(SEED)]
+    command = [*forked.program(), "-m", "tests.interleavings", "--examples", str(EXAMPLES[on]), "--seed", str(SEED)]
     ended = subprocess.run(
         [*command, "--database", on], cwd=ROOT, capture_output=True, text=True, check=False, timeout=200
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests import forked
 from tests.server.transports import ROOT
 
 _LONGEST_LINE = 4 * 1024 * 1024
@@ -70,7 +70,7 @@ class Zygote:
 async def zygote() -> AsyncIterator[Zygote]:
     """One that is ready. Not measured for coverage: its children use the tracer, and die."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "BATCHCALL_"))}
-    command = [sys.executable, "-m", "tests.kills.zygote"]
+    command = [*forked.program(), "-m", "tests.kills.zygote"]
     async with await anyio.open_process(
         command, stdin=PIPE, stdout=PIPE, stderr=None, cwd=ROOT, env=environment
     ) as process:

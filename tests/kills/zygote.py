@@ -1,7 +1,8 @@
 """Makes tool calls in processes of their own, and kills them at a chosen line of code.
 
-Run as `python -m tests.kills.zygote`. It imports everything once and forks for every job, so that hundreds of processes
-cost seconds. A job comes as a line of JSON on stdin; its child's pid, and then what became of it, goes to stdout.
+Run as `python -m tests.kills.zygote`, itself forked from a process that has imported everything (`tests/forked.py`). It
+forks for every job, so that hundreds of processes cost seconds. A job is a line of JSON on stdin; its child's pid, and
+then what became of it, goes to stdout.
 """
 
 from __future__ import annotations

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
+from click.testing import CliRunner
 
 from batchcall_mcp.backends.capabilities import Limits
+from batchcall_mcp.cli import cli
 from tests.vendors.talking import AGENT, COMES, NO_ANSWER
 from tests.vendors.varied import EchoingBackend, Varied, able, account
 from tests.walks.stage import FROM, NEW_YORK, Model, Person, number, playing, tomorrow_at
@@ -167,6 +171,8 @@ async def test_a_required_field_is_in_the_schema_and_named_where_it_is_missing(
         assert {"from_number", "agent_id"} <= set(create.input_schema["required"])
         text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks=TASKS)
         assert "agent_id" in text
+        checked = await model.call("check_batch_call", from_number=FROM, tasks=TASKS)
+        assert checked["next"]["ask_person"].startswith("agent_id: is missing; varied needs it")
     assert vendor.writes == []
 
 
@@ -256,3 +262,38 @@ async def test_where_nothing_can_be_read_the_list_is_as_it_was_recorded(
         (one,) = (await model.call("list_batch_calls"))["batch_calls"]
     assert (one["batch_call_id"], one["status"], one["counts"]) == (first, "unknown", {"total": 3})
     assert "as recorded here" in one["backend_status"]
+
+
+async def test_the_emergency_stop_says_what_it_can_neither_stop_nor_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, drafts="none", stop="never", without="start update retry list cancel pause resume")
+    vendor = Varied(creates_dial=True, can_list=False, can_cancel=False)
+    async with using(tmp_path, vendor) as model:
+        first = await created(model)
+        asked = vendor.recording.requests[-1]
+        base = f"http://{asked.headers['host']}"
+        environment = {f"BATCHCALL_{name.upper()}": value for name, value in account(base).items()}
+        environment["BATCHCALL_DATA_DIR"] = str(tmp_path / "data")
+        ended = await anyio.to_thread.run_sync(partial(CliRunner().invoke, cli, ["stop"], env=environment))
+    assert ended.exit_code != 0
+    assert f"{first}" in ended.output
+    assert "can neither pause nor cancel: its phones may ring on. Stop it at the backend itself." in ended.output
+    assert "varied cannot list batch calls: only those launched from here are known." in ended.output
+
+
+async def test_a_lost_start_that_the_backend_moves_up_is_recognised_by_the_moved_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, limits=Limits(rounding=timedelta(minutes=10)))
+    vendor = Varied()
+    at = tomorrow_at(9)
+    vendor.moves_up = timedelta(minutes=7)
+    async with using(tmp_path, vendor) as model:
+        made = await model.call("create_batch_call", from_number=FROM, tasks=TASKS)
+        name = made["batch_call"]["batch_call_id"]
+        vendor.recording.swallow_next_write = True
+        start = {"batch_call_id": name, "trigger_timestamp": at.replace(minute=3).isoformat()}
+        started = await model.call("start_batch_call", **start)
+    assert started["result"] == "scheduled"
+    assert started["batch_call"]["scheduled_at"] == at.replace(minute=10).isoformat().replace("+00:00", "Z")

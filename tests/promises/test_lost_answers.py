@@ -18,6 +18,8 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
 from tests.kills.scenes import Front
 from tests.vendors import magpipe, zudu
+from tests.vendors.bland import Bland
+from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
 from tests.vendors.zudu import Zudu
@@ -302,3 +304,26 @@ async def test_every_write_whose_answer_was_lost_says_so(tmp_path: Path) -> None
     await dialer.aclose()
     assert len(heard) == 8
     assert {tool: notes for tool, notes in heard.items() if "The backend's answer was lost; " not in notes} == {}
+
+
+@pytest.mark.parametrize("vendor", [ElevenLabs(), Bland()], ids=["elevenlabs", "bland"])
+async def test_a_lost_create_that_dials_is_found_by_its_name_and_never_sent_again(
+    vendor: ElevenLabs | Bland, tmp_path: Path
+) -> None:
+    """Neither has keys or ids of ours: what it lists among its newest is all that there is."""
+    launch: dict[str, Any] = {"from_number": FROM, "agent_id": vendor.agent_id, "tasks": FIRST, "name": "November"}
+    launch["trigger_timestamp"] = "now"
+    backend = type(vendor).__name__.lower()
+    async with (
+        vendor.served() as url,
+        playing("auto", Person(), backend=backend, url=url, api_key=vendor.key, data_dir=tmp_path,
+                calling_hours="00:00-24:00") as model,
+    ):  # fmt: skip
+        vendor.recording.swallow_next_write = True
+        made = await model.call("create_batch_call", **launch)
+        again = await model.call("create_batch_call", **launch)
+    (batch_id,) = vendor.batch_ids()
+    assert made["batch_call"]["batch_call_id"] == again["batch_call"]["batch_call_id"] == batch_id
+    assert "The backend's answer was lost" in str(made["notes"])
+    assert "Nothing was sent by this call" in again["summary"]
+    assert vendor.dialled == [ANN, BOB]

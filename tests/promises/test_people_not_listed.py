@@ -33,7 +33,10 @@ async def test_a_start_is_not_refused_for_an_empty_page_and_counts_what_was_reco
         started = await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
     assert (checked["preflight"]["calls"], checked["preflight"].get("warnings")) == (3, None)
     assert "Call 3 people (United States) now" in person.questions[0]
-    assert "these 3 were checked when the list was sent from here, and not again" in person.questions[0]
+    assert (
+        "these 3 were checked when the list was sent from here, and are compared with the do-not-call list of today"
+        in person.questions[0]
+    )
     assert started["result"] == "started"
     assert vendor.dialled == [ANN, BOB, CY]
 
@@ -149,3 +152,40 @@ async def test_nobody_is_asked_and_a_list_that_was_checked_here_starts(
         first = await drafted(model)
         await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
     assert vendor.dialled == [ANN, BOB, CY]
+
+
+@every_way
+async def test_who_is_on_the_do_not_call_list_by_now_is_said_although_nobody_is_listed(
+    shows: Shows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported=shows)
+    vendor, person = Varied(shows=shows, counts=False), Person("no")
+    (tmp_path / "never.csv").write_text("phone\n")
+    async with using(tmp_path, vendor, person, do_not_call=str(tmp_path / "never.csv")) as model:
+        first = await drafted(model)
+        (tmp_path / "never.csv").write_text(f"phone\n{CY}\n")
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=first, trigger_timestamp="now")
+    assert person.questions[0].startswith("1 of the numbers is now on the do-not-call list.")
+    assert vendor.dialled == []
+
+
+async def test_who_was_called_a_moment_ago_or_too_often_today_is_said_although_nobody_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="none")
+    vendor, person = Varied(shows="none", counts=False), Person()
+    async with using(tmp_path, vendor, person) as model:
+        for nth in range(4):
+            made = await model.call(
+                "create_batch_call", from_number=FROM, tasks=TASKS, window=ALWAYS, name=f"No. {nth}"
+            )
+            name = made["batch_call"]["batch_call_id"]
+            await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
+            vendor.finish(name)
+    assert "in another launch of the last minutes" not in person.questions[0]
+    assert "3 of the numbers are in another launch of the last minutes" in person.questions[1]
+    assert "may now be dialled more than 3 times in a day" not in person.questions[2]
+    assert (
+        "3 numbers were dialled in the last 24 hours, and may now be dialled more than 3 times in a day"
+        in (person.questions[3])
+    )

@@ -1,7 +1,9 @@
 """What the state of a batch call forbids is refused before a person is asked.
 
 Every call that writes, on a batch call in every state, at every backend; the person says yes to all. A backend
-that would refuse it for the state shows that a question was asked in vain.
+that would refuse it for the state shows that a question was asked in vain. The dialer in this process and the one
+elsewhere share their adapter: each call on a state is tried at one of the two (by `make torture` at both), and one call
+of each tool in each state at both.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import pytest
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
+from tests.sampling import spread
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
@@ -187,6 +190,15 @@ PLACES = {
 """Each backend, and the tools whose questions a yes was worth something to: a table of refusals would prove nothing."""
 
 
+def cases_of(backend: str, states: tuple[str, ...]) -> dict[str, list[str]]:
+    """Which of the calls are tried at a backend, by state."""
+    alike = ("dialer", "batchcall")
+    cases = [(state, named) for state in states for named in CALLS]
+    if backend in alike:
+        cases = dict(spread(cases, alike, kind=lambda case: (case[0], CALLS[case[1]][0])))[backend]
+    return {state: [named for of, named in cases if of == state] for state in states}
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("backend", PLACES)
 async def test_no_question_is_asked_about_what_the_state_forbids(backend: str, tmp_path: Path) -> None:
@@ -199,9 +211,11 @@ async def test_no_question_is_asked_about_what_the_state_forbids(backend: str, t
         model = await stack.enter_async_context(playing("auto", person, **{"data_dir": tmp_path} | place.variables))
         listed = (await model.client.list_tools()).tools
         taken = {tool.name: tool.input_schema["properties"].keys() for tool in listed}
+        cases = cases_of(backend, place.states)
         for state in place.states:
             unchanged: str | None = None
-            for named, (tool, arguments) in CALLS.items():
+            for named in cases[state]:
+                tool, arguments = CALLS[named]
                 if not arguments.keys() <= taken.get(tool, set()):
                     continue
                 case = f"{named} of one that is {state}"

@@ -132,6 +132,22 @@ async def test_a_retry_that_makes_a_draft_dials_nobody_and_its_start_asks(
     assert vendor.dialled == [ANN, BOB, CY, BOB, CY]
 
 
+async def test_a_draft_is_counted_as_the_backend_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that could not be placed are not reached either, but not every backend takes them into the draft."""
+    able(monkeypatch, retry="child_draft", retry_outcomes=("no_answer", "busy"))
+    vendor = Varied(retries="child_draft")
+    async with using(tmp_path, vendor) as model:
+        first = await ended(model, vendor)
+        for task in vendor.tasks[first]:
+            task["status"] = "failed"
+        sent = len(vendor.writes)
+        nobody = await model.call("retry_batch_call", batch_call_id=first)
+        text = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first, task_status=["failed"])
+    assert nobody["result"] == "nothing_to_do"
+    assert "busy or no answer" in text
+    assert len(vendor.writes) == sent
+
+
 async def test_a_draft_that_a_retry_made_and_whose_answer_was_lost_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

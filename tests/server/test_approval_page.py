@@ -16,7 +16,7 @@ import pytest
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.approval import LONGEST_READ, Approval, Shown, State
 from batchcall_mcp.server.approvals.page import ApprovalPages, Place
-from tests.browser import axe_findings, browsing
+from tests.browser import axe_findings, browsing, in_one_browser
 from tests.vendors.serving import listening
 
 QUESTION = "Call 188 people (170 United States, 18 United Kingdom) now. First: Tara B., +44…106. You can stop it."
@@ -88,6 +88,7 @@ async def served(store: Store, place: Place) -> AsyncIterator[str]:
         yield url
 
 
+@in_one_browser
 @pytest.mark.parametrize(("button", "title"), [("Approve", "Approved"), ("Decline", "Declined")])
 async def test_a_person_answers_once_without_scripts(button: str, title: str) -> None:
     store, place = Store(), Place("A" * 26)
@@ -105,6 +106,7 @@ async def test_a_person_answers_once_without_scripts(button: str, title: str) ->
     assert store.answers == [button == "Approve"]
 
 
+@in_one_browser
 async def test_a_yes_can_be_withdrawn_until_it_has_launched() -> None:
     store, place = Store(), Place("A" * 26)
     async with served(store, place) as url, browsing(scripts=False) as browser:
@@ -117,6 +119,7 @@ async def test_a_yes_can_be_withdrawn_until_it_has_launched() -> None:
     assert store.answers == [True, False]
 
 
+@in_one_browser
 async def test_a_yes_that_has_launched_is_not_withdrawn_by_an_open_tab() -> None:
     store, place = Store(), Place("A" * 26)
     async with served(store, place) as url, browsing(scripts=False) as browser:
@@ -158,6 +161,7 @@ async def test_what_is_too_long_to_be_shown_completely_cannot_be_approved_here()
     assert store.answers == [False]
 
 
+@in_one_browser
 async def test_what_waits_without_a_tab_is_linked() -> None:
     store, place = Store(waiting=["/approve/one", "/approve/two"]), Place("A" * 26)
     async with served(store, place) as url, browsing(scripts=False, width=320) as browser:
@@ -169,6 +173,7 @@ async def test_what_waits_without_a_tab_is_linked() -> None:
         assert [await link.get_attribute("href") for link in links] == store.waiting
 
 
+@in_one_browser
 async def test_the_page_is_answered_with_the_keyboard_and_fits_a_narrow_screen() -> None:
     store, place = Store(), Place("A" * 26)
     async with served(store, place) as url, browsing(width=320) as browser:
@@ -184,6 +189,7 @@ async def test_the_page_is_answered_with_the_keyboard_and_fits_a_narrow_screen()
     assert store.answers == [False]
 
 
+@in_one_browser
 async def test_a_second_tab_of_an_answered_question_says_so_and_cannot_answer_again() -> None:
     store, place = Store(), Place("A" * 26)
     async with served(store, place) as url, browsing() as browser:
@@ -197,6 +203,7 @@ async def test_a_second_tab_of_an_answered_question_says_so_and_cannot_answer_ag
     assert store.answers == [False]
 
 
+@in_one_browser
 @pytest.mark.parametrize(
     ("state", "title"),
     [
@@ -222,6 +229,7 @@ async def test_a_question_that_ended_while_the_page_was_open_takes_no_answer(
     assert store.answers == []
 
 
+@in_one_browser
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("state", ["waiting", "approved", "expired"])
 async def test_axe_finds_nothing(colours: Literal["light", "dark"], state: State) -> None:
@@ -235,6 +243,7 @@ async def test_axe_finds_nothing(colours: Literal["light", "dark"], state: State
     assert paper == ("rgb(255, 255, 255)" if colours == "light" else "rgb(23, 23, 27)")
 
 
+@in_one_browser
 async def test_the_browser_obeys_the_policy_of_the_page() -> None:
     """Names come from somebody's list: markup in them is text, and nothing is loaded, run or framed."""
     store, place = Store(), Place("A" * 26)
@@ -317,6 +326,7 @@ async def test_another_name_reads_nothing(host: str) -> None:
     assert b"188 people" not in answer
 
 
+@in_one_browser
 async def test_localhost_is_the_same_place() -> None:
     store, place = Store(), Place("A" * 26)
     async with served(store, place) as url, browsing() as browser:

@@ -139,13 +139,10 @@ POORER: dict[str, tuple[Any, ...]] = {
 """What a backend may lack of what is published: each value makes some field unsupported."""
 SAYS_NOTHING_OF_FIELDS = {
     *("operations", "drafts", "update_fields", "trigger_dates", "returns_variables", "outcomes"),  # tools, enums, types
-    *(
-        "task_page_size",
-        "over_midnight",
-        "tasks_reported",
-    ),  # sizes; how it is read
+    *("task_page_size", "over_midnight", "tasks_reported"),  # sizes; how it is read
     *("required", "retry", "caller", "task_ids"),  # how its requests are made
-    *("stop", "cancel_effect", "pause_stops", "idempotency", "agent", "needs_secret", "simulated", "in_process"),
+    *("stop", "cancel_effect", "pause_stops", "idempotency", "agent"),
+    *("needs_secret", "key_begins", "simulated", "in_process"),
     *("limitations", "results", "prices"),
 }
 BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN}

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tests.vendors.serving import Recorded, Recording, listening
 
@@ -49,11 +50,8 @@ _TAGS = {
     "failed": "telephony_failed",
     "cancelled": "telephony_canceled",
 }
-_CONFIGURATIONS: Mapping[int, tuple[str, bool, tuple[str, ...]]] = {
-    21: ("Twilio main", True, (NUMBER, SECOND_NUMBER)),
-    22: ("Telnyx UK", False, (OTHER_NUMBER,)),
-}
-"""Telephony configurations: name, whether it is the default, its active numbers."""
+_DEFAULT, _ABROAD = 21, 22
+"""Telephony configurations."""
 
 
 class Upload(BaseModel):
@@ -156,17 +154,23 @@ class Dograh:
     from_number = NUMBER
     agent_id = AGENT
 
-    def __init__(self, concurrency: int = 10) -> None:
+    def __init__(self, lines: int = 2) -> None:
+        """`lines`: caller numbers of the default configuration, and calls at once."""
         self.now = datetime.now(UTC)
-        self.concurrency = concurrency
+        self.concurrency = max(lines, 10)
+        more = [f"+1415556{place:04d}" for place in range(2, lines)]
+        self.pools: dict[int, tuple[str, bool, Sequence[str]]] = {
+            _DEFAULT: ("Twilio main", True, [NUMBER, SECOND_NUMBER, *more][:lines]),
+            _ABROAD: ("Telnyx UK", False, [OTHER_NUMBER]),
+        }
         self.has_credit = True
         self.has_telephony = True
         self.campaigns: dict[int, dict[str, Any]] = {}
         self.files: dict[str, bytes | None] = {}
         self.dialled: list[str] = []
-        self._storage_url = ""
+        self._storage_url = "https://storage.example"
         self._runs = 0
-        campaign = BASE + "/campaign/{campaign_id:int}"
+        campaign = BASE + "/campaign/{campaign_id}"
         self.recording = Recording(
             Starlette(
                 routes=[
@@ -182,7 +186,7 @@ class Dograh:
                     Route(campaign + "/runs", self._list_runs, methods=["GET"]),
                     Route(campaign + "/progress", self._progress, methods=["GET"]),
                     Route(BASE + "/workflow/fetch", self._workflows, methods=["GET"]),
-                    Route(BASE + "/workflow/{workflow_id:int}/runs/{run_id:int}", self._run, methods=["GET"]),
+                    Route(BASE + "/workflow/{workflow_id}/runs/{run_id}", self._run, methods=["GET"]),
                     Route(BASE + "/organizations/telephony-configs", self._configurations, methods=["GET"]),
                     Route(
                         BASE + "/organizations/telephony-configs/{config_id:int}/phone-numbers",
@@ -193,12 +197,17 @@ class Dograh:
                 ],
                 exception_handlers={Refused: _answer_refusal},
             ),
-            lambda one: one.method != "GET",
+            lambda one: one.method != "GET" and not one.path.endswith("/presigned-upload-url"),
         )
         self.storage = Recording(
             Starlette(routes=[Route("/voice-audio/{file_key:path}", self._put, methods=["PUT"])]),
             lambda one: one.method != "GET",
         )
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Both of its origins, whatever the host's name is."""
+        at_storage = scope["type"] == "http" and scope["path"].startswith("/voice-audio/")
+        await (self.storage if at_storage else self.recording)(scope, receive, send)
 
     @property
     def requests(self) -> list[Recorded]:
@@ -207,8 +216,8 @@ class Dograh:
 
     @property
     def writes(self) -> list[Recorded]:
-        """The requests that change something, those to its storage last."""
-        return [*self.recording.writes, *self.storage.writes]
+        """The requests that change something: a file that no campaign names yet changes nothing."""
+        return self.recording.writes
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
@@ -226,10 +235,10 @@ class Dograh:
         self.campaigns[int(batch_id)]["said"] = word
 
     def say_task_status(self, batch_id: str, number: str, word: str) -> None:
-        """From now on this is the disposition of that person's calls."""
+        """From now on the telephony of that person's calls has said this."""
         for run in self.campaigns[int(batch_id)]["runs"]:
             if run["initial_context"]["phone_number"] == number:
-                tags = [word]
+                tags = ["not_connected", f"telephony_{word}"]
                 run |= {"is_completed": True}
                 run["gathered_context"] |= {
                     "call_tags": tags,
@@ -280,7 +289,7 @@ class Dograh:
     def _work(self, campaign: dict[str, Any]) -> None:
         if campaign["state"] != "running" or not self._is_open(campaign):
             return
-        numbers = _CONFIGURATIONS[campaign["telephony_configuration_id"] or 21][2]
+        numbers = self.pools[campaign["telephony_configuration_id"] or _DEFAULT][2]
         lines = min(campaign["max_concurrency"] or self.concurrency, self.concurrency, len(numbers))
         for queued in campaign["queued"]:
             live = sum(not run["is_completed"] for run in campaign["runs"])
@@ -394,8 +403,8 @@ class Dograh:
         if str(asked.workflow_id) not in {AGENT, OTHER_AGENT}:
             raise Refused(404, "Workflow not found")
         self._check_source(asked.source_id)
-        config_id = asked.telephony_configuration_id or 21
-        if config_id not in _CONFIGURATIONS or not self.has_telephony:
+        config_id = asked.telephony_configuration_id or _DEFAULT
+        if config_id not in self.pools or not self.has_telephony:
             raise Refused(400, "telephony_configuration_not_found")
         self._check_concurrency(asked.max_concurrency, config_id)
         settings = asked.model_dump()
@@ -445,7 +454,7 @@ class Dograh:
             raise Refused(400, "Duplicate phone numbers found. Phone numbers in a campaign must be unique.")
 
     def _check_concurrency(self, asked: int | None, config_id: int | None) -> None:
-        most = min(self.concurrency, len(_CONFIGURATIONS[config_id or 21][2]))
+        most = min(self.concurrency, len(self.pools[config_id or _DEFAULT][2]))
         if asked is not None and asked > most:
             raise Refused(400, f"max_concurrency ({asked}) cannot exceed {most}.")
 
@@ -563,9 +572,10 @@ class Dograh:
 
     async def _run(self, request: Request) -> Response:
         self._authenticate(request)
+        run_id = _path_number(request, "run_id")
         for campaign in self.campaigns.values():
             for run in campaign["runs"]:
-                if run["id"] == request.path_params["run_id"]:
+                if run["id"] == run_id:
                     return JSONResponse(_shown(run) | _artifacts(run))
         raise Refused(404, "Workflow run not found")
 
@@ -627,7 +637,7 @@ class Dograh:
                         "created_at": _stamp(self.now),
                         "updated_at": _stamp(self.now),
                     }
-                    for config_id, (name, is_default, numbers) in _CONFIGURATIONS.items()
+                    for config_id, (name, is_default, numbers) in self.pools.items()
                     if self.has_telephony
                 ]
             }
@@ -636,7 +646,7 @@ class Dograh:
     async def _numbers(self, request: Request) -> Response:
         self._authenticate(request)
         config_id = request.path_params["config_id"]
-        if config_id not in _CONFIGURATIONS:
+        if config_id not in self.pools:
             raise Refused(404, "Telephony configuration not found")
         return JSONResponse(
             {
@@ -659,7 +669,7 @@ class Dograh:
                         "updated_at": _stamp(self.now),
                         "provider_sync": None,
                     }
-                    for place, number in enumerate(_CONFIGURATIONS[config_id][2])
+                    for place, number in enumerate(self.pools[config_id][2])
                 ]
             }
         )
@@ -669,7 +679,7 @@ class Dograh:
         return JSONResponse(
             {
                 "concurrent_call_limit": self.concurrency,
-                "from_numbers_count": len(_CONFIGURATIONS[21][2]),
+                "from_numbers_count": len(self.pools[_DEFAULT][2]),
                 "default_retry_config": _DEFAULT_RETRY,
                 "last_campaign_settings": None,
             }
@@ -702,7 +712,7 @@ class Dograh:
             "parent_campaign_id": campaign["parent_campaign_id"],
             "redialed_campaign_id": campaign["redialed_campaign_id"],
             "telephony_configuration_id": config_id,
-            "telephony_configuration_name": None if config_id is None else _CONFIGURATIONS[config_id][0],
+            "telephony_configuration_name": None if config_id is None else self.pools[config_id][0],
             "logs": [],
         }
 
@@ -719,7 +729,7 @@ class Dograh:
 
     def _campaign(self, request: Request) -> dict[str, Any]:
         self._authenticate(request)
-        found = self.campaigns.get(request.path_params["campaign_id"])
+        found = self.campaigns.get(_path_number(request, "campaign_id"))
         if found is None:
             raise Refused(404, "Campaign not found")
         return found
@@ -757,6 +767,14 @@ def _passes(run: Mapping[str, Any], filters: str | None) -> bool:
             raise Refused(403, f"Invalid attribute '{one.get('attribute')}'")
     statuses = [one["value"]["status"] for one in wanted if one["attribute"] == "status"]
     return all((status == "completed") == run["is_completed"] for status in statuses)
+
+
+def _path_number(request: Request, name: str) -> int:
+    value: str = request.path_params[name]
+    if not value.lstrip("-").isdecimal():
+        wrong = "Input should be a valid integer, unable to parse string as an integer"
+        raise Refused(422, [{"type": "int_parsing", "loc": ["path", name], "msg": wrong, "input": value}])
+    return int(value)
 
 
 def _whole(value: str, name: str, most: int | None = None) -> int:

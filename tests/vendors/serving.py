@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 import anyio
@@ -93,6 +94,7 @@ async def listening(app: ASGIApp) -> AsyncIterator[str]:
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
+        server.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         await server.startup([listener])
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal
 
 import pytest
@@ -56,6 +57,8 @@ class Varied(Talking):
         self.word = word
         self.can_list = can_list
         self.can_cancel = can_cancel
+        self.moves_up = timedelta()
+        """How much later than asked for a scheduled one starts."""
         self.references: dict[str, str] = {}
         router = self.recording.app.router  # type: ignore[attr-defined]  # a Starlette app
         router.routes.insert(0, Route("/batch-call/{id}/retry", self._retry, methods=["POST"]))
@@ -71,6 +74,10 @@ class Varied(Talking):
         if reference := request.headers.get("idempotency-key"):
             self.references[reference] = made
         return self._worded(made) if body.get("send_now") and self.word else answer
+
+    def _decide(self, batch_call_id: str, body: Mapping[str, Any]) -> None:
+        at = body.get("trigger_timestamp")
+        super()._decide(batch_call_id, {**body, "trigger_timestamp": at + _ms_of(self.moves_up)} if at else body)
 
     async def _execute(self, request: Request) -> Response:
         answer = await super()._execute(request)
@@ -136,6 +143,10 @@ class Varied(Talking):
         if not self.counts:
             del shown["counts"]
         return shown
+
+
+def _ms_of(length: timedelta) -> int:
+    return int(length.total_seconds() * 1000)
 
 
 class VariedBackend(TalkingBackend):

@@ -107,13 +107,7 @@ class Model:
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """A call that succeeds, as its structured result; its text is checked to be complete alone."""
-        result = await self._called(tool, arguments)
-        assert not result.is_error, _text(result)
-        assert result.structured_content is not None
-        structured: dict[str, Any] = result.structured_content
-        check_same(_text(result), structured)
-        assert structured["summary"]
-        return structured
+        return succeeded(await self._called(tool, arguments))
 
     async def refused(self, tool: str, code: str, **arguments: Any) -> str:
         """A call that fails with this code, as its text."""
@@ -136,6 +130,16 @@ class Model:
     async def tools(self) -> set[str]:
         """The names of all tools."""
         return {one.name for one in (await self.client.list_tools()).tools}
+
+
+def succeeded(result: CallToolResult) -> dict[str, Any]:
+    """The structured result of a call that succeeded; its text is checked to be complete alone."""
+    assert not result.is_error, _text(result)
+    assert result.structured_content is not None
+    structured: dict[str, Any] = result.structured_content
+    check_same(_text(result), structured)
+    assert structured["summary"]
+    return structured
 
 
 def _text(result: CallToolResult) -> str:

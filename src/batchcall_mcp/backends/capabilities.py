@@ -80,8 +80,9 @@ class Capabilities:
     operations: frozenset[Operation]
     """What it does itself. RETRY is here if it re-dials people by itself, see `retry`; APPEND, if people can be added
     to one that exists, without its list being sent again."""
-    drafts: Literal["full", "start_now_only", "none"]
-    """full: stored drafts can be started or scheduled; start_now_only: started, not scheduled; none: create dials."""
+    drafts: Literal["full", "start_now_only", "now_only", "none"]
+    """full: stored drafts can be started or scheduled; start_now_only: started, not scheduled, but a create can name a
+    time; now_only: started, and nothing holds a time; none: create dials."""
     limits: Limits = Limits()
     required: frozenset[str] = frozenset({"from_number"})
     """Fields of BatchCallRequest that create needs, besides its tasks."""
@@ -137,13 +138,15 @@ class Capabilities:
     retry_at: bool = True
     """Whether a RetryPolicy may name a time of day instead of minutes."""
     retry_outcomes: tuple[RetryOutcome, ...] = ("no_answer", "busy", "voicemail", "failed")
-    """Outcomes that a RetryPolicy may name."""
+    """Outcomes that a RetryPolicy may name, and after which people are in a child draft."""
     agent: Literal["per_batch", "caller_number"] = "per_batch"
     """caller_number: an agent_id is ignored, the agent of from_number speaks."""
     update_fields: frozenset[str] = frozenset()
     """Fields of BatchCallRequest that update can change."""
     needs_secret: bool = True
     """Whether a caller has an API secret in addition to the key."""
+    key_begins: str | None = None
+    """What its keys begin with, where that is known."""
     first: bool = False
     """Whether a launch can be for the first people of the list, with a pause after them."""
     prices: bool = False
@@ -191,6 +194,8 @@ def _unsupported_window(window: CallingWindow | None, capabilities: Capabilities
 
 
 def _unsupported_dates(request: BatchCallRequest, capabilities: Capabilities) -> Iterator[str]:
+    if request.trigger_at is not None and capabilities.drafts == "now_only":
+        yield 'trigger_timestamp: it holds no time; start the draft with trigger_timestamp "now" when it is time'
     if request.trigger_on is not None and not capabilities.trigger_dates:
         yield (
             "trigger_timestamp: it holds one moment for all tasks, not a date on each person's own clock; "

@@ -37,6 +37,10 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
     problems = over_limits(request, capabilities, utc_now())
     if problems:
         raise InvalidInput(f"This is more than {title} takes. Nothing was sent.", problems)
+    if capabilities.drafts == "now_only" and (request.send_now or request.trigger_at is not None):
+        raise InvalidInput(
+            f"{title} makes drafts and holds no time. Nothing was sent. Start the draft when it is time."
+        )
     if request.status is BatchStatus.DRAFT and (request.send_now or request.trigger_at is not None):
         raise InvalidInput("status=draft and a time to dial contradict each other. Nothing was sent.")
     if request.send_now and request.trigger_at is not None:

@@ -21,7 +21,12 @@ _WINDOWS = {
     "utc": "UTC",
     "none": "no",
 }
-_DRAFTS = {"full": "yes", "start_now_only": "yes, but a stored one starts only now", "none": "no: creating dials"}
+_DRAFTS = {
+    "full": "yes",
+    "start_now_only": "yes, but a stored one starts only now",
+    "now_only": "yes, and they start only now",
+    "none": "no: creating dials",
+}
 
 
 _ENDS = {"none": "no", "time": "at a moment", "date": "at a moment, or with a date of each person's own"}

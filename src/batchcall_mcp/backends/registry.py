@@ -22,8 +22,11 @@ _BUILT_IN = {
     "zudu": ("batchcall_mcp.backends.rest_api.zudu", "ZuduBackend"),
     "magpipe": ("batchcall_mcp.backends.vendors.magpipe", "MagpipeBackend"),
     "elevenlabs": ("batchcall_mcp.backends.vendors.elevenlabs", "ElevenLabsBackend"),
+    "bland": ("batchcall_mcp.backends.vendors.bland", "BlandBackend"),
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
+    "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
     "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
+    "dograh": ("batchcall_mcp.backends.vendors.dograh", "DograhBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

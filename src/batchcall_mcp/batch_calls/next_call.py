@@ -137,7 +137,7 @@ def after_check(checked: CheckedList, offer: Offer) -> Next:
     if checked.refused is not None or (checked.is_blocked and not splits):
         why = checked.refused or "It cannot be launched as it is: preflight.blocks says why."
         return offer.ask(f"{why} What should change?", "check_batch_call", **given)
-    if checked.from_number is None:
+    if checked.from_number is None and "from_number" in offer.capabilities.required:
         part = {"rows": checked.parts[0]} if splits else {}
         question = "From which caller number? get_backend lists the account's."
         return offer.ask(question, "create_batch_call", **given, **part)
@@ -196,17 +196,24 @@ def after_check_of(current: BatchCall, offer: Offer, now: datetime, *, is_blocke
     if is_blocked:
         return AskPerson(ask_person="It cannot be launched as it is: preflight.blocks says why. What should change?")
     if is_timed and offer.capabilities.drafts != "full":
-        is_number = current.from_number is not None and is_comparable(current.from_number)
-        known = {"from_number": current.from_number} if is_number else {}
-        question = (
-            "A stored draft cannot be scheduled here. Should it be made again, from the same list, with its time? Then "
-            "it dials by itself."
-        )
-        return offer.ask(question, "create_batch_call", **known)
+        return _instead_of_a_schedule(current, offer)
     if current.status is BatchStatus.SCHEDULED:
         one = {"batch_call_id": current.batch_call_id}
         return offer.ask("Should it be moved? It is scheduled.", "start_batch_call", **one)
     return of_state(current, offer, now)
+
+
+def _instead_of_a_schedule(current: BatchCall, offer: Offer) -> Next:
+    if offer.capabilities.drafts == "now_only":
+        one = {"batch_call_id": current.batch_call_id}
+        return offer.ask("Nothing can be scheduled here. Should it be started now?", "start_batch_call", **one)
+    is_number = current.from_number is not None and is_comparable(current.from_number)
+    known = {"from_number": current.from_number} if is_number else {}
+    question = (
+        "A stored draft cannot be scheduled here. Should it be made again, from the same list, with its time? Then "
+        "it dials by itself."
+    )
+    return offer.ask(question, "create_batch_call", **known)
 
 
 def of_state(current: BatchCall, offer: Offer, now: datetime) -> Next:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.model import BatchCall, BatchCallRequest, CallTask
+from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkippedRow
 
 _NAME_DIGITS = 6
@@ -175,6 +176,34 @@ def people_digest(numbers: Iterable[str]) -> str:
         count += 1
         total += int.from_bytes(hashlib.sha256(number.encode()).digest(), "big")
     return f"{count} {total % 2**256:064x}"
+
+
+class SentList(NamedTuple):
+    """A list that is sent, and what is recorded of it: worked out once, although a write is looked up three times."""
+
+    tasks: Sequence[CallTask] | None
+    people: str | None
+    variables: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> SentList:
+        """Of a list, or of none."""
+        if tasks is None:
+            return cls(None, None, None)
+        people = hashed(people_digest(comparable(task.to_number) for task in tasks))
+        return cls(tasks, people, _had_by_all(tasks, hashed))
+
+
+def _had_by_all(tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> tuple[str, ...] | None:
+    """The variables that every task has, hashed; None if there are none of them."""
+    if not tasks:
+        return None
+    found = {name for name, value in tasks[0].dynamic_variables.items() if value}
+    for task in tasks:
+        found = {name for name in found if task.dynamic_variables.get(name)}
+        if not found:
+            return None
+    return tuple(sorted(hashed(f"variable {name}") for name in found))
 
 
 class _Digest:

@@ -113,7 +113,11 @@ class Intent:
     renames: bool = False
     """It changes the name alone, which no launch depends on."""
     numbers: Sequence[tuple[str, int]] = ()
-    """Whom it may dial, as numbers are compared, and how often at most."""
+    """Whom it may dial, as numbers are compared, and how often at most; never (0): who is in a list that it sends, and
+    that nobody can read again."""
+    list_entries: tuple[int, ...] = ()
+    """The entries that sent such a list, whose people this launch may dial; `list_dials` times each."""
+    list_dials: int = 1
     named: frozenset[str] = frozenset()
     """Those of them who are known, and were said, to be called by another launch too."""
     since: Newest = field(default_factory=lambda: Newest(0, 0))

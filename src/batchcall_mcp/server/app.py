@@ -124,6 +124,8 @@ def instructions(capabilities: Capabilities) -> str:
         if capabilities.drafts == "full"
         else "start_batch_call dials the draft now; to schedule, give create_batch_call a trigger_timestamp"
         if capabilities.drafts == "start_now_only"
+        else "start_batch_call dials the draft now; nothing can be scheduled"
+        if capabilities.drafts == "now_only"
         else "create_batch_call with trigger_timestamp dials"
     )
     text = (

@@ -94,7 +94,7 @@ async def wrong_key_is_named(scene: Scene) -> None:
             Operation.ACCOUNT: stranger.account,
             Operation.GET: lambda: stranger.get(known.batch_call_id),
             Operation.LIST: lambda: stranger.list(ListQuery()),
-            Operation.CREATE: lambda: stranger.create(scene.request(trigger_at=scene.soon())),
+            Operation.CREATE: lambda: stranger.create(_timed(scene)),
         }
         for operation, ask in asked.items():
             if not scene.offers(operation):
@@ -127,6 +127,11 @@ async def lost_answer_is_never_sent_again(scene: Scene) -> None:
                     await _lose_one(fresh, operation, await begin(fresh), write, at, how)
 
 
+def _timed(scene: Scene, count: int = 2) -> BatchCallRequest:
+    """A request with a time, where there are such."""
+    return scene.request(count, trigger_at=None if scene.can.drafts == "now_only" else scene.soon())
+
+
 Begin = Callable[[Scene], Awaitable[BatchCall]]
 Send = Callable[[Scene, BatchCall], Awaitable[object]]
 
@@ -156,7 +161,7 @@ def _writes(scene: Scene) -> Iterator[tuple[str, Begin, Send]]:
         ids = tuple(one.task_id for one in await fresh.tasks(current) if one.task_id) if fresh.can.task_ids else ()
         return await fresh.backend.retry(current, ids[:1], "contract-key")
 
-    yield "create", nothing, lambda fresh, _: fresh.backend.create(fresh.request(trigger_at=fresh.soon()), "key-1")
+    yield "create", nothing, lambda fresh, _: fresh.backend.create(_timed(fresh), "key-1")
     if has_drafts:
         yield "create a draft", nothing, lambda fresh, _: fresh.backend.create(fresh.request(), "key-1")
     offered: dict[Operation, tuple[Begin, Send]] = {
@@ -258,7 +263,7 @@ async def _refused(scene: Scene, request: BatchCallRequest) -> str:
 
 def _limits(scene: Scene) -> Iterator[tuple[str, int | timedelta, BatchCallRequest | None, BatchCallRequest]]:
     """Each limit, a request of exactly that (None: too large to be sent in a test), and one of more."""
-    limits, plain = scene.can.limits, scene.request(1, trigger_at=scene.soon())
+    limits, plain = scene.can.limits, _timed(scene, 1)
     (one,) = scene.people(1)
     if limits.tasks is not None:
         most = replace(plain, tasks=scene.people(limits.tasks)) if limits.tasks <= MOST_SENT else None

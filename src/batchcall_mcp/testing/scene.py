@@ -22,6 +22,8 @@ from batchcall_mcp.testing.wire import Wire, origin_of
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MOST_PAGES = 100
+"""More than any list of a check has."""
 LONGEST_S = 60
 """No check waits for anything; one that is not over by then never is."""
 
@@ -106,7 +108,9 @@ class Scene:
         return await self.backend.create(self.request(count, **changes))
 
     async def scheduled(self, at: datetime, count: int = 2) -> BatchCall:
-        """A new batch call that waits for its time."""
+        """A new batch call that waits for its time; where none can wait, one that was launched."""
+        if self.can.drafts == "now_only":
+            return await self.launched(count)
         return await self.created(count, trigger_at=at)
 
     async def launched(self, count: int = 2, **changes: Any) -> BatchCall:
@@ -136,7 +140,7 @@ class Scene:
         """Everybody on its list, page after page."""
         found: list[CallTask] = []
         cursor: str | None = None
-        for _ in range(2_000):
+        for _ in range(MOST_PAGES):
             page = await self.backend.tasks(known.batch_call_id, TaskQuery(limit=limit, cursor=cursor))
             expect(
                 len(page.tasks) <= limit,

@@ -133,7 +133,7 @@ class BackendHttp:
         judged: Judged = lambda _credentials, _accepted: None,
     ) -> None:
         self._client = client
-        self._base_url = base_url.rstrip("/")
+        self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
         self._sleep = sleep
         self._clock = clock
@@ -172,7 +172,7 @@ class BackendHttp:
         request = partial(
             self._client.stream,
             call.method,
-            url or self._base_url + call.path,
+            url or self.base_url + call.path,
             headers={**headers, **(call.headers or {})},
             params=dict(call.query) if call.query else None,
             # Half of the limit for the connection: one that never comes about is then known not to have been used.
@@ -189,13 +189,13 @@ class BackendHttp:
                 break
             await self._sleep(pause)
         if isinstance(result, Failed):
-            raise result.failure(exchange, result.why.format(url=url or self._base_url, limit_s=self._timeout_s))
+            raise result.failure(exchange, result.why.format(url=url or self.base_url, limit_s=self._timeout_s))
         return reply(exchange, result, utc_now())
 
     def may_upload_to(self, url: str) -> bool:
         """Whether a file of a caller may go to this address, which the backend named."""
         try:
-            named, own = httpx2.URL(url), httpx2.URL(self._base_url)
+            named, own = httpx2.URL(url), httpx2.URL(self.base_url)
         except httpx2.InvalidURL:
             return False
         return bool(named.host) and not named.userinfo and named.scheme in {"https", own.scheme}
@@ -238,6 +238,10 @@ class CallerHttp:
         self._secrets = secrets
         self._recognise = recognise
         self._judged = judged
+
+    def address_of(self, call: HttpCall) -> str:
+        """Where a request goes, for somebody who makes it without us."""
+        return self._http.base_url + call.path
 
     async def read(self, doing: str, call: HttpCall) -> JsonObject:
         """What `ask` gets, without its entity tag."""

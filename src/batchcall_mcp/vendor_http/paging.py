@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from anyio import CapacityLimiter, create_task_group
@@ -23,6 +23,7 @@ from batchcall_mcp.vendor_http.json_values import inside, text, whole
 MAX_PAGES = 20
 _LONGEST_CURSOR = 4000
 _CURSOR_VERSION = 1
+_MOST_AT_ONCE = 2000
 R = TypeVar("R")
 T = TypeVar("T")
 Raw: TypeAlias = Mapping[str, Any]
@@ -274,6 +275,37 @@ class OffsetPages:
             return RawPage(items, in_force, has_more)
 
         return await scan(fetch, keep, cursor=cursor, limit=limit, size=self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class LatestPages:
+    """Of a list of calls, the oldest first, the last one to each person: `person` is the path to who that is.
+
+    Nobody can know the last call of a person before the end of the list, so all of it is read; where nobody is called
+    twice (`twice`), its pages are the vendor's.
+    """
+
+    pages: Pages
+    person: str
+    twice: Callable[[], Awaitable[bool]]
+
+    async def scan(
+        self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
+    ) -> Scanned[T]:
+        """See `Pages`."""
+        offset_of(cursor)  # one that is not ours is refused before anything is asked
+        if not await self.twice():
+            return await self.pages.scan(http, doing, keep, cursor=cursor, limit=limit)
+        last: dict[Any, Raw] = {}
+        at, unreadable = None, 0
+        for _ in range(MAX_PAGES):
+            page = await self.pages.scan(http, doing, dict, cursor=at, limit=_MOST_AT_ONCE)
+            last |= {text(inside(row, self.person)): row for row in page.found}
+            at, unreadable = page.next_cursor, unreadable + page.unreadable
+            if at is None:
+                found = cut(tuple(last.values()), keep, cursor=cursor, limit=limit)
+                return replace(found, unreadable=unreadable)
+        raise _no_end()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,14 @@ def turns(
 ) -> tuple[Turn, ...] | None:
     """The utterances of the speakers named; others (a prompt, a tool) say nothing in a call. None: no such list.
 
-    `by`, `said` and `at` are members of an entry; `at` is in seconds after the call was connected, or, with `begin`
+    `by`, `said` and `at` are paths in an entry; `at` is in seconds after the call was connected, or, with `begin`
     (when that was), a moment.
     """
     if not isinstance(value, list):
         return None
     found = []
     for row in rows(value)[0]:
-        speaker, words = speakers.get((text(row.get(by)) or "").lower()), text(row.get(said), MOST_CHARACTERS)
+        speaker, words = speakers.get((text(inside(row, by)) or "").lower()), text(inside(row, said), MOST_CHARACTERS)
         if speaker is not None and words is not None:
             when = at(row) if callable(at) else inside(row, at)
             if begin is not None and (clock := moment(when)) is not None:

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 
 from batchcall_mcp.model import BatchStatus
 from tests.batch_calls.report.scenes import HOSTILE, everything, finished, hostile, little, page_of
-from tests.browser import axe_findings, browsing
+from tests.browser import axe_findings, browsing, in_one_browser
 
 SCENES = {
     "everything": lambda: page_of(everything(), finished(), agent_name="Maya"),
@@ -33,6 +33,7 @@ async def opened(page: Page, scene: str, folder: Path) -> list[str]:
     return asked
 
 
+@in_one_browser
 @pytest.mark.parametrize(
     ("scene", "colours"), [("everything", "light"), ("everything", "dark"), ("little", "dark"), ("hostile", "light")]
 )
@@ -45,6 +46,7 @@ async def test_axe_finds_nothing(scene: str, colours: Literal["light", "dark"], 
         assert await page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@in_one_browser
 async def test_hostile_text_is_text_and_nothing_is_loaded(tmp_path: Path) -> None:
     async with browsing() as browser:
         page = await browser.new_page()
@@ -65,6 +67,7 @@ async def test_hostile_text_is_text_and_nothing_is_loaded(tmp_path: Path) -> Non
         assert max(map(len, await page.locator("bdi").all_inner_texts())) <= 200
 
 
+@in_one_browser
 async def test_what_is_put_into_the_file_afterwards_does_not_run_either(tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     evil = '<script>document.title="owned"</script><img src="https://example.invalid/x" onerror="document.title=1">'
@@ -78,6 +81,7 @@ async def test_what_is_put_into_the_file_afterwards_does_not_run_either(tmp_path
         assert asked == [file.as_uri()]
 
 
+@in_one_browser
 async def test_it_is_read_by_keyboard_and_aloud(tmp_path: Path) -> None:
     async with browsing(scripts=False) as browser:
         page = await browser.new_page()
@@ -97,6 +101,7 @@ async def test_it_is_read_by_keyboard_and_aloud(tmp_path: Path) -> None:
         assert await page.get_by_role("table", name="Calls over time").is_visible()
 
 
+@in_one_browser
 async def test_it_prints_dark_on_white_without_what_only_a_screen_needs(tmp_path: Path) -> None:
     async with browsing(colours="dark") as browser:
         page = await browser.new_page()

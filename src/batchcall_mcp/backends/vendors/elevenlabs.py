@@ -33,6 +33,7 @@ from batchcall_mcp.vendor_http.transcripts import turns
 
 BATCHES = "/v1/convai/batch-calling"
 ONE = BATCHES + "/{id}"
+AUDIO = HttpCall("GET", "/v1/convai/conversations/{call_id}/audio")
 MAX_RECIPIENTS = 10_000
 OVER = (BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED)
 STATES = StatusMap(
@@ -112,6 +113,7 @@ class ElevenLabsBackend(RestBackend):
             "Its documents do not say whether a retry also calls people whose call went to voicemail.",
             "A call that nobody answered and a busy line are both failed.",
             "After a cancel, people who were reached may be shown as cancelled too.",
+            "A recording can be fetched with the API key alone (header xi-api-key).",
             "Only numbers that can call out are accepted, and only after the terms of batch calling were accepted.",
         ),
     )
@@ -210,7 +212,7 @@ class ElevenLabsBackend(RestBackend):
         return await super().retry(current, task_ids, idempotency_key)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
-        """A conversation. Its audio needs the key, so there is no link; `cost` is in credits, `cost_fiat` in USD."""
+        """A conversation. Its audio can be had with the key alone; `cost` is in credits, `cost_fiat` in USD."""
         collected = inside(data, "analysis.data_collection_results")
         values = {name: inside(one, "value") for name, one in collected.items()} if isinstance(collected, dict) else {}
         task = task_from(
@@ -221,9 +223,11 @@ class ElevenLabsBackend(RestBackend):
             cost=usd(inside(data, "metadata.cost_fiat")),
             extracted=variables(values),
         )
+        is_recorded = data.get("has_audio") is True and task.call_id is not None
         return Call(
             call_id=task.call_id or "",
             task=task,
             transcript=turns(data.get("transcript"), SPEAKERS, at="time_in_call_secs"),
+            recording_url=self._http.address_of(AUDIO.at(call_id=task.call_id or "")) if is_recorded else None,
             ended_reason=text(inside(data, "metadata.termination_reason")),
         )

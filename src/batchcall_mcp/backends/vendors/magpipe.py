@@ -95,6 +95,7 @@ class MagpipeBackend(RestBackend):
         agent="caller_number",
         update_fields=frozenset({"name", "from_number", "agent_id", "window"}),
         needs_secret=False,
+        key_begins="mgp_",
         limitations=(
             "A stored draft can be started now, not scheduled; say the time when it is made.",
             "Only a recurring series can be paused and resumed.",

@@ -88,13 +88,13 @@ async def start(
         return backend.start(current, later, key)
 
     async def report(started: BatchCall, judged: Judged) -> Result:
-        time = _scheduled_for(started)
+        time, state = _scheduled_for(started), status_words(started.status, started.backend_status)
         return Result(
             result="scheduled" if time else "started",
             summary=(
                 f"{batch_call_id} is scheduled for {time}."
                 if time
-                else f"The backend took the start of {batch_call_id}; its {status_words(started)}"
+                else f"The backend took the start of {batch_call_id}; its {state}"
             )
             + _pauses(judged),
             next=context.next_of(started),
@@ -112,10 +112,12 @@ async def start(
 
 
 def _check_time(context: CallContext, request: BatchCallRequest) -> None:
-    if not request.send_now and context.backend.capabilities.drafts != "full":
+    drafts = context.backend.capabilities.drafts
+    if not request.send_now and drafts != "full":
+        how = "To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
         raise NotSupported(
             f'{context.backend.name} cannot schedule a draft that is stored: trigger_timestamp can only be "now" here. '
-            "Nothing was sent. To schedule, make the batch call with its time (create_batch_call, trigger_timestamp)."
+            f"Nothing was sent. {'Start it when it is time.' if drafts == 'now_only' else how}"
         )
 
 
@@ -249,9 +251,10 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
 
 
 def _resumed(after: BatchCall) -> str:
+    state = status_words(after.status, after.backend_status)
     if after.status in {BatchStatus.UNKNOWN, BatchStatus.PAUSED}:
-        return f"The backend took the resume of {after.batch_call_id}; its {status_words(after)}"
-    return f"{after.batch_call_id} continues; its {status_words(after)}"
+        return f"The backend took the resume of {after.batch_call_id}; its {state}"
+    return f"{after.batch_call_id} continues; its {state}"
 
 
 async def cancel(context: CallContext, batch_call_id: str) -> Result:

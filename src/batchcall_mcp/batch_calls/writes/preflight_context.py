@@ -137,7 +137,7 @@ async def _recorded(
     listed: Sequence[str] = ()
     if current is not None:
         list_entry, made = await run_sync(history.list_of, address, current.batch_call_id)
-        recorded = await _of_those_hidden(context, ledger, current, made)
+        recorded = await _of_those_hidden(context, ledger, current, made, everybody, starts_at, simulated=simulated)
         is_whole = recorded.total is not None and recorded.total == made.total and not everybody
         is_this_list = is_whole or made.people == ledger.hashed(await run_sync(people_digest, everybody))
         listed = (made.variables or ()) if is_this_list else ()
@@ -158,14 +158,53 @@ async def _recorded(
     )
 
 
-async def _of_those_hidden(context: CallContext, ledger: Ledger, current: BatchCall, made: Evidence) -> Recorded:
-    """What is known here of a list that the backend does not show: its size, and where its people are."""
+async def _of_those_hidden(
+    context: CallContext,
+    ledger: Ledger,
+    current: BatchCall,
+    made: Evidence,
+    listed: Sequence[str],
+    starts_at: datetime,
+    *,
+    simulated: bool,
+) -> Recorded:
+    """What is known here of a list that the backend does not show: its size, where its people are, and who of them is
+    called elsewhere or must not be called; by their hashes, because nobody can read their numbers.
+    """
+    history, own = ledger.history, {"backend": context.backend_address, "own_id": current.batch_call_id}
     if context.backend.capabilities.tasks_reported == "all":
         return Recorded()
-    total = await run_sync(ledger.history.listed_total, context.backend_address, current.batch_call_id)
+    entries = await run_sync(history.list_entries, context.backend_address, current.batch_call_id)
+    if not entries:
+        return Recorded()
+    total = sum(entry.evidence.total or 0 for entry in entries)
     is_one = made.total is not None and made.total == total and made.zones is not None
     places = Places(countries=made.countries or {}, zones=made.zones or {}) if is_one else None
-    return Recorded(total=total, places=places)
+    people = await run_sync(history.people_of, entries)
+    if len(people) < total:
+        return Recorded(total=total, places=places)
+    shown = await run_sync(history.found_in, people, listed)
+    hidden = people - {bytes.fromhex(name) for name in shown.values()}
+    try:
+        never = (await run_sync(context.do_not_call)).numbers
+    except BatchCallError:
+        never = frozenset[str]()  # that it cannot be read is said elsewhere
+    dialled = await run_sync(partial(history.attempts_of_all, starts_at, simulated=simulated, **own))
+    lately = await run_sync(partial(history.called_lately, simulated=simulated))
+    mine = (context.backend_address, current.batch_call_id)
+    return Recorded(
+        total=total,
+        places=places,
+        do_not_call=frozenset((await run_sync(history.found_in, hidden, never)).values()),
+        attempts={digest.hex(): dialled[digest] for digest in hidden & dialled.keys()},
+        lately={
+            digest.hex(): f"ledger entry {entry.write_id}"
+            for entry, called in lately
+            if (entry.backend, entry.batch_call_id) != mine
+            for digest in hidden & called
+        },
+        entries=tuple(entry.write_id for entry in entries),
+    )
 
 
 async def _named_before(context: CallContext, ledger: Ledger, current: BatchCall | None) -> frozenset[bytes]:

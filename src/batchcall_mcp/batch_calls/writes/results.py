@@ -73,10 +73,10 @@ def created_as(status: BatchStatus) -> ResultWord:
     return "started" if status is BatchStatus.RUNNING else "created"
 
 
-def status_words(made: BatchCall) -> str:
-    """`status is running.`, after a write; with the backend's own word where ours says less."""
-    said = made.backend_status if made.status is BatchStatus.UNKNOWN else None
-    return f"status is {made.status}" + (f": the backend says {quoted(said)}." if said else ".")
+def status_words(status: BatchStatus, word: str | None) -> str:
+    """`status is running.`, after a write; with the backend's own `word` where ours says less."""
+    said = word if status is BatchStatus.UNKNOWN else None
+    return f"status is {status}" + (f": the backend says {quoted(said)}." if said else ".")
 
 
 def replayed(earlier: WriteOutcome, did: Did, following: Next) -> Result:
@@ -86,7 +86,7 @@ def replayed(earlier: WriteOutcome, did: Did, following: Next) -> Result:
     return Result(
         result=result,
         summary=f"Nothing was sent by this call: an equal call at {earlier.at:%Y-%m-%d %H:%M:%S UTC} {what}. "
-        f"{earlier.note + ' ' if earlier.note else ''}Its {status_words(found)}",
+        f"{earlier.note + ' ' if earlier.note else ''}Its {status_words(found.status, found.backend_status)}",
         next=following,
         batch_call=found,
         notes=("To do it again on purpose, repeat the call with a new idempotency_key, if the tool has one.",),

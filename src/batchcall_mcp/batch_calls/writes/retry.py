@@ -176,7 +176,13 @@ async def _dial_again(context: CallContext, current: BatchCall, found: _Unreache
         took = f"The backend took the retry of {len(ids)} tasks of {retried.batch_call_id}"
         return Result(
             result="retried",
-            summary=" ".join([f"{took}; its {status_words(retried)}", *_since(judged.skipped_rows), *found.alone]),
+            summary=" ".join(
+                [
+                    f"{took}; its {status_words(retried.status, retried.backend_status)}",
+                    *_since(judged.skipped_rows),
+                    *found.alone,
+                ]
+            ),
             next=context.next_of(retried),
             batch_call=retried,
             preflight=judged.preflight,
@@ -252,7 +258,7 @@ async def _new_one_of(
         missing = len(wanted) - len(recipients.tasks) - len(recipients.skipped_rows)
         absent = f" {missing} unreached numbers are not in the list given." if missing > 0 else ""
         what = "draft" if made.status is BatchStatus.DRAFT else "batch call"
-        state = "" if made.status is BatchStatus.DRAFT else f" Its {status_words(made)}"
+        state = "" if made.status is BatchStatus.DRAFT else f" Its {status_words(made.status, made.backend_status)}"
         sent = len(judged.request.tasks or ())
         summary = (
             f"New {what} {made.batch_call_id} of {sent} people not reached by {current.batch_call_id}; nobody "

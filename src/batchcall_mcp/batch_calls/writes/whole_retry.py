@@ -47,6 +47,8 @@ async def retry_everybody(
     """
     capabilities, batch_call_id = context.backend.capabilities, current.batch_call_id
     meant = NOT_REACHED & frozenset(capabilities.outcomes) or NOT_REACHED
+    if capabilities.retry == "child_draft":
+        meant &= frozenset(TaskStatus(outcome) for outcome in capabilities.retry_outcomes)
     _check_all_meant(context, statuses, meant)
     dials = capabilities.retry == "all_unreached"
     if key is not None and (done := await _done_before(context, _write(context, current, seen, key, ()))):
@@ -115,12 +117,13 @@ def _did(*, dials: bool) -> Did:
 
 
 def _said(current: BatchCall, made: BatchCall, number: int, *, dials: bool) -> str:
+    state = status_words(made.status, made.backend_status)
     whom = f"the {counted(number, 'person', 'people')} not reached"
     if dials:
-        return f"The backend took the retry of {current.batch_call_id}, of {whom}. Its {status_words(made)}"
+        return f"The backend took the retry of {current.batch_call_id}, of {whom}. Its {state}"
     if made.status is BatchStatus.DRAFT:
         return f"New draft {made.batch_call_id} of {whom} by {current.batch_call_id}. No phone rings yet."
-    return f"New batch call {made.batch_call_id} of {whom} by {current.batch_call_id}. Its {status_words(made)}"
+    return f"New batch call {made.batch_call_id} of {whom} by {current.batch_call_id}. Its {state}"
 
 
 def _check_all_meant(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import anyio.to_thread
 
@@ -26,7 +26,7 @@ from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
-from batchcall_mcp.guard.fingerprints import fingerprint, made_up_name, people_digest
+from batchcall_mcp.guard.fingerprints import SentList, fingerprint, made_up_name
 from batchcall_mcp.guard.preflight import undo
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, preflight
@@ -164,7 +164,7 @@ class Write:
         self._dialled_again = again
         self._known_as = known_as
         self._tasks_from = tasks_from
-        self._sent: _Sent | None = None
+        self._sent: SentList | None = None
 
     async def run(
         self,
@@ -450,14 +450,19 @@ class Write:
     def _as_accepted(self, made: BatchCall, judged: Judged) -> BatchCall:
         """To accept a launch for now is not to be scheduled, whatever word the backend has for it: phones may ring."""
         now = self._context.clock()
-        limits = self._context.backend.capabilities.limits
-        later = judged.starts_at or moved_start(judged.request.trigger_at, limits, now)
-        asked_for_later = isinstance(self._dials, At) and self._dials.may_begin > now
-        if made.status is not BatchStatus.SCHEDULED or isinstance(self._dials, Never) or later or asked_for_later:
-            return made
-        if made.scheduled_at is not None and made.scheduled_at > now:
+        later = judged.starts_at or self._moved(judged.request)
+        asked_for_later = isinstance(self._dials, Never) or (
+            isinstance(self._dials, At) and self._dials.may_begin > now
+        )
+        waits = later or asked_for_later or (made.scheduled_at is not None and made.scheduled_at > now)
+        if made.status is not BatchStatus.SCHEDULED or waits:
             return made
         return replace(made, status=BatchStatus.UNKNOWN, backend_status=made.backend_status or str(made.status))
+
+    def _moved(self, request: BatchCallRequest) -> datetime | None:
+        """When the backend really starts it, where that is another moment."""
+        limits = self._context.backend.capabilities.limits
+        return None if request.trigger_on else moved_start(request.trigger_at, limits, self._context.clock())
 
     @property
     def _simulated(self) -> bool:
@@ -496,12 +501,13 @@ class Write:
         names = creates and not is_child
         sent = self._sent
         if sent is None or sent.tasks is not request.tasks:
-            sent = self._sent = _Sent.of(request.tasks, hashed)
+            sent = self._sent = SentList.of(request.tasks, hashed)
         default = request.retry or (current.retry if current else None)
         own = default.max_retries if default and context.backend.capabilities.retry_policy else 0
         # Of a list that the backend holds, the preflight may know of more dials than its tasks say.
         least = judged.around.listed_dials or 1 if request.tasks is None else 1
         each = [max(least, 1 + (own if task.max_retries is None else task.max_retries)) for task in judged.called or ()]
+        begins = (self._moved(request) if dials else None) or request.trigger_at
         is_hidden = context.backend.capabilities.tasks_reported != "all" and request.tasks is not None
         places = judged.preflight.places if is_hidden else None
         rows = dict(Counter(str(row.kind) for row in judged.skipped_rows))
@@ -528,7 +534,7 @@ class Write:
                 total=len(request.tasks) if request.tasks is not None else None,
                 status_before=str(current.status) if current else None,
                 total_before=current.counts.total if current else None,
-                trigger_at=to_ms(request.trigger_at) if request.trigger_at else None,
+                trigger_at=to_ms(begins) if begins else None,
                 trigger_on=request.trigger_on.isoformat() if request.trigger_on else None,
                 ends_at=to_ms(request.ends_at) if request.ends_at else None,
                 ends_on=request.ends_on.isoformat() if request.ends_on else None,
@@ -543,9 +549,14 @@ class Write:
             calls=judged.preflight.calls if dials else None,
             max_dials=judged.preflight.max_dials if dials else None,
             dial_cost=judged.preflight.estimate.dial if judged.preflight.estimate else None,
-            numbers=[(comparable(task.to_number), most) for task, most in zip(judged.called or (), each, strict=True)]
-            if dials
+            numbers=[
+                (comparable(task.to_number), most if dials else 0)
+                for task, most in zip(judged.called or (), each, strict=True)
+            ]
+            if dials or is_hidden
             else (),
+            list_entries=judged.around.recorded.entries if dials and request.tasks is None else (),
+            list_dials=least,
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None
@@ -554,21 +565,6 @@ class Write:
             simulated=self._simulated,
             renames=self._renames,
         )
-
-
-class _Sent(NamedTuple):
-    """A list that is sent, and what is recorded of it: worked out once, although a write is looked up three times."""
-
-    tasks: Sequence[CallTask] | None
-    people: str | None
-    variables: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> _Sent:
-        if tasks is None:
-            return cls(None, None, None)
-        people = hashed(people_digest(comparable(task.to_number) for task in tasks))
-        return cls(tasks, people, _had_by_all(tasks, hashed))
 
 
 def _dials_each(request: BatchCallRequest, each: Sequence[int]) -> int | None:
@@ -582,15 +578,3 @@ def _put_off_before(resend: Resend | None) -> datetime | None:
     """The moment that the first try was sent with; None: it had none, or there was no try."""
     at = resend.entry.evidence.trigger_at if resend else None
     return None if at is None else from_ms(at)
-
-
-def _had_by_all(tasks: Sequence[CallTask] | None, hashed: Callable[[str], str]) -> tuple[str, ...] | None:
-    """The variables that every task has, hashed; None if there are none of them."""
-    if not tasks:
-        return None
-    found = {name for name, value in tasks[0].dynamic_variables.items() if value}
-    for task in tasks:
-        found = {name for name in found if task.dynamic_variables.get(name)}
-        if not found:
-            return None
-    return tuple(sorted(hashed(f"variable {name}") for name in found))

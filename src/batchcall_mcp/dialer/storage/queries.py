@@ -34,6 +34,24 @@ MOST_CHOICES = 50
 """Of one batch call that are counted apart."""
 _TASK_COLUMNS = [tasks.c[field.name] for field in fields(TaskRecord)]
 
+# Asked for every request, so built once: to build such a statement takes longer than to run it.
+_ONE = sa.select(batch_calls).where(
+    batch_calls.c.batch_call_id == sa.bindparam("batch_call_id"),
+    batch_calls.c.organization_id == sa.bindparam("organization_id"),
+)
+_ONE_LOCKED = _ONE.with_for_update()
+_COUNTS = (
+    sa.select(
+        tasks.c.batch_call_id,
+        tasks.c.status,
+        sa.func.count().label("total"),
+        sa.func.count(sa.case((tasks.c.attempts > 0, 1))).label("sent"),
+        sa.func.count(sa.case((tasks.c.answered, 1))).label("picked_up"),
+    )
+    .where(tasks.c.batch_call_id.in_(sa.bindparam("batch_call_ids", expanding=True)))
+    .group_by(tasks.c.batch_call_id, tasks.c.status)
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCallQuery:
@@ -55,11 +73,9 @@ def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bo
     Raises:
         NotFound: there is none with this id in this organisation.
     """
-    query = sa.select(batch_calls).where(
-        batch_calls.c.batch_call_id == batch_call_id, batch_calls.c.organization_id == organization_id
-    )
+    asked = {"batch_call_id": batch_call_id, "organization_id": organization_id}
     # PostgreSQL takes no NUL, not even to look for.
-    found = None if "\0" in batch_call_id else tx.execute(query.with_for_update() if lock else query)
+    found = None if "\0" in batch_call_id else tx.execute(_ONE_LOCKED if lock else _ONE, asked)
     row = None if found is None else found.mappings().one_or_none()
     if row is None:
         raise NotFound(f"There is no batch call {batch_call_id!r} in this organization. Nothing was changed.")
@@ -68,19 +84,8 @@ def get(tx: sa.Connection, organization_id: str, batch_call_id: str, *, lock: bo
 
 def counts(tx: sa.Connection, batch_call_ids: Iterable[str]) -> dict[str, TaskCounts]:
     """Counts of several batch calls, from one pass over an index."""
-    query = (
-        sa.select(
-            tasks.c.batch_call_id,
-            tasks.c.status,
-            sa.func.count().label("total"),
-            sa.func.count(sa.case((tasks.c.attempts > 0, 1))).label("sent"),
-            sa.func.count(sa.case((tasks.c.answered, 1))).label("picked_up"),
-        )
-        .where(tasks.c.batch_call_id.in_(list(batch_call_ids)))
-        .group_by(tasks.c.batch_call_id, tasks.c.status)
-    )
     rows: dict[str, list[sa.Row[Any]]] = {}
-    for row in tx.execute(query):
+    for row in tx.execute(_COUNTS, {"batch_call_ids": list(batch_call_ids)}):
         rows.setdefault(row.batch_call_id, []).append(row)
     return {
         batch_call_id: TaskCounts(

@@ -213,17 +213,19 @@ def prune(store: Store) -> None:
             tx.execute(webhook_outbox.delete().where(still))
 
 
+_OLDEST = (
+    sa.select(sa.func.min(webhook_outbox.c.due_at))
+    .where(webhook_outbox.c.webhook_id == webhooks.c.webhook_id, webhook_outbox.c.due_at.is_not(None))
+    .scalar_subquery()
+    .label("oldest")
+)
+_OWED = sa.select(webhooks.c.webhook_id, _OLDEST).order_by(_OLDEST)
+
+
 def _due(store: Store) -> list[str]:
     """Webhooks that are owed a message, those that have waited longest first; without taking a lock."""
-    oldest = (
-        sa.select(sa.func.min(webhook_outbox.c.due_at))
-        .where(webhook_outbox.c.webhook_id == webhooks.c.webhook_id, webhook_outbox.c.due_at.is_not(None))
-        .scalar_subquery()
-        .label("oldest")
-    )
-    query = sa.select(webhooks.c.webhook_id, oldest).order_by(oldest)
     with store.reading() as tx:
-        return [row.webhook_id for row in tx.execute(query) if row.oldest is not None and row.oldest <= store.now()]
+        return [row.webhook_id for row in tx.execute(_OWED) if row.oldest is not None and row.oldest <= store.now()]
 
 
 def _claim(tx: sa.Connection, webhook_id: str, wanted: int, now: int) -> list[Claimed]:

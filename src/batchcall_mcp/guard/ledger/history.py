@@ -141,15 +141,18 @@ class History:
 
     def launched_lately(self, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, list[str]]]:
         """Launches since the oldest open question, by any caller to any backend, and whom of these each calls."""
+        called = self.called_lately(simulated=simulated)
+        mine = {self._database.hashed_bytes(number): number for number in numbers} if called else {}
+        return [(entry, [mine[digest] for digest in people & mine.keys()]) for entry, people in called]
+
+    def called_lately(self, *, simulated: bool) -> list[tuple[Entry, set[bytes]]]:
+        """The same launches, and everybody whom each calls, hashed."""
         with self._database.reading() as connection:
             lately = self._database.now() - _LATELY_MS
             found = mapping.launches_after(connection, Newest(0, 0), simulated=simulated, sent_after=lately)
             entries = mapping.standing(connection, found)
-            if not entries:
-                return []
-            mine = {self._database.hashed_bytes(number): number for number in numbers}
-            people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
-        return [(one, [mine[digest] for digest in people[one.write_id] & mine.keys()]) for one in entries]
+            people = mapping.numbers_of_each(connection, [one.write_id for one in entries]) if entries else {}
+        return [(one, people[one.write_id]) for one in entries]
 
     def attempts(
         self,
@@ -160,7 +163,17 @@ class History:
         backend: str = "",
         own_id: str | None = None,
     ) -> dict[str, int]:
-        """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment.
+        """Dials, at most, of those numbers that launches sent from here may call within 24 hours of a moment."""
+        known = self.attempts_of_all(moment, simulated=simulated, backend=backend, own_id=own_id)
+        if not known:
+            return {}
+        hashed = ((number, self._database.hashed_bytes(number)) for number in numbers)
+        return {number: known[digest] for number, digest in hashed if digest in known}
+
+    def attempts_of_all(
+        self, moment: datetime, *, simulated: bool = False, backend: str = "", own_id: str | None = None
+    ) -> dict[bytes, int]:
+        """The same of everybody, hashed.
 
         A launch of one batch call that was moved, or paused and resumed, dials nobody twice; a retry does. Those of the
         batch call `own_id` do not count, nor do simulated ones count for real ones.
@@ -186,11 +199,7 @@ class History:
         )
         query = sa.select(each.c.number_hash, sa.func.sum(each.c.dials)).group_by(each.c.number_hash)
         with self._database.reading() as connection:
-            known = {bytes(digest): int(dials) for digest, dials in connection.execute(query)}
-        if not known:
-            return {}
-        hashed = ((number, self._database.hashed_bytes(number)) for number in numbers)
-        return {number: known[digest] for number, digest in hashed if digest in known}
+            return {bytes(digest): int(dials) for digest, dials in connection.execute(query)}
 
     def open_launches(self, backend: str, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, int]]:
         """Launches whose outcome nobody knows, and how many of those numbers each may call."""
@@ -279,24 +288,37 @@ class History:
             return None
         return [number for number in numbers if self._database.hashed_bytes(number) in called]
 
+    def list_entries(self, backend: str, batch_call_id: str) -> list[Entry]:
+        """The entries that sent the list of a batch call: all of it, and who was added; empty: not known."""
+        sent = sa.select(t.writes).where(mapping.of(backend, batch_call_id) & NOT_REFUSED)
+        found: list[Entry] = []
+        with self._database.reading() as connection:
+            for row in connection.execute(sent.order_by(t.writes.c.write_id.desc())):
+                entry = read(row)
+                if entry.evidence.total is None:
+                    continue
+                if entry.state is not WriteState.DONE:
+                    return []
+                found.append(entry)
+                if entry.operation is not Operation.APPEND:
+                    return found
+        return []
+
     def listed_total(self, backend: str, batch_call_id: str) -> int | None:
         """How many people were sent to a batch call from here, with those who were added; None: that is not known."""
-        of_it = mapping.of(backend, batch_call_id) & NOT_REFUSED
-        columns = (t.writes.c.operation, t.writes.c.state, t.writes.c.evidence)
-        added = 0
+        sent = self.list_entries(backend, batch_call_id)
+        return sum(entry.evidence.total or 0 for entry in sent) if sent else None
+
+    def people_of(self, entries: Iterable[Entry]) -> frozenset[bytes]:
+        """Whom these entries are about, hashed."""
         with self._database.reading() as connection:
-            for operation, state, evidence in connection.execute(
-                sa.select(*columns).where(of_it).order_by(t.writes.c.write_id.desc())
-            ):
-                sent = evidence.get("total")
-                if sent is None:
-                    continue
-                if state != WriteState.DONE:
-                    return None
-                if operation != Operation.APPEND:
-                    return added + int(sent)
-                added += int(sent)
-        return None
+            people = mapping.numbers_of_each(connection, [entry.write_id for entry in entries])
+        return frozenset[bytes]().union(*people.values())
+
+    def found_in(self, people: frozenset[bytes], numbers: Iterable[str]) -> dict[str, str]:
+        """Those of the numbers who are among hashed people: number -> a name for the person."""
+        hashed = ((number, self._database.hashed_bytes(number)) for number in numbers)
+        return {number: digest.hex() for number, digest in hashed if digest in people}
 
     def changed_since(self, made: Entry) -> Entry | None:
         """The last change to the batch call that a create made, of any field."""

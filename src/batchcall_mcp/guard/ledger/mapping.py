@@ -29,7 +29,9 @@ NOT_REFUSED: Final = t.writes.c.state != WriteState.REFUSED
 OPEN: Final = t.writes.c.state.in_([WriteState.SENDING, WriteState.UNKNOWN])
 
 
-def of(backend: str, batch_call_id: str | None) -> sa.ColumnElement[bool]:
+def of(
+    backend: str | sa.BindParameter[str], batch_call_id: str | sa.BindParameter[str] | None
+) -> sa.ColumnElement[bool]:
     """Every write to a batch call."""
     return (t.writes.c.backend == backend) & (t.writes.c.batch_call_id == batch_call_id)
 
@@ -40,27 +42,39 @@ def last(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Entry | None:
     return None if row is None else read(row)
 
 
+# Asked several times for every write, so built once: to build such a statement takes longer than to run it.
+_IT: Final = of(sa.bindparam("backend"), sa.bindparam("batch_call_id"))
+_WRITES: Final = sa.select(t.writes).where(_IT)
+_NEWEST: Final = _WRITES.where(NOT_REFUSED).order_by(t.writes.c.write_id.desc()).limit(1)
+_NEWEST_LAUNCH: Final = _NEWEST.where(t.writes.c.dials)
+_OPEN_LAUNCH: Final = _WRITES.where(OPEN, t.writes.c.dials).order_by(t.writes.c.write_id).limit(1)
+_OPEN_CHANGES: Final = _WRITES.where(OPEN, ~t.writes.c.dials, t.writes.c.operation.not_in(STOPS)).order_by(
+    t.writes.c.write_id
+)
+
+
 def newest_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The last write to a batch call that was not refused."""
-    return last(tx, of(backend, batch_call_id) & NOT_REFUSED)
+    return next(iter(_entries(tx, _NEWEST, backend, batch_call_id)), None)
 
 
 def newest_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The last launch of a batch call that was not refused."""
-    return last(tx, of(backend, batch_call_id) & NOT_REFUSED & t.writes.c.dials)
+    return next(iter(_entries(tx, _NEWEST_LAUNCH, backend, batch_call_id)), None)
 
 
 def open_launch_of(tx: sa.Connection, backend: str, batch_call_id: str) -> Entry | None:
     """The first launch of a batch call whose outcome nobody knows."""
-    launches = sa.select(t.writes).where(of(backend, batch_call_id) & OPEN & t.writes.c.dials)
-    row = tx.execute(launches.order_by(t.writes.c.write_id).limit(1)).first()
-    return None if row is None else read(row)
+    return next(iter(_entries(tx, _OPEN_LAUNCH, backend, batch_call_id)), None)
 
 
 def open_changes_of(tx: sa.Connection, backend: str, batch_call_id: str) -> list[Entry]:
     """The changes of a batch call of which nobody knows whether they arrived, oldest first."""
-    open_changes = of(backend, batch_call_id) & OPEN & ~t.writes.c.dials & t.writes.c.operation.not_in(STOPS)
-    return [read(row) for row in tx.execute(sa.select(t.writes).where(open_changes).order_by(t.writes.c.write_id))]
+    return _entries(tx, _OPEN_CHANGES, backend, batch_call_id)
+
+
+def _entries(tx: sa.Connection, query: sa.Select[Any], backend: str, batch_call_id: str) -> list[Entry]:
+    return [read(row) for row in tx.execute(query, {"backend": backend, "batch_call_id": batch_call_id})]
 
 
 def launches_after(tx: sa.Connection, since: Newest, *, simulated: bool, sent_after: int = 0) -> list[Entry]:

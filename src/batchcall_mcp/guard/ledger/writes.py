@@ -29,6 +29,7 @@ from batchcall_mcp.guard.ledger.mapping import (
     newest_launch_of,
     newest_of,
     numbers_of,
+    numbers_of_each,
     open_changes_of,
     open_launch_of,
     read,
@@ -41,7 +42,10 @@ from batchcall_mcp.money import Money
 
 EQUAL_FOR_MS: Final = 24 * 60 * 60 * 1000
 """How long an equal create without a key counts as the same one."""
-_NUMBERS_KEPT_MS: Final = 3 * 24 * 60 * 60 * 1000
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_NUMBERS_KEPT_MS: Final = 3 * _DAY_MS
+_LISTS_KEPT_MS: Final = 30 * _DAY_MS
+"""So long a draft may wait whose backend does not show who is in it; nobody of it counts as dialled (dials 0)."""
 _ROWS_AT_ONCE: Final = 10_000
 _SENT_KEPT: Final = 1000
 _GONE: Final = "gone"
@@ -113,7 +117,7 @@ class Writes:
         self._database.check_file()
         with self._database.usable():
             self._owners.hold()
-        dialled = self._hashed(intent)
+        dialled = {**self._hashed(intent), **self._hidden(intent)}
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         own = None if again is None else again.write_id
         with self._database.writing(STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S) as tx:
@@ -381,13 +385,22 @@ class Writes:
             merged[digest] = merged.get(digest, 0) + dials
         return merged
 
+    def _hidden(self, intent: Intent) -> dict[bytes, int]:
+        """People of a list that nobody can read again, as they were remembered when it was sent."""
+        if not intent.list_entries:
+            return {}
+        with self._database.reading() as connection:
+            people = numbers_of_each(connection, intent.list_entries)
+        return dict.fromkeys(frozenset[bytes]().union(*people.values()), intent.list_dials)
+
     def _remember_numbers(self, tx: sa.Connection, write_id: int, intent: Intent, dialled: _Dialled, now: int) -> None:
-        if not dialled or intent.starts_at is None:
+        if not dialled:
             return
         still_open = sa.select(t.writes.c.write_id).where(OPEN)
-        old = (t.dialled.c.at < now - _NUMBERS_KEPT_MS) & t.dialled.c.write_id.not_in(still_open)
+        kept_ms = sa.case((t.dialled.c.dials == 0, _LISTS_KEPT_MS), else_=_NUMBERS_KEPT_MS)
+        old = (t.dialled.c.at < now - kept_ms) & t.dialled.c.write_id.not_in(still_open)
         tx.execute(t.dialled.delete().where(old))
-        at = to_ms(intent.starts_at)
+        at = now if intent.starts_at is None else to_ms(intent.starts_at)
         if tx.dialect.name == "postgresql":
             # Fast: meanwhile other writes wait, a stop among them.
             rows_of_it = ((write_id, digest, at, dials) for digest, dials in dialled.items())

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.guard.preflight.recipient_warnings import Concern
+from batchcall_mcp.guard.preflight.recipient_warnings import Concern, dialled_too_often, some_are
 from batchcall_mcp.guard.preflight.schedule import CALL_LASTS, Timetable
-from batchcall_mcp.model import BatchCall, BatchCallRequest
+
+_MOST_LAUNCHES: Final = 3
+_AGAIN: Final = ", and are compared with the do-not-call list of today."
+_ONCE: Final = ", and not again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,21 @@ class Recorded:
 
     total: int | None = None
     places: Places | None = None
+    do_not_call: frozenset[str] = frozenset()
+    """Those of them, under names that say nothing, who are on the operator's list of today."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Under such names, their dials of the last 24 hours sent through us."""
+    lately: Mapping[str, str] = field(default_factory=dict)
+    """Under such names, a launch of the last minutes that calls them too."""
+    entries: tuple[int, ...] = ()
+    """The ledger entries that sent the list, where its people are remembered."""
+
+    def concerns(self, dials_each: int, most_in_a_day: int) -> Iterator[Concern]:
+        """As about people who can be read: by how often each is dialled at most with this launch."""
+        yield from some_are("do_not_call", sorted(self.do_not_call), "now on the do-not-call list")
+        others = ", ".join(sorted(set(self.lately.values()))[:_MOST_LAUNCHES])
+        yield from some_are("elsewhere", sorted(self.lately), f"in another launch of the last minutes ({others})")
+        yield from dialled_too_often(dict.fromkeys(self.attempts, dials_each), self.attempts, most_in_a_day)
 
 
 class Unlisted(NamedTuple):
@@ -50,20 +68,11 @@ class Unlisted(NamedTuple):
     note: str | None = None
 
 
-def unlisted(
-    request: BatchCallRequest,
-    current: BatchCall | None,
-    listed: int | None,
-    capabilities: Capabilities,
-    recorded: Recorded,
-) -> Unlisted:
+def unlisted(listed: int, total: int | None, capabilities: Capabilities, recorded: Recorded) -> Unlisted:
     """Tasks that the backend counts, or that were sent from here, and that its list does not show.
 
-    None where the request brings the list itself, or `listed` (how many tasks it shows in all) is not known.
+    `listed`: how many it shows in all; `total`: how many it counts.
     """
-    if request.tasks is not None or listed is None or current is None:
-        return Unlisted()
-    total = current.counts.total
     if capabilities.tasks_reported == "all":
         missing = max((total or 0) - listed, 0)
         return Unlisted(missing, concern=_shortfall(listed, missing)) if missing else Unlisted()
@@ -87,7 +96,7 @@ def _not_dialled(total: int | None, listed: int, capabilities: Capabilities, rec
         unchecked = f"{shows}: {counted(missing, 'person', 'people')} of this list could not be checked."
         return Unlisted(missing, concern=Concern("list", unchecked, frozenset({unchecked})))
     who = f"these {missing:,} of the {everybody:,}" if listed else f"these {missing:,}"
-    note = f"{shows}: {who} were checked when the list was sent from here, and not again."
+    note = f"{shows}: {who} were checked when the list was sent from here{_AGAIN if recorded.entries else _ONCE}"
     return Unlisted(missing, are_all=not listed, note=note)
 
 

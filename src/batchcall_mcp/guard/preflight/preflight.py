@@ -16,7 +16,7 @@ from pydantic import Field
 
 from batchcall_mcp import number_plans
 from batchcall_mcp.backends.base import At, Dials, Never
-from batchcall_mcp.backends.capabilities import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.limits import moved_start
 from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
@@ -58,6 +58,7 @@ _STOP_SENTENCES = {
     "before_start": "Cannot be stopped once started.",
     "never": "Cannot be stopped once confirmed.",
 }
+_CAN_PAUSE = "You can pause it: who is not dialled yet is then not called until it is resumed."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +228,9 @@ def preflight(
     `adds`: the tasks join those that the batch call has, which are `joined`.
     """
     launched = not isinstance(dials, Never)
-    others = unlisted(request, current, listed, capabilities, surroundings.recorded) if launched else Unlisted()
+    others = Unlisted()
+    if launched and current is not None and request.tasks is None and listed is not None:
+        others = unlisted(listed, current.counts.total, capabilities, surroundings.recorded)
     known = tasks is not None and others.people is not None
     size = Size.of(len(tasks or ()) + (others.people or 0) if known else None, request.first)
     calls = size.calls
@@ -262,6 +265,8 @@ def preflight(
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
+        hidden = surroundings.recorded if others.people else Recorded()
+        concerns += hidden.concerns(most_dials(_ANYBODY), limits.attempts_per_day)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
         )
@@ -278,7 +283,7 @@ def preflight(
         notes += _undo(surroundings, times, later=bool(dates.first and table.first and table.first > now))
         if capabilities.in_process and starts_at > now:
             notes.append(_MUST_BE_ON)
-        if capabilities.stop in ("before_start", "never"):
+        if capabilities.stop in ("before_start", "never") and _how_to_stop(capabilities) != _CAN_PAUSE:
             concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
             notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
 
@@ -302,7 +307,7 @@ def preflight(
         groups=_shown(table),
         places=Places.of(countries, zones),
         takes_turns=capabilities.caller == "pool",
-        can_stop=_STOP_SENTENCES[capabilities.stop] if launched else None,
+        can_stop=_how_to_stop(capabilities) if launched else None,
         simulated=_simulated(current, capabilities) or None,
         notes=tuple(notes),
         warnings=tuple(one.sentence for one in concerns),
@@ -320,6 +325,11 @@ def preflight(
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
     )
+
+
+def _how_to_stop(capabilities: Capabilities) -> str:
+    can_pause = Operation.PAUSE in capabilities.operations and capabilities.pause_stops
+    return _CAN_PAUSE if capabilities.stop == "never" and can_pause else _STOP_SENTENCES[capabilities.stop]
 
 
 def _start(dials: Dials, now: datetime) -> tuple[datetime, datetime]:

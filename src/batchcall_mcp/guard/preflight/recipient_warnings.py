@@ -92,7 +92,7 @@ def number_concerns(
 def _from_number_concern(numbers: Sequence[str], from_number: str | None) -> Iterator[Concern]:
     """A line that calls itself is engaged."""
     own = comparable(from_number) if from_number else None
-    yield from _some_are("from_number", [number for number in numbers if number == own], "from_number itself")
+    yield from some_are("from_number", [number for number in numbers if number == own], "from_number itself")
 
 
 def _repeated_concern(numbers: Sequence[str]) -> Iterator[Concern]:
@@ -116,7 +116,7 @@ def _unreadable_concern(numbers: Sequence[str]) -> Iterator[Concern]:
 def _do_not_call_concern(numbers: Sequence[str], never: frozenset[str]) -> Iterator[Concern]:
     """A list that the backend keeps was read against the do-not-call list of another day."""
     found = [number for number in numbers if number in never] if never else []
-    yield from _some_are("do_not_call", found, "now on the do-not-call list")
+    yield from some_are("do_not_call", found, "now on the do-not-call list")
 
 
 def _elsewhere_concern(numbers: Sequence[str], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
@@ -125,7 +125,7 @@ def _elsewhere_concern(numbers: Sequence[str], elsewhere: Mapping[str, str], own
     others = Counter(elsewhere[number] for number in found)
     shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
     more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
-    yield from _some_are("elsewhere", found, f"in another live batch call ({', '.join(shown)}{more})")
+    yield from some_are("elsewhere", found, f"in another live batch call ({', '.join(shown)}{more})")
 
 
 def _lately_concern(
@@ -134,7 +134,7 @@ def _lately_concern(
     """Who was launched a moment ago, and may have been called already."""
     found = [number for number in numbers if number in lately and number not in elsewhere] if lately else []
     others = ", ".join(sorted({identifier(lately[number]) for number in found})[:_MOST_IDS])
-    yield from _some_are("elsewhere", found, f"in another launch of the last minutes ({others})")
+    yield from some_are("elsewhere", found, f"in another launch of the last minutes ({others})")
 
 
 def attempts_concern(
@@ -146,6 +146,11 @@ def attempts_concern(
         number = comparable(task.to_number)
         if attempts.get(number, 0) > 0:
             ours[number] += most_dials(task)
+    yield from dialled_too_often(ours, attempts, cap)
+
+
+def dialled_too_often(ours: Mapping[str, int], attempts: Mapping[str, int], cap: int) -> Iterator[Concern]:
+    """`ours`: how often this launch dials each at most; `attempts`: how often each was dialled today."""
     found = frozenset(number for number, dials in ours.items() if attempts[number] + dials > cap)
     if found:
         numbers = "number was" if len(found) == 1 else "numbers were"
@@ -196,7 +201,8 @@ def about(concerns: Iterable[Concern]) -> dict[str, frozenset[str]]:
     return found
 
 
-def _some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:
+def some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:
+    """So many of the numbers are what is said."""
     if found:
         sentence = f"{len(found)} of the numbers {'is' if len(found) == 1 else 'are'} {what}."
         yield Concern(kind, sentence, frozenset(found))

@@ -22,7 +22,7 @@ from batchcall_mcp.server.tools.tool_spec import Surface, tool
 
 def _create(capabilities: Capabilities) -> str:
     skipped = "Invalid, repeated and do-not-call rows are skipped and reported."
-    if capabilities.drafts == "full":
+    if not _dials_by_itself(capabilities):
         return f"Make a draft batch call of a list of people. No phone rings: start_batch_call launches it. {skipped}"
     if capabilities.drafts == "start_now_only":
         return (
@@ -33,7 +33,7 @@ def _create(capabilities: Capabilities) -> str:
 
 
 def _dials_by_itself(capabilities: Capabilities) -> bool:
-    return capabilities.drafts != "full"
+    return capabilities.drafts in {"start_now_only", "none"}
 
 
 @tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself, always_loaded=True)
@@ -182,8 +182,11 @@ def _start(capabilities: Capabilities) -> str:
 def _start_type(surface: Surface) -> Any:
     if surface.capabilities.trigger_dates:
         return given.StartOrDate
-    only = Field(description="now: a stored draft cannot be scheduled here; create_batch_call takes a time")
-    return Annotated[Literal["now"] | None, only] if surface.capabilities.drafts == "start_now_only" else None
+    drafts = surface.capabilities.drafts
+    if drafts not in {"start_now_only", "now_only"}:
+        return None
+    instead = "; create_batch_call takes a time" if drafts == "start_now_only" else ""
+    return Annotated[Literal["now"] | None, Field(description=f"now: a stored draft cannot be scheduled here{instead}")]
 
 
 @tool(Operation.START, "Start a batch call", _start, confirms=True, always_loaded=True)
@@ -221,12 +224,12 @@ async def start_batch_call(
     return WriteResult.of(started)
 
 
-@tool(
-    Operation.PAUSE,
-    "Pause a batch call",
-    "Stop placing new calls; calls in progress go on. resume_batch_call dials on, cancel_batch_call ends it.",
-    idempotent=True,
-)
+def _pause(capabilities: Capabilities) -> str:
+    ends = ", cancel_batch_call ends it" if Operation.CANCEL in capabilities.operations else ""
+    return f"Stop placing new calls; calls in progress go on. resume_batch_call dials on{ends}."
+
+
+@tool(Operation.PAUSE, "Pause a batch call", _pause, idempotent=True)
 async def pause_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     return WriteResult.of(await launch.pause(context, batch_call_id))
 

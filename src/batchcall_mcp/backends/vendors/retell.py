@@ -1,0 +1,250 @@
+"""Retell AI (https://docs.retellai.com/api-references/create-batch-call): a batch call is created, and that is all.
+
+It cannot be read, listed, changed or stopped; its calls can be listed, once they are dialled. So each task carries its
+place, the number of tasks and the name in its metadata, which come back. Sources: the API reference, retell-sdk 6.2.13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from batchcall_mcp.backends.base import unread
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
+from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.row_reading import batch_from, same, task_from
+from batchcall_mcp.errors import NotFound
+from batchcall_mcp.model import (
+    BatchCall,
+    BatchCallRequest,
+    BatchStatus,
+    Call,
+    CallingWindow,
+    CallTask,
+    Counts,
+    TaskQuery,
+    TaskStatus,
+)
+from batchcall_mcp.text import identifier
+from batchcall_mcp.vendor_http.http_call import HttpCall, given
+from batchcall_mcp.vendor_http.json_values import inside, rows, text, usd, whole
+from batchcall_mcp.vendor_http.paging import CursorPages, Pages, items_of
+from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
+from batchcall_mcp.vendor_http.times import days_of, epoch_ms, minutes_of
+from batchcall_mcp.vendor_http.transcripts import turns
+
+LIST_CALLS = "/v3/list-calls"
+SMALL_PAGE, LARGE_PAGE = 100, 500
+ALL = {"limit": 1000}
+NOTHING_YET = (
+    "Retell reports only calls that were dialled, and of this one there are none: it waits, or does not exist."
+)
+FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
+
+_NO_STATE: StatusMap[BatchStatus] = StatusMap({}, BatchStatus.UNKNOWN)
+CALLS = StatusMap(
+    {
+        **dict.fromkeys(("registered", "ongoing"), TaskStatus.CALLING),
+        "ended": TaskStatus.COMPLETED,
+        **dict.fromkeys(("not_connected", "error"), TaskStatus.FAILED),
+    },
+    TaskStatus.UNKNOWN,
+    refine=(
+        "disconnection_reason",
+        {
+            **dict.fromkeys(("dial_no_answer", "user_declined"), TaskStatus.NO_ANSWER),
+            "dial_busy": TaskStatus.BUSY,
+            **dict.fromkeys(("voicemail_reached", "ivr_reached"), TaskStatus.VOICEMAIL),
+        },
+    ),
+)
+_CREATED = same("batch_call_id name from_number") | {"scheduled_at": "scheduled_timestamp"}
+_FROM_CALL = same("batch_call_id from_number agent_id") | {"name": "metadata.batchcall_name"}
+_TASK = same("to_number call_id") | {
+    "task_id": "metadata.batchcall_task|call_id",
+    "name": "metadata.batchcall_person",
+    "status": "call_status",
+    "attempted_at": "start_timestamp",
+    "completed_at": "end_timestamp",
+    "dynamic_variables": "retell_llm_dynamic_variables",
+    "summary": "call_analysis.call_summary",
+    "extracted": "call_analysis.custom_analysis_data",
+}
+_SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"agent": "agent", "user": "person"}
+
+_VOICE = {"filter_criteria": {"channel": {"type": "string", "op": "eq", "value": "voice"}}}
+
+
+def _following(answer: Mapping[str, Any]) -> Any:
+    return answer.get("pagination_key") if answer.get("has_more") else None
+
+
+def _only_agent(number: Mapping[str, Any]) -> str | None:
+    agents, _ = rows(number.get("outbound_agents"))
+    return text(agents[0].get("agent_id")) if len(agents) == 1 else None  # of several one is drawn for each call
+
+
+class RetellBackend(RestBackend):
+    """Retell's service: it only creates, and creating dials."""
+
+    name = "retell"
+    title = "Retell"
+    default_url = "https://api.retellai.com"
+    capabilities = Capabilities(
+        operations=frozenset({Operation.ACCOUNT, Operation.CREATE, Operation.GET, Operation.GET_CALL}),
+        drafts="none",
+        tasks_reported="dialled_only",
+        task_page_size=LARGE_PAGE,
+        outcomes=(
+            *(TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.NO_ANSWER),
+            *(TaskStatus.BUSY, TaskStatus.VOICEMAIL, TaskStatus.FAILED),
+        ),
+        results=frozenset({"duration_seconds", "answered_by", "cost", "summary", "extracted"}),
+        stop="never",
+        cancel_effect="Nothing stops its calls once it is confirmed: Retell has no cancel and no pause.",
+        windows="one_zone",
+        over_midnight=False,
+        dynamic_variables=True,
+        returns_variables=True,
+        task_names=True,
+        needs_secret=False,
+        limitations=(
+            "Creating dials: at once, or at trigger_timestamp. Nothing of it can be stopped or changed afterwards.",
+            "People are reported once they are dialled, and a batch call only by its calls; there is no list of them.",
+            "Without agent_id the outbound agent of from_number speaks.",
+            "How many calls are made at once cannot be said; Retell's reserved_concurrency keeps lines for others.",
+            "A lost answer to a create cannot be looked up.",
+        ),
+    )
+    calls: ClassVar = {Operation.GET_CALL: HttpCall("GET", "/v2/get-call/{call_id}")}
+    numbers_at = Listing(
+        CursorPages(
+            lambda key: HttpCall("GET", "/v2/list-phone-numbers", query=ALL | given(pagination_key=key)),
+            "items",
+            _following,
+        ),
+        {"from_number": "phone_number", "name": "nickname"},
+        more=lambda row: {"agent_id": _only_agent(row)},
+    )
+    agents_at = Listing(
+        CursorPages(
+            lambda key: HttpCall("POST", "/v2/list-agents", json=_VOICE, query=ALL | given(pagination_key=key)),
+            "items",
+            _following,
+        ),
+        {"agent_id": "agent_id", "name": "agent_name"},
+    )
+
+    async def create_call(self, request: BatchCallRequest) -> HttpCall:
+        """The time in milliseconds; without one it dials at once."""
+        tasks, name = request.tasks or (), self.name_of(request)
+        common = {"batchcall_tasks": len(tasks), "batchcall_name": name}
+        body = given(
+            name=name,
+            from_number=request.from_number,
+            trigger_timestamp=epoch_ms(request.trigger_at) if request.trigger_at else None,
+            call_time_window=_window(request.window),
+            tasks=[
+                given(
+                    to_number=task.to_number,
+                    override_agent_id=request.agent_id,
+                    retell_llm_dynamic_variables=dict(task.dynamic_variables) or None,
+                    metadata=common | {"batchcall_task": at} | given(batchcall_person=task.name),
+                )
+                for at, task in enumerate(tasks, 1)
+            ],
+        )
+        return HttpCall("POST", "/create-batch-call", json=body)
+
+    def read_created(self, data: Mapping[str, Any], request: BatchCallRequest) -> BatchCall:
+        """Its `scheduled_timestamp` is in seconds in the documents' example. Of one that dials now it says nothing."""
+        counts = Counts(total=whole(data.get("total_task_count")))
+        made = batch_from(data, _CREATED, _NO_STATE, self.title, counts=counts)
+        return made if request.trigger_at else replace(made, scheduled_at=None)
+
+    async def get(self, batch_call_id: str) -> BatchCall:
+        """What its calls say, the newest of them first."""
+        call = _calls_of(batch_call_id, limit=LARGE_PAGE, include_total=True)
+        answer, items = await items_of(self._http, self.doing(Operation.GET, batch_call_id), call, "items")
+        found = [row for row in items if row is not None]
+        if not found:
+            return replace(unread(batch_call_id), notes=(NOTHING_YET,))
+        listed, is_whole = whole(inside(found[0], "metadata.batchcall_tasks")), not answer.get("has_more")
+        newest = {task.task_id: task for task in map(self.read_task, reversed(found))}
+        states = [task.status or TaskStatus.UNKNOWN for task in newest.values()]
+        is_over = is_whole and len(newest) == listed and TaskStatus.UNKNOWN not in states
+        status = BatchStatus.COMPLETED if is_over else BatchStatus.UNKNOWN
+        counts = Counts(total=listed, sent=whole(answer.get("total")))
+        if is_whole:
+            waiting = listed - len(newest) if listed and listed >= len(newest) else None
+            counts = replace(counts_of(states, self.capabilities.outcomes), total=listed, pending=waiting)
+        status = BatchStatus.RUNNING if TaskStatus.CALLING in states else status
+        row = {**found[0], "batch_call_id": batch_call_id}
+        made = batch_from(row, _FROM_CALL, _NO_STATE, self.title, counts=counts, notes=(FROM_CALLS,))
+        return self.with_references(replace(made, status=status))
+
+    def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:
+        """Its calls in the order in which they were dialled: new ones come at the end."""
+        size = LARGE_PAGE if query.is_filtered or query.limit > SMALL_PAGE else SMALL_PAGE
+        return CursorPages(
+            lambda key: _calls_of(batch_call_id, limit=size, sort_order="ascending", **given(pagination_key=key)),
+            "items",
+            _following,
+        )
+
+    def read_task(self, data: Mapping[str, Any]) -> CallTask:
+        """A call of the list, which is the task that it was made for."""
+        lasted, is_machine = whole(data.get("duration_ms")), inside(data, "call_analysis.in_voicemail") is True
+        task = task_from(
+            data,
+            _TASK,
+            CALLS,
+            duration_seconds=None if lasted is None else lasted / 1000,
+            cost=usd(inside(data, "call_cost.combined_cost"), 100),
+        )
+        if task.status is TaskStatus.VOICEMAIL or (task.status is TaskStatus.COMPLETED and is_machine):
+            return replace(task, status=TaskStatus.VOICEMAIL, answered_by="machine")
+        return task
+
+    async def get_call(self, batch_call_id: str, call_id: str) -> Call:
+        """A call does not say to which batch call it belongs: the list is asked first.
+
+        Raises:
+            NotFound: it has no such call.
+        """
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        call = _calls_of(batch_call_id, call_id=call_id, limit=1)
+        if not (await items_of(self._http, doing, call, "items"))[1]:
+            raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
+        return await super().get_call(batch_call_id, call_id)
+
+    def read_call(self, data: Mapping[str, Any]) -> Call:
+        """A call with what was said in it."""
+        task = self.read_task(data)
+        return Call(
+            call_id=task.call_id or "",
+            task=task,
+            transcript=turns(data.get("transcript_object"), _SPEAKERS, said="content", at=_began),
+            recording_url=text(inside(data, "recording_url|scrubbed_recording_url")),
+            ended_reason=text(data.get("disconnection_reason")),
+        )
+
+
+def _calls_of(batch_call_id: str, call_id: str | None = None, **more: Any) -> HttpCall:
+    criteria = given(batch_call_id=batch_call_id, call_id=call_id)
+    wanted = {name: {"type": "string", "op": "eq", "value": value} for name, value in criteria.items()}
+    return HttpCall("POST", LIST_CALLS, json={"filter_criteria": wanted, **more})
+
+
+def _began(utterance: Mapping[str, Any]) -> Any:
+    words, _ = rows(utterance.get("words"))
+    return words[0].get("start") if words else None
+
+
+def _window(window: CallingWindow | None) -> dict[str, Any] | None:
+    """In minutes since midnight. Without a zone Retell means Los Angeles."""
+    if window is None:
+        return None
+    hours = {"start": minutes_of(window.start), "end": minutes_of(window.end)}
+    return {"windows": [hours], "timezone": window.timezone, "day": days_of(window)}

@@ -1,0 +1,1 @@
+"""Commands about the account at the backend: `doctor` looks, `verify` calls once."""
