@@ -120,6 +120,8 @@ class RestBackend:
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: where a task's row names its batch call, if it does."""
+    lists_others: ClassVar[bool] = False
+    """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
 
@@ -315,6 +317,8 @@ class RestBackend:
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
             named = text(inside(data, self.batch_member))
+            if self.lists_others and (named is None or not is_same_id(named, batch_call_id)):
+                return None
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
