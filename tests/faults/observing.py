@@ -47,7 +47,7 @@ LARGEST_ERROR, LARGEST_ANSWER = 2_000, 60_000
 LOST_WORDS = "The backend's answer was lost; "
 NEXT_STEP = re.compile(
     r"[a-z]+_batch_calls?\b|get_backend|BATCHCALL_[A-Z]+|[Tt]ry again|Use a key|Check the account|Send fewer tasks"
-    r"|repeating this same call looks again"
+    r"|repeating this same call looks again|batchcall-mcp ledger resolve"
 )
 
 

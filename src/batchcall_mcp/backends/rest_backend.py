@@ -83,11 +83,15 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, and which rows count."""
+    """A list of the account: its pages, where our fields are in a row, and which rows count.
+
+    `more`: fields of a row that no path leads to.
+    """
 
     pages: Pages
     members: Mapping[str, str]
     counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
+    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
 
 
 class RestBackend:
@@ -116,6 +120,8 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refusals: ClassVar[Mapping[str, type[BatchCallError]]] = {}
+    """Of the adapter: what parts of its sentences mean that refuse something; see `recognise`."""
     refers_in_names: ClassVar[bool] = True
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
@@ -124,6 +130,8 @@ class RestBackend:
     """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
+    is_always_named: ClassVar[bool] = True
+    """Of the adapter: whether a call in which that path leads to nothing belongs to no batch call."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -148,7 +156,7 @@ class RestBackend:
             raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return members(data, listing.members) if listing.counts(data) else None
+            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
 
         scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
         return scanned.found
@@ -197,9 +205,9 @@ class RestBackend:
         """The request that changes what is given in `request`, and nothing else."""
         raise NotImplementedError
 
-    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:  # noqa: ARG002 - for those whose statuses say less than their words
+    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
         """The error that the service's words mean, where its HTTP status does not say it."""
-        return None
+        return next((error for words, error in self.refusals.items() if words in refusal.words), None)
 
     # --- what may be asked
 
@@ -351,7 +359,7 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if named is None or not is_same_id(named, batch_call_id):
+            if self.is_always_named if named is None else not is_same_id(named, batch_call_id):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
