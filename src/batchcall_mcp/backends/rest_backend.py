@@ -19,10 +19,8 @@ from batchcall_mcp.backends.base import (
     is_same_id,
     is_unread,
     matches,
-    name_with_retry_of,
-    name_with_test_of,
-    retry_of_in_name,
-    test_of_in_name,
+    name_with_references,
+    with_references_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
 from batchcall_mcp.backends.limits import check_create
@@ -554,24 +552,13 @@ class RestBackend:
     def name_of(self, request: BatchCallRequest) -> str:
         """A name for a service that requires one, with the batch call that it belongs to."""
         name = request.name or f"Batch call of {len(request.tasks or ())} tasks"
-        longest = self.capabilities.limits.name_length
-        if request.retry_of is not None:
-            return name_with_retry_of(name, request.retry_of, longest)
-        if request.test_of is not None:
-            return name_with_test_of(name, request.test_of, longest)
-        return name
+        return name_with_references(name, request, self.capabilities.limits.name_length)
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
         return self.with_references(self.read_batch(data))
 
     def with_references(self, found: BatchCall) -> BatchCall:
-        if not self.refers_in_names:
-            return found
-        return replace(
-            found,
-            retry_of=found.retry_of or retry_of_in_name(found.name),
-            test_of=found.test_of or test_of_in_name(found.name),
-        )
+        return with_references_in_name(found) if self.refers_in_names else found
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)
