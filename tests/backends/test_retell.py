@@ -143,6 +143,17 @@ class TestCreate:
         assert written(vendor)["call_time_window"] == expected
         assert made.window == window
 
+    async def test_a_window_is_found_again_in_the_calls_so_that_a_retry_has_it(
+        self, vendor: Retell, backend: RetellBackend
+    ) -> None:
+        vendor.now = datetime(2030, 1, 7, 9, 30, tzinfo=ZoneInfo(NEW_YORK))  # a Monday
+        window = CallingWindow(start="09:00", end="24:00", days=("mon", "wed"), timezone=NEW_YORK)
+        made = await backend.create(replace(NOW, window=window))
+        assert (await backend.get(made.batch_call_id)).window == window
+        for call in vendor.batches[made.batch_call_id].calls:
+            call.task = {**call.task, "metadata": {"batchcall_window": "9 to 5, whenever"}}
+        assert (await backend.get(made.batch_call_id)).window is None
+
     async def test_nobody_is_dialled_outside_the_window(self, vendor: Retell, backend: RetellBackend) -> None:
         zone = ZoneInfo(NEW_YORK)
         vendor.now = datetime(2030, 1, 7, 8, 59, tzinfo=zone)  # a Monday
