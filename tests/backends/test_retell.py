@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import unsupported
-from batchcall_mcp.backends.vendors.retell import FROM_CALLS, NOTHING_YET, RetellBackend
+from batchcall_mcp.backends.vendors.retell import ELSEWHERE, FROM_CALLS, NOTHING_YET, RetellBackend
 from batchcall_mcp.errors import InvalidInput, NotFound, NotSupported
 from batchcall_mcp.model import (
     BatchCallRequest,
@@ -232,7 +232,7 @@ class TestReads:
         for call in vendor.batches[made.batch_call_id].calls:
             call.task = {name: value for name, value in call.task.items() if name != "metadata"}
         found = await backend.get(made.batch_call_id)
-        assert (found.status, found.name) == (BatchStatus.UNKNOWN, None)
+        assert (found.status, found.name, found.notes) == (BatchStatus.UNKNOWN, None, (FROM_CALLS, ELSEWHERE))
         assert (found.counts.total, found.counts.pending, found.counts.completed) == (None, None, 3)
         tasks = (await backend.tasks(made.batch_call_id, TaskQuery())).tasks
         assert [task.task_id for task in tasks] == [task.call_id for task in tasks]

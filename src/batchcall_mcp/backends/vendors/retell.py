@@ -39,6 +39,7 @@ LIST_CALLS = "/v3/list-calls"
 SMALL_PAGE, LARGE_PAGE = 100, 500
 ALL = {"limit": 1000}
 NOTHING_YET = "Retell reports only calls that were dialled; of this one there are none: it waits, or does not exist."
+ELSEWHERE = "It was not made from here: how many people it is for, and in which window, is not known."
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
 
 _NO_STATE: StatusMap[BatchStatus] = StatusMap({}, BatchStatus.UNKNOWN)
@@ -172,7 +173,8 @@ class RetellBackend(RestBackend):
             counts = replace(counts_of(states, self.capabilities.outcomes), total=listed, pending=waiting)
         status = BatchStatus.RUNNING if TaskStatus.CALLING in states else status
         row = {**found[0], "batch_call_id": batch_call_id}
-        made = batch_from(row, _FROM_CALL, _NO_STATE, self.title, counts=counts, notes=(FROM_CALLS,))
+        notes = (FROM_CALLS,) if listed else (FROM_CALLS, ELSEWHERE)
+        made = batch_from(row, _FROM_CALL, _NO_STATE, self.title, counts=counts, notes=notes)
         window = _read_window(inside(row, "metadata.batchcall_window"))
         return self.with_references(replace(made, status=status, window=window))
 
