@@ -34,9 +34,10 @@ from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.sampling import EVERYTHING, spread
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import bland, bolna, elevenlabs, magpipe, retell, vapi, zudu
+from tests.vendors import bland, bolna, dograh, elevenlabs, magpipe, retell, vapi, zudu
 from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
+from tests.vendors.dograh import Dograh
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.retell import Retell
@@ -299,6 +300,29 @@ async def bolna_scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes, lambda: vendor.tick(END_OF_DAYS))
 
 
+@asynccontextmanager
+async def dograh_scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A start is now, and a pause the only stop. One line, so somebody waits in what runs and what is paused."""
+    vendor = Dograh(lines=1)
+    async with vendor.served() as url:
+        variables: dict[str, str | Path] = {
+            "backend": "dograh",
+            "url": url,
+            "api_key": vendor.key,
+            "data_dir": tmp_path,
+        }
+        async with playing("auto", Person("yes"), **variables) as model:
+            states = ("draft", "running", "paused", "completed")
+            ids = {state: await made(model, name=state, agent_id=dograh.AGENT) for state in states}
+            for state in states[1:]:
+                await start(model, ids[state], "now")
+            vendor.tick(vendor.now)
+            await model.call("pause_batch_call", batch_call_id=ids["paused"])
+        vendor.finish(ids["completed"], {PEOPLE[-1]: "no_answer"})
+        vendor.requests.clear()
+        yield Scene(variables, ids, lambda: vendor.dialled, lambda: vendor.writes)
+
+
 async def seed_dialer(variables: dict[str, str | Path]) -> None:
     async with playing("auto", Person("yes"), **variables) as model:
         await made(model, name="draft", window=ALWAYS)
@@ -449,6 +473,26 @@ def bolna_calls(ids: dict[str, str]) -> list[Call]:
     return starts + [("create_batch_call", {**whole, **one}) for one in remembered]
 
 
+def dograh_calls(ids: dict[str, str]) -> list[Call]:
+    found: list[Call] = []
+    for one in ids.values():
+        found += [("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when}) for when in ("now", FUTURE)]
+        found += [("resume_batch_call", {"batch_call_id": one})]
+    changes: tuple[dict[str, Any], ...] = (
+        {"window": NEW_YORK_DAY},
+        {"max_concurrency": 1},
+        {"retry": {"max_retries": 1}},
+    )
+    found += [
+        ("update_batch_call", {"batch_call_id": ids[state], **one})
+        for state in ("running", "paused")
+        for one in changes
+    ]
+    whole = {"from_number": FROM, "tasks": TASKS, "agent_id": dograh.AGENT}
+    remembered = ({"send_now": True}, {"trigger_timestamp": FUTURE}, {"trigger_timestamp": "now"})
+    return found + [("create_batch_call", {**whole, **one}) for one in remembered]
+
+
 DIALER_ASKS = {"start_batch_call", "update_batch_call", "resume_batch_call", "retry_batch_call"}
 SCENES = {
     "zudu": (zudu_scene, zudu_calls, {"start_batch_call", "update_batch_call"}),
@@ -462,6 +506,7 @@ SCENES = {
     "vapi": (vapi_scene, vapi_calls, {"create_batch_call", "retry_batch_call"}),
     "retell": (retell_scene, retell_calls, {"create_batch_call", "retry_batch_call"}),
     "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
+    "dograh": (dograh_scene, dograh_calls, {"start_batch_call", "update_batch_call", "resume_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
     "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),

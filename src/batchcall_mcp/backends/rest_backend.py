@@ -120,6 +120,8 @@ class RestBackend:
     """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
     agents_at: ClassVar[Listing | None] = None
     """Of the adapter: where its agents are, as fields of Agent."""
+    refusals: ClassVar[Mapping[str, type[BatchCallError]]] = {}
+    """Of the adapter: what parts of its sentences mean that refuse something; see `recognise`."""
     refers_in_names: ClassVar[bool] = True
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
@@ -201,9 +203,9 @@ class RestBackend:
         """The request that changes what is given in `request`, and nothing else."""
         raise NotImplementedError
 
-    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:  # noqa: ARG002 - for those whose statuses say less than their words
+    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
         """The error that the service's words mean, where its HTTP status does not say it."""
-        return None
+        return next((error for words, error in self.refusals.items() if words in refusal.words), None)
 
     # --- what may be asked
 
@@ -362,6 +364,9 @@ class RestBackend:
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """Send what `create_call` says, once; what the answer does not say is as it was asked for."""
         check_create(request, self.capabilities, self.title)
+        if self.capabilities.drafts == "none" and request.trigger_at is not None and request.trigger_at <= utc_now():
+            # A time that is past means now, and no vendor says what it makes of one.
+            request = replace(request, trigger_at=None, status=None, send_now=True)
         call = await self.create_call(request)
         key = idempotency_key if self.capabilities.idempotency == "key" else None
         answer = await self._http.write(_CREATE, call, idempotency_key=key)

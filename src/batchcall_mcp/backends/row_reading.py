@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from batchcall_mcp.errors import UnexpectedResponse
-from batchcall_mcp.model import BatchCall, BatchStatus, CallTask, TaskStatus, Turn
-from batchcall_mcp.vendor_http.json_values import members, text
+from batchcall_mcp.model import BatchCall, BatchStatus, Call, CallTask, TaskStatus, Turn
+from batchcall_mcp.vendor_http.json_values import inside, members, text
 from batchcall_mcp.vendor_http.status_map import StatusMap
+
+_LONGEST_URL = 2000
+"""Of a recording: signed ones are long."""
 
 
 def same(names: str) -> dict[str, str]:
@@ -34,12 +37,31 @@ def batch_from(
     return BatchCall(**{**found, "status": status, "backend_status": backend_status, **more})
 
 
-def task_from(row: Mapping[str, Any], paths: Mapping[str, str], states: StatusMap[TaskStatus], **more: Any) -> CallTask:
-    """A task, read in the same way."""
+def task_from(
+    row: Mapping[str, Any],
+    paths: Mapping[str, str],
+    states: StatusMap[TaskStatus],
+    *,
+    own: Collection[str] = (),
+    **more: Any,
+) -> CallTask:
+    """A task, read in the same way. `own`: names among the variables that are the vendor's, and nobody's variables."""
     found = members(row, {name: path for name, path in paths.items() if name != "status"})
     found["to_number"] = found["to_number"] or ""
+    if own:
+        given = found["dynamic_variables"].items()
+        found["dynamic_variables"] = {name: value for name, value in given if name not in own}
     status, backend_status = states.read(row, paths.get("status", "status"))
     return CallTask(**{**found, "status": status, "backend_status": backend_status, **more})
+
+
+def call_from(
+    row: Mapping[str, Any], task: CallTask, transcript: tuple[Turn, ...] | None, *, recording: str, ended: str
+) -> Call:
+    """A call, of which the task says how it went; `recording` and `ended` (why) are paths."""
+    address, reason = text(inside(row, recording), _LONGEST_URL), text(inside(row, ended))
+    call_id = task.call_id or ""
+    return Call(call_id=call_id, task=task, transcript=transcript, recording_url=address, ended_reason=reason)
 
 
 def turns_in(said: Any, agent: str = "assistant", person: str = "user") -> tuple[Turn, ...] | None:

@@ -182,7 +182,7 @@ def inside(data: Any, path: str) -> Any:
             if isinstance(found, list):
                 found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
             else:
-                found = found.get(name) if isinstance(found, Mapping) else None
+                found = found.get(name) if isinstance(found, dict) else None
         if found is not None:
             return found
     return None

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import Listing, RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, same, task_from, turns_in
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
 from batchcall_mcp.clock import utc_now
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotFound
+from batchcall_mcp.errors import IllegalTransition, NotFound
 from batchcall_mcp.model import (
     BatchCall,
     BatchCallRequest,
@@ -31,8 +31,7 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
-from batchcall_mcp.vendor_http.http_errors import Refusal
-from batchcall_mcp.vendor_http.json_values import inside, seconds, text, usd, whole
+from batchcall_mcp.vendor_http.json_values import inside, seconds, usd, whole
 from batchcall_mcp.vendor_http.paging import InlinePages, JoinedPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import iso_offset, next_mark
@@ -123,6 +122,10 @@ class BolnaBackend(RestBackend):
         Operation.START: "A batch is scheduled once: for another time delete it and create another one.",
         Operation.DELETE: "Stop it first, with cancel_batch_call.",
     }
+    refusals: ClassVar = {
+        "not queued or running": IllegalTransition,  # with a 404
+        **dict.fromkeys(("Batch not found", "Execution not found"), NotFound),
+    }
     batch_of_call = "batch_id"
     numbers_at = Listing(InlinePages(HttpCall("GET", "/phone-numbers/all"), None), {"from_number": "phone_number"})
     agents_at = Listing(InlinePages(HttpCall("GET", "/v2/agent/all"), None), {"agent_id": "id", "name": "agent_name"})
@@ -200,29 +203,17 @@ class BolnaBackend(RestBackend):
         """An execution."""
         spent, lasted = usd(data.get("total_cost") or None, per=100), seconds(data.get("conversation_duration")) or None
         machine = "machine" if data.get("answered_by_voice_mail") is True else None
-        found = task_from(data, _TASK, TASKS, duration_seconds=lasted, answered_by=machine, cost=spent)
+        found = task_from(data, _TASK, TASKS, own=[NUMBER], duration_seconds=lasted, answered_by=machine, cost=spent)
         if machine and found.status is TaskStatus.COMPLETED:
             found = replace(found, status=TaskStatus.VOICEMAIL, backend_status="completed")
         again = whole(inside(data, "batch_run_details.retried"))
         dials = None if again is None else again + (found.status not in (TaskStatus.PENDING, TaskStatus.UNKNOWN))
-        own = {name: value for name, value in found.dynamic_variables.items() if name != NUMBER}
-        return replace(found, dynamic_variables=own, attempts=dials or None)
+        return replace(found, attempts=dials or None)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """An execution with what was said in it."""
-        return Call(
-            call_id=text(data.get("id")) or "",
-            task=self.read_task(data),
-            transcript=turns_in(data.get("transcript")),
-            recording_url=text(inside(data, "telephony_data.recording_url")),
-            ended_reason=text(inside(data, "telephony_data.hangup_reason")),
-        )
-
-    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
-        """A stop of what does not run is a 404, and an id that nothing has may be a 400."""
-        if "not queued or running" in refusal.words:
-            return IllegalTransition
-        return NotFound if re.search("(batch|execution) not found", refusal.words, re.IGNORECASE) else None
+        said, recording = turns_in(data.get("transcript")), "telephony_data.recording_url"
+        return call_from(data, self.read_task(data), said, recording=recording, ended="telephony_data.hangup_reason")
 
 
 def _retry_config(retry: RetryPolicy) -> str:

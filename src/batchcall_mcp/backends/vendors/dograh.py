@@ -1,7 +1,4 @@
-"""Dograh (https://github.com/dograh-hq/dograh): campaigns of a workflow, whose list is uploaded to a storage.
-
-Source: api/routes/campaign.py and api/services/campaign of its repository; its guides differ in places.
-"""
+"""Dograh (https://github.com/dograh-hq/dograh), by its source: api/routes/campaign.py and api/services/campaign."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from typing import Any, ClassVar
 from batchcall_mcp.backends.base import name_with_retry_of, name_with_the_same_reference
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import Listing, RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, same, task_from
-from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotFound, UnexpectedResponse
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
+from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
 from batchcall_mcp.model import (
     BatchCall,
     BatchCallRequest,
@@ -28,7 +25,6 @@ from batchcall_mcp.model import (
     TaskStatus,
 )
 from batchcall_mcp.vendor_http.http_call import HttpCall, csv_of, given
-from batchcall_mcp.vendor_http.http_errors import Refusal
 from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, whole
 from batchcall_mcp.vendor_http.paging import InlinePages, LatestPages, OffsetPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap
@@ -67,6 +63,7 @@ _TASK = {"task_id": "id", "call_id": "id", "attempted_at": "created_at", "status
 }
 _SLOT = ("day_of_week", "start_time", "end_time")
 _SPEAKERS: Mapping[str, Any] = {"rtf-bot-text": "agent", "rtf-user-transcription": "person"}
+_WORKFLOWS = InlinePages(HttpCall("GET", "/workflow/fetch", query={"status": "active"}), None)
 _CONFIGURATIONS = Listing(
     InlinePages(HttpCall("GET", "/organizations/telephony-configs"), "configurations"),
     {"number_id": "id", "name": "name"},
@@ -77,8 +74,7 @@ _CONFIGURATIONS = Listing(
 class DograhBackend(RestBackend):
     """Dograh's service: drafts that start now, a pause that is the only stop, one window on one clock."""
 
-    name = "dograh"
-    title = "Dograh"
+    name, title = "dograh", "Dograh"
     default_url = "https://app.dograh.com/api/v1"
     key_header, key_prefix = "X-API-Key", ""
     capabilities = Capabilities(
@@ -107,10 +103,9 @@ class DograhBackend(RestBackend):
         limitations=(
             "from_number chooses a telephony configuration: all of its active numbers take turns.",
             "A start is now, and its window may hold the first call back. A pause is the only stop.",
-            "People are listed once they are dialled. A number can be in a list once.",
+            "People are listed once they are dialled. A number can be in a list once; variables are in lower case.",
             "A retry makes one draft of a completed batch call: without failed calls, from the default configuration.",
             "It is completed an hour after its last call.",
-            "Names of variables are in lower case.",
         ),
     )
     calls: ClassVar = {
@@ -128,11 +123,13 @@ class DograhBackend(RestBackend):
         Operation.UPDATE: frozenset({BatchStatus.DRAFT, BatchStatus.RUNNING, BatchStatus.PAUSED}),
         Operation.RETRY: frozenset({BatchStatus.COMPLETED}),
     }
+    refusals: ClassVar = {
+        **dict.fromkeys(("must be in", "Only completed", "been redialed", "Cannot update a"), IllegalTransition),
+        "parse string as an integer": NotFound,  # an id that is not a number, with a 422
+        "must configure telephony": InvalidInput,  # with a 401
+    }
     batch_member = batch_of_call = "initial_context.campaign_id"
-    agents_at = Listing(
-        InlinePages(HttpCall("GET", "/workflow/fetch", query={"status": "active"}), None),
-        {"agent_id": "id", "name": "name"},
-    )
+    agents_at = Listing(_WORKFLOWS, {"agent_id": "id", "name": "name"})
 
     async def numbers(self) -> tuple[CallerNumber, ...]:
         """The active numbers of each configuration that can call; `number_id` is that of their configuration."""
@@ -162,17 +159,11 @@ class DograhBackend(RestBackend):
         doing, file = "upload the list", {"file_name": "recipients.csv", "file_size": len(content)}
         call = HttpCall("POST", "/s3/presigned-upload-url", json={**file, "content_type": "text/csv"})
         place = await self._http.read(doing, call)
-        url, key = text(place.get("upload_url"), 8000), text(place.get("file_key"))
-        if url is None or key is None:
-            raise UnexpectedResponse(f"Could not {doing}: Dograh named no address for it. Nothing was changed.")
-        await self._http.upload(doing, url, content, "text/csv")
-        own = {
-            "name": self.name_of(request),
-            "workflow_id": whole(request.agent_id),
-            "telephony_configuration_id": pool,
-        }
-        source = {"source_type": "csv", "source_id": key, "retry_config": _retry(request.retry)}
-        return HttpCall("POST", "/campaign/create", json=own | source | _settings(request))
+        await self._http.upload(doing, text(place.get("upload_url"), 8000) or "", content, "text/csv")
+        body: dict[str, Any] = {"name": self.name_of(request), "workflow_id": whole(request.agent_id)}
+        body |= {"source_type": "csv", "source_id": place.get("file_key"), "telephony_configuration_id": pool}
+        body |= {"retry_config": _retry(request.retry), **_settings(request)}
+        return HttpCall("POST", "/campaign/create", json=body)
 
     def update_call(self, current: BatchCall, request: BatchCallRequest) -> HttpCall:
         """Only what is given."""
@@ -193,10 +184,10 @@ class DograhBackend(RestBackend):
 
     def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:  # noqa: ARG002 - it filters nothing of ours
         """Its runs: each dial is one, so with a retry policy somebody may have several."""
-        runs = HttpCall("GET", "/campaign/{id}/runs").at(id=batch_call_id)
 
         def page(number: int, size: int) -> HttpCall:
-            return replace(runs, query={"page": number + 1, "limit": size, "sort_order": "asc"})
+            query: dict[str, str | int | list[str]] = {"page": number + 1, "limit": size, "sort_order": "asc"}
+            return HttpCall("GET", "/campaign/{id}/runs", query=query).at(id=batch_call_id)
 
         async def redials() -> bool:
             return (await self.get(batch_call_id)).retry is not None
@@ -222,34 +213,19 @@ class DograhBackend(RestBackend):
         tags, lasted = inside(data, "gathered_context.call_tags"), inside(data, "cost_info.call_duration_seconds")
         states = NOT_CONNECTED if isinstance(tags, list) and "not_connected" in tags else CONNECTED
         again = whole(inside(data, "initial_context.retry_attempt")) or 0
-        found = task_from(data, _TASK, states, duration_seconds=seconds(lasted), attempts=again + 1)
+        found = task_from(data, _TASK, states, own=OWN, duration_seconds=seconds(lasted), attempts=again + 1)
         if data.get("is_completed") is not True:
             found = replace(found, status=TaskStatus.CALLING, backend_status=None)
         elif inside(data, _ENDED) is None:
             found = replace(found, status=TaskStatus.FAILED if found.error else TaskStatus.PLACED)
-        own = {name: value for name, value in found.dynamic_variables.items() if name not in OWN}
-        return replace(found, dynamic_variables=own)
+        return found
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A run with what was said in it."""
         events, task = rows(inside(data, "logs.realtime_feedback_events"))[0], self.read_task(data)
         said = [event for event in events if inside(event, "payload.final") is not False]
-        return Call(
-            call_id=task.call_id or "",
-            task=task,
-            transcript=turns(said, _SPEAKERS, by="type", said="payload.text") or None,
-            recording_url=text(data.get("recording_public_url")),
-            ended_reason=text(inside(data, _ENDED)),
-        )
-
-    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
-        """What its state forbids is a 400, an id that is not a number a 422, and a missing set-up a 401."""
-        words = refusal.words
-        if any(one in words for one in ("must be in", "Only completed", "already been redialed", "Cannot update a")):
-            return IllegalTransition
-        if "parse string as an integer" in words:
-            return NotFound
-        return InvalidInput if "must configure telephony" in words else None
+        transcript = turns(said, _SPEAKERS, by="type", said="payload.text") or None
+        return call_from(data, task, transcript, recording="recording_public_url", ended=_ENDED)
 
 
 def _settings(request: BatchCallRequest) -> dict[str, Any]:
