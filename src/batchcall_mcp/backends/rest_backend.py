@@ -81,10 +81,7 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, and which rows count.
-
-    `more`: fields of a row that no path leads to.
-    """
+    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path."""
 
     pages: Pages
     members: Mapping[str, str]
@@ -128,8 +125,7 @@ class RestBackend:
     """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
-    is_always_named: ClassVar[bool] = True
-    """Of the adapter: whether a call in which that path leads to nothing belongs to no batch call."""
+    is_always_named: ClassVar[bool] = True  # whether a call in which it leads to nothing belongs to no batch call
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
