@@ -70,7 +70,6 @@ class Fault:
 
 
 NOT_SHOWN = {
-    "bolna start_batch_call": "a start now waits for the next ten minutes, as one that waits for its time does",
     "bolna cancel_batch_call": "one that waits is deleted, and what is gone shows nothing",
 }
 """Writes whose effect a look cannot tell from another one: their outcome stays unknown."""

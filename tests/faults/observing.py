@@ -140,7 +140,8 @@ async def vendor_of(backend: str) -> Vendor:
     tasks = [(CallTask(to_number=one),) for one in PEOPLE]
     async with client:
         later = utc_now().replace(microsecond=0) + timedelta(days=2)
-        waiting = await adapter.create(replace(request, tasks=tasks[1], trigger_at=later))
+        at = None if can.drafts == "now_only" else later
+        waiting = await adapter.create(replace(request, tasks=tasks[1], trigger_at=at))
         first = waiting
         if can.drafts != "none":
             first = await adapter.create(replace(request, tasks=tasks[0]))
