@@ -385,7 +385,8 @@ class Dograh:
         asked = await self._body(request, Upload)
         key = f"campaigns/{ORGANIZATION}/{uuid.uuid4()}_{asked.file_name}"
         self.files[key] = None
-        url = f"{self._storage_url or _elsewhere(request)}/voice-audio/{key}?X-Amz-Signature={uuid.uuid4().hex}&X-Amz-Expires=900"
+        storage, signature = self._storage_url or _elsewhere(request), uuid.uuid4().hex
+        url = f"{storage}/voice-audio/{key}?X-Amz-Signature={signature}&X-Amz-Expires=900"
         return JSONResponse({"upload_url": url, "file_key": key, "expires_in": 900})
 
     async def _put(self, request: Request) -> Response:
