@@ -450,8 +450,7 @@ def bland_calls(ids: dict[str, str]) -> list[Call]:
 
 
 def vapi_calls(ids: dict[str, str]) -> list[Call]:
-    again = calls_of_missed(ids) + calls_of_missed(ids, tasks_file="first.csv")
-    return creating_calls(vapi.ASSISTANT, ids) + again
+    return creating_calls(vapi.ASSISTANT, ids) + calls_of_missed(ids, tasks_file="first.csv")
 
 
 def retell_calls(ids: dict[str, str]) -> list[Call]:
