@@ -539,12 +539,17 @@ async def test_without_a_yes_nothing_that_dials_is_sent(backend: str, tmp_path: 
         states = await states_of(scene)
         sent = len(scene.writes()) if scene.writes else 0
         ways = [(one, each) for one in (ALIKE if backend in ALIKE else (backend,)) for each in ROUNDS]
-        for (where, (era, person, confirm)), calls in spread(calls_of(scene.ids), ways, kind=tool_and_target):
+        everything = calls_of(scene.ids)
+        for (where, (era, person, confirm)), chosen in spread(everything, ways, kind=tool_and_target):
             if where != backend:
                 continue
             model = await stack.enter_async_context(playing(era, person, **scene.variables | {"confirm": confirm}))
             asked: set[str] = set()
-            for tool, arguments in calls:
+            # At its end come the others, for tools of which none that was chosen needed a yes.
+            others = [call for call in everything if call not in chosen]
+            for at, (tool, arguments) in enumerate([*chosen, *others]):
+                if at >= len(chosen) and (tool in asked or tool not in asks):
+                    continue
                 told = f"{tool} {arguments} of {era}, {person and person.answer}"
                 asked |= {tool} if await refused_or_waiting(model, tool, arguments, told) else set()
                 if person is None:

@@ -29,7 +29,9 @@ def harmless_cell(value: object) -> object:
 
 def printable(text: str) -> str:
     """The text on one line, with a space for each character that does not print, or prints as nothing."""
-    if not text.isprintable():  # for nearly every text fifty times faster than looking at each character
+    if text.isascii() and text.isprintable():  # nearly every text; no character of ASCII prints as nothing
+        return text
+    if not text.isprintable():  # fifty times faster than looking at each character
         text = "".join(character if character.isprintable() else " " for character in text)
     return _BLANK.sub(" ", text)
 

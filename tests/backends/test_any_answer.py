@@ -14,12 +14,12 @@ import anyio
 import anyio.lowlevel
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcall_mcp.backends.base import Backend
 from batchcall_mcp.backends.capabilities import Operation
-from batchcall_mcp.backends.registry import BUILT_IN, backend_class
+from batchcall_mcp.backends.registry import BUILT_IN, EMBEDDED, backend_class
 from batchcall_mcp.backends.rest_api import mapping
 from batchcall_mcp.backends.rest_api.batchcall import BatchCallBackend
 from batchcall_mcp.backends.rest_api.dialer import DialerBackend
@@ -40,9 +40,12 @@ from tests.backends.recorder import CREDENTIALS
 from tests.backends.test_words import JSON, OBJECTS
 from tests.vendors.talking import TalkingBackend
 
-ADAPTERS = (*(backend_class(name) for name in BUILT_IN if name != "dialer"), TalkingBackend)
-NUMBERED: tuple[type[Backend], ...] = (BatchCallBackend, ZuduBackend, MagpipeBackend, TalkingBackend)
-"""Those whose lists have numbered pages of a size that is asked for, as the server below gives them."""
+ADAPTERS: tuple[type[Backend], ...] = (
+    *(backend_class(name) for name in BUILT_IN if name != EMBEDDED),
+    TalkingBackend,
+)
+A_FEW = settings(max_examples=settings().max_examples // 3)
+"""Of what is tried with every adapter, in every operation."""
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 REQUEST = BatchCallRequest(
     from_number="+14155550199", tasks=(CallTask(to_number="+14155550100"),), name="N", agent_id="a1", send_now=True
@@ -102,6 +105,7 @@ def test_every_operation_is_among_those_asked() -> None:
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+@A_FEW
 @given(bodies=st.lists(BODIES, min_size=1, max_size=4), status=STATUSES)
 async def test_any_json_is_read_or_is_an_error_of_ours_in_every_operation(
     adapter: type[Backend], bodies: list[Any], status: BatchStatus
@@ -124,16 +128,6 @@ def test_a_status_of_any_case_is_known_or_is_unknown_with_the_vendors_word(word:
         assert status.value == "unknown" or theirs is None or theirs.lower() != status.value
         if status.value == "unknown" and written.strip().isprintable() and written.strip().lower() != "unknown":
             assert theirs == (written.strip() or None)
-
-
-@given(word=st.sampled_from([*TaskStatus, "initiated", "ringing"]) | st.text(max_size=30))
-def test_no_word_of_magpipe_for_a_recipient_breaks_a_read(word: str) -> None:
-    task = object.__new__(MagpipeBackend).read_task({"id": "r1", "phone_number": "+14155550100", "status": word})
-    assert task.status in set(TaskStatus)
-    if word.lower() in set(TaskStatus):
-        assert task.status == word.lower()
-    elif task.status is TaskStatus.UNKNOWN:
-        assert task.backend_status == (word.strip() or None) or not word.isprintable()
 
 
 def page_of(rows: list[Any], page: int, size: int, told: str) -> dict[str, Any]:
@@ -159,7 +153,7 @@ async def all_of(read: Callable[[str | None], Awaitable[tuple[list[Any], str | N
 TOLD = st.sampled_from(["has_next_page", "total_pages", "total_count", "nothing"])
 
 
-@pytest.mark.parametrize("adapter", [BatchCallBackend, ZuduBackend], ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", [ZuduBackend], ids=lambda adapter: adapter.name)
 @given(
     total=st.integers(0, 350), limit=st.integers(1, 200), largest=st.integers(1, 100), told=TOLD, filtered=st.booleans()
 )
@@ -209,7 +203,7 @@ async def test_after_a_page_of_another_length_hardly_more_is_read_than_asked_for
     assert sum(sizes) <= max(3 * limit, shown + limit)
 
 
-@pytest.mark.parametrize("adapter", NUMBERED, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", [BatchCallBackend, MagpipeBackend], ids=lambda adapter: adapter.name)
 @given(
     total=st.integers(0, 250), limit=st.integers(1, 100), largest=st.integers(1, 100), told=TOLD, named=st.booleans()
 )
@@ -237,22 +231,3 @@ async def test_every_batch_call_is_listed_once_whatever_the_page_sizes(
 
         found = await all_of(read, total + 2)
     assert found == [f"b{n}" for n in range(total) if not named or n % 3 == 1]
-
-
-@given(total=st.integers(0, 250), limit=st.integers(1, 200), filtered=st.booleans())
-async def test_every_recipient_of_magpipe_comes_once_in_order(total: int, limit: int, *, filtered: bool) -> None:
-    """Magpipe gives all recipients at once; the pages are ours."""
-    rows = [
-        {"id": f"r{n}", "phone_number": "+1", "status": "failed" if n % 3 else "pending", "sort_order": n}
-        for n in range(total)
-    ]
-    async with http(lambda _: {"batch": {"id": "b1", "status": "draft"}, "recipients": rows}) as client:
-        backend = seen_by(client, MagpipeBackend)
-        query = TaskQuery(statuses=frozenset({TaskStatus.FAILED}) if filtered else None, limit=limit)
-
-        async def read(cursor: str | None) -> tuple[list[Any], str | None]:
-            page = await backend.tasks("b1", replace(query, cursor=cursor))
-            return [task.task_id for task in page.tasks], page.next_cursor
-
-        found = await all_of(read, total + 2)
-    assert found == [f"r{n}" for n in range(total) if not filtered or n % 3]

@@ -135,6 +135,12 @@ async def test_a_create_without_a_time_dials_and_is_not_called_running(scene: Sc
         assert scene.backend.dials(Operation.CREATE, request, None) == Now()
 
 
+async def test_a_time_that_is_past_means_now_and_is_not_sent(scene: Scene) -> None:
+    made = await scene.backend.create(replace(PLAIN, trigger_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert all("start_time" not in one for one in fake_of(scene).writes[0].json["call_objects"])
+    assert made.status is BatchStatus.UNKNOWN
+
+
 async def test_without_a_caller_number_none_is_sent(scene: Scene) -> None:
     await scene.backend.create(replace(PLAIN, from_number=None, trigger_at=AT))
     assert "from" not in fake_of(scene).writes[0].json["global"]

@@ -142,6 +142,11 @@ class QuotesNothing(AcmeBackend):
         return self.read_batch(await self._http.read("read it", HttpCall("GET", f"/campaigns/{batch_call_id}")))
 
 
+class TrustsANumber(AcmeBackend):
+    def read_batch(self, data: Mapping[str, Any]) -> BatchCall:
+        return replace(super().read_batch(data), counts=Counts(total=int(data["size"])))
+
+
 class ForgetsTheTime(AcmeBackend):
     async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
         return await super().start(current, None, idempotency_key)
@@ -166,6 +171,7 @@ SPOILT = (
     (SaysItWorked, "a lost answer is never sent again", "cmp_made_up"),
     (FollowsLinks, "credentials go to the vendor alone", "to another origin"),
     (ClaimsMore, "limits are checked before sending", "the limits say that it takes 400"),
+    (TrustsANumber, "odd values are read or refused", "get() raised"),
     (QuotesNothing, "an unknown id is not found", "led to another path"),
 )
 

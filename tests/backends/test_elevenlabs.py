@@ -122,6 +122,12 @@ async def test_a_create_without_a_time_dials_and_is_not_called_scheduled(scene: 
         assert scene.backend.dials(Operation.CREATE, request, None) == Now()
 
 
+async def test_a_time_that_is_past_means_now_and_is_not_sent(scene: Scene) -> None:
+    made = await scene.backend.create(replace(PLAIN, trigger_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert "scheduled_time_unix" not in fake_of(scene).writes[0].json
+    assert made.status is BatchStatus.UNKNOWN
+
+
 @pytest.mark.parametrize("number", [elevenlabs.INBOUND, "+14155559999"])
 async def test_a_number_that_cannot_call_out_is_refused_before_anything_is_sent(scene: Scene, number: str) -> None:
     with pytest.raises(InvalidInput, match=r"from_number: .* is not an active number .* Nothing was sent"):

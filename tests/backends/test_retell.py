@@ -317,7 +317,8 @@ class TestReads:
         assert (agents.method, agents.path, agents.query) == ("POST", "/v2/list-agents", {"limit": "1000"})
         assert agents.json == {"filter_criteria": {"channel": {"type": "string", "op": "eq", "value": "voice"}}}
         assert account.numbers is not None
-        assert account.numbers[0] == CallerNumber(from_number=retell.NUMBER, name="Main line")
+        assert account.numbers[0] == CallerNumber(from_number=retell.NUMBER, name="Main line", agent_id=retell.AGENT)
+        assert account.numbers[1].agent_id is None
         assert account.agents is not None
         assert [one.agent_id for one in account.agents] == [retell.AGENT, retell.OTHER_AGENT]
 

@@ -74,15 +74,19 @@ class DialerFake:
         self._said["to_number", number] = word
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, then work."""
-        if scope["method"] != "GET":
+        """Answer, then work if there may be any."""
+        writes = scope["method"] != "GET"
+        if writes:
             self.writes.append(f"{scope['method']} {scope['path']}")
         await self._dialer.app(scope, receive, self._changing(send))
-        self._work()
+        if writes:
+            self._work()
 
     def _work(self) -> None:
         for _ in range(3):  # a time that comes, people who are called, a batch call that is over
             work = scheduler.look(self._store, CAPACITY)
+            if not work.moves and not work.open:
+                break
             self._dispatch.start_arrived(work.moves)
             wanted = {one.batch_call_id: one.due for one in work.open}
             if wanted:

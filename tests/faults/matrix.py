@@ -70,6 +70,7 @@ class Fault:
 
 
 NOT_SHOWN = {
+    "bland cancel_batch_call": "a stop is in no log, and there is nothing else that says how a batch stands",
     "bolna cancel_batch_call": "one that waits is deleted, and what is gone shows nothing",
 }
 """Writes whose effect a look cannot tell from another one: their outcome stays unknown."""

@@ -41,7 +41,13 @@ FULL = Capabilities(
     windows="full",
     retry_policy=True,
 )
-PLAIN = replace(FULL, windows="none", stop="never", retry_policy=False)
+PLAIN = replace(
+    FULL,
+    operations=FULL.operations - {Operation.PAUSE, Operation.CANCEL},
+    windows="none",
+    stop="never",
+    retry_policy=False,
+)
 ONE_ZONE = replace(FULL, windows="one_zone")
 HOURS = parse_calling_hours("08:00-21:00")
 UNPLACED = "1 call has no known time zone: nobody can say whether it is 08:00-21:00 of the called person's own time."

@@ -171,6 +171,8 @@ async def test_a_required_field_is_in_the_schema_and_named_where_it_is_missing(
         assert {"from_number", "agent_id"} <= set(create.input_schema["required"])
         text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks=TASKS)
         assert "agent_id" in text
+        checked = await model.call("check_batch_call", from_number=FROM, tasks=TASKS)
+        assert checked["next"]["ask_person"].startswith("agent_id: is missing; varied needs it")
     assert vendor.writes == []
 
 

@@ -83,11 +83,15 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, and which rows count."""
+    """A list of the account: its pages, where our fields are in a row, and which rows count.
+
+    `more`: fields of a row that no path leads to.
+    """
 
     pages: Pages
     members: Mapping[str, str]
     counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
+    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
 
 
 class RestBackend:
@@ -124,6 +128,8 @@ class RestBackend:
     """Of the adapter: where a task's row names its batch call, if it does."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
+    is_always_named: ClassVar[bool] = True
+    """Of the adapter: whether a call in which that path leads to nothing belongs to no batch call."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -148,7 +154,7 @@ class RestBackend:
             raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
 
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return members(data, listing.members) if listing.counts(data) else None
+            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
 
         scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
         return scanned.found
@@ -349,7 +355,7 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if named is None or not is_same_id(named, batch_call_id):
+            if self.is_always_named if named is None else not is_same_id(named, batch_call_id):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
@@ -358,6 +364,9 @@ class RestBackend:
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """Send what `create_call` says, once; what the answer does not say is as it was asked for."""
         check_create(request, self.capabilities, self.title)
+        if self.capabilities.drafts == "none" and request.trigger_at is not None and request.trigger_at <= utc_now():
+            # A time that is past means now, and no vendor says what it makes of one.
+            request = replace(request, trigger_at=None, status=None, send_now=True)
         call = await self.create_call(request)
         key = idempotency_key if self.capabilities.idempotency == "key" else None
         answer = await self._http.write(_CREATE, call, idempotency_key=key)
@@ -486,9 +495,8 @@ class RestBackend:
 
     async def delete(self, current: BatchCall) -> None:
         """Remove it for good."""
-        batch_call_id = current.batch_call_id
-        call = replace(self.call(Operation.DELETE, batch_call_id), may_be_empty=True)
-        await self._http.write(self.doing(Operation.DELETE, batch_call_id), call)
+        call = replace(self.call(Operation.DELETE, current.batch_call_id), may_be_empty=True)
+        await self._http.write(self.doing(Operation.DELETE, current.batch_call_id), call)
 
     async def act(self, operation: Operation, current: BatchCall, call: HttpCall | None = None) -> BatchCall:
         """Send a write about one batch call, once, and read it back: an answer to an action says little of its state.
@@ -497,8 +505,7 @@ class RestBackend:
             NotSupported: the service has no such operation; nothing was sent.
             OutcomeUnknown: nobody can say what came of it.
         """
-        doing = self.doing(operation, current.batch_call_id)
-        call = call or self.call(operation, current.batch_call_id)
+        doing, call = self.doing(operation, current.batch_call_id), call or self.call(operation, current.batch_call_id)
         answer = await self._http.write(doing, replace(call, may_be_empty=True))
         after = await self.read_back(doing, current)
         wanted = _STOPS.get(operation)
@@ -511,21 +518,19 @@ class RestBackend:
         """Of the adapter: what the answer to an action says beyond the state of the batch call."""
         return ()
 
-    async def read_back(self, doing: str, current: BatchCall, known: BatchStatus = BatchStatus.UNKNOWN) -> BatchCall:
-        """The batch call after a write that was accepted; `known`: its state, if it cannot be read.
+    async def read_back(self, doing: str, current: BatchCall) -> BatchCall:
+        """The batch call after a write that was accepted; its state is unknown if it cannot be read.
 
         Raises:
             OutcomeUnknown: it was read back as something else.
         """
-        if Operation.GET not in self.capabilities.operations:
-            return replace(current, status=known, backend_status=None)
         try:
             return await self.get(current.batch_call_id)
         except UnexpectedResponse as odd:
             raise accepted_without_words(doing) from odd
         except BatchCallError as error:
             note = f"{self.title} took the request, but the batch call could not be read back: {error.message}"
-            return replace(current, status=known, backend_status=None, notes=(*current.notes, note))
+            return replace(current, status=BatchStatus.UNKNOWN, backend_status=None, notes=(*current.notes, note))
 
     # --- helpers of adapters
 

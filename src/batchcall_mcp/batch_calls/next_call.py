@@ -137,7 +137,7 @@ def after_check(checked: CheckedList, offer: Offer) -> Next:
     if checked.refused is not None or (checked.is_blocked and not splits):
         why = checked.refused or "It cannot be launched as it is: preflight.blocks says why."
         return offer.ask(f"{why} What should change?", "check_batch_call", **given)
-    if checked.from_number is None:
+    if checked.from_number is None and "from_number" in offer.capabilities.required:
         part = {"rows": checked.parts[0]} if splits else {}
         question = "From which caller number? get_backend lists the account's."
         return offer.ask(question, "create_batch_call", **given, **part)

@@ -484,7 +484,8 @@ def _refusal(
     try:
         context.require_fields(request)
         check_promises(request, None, capabilities, context.limits.calling_hours)
-        if request.from_number is not None and fitting:
+        if fitting and (request.from_number is not None or "from_number" not in capabilities.required):
+            context.require_complete(request)
             context.backend.check_state(Operation.CREATE, request, None)
     except BatchCallError as error:
         return error.message

@@ -274,8 +274,12 @@ class Stop:
         """After everything is stopped: reading long lists takes time."""
         for one in found.stopped:
             try:
-                async for task in context.every_task(await context.backend.get(one.batch_call_id)):
+                listed, batch_call = 0, await context.backend.get(one.batch_call_id)
+                async for task in context.every_task(batch_call):
                     people.add(one.batch_call_id, task)
+                    listed += 1
+                if hidden := context.unlisted(batch_call, listed):
+                    click.echo(f"{one.batch_call_id}: {hidden}")
             except (BatchCallError, OSError) as error:
                 self._fail(f"The people of {one.batch_call_id} could not be listed: {error}")
 

@@ -23,11 +23,11 @@ from mcp.server.mcpserver import Context
 from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import Backend
-from batchcall_mcp.backends.capabilities import Capabilities
+from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.errors import AuthenticationFailed, BatchCallError
+from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
@@ -308,8 +308,12 @@ class Service:
         Raises:
             BatchCallError: it gave no answer from which that can be learned.
         """
+        backend = await self.backend(credentials)
         try:
-            await (await self.backend(credentials)).list(ListQuery(limit=1))
+            if Operation.LIST in self.capabilities.operations:
+                await backend.list(ListQuery(limit=1))
+            elif (unavailable := (await backend.account()).unavailable) is not None:
+                raise BackendUnavailable(unavailable)
         except AuthenticationFailed:
             return False
         return True

@@ -292,11 +292,13 @@ async def what_it_cannot_do_is_refused(scene: Scene) -> None:
     """Every operation that is not in `operations` raises NotSupported and calls nobody."""
     made = await scene.created(trigger_at=scene.soon()) if scene.can.drafts == "none" else await scene.created()
     current = replace(made, status=BatchStatus.COMPLETED)
+    written = len(scene.wire.writes)
     for operation in sorted(set(DO) - scene.can.operations):
         refused = await refusal_of(DO[operation](scene, current))
         expect(
-            isinstance(refused, NotSupported),
-            f"{operation} is not among the operations, and the method answers {refused!r}.",
+            isinstance(refused, NotSupported) and len(scene.wire.writes) == written,
+            f"{operation} is not among the operations, and the method answers {refused!r}, after "
+            f"{len(scene.wire.writes) - written} writes.",
             "Derive from RestBackend, which refuses what Capabilities do not name, or raise NotSupported yourself.",
         )
     expect(not scene.fake.dialled, "An operation that is refused called somebody.", "Send nothing that dials.")

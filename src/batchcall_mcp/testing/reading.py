@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
+from typing import Any
 
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import InvalidInput, NotFound
@@ -18,12 +19,14 @@ from batchcall_mcp.model import (
     TaskQuery,
     TaskStatus,
 )
-from batchcall_mcp.testing.check import Check, offers, reports_tasks
+from batchcall_mcp.testing.check import Check, always, offers, reports_tasks
 from batchcall_mcp.testing.scene import MINUTE, Scene, expect, refusal_of
+from batchcall_mcp.testing.wire import with_value
 
 WORD = "purple_elephant"
 MAP_STATUS = "Read words with a StatusMap: one that is not in it is UNKNOWN, with the word in backend_status."
 ENDS = (TaskStatus.COMPLETED, TaskStatus.NO_ANSWER, TaskStatus.BUSY, TaskStatus.VOICEMAIL, TaskStatus.FAILED)
+ODD: tuple[Any, ...] = ([], {}, -1, 1e308, True, None, 10**400, "", "\x00\u202e", "x" * 5000)
 MOST_PAGED = 130
 """Tasks for which a second page of a vendor is read; with larger pages only ours are."""
 
@@ -111,16 +114,27 @@ async def pages_of_tasks_end(scene: Scene) -> None:
     )
 
 
-async def one_person_is_found(scene: Scene) -> None:
-    """A query for a number gives its task alone."""
-    made = await scene.launched(5)
+async def queries_are_answered(scene: Scene) -> None:
+    """A query for a number or for states gives those tasks alone."""
+    done = await scene.finished(5, p3=TaskStatus.FAILED)
     number = scene.people(4)[3].to_number
-    page = await scene.backend.tasks(made.batch_call_id, TaskQuery(to_number=number))
-    expect(
-        [one.to_number for one in page.tasks] == [number],
-        f"tasks() was asked for {number} and gave {[one.to_number for one in page.tasks]}.",
-        "Filter by query.to_number and query.statuses, in the vendor's query or after it.",
-    )
+    states = {one.to_number: one.status for one in await scene.tasks(done)}
+    wanted = states[number]
+    asked = {
+        f"{number}": (TaskQuery(to_number=number), [number]),
+        f"{wanted}": (
+            TaskQuery(statuses=frozenset({wanted or TaskStatus.UNKNOWN})),
+            [one for one, status in states.items() if status is wanted],
+        ),
+    }
+    for what, (query, right) in asked.items():
+        page = await scene.backend.tasks(done.batch_call_id, query)
+        found = [one.to_number for one in page.tasks]
+        expect(
+            sorted(found) == sorted(right),
+            f"tasks() was asked for {what} and gave {found}, not {right}.",
+            "Filter by query.to_number and query.statuses, in the vendor's query or after it.",
+        )
 
 
 async def foreign_cursor_is_refused(scene: Scene) -> None:
@@ -231,6 +245,31 @@ async def account_names_what_can_be_used(scene: Scene) -> None:
     expect(agents is None or scene.fake.agent_id in agents, f"account().agents are {agents}.", cure)
 
 
+async def odd_values_are_read_or_refused(scene: Scene) -> None:
+    """Whatever type a value of an answer has, it is read, or the answer is an error of ours."""
+    done = await scene.finished(2)
+    for value in ODD:
+        scene.wire.change = with_value(value, scene.vendors_id(done))
+        asked: dict[str, Callable[[], Awaitable[object]]] = {
+            "get()": lambda: scene.backend.get(done.batch_call_id),
+            "tasks()": lambda: scene.backend.tasks(done.batch_call_id, TaskQuery()),
+            "list()": lambda: scene.backend.list(ListQuery()),
+            "account()": scene.backend.account,
+        }
+        for name, ask in asked.items():
+            wrong: Exception | None = None
+            try:
+                await refusal_of(ask())
+            except Exception as error:  # noqa: BLE001 - any other is what is looked for
+                wrong = error
+            expect(
+                wrong is None,
+                f"{name} raised {type(wrong).__name__} ({str(wrong)[:80]}) for an answer whose values are all "
+                f"{str(value)[:20]!r}.",
+                "Read every value with vendor_http.json_values, or with row_reading and its paths.",
+            )
+
+
 async def call_is_read(scene: Scene) -> None:
     """A call is read by the id that its task names; an unknown one is not found."""
     done = await scene.finished(1)
@@ -253,11 +292,12 @@ CHECKS: tuple[Check, ...] = (
     Check("an unknown status of a task survives", unknown_task_status_survives, reports_tasks),
     Check("outcomes come back", outcomes_come_back, reports_tasks),
     Check("pages of tasks end", pages_of_tasks_end, reports_tasks),
-    Check("one person is found", one_person_is_found, reports_tasks),
+    Check("queries are answered", queries_are_answered, reports_tasks),
     Check("a cursor that nobody gave is refused", foreign_cursor_is_refused, reports_tasks),
     Check("the list has each once", list_has_each_once, offers(Operation.LIST)),
     Check("counts add up or are absent", counts_are_true_or_absent, reports_tasks),
     Check("an unknown id is not found", unknown_id_is_not_found, offers(Operation.GET)),
     Check("the account names what can be used", account_names_what_can_be_used, offers(Operation.ACCOUNT)),
+    Check("odd values are read or refused", odd_values_are_read_or_refused, always),
     Check("a call is read", call_is_read, lambda can: Operation.GET_CALL in can.operations and reports_tasks(can)),
 )

@@ -22,6 +22,8 @@ from batchcall_mcp.testing.wire import Wire, origin_of
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MOST_PAGES = 100
+"""More than any list of a check has."""
 LONGEST_S = 60
 """No check waits for anything; one that is not over by then never is."""
 
@@ -138,7 +140,7 @@ class Scene:
         """Everybody on its list, page after page."""
         found: list[CallTask] = []
         cursor: str | None = None
-        for _ in range(2_000):
+        for _ in range(MOST_PAGES):
             page = await self.backend.tasks(known.batch_call_id, TaskQuery(limit=limit, cursor=cursor))
             expect(
                 len(page.tasks) <= limit,

@@ -73,7 +73,8 @@ def usd(value: Any, per: int = 1) -> Money | None:
     """An amount in US dollars that is a bare number; `per` 100, where the number counts cents."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _WHOLE_END:
         return None
-    return money({"amount": f"{value / per:.6f}", "currency": "USD"})
+    amount = f"{value / per:.6f}".rstrip("0").rstrip(".")
+    return money({"amount": amount, "currency": "USD"})
 
 
 def moment(value: Any) -> datetime | None:
@@ -181,7 +182,7 @@ def inside(data: Any, path: str) -> Any:
             if isinstance(found, list):
                 found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
             else:
-                found = found.get(name) if isinstance(found, Mapping) else None
+                found = found.get(name) if isinstance(found, dict) else None
         if found is not None:
             return found
     return None

@@ -212,7 +212,7 @@ class BatchCallBackend(RestBackend):
         """POST /tasks, an extension: whose number it has is not added again."""
         await self._check_dates(BatchCallRequest(tasks=tasks))
         body = requests.tasks_body(tasks)
-        return await self._extension("add people to", current, body, idempotency_key, current.etag, under="/tasks")
+        return await self._extension(Operation.APPEND, current, body, idempotency_key, current.etag, under="/tasks")
 
     async def get(self, batch_call_id: str) -> BatchCall:
         """GET /batch-call/{id}.
@@ -289,16 +289,16 @@ class BatchCallBackend(RestBackend):
 
     async def pause(self, current: BatchCall) -> BatchCall:
         """POST /pause, an extension. A stop has no condition: it is never held up."""
-        return await self._extension("pause", current)
+        return await self._extension(Operation.PAUSE, current)
 
     async def resume(self, current: BatchCall, idempotency_key: str | None = None) -> BatchCall:
         """POST /resume, an extension."""
-        return await self._extension("resume", current, None, idempotency_key, current.etag)
+        return await self._extension(Operation.RESUME, current, None, idempotency_key, current.etag)
 
     async def cancel(self, current: BatchCall) -> BatchCall:
         """POST /cancel, an extension; a server without it can take a scheduled one back to draft."""
         try:
-            return await self._extension("cancel", current)
+            return await self._extension(Operation.CANCEL, current)
         except NotSupported:
             if current.status is not BatchStatus.SCHEDULED:
                 raise
@@ -313,7 +313,7 @@ class BatchCallBackend(RestBackend):
     ) -> BatchCall:
         """POST /retry, an extension: exactly these tasks are dialled again."""
         body = {"task_ids": list(task_ids)}
-        return await self._extension("retry", current, body, idempotency_key, current.etag)
+        return await self._extension(Operation.RETRY, current, body, idempotency_key, current.etag)
 
     async def delete(self, current: BatchCall) -> None:
         """DELETE /batch-call/{id}."""
@@ -322,7 +322,7 @@ class BatchCallBackend(RestBackend):
 
     async def _extension(
         self,
-        action: str,
+        operation: Operation,
         current: BatchCall,
         body: JsonObject | None = None,
         idempotency_key: str | None = None,
@@ -332,8 +332,10 @@ class BatchCallBackend(RestBackend):
         """Ask for what Zudu's documents do not have, at a path under the batch call that is named like it or `under`.
 
         Raises:
-            NotSupported: the server knows the batch call, but not the path; nothing changed.
+            NotSupported: the server has no such extension, or knows the batch call, but not the path; nothing changed.
         """
+        self.require(operation, current.batch_call_id)
+        action = "add people to" if operation is Operation.APPEND else operation.value
         try:
             return await self._change(action, current, "POST", under or f"/{action}", body, idempotency_key, if_match)
         except (NotFound, NotSupported) as refused:

@@ -1,8 +1,7 @@
 """Retell AI (https://docs.retellai.com/api-references/create-batch-call): a batch call is created, and that is all.
 
-It can neither be read nor listed, changed or stopped; its calls can be listed, once they are dialled. So each task
-carries in its metadata, which Retell gives back, its place in the list, how many there are, and the name.
-Sources: the pages of the API reference, tryAGI/RetellAI `openapi.yaml`, retell-sdk 6.2.13.
+It cannot be read, listed, changed or stopped; its calls can be listed, once they are dialled. So each task carries its
+place, the number of tasks and the name in its metadata, which come back. Sources: the API reference, retell-sdk 6.2.13.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ LIST_CALLS = "/v3/list-calls"
 SMALL_PAGE, LARGE_PAGE = 100, 500
 ALL = {"limit": 1000}
 NOTHING_YET = (
-    "Retell reports a batch call only by calls that were dialled, and of this one there are none: it waits, or there "
-    "is none of this id."
+    "Retell reports only calls that were dialled, and of this one there are none: it waits, or does not exist."
 )
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
 
@@ -82,6 +80,11 @@ def _following(answer: Mapping[str, Any]) -> Any:
     return answer.get("pagination_key") if answer.get("has_more") else None
 
 
+def _only_agent(number: Mapping[str, Any]) -> str | None:
+    agents, _ = rows(number.get("outbound_agents"))
+    return text(agents[0].get("agent_id")) if len(agents) == 1 else None  # of several one is drawn for each call
+
+
 class RetellBackend(RestBackend):
     """Retell's service: it only creates, and creating dials."""
 
@@ -115,10 +118,6 @@ class RetellBackend(RestBackend):
         ),
     )
     calls: ClassVar = {Operation.GET_CALL: HttpCall("GET", "/v2/get-call/{call_id}")}
-    instead: ClassVar = {
-        Operation.LIST: "get_batch_call reads one whose id is known.",
-        Operation.CANCEL: "Nothing stops it here; ask Retell.",
-    }
     numbers_at = Listing(
         CursorPages(
             lambda key: HttpCall("GET", "/v2/list-phone-numbers", query=ALL | given(pagination_key=key)),
@@ -126,6 +125,7 @@ class RetellBackend(RestBackend):
             _following,
         ),
         {"from_number": "phone_number", "name": "nickname"},
+        more=lambda row: {"agent_id": _only_agent(row)},
     )
     agents_at = Listing(
         CursorPages(

@@ -136,10 +136,10 @@ class VapiBackend(RestBackend):
     numbers_at = Listing(
         InlinePages(HttpCall("GET", "/phone-number", query=ALL), None),
         same("name") | {"from_number": "number", "number_id": "id"},
-        lambda row: row.get("status") in {None, "active"},
+        lambda row: text(row.get("status")) in {None, "active"},
     )
     agents_at = Listing(InlinePages(HttpCall("GET", "/assistant", query=ALL), None), same("name") | {"agent_id": "id"})
-    batch_of_call = "campaignId"
+    batch_of_call, is_always_named = "campaignId", False
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse names of people that Vapi would refuse, too."""

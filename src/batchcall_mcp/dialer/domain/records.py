@@ -31,7 +31,7 @@ SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "
 SortOrder: TypeAlias = Literal["ascending", "descending"]
 
 
-@dataclass_of_many(frozen=True, slots=True, kw_only=True)
+@dataclass_of_many(frozen=True, slots=True, kw_only=False)
 class NewTask:
     """A task as it is asked for; `dynamic_variables` is compact JSON."""
 

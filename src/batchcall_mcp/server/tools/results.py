@@ -249,7 +249,7 @@ def _as_text(structured: Mapping[str, Any]) -> str:
 
 
 def _compacted(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         given = islice(((name, inner) for name, inner in value.items() if not _is_empty(inner)), _MOST_ENTRIES)
         return {shortened(name, _LONGEST_TEXT): _compacted(inner) for name, inner in given}
     if isinstance(value, list):
@@ -258,4 +258,4 @@ def _compacted(value: Any) -> Any:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, list | dict) and not value)
+    return value in (None, [], {})

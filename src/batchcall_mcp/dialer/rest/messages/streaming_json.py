@@ -37,8 +37,7 @@ _IN_MEMORY: Final = 1024 * 1024
 _CONTAINERS: Final[Mapping[str, Callable[[], Any]]] = {"start_map": dict, "start_array": list}
 _ENDS: Final = frozenset({"end_map", "end_array"})
 _REASON: Final = re.compile(r"(?:parse|lexical) error: [^\\\n]*")
-_COLUMNS: Final = tuple(field.name for field in fields(NewTask))
-_ROW: Final = attrgetter(*_COLUMNS)
+_ROW: Final = attrgetter(*(field.name for field in fields(NewTask)))
 _TASKS: Final = TypeAdapter(list[TaskIn])
 
 
@@ -85,7 +84,7 @@ class KeptTasks:
         self.rest.seek(0)
         for line in self.rest:
             for row in from_json(line):
-                yield NewTask(**dict(zip(_COLUMNS, row, strict=True)))
+                yield NewTask(*row)
 
 
 class BodyReader(AbstractContextManager["BodyReader"]):
