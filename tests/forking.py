@@ -73,6 +73,10 @@ async def _plays_every_part(home: Path) -> None:
                 await client.call_tool("start_batch_call", launch | {"trigger_timestamp": "now"})
 
 
+_ENDS_WITHIN_S = 10
+"""A worker of an event loop that was closed ends a moment later."""
+
+
 def _warms_up(kept: ExitStack) -> None:
     """Every child begins with what is the same in all of them: tools, tables, compiled statements, lazy imports."""
     kept.enter_context(made_once())
@@ -88,6 +92,8 @@ def _warms_up(kept: ExitStack) -> None:
     os.environ.update(before)
     root.handlers[:] = handlers  # the SDK's own: a child sets up its log itself
     root.setLevel(level)
+    for ending in set(threading.enumerate()) - {threading.current_thread()}:
+        ending.join(_ENDS_WITHIN_S)
     assert threading.active_count() == 1, "a thread would not come along into a child"
 
 

@@ -177,7 +177,7 @@ def _tables_are_migrated() -> Iterator[None]:
 
 @contextmanager
 def _disks_are_not_waited_for() -> Iterator[None]:
-    """A dialer that starts and ends commits twenty times; the processes that tests start do wait for their disk."""
+    """A dialer that starts and ends commits twenty times. A process that is killed loses nothing that it wrote."""
     pragmas = tuple(one.replace("synchronous=FULL", "synchronous=OFF") for one in SQLITE)
     with mock.patch.object(database, "_SQLITE", pragmas):
         yield

@@ -1,10 +1,10 @@
-"""`batchcall-mcp demo`, as a person runs it."""
+"""`batchcall-mcp demo`, as a person runs it; from nothing, and from the wheel, in `test_package.py`."""
 
 import os
 import re
 import subprocess
-import sys
 
+from tests import forked
 from tests.server.transports import ROOT
 
 STORY = [
@@ -23,7 +23,7 @@ STORY = [
 
 def test_the_demo_plays_the_whole_story_and_ends_well() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "batchcall_mcp", "demo"],
+        [*forked.program(), "demo"],
         cwd=ROOT,
         env=dict(os.environ) | {"COLUMNS": "250", "BATCHCALL_CONFIRM": "person", "BATCHCALL_BACKEND": "zudu"},
         stdin=subprocess.DEVNULL,

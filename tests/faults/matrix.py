@@ -70,7 +70,6 @@ class Fault:
 
 
 NOT_SHOWN = {
-    "bolna start_batch_call": "a start now waits for the next ten minutes, as one that waits for its time does",
     "bland cancel_batch_call": "a stop is in no log, and there is nothing else that says how a batch stands",
     "bolna cancel_batch_call": "one that waits is deleted, and what is gone shows nothing",
 }

@@ -65,7 +65,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Vendor:
-    """A fake with a batch call that waits for its time and, where there are drafts, one; ids by tool."""
+    """A fake with a draft and with a batch call that waits for its time, where there are such; ids by tool."""
 
     case: Case
     fake: Fake
@@ -140,10 +140,12 @@ async def vendor_of(backend: str) -> Vendor:
     tasks = [(CallTask(to_number=one),) for one in PEOPLE]
     async with client:
         later = utc_now().replace(microsecond=0) + timedelta(days=2)
-        waiting = await adapter.create(replace(request, tasks=tasks[1], trigger_at=later))
-        first = waiting
+        made = []
         if can.drafts != "none":
-            first = await adapter.create(replace(request, tasks=tasks[0]))
+            made.append(await adapter.create(replace(request, tasks=tasks[0])))
+        if can.drafts != "now_only":
+            made.append(await adapter.create(replace(request, tasks=tasks[1], trigger_at=later)))
+    first, waiting = made[0], made[-1]
     ids = {"get_batch_call": first.batch_call_id, "cancel_batch_call": waiting.batch_call_id}
     return Vendor(case, fake, ids | {"start_batch_call": first.batch_call_id})
 
@@ -209,6 +211,8 @@ async def _raised(backend: str, usual: Usual, *, reachable: bool = True, **varia
         else:
             async with fronted(app, elsewhere.url) as front:
                 pass
+        second = await stack.enter_async_context(fronted(app, elsewhere.url))
+        front.second = second.url
         front.effect = lambda: (len(fake.writes), len(fake.batch_ids()))
         path = vendor.case.url.partition("://")[2].partition("/")[2]
         given = {"backend": backend, "api_key": fake.key, "url": f"{front.url}/{path}".rstrip("/")}
@@ -219,6 +223,7 @@ async def _raised(backend: str, usual: Usual, *, reachable: bool = True, **varia
             # What happens once in a process (connecting, first imports) is over before a time limit is waited for.
             await model.call("get_batch_call", batch_call_id=vendor.ids["get_batch_call"])
         yield Stage(vendor, front, elsewhere, model, usual)
+        assert not any(fake.key.encode() in asked.head for asked, _ in second.log), "a key went to another origin"
 
 
 async def _usual(stage: Stage) -> Usual:

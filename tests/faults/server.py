@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp
 
 # The client's time limit for one try, three of which fit in its budget. Only `time_passes` reaches it.
 LIMIT_S = 6.0
+_EXAMPLE = re.compile(rb"https?://[a-z0-9.]+\.example\b")
 Answerer: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -106,6 +108,8 @@ class Front:
     stays: bool = False
     hit: int = 0
     url: str = ""
+    second: str = ""
+    """Where the vendor's other origins are, which it names with addresses in `.example`: uploads go there."""
     effect: Callable[[], tuple[int, int]] = lambda: (0, 0)
     """How many writes the vendor has seen, and how many batch calls it has."""
     log: list[tuple[Asked, tuple[int, int]]] = field(default_factory=list)
@@ -123,8 +127,9 @@ class Front:
         said = await self.vendor.request(asked.method, asked.target, headers=asked.headers, content=asked.body)
         after = self.effect()
         self.log.append((asked, (after[0] - writes, after[1] - batches)))
-        right = answer(said.status_code, said.content)
-        wrong = self.fault(Good(said.content, asked.credentials, self.elsewhere)) if aimed_at else right
+        content = _EXAMPLE.sub(self.second.encode(), said.content) if self.second else said.content
+        right = answer(said.status_code, content)
+        wrong = self.fault(Good(content, asked.credentials, self.elsewhere)) if aimed_at else right
         await wrong(reader, writer)
 
 

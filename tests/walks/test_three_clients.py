@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import anyio
+import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.server.transports import FROM_NOTHING, spawned
+from tests.server.transports import REAL, spawned
 from tests.walks.stage import FROM, Model, Person, dials, numbers
 
 PEOPLE = numbers(120)
@@ -53,10 +54,10 @@ async def test_what_one_has_started_the_others_see_and_it_outlives_its_server(
     async with AsyncExitStack() as stack:
         three = []
         for _ in range(3):
-            before = children()
-            client = await stack.enter_async_context(spawned(FROM_NOTHING, environment, elicitation_callback=Person()))
+            before = servers()
+            client = await stack.enter_async_context(spawned(REAL, environment, elicitation_callback=Person()))
             three.append(Assistant(client))
-            [three[-1].pid] = children() - before
+            [three[-1].pid] = servers() - before
         made: dict[int, str] = {}
 
         async def begin(index: int) -> None:
@@ -81,17 +82,17 @@ async def test_what_one_has_started_the_others_see_and_it_outlives_its_server(
             assert next_one in {one.pid for one in left}
             for batch_call_id in made.values():
                 while True:
-                    seen = (await left[0].call("get_batch_call", batch_call_id=batch_call_id))["batch_call"]
+                    seen = (await left[0].call("watch_batch_call", batch_call_id=batch_call_id))["batch_call"]
                     if seen["status"] == "completed":
                         break
+                seen = (await left[0].call("get_batch_call", batch_call_id=batch_call_id))["batch_call"]
                 assert seen == (await left[1].call("get_batch_call", batch_call_id=batch_call_id))["batch_call"]
                 assert seen["counts"]["total"] == len(PEOPLE) / 3
                 assert seen["counts"].get("pending", 0) == 0
     assert max(dials(tmp_path).values()) == 1
 
 
-def children() -> set[int]:
-    """Processes of this one."""
-    return {
-        int(pid) for thread in Path("/proc/self/task").iterdir() for pid in (thread / "children").read_text().split()
-    }
+def servers() -> set[int]:
+    """Those that were forked: the children of a child (`tests/forked.py`)."""
+    here = psutil.Process()
+    return {one.pid for one in here.children(recursive=True)} - {one.pid for one in here.children()}

@@ -134,7 +134,7 @@ class DograhBackend(RestBackend):
     async def numbers(self) -> tuple[CallerNumber, ...]:
         """The active numbers of each configuration that can call; `number_id` is that of their configuration."""
         doing, found = "list the caller numbers", []
-        for config in await self.listed(doing, _CONFIGURATIONS):
+        for config in [one for one in await self.listed(doing, _CONFIGURATIONS) if one["number_id"]]:
             call = HttpCall("GET", "/organizations/telephony-configs/{id}/phone-numbers").at(id=config["number_id"])
             paths = {"from_number": "address_normalized|address", "name": "label"}
             active = Listing(InlinePages(call, "phone_numbers"), paths, lambda row: row.get("is_active") is not False)

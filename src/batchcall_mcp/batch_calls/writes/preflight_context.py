@@ -67,7 +67,7 @@ async def surroundings(
     starts_at = moved or (dials.counts_at(context.clock()) if isinstance(dials, At) else context.clock())
     numbers = await run_sync(_comparable, tasks or ())
     try:
-        same = len(listed or ()) == len(numbers)
+        same = len(listed or ()) == len(numbers)  # those who are called are of the list
         everybody = numbers if same else await run_sync(_comparable, listed or ())
         own = None if again else current
         recorded = await _recorded(context, numbers, everybody, listed or (), starts_at, own, simulated=simulated)

@@ -224,12 +224,12 @@ async def start_batch_call(
     return WriteResult.of(started)
 
 
-@tool(
-    Operation.PAUSE,
-    "Pause a batch call",
-    "Stop placing new calls; calls in progress go on. resume_batch_call dials on, cancel_batch_call ends it.",
-    idempotent=True,
-)
+def _pause(capabilities: Capabilities) -> str:
+    ends = ", cancel_batch_call ends it" if Operation.CANCEL in capabilities.operations else ""
+    return f"Stop placing new calls; calls in progress go on. resume_batch_call dials on{ends}."
+
+
+@tool(Operation.PAUSE, "Pause a batch call", _pause, idempotent=True)
 async def pause_batch_call(context: CallContext, /, batch_call_id: given.Id) -> WriteResult:
     return WriteResult.of(await launch.pause(context, batch_call_id))
 
