@@ -84,7 +84,7 @@ async def test_a_resume_counts_those_who_are_left(tmp_path: Path, monkeypatch: p
         shown = await model.call("get_batch_call", batch_call_id=first)
         await model.call("resume_batch_call", batch_call_id=first)
     assert "2 people of it were not dialled, so varied does not list them." in shown["batch_call"]["notes"]
-    assert "Call 2 people now" in person.questions[-1]
+    assert "Call 2 people (United States) now" in person.questions[-1]
     assert "these 2 of the 3 were checked when the list was sent from here" in person.questions[-1]
 
 
@@ -139,7 +139,7 @@ async def test_people_are_added_to_a_list_that_is_not_shown_and_the_question_say
         more = [{"to_number": number(NEW_YORK, 20), "dynamic_variables": {"first_name": "Dee"}}]
         await model.call("update_batch_call", batch_call_id=first, add_tasks=more)
         await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
-    assert "Call 4 people now" in person.questions[-1]
+    assert "Call 4 people (United States) now" in person.questions[-1]
     assert vendor.dialled == [ANN, BOB, CY, number(NEW_YORK, 20)]
 
 

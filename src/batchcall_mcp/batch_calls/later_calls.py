@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 import anyio.to_thread
@@ -68,9 +67,9 @@ async def _may_call(context: CallContext, member: BatchCall, people: Iterable[Ca
         ledger = await context.open_ledger()
     except ConfigurationError:
         return numbers
-    known = partial(ledger.history.called_by, context.backend_address, member.batch_call_id, numbers)
-    found = await anyio.to_thread.run_sync(known)
-    return numbers if found is None else found
+    history, total = ledger.history, member.counts.total
+    called = await anyio.to_thread.run_sync(history.called_by, context.backend_address, member.batch_call_id, total)
+    return numbers if called is None else list(await anyio.to_thread.run_sync(history.found_in, called, numbers))
 
 
 async def _hides_people(context: CallContext, member: BatchCall) -> bool:

@@ -201,8 +201,10 @@ class History:
         with self._database.reading() as connection:
             return {bytes(digest): int(dials) for digest, dials in connection.execute(query)}
 
-    def open_launches(self, backend: str, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, int]]:
-        """Launches whose outcome nobody knows, and how many of those numbers each may call."""
+    def open_launches(
+        self, backend: str, numbers: Iterable[str], hidden: frozenset[bytes] = frozenset(), *, simulated: bool
+    ) -> list[tuple[Entry, int]]:
+        """Launches whose outcome nobody knows, and how many of those people each may call; `hidden`: hashed ones."""
         query = sa.select(t.writes).where(
             t.writes.c.backend == backend, OPEN, t.writes.c.dials, t.writes.c.simulated == simulated
         )
@@ -210,7 +212,7 @@ class History:
             entries = [read(row) for row in connection.execute(query.order_by(t.writes.c.write_id))]
             if not entries:
                 return []
-            mine = self._hashed(numbers)
+            mine = self._hashed(numbers) | hidden
             people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
         found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
@@ -276,17 +278,19 @@ class History:
             rows = connection.execute(mine.order_by(t.writes.c.write_id.desc()).limit(limit))
             return [read(row) for row in rows]
 
-    def called_by(self, backend: str, batch_call_id: str, numbers: Iterable[str]) -> list[str] | None:
-        """Those of the numbers that launches of a batch call, sent from here, may call; None: that is not known."""
+    def called_by(self, backend: str, batch_call_id: str, total: int | None) -> frozenset[bytes] | None:
+        """Everybody whom launches of a batch call, sent from here, may call, hashed; None: not all of them are known.
+
+        `total`: how many there are, as the backend counts; None: as they were sent from here.
+        """
+        everybody = self.listed_total(backend, batch_call_id) if total is None else total
         launches = sa.select(t.writes.c.write_id).where(
             mapping.of(backend, batch_call_id) & t.writes.c.dials & NOT_REFUSED
         )
         with self._database.reading() as connection:
             people = mapping.numbers_of_each(connection, list(connection.scalars(launches)))
         called = frozenset[bytes]().union(*people.values())
-        if not called:
-            return None
-        return [number for number in numbers if self._database.hashed_bytes(number) in called]
+        return None if everybody is None or not called or len(called) < everybody else called
 
     def list_entries(self, backend: str, batch_call_id: str) -> list[Entry]:
         """The entries that sent the list of a batch call: all of it, and who was added; empty: not known."""
