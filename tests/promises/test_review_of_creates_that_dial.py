@@ -11,11 +11,11 @@ import pytest
 
 from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.batch_calls.call_context import CallContext
-from tests.promises.test_creates_that_dial import ANN, BOB, CY, using
+from tests.promises.test_creates_that_dial import ANN, BOB, CY, TASKS, using
 from tests.promises.test_people_not_listed import drafted, every_way
 from tests.promises.test_retries_of_everybody import ended
 from tests.vendors.talking import COMES, NO_ANSWER
-from tests.vendors.varied import Shows, Varied, able
+from tests.vendors.varied import EchoingBackend, Shows, Varied, able
 from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, Model, Person, number, tomorrow_at
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -219,3 +219,40 @@ async def test_a_launch_whose_start_moves_to_the_next_day_counts_for_that_day(
             (starts_at,) = ledger.execute("SELECT starts_at FROM writes WHERE dials").fetchone()
         ledger.close()
     assert starts_at == round((late + timedelta(minutes=5)).timestamp() * 1000)
+
+
+# --- lost answers
+
+
+async def test_a_lost_create_is_not_taken_for_what_was_made_with_the_same_key_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that the backend gives back is made of the caller's own, and another machine may use the same word."""
+    able(monkeypatch, EchoingBackend, drafts="none", without="start update retry list")
+    vendor = Varied(creates_dial=True, can_list=False)
+    monday: dict[str, Any] = {"from_number": FROM, "trigger_timestamp": "now", "idempotency_key": "monday"}
+    (tmp_path / "other").mkdir()
+    async with using(tmp_path / "other", vendor) as model:
+        await model.call("create_batch_call", tasks=TASKS, **monday)
+    async with using(tmp_path, vendor) as model:
+        vendor.recording.swallow_next_write = True
+        vendor.forgets_next_create = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS[:2], **monday)
+
+
+async def test_of_two_lost_creates_of_one_name_neither_is_taken_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one never arrived, and the backend shows neither people nor whose create it was."""
+    able(monkeypatch, tasks_reported="none")
+    vendor = Varied(shows="none", can_list=False)
+    others = [{**task, "to_number": number(LOS_ANGELES, at)} for at, task in enumerate(TASKS)]
+    given = {"from_number": FROM, "name": "Reminder"}
+    async with using(tmp_path, vendor) as model:
+        vendor.recording.swallow_next_write = vendor.forgets_next_create = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
+        vendor.recording.swallow_next_write = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=others, **given)
+        vendor.can_list = True
+        text = await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
+    assert "Possible matches" in text

@@ -217,6 +217,10 @@ class History:
         found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
 
+    def open_creates(self, backend: str) -> list[Entry]:
+        """Creates at a backend whose outcome nobody knows."""
+        return [one for one in self.unsettled() if one.backend == backend and one.operation is Operation.CREATE]
+
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """A launch of this batch call whose outcome nobody knows."""
         with self._database.reading() as connection:
