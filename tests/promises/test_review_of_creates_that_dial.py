@@ -171,6 +171,65 @@ async def test_a_live_batch_call_of_which_the_ledger_knows_only_some_people_is_n
     assert f"could not be compared with this list ({first})" in person.questions[-1]
 
 
+async def test_a_resume_of_people_not_listed_counts_nobody_twice_for_the_limit_of_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor = Varied(shows="dialled_only")
+    more = {"max_calls_per_day": "3", "max_cost_per_day": "1 USD", "cost_per_minute": "0.1 USD"}
+    async with using(tmp_path, vendor, Person(), **more) as model:
+        first = await drafted(model)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        for task in vendor.tasks[first][1:]:
+            task |= {"status": "pending", "attempts": 0}
+        vendor._end(first, vendor.tasks[first][0], COMES)
+        await model.call("pause_batch_call", batch_call_id=first)
+        resumed = await model.call("resume_batch_call", batch_call_id=first)
+    assert resumed["result"] == "resumed"
+
+
+# --- who is dialled again by the backend itself
+
+
+async def redialling(model: Model, vendor: Varied) -> str:
+    """A batch call that runs. Ann did not answer, and is dialled again in an hour."""
+    first = await draft_of(model, ANN, BOB, retry={"max_retries": 1, "on": ["no_answer"], "after_minutes": 60})
+    await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+    vendor._end(first, vendor.tasks[first][0], NO_ANSWER)
+    return first
+
+
+async def test_who_waits_for_an_automatic_redial_is_called_by_that_batch_call_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only", retry_policy=True)
+    vendor, person = Varied(shows="dialled_only"), Person()
+    async with using(tmp_path, vendor, person) as model:
+        first = await redialling(model, vendor)
+        age(tmp_path, 60 * 60 * 1000)
+        second = await draft_of(model, ANN, CY)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+        assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+        vendor.tasks[first][0]["attempts"] = 2
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+        assert "another live batch call" not in person.questions[-1], "it was the last one"
+
+
+async def test_who_waits_for_an_automatic_redial_is_put_in_no_second_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only", retry_policy=True, without="retry")
+    vendor = Varied(shows="dialled_only")
+    async with using(tmp_path, vendor) as model:
+        first = await redialling(model, vendor)
+        missed = {"batch_call_id": first, "task_status": ["no_answer"]}
+        text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks_from=missed)
+        assert f"1 person of them is about to be called by {first} itself" in text
+        nobody = await model.call("retry_batch_call", batch_call_id=first)
+    assert nobody["result"] == "nothing_to_do"
+
+
 # --- retries of everybody
 
 
