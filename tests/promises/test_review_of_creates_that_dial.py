@@ -11,11 +11,11 @@ import pytest
 
 from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.batch_calls.call_context import CallContext
-from tests.promises.test_creates_that_dial import ANN, BOB, CY, using
+from tests.promises.test_creates_that_dial import ANN, BOB, CY, TASKS, using
 from tests.promises.test_people_not_listed import drafted, every_way
 from tests.promises.test_retries_of_everybody import ended
 from tests.vendors.talking import COMES, NO_ANSWER
-from tests.vendors.varied import Shows, Varied, able
+from tests.vendors.varied import EchoingBackend, Shows, Varied, able
 from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, Model, Person, number, tomorrow_at
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -171,6 +171,65 @@ async def test_a_live_batch_call_of_which_the_ledger_knows_only_some_people_is_n
     assert f"could not be compared with this list ({first})" in person.questions[-1]
 
 
+async def test_a_resume_of_people_not_listed_counts_nobody_twice_for_the_limit_of_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor = Varied(shows="dialled_only")
+    more = {"max_calls_per_day": "3", "max_cost_per_day": "1 USD", "cost_per_minute": "0.1 USD"}
+    async with using(tmp_path, vendor, Person(), **more) as model:
+        first = await drafted(model)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        for task in vendor.tasks[first][1:]:
+            task |= {"status": "pending", "attempts": 0}
+        vendor._end(first, vendor.tasks[first][0], COMES)
+        await model.call("pause_batch_call", batch_call_id=first)
+        resumed = await model.call("resume_batch_call", batch_call_id=first)
+    assert resumed["result"] == "resumed"
+
+
+# --- who is dialled again by the backend itself
+
+
+async def redialling(model: Model, vendor: Varied) -> str:
+    """A batch call that runs. Ann did not answer, and is dialled again in an hour."""
+    first = await draft_of(model, ANN, BOB, retry={"max_retries": 1, "on": ["no_answer"], "after_minutes": 60})
+    await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+    vendor._end(first, vendor.tasks[first][0], NO_ANSWER)
+    return first
+
+
+async def test_who_waits_for_an_automatic_redial_is_called_by_that_batch_call_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only", retry_policy=True)
+    vendor, person = Varied(shows="dialled_only"), Person()
+    async with using(tmp_path, vendor, person) as model:
+        first = await redialling(model, vendor)
+        age(tmp_path, 60 * 60 * 1000)
+        second = await draft_of(model, ANN, CY)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+        assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+        vendor.tasks[first][0]["attempts"] = 2
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+        assert "another live batch call" not in person.questions[-1], "it was the last one"
+
+
+async def test_who_waits_for_an_automatic_redial_is_put_in_no_second_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only", retry_policy=True, without="retry")
+    vendor = Varied(shows="dialled_only")
+    async with using(tmp_path, vendor) as model:
+        first = await redialling(model, vendor)
+        missed = {"batch_call_id": first, "task_status": ["no_answer"]}
+        text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks_from=missed)
+        assert f"1 person of them is about to be called by {first} itself" in text
+        nobody = await model.call("retry_batch_call", batch_call_id=first)
+    assert nobody["result"] == "nothing_to_do"
+
+
 # --- retries of everybody
 
 
@@ -219,3 +278,40 @@ async def test_a_launch_whose_start_moves_to_the_next_day_counts_for_that_day(
             (starts_at,) = ledger.execute("SELECT starts_at FROM writes WHERE dials").fetchone()
         ledger.close()
     assert starts_at == round((late + timedelta(minutes=5)).timestamp() * 1000)
+
+
+# --- lost answers
+
+
+async def test_a_lost_create_is_not_taken_for_what_was_made_with_the_same_key_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that the backend gives back is made of the caller's own, and another machine may use the same word."""
+    able(monkeypatch, EchoingBackend, drafts="none", without="start update retry list")
+    vendor = Varied(creates_dial=True, can_list=False)
+    monday: dict[str, Any] = {"from_number": FROM, "trigger_timestamp": "now", "idempotency_key": "monday"}
+    (tmp_path / "other").mkdir()
+    async with using(tmp_path / "other", vendor) as model:
+        await model.call("create_batch_call", tasks=TASKS, **monday)
+    async with using(tmp_path, vendor) as model:
+        vendor.recording.swallow_next_write = True
+        vendor.forgets_next_create = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS[:2], **monday)
+
+
+async def test_of_two_lost_creates_of_one_name_neither_is_taken_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one never arrived, and the backend shows neither people nor whose create it was."""
+    able(monkeypatch, tasks_reported="none")
+    vendor = Varied(shows="none", can_list=False)
+    others = [{**task, "to_number": number(LOS_ANGELES, at)} for at, task in enumerate(TASKS)]
+    given = {"from_number": FROM, "name": "Reminder"}
+    async with using(tmp_path, vendor) as model:
+        vendor.recording.swallow_next_write = vendor.forgets_next_create = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
+        vendor.recording.swallow_next_write = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=others, **given)
+        vendor.can_list = True
+        text = await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
+    assert "Possible matches" in text

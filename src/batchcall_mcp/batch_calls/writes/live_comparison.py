@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.later_calls import waits_for_redial
 from batchcall_mcp.batch_calls.listing import batch_calls
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.fingerprints import member
@@ -143,7 +144,7 @@ class _Reading:
                 async for task in self._context.every_task(other, bounds=bounds, whole=True):
                     read.add(task.task_id or f"{len(read)}.")
                     number = comparable(task.to_number)
-                    if task.status in _STILL_CALLED:
+                    if task.status in _STILL_CALLED or waits_for_redial(task, other):
                         called.append(number)
                 shared += filter(self._numbers.__contains__, called)
                 if self._hidden:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -114,6 +113,7 @@ class History:
         backend: str = "",
         own_id: str | None = None,
         numbers: Iterable[str] = (),
+        hidden: frozenset[bytes] = frozenset(),
     ) -> int:
         """People whom launches may call that start on this UTC day, by all callers.
 
@@ -123,18 +123,28 @@ class History:
             backend: where `own_id` is.
             own_id: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
+            hidden: the others of them, hashed.
         """
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
+        mine = self._mine(backend, own_id, numbers, hidden)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def spent_on(
-        self, day: datetime, *, backend: str = "", own_id: str | None = None, numbers: Iterable[str] = ()
+        self,
+        day: datetime,
+        *,
+        backend: str = "",
+        own_id: str | None = None,
+        numbers: Iterable[str] = (),
+        hidden: frozenset[bytes] = frozenset(),
     ) -> Spent:
         """What launches with real calls may cost that start on this UTC day; arguments as of `calls_on`."""
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
+        mine = self._mine(backend, own_id, numbers, hidden)
         with self._database.reading() as connection:
             return mapping.spent_on(connection, day, simulated=False, mine=mine)
+
+    def _mine(self, backend: str, own_id: str | None, numbers: Iterable[str], hidden: frozenset[bytes]) -> mapping.Mine:
+        return mapping.Mine(backend=backend, batch_call_id=own_id, numbers=lambda: self._hashed(numbers) | hidden)
 
     def _hashed(self, numbers: Iterable[str]) -> set[bytes]:
         return {self._database.hashed_bytes(number) for number in numbers}
@@ -216,6 +226,10 @@ class History:
             people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
         found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
+
+    def open_creates(self, backend: str) -> list[Entry]:
+        """Creates at a backend whose outcome nobody knows."""
+        return [one for one in self.unsettled() if one.backend == backend and one.operation is Operation.CREATE]
 
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """A launch of this batch call whose outcome nobody knows."""
