@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import Listing, RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
+from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import (
     FINISHED,
     BatchCall,
@@ -206,9 +207,16 @@ class ElevenLabsBackend(RestBackend):
         """Everybody whose call failed. The state is read once more just before: a second retry calls people twice.
 
         Raises:
-            IllegalTransition: by now it is neither completed nor failed; nothing was sent.
+            IllegalTransition: by now it is neither completed nor failed, or a call is in progress; nothing was sent.
         """
-        self.check_state(Operation.RETRY, None, await self.get(current.batch_call_id))
+        now = await self.get(current.batch_call_id)
+        self.check_state(Operation.RETRY, None, now)
+        if now.counts.calling:  # whatever it says of itself
+            calls = f"{now.counts.calling} of its calls {'is' if now.counts.calling == 1 else 'are'} in progress"
+            raise IllegalTransition(
+                f"Could not {self.doing(Operation.RETRY, now.batch_call_id)}: {calls}. Nothing was sent. "
+                f"{self.instead[Operation.RETRY]}"
+            )
         return await super().retry(current, task_ids, idempotency_key)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
