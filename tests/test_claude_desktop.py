@@ -1,13 +1,13 @@
 """Claude Desktop over stdio: a client that can show no question. Whatever its model calls, only a person launches.
 
-Every backend, every call that can dial: nothing is sent, and nothing that approves (code, address, token) is in a
-result, a progress text or the log, until a request reaches the page or the terminal.
+Every tool that can launch: nothing is sent, and nothing that approves (code, address, token) is in a result, a progress
+text or the log, until a request reaches the page or the terminal. That each call of each backend waits for a yes is
+shown by `tests/test_never_dials.py`; here is what the page adds, which is the same for all of them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from batchcall_mcp.server.app import build_server
 from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.server.approvals.desk import ApprovalDesk
 from tests.server.person import presses
-from tests.test_never_dials import FUTURE, SCENES, Call, Scene
+from tests.test_never_dials import SCENES, Scene
 from tests.walks.stage import settings_of
 
-CONFIRM = {"batchcall": "person", "dialer": "person"}
-"""Where no real phone can ring, codes are for the default setting; a person is asked with `person`."""
+SCENES_WITH_A_PAGE = {"magpipe": "auto", "elevenlabs": "auto", "dialer": "person"}
+"""Where, and how a yes is asked for: each tool that launches in one of them, creates that dial among them. At the
+dialer no real phone can ring: there codes are for the default setting, and a person is asked with `person`.
+"""
 
 
-@pytest.mark.parametrize("backend", SCENES)
+@pytest.mark.parametrize("backend", SCENES_WITH_A_PAGE)
 async def test_only_a_person_launches_what_its_model_calls(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -46,14 +48,15 @@ async def test_only_a_person_launches_what_its_model_calls(
     async with scene_of(tmp_path) as scene:
         before, sent = list(scene.dialled()), len(scene.writes()) if scene.writes else 0
         variables = {name.upper(): str(value) for name, value in scene.variables.items()}
-        settings = settings_of(variables | {"CONFIRM": CONFIRM.get(backend, "auto"), "APPROVAL_PAGE": "auto"})
+        settings = settings_of(variables | {"CONFIRM": SCENES_WITH_A_PAGE[backend], "APPROVAL_PAGE": "auto"})
         server = build_server(settings, transport="stdio")
         service = server.service
         service.desk = ApprovalDesk(service.ledger, Audit(tmp_path), enabled=True, open_browser=opens)
         async with Client(server, mode="legacy") as client:
             waited: dict[str, dict[str, Any]] = {}
-            calls = calls_of(scene.ids)
-            for tool, arguments in one_of_a_kind(calls) if backend == "batchcall" else calls:
+            for tool, arguments in calls_of(scene.ids):
+                if tool in waited:
+                    continue
                 # What is refused without a code is refused with one too: `tests/test_never_dials.py`.
                 for more in ({}, {"confirmation_code": "AAAAAAAA"}):
                     result = await client.call_tool(tool, arguments | more, progress_callback=progress)
@@ -75,33 +78,23 @@ async def test_only_a_person_launches_what_its_model_calls(
             await _only_the_page_launches(client, scene, tool, waited[tool], opened, len(before))
 
 
-def one_of_a_kind(calls: Sequence[Call]) -> list[Call]:
-    """Of calls that differ in values alone one. The same code runs with every value on the dialer."""
-    return list(
-        {(tool, arguments.get("batch_call_id"), *arguments): (tool, arguments) for tool, arguments in calls}.values()
-    )
-
-
 async def _only_the_page_launches(
     client: Client, scene: Scene, tool: str, launch: dict[str, Any], opened: list[str], before: int
 ) -> None:
-    """The same call, once a person has pressed the button."""
-    launch = launch if launch["trigger_timestamp"] == "now" else launch | {"trigger_timestamp": FUTURE}
-    # Three tabs at most wait for a caller: those of before are answered first.
+    """The same call, once a person has pressed the button: a no is reported once, and then it is asked again."""
     for address in opened:
         await presses(address, "decline")
     opened.clear()
-    if tool == "start_batch_call":
-        await client.call_tool("update_batch_call", {"batch_call_id": launch["batch_call_id"], "name": "Another name"})
-    else:
-        launch = launch | {"name": "Another name"}
+    declined = await client.call_tool(tool, launch)
+    assert "the answer was no" in str(declined.content)
     asked = (await client.call_tool(tool, launch)).structured_content or {}
     assert asked["result"] == "waiting_for_person"
     assert await presses(opened[-1], "approve") == "Approved"
     assert len(scene.dialled()) == before
     started = (await client.call_tool(tool, launch)).structured_content or {}
     assert started["result"] in {"started", "scheduled", "created"}
-    assert tool == "start_batch_call" or len(scene.dialled()) > before
+    # The dialer dials in its own time.
+    assert scene.writes is None or len(scene.dialled()) > before
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

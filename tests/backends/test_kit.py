@@ -21,7 +21,15 @@ from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus, Tur
 from batchcall_mcp.vendor_http.client import BackendHttp, CallerHttp, open_client
 from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
 from batchcall_mcp.vendor_http.json_values import inside, members, usd
-from batchcall_mcp.vendor_http.paging import CursorPages, InlinePages, JoinedPages, LatestPages, OffsetPages, Pages
+from batchcall_mcp.vendor_http.paging import (
+    CursorPages,
+    InlinePages,
+    JoinedPages,
+    LatestPages,
+    OffsetPages,
+    Pages,
+    each,
+)
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import (
     days_of,
@@ -161,6 +169,18 @@ class TestPages:
         async with caller_of(vendor) as http:
             page = await PAGES["a bare array"].scan(http, "list", even, cursor=None, limit=5)
         assert (page.found, page.unreadable) == ((2,), 2)
+
+
+async def test_reads_side_by_side_come_in_their_order_and_one_that_fails_is_the_error() -> None:
+    async def read(number: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        if number == 7:
+            raise NotFound("no 7")
+        return 10 * number
+
+    assert await each([3, 1, 2], read) == [30, 10, 20]
+    with pytest.raises(NotFound, match="no 7"):
+        await each([1, 7, 7, 2], read)
 
 
 class TestRequests:

@@ -451,7 +451,12 @@ class Write:
         return replace(said, skipped_rows=judged.skipped_rows, notes=(*said.notes, *notes))
 
     def _as_accepted(self, made: BatchCall, judged: Judged) -> BatchCall:
-        """To accept a launch for now is not to be scheduled, whatever word the backend has for it: phones may ring."""
+        """To accept a launch for now is not to be scheduled, whatever word the backend has for it: phones may ring.
+
+        The answer to a change is the batch call as it is kept, and says what it says.
+        """
+        if self._operation is Operation.UPDATE:
+            return made
         now = self._context.clock()
         later = judged.starts_at or self._moved(judged.request)
         asked_for_later = isinstance(self._dials, Never) or (

@@ -263,13 +263,16 @@ class History:
                 skipped.update({kind: rows for kind, rows in (found.skipped or {}).items() if kind != _ALREADY_THERE})
         return newest, Evidence(skipped=dict(skipped))
 
-    def made_by(self, backend: str, caller: str, *, before: int | None = None, limit: int) -> list[Entry]:
+    def made_by(
+        self, backend: str, caller: str, *, before: int | None = None, batch_call_id: str | None = None, limit: int
+    ) -> list[Entry]:
         """What a caller made at a backend, newest first, without what was deleted from here.
 
         Args:
             backend: name and address.
             caller: hashed.
             before: an entry; only older ones.
+            batch_call_id: only this one.
             limit: most entries.
         """
         deleted = sa.select(t.writes.c.batch_call_id).where(
@@ -288,6 +291,8 @@ class History:
         )
         if before is not None:
             mine = mine.where(t.writes.c.write_id < before)
+        if batch_call_id is not None:
+            mine = mine.where(t.writes.c.batch_call_id == batch_call_id)
         with self._database.reading() as connection:
             rows = connection.execute(mine.order_by(t.writes.c.write_id.desc()).limit(limit))
             return [read(row) for row in rows]
