@@ -450,8 +450,7 @@ def bland_calls(ids: dict[str, str]) -> list[Call]:
 
 
 def vapi_calls(ids: dict[str, str]) -> list[Call]:
-    again = calls_of_missed(ids) + calls_of_missed(ids, tasks_file="first.csv")
-    return creating_calls(vapi.ASSISTANT, ids) + again
+    return creating_calls(vapi.ASSISTANT, ids) + calls_of_missed(ids, tasks_file="first.csv")
 
 
 def retell_calls(ids: dict[str, str]) -> list[Call]:
@@ -598,7 +597,9 @@ MOMENTS = st.one_of(
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "add_tasks": st.lists(st.sampled_from(OTHERS), min_size=1, max_size=2),
     "add_tasks_file": st.just("others.csv"),
-    "agent_id": st.sampled_from([zudu.AGENT, magpipe.AGENT, vapi.ASSISTANT, "agent_x"]),
+    "agent_id": st.sampled_from(
+        [zudu.AGENT, magpipe.AGENT, vapi.ASSISTANT, elevenlabs.AGENT, bland.PATHWAY, "agent_x"]
+    ),
     "columns": st.sampled_from([{"to_number": "phone"}, {"who": "phone"}]),
     "default_region": st.sampled_from(["us", "DE"]),
     "ends_at": st.sampled_from(["2100-01-02", "2100-01-02T09:00-05:00"]),
@@ -705,7 +706,7 @@ async def launched(scene: Scene, model: Model) -> dict[str, Any]:
             name: said.get(name) for name in ("status", "scheduled_at", "from_number", "window", "retry", "agent_id")
         }
         if said["status"] != "paused":  # who is added there waits for the yes to its resume
-            told["tasks"] = [(task["to_number"], task.get("status")) for task in one["tasks"]]
+            told["tasks"] = [(task["to_number"], task.get("status")) for task in one.get("tasks", [])]
         if said["status"] != "draft":
             found[said["batch_call_id"]] = told
     return found
@@ -716,7 +717,7 @@ TRIES = 50
 """In each scene."""
 
 
-@pytest.mark.parametrize("backend", ["zudu", "magpipe", "vapi", "batchcall"])
+@pytest.mark.parametrize("backend", ["zudu", "magpipe", "vapi", "elevenlabs", "bland", "batchcall"])
 def test_no_combination_of_arguments_dials_without_a_yes(backend: str, tmp_path: Path) -> None:
     """Drafts may be made and changed, and anything may be made a draft; what is launched stays as it was."""
     (tmp_path / "others.csv").write_text("phone\n" + "".join(f"{one}\n" for one in STRANGERS))

@@ -286,9 +286,11 @@ async def test_a_call_is_completed_only_if_a_person_answered(
     assert (task.status, task.backend_status) == (status, word)
 
 
-async def test_a_call_of_no_batch_call_is_none_of_its_tasks() -> None:
+@pytest.mark.parametrize("other", [None, "8b8e8c57-9e6e-4e4d-84d2-9826b2268c22"])
+async def test_a_call_of_another_batch_call_or_of_none_is_not_one_of_its_tasks(other: str | None) -> None:
+    """A server that does not filter gives all calls of the account."""
     rows: list[dict[str, Any]] = [
-        {"call_id": "c1", "batch_id": None, "to": PEOPLE[0]},
+        {"call_id": "c1", "batch_id": other, "to": PEOPLE[0]},
         {"call_id": "c2", "batch_id": ID, "to": PEOPLE[1]},
     ]
     async with Vendor({"GET /v1/calls": {"count": 2, "calls": rows}}).http() as http:

@@ -345,7 +345,9 @@ class TestReads:
         assert (str(ann.cost), ann.dynamic_variables) == ("0.149 USD", {**LIST[0].dynamic_variables, "place": ""})
         assert ann.extracted == {"user_interested": "true", "address": "42 world lane"}
         assert (bob.status, bob.backend_status, bob.answered_by) == (TaskStatus.VOICEMAIL, "completed", "machine")
-        assert (cat.status, cat.error, cat.cost) == (TaskStatus.FAILED, "Call recipient number invalid", None)
+        assert (cat.status, cat.error, str(cat.cost)) == (TaskStatus.FAILED, "Call recipient number invalid", "0 USD")
+        vendor.say_task_status(batch.batch_call_id, ANN, "call-disconnected")
+        assert (await bolna.tasks(batch.batch_call_id, TaskQuery(to_number=ANN))).tasks[0].cost is None
 
     async def test_tasks_come_page_by_page(self, vendor: Bolna, bolna: BolnaBackend) -> None:
         batch = await running(vendor, bolna)

@@ -8,18 +8,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from acme_backend import CONTACT, WORDS, AcmeBackend
+from acme_backend import CAMPAIGN, CONTACT, WORDS, AcmeBackend
 from acme_fake import AcmeFake
 
 from batchcall_mcp.backends.base import Dials, Never
 from batchcall_mcp.backends.capabilities import Limits, Operation
-from batchcall_mcp.backends.row_reading import task_from
-from batchcall_mcp.errors import BatchCallError, InvalidInput, OutcomeUnknown
+from batchcall_mcp.backends.row_reading import batch_from, task_from
+from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, OutcomeUnknown
 from batchcall_mcp.model import (
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
+    CallerNumber,
     CallTask,
     Counts,
     ListQuery,
@@ -32,7 +33,7 @@ from batchcall_mcp.testing.contract import CHECKS, play
 from batchcall_mcp.testing.scene import Broken
 from batchcall_mcp.testing.wire import ELSEWHERE
 from batchcall_mcp.vendor_http.http_call import HttpCall
-from batchcall_mcp.vendor_http.http_errors import Exchange
+from batchcall_mcp.vendor_http.http_errors import Exchange, Refusal
 from batchcall_mcp.vendor_http.paging import OffsetPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap
 
@@ -147,6 +148,53 @@ class TrustsANumber(AcmeBackend):
         return replace(super().read_batch(data), counts=Counts(total=int(data["size"])))
 
 
+class DeletesNothing(AcmeBackend):
+    async def delete(self, current: BatchCall) -> None:
+        pass
+
+
+class AddsPeople(AcmeBackend):
+    async def append(
+        self, current: BatchCall, tasks: tuple[CallTask, ...], idempotency_key: str | None = None
+    ) -> BatchCall:
+        return current
+
+
+class EveryWordIsRunning(AcmeBackend):
+    def read_batch(self, data: Mapping[str, Any]) -> BatchCall:
+        return batch_from(data, CAMPAIGN, StatusMap({}, BatchStatus.RUNNING), self.title)
+
+
+class AsksForAll(AcmeBackend):
+    async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
+        return await super().tasks(batch_call_id, TaskQuery(limit=query.limit, cursor=query.cursor))
+
+
+class BeginsAgain(AcmeBackend):
+    async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
+        return await super().tasks(batch_call_id, replace(query, cursor=None))
+
+    async def list(self, query: ListQuery) -> BatchCallPage:
+        return await super().list(replace(query, cursor=None))
+
+
+class NamesNumbersById(AcmeBackend):
+    async def numbers(self) -> tuple[CallerNumber, ...]:
+        return tuple(replace(one, from_number=one.number_id or "") for one in await super().numbers())
+
+
+class WrongKeyIsInput(AcmeBackend):
+    def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
+        return InvalidInput if refusal.status == 401 else super().recognise(refusal)
+
+
+class StopsNoLiveOne(AcmeBackend):
+    async def cancel(self, current: BatchCall) -> BatchCall:
+        if current.status is BatchStatus.RUNNING:
+            raise IllegalTransition("It dials.")
+        return await super().cancel(current)
+
+
 class ForgetsTheTime(AcmeBackend):
     async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
         return await super().start(current, None, idempotency_key)
@@ -171,6 +219,15 @@ SPOILT = (
     (SaysItWorked, "a lost answer is never sent again", "cmp_made_up"),
     (FollowsLinks, "credentials go to the vendor alone", "to another origin"),
     (ClaimsMore, "limits are checked before sending", "the limits say that it takes 400"),
+    (DeletesNothing, "what is deleted is gone", "that was deleted answers None"),
+    (AddsPeople, "what it cannot do is refused", "append is not among the operations"),
+    (EveryWordIsRunning, "an unknown status survives", "purple_elephant"),
+    (AsksForAll, "queries are answered", "was asked for"),
+    (BeginsAgain, "a cursor that nobody gave is refused", "is answered with None"),
+    (BeginsAgain, "the list has each once", "without an end"),
+    (NamesNumbersById, "the account names what can be used", "num_1"),
+    (WrongKeyIsInput, "a wrong key is named", "with a wrong key answers"),
+    (StopsNoLiveOne, "cancel says what happens to live calls", "It dials."),
     (TrustsANumber, "odd values are read or refused", "get() raised"),
     (QuotesNothing, "an unknown id is not found", "led to another path"),
 )
@@ -186,6 +243,11 @@ async def test_a_spoilt_adapter_fails_the_check_that_is_about_it(
     wrong, _, cure = str(caught.value).partition("\nWhat to do: ")
     assert said in wrong
     assert cure
+
+
+def test_every_check_of_the_example_has_an_adapter_that_fails_it() -> None:
+    applying = {check.name for check in CHECKS if check.applies(AcmeBackend.capabilities)}
+    assert applying == {name for _, name, _ in SPOILT}
 
 
 def test_a_case_cannot_skip_what_is_not_checked() -> None:

@@ -276,6 +276,7 @@ class TestLifecycle:
             "retry_on_voicemail": True,
         }
         assert (child.status, child.retry_of, child.counts.total) == (BatchStatus.DRAFT, "41", 1)
+        assert "It calls from the numbers of the default configuration, which take turns." in child.notes
         assert vendor.dialled == [ANN, BOB, CAT]
         with pytest.raises(IllegalTransition, match="already been redialed"):
             await dograh.retry(over, ())

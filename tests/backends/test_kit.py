@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 from hypothesis import given as for_all
@@ -16,10 +18,18 @@ from batchcall_mcp.backends.row_reading import turns_in
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.errors import BackendUnavailable, InvalidInput, NotFound, UnexpectedResponse
 from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus, Turn
-from batchcall_mcp.vendor_http.client import CallerHttp
+from batchcall_mcp.vendor_http.client import BackendHttp, CallerHttp, open_client
 from batchcall_mcp.vendor_http.http_call import FormFile, HttpCall, csv_of, given
 from batchcall_mcp.vendor_http.json_values import inside, members, usd
-from batchcall_mcp.vendor_http.paging import CursorPages, InlinePages, JoinedPages, LatestPages, OffsetPages, Pages
+from batchcall_mcp.vendor_http.paging import (
+    CursorPages,
+    InlinePages,
+    JoinedPages,
+    LatestPages,
+    OffsetPages,
+    Pages,
+    each,
+)
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import (
     days_of,
@@ -161,6 +171,18 @@ class TestPages:
         assert (page.found, page.unreadable) == ((2,), 2)
 
 
+async def test_reads_side_by_side_come_in_their_order_and_one_that_fails_is_the_error() -> None:
+    async def read(number: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        if number == 7:
+            raise NotFound("no 7")
+        return 10 * number
+
+    assert await each([3, 1, 2], read) == [30, 10, 20]
+    with pytest.raises(NotFound, match="no 7"):
+        await each([1, 7, 7, 2], read)
+
+
 class TestRequests:
     async def test_a_form_is_multipart_with_its_files_and_repeated_names(self, vendor: Vendor) -> None:
         form: dict[str, str | list[str] | FormFile] = {
@@ -214,6 +236,17 @@ class TestRequests:
             with pytest.raises(UnexpectedResponse, match="Nothing was changed"):
                 await http.upload("upload the list", url, b"", "text/csv")
         assert vendor.asked == []
+
+    async def test_a_storage_that_is_not_there_is_named_without_what_opens_it(self) -> None:
+        """A signed address is a permission of its own."""
+        async with open_client() as client:
+            http = BackendHttp(client, "http://127.0.0.1:9", 5, sleep=lambda _s: anyio.lowlevel.checkpoint()).caller(
+                CREDENTIALS, {}
+            )
+            with pytest.raises(BackendUnavailable) as refused:
+                await http.upload("upload the list", "http://127.0.0.1:9/bucket/k?sig=s1gnature", b"", "text/csv")
+        assert "could not be reached at http://127.0.0.1:9. " in refused.value.message
+        assert not any(word in refused.value.message for word in ("s1gnature", "bucket"))
 
     async def test_an_upload_that_is_refused_is_an_error(self, vendor: Vendor) -> None:
         async with caller_of(vendor) as http:

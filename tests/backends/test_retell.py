@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import unsupported
-from batchcall_mcp.backends.vendors.retell import FROM_CALLS, NOTHING_YET, RetellBackend
+from batchcall_mcp.backends.vendors.retell import ELSEWHERE, FROM_CALLS, NOTHING_YET, RetellBackend
 from batchcall_mcp.errors import InvalidInput, NotFound, NotSupported
 from batchcall_mcp.model import (
     BatchCallRequest,
@@ -143,6 +143,17 @@ class TestCreate:
         assert written(vendor)["call_time_window"] == expected
         assert made.window == window
 
+    async def test_a_window_is_found_again_in_the_calls_so_that_a_retry_has_it(
+        self, vendor: Retell, backend: RetellBackend
+    ) -> None:
+        vendor.now = datetime(2030, 1, 7, 9, 30, tzinfo=ZoneInfo(NEW_YORK))  # a Monday
+        window = CallingWindow(start="09:00", end="24:00", days=("mon", "wed"), timezone=NEW_YORK)
+        made = await backend.create(replace(NOW, window=window))
+        assert (await backend.get(made.batch_call_id)).window == window
+        for call in vendor.batches[made.batch_call_id].calls:
+            call.task = {**call.task, "metadata": {"batchcall_window": "9 to 5, whenever"}}
+        assert (await backend.get(made.batch_call_id)).window is None
+
     async def test_nobody_is_dialled_outside_the_window(self, vendor: Retell, backend: RetellBackend) -> None:
         zone = ZoneInfo(NEW_YORK)
         vendor.now = datetime(2030, 1, 7, 8, 59, tzinfo=zone)  # a Monday
@@ -221,7 +232,7 @@ class TestReads:
         for call in vendor.batches[made.batch_call_id].calls:
             call.task = {name: value for name, value in call.task.items() if name != "metadata"}
         found = await backend.get(made.batch_call_id)
-        assert (found.status, found.name) == (BatchStatus.UNKNOWN, None)
+        assert (found.status, found.name, found.notes) == (BatchStatus.UNKNOWN, None, (FROM_CALLS, ELSEWHERE))
         assert (found.counts.total, found.counts.pending, found.counts.completed) == (None, None, 3)
         tasks = (await backend.tasks(made.batch_call_id, TaskQuery())).tasks
         assert [task.task_id for task in tasks] == [task.call_id for task in tasks]

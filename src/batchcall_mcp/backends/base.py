@@ -305,6 +305,19 @@ def test_of_in_name(name: str | None) -> str | None:
     return _reference(name, "test")
 
 
+def with_references_in_name(found: BatchCall) -> BatchCall:
+    """A batch call as a retry or a test of the one that its name points to, unless it says so itself."""
+    retry_of = found.retry_of or retry_of_in_name(found.name)
+    return replace(found, retry_of=retry_of, test_of=found.test_of or test_of_in_name(found.name))
+
+
+def name_with_references(name: str, request: BatchCallRequest, max_length: int | None = None) -> str:
+    """A name with the batch call that the request is a retry or a test of, if it is one."""
+    if request.retry_of is not None:
+        return name_with_retry_of(name, request.retry_of, max_length)
+    return name if request.test_of is None else name_with_test_of(name, request.test_of, max_length)
+
+
 def _reference(name: str | None, kind: str) -> str | None:
     found = _REFERENCE.search(name or "")
     return found["batch_call_id"] if found and found["kind"] == kind else None

@@ -19,10 +19,8 @@ from batchcall_mcp.backends.base import (
     is_same_id,
     is_unread,
     matches,
-    name_with_retry_of,
-    name_with_test_of,
-    retry_of_in_name,
-    test_of_in_name,
+    name_with_references,
+    with_references_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
 from batchcall_mcp.backends.limits import check_create
@@ -83,10 +81,7 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, where our fields are in a row, and which rows count.
-
-    `more`: fields of a row that no path leads to.
-    """
+    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path."""
 
     pages: Pages
     members: Mapping[str, str]
@@ -126,10 +121,11 @@ class RestBackend:
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: where a task's row names its batch call, if it does."""
+    lists_others: ClassVar[bool] = False
+    """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
-    is_always_named: ClassVar[bool] = True
-    """Of the adapter: whether a call in which that path leads to nothing belongs to no batch call."""
+    is_always_named: ClassVar[bool] = True  # whether a call in which it leads to nothing belongs to no batch call
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -323,6 +319,8 @@ class RestBackend:
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
             named = text(inside(data, self.batch_member))
+            if self.lists_others and (named is None or not is_same_id(named, batch_call_id)):
+                return None
             if named is not None and not is_same_id(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
@@ -546,24 +544,13 @@ class RestBackend:
     def name_of(self, request: BatchCallRequest) -> str:
         """A name for a service that requires one, with the batch call that it belongs to."""
         name = request.name or f"Batch call of {len(request.tasks or ())} tasks"
-        longest = self.capabilities.limits.name_length
-        if request.retry_of is not None:
-            return name_with_retry_of(name, request.retry_of, longest)
-        if request.test_of is not None:
-            return name_with_test_of(name, request.test_of, longest)
-        return name
+        return name_with_references(name, request, self.capabilities.limits.name_length)
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
         return self.with_references(self.read_batch(data))
 
     def with_references(self, found: BatchCall) -> BatchCall:
-        if not self.refers_in_names:
-            return found
-        return replace(
-            found,
-            retry_of=found.retry_of or retry_of_in_name(found.name),
-            test_of=found.test_of or test_of_in_name(found.name),
-        )
+        return with_references_in_name(found) if self.refers_in_names else found
 
     def doing(self, operation: Operation, batch_call_id: str) -> str:
         verb = "read" if operation is Operation.GET else _VERBS.get(operation, operation.value)

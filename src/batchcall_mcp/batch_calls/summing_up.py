@@ -33,6 +33,7 @@ MOST_CHOICES: Final = 50
 """Of one batch call that are counted apart."""
 _CHOICES_IN_WORDS: Final = 5
 _CURRENCIES_IN_WORDS: Final = 4
+_COUNTED: Final = (TaskStatus.COMPLETED, *(one for one in sorted(NOT_REACHED) if hasattr(Counts, one)))
 _CALLED: Final = NOT_REACHED | {TaskStatus.COMPLETED, TaskStatus.PLACED}
 
 
@@ -42,7 +43,7 @@ class Sum:
     def __init__(self) -> None:
         self.tasks = 0
         self._called = 0
-        self._reached = 0
+        self._statuses: Counter[TaskStatus | None] = Counter()
         self._timed = 0
         self._priced = 0
         self._talk_seconds: float | None = None
@@ -53,7 +54,7 @@ class Sum:
         """Count one more."""
         self.tasks += 1
         self._called += task.status in _CALLED
-        self._reached += task.status is TaskStatus.COMPLETED
+        self._statuses[task.status] += 1
         if task.duration_seconds is not None:
             self._timed += 1
             self._talk_seconds = (self._talk_seconds or 0.0) + task.duration_seconds
@@ -63,19 +64,23 @@ class Sum:
         if task.choice is not None:
             self._choices[task.choice] += 1
 
-    def results(self, counts: Counts) -> Results:
-        """All of it; who was reached is as the backend counts it."""
+    def results(self, counts: Counts, *, whole: bool) -> Results:
+        """All of it. Who was reached is as the backend counts it, else as its tasks say, if these are all (`whole`)."""
         costs = [Money(amount, currency) for currency, amount in self._costs.items()]
+        says_all = self.tasks and not self._statuses[None]
         return replace(
-            of_counts(counts),
+            of_counts(self._counts() if whole and says_all and counts.completed is None else counts),
             talk_seconds=None if self._talk_seconds is None else round(self._talk_seconds, 3),
             cost=costs[0] if len(costs) == 1 else None,
             choices=dict(self._choices.most_common(MOST_CHOICES)),
         )
 
+    def _counts(self) -> Counts:
+        return Counts(**{str(status): self._statuses[status] for status in _COUNTED})
+
     def notes(self) -> Iterator[str]:
         """What of the sums is not that of all calls."""
-        if 0 < self._timed < self._reached:
+        if 0 < self._timed < self._statuses[TaskStatus.COMPLETED]:
             yield f"Talk time is that of {counted(self._timed, 'call')}: it is not known of the others."
         if len(self._costs) > 1:
             shown = ", ".join(sorted(self._costs)[:_CURRENCIES_IN_WORDS])
@@ -105,7 +110,9 @@ async def summed_up(context: CallContext, found: BatchCall, query: TaskQuery, pa
     total = Sum()
     why = await _add_up(context, found, query, page, total)
     notes = [] if why is None else [f"Talk time, cost and choices are of {counted(total.tasks, 'task')} only: {why}."]
-    return replace(found, results=total.results(found.counts), notes=(*found.notes, *notes, *total.notes()))
+    return replace(
+        found, results=total.results(found.counts, whole=why is None), notes=(*found.notes, *notes, *total.notes())
+    )
 
 
 async def _add_up(context: CallContext, found: BatchCall, query: TaskQuery, page: TaskPage, total: Sum) -> str | None:

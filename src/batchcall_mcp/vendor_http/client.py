@@ -189,7 +189,9 @@ class BackendHttp:
                 break
             await self._sleep(pause)
         if isinstance(result, Failed):
-            raise result.failure(exchange, result.why.format(url=url or self.base_url, limit_s=self._timeout_s))
+            # Of another address only whose it is: a signed one is a permission.
+            where = self.base_url if url is None else str(httpx2.URL(url).copy_with(raw_path=b"")).rstrip("/")
+            raise result.failure(exchange, result.why.format(url=where, limit_s=self._timeout_s))
         return reply(exchange, result, utc_now())
 
     def may_upload_to(self, url: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from anyio import CapacityLimiter, create_task_group
 
-from batchcall_mcp.errors import InvalidInput, UnexpectedResponse
+from batchcall_mcp.errors import BatchCallError, InvalidInput, UnexpectedResponse
 from batchcall_mcp.vendor_http.client import CallerHttp
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.json_values import inside, text, whole
@@ -142,17 +142,28 @@ def cut(items: Items, keep: Callable[[Raw], T | None], *, cursor: str | None, li
 
 
 async def each(items: Sequence[R], read: Callable[[R], Awaitable[T]], at_once: int = 5) -> list[T]:
-    """What `read` makes of every item, in their order, where a list says less than one read for each of its rows."""
+    """What `read` makes of every item, in their order, where a list says less than one read for each of its rows.
+
+    Raises:
+        BatchCallError: of the first that fails; no more are begun then.
+    """
     found: dict[int, T] = {}
+    failed: list[BatchCallError] = []
     limiter = CapacityLimiter(at_once)
 
     async def one(number: int, item: R) -> None:
         async with limiter:
-            found[number] = await read(item)
+            try:
+                found[number] = await read(item)
+            except BatchCallError as error:
+                failed.append(error)
+                group.cancel_scope.cancel()
 
     async with create_task_group() as group:
         for number, item in enumerate(items):
             group.start_soon(one, number, item)
+    if failed:
+        raise failed[0]
     return [found[number] for number in range(len(items))]
 
 
@@ -242,10 +253,12 @@ class JoinedPages:
     ) -> Scanned[T]:
         """See `Pages`."""
         offset_of(cursor)  # one that is not ours is refused before anything is asked
-        found: list[Raw | None] = []
-        for call, more in await self.parts():
-            rows = _rows(await http.read_array(doing, call))
-            found += [None if row is None else {**row, **more} for row in rows]
+
+        async def read(part: tuple[HttpCall, Raw]) -> list[Raw | None]:
+            call, more = part
+            return [None if row is None else {**row, **more} for row in _rows(await http.read_array(doing, call))]
+
+        found = [row for rows in await each(await self.parts(), read) for row in rows]
         found.sort(key=lambda row: text((row or {}).get(self.newest)) or "", reverse=True)
         return cut(tuple(found), keep, cursor=cursor, limit=limit)
 

@@ -14,7 +14,7 @@ from batchcall_mcp.backends.base import matches
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import Listing, RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, task_from
-from batchcall_mcp.errors import BatchCallError, UnexpectedResponse
+from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.model import (
     FINISHED,
     AnsweredBy,
@@ -118,6 +118,7 @@ class BlandBackend(RestBackend):
     calls: ClassVar = ASKED
     allowed: ClassVar = {Operation.CANCEL: frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING})}
     batch_of_call = "batch_id"
+    lists_others = True
 
     numbers_at = Listing(InlinePages(HttpCall("GET", "/v1/outbound"), "outbound_numbers"), NUMBER)
     inbound_at = Listing(InlinePages(HttpCall("GET", "/v1/inbound"), "inbound_numbers"), NUMBER)
@@ -194,10 +195,8 @@ class BlandBackend(RestBackend):
             self.capabilities.task_page_size,
         )
 
-    def read_task(self, data: Mapping[str, Any]) -> CallTask | None:
-        """A call; one of no batch call is none of its tasks."""
-        if text(data.get(self.batch_member)) is None:
-            return None
+    def read_task(self, data: Mapping[str, Any]) -> CallTask:
+        """A call."""
         word = inside(data, "status|queue_status")
         if data.get("completed") is True and TASKS.of(word)[0] in {TaskStatus.PENDING, TaskStatus.CALLING}:
             word = "completed"  # this member is more up-to-date than the others
@@ -223,8 +222,6 @@ class BlandBackend(RestBackend):
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A call; its recording is there if the pathway records."""
         task = self.read_task(data)
-        if task is None:
-            raise UnexpectedResponse("Bland answered without a call of a batch call. Nothing was changed.")
         said, begin = data.get("transcripts"), moment(data.get("started_at"))
         return Call(
             call_id=task.call_id or "",

@@ -201,14 +201,16 @@ class BolnaBackend(RestBackend):
 
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         """An execution."""
-        spent, lasted = usd(data.get("total_cost") or None, per=100), seconds(data.get("conversation_duration")) or None
+        spent, lasted = usd(data.get("total_cost"), per=100), seconds(data.get("conversation_duration")) or None
         machine = "machine" if data.get("answered_by_voice_mail") is True else None
         found = task_from(data, _TASK, TASKS, own=[NUMBER], duration_seconds=lasted, answered_by=machine, cost=spent)
         if machine and found.status is TaskStatus.COMPLETED:
             found = replace(found, status=TaskStatus.VOICEMAIL, backend_status="completed")
         again = whole(inside(data, "batch_run_details.retried"))
         dials = None if again is None else again + (found.status not in (TaskStatus.PENDING, TaskStatus.UNKNOWN))
-        return replace(found, attempts=dials or None)
+        # Until a call is over, its cost is 0 because nobody knows it.
+        is_over = found.status not in (TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.UNKNOWN)
+        return replace(found, attempts=dials or None, cost=found.cost if is_over else None)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """An execution with what was said in it."""

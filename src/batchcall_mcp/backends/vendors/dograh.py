@@ -204,7 +204,7 @@ class DograhBackend(RestBackend):
         schedule, pool = data.get("schedule_config"), text(data.get("telephony_configuration_name"))
         slots = inside(schedule, "slots") if inside(schedule, "enabled") is True else None
         window, notes = window_of(slots, *_SLOT, inside(schedule, "timezone"))
-        notes += (f"It calls from the numbers of {pool}, which take turns.",) if pool else ()
+        notes += (f"It calls from the numbers of {pool or 'the default configuration'}, which take turns.",)
         own: dict[str, Any] = {"window": window, "retry": _policy(data.get("retry_config")), "notes": notes}
         return batch_from(data, _BATCH, BATCHES, self.title, counts=Counts(total=whole(data.get("total_rows"))), **own)
 

@@ -6,7 +6,7 @@ place, the number of tasks and the name in its metadata, which come back. Source
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from batchcall_mcp.backends.rest_backend import Listing, RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import (
+    WEEKDAYS,
     BatchCall,
     BatchCallRequest,
     BatchStatus,
@@ -28,7 +29,7 @@ from batchcall_mcp.model import (
 )
 from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
-from batchcall_mcp.vendor_http.json_values import inside, rows, text, usd, whole
+from batchcall_mcp.vendor_http.json_values import inside, rows, text, time_of_day, usd, whole
 from batchcall_mcp.vendor_http.paging import CursorPages, Pages, items_of
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import days_of, epoch_ms, minutes_of
@@ -37,9 +38,8 @@ from batchcall_mcp.vendor_http.transcripts import turns
 LIST_CALLS = "/v3/list-calls"
 SMALL_PAGE, LARGE_PAGE = 100, 500
 ALL = {"limit": 1000}
-NOTHING_YET = (
-    "Retell reports only calls that were dialled, and of this one there are none: it waits, or does not exist."
-)
+NOTHING_YET = "Retell reports only calls that were dialled; of this one there are none: it waits, or does not exist."
+ELSEWHERE = "It was not made from here: how many people it is for, and in which window, is not known."
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
 
 _NO_STATE: StatusMap[BatchStatus] = StatusMap({}, BatchStatus.UNKNOWN)
@@ -76,8 +76,8 @@ _SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"agent": "agent", "user":
 _VOICE = {"filter_criteria": {"channel": {"type": "string", "op": "eq", "value": "voice"}}}
 
 
-def _following(answer: Mapping[str, Any]) -> Any:
-    return answer.get("pagination_key") if answer.get("has_more") else None
+def _pages(call: Callable[[str | None], HttpCall]) -> Pages:
+    return CursorPages(call, "items", lambda answer: answer.get("has_more") and answer.get("pagination_key"))
 
 
 def _only_agent(number: Mapping[str, Any]) -> str | None:
@@ -119,27 +119,19 @@ class RetellBackend(RestBackend):
     )
     calls: ClassVar = {Operation.GET_CALL: HttpCall("GET", "/v2/get-call/{call_id}")}
     numbers_at = Listing(
-        CursorPages(
-            lambda key: HttpCall("GET", "/v2/list-phone-numbers", query=ALL | given(pagination_key=key)),
-            "items",
-            _following,
-        ),
+        _pages(lambda key: HttpCall("GET", "/v2/list-phone-numbers", query=ALL | given(pagination_key=key))),
         {"from_number": "phone_number", "name": "nickname"},
         more=lambda row: {"agent_id": _only_agent(row)},
     )
     agents_at = Listing(
-        CursorPages(
-            lambda key: HttpCall("POST", "/v2/list-agents", json=_VOICE, query=ALL | given(pagination_key=key)),
-            "items",
-            _following,
-        ),
+        _pages(lambda key: HttpCall("POST", "/v2/list-agents", json=_VOICE, query=ALL | given(pagination_key=key))),
         {"agent_id": "agent_id", "name": "agent_name"},
     )
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """The time in milliseconds; without one it dials at once."""
         tasks, name = request.tasks or (), self.name_of(request)
-        common = {"batchcall_tasks": len(tasks), "batchcall_name": name}
+        common = {"batchcall_tasks": len(tasks), "batchcall_name": name} | given(batchcall_window=_kept(request.window))
         body = given(
             name=name,
             from_number=request.from_number,
@@ -181,17 +173,16 @@ class RetellBackend(RestBackend):
             counts = replace(counts_of(states, self.capabilities.outcomes), total=listed, pending=waiting)
         status = BatchStatus.RUNNING if TaskStatus.CALLING in states else status
         row = {**found[0], "batch_call_id": batch_call_id}
-        made = batch_from(row, _FROM_CALL, _NO_STATE, self.title, counts=counts, notes=(FROM_CALLS,))
-        return self.with_references(replace(made, status=status))
+        notes = (FROM_CALLS,) if listed else (FROM_CALLS, ELSEWHERE)
+        made = batch_from(row, _FROM_CALL, _NO_STATE, self.title, counts=counts, notes=notes)
+        window = _read_window(inside(row, "metadata.batchcall_window"))
+        return self.with_references(replace(made, status=status, window=window))
 
     def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:
         """Its calls in the order in which they were dialled: new ones come at the end."""
         size = LARGE_PAGE if query.is_filtered or query.limit > SMALL_PAGE else SMALL_PAGE
-        return CursorPages(
-            lambda key: _calls_of(batch_call_id, limit=size, sort_order="ascending", **given(pagination_key=key)),
-            "items",
-            _following,
-        )
+        more: dict[str, Any] = {"limit": size, "sort_order": "ascending"}
+        return _pages(lambda key: _calls_of(batch_call_id, **more, **given(pagination_key=key)))
 
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         """A call of the list, which is the task that it was made for."""
@@ -208,11 +199,7 @@ class RetellBackend(RestBackend):
         return task
 
     async def get_call(self, batch_call_id: str, call_id: str) -> Call:
-        """A call does not say to which batch call it belongs: the list is asked first.
-
-        Raises:
-            NotFound: it has no such call.
-        """
+        """A call does not say to which batch call it belongs: the list is asked first."""
         doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
         call = _calls_of(batch_call_id, call_id=call_id, limit=1)
         if not (await items_of(self._http, doing, call, "items"))[1]:
@@ -248,3 +235,15 @@ def _window(window: CallingWindow | None) -> dict[str, Any] | None:
         return None
     hours = {"start": minutes_of(window.start), "end": minutes_of(window.end)}
     return {"windows": [hours], "timezone": window.timezone, "day": days_of(window)}
+
+
+def _kept(window: CallingWindow | None) -> str | None:
+    """For the metadata: no read shows it otherwise, and a retry of those who were missed would lose it."""
+    return None if window is None else " ".join((window.start, window.end, window.timezone, ",".join(window.days)))
+
+
+def _read_window(kept: Any) -> CallingWindow | None:
+    start, end, zone, named = [*(text(kept) or "").split(), "", "", "", ""][:4]
+    begins, ends = time_of_day(start), time_of_day(end)
+    days = tuple(day for day in WEEKDAYS if day in named.split(","))
+    return CallingWindow(start=begins, end=ends, days=days, timezone=zone) if begins and ends and days else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final
 
 import anyio
@@ -16,6 +15,7 @@ import anyio.to_thread
 
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.batch_calls.later_calls import waits_for_redial
 from batchcall_mcp.batch_calls.listing import batch_calls
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.fingerprints import member
@@ -39,21 +39,29 @@ _TIME_OVER: Final = f"{LONGEST_S:g} s were not enough."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveComparison:
-    """What was found. `elsewhere`: number -> id of a live batch call that will call it too."""
+    """What was found. `elsewhere`: number -> id of a live batch call that will call it too.
+
+    `hidden`: the same of people who are known by their hashes alone, under names that say nothing.
+    """
 
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    hidden: Mapping[str, str] = field(default_factory=dict)
     not_compared: NotCompared | None = None
     unchecked: tuple[str, ...] = ()
 
 
 async def compare_with_live(
-    context: CallContext, numbers: Collection[str], current: BatchCall | None, named: Collection[bytes]
+    context: CallContext,
+    numbers: Collection[str],
+    current: BatchCall | None,
+    named: Collection[bytes],
+    hidden: frozenset[bytes] = frozenset(),
 ) -> LiveComparison:
-    """Compare the numbers, as `comparable` has them, with all live batch calls but `current`.
+    """Compare the numbers, as `comparable` has them, and hashed ones with all live batch calls but `current`.
 
     `named`: the batch calls, as `fingerprints.member` has them, that the question before named as not compared.
     """
-    if not numbers:
+    if not numbers and not hidden:
         return LiveComparison()
     deadline = context.monotonic() + LONGEST_S
     try:
@@ -62,16 +70,20 @@ async def compare_with_live(
         why = error.message if isinstance(error, BatchCallError) else _TIME_OVER
         return LiveComparison(unchecked=(f"Other live batch calls could not be compared: {why}",))
     tried = [one for one in live if member(one.batch_call_id) not in named][:_MOST_LIVE]
-    reading = _Reading(context, frozenset(numbers), deadline)
+    reading = _Reading(context, frozenset(numbers), hidden, deadline)
     async with anyio.create_task_group() as group:
         for one in tried:
             group.start_soon(reading.compare, one)
     elsewhere: dict[str, str] = {}
+    names: dict[str, str] = {}
     for one in tried:
         for number in reading.shared.get(one.batch_call_id, ()):
             elsewhere.setdefault(number, one.batch_call_id)
+        for name in reading.shared_hidden.get(one.batch_call_id, ()):
+            names.setdefault(name, one.batch_call_id)
     return LiveComparison(
         elsewhere=elsewhere,
+        hidden=names,
         not_compared=_not_compared(live, tried, reading.failed),
         unchecked=unchecked,
     )
@@ -104,14 +116,20 @@ async def _live(
 
 
 class _Reading:
-    """Reads the others. `shared`: id -> numbers that it calls too; `failed`: id -> why it was not read to its end."""
+    """Reads the others. `shared`: id -> numbers that it calls too; `shared_hidden`, names of hashed people; `failed`:
+    id -> why it was not read to its end.
+    """
 
-    def __init__(self, context: CallContext, numbers: frozenset[str], deadline: float) -> None:
+    def __init__(
+        self, context: CallContext, numbers: frozenset[str], hidden: frozenset[bytes], deadline: float
+    ) -> None:
         self._context = context
         self._numbers = numbers
+        self._hidden = hidden
         self._deadline = deadline
         self._turns = anyio.CapacityLimiter(AT_ONCE)
         self.shared: dict[str, list[str]] = {}
+        self.shared_hidden: dict[str, list[str]] = {}
         self.failed: dict[str, str] = {}
 
     async def compare(self, other: BatchCall) -> None:
@@ -120,33 +138,42 @@ class _Reading:
             bounds = replace(BEFORE_A_WRITE, seconds=self._deadline - self._context.monotonic())
             shared = self.shared.setdefault(other.batch_call_id, [])
             read: set[str] = set()
+            called: list[str] = []
             try:
                 # All of them: a page of those who wait moves when somebody is called, and skips others.
                 async for task in self._context.every_task(other, bounds=bounds, whole=True):
                     read.add(task.task_id or f"{len(read)}.")
                     number = comparable(task.to_number)
-                    if task.status in _STILL_CALLED and number in self._numbers:
-                        shared.append(number)
+                    if task.status in _STILL_CALLED or waits_for_redial(task, other):
+                        called.append(number)
+                shared += filter(self._numbers.__contains__, called)
+                if self._hidden:
+                    names = await self._found_in(self._hidden, called)
+                    self.shared_hidden[other.batch_call_id] = list(names.values())
                 reported = self._context.backend.capabilities.tasks_reported
                 if reported != "all" and (hidden := self._context.unlisted(other, len(read))):
-                    await self._by_the_ledger(other, shared, hidden)
+                    await self._by_the_ledger(other, hidden)
                 elif len(read) < (other.counts.total or 0):
                     self.failed[other.batch_call_id] = "its list changed while it was read."
             except BatchCallError as error:
                 late = self._context.monotonic() >= self._deadline
                 self.failed[other.batch_call_id] = _TIME_OVER if late else error.message
 
-    async def _by_the_ledger(self, other: BatchCall, shared: list[str], hidden: str) -> None:
+    async def _found_in(self, people: frozenset[bytes], numbers: Collection[str]) -> dict[str, str]:
+        history = (await self._context.open_ledger()).history
+        return await anyio.to_thread.run_sync(history.found_in, people, numbers)
+
+    async def _by_the_ledger(self, other: BatchCall, why: str) -> None:
         """Compare with those whom launches of it that were sent from here may call: the backend does not show them."""
         ledger = await self._context.open_ledger()
-        called = partial(
-            ledger.history.called_by, self._context.backend_address, other.batch_call_id, list(self._numbers)
-        )
-        found = await anyio.to_thread.run_sync(called)
-        if found is None:
-            self.failed[other.batch_call_id] = hidden
-        else:
-            shared += found
+        of_it = self._context.backend_address, other.batch_call_id, other.counts.total
+        people = await anyio.to_thread.run_sync(ledger.history.called_by, *of_it)
+        if people is None:
+            self.failed[other.batch_call_id] = why
+            return
+        self.shared[other.batch_call_id] += await self._found_in(people, self._numbers)
+        names = self.shared_hidden.setdefault(other.batch_call_id, [])
+        names += [digest.hex() for digest in people & self._hidden]
 
 
 def _not_compared(

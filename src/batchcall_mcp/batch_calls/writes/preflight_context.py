@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from anyio.to_thread import run_sync
 
@@ -17,9 +18,9 @@ from batchcall_mcp.batch_calls.writes.live_comparison import LiveComparison, com
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.preflight.listing import Places, Recorded
-from batchcall_mcp.guard.preflight.preflight import Surroundings, hides_retries
+from batchcall_mcp.guard.preflight.preflight import Surroundings, hides_retries, places_of
 from batchcall_mcp.guard.spending import Spent
-from batchcall_mcp.guard.write_record import Entry, Evidence
+from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import Account, Agent, BatchCall, CallTask
 from batchcall_mcp.money import Money
 from batchcall_mcp.recipients.phone.numbers import comparable
@@ -46,6 +47,7 @@ async def surroundings(
     test: bool = False,
     taken_over: int | None = None,
     retry_of: str | None = None,
+    moved: datetime | None = None,
 ) -> Surroundings:
     """Find out what the preflight of a launch asks for. What cannot be found out is a sentence, never an error.
 
@@ -53,6 +55,7 @@ async def surroundings(
     `again`: people are called again, so those whom the batch call has called count towards the limits of a day. `test`:
     the operator's own number may ring as often as somebody asks for it; who else calls it does not matter.
     `taken_over`: the open ledger entry that this very launch is. `retry_of`: whose people a new batch call calls again.
+    `moved`: when the backend really starts it, where that is another moment.
     """
     found = _Found(context)
     if isinstance(dials, Never):
@@ -61,13 +64,13 @@ async def surroundings(
             return Surroundings()
         agent = await found.agent(agent_id, from_number)
         return Surroundings(variables=agent.variables if agent else None)
-    starts_at = dials.counts_at(context.clock()) if isinstance(dials, At) else context.clock()
+    starts_at = moved or (dials.counts_at(context.clock()) if isinstance(dials, At) else context.clock())
     numbers = await run_sync(_comparable, tasks or ())
     try:
-        same = len(listed or ()) == len(numbers)
+        same = len(listed or ()) == len(numbers)  # those who are called are of the list
         everybody = numbers if same else await run_sync(_comparable, listed or ())
         own = None if again else current
-        recorded = await _recorded(context, numbers, everybody, starts_at, own, simulated=simulated)
+        recorded = await _recorded(context, numbers, everybody, listed or (), starts_at, own, simulated=simulated)
         named = await _named_before(context, recorded.ledger, current)
         found.unchecked += [] if test else _not_known(recorded.open_launches, current, taken_over)
     except ConfigurationError as error:
@@ -77,7 +80,8 @@ async def surroundings(
     price = None if simulated else await found.price()
     around = recorded.around if recorded else Surroundings()
     launches = recorded.launches if recorded and not test else ()
-    live = LiveComparison() if test else await compare_with_live(context, numbers, current, named)
+    hidden = recorded.hidden if recorded else frozenset[bytes]()
+    live = LiveComparison() if test else await compare_with_live(context, numbers, current, named, hidden)
     return replace(
         replace(around, attempts={}) if test else around,
         listed_variables=recorded.listed_of(agent) if recorded else None,
@@ -85,6 +89,7 @@ async def surroundings(
         agent=agent,
         reported_price=price,
         elsewhere=live.elsewhere,
+        recorded=replace(around.recorded, elsewhere=live.hidden),
         not_compared=live.not_compared,
         lately=await found.lately(current or (unread(retry_of) if retry_of else None), launches, taken_over),
         do_not_call=await found.do_not_call(),
@@ -95,13 +100,17 @@ async def surroundings(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Recorded:
-    """What the ledger knows. `listed`: hashed variables that all tasks of this very list had when it was sent."""
+    """What the ledger knows. `listed`: hashed variables that all tasks of this very list had when it was sent.
+
+    `hidden`: people of it whom the backend does not show, hashed.
+    """
 
     ledger: Ledger
     around: Surroundings
     launches: _Launches
     open_launches: Sequence[tuple[Entry, int]]
     listed: Sequence[str]
+    hidden: frozenset[bytes]
 
     def listed_of(self, agent: Agent | None) -> tuple[str, ...] | None:
         """Those of the agent's variables that the list had; None: not known here."""
@@ -114,31 +123,37 @@ async def _recorded(
     context: CallContext,
     numbers: Sequence[str],
     everybody: Sequence[str],
+    tasks: Sequence[CallTask],
     starts_at: datetime,
     current: BatchCall | None,
     *,
     simulated: bool,
 ) -> _Recorded:
+    """`numbers` are called, of `everybody`, who are those of the `tasks` that the backend shows."""
     ledger, address = await context.open_ledger(), context.backend_address
     own_id = current.batch_call_id if current else None
     history = ledger.history
     # First of all: what is recorded from here on is compared when this launch is recorded.
     since = await run_sync(history.newest)
+    listed: Sequence[str] = ()
+    recorded, hidden = Recorded(), frozenset[bytes]()
+    if current is not None:
+        shown = _Shown(everybody, tasks)
+        recorded, hidden = await _of_those_hidden(context, ledger, current, shown, starts_at, simulated=simulated)
     mine: dict[str, Any] = {"simulated": simulated, "backend": address, "own_id": own_id}
-    own: dict[str, Any] = {"backend": address, "own_id": own_id, "numbers": numbers}
+    own: dict[str, Any] = {"backend": address, "own_id": own_id, "numbers": numbers, "hidden": hidden}
     counts_cost = context.settings.max_cost_per_day is not None and not simulated
     around = Surroundings(
         since=since,
         spent=await run_sync(partial(history.spent_on, starts_at, **own)) if counts_cost else Spent(),
         attempts=await run_sync(partial(history.attempts, numbers, starts_at, **mine)),
-        calls_today=await run_sync(partial(history.calls_on, starts_at, **mine, numbers=numbers)),
+        calls_today=await run_sync(partial(history.calls_on, starts_at, simulated=simulated, **own)),
         stopped_since=await run_sync(ledger.stops.since),
     )
-    listed: Sequence[str] = ()
     if current is not None:
         list_entry, made = await run_sync(history.list_of, address, current.batch_call_id)
-        recorded = await _of_those_hidden(context, ledger, current, made, everybody, starts_at, simulated=simulated)
-        is_whole = recorded.total is not None and recorded.total == made.total and not everybody
+        in_part = recorded.total is not None and recorded.total == made.total == len(hidden) + len(set(everybody))
+        is_whole = in_part or (recorded.total is not None and recorded.total == made.total and not everybody)
         is_this_list = is_whole or made.people == ledger.hashed(await run_sync(people_digest, everybody))
         listed = (made.variables or ()) if is_this_list else ()
         known = is_this_list and hides_retries(current, context.backend.capabilities)
@@ -153,38 +168,39 @@ async def _recorded(
         ledger=ledger,
         around=around,
         launches=await run_sync(partial(history.launched_lately, numbers, simulated=simulated)),
-        open_launches=await run_sync(partial(history.open_launches, address, numbers, simulated=simulated)),
+        open_launches=await run_sync(partial(history.open_launches, address, numbers, hidden, simulated=simulated)),
         listed=listed,
+        hidden=hidden,
     )
 
 
+class _Shown(NamedTuple):
+    """Whom the backend shows of a list: their numbers as `comparable` has them, and the tasks."""
+
+    numbers: Sequence[str]
+    tasks: Sequence[CallTask]
+
+
 async def _of_those_hidden(
-    context: CallContext,
-    ledger: Ledger,
-    current: BatchCall,
-    made: Evidence,
-    listed: Sequence[str],
-    starts_at: datetime,
-    *,
-    simulated: bool,
-) -> Recorded:
-    """What is known here of a list that the backend does not show: its size, where its people are, and who of them is
-    called elsewhere or must not be called; by their hashes, because nobody can read their numbers.
+    context: CallContext, ledger: Ledger, current: BatchCall, shown: _Shown, starts_at: datetime, *, simulated: bool
+) -> tuple[Recorded, frozenset[bytes]]:
+    """What is known here of the people of a list whom the backend does not show, and these, hashed.
+
+    How many the list has, where they are, and who of them is called elsewhere or must not be called: by their hashes,
+    because nobody can read their numbers.
     """
     history, own = ledger.history, {"backend": context.backend_address, "own_id": current.batch_call_id}
     if context.backend.capabilities.tasks_reported == "all":
-        return Recorded()
+        return Recorded(), frozenset()
     entries = await run_sync(history.list_entries, context.backend_address, current.batch_call_id)
     if not entries:
-        return Recorded()
+        return Recorded(), frozenset()
     total = sum(entry.evidence.total or 0 for entry in entries)
-    is_one = made.total is not None and made.total == total and made.zones is not None
-    places = Places(countries=made.countries or {}, zones=made.zones or {}) if is_one else None
     people = await run_sync(history.people_of, entries)
     if len(people) < total:
-        return Recorded(total=total, places=places)
-    shown = await run_sync(history.found_in, people, listed)
-    hidden = people - {bytes.fromhex(name) for name in shown.values()}
+        return Recorded(total=total), frozenset()
+    found = await run_sync(history.found_in, people, shown.numbers)
+    hidden = people - {bytes.fromhex(name) for name in found.values()}
     try:
         never = (await run_sync(context.do_not_call)).numbers
     except BatchCallError:
@@ -192,9 +208,9 @@ async def _of_those_hidden(
     dialled = await run_sync(partial(history.attempts_of_all, starts_at, simulated=simulated, **own))
     lately = await run_sync(partial(history.called_lately, simulated=simulated))
     mine = (context.backend_address, current.batch_call_id)
-    return Recorded(
+    recorded = Recorded(
         total=total,
-        places=places,
+        places=await run_sync(_places_left, entries, shown.tasks, current.timezone),
         do_not_call=frozenset((await run_sync(history.found_in, hidden, never)).values()),
         attempts={digest.hex(): dialled[digest] for digest in hidden & dialled.keys()},
         lately={
@@ -205,6 +221,19 @@ async def _of_those_hidden(
         },
         entries=tuple(entry.write_id for entry in entries),
     )
+    return recorded, hidden
+
+
+def _places_left(entries: Sequence[Entry], shown: Sequence[CallTask], batch_zone: str | None) -> Places | None:
+    """Where those are who are not shown; None: that was not recorded of all of them. Pure."""
+    countries, zones = Counter[str](), Counter[tuple[str, ...]]()
+    there = places_of(shown, batch_zone)
+    for entry in entries:
+        if entry.evidence.zones is None:
+            return None
+        sent = Places(countries=entry.evidence.countries or {}, zones=entry.evidence.zones).counted()
+        countries, zones = countries + sent[0], zones + sent[1]
+    return Places.of(countries - there[0], zones - there[1])
 
 
 async def _named_before(context: CallContext, ledger: Ledger, current: BatchCall | None) -> frozenset[bytes]:

@@ -34,6 +34,7 @@ from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkipReason
 
 _MOST_NAMED: Final = 20
+_NOT_CLEAR: Final = frozenset({TaskStatus.UNKNOWN, None})
 
 
 async def retry_everybody(
@@ -59,10 +60,13 @@ async def retry_everybody(
             "it is finished (watch_batch_call)."
         )
     everybody = [task async for task in context.every_task(current)]
-    wanted = tuple(task for task in everybody if task.status in meant)
+    missed = tuple(task for task in everybody if task.status in meant)
+    unclear = tuple(task for task in everybody if dials and task.status in _NOT_CLEAR) if missed else ()
+    wanted = (*missed, *unclear)
     if not dials and (done := await _done_before(context, _write(context, current, seen, key, wanted))):
         return done  # before the people: they are in the draft that was made then
     notes = await _check_nobody_is_kept_out(context, current, everybody, wanted)
+    notes += _not_clear(context, unclear)
     others = not_listed(context, current, everybody)
     if not wanted:
         nobody = f"No task of {batch_call_id} has the status {state_words(meant)} any more."
@@ -70,13 +74,13 @@ async def retry_everybody(
         return Result(result="nothing_to_do", summary=summary, batch_call=current, notes=notes)
 
     async def people() -> People:
-        unclear = others if dials else ()
-        return People(tasks=wanted, rows_read=len(wanted), warnings=(*notes, *unclear))
+        listed = different(everybody) if dials else None
+        return People(tasks=wanted, rows_read=len(wanted), listed=listed, warnings=notes)
 
     async def report(made: BatchCall, judged: Judged) -> Result:
         return Result(
             result="retried" if dials else created_as(made.status),
-            summary=" ".join([_said(current, made, len(wanted), dials=dials), *others]),
+            summary=" ".join([_said(current, made, len(missed), dials=dials), *others]),
             next=context.next_of(made),
             batch_call=made if dials else replace(made, retry_of=made.retry_of or batch_call_id),
             preflight=judged.preflight,
@@ -159,7 +163,10 @@ async def _check_nobody_is_kept_out(
         InvalidInput: naming them; nothing was sent.
     """
     later, notes = await later_calls(context, current, everybody)
-    later |= called_by_itself(everybody)
+    # Of somebody whose only state is not known a person is asked; who is in the list twice may have been reached.
+    twice = {comparable(task.to_number) for task in wanted if task.status not in _NOT_CLEAR}
+    alone = {task.task_id for task in wanted if task.status in _NOT_CLEAR and comparable(task.to_number) not in twice}
+    later |= called_by_itself(task for task in everybody if task.task_id is None or task.task_id not in alone)
     why = {task.to_number: later[number] for task in wanted if (number := comparable(task.to_number)) in later}
     if wanted:
         rows = (await read_source(context, ListSource(tasks=tuple(wanted)), current.from_number)).skipped_rows
@@ -173,6 +180,18 @@ async def _check_nobody_is_kept_out(
         f"them too: it takes no list of whom to call. Nothing was sent. "
         + (_instead(context, current) if len(why) < len(wanted) else "Nobody else is left."),
         named,
+    )
+
+
+def _not_clear(context: CallContext, unclear: Sequence[CallTask]) -> tuple[str, ...]:
+    """A sentence about people of whom nobody knows whether the backend calls them again; they are counted."""
+    if not unclear:
+        return ()
+    name, number = context.backend.name, len(unclear)
+    are, whom = ("is in a state", "this person") if number == 1 else ("are in states", "these people")
+    not_known = "that is not known here" if number == 1 else "that are not known here"
+    return (
+        f"{number:,} of them {are} {not_known}: {name} may call {whom} again too, although they may have been reached.",
     )
 
 

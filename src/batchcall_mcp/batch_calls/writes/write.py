@@ -49,6 +49,8 @@ class People:
     to_call: Sequence[CallTask] | None = None
     skipped_rows: Sequence[SkippedRow] = ()
     rows_read: int | None = None
+    listed: int | None = None
+    """How many tasks the batch call shows, where a retry is of everybody: those whom it does not show may be called."""
     joined: Sequence[CallTask] = ()
     """Those who are in the batch call already, where `tasks` are added to it."""
     warnings: Sequence[str] = ()
@@ -307,6 +309,7 @@ class Write:
             test=request.test_of is not None,
             taken_over=resend.entry.write_id if resend else None,
             retry_of=request.retry_of,
+            moved=self._moved(request),
         )
         around = replace(
             around,
@@ -327,7 +330,7 @@ class Write:
         judged = replace(
             judged, around=replace(judged.around, undo_seconds=promised, cannot_wait=bool(waits) and not can)
         )
-        # A retry dials the tasks that it names, and no others of the batch call.
+        # A retry dials the tasks that it names, and no others of the batch call; or everybody, as its `listed` says.
         whole = tasks is not None and self._operation is not Operation.RETRY
         judge = partial(
             preflight,
@@ -341,7 +344,7 @@ class Write:
             limits=self._context.limits,
             now=self._context.clock(),
             surroundings=judged.around,
-            listed=different(tasks or ()) if whole else None,
+            listed=different(tasks or ()) if whole else judged.people.listed,
             adds=self._operation is Operation.APPEND,
             joined=judged.people.joined,
         )
@@ -448,7 +451,12 @@ class Write:
         return replace(said, skipped_rows=judged.skipped_rows, notes=(*said.notes, *notes))
 
     def _as_accepted(self, made: BatchCall, judged: Judged) -> BatchCall:
-        """To accept a launch for now is not to be scheduled, whatever word the backend has for it: phones may ring."""
+        """To accept a launch for now is not to be scheduled, whatever word the backend has for it: phones may ring.
+
+        The answer to a change is the batch call as it is kept, and says what it says.
+        """
+        if self._operation is Operation.UPDATE:
+            return made
         now = self._context.clock()
         later = judged.starts_at or self._moved(judged.request)
         asked_for_later = isinstance(self._dials, Never) or (
@@ -494,7 +502,7 @@ class Write:
         dials = not isinstance(self._dials, Never)
         starts_at = self._dials.counts_at(context.clock()) if isinstance(self._dials, At) else context.clock()
         if request.trigger_on is None:
-            starts_at = judged.starts_at or starts_at
+            starts_at = self._moved(request) or judged.starts_at or starts_at
         creates = self._operation is Operation.CREATE
         given_name = plain_name(request.name)
         is_child = self._asks[0] is not self._operation
@@ -556,7 +564,7 @@ class Write:
             if dials or is_hidden
             else (),
             list_entries=judged.around.recorded.entries if dials and request.tasks is None else (),
-            list_dials=least,
+            list_dials=max(least, 1 + own),
             # Who else calls a test number does not matter.
             named=frozenset(comparable(task.to_number) for task in request.tasks or ())
             if request.test_of is not None

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -114,6 +113,7 @@ class History:
         backend: str = "",
         own_id: str | None = None,
         numbers: Iterable[str] = (),
+        hidden: frozenset[bytes] = frozenset(),
     ) -> int:
         """People whom launches may call that start on this UTC day, by all callers.
 
@@ -123,18 +123,28 @@ class History:
             backend: where `own_id` is.
             own_id: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
+            hidden: the others of them, hashed.
         """
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
+        mine = self._mine(backend, own_id, numbers, hidden)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def spent_on(
-        self, day: datetime, *, backend: str = "", own_id: str | None = None, numbers: Iterable[str] = ()
+        self,
+        day: datetime,
+        *,
+        backend: str = "",
+        own_id: str | None = None,
+        numbers: Iterable[str] = (),
+        hidden: frozenset[bytes] = frozenset(),
     ) -> Spent:
         """What launches with real calls may cost that start on this UTC day; arguments as of `calls_on`."""
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
+        mine = self._mine(backend, own_id, numbers, hidden)
         with self._database.reading() as connection:
             return mapping.spent_on(connection, day, simulated=False, mine=mine)
+
+    def _mine(self, backend: str, own_id: str | None, numbers: Iterable[str], hidden: frozenset[bytes]) -> mapping.Mine:
+        return mapping.Mine(backend=backend, batch_call_id=own_id, numbers=lambda: self._hashed(numbers) | hidden)
 
     def _hashed(self, numbers: Iterable[str]) -> set[bytes]:
         return {self._database.hashed_bytes(number) for number in numbers}
@@ -201,8 +211,10 @@ class History:
         with self._database.reading() as connection:
             return {bytes(digest): int(dials) for digest, dials in connection.execute(query)}
 
-    def open_launches(self, backend: str, numbers: Iterable[str], *, simulated: bool) -> list[tuple[Entry, int]]:
-        """Launches whose outcome nobody knows, and how many of those numbers each may call."""
+    def open_launches(
+        self, backend: str, numbers: Iterable[str], hidden: frozenset[bytes] = frozenset(), *, simulated: bool
+    ) -> list[tuple[Entry, int]]:
+        """Launches whose outcome nobody knows, and how many of those people each may call; `hidden`: hashed ones."""
         query = sa.select(t.writes).where(
             t.writes.c.backend == backend, OPEN, t.writes.c.dials, t.writes.c.simulated == simulated
         )
@@ -210,10 +222,14 @@ class History:
             entries = [read(row) for row in connection.execute(query.order_by(t.writes.c.write_id))]
             if not entries:
                 return []
-            mine = self._hashed(numbers)
+            mine = self._hashed(numbers) | hidden
             people = mapping.numbers_of_each(connection, [one.write_id for one in entries])
         found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
+
+    def open_creates(self, backend: str) -> list[Entry]:
+        """Creates at a backend whose outcome nobody knows."""
+        return [one for one in self.unsettled() if one.backend == backend and one.operation is Operation.CREATE]
 
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """A launch of this batch call whose outcome nobody knows."""
@@ -247,13 +263,16 @@ class History:
                 skipped.update({kind: rows for kind, rows in (found.skipped or {}).items() if kind != _ALREADY_THERE})
         return newest, Evidence(skipped=dict(skipped))
 
-    def made_by(self, backend: str, caller: str, *, before: int | None = None, limit: int) -> list[Entry]:
+    def made_by(
+        self, backend: str, caller: str, *, before: int | None = None, batch_call_id: str | None = None, limit: int
+    ) -> list[Entry]:
         """What a caller made at a backend, newest first, without what was deleted from here.
 
         Args:
             backend: name and address.
             caller: hashed.
             before: an entry; only older ones.
+            batch_call_id: only this one.
             limit: most entries.
         """
         deleted = sa.select(t.writes.c.batch_call_id).where(
@@ -272,21 +291,25 @@ class History:
         )
         if before is not None:
             mine = mine.where(t.writes.c.write_id < before)
+        if batch_call_id is not None:
+            mine = mine.where(t.writes.c.batch_call_id == batch_call_id)
         with self._database.reading() as connection:
             rows = connection.execute(mine.order_by(t.writes.c.write_id.desc()).limit(limit))
             return [read(row) for row in rows]
 
-    def called_by(self, backend: str, batch_call_id: str, numbers: Iterable[str]) -> list[str] | None:
-        """Those of the numbers that launches of a batch call, sent from here, may call; None: that is not known."""
+    def called_by(self, backend: str, batch_call_id: str, total: int | None) -> frozenset[bytes] | None:
+        """Everybody whom launches of a batch call, sent from here, may call, hashed; None: not all of them are known.
+
+        `total`: how many there are, as the backend counts; None: as they were sent from here.
+        """
+        everybody = self.listed_total(backend, batch_call_id) if total is None else total
         launches = sa.select(t.writes.c.write_id).where(
             mapping.of(backend, batch_call_id) & t.writes.c.dials & NOT_REFUSED
         )
         with self._database.reading() as connection:
             people = mapping.numbers_of_each(connection, list(connection.scalars(launches)))
         called = frozenset[bytes]().union(*people.values())
-        if not called:
-            return None
-        return [number for number in numbers if self._database.hashed_bytes(number) in called]
+        return None if everybody is None or not called or len(called) < everybody else called
 
     def list_entries(self, backend: str, batch_call_id: str) -> list[Entry]:
         """The entries that sent the list of a batch call: all of it, and who was added; empty: not known."""

@@ -117,7 +117,8 @@ class Writes:
         self._database.check_file()
         with self._database.usable():
             self._owners.hold()
-        dialled = {**self._hashed(intent), **self._hidden(intent)}
+        dialled, hidden = self._hashed(intent), self._hidden(intent)
+        dialled |= {digest: max(dials, dialled.get(digest, 0)) for digest, dials in hidden.items()}
         unnamed = dialled.keys() - {self._database.hashed_bytes(number) for number in intent.named}
         own = None if again is None else again.write_id
         with self._database.writing(STOP_WAITS_S if intent.operation in STOPS else LONGEST_WAIT_S) as tx:
@@ -377,7 +378,7 @@ class Writes:
                 "get_batch_call before launching again."
             )
 
-    def _hashed(self, intent: Intent) -> _Dialled:
+    def _hashed(self, intent: Intent) -> dict[bytes, int]:
         """Outside the transaction: others wait for it, and 100,000 numbers take a while."""
         merged: dict[bytes, int] = {}
         for number, dials in intent.numbers:

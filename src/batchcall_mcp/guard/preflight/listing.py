@@ -9,12 +9,11 @@ from typing import Final, NamedTuple
 
 from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.guard.preflight.recipient_warnings import Concern, dialled_too_often, some_are
+from batchcall_mcp.guard.preflight.recipient_warnings import Concern, dialled_too_often, in_live_ones, some_are
 from batchcall_mcp.guard.preflight.schedule import CALL_LASTS, Timetable
 
 _MOST_LAUNCHES: Final = 3
 _AGAIN: Final = ", and are compared with the do-not-call list of today."
-_ONCE: Final = ", and not again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +42,8 @@ class Recorded:
     """Those of them, under names that say nothing, who are on the operator's list of today."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Under such names, their dials of the last 24 hours sent through us."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Under such names, a live batch call that will call them too."""
     lately: Mapping[str, str] = field(default_factory=dict)
     """Under such names, a launch of the last minutes that calls them too."""
     entries: tuple[int, ...] = ()
@@ -51,19 +52,21 @@ class Recorded:
     def concerns(self, dials_each: int, most_in_a_day: int) -> Iterator[Concern]:
         """As about people who can be read: by how often each is dialled at most with this launch."""
         yield from some_are("do_not_call", sorted(self.do_not_call), "now on the do-not-call list")
-        others = ", ".join(sorted(set(self.lately.values()))[:_MOST_LAUNCHES])
-        yield from some_are("elsewhere", sorted(self.lately), f"in another launch of the last minutes ({others})")
+        yield from in_live_ones(sorted(self.elsewhere), self.elsewhere)
+        lately = sorted(self.lately.keys() - self.elsewhere.keys())
+        others = ", ".join(sorted({self.lately[name] for name in lately})[:_MOST_LAUNCHES])
+        yield from some_are("elsewhere", lately, f"in another launch of the last minutes ({others})")
         yield from dialled_too_often(dict.fromkeys(self.attempts, dials_each), self.attempts, most_in_a_day)
 
 
 class Unlisted(NamedTuple):
     """People who are called and whom the backend does not show; `people` None: nobody knows how many.
 
-    `are_all`: they are the whole list, as it was recorded. `concern` is about them, or `note` is.
+    `are_known`: they are those whom the ledger knows. `concern` is about them, or `note` is.
     """
 
     people: int | None = 0
-    are_all: bool = False
+    are_known: bool = False
     concern: Concern | None = None
     note: str | None = None
 
@@ -92,12 +95,13 @@ def _not_dialled(total: int | None, listed: int, capabilities: Capabilities, rec
     missing = max(everybody - listed, 0)
     if not missing:
         return Unlisted()
-    if recorded.total != everybody:
+    if recorded.total != everybody or not recorded.entries:
         unchecked = f"{shows}: {counted(missing, 'person', 'people')} of this list could not be checked."
         return Unlisted(missing, concern=Concern("list", unchecked, frozenset({unchecked})))
     who = f"these {missing:,} of the {everybody:,}" if listed else f"these {missing:,}"
-    note = f"{shows}: {who} were checked when the list was sent from here{_AGAIN if recorded.entries else _ONCE}"
-    return Unlisted(missing, are_all=not listed, note=note)
+    return Unlisted(
+        missing, are_known=True, note=f"{shows}: {who} were checked when the list was sent from here{_AGAIN}"
+    )
 
 
 def _shortfall(listed: int, missing: int) -> Concern:

@@ -236,13 +236,12 @@ def preflight(
     calls = size.calls
     (counts_at, starts_at), dates = _start(dials, now), call_dates(request, current)
     moved = None if dates.first else moved_start(request.trigger_at, capabilities.limits, now)
-    starts_at = moved or starts_at
+    counts_at, starts_at = moved or counts_at, moved or starts_at
     batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours, dates)
     lines = _lines(request, current, capabilities)
-    recorded = surroundings.recorded.places if others.are_all else None
-    countries, zones = recorded.counted() if recorded else _places(tasks or (), batch_zone)
+    countries, zones = _places(tasks or (), batch_zone, surroundings.recorded.places if others.are_known else None)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
     most_dials = _most_dials(request, current, capabilities, surroundings)
@@ -554,7 +553,16 @@ def _most_dials(
     return lambda task: max(least, 1 + (default if task.max_retries is None else task.max_retries))
 
 
-def _places(tasks: Sequence[CallTask], batch_zone: str | None) -> tuple[Counter[str], Counter[tuple[str, ...]]]:
+def _places(
+    tasks: Sequence[CallTask], batch_zone: str | None, hidden: Places | None
+) -> tuple[Counter[str], Counter[tuple[str, ...]]]:
+    """As `places_of`, with those of people whom the backend does not show."""
+    countries, zones = places_of(tasks, batch_zone)
+    theirs = (hidden or Places()).counted()
+    return countries + theirs[0], zones + theirs[1]
+
+
+def places_of(tasks: Sequence[CallTask], batch_zone: str | None) -> tuple[Counter[str], Counter[tuple[str, ...]]]:
     """Tasks by country, and by the zones that decide for them; a zone that no clock has, which a backend may give, is
     none.
     """

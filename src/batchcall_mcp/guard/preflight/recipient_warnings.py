@@ -122,6 +122,11 @@ def _do_not_call_concern(numbers: Sequence[str], never: frozenset[str]) -> Itera
 def _elsewhere_concern(numbers: Sequence[str], elsewhere: Mapping[str, str], own_id: str | None) -> Iterator[Concern]:
     """Who is about to be called twice."""
     found = [number for number in numbers if elsewhere.get(number, own_id) != own_id] if elsewhere else []
+    yield from in_live_ones(found, elsewhere)
+
+
+def in_live_ones(found: Sequence[str], elsewhere: Mapping[str, str]) -> Iterator[Concern]:
+    """So many of the numbers are in other live batch calls."""
     others = Counter(elsewhere[number] for number in found)
     shown = [identifier(one) for one, _ in others.most_common(_MOST_IDS)]
     more = f" and {len(others) - len(shown)} more" if len(others) > len(shown) else ""

@@ -1,0 +1,317 @@
+"""What a review found where creating dials, a retry means everybody, and people are not listed."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchcall_mcp.backends.capabilities import Limits
+from batchcall_mcp.batch_calls.call_context import CallContext
+from tests.promises.test_creates_that_dial import ANN, BOB, CY, TASKS, using
+from tests.promises.test_people_not_listed import drafted, every_way
+from tests.promises.test_retries_of_everybody import ended
+from tests.vendors.talking import COMES, NO_ANSWER
+from tests.vendors.varied import EchoingBackend, Shows, Varied, able
+from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, Model, Person, number, tomorrow_at
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def age(folder: Path, ms: int) -> None:
+    """All that the ledger knows happened so much earlier."""
+    with sqlite3.connect(folder / "data" / "ledger.db") as ledger:
+        ledger.execute("UPDATE writes SET at = at - ?, sent_at = sent_at - ?, settled_at = settled_at - ?", [ms] * 3)
+        ledger.execute("UPDATE dialled SET at = at - ? WHERE dials = 0", [ms])
+    ledger.close()
+
+
+def at_time(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+    """What every tool call takes for now."""
+    monkeypatch.setitem(CallContext.__init__.__kwdefaults__ or {}, "clock", lambda: moment)
+
+
+async def draft_of(model: Model, *people: str, **more: Any) -> str:
+    tasks = [{"to_number": one, "dynamic_variables": {"first_name": "A"}} for one in people]
+    given: dict[str, Any] = {"from_number": FROM, "tasks": tasks, "window": ALWAYS, **more}
+    made = await model.call("create_batch_call", **given)
+    name: str = made["batch_call"]["batch_call_id"]
+    return name
+
+
+# --- people who are not listed
+
+
+@every_way
+async def test_people_not_listed_are_compared_with_other_live_batch_calls_however_long_ago_those_were_launched(
+    shows: Shows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported=shows)
+    vendor, person = Varied(shows=shows), Person()
+    async with using(tmp_path, vendor, person) as model:
+        first = await draft_of(model, ANN, BOB)
+        second = await draft_of(model, BOB, CY)
+        at = tomorrow_at(9).isoformat()
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp=at)
+        age(tmp_path, 60 * 60 * 1000)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp=at)
+    assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+
+
+async def test_people_not_listed_are_compared_with_people_of_a_live_batch_call_who_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was launched from elsewhere: the backend shows whom it is calling."""
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor, person = Varied(shows="dialled_only"), Person()
+    (tmp_path / "other").mkdir()
+    async with using(tmp_path / "other", vendor) as model:
+        first = await draft_of(model, ANN, BOB)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+    async with using(tmp_path, vendor, person) as model:
+        second = await draft_of(model, BOB, CY)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+    assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+
+
+async def test_people_not_listed_are_not_compared_with_a_live_batch_call_of_which_nothing_is_known_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="none")
+    vendor, person = Varied(shows="none"), Person()
+    (tmp_path / "other").mkdir()
+    async with using(tmp_path / "other", vendor) as model:
+        first = await draft_of(model, ANN, BOB)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp=tomorrow_at(9).isoformat())
+    async with using(tmp_path, vendor, person) as model:
+        second = await draft_of(model, BOB, CY)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+    assert f"could not be compared with this list ({first})" in person.questions[-1]
+
+
+async def test_how_often_people_not_listed_may_be_dialled_again_counts_for_their_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="none", retry_policy=True)
+    vendor, person = Varied(shows="none"), Person()
+    async with using(tmp_path, vendor, person) as model:
+        first = await draft_of(model, ANN, retry={"max_retries": 2, "on": ["no_answer"], "after_minutes": 5})
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        vendor.finish(first, {ANN: NO_ANSWER})
+        second = await draft_of(model, ANN, name="Again")
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+    assert "may now be dialled more than 3 times in a day" in person.questions[-1]
+
+
+async def test_a_resume_of_people_not_listed_says_that_it_is_night_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody of the list was dialled, so the list is not quite empty."""
+    able(monkeypatch, tasks_reported="dialled_only", windows="none")
+    vendor, person = Varied(shows="dialled_only"), Person()
+    night = datetime.now(UTC).replace(hour=9, minute=0)  # 01:00 or 02:00 in Los Angeles, 04:00 or 05:00 in New York
+    at_time(monkeypatch, night)
+    async with using(tmp_path, vendor, person, calling_hours="08:00-21:00") as model:
+        tasks = [{"to_number": one, "dynamic_variables": {"first_name": "A"}} for one in (ANN, number(LOS_ANGELES, 4))]
+        made = await model.call("create_batch_call", from_number=FROM, tasks=tasks)
+        first = made["batch_call"]["batch_call_id"]
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        vendor.tasks[first][1] |= {"status": "pending", "attempts": 0}
+        vendor._end(first, vendor.tasks[first][0], COMES)
+        await model.call("pause_batch_call", batch_call_id=first)
+        await model.call("resume_batch_call", batch_call_id=first)
+    assert "Call 1 person" in person.questions[-1]
+    assert "Los_Angeles" in person.questions[-1] or "outside" in person.questions[-1]
+
+
+async def test_people_whom_the_ledger_has_forgotten_are_not_called_unattended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="none")
+    vendor = Varied(shows="none")
+    (tmp_path / "never.csv").write_text("phone\n")
+    more = {"confirm": "off", "max_calls_per_launch": "3", "do_not_call": str(tmp_path / "never.csv")}
+    async with using(tmp_path, vendor, None, **more) as model:
+        first = await drafted(model)
+        (tmp_path / "never.csv").write_text(f"phone\n{CY}\n")
+        age(tmp_path, 31 * DAY_MS)
+        await draft_of(model, BOB, name="Another one")  # what is old goes with it
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=first, trigger_timestamp="now")
+    assert vendor.dialled == []
+
+
+async def test_a_live_batch_call_of_which_the_ledger_knows_only_some_people_is_not_called_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made elsewhere; from here it was only resumed, when one of its people was listed and waited."""
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor, person = Varied(shows="dialled_only"), Person()
+    (tmp_path / "other").mkdir()
+    async with using(tmp_path / "other", vendor) as model:
+        first = await draft_of(model, ANN, BOB)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        vendor.tasks[first][0] |= {"status": "pending", "attempts": 1}
+        vendor.tasks[first][1] |= {"status": "pending", "attempts": 0}
+        await model.call("pause_batch_call", batch_call_id=first)
+    async with using(tmp_path, vendor, person) as model:
+        await model.call("resume_batch_call", batch_call_id=first)
+        for task in vendor.tasks[first]:
+            task |= {"status": "pending"}
+        vendor.tasks[first][1]["attempts"] = 0
+        second = await draft_of(model, BOB, CY)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+    assert f"could not be compared with this list ({first})" in person.questions[-1]
+
+
+async def test_a_resume_of_people_not_listed_counts_nobody_twice_for_the_limit_of_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor = Varied(shows="dialled_only")
+    more = {"max_calls_per_day": "3", "max_cost_per_day": "1 USD", "cost_per_minute": "0.1 USD"}
+    async with using(tmp_path, vendor, Person(), **more) as model:
+        first = await drafted(model)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        for task in vendor.tasks[first][1:]:
+            task |= {"status": "pending", "attempts": 0}
+        vendor._end(first, vendor.tasks[first][0], COMES)
+        await model.call("pause_batch_call", batch_call_id=first)
+        resumed = await model.call("resume_batch_call", batch_call_id=first)
+    assert resumed["result"] == "resumed"
+
+
+# --- who is dialled again by the backend itself
+
+
+async def redialling(model: Model, vendor: Varied) -> str:
+    """A batch call that runs. Ann did not answer, and is dialled again in an hour."""
+    first = await draft_of(model, ANN, BOB, retry={"max_retries": 1, "on": ["no_answer"], "after_minutes": 60})
+    await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+    vendor._end(first, vendor.tasks[first][0], NO_ANSWER)
+    return first
+
+
+async def test_who_waits_for_an_automatic_redial_is_called_by_that_batch_call_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only", retry_policy=True)
+    vendor, person = Varied(shows="dialled_only"), Person()
+    async with using(tmp_path, vendor, person) as model:
+        first = await redialling(model, vendor)
+        age(tmp_path, 60 * 60 * 1000)
+        second = await draft_of(model, ANN, CY)
+        person.answer = "no"
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+        assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+        vendor.tasks[first][0]["attempts"] = 2
+        await model.refused("start_batch_call", "not_confirmed", batch_call_id=second, trigger_timestamp="now")
+        assert "another live batch call" not in person.questions[-1], "it was the last one"
+
+
+async def test_who_waits_for_an_automatic_redial_is_put_in_no_second_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only", retry_policy=True, without="retry")
+    vendor = Varied(shows="dialled_only")
+    async with using(tmp_path, vendor) as model:
+        first = await redialling(model, vendor)
+        missed = {"batch_call_id": first, "task_status": ["no_answer"]}
+        text = await model.refused("create_batch_call", "invalid_input", from_number=FROM, tasks_from=missed)
+        assert f"1 person of them is about to be called by {first} itself" in text
+        nobody = await model.call("retry_batch_call", batch_call_id=first)
+    assert nobody["result"] == "nothing_to_do"
+
+
+# --- retries of everybody
+
+
+async def test_people_in_a_state_that_nobody_knows_may_be_called_again_too_and_are_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch)
+    vendor, person = Varied(), Person("yes")
+    async with using(tmp_path, vendor, person) as model:
+        first = await ended(model, vendor)
+        vendor.tasks[first][0]["status"] = "no_response"
+        person.answer = "no"
+        await model.refused("retry_batch_call", "not_confirmed", batch_call_id=first)
+    assert "Call 3 people" in person.questions[-1]
+    assert "1 of them is in a state that is not known here" in person.questions[-1]
+
+
+async def test_a_retry_of_everybody_counts_people_not_listed_towards_the_limit_of_a_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor, person = Varied(shows="dialled_only"), Person()
+    async with using(tmp_path, vendor, person, max_calls_per_launch="3") as model:
+        first = await ended(model, vendor, {ANN: NO_ANSWER, BOB: NO_ANSWER, CY: NO_ANSWER})
+        vendor._keep_tasks("more", {"tasks": [{"to_number": number(LOS_ANGELES, at)} for at in range(5)]})
+        vendor.tasks[first] += [{**task, "status": "failed"} for task in vendor.tasks.pop("more")]
+        text = await model.refused("retry_batch_call", "invalid_input", batch_call_id=first)
+    assert "8 calls are more than BATCHCALL_MAX_CALLS_PER_LAUNCH=3" in text
+    assert len(vendor.dialled) == 3
+
+
+# --- times
+
+
+async def test_a_launch_whose_start_moves_to_the_next_day_counts_for_that_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, limits=Limits(lead=timedelta(minutes=2), rounding=timedelta(minutes=10)))
+    vendor = Varied()
+    late = (datetime.now(UTC) + timedelta(days=1)).replace(hour=23, minute=55, second=0, microsecond=0)
+    at_time(monkeypatch, late)
+    async with using(tmp_path, vendor, max_calls_per_day="5") as model:
+        first = await draft_of(model, ANN, BOB, CY)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        with sqlite3.connect(tmp_path / "data" / "ledger.db") as ledger:
+            (starts_at,) = ledger.execute("SELECT starts_at FROM writes WHERE dials").fetchone()
+        ledger.close()
+    assert starts_at == round((late + timedelta(minutes=5)).timestamp() * 1000)
+
+
+# --- lost answers
+
+
+async def test_a_lost_create_is_not_taken_for_what_was_made_with_the_same_key_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that the backend gives back is made of the caller's own, and another machine may use the same word."""
+    able(monkeypatch, EchoingBackend, drafts="none", without="start update retry list")
+    vendor = Varied(creates_dial=True, can_list=False)
+    monday: dict[str, Any] = {"from_number": FROM, "trigger_timestamp": "now", "idempotency_key": "monday"}
+    (tmp_path / "other").mkdir()
+    async with using(tmp_path / "other", vendor) as model:
+        await model.call("create_batch_call", tasks=TASKS, **monday)
+    async with using(tmp_path, vendor) as model:
+        vendor.recording.swallow_next_write = True
+        vendor.forgets_next_create = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS[:2], **monday)
+
+
+async def test_of_two_lost_creates_of_one_name_neither_is_taken_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one never arrived, and the backend shows neither people nor whose create it was."""
+    able(monkeypatch, tasks_reported="none")
+    vendor = Varied(shows="none", can_list=False)
+    others = [{**task, "to_number": number(LOS_ANGELES, at)} for at, task in enumerate(TASKS)]
+    given = {"from_number": FROM, "name": "Reminder"}
+    async with using(tmp_path, vendor) as model:
+        vendor.recording.swallow_next_write = vendor.forgets_next_create = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
+        vendor.recording.swallow_next_write = True
+        await model.refused("create_batch_call", "outcome_unknown", tasks=others, **given)
+        vendor.can_list = True
+        text = await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
+    assert "Possible matches" in text
