@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from batchcall_mcp.backends.capabilities import Operation
 from tests.promises.test_creates_that_dial import ANN, BOB, CY, TASKS, using
+from tests.vendors.retell import Retell
 from tests.vendors.talking import COMES
 from tests.vendors.varied import Shows, Varied, VariedBackend, able
-from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, number
+from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, number, playing, tomorrow_at
 
 every_way = pytest.mark.parametrize("shows", ["dialled_only", "none"])
 
@@ -189,3 +191,21 @@ async def test_who_was_called_a_moment_ago_or_too_often_today_is_said_although_n
         "3 numbers were dialled in the last 24 hours, and may now be dialled more than 3 times in a day"
         in (person.questions[3])
     )
+
+
+async def test_one_that_waits_at_a_vendor_that_says_nothing_of_it_shows_what_was_sent_from_here(tmp_path: Path) -> None:
+    vendor = Retell()
+    at = tomorrow_at(9)
+    async with vendor.served() as url:
+        account: dict[str, str | Path] = {"backend": "retell", "url": url, "api_key": vendor.key, "data_dir": tmp_path}
+        async with playing("auto", Person(), **account) as model:
+            whole = {"from_number": vendor.from_number, "agent_id": vendor.agent_id, "name": "Renewals"}
+            made = await model.call("create_batch_call", **whole, tasks=TASKS, trigger_timestamp=at.isoformat())
+            one = made["batch_call"]["batch_call_id"]
+            found = (await model.call("get_batch_call", batch_call_id=one))["batch_call"]
+            strange = (await model.call("get_batch_call", batch_call_id="batch_call_of_another"))["batch_call"]
+    assert (found["status"], found["counts"]) == ("unknown", {"total": 3})
+    assert datetime.fromisoformat(found["scheduled_at"]) == at
+    assert "Its time and number of tasks are as they were sent from here." in found["notes"]
+    assert strange["counts"] == {}
+    assert "scheduled_at" not in strange

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated, listening
 
 KEY = "org_" + "0123456789abcdef" * 4
 ORG = "64602f94-d670-43d2-8474-bcdcb9522c4f"
@@ -93,7 +93,7 @@ class Batch:
     is_complete: bool = False
 
 
-class Bland:
+class Bland(Simulated):
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     key: str = KEY
@@ -124,16 +124,6 @@ class Bland:
             ),
             lambda one: one.method != "GET",
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:

@@ -12,8 +12,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated
 
 KEY = "bn-" + "0123456789abcdef" * 2
 NUMBER = "+14155550100"
@@ -64,7 +63,7 @@ class Refused(Exception):
         self.response = JSONResponse({"error": status, "message": message}, status)
 
 
-class Bolna:
+class Bolna(Simulated):
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     key = KEY
@@ -96,22 +95,6 @@ class Bolna:
             ),
             lambda one: one.method != "GET",
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Its base URL."""
-        async with listening(self.recording) as url:
-            yield url
 
     def batch_ids(self) -> list[str]:
         """Every batch, the oldest first."""

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated, listening
 
 KEY = "sk_" + "0123456789abcdef" * 3
 NUMBER, NUMBER_ID = "+14155550100", "phnum_5401k2main"
@@ -135,7 +135,7 @@ class Batch:
     said_of: dict[str, str] = field(default_factory=dict)
 
 
-class ElevenLabs:
+class ElevenLabs(Simulated):
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls.
 
     `agreed`: whether the workspace has accepted the terms of batch calling.
@@ -169,16 +169,6 @@ class ElevenLabs:
             ),
             lambda one: one.method != "GET",
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[str]:

@@ -6,8 +6,7 @@ Its documents differ in places; the source dials more, so that the source is fol
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated
 
 KEY = "mgp_" + "0123456789" * 4
 NUMBER = "+14155550100"
@@ -46,7 +45,7 @@ class Refused(Exception):
         self.response = JSONResponse({"error": error}, status)
 
 
-class Magpipe:
+class Magpipe(Simulated):
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     key, secret, from_number, agent_id = KEY, None, NUMBER, AGENT
@@ -68,25 +67,9 @@ class Magpipe:
             lambda one: one.path == "/batch-calls" and (one.json or {}).get("action") not in _READS,
         )
 
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
-
     def actions(self, name: str) -> list[dict[str, Any]]:
         """The bodies of one action, in order."""
         return [one.json for one in self.requests if one.path == "/batch-calls" and one.json.get("action") == name]
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Its base URL."""
-        async with listening(self.recording) as url:
-            yield url
 
     def tick(self, now: datetime) -> None:
         """Move its time; the periodic worker runs once."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -21,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated
 
 KEY = "key_0123456789abcdef0123456789ab"
 NUMBER = "+14155550100"
@@ -154,7 +153,7 @@ class Batch:
     calls: list[Call] = field(default_factory=list)
 
 
-class Retell:
+class Retell(Simulated):
     """`dialled` is whom it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     key = KEY
@@ -179,22 +178,6 @@ class Retell:
             ),
             lambda one: one.method != "GET" and "list" not in one.path,
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Its base URL."""
-        async with listening(self.recording) as url:
-            yield url
 
     def batch_ids(self) -> list[str]:
         """Every batch call, the oldest first; only we can see them."""

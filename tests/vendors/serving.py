@@ -82,6 +82,28 @@ class Recording:
         await send({"type": "http.response.body", "body": b'{"message":', "more_body": True})
 
 
+class Simulated:
+    """A vendor that is played: whatever it is asked is in `recording`, which its constructor sets."""
+
+    recording: Recording
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """Every request, in order."""
+        return self.recording.requests
+
+    @property
+    def writes(self) -> list[Recorded]:
+        """The requests that change something."""
+        return self.recording.writes
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """Its base URL."""
+        async with listening(self.recording) as url:
+            yield url
+
+
 async def _unheard(_message: Message) -> None:
     """Where a swallowed answer goes."""
 

@@ -8,8 +8,8 @@ the batch-call REST API with some of our extensions, and gives each call at `/ba
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -33,7 +33,7 @@ from batchcall_mcp.model import Call, Turn
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import about_another
 from batchcall_mcp.vendor_http.json_values import rows, seconds, text
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated
 
 KEY, SECRET = "tk_first", "s3cr3t_talking"
 NUMBER = "+14155550100"
@@ -117,7 +117,7 @@ class Refused(Exception):
         self.response = JSONResponse({"message": message, "status": "error", "error": message}, status)
 
 
-class Talking:
+class Talking(Simulated):
     """`dialled` is what it has called, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls.
 
     `price` is what it says a minute costs, in its account; None: it says nothing. `at_once`: calls end as they begin.
@@ -148,22 +148,6 @@ class Talking:
             ),
             lambda one: one.method != "GET",
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Its base URL."""
-        async with listening(self.recording) as url:
-            yield url
 
     def tick(self, now: datetime) -> None:
         """Move its time; what is due is dialled."""

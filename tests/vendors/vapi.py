@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -19,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated
 
 KEY = "5a0c1d7e-0000-4000-8000-0000000000aa"
 NUMBER = "+14155550100"
@@ -157,7 +156,7 @@ class Campaign:
     word: str | None = None
 
 
-class Vapi:
+class Vapi(Simulated):
     """`dialled` is whom it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     key = KEY
@@ -189,22 +188,6 @@ class Vapi:
             ),
             lambda one: one.method != "GET",
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Its base URL."""
-        async with listening(self.recording) as url:
-            yield url
 
     def batch_ids(self) -> list[str]:
         """Every campaign, the oldest first."""

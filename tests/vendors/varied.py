@@ -60,6 +60,8 @@ class Varied(Talking):
         self.moves_up = timedelta()
         """How much later than asked for a scheduled one starts."""
         self.references: dict[str, str] = {}
+        self.forgets_next_create = False
+        """The next create has no effect, whatever is answered."""
         router = self.recording.app.router  # type: ignore[attr-defined]  # a Starlette app
         router.routes.insert(0, Route("/batch-call/{id}/retry", self._retry, methods=["POST"]))
         router.routes.insert(0, Route("/batch-call/by-reference/{reference}", self._by_reference))
@@ -69,6 +71,9 @@ class Varied(Talking):
         body = await request.json()
         if self.creates_dial and not (body.get("send_now") or body.get("trigger_timestamp")):
             raise Refused(400, "trigger_timestamp is required: there are no drafts")
+        if self.forgets_next_create:
+            self.forgets_next_create = False
+            raise Refused(503, "Not now")
         answer = await super()._create(request)
         made = next(reversed(self.batches))
         if reference := request.headers.get("idempotency-key"):

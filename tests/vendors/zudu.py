@@ -5,8 +5,7 @@ Where the documents leave something open, this simulator takes the reading that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.serving import Recording, Simulated
 
 KEY, SECRET = "sk_first", "s3cr3t_first"
 OTHER_KEY, OTHER_SECRET = "sk_second", "s3cr3t_second"
@@ -77,7 +76,7 @@ class Refused(Exception):
         self.response = JSONResponse({"message": message, "status": "error", "error": error}, status)
 
 
-class Zudu:
+class Zudu(Simulated):
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls."""
 
     key, secret, from_number, agent_id = KEY, SECRET, NUMBER, AGENT
@@ -104,22 +103,6 @@ class Zudu:
             ),
             lambda one: one.method != "GET" and not one.path.endswith("/list"),
         )
-
-    @property
-    def requests(self) -> list[Recorded]:
-        """Every request, in order."""
-        return self.recording.requests
-
-    @property
-    def writes(self) -> list[Recorded]:
-        """The requests that change something."""
-        return self.recording.writes
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """Its base URL."""
-        async with listening(self.recording) as url:
-            yield url
 
     def tick(self, now: datetime) -> None:
         """Move its time; what is due is dialled."""

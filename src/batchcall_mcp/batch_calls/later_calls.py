@@ -36,6 +36,15 @@ def called_by_itself(everybody: Iterable[CallTask]) -> dict[str, str]:
     }
 
 
+def waits_for_redial(task: CallTask, batch_call: BatchCall) -> bool:
+    """Whether the batch call may dial this person again by itself: its retry policy is not used up. Pure."""
+    policy = batch_call.retry
+    if policy is None or batch_call.status in FINISHED or task.status not in policy.on:
+        return False
+    most = policy.max_retries if task.max_retries is None else task.max_retries
+    return task.attempts is None or task.attempts <= most
+
+
 async def later_calls(
     context: CallContext, current: BatchCall, people: Iterable[CallTask]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -51,8 +60,9 @@ async def later_calls(
                 may = f"may be called by {identifier(member.batch_call_id)}, which does not list them yet"
                 later |= dict.fromkeys(await _may_call(context, member, people), may)
             async for task in context.every_task(member):
-                if task.status in BEING_CALLED:
-                    waits = task.status is TaskStatus.PENDING
+                redialled = waits_for_redial(task, member)
+                if task.status in BEING_CALLED or redialled:
+                    waits = redialled or task.status is TaskStatus.PENDING
                     how = "waits to be called by" if waits else "called again since, by"
                     later[comparable(task.to_number)] = f"{how} {identifier(member.batch_call_id)}"
     except BatchCallError as error:

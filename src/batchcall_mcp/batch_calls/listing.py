@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import matches
+from batchcall_mcp.backends.base import completed_by, matches
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.clock import from_ms
@@ -21,6 +21,8 @@ from batchcall_mcp.model import BatchCall, BatchCallPage, BatchStatus, Counts, L
 _MOST_READ: Final = 100
 """Of one page: a filter that finds nobody ends, and says where to go on."""
 _AT_ONCE: Final = 4
+_LONGEST_CURSOR: Final = 18
+"""Digits: a database holds no larger number."""
 
 
 def lists(context: CallContext) -> bool:
@@ -43,6 +45,24 @@ def only_known(context: CallContext) -> str:
     if lists(context):
         return ""
     return f"{context.backend.name} cannot list batch calls: only those made from here with this key are known."
+
+
+async def with_what_is_recorded(context: CallContext, found: BatchCall) -> BatchCall:
+    """Where the backend lists nothing, it may say little of one that waits, too: with what was sent from here.
+
+    How it stands stays as the backend says it.
+    """
+    if lists(context) or found.status is not BatchStatus.UNKNOWN:
+        return found
+    ledger = await context.open_ledger()
+    mine = partial(ledger.history.made_by, context.backend_address, ledger.hashed(context.caller), limit=1)
+    made = await anyio.to_thread.run_sync(partial(mine, batch_call_id=found.batch_call_id))
+    if not made:
+        return found
+    recorded = _as_recorded(made[0])
+    note = "Its time and number of tasks are as they were sent from here."
+    shown = completed_by(found, replace(recorded, notes=()))
+    return replace(shown, backend_status=found.backend_status, notes=(*found.notes, note))
 
 
 async def _made_here(context: CallContext, query: ListQuery) -> BatchCallPage:
@@ -72,7 +92,7 @@ async def _made_here(context: CallContext, query: ListQuery) -> BatchCallPage:
 def _entry_of(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    if not cursor.isdecimal():
+    if not cursor.isdecimal() or len(cursor) > _LONGEST_CURSOR:
         raise InvalidInput("cursor: pass next_cursor as the last answer gave it, or omit it. Nothing was changed.")
     return int(cursor)
 
@@ -101,7 +121,8 @@ async def _one(context: CallContext, entry: Entry) -> _Read:
     if Operation.GET not in context.backend.capabilities.operations:
         return _Read(_as_recorded(entry))
     try:
-        return _Read(await context.backend.get(entry.batch_call_id or ""))
+        found = await context.backend.get(entry.batch_call_id or "")
+        return _Read(replace(found, created_at=found.created_at or from_ms(entry.at)))
     except NotFound:
         return _Read(None)
     except BatchCallError as error:

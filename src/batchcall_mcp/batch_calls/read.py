@@ -203,6 +203,7 @@ async def get(
     read_at = context.clock()
     batch_call = await context.backend.get(batch_call_id)
     await context.note_over(batch_call, read_at)
+    batch_call = await listing.with_what_is_recorded(context, batch_call)
     if not query.limit or context.backend.capabilities.tasks_reported == "none":
         hidden = context.unlisted(batch_call, 0) if query.limit else ""
         batch_call = replace(batch_call, notes=(*batch_call.notes, *([hidden] if hidden else [])))

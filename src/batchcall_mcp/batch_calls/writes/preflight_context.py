@@ -135,23 +135,25 @@ async def _recorded(
     history = ledger.history
     # First of all: what is recorded from here on is compared when this launch is recorded.
     since = await run_sync(history.newest)
+    listed: Sequence[str] = ()
+    recorded, hidden = Recorded(), frozenset[bytes]()
+    if current is not None:
+        shown = _Shown(everybody, tasks)
+        recorded, hidden = await _of_those_hidden(context, ledger, current, shown, starts_at, simulated=simulated)
     mine: dict[str, Any] = {"simulated": simulated, "backend": address, "own_id": own_id}
-    own: dict[str, Any] = {"backend": address, "own_id": own_id, "numbers": numbers}
+    own: dict[str, Any] = {"backend": address, "own_id": own_id, "numbers": numbers, "hidden": hidden}
     counts_cost = context.settings.max_cost_per_day is not None and not simulated
     around = Surroundings(
         since=since,
         spent=await run_sync(partial(history.spent_on, starts_at, **own)) if counts_cost else Spent(),
         attempts=await run_sync(partial(history.attempts, numbers, starts_at, **mine)),
-        calls_today=await run_sync(partial(history.calls_on, starts_at, **mine, numbers=numbers)),
+        calls_today=await run_sync(partial(history.calls_on, starts_at, simulated=simulated, **own)),
         stopped_since=await run_sync(ledger.stops.since),
     )
-    listed: Sequence[str] = ()
-    hidden = frozenset[bytes]()
     if current is not None:
         list_entry, made = await run_sync(history.list_of, address, current.batch_call_id)
-        shown = _Shown(everybody, places_of(tasks, current.timezone))
-        recorded, hidden = await _of_those_hidden(context, ledger, current, shown, starts_at, simulated=simulated)
-        is_whole = recorded.total is not None and recorded.total == made.total and not everybody
+        in_part = recorded.total is not None and recorded.total == made.total == len(hidden) + len(set(everybody))
+        is_whole = in_part or (recorded.total is not None and recorded.total == made.total and not everybody)
         is_this_list = is_whole or made.people == ledger.hashed(await run_sync(people_digest, everybody))
         listed = (made.variables or ()) if is_this_list else ()
         known = is_this_list and hides_retries(current, context.backend.capabilities)
@@ -173,10 +175,10 @@ async def _recorded(
 
 
 class _Shown(NamedTuple):
-    """Whom the backend shows of a list, as `comparable` has them, and how many of them are where."""
+    """Whom the backend shows of a list: their numbers as `comparable` has them, and the tasks."""
 
     numbers: Sequence[str]
-    places: tuple[Counter[str], Counter[tuple[str, ...]]]
+    tasks: Sequence[CallTask]
 
 
 async def _of_those_hidden(
@@ -208,7 +210,7 @@ async def _of_those_hidden(
     mine = (context.backend_address, current.batch_call_id)
     recorded = Recorded(
         total=total,
-        places=_places_left(entries, shown),
+        places=await run_sync(_places_left, entries, shown.tasks, current.timezone),
         do_not_call=frozenset((await run_sync(history.found_in, hidden, never)).values()),
         attempts={digest.hex(): dialled[digest] for digest in hidden & dialled.keys()},
         lately={
@@ -222,15 +224,16 @@ async def _of_those_hidden(
     return recorded, hidden
 
 
-def _places_left(entries: Sequence[Entry], shown: _Shown) -> Places | None:
+def _places_left(entries: Sequence[Entry], shown: Sequence[CallTask], batch_zone: str | None) -> Places | None:
     """Where those are who are not shown; None: that was not recorded of all of them. Pure."""
     countries, zones = Counter[str](), Counter[tuple[str, ...]]()
+    there = places_of(shown, batch_zone)
     for entry in entries:
         if entry.evidence.zones is None:
             return None
-        there = Places(countries=entry.evidence.countries or {}, zones=entry.evidence.zones).counted()
-        countries, zones = countries + there[0], zones + there[1]
-    return Places.of(countries - shown.places[0], zones - shown.places[1])
+        sent = Places(countries=entry.evidence.countries or {}, zones=entry.evidence.zones).counted()
+        countries, zones = countries + sent[0], zones + sent[1]
+    return Places.of(countries - there[0], zones - there[1])
 
 
 async def _named_before(context: CallContext, ledger: Ledger, current: BatchCall | None) -> frozenset[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls
+from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls, waits_for_redial
 from batchcall_mcp.batch_calls.next_call import RETRIED
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new, fit_fields, read_source, skipped_rows_words
 from batchcall_mcp.batch_calls.timestamps import When
@@ -91,7 +91,7 @@ async def retry(
         if isinstance(earlier, WriteOutcome):
             did = _dialled_again if operation is Operation.RETRY else _made
             return replayed(earlier, did, context.next_of(earlier.batch_call))
-    found = await _unreached(context, current, statuses)
+    found = await _unreached(context, current, statuses, in_place=operation is Operation.RETRY)
     if not found.wanted:
         nobody = f"No task of {batch_call_id} has the status {state_words(statuses)} any more."
         return Result(
@@ -126,10 +126,15 @@ def _check_states(statuses: frozenset[TaskStatus]) -> None:
         )
 
 
-async def _unreached(context: CallContext, current: BatchCall, statuses: frozenset[TaskStatus]) -> _Unreached:
+async def _unreached(
+    context: CallContext, current: BatchCall, statuses: frozenset[TaskStatus], *, in_place: bool
+) -> _Unreached:
+    """`in_place`: the batch call itself dials them again, and knows of its own redials."""
     everybody = [task async for task in context.every_task(current)]
     called_later, notes = await later_calls(context, current, everybody)
     called_later |= called_by_itself(everybody)
+    redialled = () if in_place else (task for task in everybody if waits_for_redial(task, current))
+    called_later |= {comparable(task.to_number): "dialled again by this same batch call" for task in redialled}
     wanted: list[CallTask] = []
     skipped_rows: list[SkippedRow] = []
     for line, task in enumerate((task for task in everybody if task.status in statuses), 1):

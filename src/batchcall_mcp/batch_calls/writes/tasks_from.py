@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls
+from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls, waits_for_redial
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
 from batchcall_mcp.batch_calls.writes.preflight_context import different
 from batchcall_mcp.errors import InvalidInput, NotSupported, UnexpectedResponse
@@ -139,7 +139,7 @@ def _check_nobody_waits(current: BatchCall, found: list[CallTask]) -> None:
     Raises:
         InvalidInput: some of them wait to be called there; nothing was sent.
     """
-    waiting = sum(task.status in _WAITS for task in found)
+    waiting = sum(task.status in _WAITS or waits_for_redial(task, current) for task in found)
     if waiting and current.status not in {*FINISHED, BatchStatus.DRAFT}:
         people = counted(waiting, "person", "people")
         raise InvalidInput(

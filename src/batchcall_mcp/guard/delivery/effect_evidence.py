@@ -39,9 +39,17 @@ def is_made_by(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> 
     evidence = entry.evidence
     return (
         _has_its_name(evidence, plain_name(found.name) or "", hashed)
+        and is_like_it(entry, found, hashed)
         and (found.retry_of or retry_of_in_name(found.name)) == evidence.retry_of
         and (found.test_of or test_of_in_name(found.name)) == evidence.test_of
-        and (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
+    )
+
+
+def is_like_it(entry: Entry, found: BatchCall, hashed: Callable[[str], str]) -> bool:
+    """Whether the caller number, the size and the age of a batch call are those of what this create makes."""
+    evidence = entry.evidence
+    return (
+        (found.from_number is None or hashed(f"number {found.from_number}") == evidence.from_number)
         and (found.counts.total is None or found.counts.total == evidence.total)
         and not is_older(entry, found)
     )

@@ -16,7 +16,7 @@ from batchcall_mcp.backends.base import Backend, FindsCreated
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.errors import BatchCallError, ConfigurationError, NotFound
-from batchcall_mcp.guard.delivery.effect_evidence import is_made_by, is_older, took_effect
+from batchcall_mcp.guard.delivery.effect_evidence import is_like_it, is_made_by, is_older, took_effect
 from batchcall_mcp.guard.fingerprints import people_digest
 from batchcall_mcp.guard.write_record import Entry, WriteState
 from batchcall_mcp.model import BatchCall, ListQuery
@@ -110,7 +110,7 @@ class Reconciler:
             theirs = [one for one in found if await self._has_its_people(entry, one)]
         except BatchCallError as error:
             return Looked(entry=entry, words=f"The backend's list could not be read ({error.code}).")
-        if len(theirs) == 1:
+        if len(theirs) == 1 and not await self._fits_another(entry, theirs[0]):
             made = theirs[0]
             return await self._shown(entry, made.batch_call_id, made, f"it made {made.batch_call_id}.")
         if found:
@@ -134,6 +134,10 @@ class Reconciler:
             return Looked(entry=entry, words=f"It could not be looked up ({error.code}).")
         if made is None:
             return Looked(entry=entry, words=f"{self._backend.name} does not show it at {_now()}.")
+        # The key may be made of the caller's own word, which another machine may have used too.
+        if not is_like_it(entry, made, self._ledger.hashed) or await self._known(entry, [made.batch_call_id]):
+            words = f"{made.batch_call_id} was made with the same key, but is not what this call asked for."
+            return Looked(entry=entry, words=words)
         return await self._shown(entry, made.batch_call_id, made, f"it made {made.batch_call_id}.")
 
     async def _has_its_people(self, entry: Entry, found: BatchCall) -> bool:
@@ -162,9 +166,18 @@ class Reconciler:
             )
             if complete:
                 break
-        ids = [one.batch_call_id for one in found]
-        known = await anyio.to_thread.run_sync(self._ledger.history.known_ids, entry.backend, ids)
+        known = await self._known(entry, [one.batch_call_id for one in found])
         return [one for one in found if one.batch_call_id not in known], complete
+
+    async def _known(self, entry: Entry, ids: list[str]) -> set[str]:
+        return await anyio.to_thread.run_sync(self._ledger.history.known_ids, entry.backend, ids)
+
+    async def _fits_another(self, entry: Entry, found: BatchCall) -> bool:
+        """Whether another create without an answer may have made it too, where the backend does not list its people."""
+        if self._backend.capabilities.tasks_reported == "all":
+            return False
+        others = await anyio.to_thread.run_sync(self._ledger.history.open_creates, entry.backend)
+        return any(one.write_id != entry.write_id and is_made_by(one, found, self._ledger.hashed) for one in others)
 
     async def _shown(self, entry: Entry, batch_call_id: str, made: BatchCall | None, words: str) -> Looked:
         status = str(made.status) if made else None

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -114,6 +113,7 @@ class History:
         backend: str = "",
         own_id: str | None = None,
         numbers: Iterable[str] = (),
+        hidden: frozenset[bytes] = frozenset(),
     ) -> int:
         """People whom launches may call that start on this UTC day, by all callers.
 
@@ -123,18 +123,28 @@ class History:
             backend: where `own_id` is.
             own_id: the batch call that is about to be launched: its people count only if they are not in `numbers`.
             numbers: who is about to be called, as numbers are compared.
+            hidden: the others of them, hashed.
         """
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
+        mine = self._mine(backend, own_id, numbers, hidden)
         with self._database.reading() as connection:
             return mapping.calls_on(connection, day, simulated=simulated, mine=mine)
 
     def spent_on(
-        self, day: datetime, *, backend: str = "", own_id: str | None = None, numbers: Iterable[str] = ()
+        self,
+        day: datetime,
+        *,
+        backend: str = "",
+        own_id: str | None = None,
+        numbers: Iterable[str] = (),
+        hidden: frozenset[bytes] = frozenset(),
     ) -> Spent:
         """What launches with real calls may cost that start on this UTC day; arguments as of `calls_on`."""
-        mine = mapping.Mine(backend=backend, batch_call_id=own_id, numbers=partial(self._hashed, numbers))
+        mine = self._mine(backend, own_id, numbers, hidden)
         with self._database.reading() as connection:
             return mapping.spent_on(connection, day, simulated=False, mine=mine)
+
+    def _mine(self, backend: str, own_id: str | None, numbers: Iterable[str], hidden: frozenset[bytes]) -> mapping.Mine:
+        return mapping.Mine(backend=backend, batch_call_id=own_id, numbers=lambda: self._hashed(numbers) | hidden)
 
     def _hashed(self, numbers: Iterable[str]) -> set[bytes]:
         return {self._database.hashed_bytes(number) for number in numbers}
@@ -217,6 +227,10 @@ class History:
         found = [(entry, len(mine & people[entry.write_id])) for entry in entries]
         return [(entry, shared) for entry, shared in found if shared]
 
+    def open_creates(self, backend: str) -> list[Entry]:
+        """Creates at a backend whose outcome nobody knows."""
+        return [one for one in self.unsettled() if one.backend == backend and one.operation is Operation.CREATE]
+
     def open_launch_of(self, backend: str, batch_call_id: str) -> Entry | None:
         """A launch of this batch call whose outcome nobody knows."""
         with self._database.reading() as connection:
@@ -249,13 +263,16 @@ class History:
                 skipped.update({kind: rows for kind, rows in (found.skipped or {}).items() if kind != _ALREADY_THERE})
         return newest, Evidence(skipped=dict(skipped))
 
-    def made_by(self, backend: str, caller: str, *, before: int | None = None, limit: int) -> list[Entry]:
+    def made_by(
+        self, backend: str, caller: str, *, before: int | None = None, batch_call_id: str | None = None, limit: int
+    ) -> list[Entry]:
         """What a caller made at a backend, newest first, without what was deleted from here.
 
         Args:
             backend: name and address.
             caller: hashed.
             before: an entry; only older ones.
+            batch_call_id: only this one.
             limit: most entries.
         """
         deleted = sa.select(t.writes.c.batch_call_id).where(
@@ -274,6 +291,8 @@ class History:
         )
         if before is not None:
             mine = mine.where(t.writes.c.write_id < before)
+        if batch_call_id is not None:
+            mine = mine.where(t.writes.c.batch_call_id == batch_call_id)
         with self._database.reading() as connection:
             rows = connection.execute(mine.order_by(t.writes.c.write_id.desc()).limit(limit))
             return [read(row) for row in rows]
