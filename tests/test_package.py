@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -9,11 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import httpx2
 import pytest
+from click.testing import CliRunner
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 import batchcall_mcp
+from batchcall_mcp import database
+from batchcall_mcp.cli import cli
+from batchcall_mcp.errors import ConfigurationError
 from tests.server.transports import ROOT
 
 TOOLS = Path(sys.executable).parent  # where the `uv` and `uvx` of the dev dependencies are
@@ -52,37 +59,26 @@ def _sources() -> Iterator[Path]:
     yield from (ROOT / "src" / "batchcall_mcp").rglob("*.py")
 
 
+ELSEWHERE = "postgresql://somebody:secret@127.0.0.1:1/calls"
 UNTRACED = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "VIRTUAL_ENV"))}
 
 
 @pytest.fixture(scope="module")
-def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def offered(wheel: Path) -> dict[str, str]:
+    """Variables with which `uv` and `uvx` find the wheel as a package index would give it."""
+    return {"UV_FIND_LINKS": str(wheel.parent), "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | {
+        f"UV_TOOL_{name}": str(wheel.parent / "tools" / name) for name in ("DIR", "BIN_DIR")
+    }
+
+
+@pytest.fixture(scope="module")
+def fresh(offered: dict[str, str]) -> Path:
     """The `bin` of a new environment that holds the wheel and what it asks for, and nothing that only tests need."""
-    folder = tmp_path_factory.mktemp("fresh")
-    python = str(folder / "env" / "bin" / "python")
-    for command in (
-        ["venv", "--quiet", "--python", sys.executable, str(folder / "env")],
-        ["pip", "install", "--quiet", "--python", python, str(wheel)],
-    ):
-        subprocess.run([str(TOOLS / "uv"), *command], env=UNTRACED, cwd=folder, check=True, timeout=200)
-    assert {"pytest", "hypothesis", "mypy"}.isdisjoint(_installed(python))
-    return folder / "env" / "bin"
-
-
-@pytest.mark.timeout(300)
-def test_the_wheel_alone_says_its_version(fresh: Path, tmp_path: Path) -> None:
-    command = [str(fresh / "batchcall-mcp"), "--version"]
-    said = subprocess.run(command, env=UNTRACED, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
-    assert said.stdout.split()[-1] == batchcall_mcp.__version__
-
-
-@pytest.mark.timeout(300)
-async def test_the_wheel_alone_lists_its_tools(fresh: Path, tmp_path: Path) -> None:
-    environment = UNTRACED | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
-    server = StdioServerParameters(command=str(fresh / "batchcall-mcp"), args=[], env=environment, cwd=tmp_path)
-    with anyio.fail_after(60), (tmp_path / "stderr").open("w") as stderr:
-        async with Client(stdio_client(server, errlog=stderr)) as client:
-            assert "create_batch_call" in [tool.name for tool in (await client.list_tools()).tools]
+    command = [str(TOOLS / "uv"), "tool", "install", "--quiet", "batchcall-mcp"]
+    subprocess.run(command, env=UNTRACED | offered, cwd=offered["UV_FIND_LINKS"], check=True, timeout=200)
+    found = Path(offered["UV_TOOL_DIR"]) / "batchcall-mcp" / "bin"
+    assert {"pytest", "hypothesis", "mypy"}.isdisjoint(_installed(str(found / "python")))
+    return found
 
 
 @pytest.mark.timeout(300)
@@ -115,25 +111,48 @@ def test_the_wheel_alone_dials_on_sqlite(fresh: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("command", [["ledger"], ["dialer"], ["dialer", "keys", "list"]], ids=" ".join)
-def test_without_its_extra_a_postgresql_url_is_refused_in_one_line(
-    fresh: Path, tmp_path: Path, command: list[str]
-) -> None:
-    environment = UNTRACED | {
-        "BATCHCALL_DATA_DIR": str(tmp_path / "data"),
-        "BATCHCALL_DATABASE_URL": "postgresql://somebody:secret@127.0.0.1:1/calls",
-    }
-    said = subprocess.run(
-        [str(fresh / "batchcall-mcp"), *command],
+@pytest.mark.parametrize("command", ["dialer", "serve"])
+def test_the_wheel_alone_serves(fresh: Path, tmp_path: Path, command: str) -> None:
+    """Until it is asked to end; other tests fork what they start."""
+    environment = UNTRACED | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
+    with subprocess.Popen(
+        [str(fresh / "batchcall-mcp"), command, "--port", "0"],
         env=environment,
         cwd=tmp_path,
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=60,
+    ) as process:
+        assert process.stderr is not None
+        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)))
+        health = httpx2.get(f"{found[0]}/healthz", trust_env=False).json()
+        process.terminate()
+        said = process.stderr.read()
+    assert (health["status"], "Traceback" in said) == ("ok", False)
+    assert process.returncode == {"dialer": 0, "serve": -signal.SIGTERM}[command]
+
+
+@pytest.mark.timeout(300)
+def test_without_its_extra_a_postgresql_url_is_refused_in_one_line(fresh: Path, tmp_path: Path) -> None:
+    command = [str(fresh / "batchcall-mcp"), "dialer"]
+    environment = UNTRACED | {"BATCHCALL_DATA_DIR": str(tmp_path / "data"), "BATCHCALL_DATABASE_URL": ELSEWHERE}
+    said = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert said.returncode == 2
-    (line,) = (said.stdout + said.stderr).splitlines()
+    _names_the_extra(said.stdout + said.stderr)
+
+
+@pytest.mark.parametrize("command", [["ledger"], ["dialer", "keys", "list"]], ids=" ".join)
+def test_every_command_without_the_extra_refuses_it(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, for which it is as if it was not installed; `main` makes one line of any of these errors."""
+    monkeypatch.setattr(database, "find_spec", lambda _name: None)
+    said = CliRunner().invoke(cli, command, env={"BATCHCALL_DATABASE_URL": ELSEWHERE})
+    assert isinstance(said.exception, ConfigurationError)
+    _names_the_extra(str(said.exception))
+
+
+def _names_the_extra(said: str) -> None:
+    (line,) = said.splitlines()
     assert "pip install 'batchcall-mcp[postgres]'" in line
     assert "secret" not in line
 
@@ -150,19 +169,13 @@ def test_the_readme_shows_mcp_json_as_it_is() -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_the_entry_of_mcp_json_works_as_it_is(wheel: Path, tmp_path: Path) -> None:
-    """As in a client that reads `mcpServers`, with the wheel found as a package index would give it."""
+async def test_the_entry_of_mcp_json_works_as_it_is(fresh: Path, offered: dict[str, str], tmp_path: Path) -> None:
+    """As in a client that reads `mcpServers`, where `uv tool install` has put it."""
     servers = json.loads((ROOT / "mcp.json").read_text(encoding="utf-8"))["mcpServers"]
     ((_, entry),) = servers.items()
     assert entry.keys() <= {"command", "args", "env"}
-    environment = dict(os.environ) | {
-        "PATH": os.pathsep.join([str(TOOLS), os.environ["PATH"]]),
-        "UV_FIND_LINKS": str(wheel.parent),
-        "UV_NO_CONFIG": "1",
-        "UV_PYTHON": sys.executable,
-        "UV_TOOL_DIR": str(tmp_path / "tools"),
-        "BATCHCALL_DATA_DIR": str(tmp_path / "data"),
-    }
+    environment = UNTRACED | offered | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
+    environment["PATH"] = os.pathsep.join([str(TOOLS), os.environ["PATH"]])
     server = StdioServerParameters(
         command=entry["command"], args=entry["args"], env=environment | entry.get("env", {}), cwd=tmp_path
     )
