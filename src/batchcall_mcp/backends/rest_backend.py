@@ -20,10 +20,12 @@ from batchcall_mcp.backends.base import (
     is_unread,
     matches,
     name_with_references,
+    unread,
     with_references_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
 from batchcall_mcp.backends.limits import check_create
+from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -375,15 +377,10 @@ class RestBackend:
         return self.read_call(answer)
 
     async def _has_call(self, batch_call_id: str, call_id: str) -> bool:
-        cursor: str | None = None
-        while True:
-            query = TaskQuery(limit=self.capabilities.task_page_size, cursor=cursor)
-            page = await self.tasks(batch_call_id, query)
-            if any(task.call_id == call_id for task in page.tasks):
+        async for task in every_task(self, unread(batch_call_id)):
+            if task.call_id == call_id:
                 return True
-            if page.next_cursor is None or not page.tasks:
-                return False
-            cursor = page.next_cursor
+        return False
 
     # --- writes
 
