@@ -60,6 +60,20 @@ class TestElevenLabs:
             assert len(vendor.writes) == written
 
 
+    async def test_a_call_that_names_no_batch_call_is_shown_only_if_a_recipient_has_it(self) -> None:
+        """The vendor's schema lets `metadata.batch_call` be null or absent."""
+        vendor = ElevenLabs()
+        async with speaking(ElevenLabsBackend, vendor) as backend:
+            one = await called(backend, vendor, elevenlabs.AGENT)
+            other = await called(backend, vendor, elevenlabs.AGENT)
+            vendor.finish(one)
+            call_id = (await backend.tasks(one, TaskQuery())).tasks[0].call_id
+            vendor.conversations[call_id]["metadata"]["batch_call"] = None
+            assert (await backend.get_call(one, call_id)).call_id == call_id
+            with pytest.raises(NotFound, match="not one of its calls"):
+                await backend.get_call(other, call_id)
+
+
 class TestVapi:
     @pytest.mark.parametrize(
         "reason",
@@ -177,6 +191,15 @@ async def test_a_cursor_that_a_tool_gave_is_taken_by_it(tmp_path: Path, length: 
             first = await model.call("get_batch_call", **asked)
             rest = await model.call("get_batch_call", **asked, cursor=first["next_cursor"])
     assert (len(first["tasks"]), len(rest["tasks"])) == (100, 20)
+
+
+@pytest.mark.parametrize("vendor", [elevenlabs.ElevenLabs, vapi.Vapi, retell.Retell])
+async def test_no_tool_speaks_of_drafts_where_a_create_dials(tmp_path: Path, vendor: Any) -> None:
+    name = vendor.__name__.lower()
+    variables: dict[str, str | Path] = {"backend": name, "api_key": vendor.key, "data_dir": tmp_path}
+    async with playing("auto", **variables) as model:
+        for tool in await model.tools() & {"create_batch_call", "retry_batch_call"}:
+            assert "draft" not in str(await model.schema(tool)), tool
 
 
 async def test_the_numbers_of_elevenlabs_are_asked_for_once_where_a_list_names_them() -> None:
