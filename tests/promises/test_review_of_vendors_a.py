@@ -59,7 +59,6 @@ class TestElevenLabs:
                 await backend.retry(over, ())
             assert len(vendor.writes) == written
 
-
     async def test_a_call_that_names_no_batch_call_is_shown_only_if_a_recipient_has_it(self) -> None:
         """The vendor's schema lets `metadata.batch_call` be null or absent."""
         vendor = ElevenLabs()
