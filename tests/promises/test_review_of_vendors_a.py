@@ -59,6 +59,16 @@ class TestElevenLabs:
                 await backend.retry(over, ())
             assert len(vendor.writes) == written
 
+    async def test_whoever_was_called_before_a_cancel_is_still_counted(self) -> None:
+        """A cancel sets everybody to cancelled; that somebody's phone rang remains true."""
+        vendor = ElevenLabs()
+        async with speaking(ElevenLabsBackend, vendor) as backend:
+            request = replace(NOW, from_number=vendor.from_number, agent_id=elevenlabs.AGENT, max_concurrency=1)
+            made = await backend.create(request)
+            assert vendor.dialled == [PEOPLE[0]]
+            after = await backend.cancel(await backend.get(made.batch_call_id))
+            assert (after.status, after.counts.cancelled, after.counts.sent) == ("cancelled", 3, 1)
+
     async def test_a_call_that_names_no_batch_call_is_shown_only_if_a_recipient_has_it(self) -> None:
         """The vendor's schema lets `metadata.batch_call` be null or absent."""
         vendor = ElevenLabs()

@@ -189,6 +189,8 @@ class ElevenLabsBackend(RestBackend):
         if isinstance(data.get("recipients"), list):
             states = (TASKS.read(one)[0] for one in rows(data["recipients"])[0])
             counts = counts_of(states, self.capabilities.outcomes, total)
+            # After a cancel nobody's state shows that they were called. A retry is one more call to the same person.
+            counts = replace(counts, sent=max(counts.sent or 0, min(sent or 0, counts.total or 0)))
         retries = whole(data.get("retry_count"))
         notes = (f"Its people whose call failed were called again. Retries so far: {retries}.",) if retries else ()
         found = batch_from(data, _BATCH, STATES, self.title, counts=counts, notes=notes)
