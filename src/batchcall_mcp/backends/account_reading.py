@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
-from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError
+from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError, NotFound, NotSupported
 from batchcall_mcp.model import Account, Agent, CallerNumber
+from batchcall_mcp.vendor_http.client import CallerHttp
+from batchcall_mcp.vendor_http.json_values import members
+from batchcall_mcp.vendor_http.paging import Pages
 
 T = TypeVar("T")
 Part: TypeAlias = tuple[tuple[T, ...] | None, tuple[str, ...]]
 """What was read (None: nothing readable), and notes about it."""
+_MOST_LISTED = 2000
+"""Numbers or agents of an account that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path.
+
+    `otherwise`: where it is if the service does not know `pages`, because its documents differ.
+    """
+
+    pages: Pages
+    members: Mapping[str, str]
+    counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
+    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
+    otherwise: Pages | None = None
+
+
+async def read_listing(http: CallerHttp, doing: str, listing: Listing) -> tuple[dict[str, Any], ...]:
+    """Its rows, as fields of ours."""
+
+    def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
+        return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
+
+    try:
+        scanned = await listing.pages.scan(http, doing, keep, cursor=None, limit=_MOST_LISTED)
+    except (NotFound, NotSupported):
+        if listing.otherwise is None:
+            raise
+        scanned = await listing.otherwise.scan(http, doing, keep, cursor=None, limit=_MOST_LISTED)
+    return scanned.found
 
 
 async def read_parts(

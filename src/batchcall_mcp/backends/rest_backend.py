@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
-from batchcall_mcp.backends.account_reading import Part, read_parts
+from batchcall_mcp.backends.account_reading import Listing, Part, read_listing, read_parts
 from batchcall_mcp.backends.base import (
     At,
     Dials,
@@ -64,12 +64,12 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import inside, members, text
+from batchcall_mcp.vendor_http.json_values import inside, text
 from batchcall_mcp.vendor_http.paging import Pages
 
+__all__ = ["Listing", "RestBackend"]
+
 _CREATE = "create the batch call"
-_MOST_LISTED = 2000
-"""Numbers or agents of an account that are read."""
 _VERBS: Mapping[Operation, str] = {
     Operation.APPEND: "add people to",
     Operation.GET_CALL: "read a call of",
@@ -79,20 +79,6 @@ _STOPS: Mapping[Operation, BatchStatus] = {
     Operation.PAUSE: BatchStatus.PAUSED,
 }
 """What a stop that was taken should lead to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path.
-
-    `otherwise`: where it is if the service does not know `pages`, because its documents differ.
-    """
-
-    pages: Pages
-    members: Mapping[str, str]
-    counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
-    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
-    otherwise: Pages | None = None
 
 
 class RestBackend:
@@ -132,9 +118,8 @@ class RestBackend:
     lists_others: ClassVar[bool] = False
     """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
-    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
-    is_always_named: ClassVar[bool] = True
-    """Of the adapter: whether a call in which it leads to nothing belongs to none; if not, its tasks are asked."""
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it never says. Where it
+    leads to nothing, the call has to be one of the tasks'."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -157,17 +142,7 @@ class RestBackend:
         """The rows of a list of the account, as fields of ours."""
         if listing is None:
             raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
-
-        def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
-
-        try:
-            scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
-        except (NotFound, NotSupported):
-            if listing.otherwise is None:
-                raise
-            scanned = await listing.otherwise.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
-        return scanned.found
+        return await read_listing(self._http, doing, listing)
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """The request that makes a batch call; ids that it needs are looked up here.
@@ -368,11 +343,7 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if named is None and not self.is_always_named:
-                is_own = await self._has_call(batch_call_id, call_id)
-            else:
-                is_own = named is not None and _is_its(named, batch_call_id)
-            if not is_own:
+            if not (_is_its(named, batch_call_id) if named else await self._has_call(batch_call_id, call_id)):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
