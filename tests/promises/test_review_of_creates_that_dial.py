@@ -534,3 +534,23 @@ async def test_a_ledger_that_can_be_read_and_not_written_ends_a_launch_with_a_wo
         text = await model.refused("start_batch_call", "outcome_unknown", batch_call_id=first, trigger_timestamp=at)
     assert first in text
     assert len(vendor.requests) - asked < 10
+
+
+async def test_what_is_over_is_not_read_before_every_launch_where_the_ledger_is_the_list(tmp_path: Path) -> None:
+    vendor = Retell()
+    async with at_vendor(tmp_path, "retell", vendor, Person()) as model:
+        for nth in range(8):
+            one = given_of(vendor, number(LOS_ANGELES, nth))
+            made = await model.call("create_batch_call", **one, name=f"No. {nth}", trigger_timestamp="now")
+            vendor.finish(made["batch_call"]["batch_call_id"])
+        age(tmp_path, 60 * 60 * 1000)
+        asked = []
+        for line in (20, 21):
+            before = len(vendor.requests)
+            one = given_of(vendor, number(LOS_ANGELES, line))
+            at = tomorrow_at(9).isoformat()
+            await model.call("create_batch_call", **one, name=f"Line {line}", trigger_timestamp=at)
+            asked.append(sum("list-calls" in request.path for request in vendor.requests[before:]))
+    first, second = asked
+    assert first >= 8
+    assert second <= 4, "the one that waits, before the question and after it"

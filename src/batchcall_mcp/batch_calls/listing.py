@@ -110,6 +110,26 @@ async def _made_here(context: CallContext, query: ListQuery) -> BatchCallPage:
     return BatchCallPage(tuple(found), str(before) if more else None, tuple(notes))
 
 
+async def launched_here(context: CallContext) -> BatchCallPage:
+    """What this caller launched at this backend and is not known to be over, newest first, on one page.
+
+    What is over is remembered so: many that are over are not read before every launch.
+    """
+    ledger, read_at = await context.open_ledger(), context.clock()
+    caller = ledger.hashed(context.caller)
+    launched = await anyio.to_thread.run_sync(ledger.history.launched)
+    mine = [one for one in reversed(launched) if (one.backend, one.caller) == (context.backend_address, caller)]
+    found: list[BatchCall] = []
+    notes: dict[str, None] = {}
+    for first in range(0, len(mine), _AT_ONCE):
+        for one in await _read(context, mine[first : first + _AT_ONCE]):
+            notes |= dict.fromkeys(one.notes)
+            if one.batch_call is not None:
+                found.append(one.batch_call)
+                await context.note_over(one.batch_call, read_at)
+    return BatchCallPage(tuple(found), None, tuple(notes))
+
+
 def _entry_of(cursor: str | None) -> int | None:
     if cursor is None:
         return None
