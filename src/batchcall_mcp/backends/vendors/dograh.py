@@ -216,7 +216,7 @@ class DograhBackend(RestBackend):
         found = task_from(data, _TASK, states, own=OWN, duration_seconds=seconds(lasted), attempts=again + 1)
         if data.get("is_completed") is not True:
             found = replace(found, status=TaskStatus.CALLING, backend_status=None)
-        elif inside(data, _ENDED) is None:
+        elif not inside(data, _ENDED):
             found = replace(found, status=TaskStatus.FAILED if found.error else TaskStatus.PLACED)
         return found
 
