@@ -23,8 +23,8 @@ from tests.test_never_dials import SCENES, Scene
 from tests.walks.stage import settings_of
 
 SCENES_WITH_A_PAGE = {"magpipe": "auto", "elevenlabs": "auto", "dialer": "person"}
-"""Where, and how a yes is asked for: each tool that launches asks in one of them, creates that dial too. At the dialer
-no real phone can ring: there codes are for the default setting, and a person is asked with `person`.
+"""Where, and how a yes is asked for: each tool that launches in one of them, creates that dial among them. At the
+dialer no real phone can ring: there codes are for the default setting, and a person is asked with `person`.
 """
 
 
