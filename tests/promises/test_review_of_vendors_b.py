@@ -166,6 +166,12 @@ class TestDograh:
         assert changed.retry == RetryPolicy(max_retries=0)
         assert (await dograh.get(batch.batch_call_id)).retry is None
 
+    async def test_a_redial_at_once_waits_as_long_as_dograh_wants(
+        self, dograh_vendor: Dograh, dograh: DograhBackend
+    ) -> None:
+        await dograh.create(of_dograh(retry=RetryPolicy(max_retries=1, after_minutes=0)))
+        assert dograh_vendor.writes[-1].json["retry_config"]["retry_delay_seconds"] == 30
+
     @pytest.mark.parametrize("agent_id", ["abc", "7.0", "-7", "0", ""])
     async def test_an_agent_without_a_number_is_refused_before_anything_is_sent(
         self, dograh_vendor: Dograh, dograh: DograhBackend, agent_id: str

@@ -235,9 +235,9 @@ def _settings(request: BatchCallRequest) -> dict[str, Any]:
 
 
 def _retry(policy: RetryPolicy | None) -> dict[str, Any]:
-    """Always all of it: without a word Dograh dials people again by itself."""
+    """Always all of it: without a word Dograh dials people again by itself. It waits 30 seconds at least."""
     dials, on = (policy.max_retries, policy.on) if policy is not None else (0, ())
-    delay = None if policy is None or policy.after_minutes is None else 60 * policy.after_minutes
+    delay = None if policy is None or policy.after_minutes is None else max(30, 60 * policy.after_minutes)
     flags = {f"retry_on_{outcome}": bool(dials) and outcome in on for outcome in ("busy", "no_answer", "voicemail")}
     return given(enabled=bool(dials), max_retries=dials, retry_delay_seconds=delay) | flags
 
