@@ -269,6 +269,8 @@ class BatchCall:
     """It calls everybody again in each of its runs, which are batch calls of their own."""
     run_dials: Annotated[bool, Field(exclude=True)] = False
     """A run of this paused series is under way, and dials on; a note says so."""
+    pause_may_lapse: Annotated[bool, Field(exclude=True)] = False
+    """It is paused, but its list is still read: once that is through, the backend sets it running by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
+from click.testing import CliRunner
 
 from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.cli import cli
 from tests.promises.test_creates_that_dial import ANN, BOB, CY, TASKS, using
 from tests.promises.test_people_not_listed import drafted, every_way
 from tests.promises.test_retries_of_everybody import ended
+from tests.vendors.bolna import Bolna
+from tests.vendors.elevenlabs import ElevenLabs
+from tests.vendors.retell import Retell
 from tests.vendors.talking import COMES, NO_ANSWER
 from tests.vendors.varied import EchoingBackend, Shows, Varied, able
-from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, Model, Person, number, tomorrow_at
+from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, Model, Person, number, playing, tomorrow_at
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -188,6 +198,22 @@ async def test_a_resume_of_people_not_listed_counts_nobody_twice_for_the_limit_o
     assert resumed["result"] == "resumed"
 
 
+async def test_who_was_dialled_already_by_a_live_batch_call_that_hides_the_others_is_not_called_by_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="dialled_only")
+    vendor, person = Varied(shows="dialled_only"), Person()
+    async with using(tmp_path, vendor, person) as model:
+        first = await draft_of(model, ANN, BOB)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        vendor._end(first, vendor.tasks[first][0], NO_ANSWER)
+        vendor.tasks[first][1] |= {"status": "pending", "attempts": 0}
+        age(tmp_path, 60 * 60 * 1000)
+        second = await draft_of(model, ANN)
+        await model.call("start_batch_call", batch_call_id=second, trigger_timestamp="now")
+    assert "another live batch call" not in person.questions[-1]
+
+
 # --- who is dialled again by the backend itself
 
 
@@ -244,7 +270,7 @@ async def test_people_in_a_state_that_nobody_knows_may_be_called_again_too_and_a
         person.answer = "no"
         await model.refused("retry_batch_call", "not_confirmed", batch_call_id=first)
     assert "Call 3 people" in person.questions[-1]
-    assert "1 of them is in a state that is not known here" in person.questions[-1]
+    assert "1 of them is neither reached nor missed, as far as is known here" in person.questions[-1]
 
 
 async def test_a_retry_of_everybody_counts_people_not_listed_towards_the_limit_of_a_launch(
@@ -315,3 +341,125 @@ async def test_of_two_lost_creates_of_one_name_neither_is_taken_for_the_other(
         vendor.can_list = True
         text = await model.refused("create_batch_call", "outcome_unknown", tasks=TASKS, **given)
     assert "Possible matches" in text
+
+
+# --- with the real adapters
+
+
+@asynccontextmanager
+async def at_vendor(folder: Path, name: str, vendor: Any, person: Person | None, **more: str) -> AsyncIterator[Model]:
+    """A model in front of that vendor."""
+    async with vendor.served() as url:
+        here: dict[str, str | Path] = {"data_dir": folder / "data", "calling_hours": "00:00-24:00"}
+        here |= {"backend": name, "url": url, "api_key": vendor.key, **more}
+        async with playing("auto", person, **here) as model:
+            yield model
+
+
+def given_of(vendor: Any, *people: str) -> dict[str, Any]:
+    tasks = [{"to_number": one, "dynamic_variables": {"first_name": "A"}} for one in people]
+    return {"from_number": vendor.from_number, "agent_id": vendor.agent_id, "tasks": tasks}
+
+
+async def test_bolna_says_who_is_in_two_batches_and_a_cancel_within_the_minutes_of_now_holds(tmp_path: Path) -> None:
+    vendor, person = Bolna(), Person()
+    async with at_vendor(tmp_path, "bolna", vendor, person) as model:
+        drafts = [await model.call("create_batch_call", **given_of(vendor, ANN, one)) for one in (BOB, CY)]
+        first, second = (one["batch_call"]["batch_call_id"] for one in drafts)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        age(tmp_path, 60 * 60 * 1000)
+        await model.call("start_batch_call", batch_call_id=second, trigger_timestamp=tomorrow_at(9).isoformat())
+        assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+        again = await model.call("start_batch_call", batch_call_id=first, trigger_timestamp="now")
+        assert again["replayed"]
+        await model.call("cancel_batch_call", batch_call_id=first)
+        vendor.tick(vendor.now + timedelta(minutes=20))
+    assert vendor.dialled == []
+
+
+async def test_the_emergency_stop_within_the_minutes_of_now_holds_at_bolna(tmp_path: Path) -> None:
+    vendor = Bolna()
+    async with at_vendor(tmp_path, "bolna", vendor, Person()) as model:
+        made = await model.call("create_batch_call", **given_of(vendor, ANN))
+        name = made["batch_call"]["batch_call_id"]
+        await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
+        waiting = await model.call("create_batch_call", **given_of(vendor, BOB))
+    async with vendor.served() as url:
+        env = {"BATCHCALL_BACKEND": "bolna", "BATCHCALL_URL": url, "BATCHCALL_API_KEY": vendor.key}
+        run = partial(CliRunner().invoke, cli, ["stop"], env=env | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")})
+        stopped = await anyio.to_thread.run_sync(run)
+        vendor.tick(vendor.now + timedelta(minutes=20))
+    assert f"{name}" in stopped.output
+    assert "not stopped" not in stopped.output
+    assert vendor.dialled == []
+    assert waiting
+
+
+async def test_retell_says_who_waits_in_another_batch_call_that_it_shows_nothing_of(tmp_path: Path) -> None:
+    vendor, person = Retell(), Person()
+    async with at_vendor(tmp_path, "retell", vendor, person) as model:
+        at = tomorrow_at(9).isoformat()
+        made = await model.call("create_batch_call", **given_of(vendor, ANN, BOB), trigger_timestamp=at)
+        first = made["batch_call"]["batch_call_id"]
+        age(tmp_path, 60 * 60 * 1000)
+        await model.call("create_batch_call", **given_of(vendor, BOB, CY), trigger_timestamp="now")
+    assert f"1 of the numbers is in another live batch call ({first})." in person.questions[-1]
+
+
+async def test_two_retries_at_retell_at_once_call_nobody_twice(tmp_path: Path) -> None:
+    vendor, person = Retell(), Person()
+    async with at_vendor(tmp_path, "retell", vendor, person) as model:
+        made = await model.call("create_batch_call", **given_of(vendor, ANN, BOB), trigger_timestamp="now")
+        first = made["batch_call"]["batch_call_id"]
+        vendor.finish(first, {BOB: "no_answer"})
+        at = tomorrow_at(9).isoformat()
+
+        async def again(when: str) -> None:
+            with suppress(AssertionError):
+                await model.call("retry_batch_call", batch_call_id=first, trigger_timestamp=when)
+
+        async with anyio.create_task_group() as group:
+            for when in ("now", at, "now"):
+                group.start_soon(again, when)
+    assert [len(one.body["tasks"]) for one in vendor.batches.values()] == [2, 1]
+
+
+async def test_elevenlabs_retry_counts_people_in_a_state_that_nobody_knows(tmp_path: Path) -> None:
+    vendor, person = ElevenLabs(), Person()
+    async with at_vendor(tmp_path, "elevenlabs", vendor, person, max_calls_per_launch="2") as model:
+        made = await model.call("create_batch_call", **given_of(vendor, ANN, BOB), trigger_timestamp="now")
+        first = made["batch_call"]["batch_call_id"]
+        vendor.finish(first, {ANN: "failed", BOB: "no_answer"})
+        vendor.say_task_status(first, BOB, "no_response")
+        await model.call("retry_batch_call", batch_call_id=first)
+    assert "Call 2 people" in person.questions[-1]
+    assert "1 of them is neither reached nor missed, as far as is known here" in person.questions[-1]
+
+
+async def test_a_list_from_the_ledger_filters_by_the_time_of_creation_and_refuses_a_made_up_cursor(
+    tmp_path: Path,
+) -> None:
+    vendor = Retell()
+    async with at_vendor(tmp_path, "retell", vendor, Person()) as model:
+        made = await model.call("create_batch_call", **given_of(vendor, ANN), trigger_timestamp="now")
+        hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        listed = await model.call("list_batch_calls", created_after=hour_ago)
+        text = await model.refused("list_batch_calls", "invalid_input", cursor="9" * 40)
+    shown = [one["batch_call_id"] for one in listed["batch_calls"]]
+    assert shown == [made["batch_call"]["batch_call_id"]]
+    assert "pass next_cursor as the last answer gave it" in text
+
+
+@pytest.mark.parametrize("state", ["pending", "calling", "cancelled", "no_such_word"])
+async def test_whoever_may_be_called_by_a_retry_of_everybody_is_counted(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch)
+    vendor, person = Varied(), Person()
+    async with using(tmp_path, vendor, person, max_calls_per_launch="3") as model:
+        first = await ended(model, vendor)
+        vendor.tasks[first][0]["status"] = state
+        person.answer = "no"
+        await model.refused("retry_batch_call", "not_confirmed", batch_call_id=first)
+    assert "Call 3 people" in person.questions[-1]
+    assert "1 of them is neither reached nor missed, as far as is known here" in person.questions[-1]

@@ -250,7 +250,7 @@ class Dograh:
         """Move its time: a list is read, people are dialled as far as there are lines, and what is quiet is over."""
         self.now = now
         for campaign in self.campaigns.values():
-            if campaign["state"] == "syncing":
+            if campaign.pop("syncs", False):  # the job does not look at the state, which may be paused by now
                 campaign["queued"] = [
                     _queued(campaign, place, row) for place, row in enumerate(self._rows(campaign["source_id"]), 1)
                 ]
@@ -487,7 +487,8 @@ class Dograh:
         campaign = self._launchable(request)
         self._must_be(campaign, ("created",), "start")
         campaign |= {"started_at": _stamp(self.now), "active_at": self.now}
-        campaign["state"] = "syncing" if campaign["parent_campaign_id"] is None else "running"
+        campaign["syncs"] = campaign["parent_campaign_id"] is None
+        campaign["state"] = "syncing" if campaign["syncs"] else "running"
         self._work(campaign)
         return JSONResponse(self._row(campaign))
 

@@ -119,6 +119,8 @@ class RestBackend:
     """Of the adapter: what parts of its sentences mean that refuse something; see `recognise`."""
     refers_in_names: ClassVar[bool] = True
     """Whether the name is the only place for the batch call that another one is a retry or a test of."""
+    own_variables: ClassVar[frozenset[str]] = frozenset()
+    """Of the adapter: names of variables that the service fills itself, drops, or takes for something else."""
     batch_member: ClassVar[str] = "batch_id"
     """Of the adapter: where a task's row names its batch call, if it does."""
     lists_others: ClassVar[bool] = False
@@ -209,6 +211,7 @@ class RestBackend:
         """Refuse what its state forbids, and a request that contradicts itself."""
         if operation is Operation.CREATE and request is not None:
             check_create(request, self.capabilities, self.title)
+            self._check_variables(request)
         states = self.allowed.get(operation)
         if current is None or states is None or current.status in states or is_unread(current):
             return
@@ -319,9 +322,9 @@ class RestBackend:
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
             named = text(inside(data, self.batch_member))
-            if self.lists_others and (named is None or not is_same_id(named, batch_call_id)):
+            if self.lists_others and (named is None or not _is_its(named, batch_call_id)):
                 return None
-            if named is not None and not is_same_id(named, batch_call_id):
+            if named is not None and not _is_its(named, batch_call_id):
                 raise about_another(doing, named)
             task = self.read_task(data)
             return task if task is not None and is_asked_for(task, query) else None
@@ -353,7 +356,7 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if self.is_always_named if named is None else not is_same_id(named, batch_call_id):
+            if self.is_always_named if named is None else not _is_its(named, batch_call_id):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 
@@ -361,7 +364,7 @@ class RestBackend:
 
     async def create(self, request: BatchCallRequest, idempotency_key: str | None = None) -> BatchCall:
         """Send what `create_call` says, once; what the answer does not say is as it was asked for."""
-        check_create(request, self.capabilities, self.title)
+        self.check_state(Operation.CREATE, request, None)
         if self.capabilities.drafts == "none" and request.trigger_at is not None and request.trigger_at <= utc_now():
             # A time that is past means now, and no vendor says what it makes of one.
             request = replace(request, trigger_at=None, status=None, send_now=True)
@@ -427,8 +430,10 @@ class RestBackend:
         self.require(Operation.UPDATE, current.batch_call_id)
         doing = self.doing(Operation.UPDATE, current.batch_call_id)
         answer = await self._http.write(doing, self.update_call(current, request))
+        # An answer without the policy that was turned off says that there is none.
+        is_off = request.retry is not None and not request.retry.max_retries
         try:
-            changed = completed_by(self._read(answer), current)
+            changed = completed_by(self._read(answer), replace(current, retry=request.retry) if is_off else current)
         except UnexpectedResponse:
             raise accepted_without_words(doing) from None
         own = as_asked(changed, current.batch_call_id)
@@ -546,6 +551,14 @@ class RestBackend:
         name = request.name or f"Batch call of {len(request.tasks or ())} tasks"
         return name_with_references(name, request, self.capabilities.limits.name_length)
 
+    def _check_variables(self, request: BatchCallRequest) -> None:
+        names = {name for task in request.tasks or () for name in task.dynamic_variables}
+        if taken := sorted(names & self.own_variables):
+            raise InvalidInput(
+                f"dynamic_variables: {self.title} takes {taken[0]} for its own. Nothing was sent. Give the variable "
+                "another name, for the agent too."
+            )
+
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
         return self.with_references(self.read_batch(data))
 
@@ -581,6 +594,11 @@ class RestBackend:
                 raise about_another(f"read batch call {batch_call_id}", named)
 
         return check
+
+
+def _is_its(named: str, batch_call_id: str) -> bool:
+    """Whether a task's row names this batch call: some vendors write one id with hyphens and without."""
+    return is_same_id(named.replace("-", ""), batch_call_id.replace("-", ""))
 
 
 def _only_renames(request: BatchCallRequest | None) -> bool:

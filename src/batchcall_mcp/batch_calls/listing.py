@@ -21,6 +21,8 @@ from batchcall_mcp.model import BatchCall, BatchCallPage, BatchStatus, Counts, L
 _MOST_READ: Final = 100
 """Of one page: a filter that finds nobody ends, and says where to go on."""
 _AT_ONCE: Final = 4
+_LONGEST_CURSOR: Final = 18
+"""Digits: a database holds no larger number."""
 
 
 def lists(context: CallContext) -> bool:
@@ -90,7 +92,7 @@ async def _made_here(context: CallContext, query: ListQuery) -> BatchCallPage:
 def _entry_of(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    if not cursor.isdecimal():
+    if not cursor.isdecimal() or len(cursor) > _LONGEST_CURSOR:
         raise InvalidInput("cursor: pass next_cursor as the last answer gave it, or omit it. Nothing was changed.")
     return int(cursor)
 
@@ -119,7 +121,8 @@ async def _one(context: CallContext, entry: Entry) -> _Read:
     if Operation.GET not in context.backend.capabilities.operations:
         return _Read(_as_recorded(entry))
     try:
-        return _Read(await context.backend.get(entry.batch_call_id or ""))
+        found = await context.backend.get(entry.batch_call_id or "")
+        return _Read(replace(found, created_at=found.created_at or from_ms(entry.at)))
     except NotFound:
         return _Read(None)
     except BatchCallError as error:

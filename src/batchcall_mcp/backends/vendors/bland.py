@@ -82,7 +82,7 @@ _TASK = {
     "summary": "summary",
 }
 _ANSWERED: Mapping[Any, AnsweredBy] = {"human": "human", "voicemail": "machine"}
-SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"assistant": "agent", "user": "person"}
+SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"assistant": "agent", "robot": "agent", "user": "person"}
 _PROGRESS = re.compile(r"Requested: (?P<total>\d{1,9})\..*Dispatched: (?P<sent>\d{1,9})\.")
 
 
@@ -119,6 +119,7 @@ class BlandBackend(RestBackend):
     allowed: ClassVar = {Operation.CANCEL: frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING})}
     batch_of_call = "batch_id"
     lists_others = True
+    own_variables = frozenset({"phone_number"})  # it gives back the number called among the variables
 
     numbers_at = Listing(InlinePages(HttpCall("GET", "/v1/outbound"), "outbound_numbers"), NUMBER)
     inbound_at = Listing(InlinePages(HttpCall("GET", "/v1/inbound"), "inbound_numbers"), NUMBER)

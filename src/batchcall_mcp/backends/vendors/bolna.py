@@ -152,7 +152,8 @@ class BolnaBackend(RestBackend):
         try:
             return await super().cancel(current)
         except IllegalTransition:
-            if current.status is not BatchStatus.SCHEDULED:
+            # Its time may have come since it was read: with it a delete would take what came of it.
+            if (await self.get(current.batch_call_id)).status is not BatchStatus.SCHEDULED:
                 raise
             await self.delete(current)
             return replace(current, status=BatchStatus.CANCELLED, notes=(*current.notes, DELETES))
@@ -236,7 +237,7 @@ def _counts(counted: Counter[TaskStatus], total: int | None, valid: int | None) 
     Its `completed` are those that somebody or a machine answered, so how many were reached is not known.
     """
     calls, total = counted.total(), valid if total is None else total
-    if total is None or valid is None or not calls <= valid <= total:
+    if total is None or valid is None or not calls <= valid <= total or counted[TaskStatus.UNKNOWN]:
         return Counts(total=total)
     counted = counted + Counter({TaskStatus.PENDING: valid - calls, TaskStatus.SKIPPED: total - valid})
     known = {*TASKS.reported, TaskStatus.SKIPPED} - {TaskStatus.COMPLETED}

@@ -32,10 +32,10 @@ from batchcall_mcp.vendor_http.times import slots_of, window_of
 from batchcall_mcp.vendor_http.transcripts import turns
 
 NUMBER = "phone_number"
-OWN = {NUMBER, "campaign_id", "provider", "source_uuid", "caller_number", "called_number", "direction"} | {
-    *("telephony_configuration_id", "is_retry", "retry_attempt", "retry_reason", "greeting_override")
-}
-"""Names in a call's context that Dograh itself fills: a variable of such a name would be overwritten."""
+_RUN = "campaign_id provider source_uuid caller_number called_number direction telephony_configuration_id is_retry"
+_KEPT = "retry_attempt retry_reason greeting_override runtime_configuration mps_correlation_id"
+OWN = frozenset({NUMBER, *_RUN.split(), *_KEPT.split()})
+"""Names in a call's context that Dograh itself fills: a variable of such a name would be overwritten or dropped."""
 
 BATCHES = StatusMap(
     {"created": BatchStatus.DRAFT, "paused": BatchStatus.PAUSED, "completed": BatchStatus.COMPLETED}
@@ -61,6 +61,7 @@ _TASK = {"task_id": "id", "call_id": "id", "attempted_at": "created_at", "status
     "extracted": "gathered_context.extracted_variables",
     "error": "gathered_context.error",
 }
+_ACTIONS = (Operation.START, Operation.PAUSE, Operation.RESUME)
 _SLOT = ("day_of_week", "start_time", "end_time")
 _SPEAKERS: Mapping[str, Any] = {"rtf-bot-text": "agent", "rtf-user-transcription": "person"}
 _WORKFLOWS = InlinePages(HttpCall("GET", "/workflow/fetch", query={"status": "active"}), None)
@@ -111,10 +112,8 @@ class DograhBackend(RestBackend):
     calls: ClassVar = {
         Operation.GET: HttpCall("GET", "/campaign/{id}"),
         Operation.UPDATE: HttpCall("PATCH", "/campaign/{id}"),
-        Operation.START: HttpCall("POST", "/campaign/{id}/start"),
-        Operation.PAUSE: HttpCall("POST", "/campaign/{id}/pause"),
-        Operation.RESUME: HttpCall("POST", "/campaign/{id}/resume"),
         Operation.RETRY: HttpCall("POST", "/campaign/{id}/redial"),
+        **{one: HttpCall("POST", f"/campaign/{{id}}/{one}") for one in _ACTIONS},
     }
     allowed: ClassVar = {
         Operation.START: frozenset({BatchStatus.DRAFT}),
@@ -128,6 +127,7 @@ class DograhBackend(RestBackend):
         "parse string as an integer": NotFound,  # an id that is not a number, with a 422
         "must configure telephony": InvalidInput,  # with a 401
     }
+    own_variables = OWN
     batch_member = batch_of_call = "initial_context.campaign_id"
     agents_at = Listing(_WORKFLOWS, {"agent_id": "id", "name": "name"})
 
@@ -143,18 +143,16 @@ class DograhBackend(RestBackend):
         return tuple(found)
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
-        """And variables that would not reach the agent as they are."""
+        """And the number of the workflow, and names of variables that it would change."""
         super().check_state(operation, request, current)
+        if operation is Operation.CREATE and request is not None and not whole(request.agent_id):
+            raise InvalidInput("agent_id: a workflow's id is a number. Nothing was sent. get_backend lists them.")
         names = {name for task in (request and request.tasks) or () for name in task.dynamic_variables}
-        if wrong := sorted(name for name in names if name in OWN or name != name.strip().lower()):
-            raise InvalidInput(
-                f"dynamic_variables: {wrong[0]} would be changed. Dograh's names are in lower case, and some are its "
-                "own. Nothing was sent. Give the variable another name, in the workflow too."
-            )
+        if changed := sorted(name for name in names if name != name.strip().lower()):
+            raise InvalidInput(f"dynamic_variables: Dograh writes {changed[0]} in lower case. Nothing was sent.")
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """Upload the list, to a storage that must not see the key, and name it in the request."""
-        self.check_state(Operation.CREATE, request, None)
         pool, content = whole(await self.number_id(request.from_number or "")), csv_of(request.tasks or (), NUMBER)
         doing, file = "upload the list", {"file_name": "recipients.csv", "file_size": len(content)}
         call = HttpCall("POST", "/s3/presigned-upload-url", json={**file, "content_type": "text/csv"})
@@ -168,8 +166,7 @@ class DograhBackend(RestBackend):
     def update_call(self, current: BatchCall, request: BatchCallRequest) -> HttpCall:
         """Only what is given."""
         name = request.name and name_with_the_same_reference(request.name, current.name)
-        retry = None if request.retry is None else _retry(request.retry)
-        body = given(name=name, retry_config=retry) | _settings(request)
+        body = given(name=name, retry_config=request.retry and _retry(request.retry)) | _settings(request)
         return replace(self.call(Operation.UPDATE, current.batch_call_id), json=body)
 
     def retry_call(self, current: BatchCall) -> HttpCall:
@@ -206,7 +203,10 @@ class DograhBackend(RestBackend):
         window, notes = window_of(slots, *_SLOT, inside(schedule, "timezone"))
         notes += (f"It calls from the numbers of {pool or 'the default configuration'}, which take turns.",)
         own: dict[str, Any] = {"window": window, "retry": _policy(data.get("retry_config")), "notes": notes}
-        return batch_from(data, _BATCH, BATCHES, self.title, counts=Counts(total=whole(data.get("total_rows"))), **own)
+        counts = Counts(total=whole(data.get("total_rows")))
+        # The job that reads its list sets it running once it is through, paused or not.
+        lapses = data.get("state") == "paused" and counts.total is None
+        return batch_from(data, _BATCH, BATCHES, self.title, counts=counts, pause_may_lapse=lapses, **own)
 
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         """A run. That it is over says nothing of how: its disposition does."""
@@ -222,10 +222,10 @@ class DograhBackend(RestBackend):
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A run with what was said in it."""
-        events, task = rows(inside(data, "logs.realtime_feedback_events"))[0], self.read_task(data)
+        events = rows(inside(data, "logs.realtime_feedback_events"))[0]
         said = [event for event in events if inside(event, "payload.final") is not False]
-        transcript = turns(said, _SPEAKERS, by="type", said="payload.text") or None
-        return call_from(data, task, transcript, recording="recording_public_url", ended=_ENDED)
+        turned = turns(said, _SPEAKERS, by="type", said="payload.text") or None
+        return call_from(data, self.read_task(data), turned, recording="recording_public_url", ended=_ENDED)
 
 
 def _settings(request: BatchCallRequest) -> dict[str, Any]:

@@ -32,6 +32,9 @@ from batchcall_mcp.text import quoted
 
 # One whose state is in words that nobody knows may be called: it counts.
 _DIALS = frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING, BatchStatus.RECURRING})
+_LAPSES = (
+    "It still reads the list, and may run once it is through: read it again soon, and pause it again if it is running"
+)
 _LONGEST_NAME = 80
 _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.UNKNOWN, None})
 
@@ -201,6 +204,7 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
     current = await _current(context, Operation.PAUSE, batch_call_id)
     if current.status is BatchStatus.PAUSED:
         late = await _may_still_arrive(context, current)
+        late += f" {_LAPSES}." if current.pause_may_lapse else ""
         return _nothing(current, f"{batch_call_id} is already paused.{late}", context.next_of(current))
 
     async def report(paused: BatchCall, _judged: Judged) -> Result:
@@ -210,6 +214,8 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
             if current.status is BatchStatus.RECURRING
             else "no new call is placed"
         )
+        if paused.pause_may_lapse:
+            effect = f"the backend took the pause. {_LAPSES}"
         return Result(
             result="paused",
             summary=f"{batch_call_id}: {effect}. Its status is {paused.status}.",

@@ -138,12 +138,14 @@ class _Reading:
             bounds = replace(BEFORE_A_WRITE, seconds=self._deadline - self._context.monotonic())
             shared = self.shared.setdefault(other.batch_call_id, [])
             read: set[str] = set()
+            listed: list[str] = []
             called: list[str] = []
             try:
                 # All of them: a page of those who wait moves when somebody is called, and skips others.
                 async for task in self._context.every_task(other, bounds=bounds, whole=True):
                     read.add(task.task_id or f"{len(read)}.")
                     number = comparable(task.to_number)
+                    listed.append(number)
                     if task.status in _STILL_CALLED or waits_for_redial(task, other):
                         called.append(number)
                 shared += filter(self._numbers.__contains__, called)
@@ -152,7 +154,7 @@ class _Reading:
                     self.shared_hidden[other.batch_call_id] = list(names.values())
                 reported = self._context.backend.capabilities.tasks_reported
                 if reported != "all" and (hidden := self._context.unlisted(other, len(read))):
-                    await self._by_the_ledger(other, hidden)
+                    await self._by_the_ledger(other, hidden, listed)
                 elif len(read) < (other.counts.total or 0):
                     self.failed[other.batch_call_id] = "its list changed while it was read."
             except BatchCallError as error:
@@ -163,14 +165,16 @@ class _Reading:
         history = (await self._context.open_ledger()).history
         return await anyio.to_thread.run_sync(history.found_in, people, numbers)
 
-    async def _by_the_ledger(self, other: BatchCall, why: str) -> None:
-        """Compare with those whom launches of it that were sent from here may call: the backend does not show them."""
+    async def _by_the_ledger(self, other: BatchCall, why: str, listed: Collection[str]) -> None:
+        """Compare with those whom launches of it that were sent from here may call, and the backend does not show."""
         ledger = await self._context.open_ledger()
         of_it = self._context.backend_address, other.batch_call_id, other.counts.total
         people = await anyio.to_thread.run_sync(ledger.history.called_by, *of_it)
         if people is None:
             self.failed[other.batch_call_id] = why
             return
+        shown = await self._found_in(people, listed)
+        people -= {bytes.fromhex(name) for name in shown.values()}
         self.shared[other.batch_call_id] += await self._found_in(people, self._numbers)
         names = self.shared_hidden.setdefault(other.batch_call_id, [])
         names += [digest.hex() for digest in people & self._hidden]

@@ -34,7 +34,8 @@ from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.recipients.validation import SkipReason
 
 _MOST_NAMED: Final = 20
-_NOT_CLEAR: Final = frozenset({TaskStatus.UNKNOWN, None})
+_NOT_CLEAR: Final = frozenset({TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.CANCELLED, TaskStatus.UNKNOWN, None})
+"""Of a batch call that is over, these may be among those whom the backend counts as not reached."""
 
 
 async def retry_everybody(
@@ -187,12 +188,9 @@ def _not_clear(context: CallContext, unclear: Sequence[CallTask]) -> tuple[str, 
     """A sentence about people of whom nobody knows whether the backend calls them again; they are counted."""
     if not unclear:
         return ()
-    name, number = context.backend.name, len(unclear)
-    are, whom = ("is in a state", "this person") if number == 1 else ("are in states", "these people")
-    not_known = "that is not known here" if number == 1 else "that are not known here"
-    return (
-        f"{number:,} of them {are} {not_known}: {name} may call {whom} again too, although they may have been reached.",
-    )
+    are, whom = ("is", "this person") if len(unclear) == 1 else ("are", "these people")
+    known = f"{len(unclear):,} of them {are} neither reached nor missed, as far as is known here"
+    return (f"{known}: {context.backend.name} may call {whom} again too.",)
 
 
 def _instead(context: CallContext, current: BatchCall) -> str:
