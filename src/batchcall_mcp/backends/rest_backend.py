@@ -24,7 +24,7 @@ from batchcall_mcp.backends.base import (
     with_references_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.backends.limits import check_create
+from batchcall_mcp.backends.limits import check_create, check_variables
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
@@ -198,7 +198,7 @@ class RestBackend:
         """Refuse what its state forbids, and a request that contradicts itself."""
         if operation is Operation.CREATE and request is not None:
             check_create(request, self.capabilities, self.title)
-            self._check_variables(request)
+            check_variables(request, self.own_variables, self.title)
         states = self.allowed.get(operation)
         if current is None or states is None or current.status in states or is_unread(current):
             return
@@ -543,14 +543,6 @@ class RestBackend:
         """A name for a service that requires one, with the batch call that it belongs to."""
         name = request.name or f"Batch call of {len(request.tasks or ())} tasks"
         return name_with_references(name, request, self.capabilities.limits.name_length)
-
-    def _check_variables(self, request: BatchCallRequest) -> None:
-        names = {name for task in request.tasks or () for name in task.dynamic_variables}
-        if taken := sorted(names & self.own_variables):
-            raise InvalidInput(
-                f"dynamic_variables: {self.title} takes {taken[0]} for its own. Nothing was sent. Give the variable "
-                "another name, for the agent too."
-            )
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
         return self.with_references(self.read_batch(data))
