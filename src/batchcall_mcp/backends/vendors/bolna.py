@@ -126,6 +126,7 @@ class BolnaBackend(RestBackend):
         "not queued or running": IllegalTransition,  # with a 404
         **dict.fromkeys(("Batch not found", "Execution not found"), NotFound),
     }
+    own_variables = frozenset({NUMBER})
     batch_of_call = "batch_id"
     numbers_at = Listing(InlinePages(HttpCall("GET", "/phone-numbers/all"), None), {"from_number": "phone_number"})
     agents_at = Listing(InlinePages(HttpCall("GET", "/v2/agent/all"), None), {"agent_id": "id", "name": "agent_name"})

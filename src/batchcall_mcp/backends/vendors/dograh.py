@@ -216,7 +216,7 @@ class DograhBackend(RestBackend):
         found = task_from(data, _TASK, states, own=OWN, duration_seconds=seconds(lasted), attempts=again + 1)
         if data.get("is_completed") is not True:
             found = replace(found, status=TaskStatus.CALLING, backend_status=None)
-        elif inside(data, _ENDED) is None:
+        elif not inside(data, _ENDED):
             found = replace(found, status=TaskStatus.FAILED if found.error else TaskStatus.PLACED)
         return found
 
@@ -235,9 +235,9 @@ def _settings(request: BatchCallRequest) -> dict[str, Any]:
 
 
 def _retry(policy: RetryPolicy | None) -> dict[str, Any]:
-    """Always all of it: without a word Dograh dials people again by itself."""
+    """Always all of it: without a word Dograh dials people again by itself. It waits 30 seconds at least."""
     dials, on = (policy.max_retries, policy.on) if policy is not None else (0, ())
-    delay = None if policy is None or policy.after_minutes is None else 60 * policy.after_minutes
+    delay = None if policy is None or policy.after_minutes is None else max(30, 60 * policy.after_minutes)
     flags = {f"retry_on_{outcome}": bool(dials) and outcome in on for outcome in ("busy", "no_answer", "voicemail")}
     return given(enabled=bool(dials), max_retries=dials, retry_delay_seconds=delay) | flags
 
