@@ -141,7 +141,7 @@ class VapiBackend(RestBackend):
         lambda row: text(row.get("status")) in {None, "active"},
     )
     agents_at = Listing(InlinePages(HttpCall("GET", "/assistant", query=ALL), None), same("name") | {"agent_id": "id"})
-    batch_of_call, is_always_named = "campaignId", False
+    batch_of_call = "campaignId"
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse names of people that Vapi would refuse, too."""
