@@ -76,7 +76,7 @@ TIERS = {
 
 def tier_of(item: pytest.Item) -> str:
     """By its own marker, then by its folder or file, then by how its client is connected and by its database."""
-    own = next((tier for tier in TIERS if item.get_closest_marker(tier)), None)
+    own = next((marker.name for marker in item.iter_markers() if marker.name in TIERS), None)
     return own or place_of(item.path) or _by_parameters(_parameters(item))
 
 

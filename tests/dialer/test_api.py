@@ -164,13 +164,16 @@ async def test_a_body_that_is_too_large_is_not_read(desk: Caller, monkeypatch: p
 
 
 @pytest.mark.parametrize("path", ["/batch-call/list", "/batch-call/{}/retry", "/webhooks"])
-async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(desk: Caller, path: str) -> None:
+async def test_what_is_wrong_with_a_body_takes_little_memory_however_much_it_is(
+    new_caller: NewCaller, path: str
+) -> None:
     """Each problem is a kilobyte: one body of 64 MB would have ended the process, and the calls of everybody."""
-    path = path.format(await desk.create(numbers(1)))
-    large = await desk.http.post(path, content=b" " * (http_responses.MAX_READ_AT_ONCE_BYTES + 1))
-    assert (large.status_code, large.json()["code"]) == (413, "quota_exceeded")
-    unknown = dict.fromkeys(map(str, range(mapping.MOST_PROBLEMS + 1)), 1)
-    assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
+    async with new_caller(start=False) as desk:
+        path = path.format(await desk.create(numbers(1)))
+        large = await desk.http.post(path, content=b" " * (http_responses.MAX_READ_AT_ONCE_BYTES + 1))
+        assert (large.status_code, large.json()["code"]) == (413, "quota_exceeded")
+        unknown = dict.fromkeys(map(str, range(mapping.MOST_PROBLEMS + 1)), 1)
+        assert "body: more than 100000 fields are wrong" in (await desk.ask("POST", path, unknown, status=422))["error"]
 
 
 async def test_of_a_long_list_of_wrong_ids_the_first_one_is_named(desk: Caller) -> None:

@@ -314,8 +314,9 @@ async def test_a_process_that_only_serves_is_ready(new_caller: NewCaller, monkey
         assert (answer.status_code, answer.json()["engine"]) == (200, "standby")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("dialling", [False, True], ids=["nothing to dial", "after calls"])
+@pytest.mark.parametrize(
+    ("dialling", "workers"), [(False, 1), (True, 2)], ids=["one with nothing to dial", "two after calls"]
+)
 async def test_a_signal_while_the_database_is_away_ends_it_without_waiting(
     server: Outage, tmp_path: Path, dialling: bool, workers: int
 ) -> None:

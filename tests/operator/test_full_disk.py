@@ -44,12 +44,14 @@ async def test_a_command_says_in_one_line_that_its_database_cannot_be_written(
 @pytest.mark.parametrize("blocks", BLOCKS)
 async def test_a_server_says_it_in_every_answer(tmp_path: Path, blocks: int) -> None:
     program = (
-        "import resource, runpy, sys; sys.dont_write_bytecode = True; "
+        "import os, resource; "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({blocks * 512}, {blocks * 512})); "
-        "sys.argv = ['batchcall-mcp']; runpy.run_module('batchcall_mcp', run_name='__main__')"
+        "measured = [name for name in os.environ if name.startswith('COVERAGE_')]; "
+        "[os.environ.pop(name) for name in measured]; "
+        f"forked = {forked.program()}; os.execv(forked[0], forked)"
     )
     with anyio.fail_after(60):
-        async with spawned(("-c", program), variables(tmp_path)) as client:
+        async with spawned(("-I", "-S", "-c", program), variables(tmp_path)) as client:
             model = Model(client)
             await model.refused("list_batch_calls", "configuration_error")
             text = await model.refused(

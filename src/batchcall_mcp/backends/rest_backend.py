@@ -20,10 +20,12 @@ from batchcall_mcp.backends.base import (
     is_unread,
     matches,
     name_with_references,
+    unread,
     with_references_in_name,
 )
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
 from batchcall_mcp.backends.limits import check_create, check_variables
+from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
     AuthenticationFailed,
@@ -81,12 +83,16 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path."""
+    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path.
+
+    `otherwise`: where it is if the service does not know `pages`, because its documents differ.
+    """
 
     pages: Pages
     members: Mapping[str, str]
     counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
     more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
+    otherwise: Pages | None = None
 
 
 class RestBackend:
@@ -127,7 +133,8 @@ class RestBackend:
     """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
-    is_always_named: ClassVar[bool] = True  # whether a call in which it leads to nothing belongs to no batch call
+    is_always_named: ClassVar[bool] = True
+    """Of the adapter: whether a call in which it leads to nothing belongs to none; if not, its tasks are asked."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -154,7 +161,12 @@ class RestBackend:
         def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
             return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
 
-        scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
+        try:
+            scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
+        except (NotFound, NotSupported):
+            if listing.otherwise is None:
+                raise
+            scanned = await listing.otherwise.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
         return scanned.found
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
@@ -356,9 +368,19 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if self.is_always_named if named is None else not _is_its(named, batch_call_id):
+            if named is None and not self.is_always_named:
+                is_own = await self._has_call(batch_call_id, call_id)
+            else:
+                is_own = named is not None and _is_its(named, batch_call_id)
+            if not is_own:
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
+
+    async def _has_call(self, batch_call_id: str, call_id: str) -> bool:
+        async for task in every_task(self, unread(batch_call_id)):
+            if task.call_id == call_id:
+                return True
+        return False
 
     # --- writes
 
