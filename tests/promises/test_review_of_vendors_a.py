@@ -206,7 +206,7 @@ async def test_a_cursor_that_a_tool_gave_is_taken_by_it(tmp_path: Path, length: 
 async def test_no_tool_speaks_of_drafts_where_a_create_dials(tmp_path: Path, vendor: Any) -> None:
     name = vendor.__name__.lower()
     variables: dict[str, str | Path] = {"backend": name, "api_key": vendor.key, "data_dir": tmp_path}
-    async with playing("auto", **variables) as model:
+    async with playing("auto", None, **variables) as model:
         for tool in await model.tools() & {"create_batch_call", "retry_batch_call"}:
             assert "draft" not in str(await model.schema(tool)), tool
 

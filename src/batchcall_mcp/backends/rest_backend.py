@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
-from batchcall_mcp.backends.account_reading import Part, read_parts
+from batchcall_mcp.backends.account_reading import AccountReader
 from batchcall_mcp.backends.base import (
     At,
     Dials,
@@ -23,37 +23,29 @@ from batchcall_mcp.backends.base import (
     unread,
     with_references_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
+from batchcall_mcp.backends.capabilities import LAUNCHING, Operation
 from batchcall_mcp.backends.limits import check_create, check_variables
 from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
-    AuthenticationFailed,
-    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
-    InvalidInput,
     NotFound,
     NotSupported,
-    RateLimited,
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
-    Account,
-    Agent,
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
     Call,
-    CallerNumber,
     CallTask,
     Counts,
     ListQuery,
     TaskPage,
     TaskQuery,
 )
-from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
@@ -64,12 +56,10 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import inside, members, text
+from batchcall_mcp.vendor_http.json_values import inside, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
-_MOST_LISTED = 2000
-"""Numbers or agents of an account that are read."""
 _VERBS: Mapping[Operation, str] = {
     Operation.APPEND: "add people to",
     Operation.GET_CALL: "read a call of",
@@ -81,21 +71,7 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 """What a stop that was taken should lead to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path.
-
-    `otherwise`: where it is if the service does not know `pages`, because its documents differ.
-    """
-
-    pages: Pages
-    members: Mapping[str, str]
-    counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
-    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
-    otherwise: Pages | None = None
-
-
-class RestBackend:
+class RestBackend(AccountReader):
     """A batch-call service over HTTP and JSON, as the protocol `Backend` wants it.
 
     What an adapter has to give is marked "of the adapter"; it overrides a method of the protocol only where its service
@@ -103,10 +79,7 @@ class RestBackend:
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    """What the service calls itself, for sentences."""
     default_url: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
     key_header: ClassVar[str] = "Authorization"
     key_prefix: ClassVar[str] = "Bearer "
     headers: ClassVar[Mapping[str, str]] = {}
@@ -117,10 +90,6 @@ class RestBackend:
     """Of the adapter: the states from which the service takes an operation; from all, if it is not here."""
     instead: ClassVar[Mapping[Operation, str]] = {}
     """Of the adapter: a sentence on what to do instead, where an operation is missing or its state forbids it."""
-    numbers_at: ClassVar[Listing | None] = None
-    """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
-    agents_at: ClassVar[Listing | None] = None
-    """Of the adapter: where its agents are, as fields of Agent."""
     refusals: ClassVar[Mapping[str, type[BatchCallError]]] = {}
     """Of the adapter: what parts of its sentences mean that refuse something; see `recognise`."""
     refers_in_names: ClassVar[bool] = True
@@ -142,32 +111,6 @@ class RestBackend:
         self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
-
-    async def numbers(self) -> tuple[CallerNumber, ...]:
-        """The numbers of the account that can call, with their ids."""
-        rows = await self.listed("list the caller numbers", self.numbers_at)
-        return tuple(CallerNumber(**row) for row in rows if row["from_number"])
-
-    async def agents(self) -> tuple[Agent, ...]:
-        """The agents of the account."""
-        rows = await self.listed("list the agents", self.agents_at)
-        return tuple(Agent(**row) for row in rows if row["agent_id"])
-
-    async def listed(self, doing: str, listing: Listing | None) -> tuple[dict[str, Any], ...]:
-        """The rows of a list of the account, as fields of ours."""
-        if listing is None:
-            raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
-
-        def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
-
-        try:
-            scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
-        except (NotFound, NotSupported):
-            if listing.otherwise is None:
-                raise
-            scanned = await listing.otherwise.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
-        return scanned.found
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """The request that makes a batch call; ids that it needs are looked up here.
@@ -257,49 +200,6 @@ class RestBackend:
 
     # --- reads
 
-    async def account(self) -> Account:
-        """Numbers and agents; a part that cannot be read is None and a note."""
-
-        async def numbers() -> Part[CallerNumber]:
-            return await self.numbers(), ()
-
-        async def agents() -> Part[Agent]:
-            return await self.agents(), ()
-
-        return await read_parts(numbers, agents)
-
-    async def own_number(self, from_number: str) -> CallerNumber:
-        """The account's number that `from_number` names, with its id.
-
-        Raises:
-            AuthenticationFailed, BackendUnavailable, RateLimited: as for every read; nothing was changed.
-            InvalidInput: it is not one of the account's; nothing was sent.
-            NotSupported: that could not be read; nothing was sent.
-        """
-        try:
-            numbers = await self.numbers()
-        except (AuthenticationFailed, BackendUnavailable, RateLimited):
-            raise
-        except BatchCallError as error:
-            raise NotSupported(
-                f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
-                f"that. Nothing was changed. {error.message}"
-            ) from None
-        for number in numbers:
-            if comparable(number.from_number) == comparable(from_number):
-                return number
-        raise InvalidInput(
-            f"from_number: {from_number} is not an active number of this account. Nothing was sent. get_backend lists "
-            "them."
-        )
-
-    async def number_id(self, from_number: str) -> str:
-        """The id by which the service names a caller number; raises as `own_number`."""
-        found = await self.own_number(from_number)
-        if found.number_id is None:
-            raise NotSupported(f"{self.title} gives no id for {from_number}. Nothing was sent. Use another number.")
-        return found.number_id
-
     async def get(self, batch_call_id: str) -> BatchCall:
         """Ask for it, and make sure that the answer is about it."""
         doing = self.doing(Operation.GET, batch_call_id)
@@ -312,21 +212,6 @@ class RestBackend:
         if own is None:
             raise about_another(doing, found.batch_call_id)
         return (await self.with_numbers(own))[0]
-
-    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
-        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
-
-        A number that is not among the account's, or cannot be read, is None.
-        """
-        named = {one.from_number for one in found} - {None}
-        if self.capabilities.caller != "id" or not named:
-            return found
-        if not named <= self._numbers.keys():
-            try:
-                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
-            except BatchCallError:
-                self._numbers = {}
-        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""

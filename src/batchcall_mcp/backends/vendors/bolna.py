@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from json import dumps
 from typing import Any, ClassVar
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import IllegalTransition, NotFound

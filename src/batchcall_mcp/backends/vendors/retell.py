@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import (
@@ -36,8 +37,7 @@ from batchcall_mcp.vendor_http.times import days_of, epoch_ms, minutes_of
 from batchcall_mcp.vendor_http.transcripts import turns
 
 LIST_CALLS = "/v3/list-calls"
-SMALL_PAGE, LARGE_PAGE = 100, 500
-ALL = {"limit": 1000}
+SMALL_PAGE, LARGE_PAGE, ALL = 100, 500, {"limit": 1000}
 NOTHING_YET = "Retell reports only calls that were dialled; of this one there are none: it waits, or does not exist."
 ELSEWHERE = "It was not made from here: how many people it is for, and in which window, is not known."
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
