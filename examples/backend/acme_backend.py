@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
 from batchcall_mcp.errors import BatchCallError, IllegalTransition
 from batchcall_mcp.model import (

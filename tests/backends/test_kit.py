@@ -230,7 +230,13 @@ class TestRequests:
         assert (seen[0].method, seen[0].content, seen[0].headers["content-type"]) == ("PUT", b"a\n", "text/csv")
         assert not any("sk_test" in value or "s3cr3t" in value for value in seen[0].headers.values())
 
-    @pytest.mark.parametrize("url", ["ftp://x/y", "http://user:word@x/y", "x", "http://plain.example/k"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("ftp://x/y", "http://user:word@x/y", "x", "http://plain.example/k", "https://localhost/k"),
+            *("https://10.0.0.1/k", "https://169.254.169.254/k", "https://[::1]/k", "https://[fd00::1]:9000/k"),
+        ],
+    )
     async def test_an_upload_goes_nowhere_odd(self, vendor: Vendor, url: str) -> None:
         async with caller_of(vendor, "https://vendor") as http:
             with pytest.raises(UnexpectedResponse, match="Nothing was changed"):
@@ -253,6 +259,14 @@ class TestRequests:
             vendor.answers["PUT /k"] = Status(503, {})
             with pytest.raises(BackendUnavailable, match="upload the list"):
                 await http.upload("upload the list", "https://bucket.example/k", b"", "text/csv")
+
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_a_storage_that_refuses_a_file_says_nothing_of_the_key(self, vendor: Vendor, status: int) -> None:
+        async with caller_of(vendor) as http:
+            vendor.answers["PUT /k"] = Status(status, {})
+            with pytest.raises(UnexpectedResponse, match="the storage that the backend named for it") as refused:
+                await http.upload("upload the list", "https://bucket.example/k", b"", "text/csv")
+        assert "key" not in refused.value.message
 
     def test_a_list_is_csv_with_a_column_for_each_variable(self) -> None:
         tasks = [

@@ -244,7 +244,7 @@ class TestReads:
         made = await backend.create(NOW)
         vendor.finish(made.batch_call_id)
         found = await backend.get(made.batch_call_id)
-        assert (found.status, found.counts) == (BatchStatus.UNKNOWN, Counts(total=3, sent=3))
+        assert (found.status, found.counts) == (BatchStatus.COMPLETED, Counts(total=3, sent=3))
 
     async def test_calls_come_page_by_page_in_the_order_of_dialling(
         self, vendor: Retell, backend: RetellBackend

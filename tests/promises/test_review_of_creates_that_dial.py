@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from batchcall_mcp.backends.capabilities import Limits
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.cli import cli
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.ledger.writes import Writes
 from tests.promises.test_creates_that_dial import ANN, BOB, CY, TASKS, using
 from tests.promises.test_people_not_listed import drafted, every_way
 from tests.promises.test_retries_of_everybody import ended
@@ -25,7 +27,7 @@ from tests.vendors.bolna import Bolna
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.retell import Retell
 from tests.vendors.talking import COMES, NO_ANSWER
-from tests.vendors.varied import EchoingBackend, Shows, Varied, able
+from tests.vendors.varied import EchoingBackend, Shows, Varied, able, account
 from tests.walks.stage import ALWAYS, FROM, LOS_ANGELES, Model, Person, number, playing, tomorrow_at
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -463,3 +465,92 @@ async def test_whoever_may_be_called_by_a_retry_of_everybody_is_counted(
         await model.refused("retry_batch_call", "not_confirmed", batch_call_id=first)
     assert "Call 3 people" in person.questions[-1]
     assert "1 of them is neither reached nor missed, as far as is known here" in person.questions[-1]
+
+
+async def test_what_waits_at_a_vendor_that_says_nothing_of_it_is_read_although_the_ledger_cannot_be(
+    tmp_path: Path,
+) -> None:
+    vendor = Retell()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ledger.db").write_text("not a database, and long enough to be taken for a damaged one" * 50)
+    async with at_vendor(tmp_path, "retell", vendor, Person()) as model:
+        found = await model.call("get_batch_call", batch_call_id="batch_call_1")
+    assert found["batch_call"]["status"] == "unknown"
+
+
+async def test_a_create_without_an_answer_is_said_where_the_ledger_is_the_list(tmp_path: Path) -> None:
+    """It may dial, and no list shows it."""
+    vendor = Retell()
+    async with at_vendor(tmp_path, "retell", vendor, Person()) as model:
+        vendor.recording.swallow_next_write = True
+        await model.refused("create_batch_call", "outcome_unknown", **given_of(vendor, ANN), trigger_timestamp="now")
+        listed = await model.call("list_batch_calls")
+    assert not listed.get("batch_calls")
+    assert "1 create got no answer, and may have been made" in str(listed)
+
+
+async def test_two_equal_starts_at_once_from_two_servers_dial_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able(monkeypatch, tasks_reported="none")
+    vendor = Varied(shows="none")
+    here: dict[str, str | Path] = {"data_dir": tmp_path / "data", "calling_hours": "00:00-24:00"}
+    async with AsyncExitStack() as stack:
+        here |= account(await stack.enter_async_context(vendor.served()))
+        model, other = [await stack.enter_async_context(playing("auto", Person(), **here)) for _ in range(2)]
+        first = await drafted(model)
+        answers: list[dict[str, Any]] = []
+
+        async def start(one: Model) -> None:
+            answers.append(await one.call("start_batch_call", batch_call_id=first, trigger_timestamp="now"))
+
+        async with anyio.create_task_group() as group:
+            for one in (model, other, model, other):
+                group.start_soon(start, one)
+    assert vendor.dialled == [ANN, BOB, CY]
+    assert sum(not one.get("replayed", False) for one in answers) == 1
+    assert len(answers) == 4
+
+
+async def test_a_ledger_that_can_be_read_and_not_written_ends_a_launch_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier launch took effect, which cannot be recorded: it is not asked for without an end."""
+    able(monkeypatch)
+    vendor = Varied()
+    async with using(tmp_path, vendor) as model:
+        first = await drafted(model)
+        await model.call("start_batch_call", batch_call_id=first, trigger_timestamp=tomorrow_at(9).isoformat())
+        with sqlite3.connect(tmp_path / "data" / "ledger.db") as ledger:
+            ledger.execute("UPDATE writes SET state = 'unknown', settled_at = NULL WHERE dials")
+        ledger.close()
+
+        def full(*_args: object, **_more: object) -> None:
+            raise ConfigurationError("The disk is full.")
+
+        monkeypatch.setattr(Writes, "finish", full)
+        asked = len(vendor.requests)
+        at = tomorrow_at(10).isoformat()
+        text = await model.refused("start_batch_call", "outcome_unknown", batch_call_id=first, trigger_timestamp=at)
+    assert first in text
+    assert len(vendor.requests) - asked < 10
+
+
+async def test_what_is_over_is_not_read_before_every_launch_where_the_ledger_is_the_list(tmp_path: Path) -> None:
+    vendor = Retell()
+    async with at_vendor(tmp_path, "retell", vendor, Person()) as model:
+        for nth in range(8):
+            one = given_of(vendor, number(LOS_ANGELES, nth))
+            made = await model.call("create_batch_call", **one, name=f"No. {nth}", trigger_timestamp="now")
+            vendor.finish(made["batch_call"]["batch_call_id"])
+        age(tmp_path, 60 * 60 * 1000)
+        asked = []
+        for line in (20, 21):
+            before = len(vendor.requests)
+            one = given_of(vendor, number(LOS_ANGELES, line))
+            at = tomorrow_at(9).isoformat()
+            await model.call("create_batch_call", **one, name=f"Line {line}", trigger_timestamp=at)
+            asked.append(sum("list-calls" in request.path for request in vendor.requests[before:]))
+    first, second = asked
+    assert first >= 8
+    assert second <= 4, "the one that waits, before the question and after it"

@@ -16,7 +16,7 @@ from batchcall_mcp.backends.vendors.bland import BlandBackend
 from batchcall_mcp.backends.vendors.bolna import BolnaBackend
 from batchcall_mcp.backends.vendors.dograh import DograhBackend
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
-from batchcall_mcp.model import BatchCallRequest, BatchStatus, CallTask, Counts, RetryPolicy, TaskQuery
+from batchcall_mcp.model import BatchCallRequest, BatchStatus, CallTask, Counts, RetryPolicy, TaskQuery, TaskStatus
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 from tests.vendors import bland as bland_fake
 from tests.vendors import bolna as bolna_fake
@@ -166,6 +166,12 @@ class TestDograh:
         assert changed.retry == RetryPolicy(max_retries=0)
         assert (await dograh.get(batch.batch_call_id)).retry is None
 
+    async def test_a_redial_at_once_waits_as_long_as_dograh_wants(
+        self, dograh_vendor: Dograh, dograh: DograhBackend
+    ) -> None:
+        await dograh.create(of_dograh(retry=RetryPolicy(max_retries=1, after_minutes=0)))
+        assert dograh_vendor.writes[-1].json["retry_config"]["retry_delay_seconds"] == 30
+
     @pytest.mark.parametrize("agent_id", ["abc", "7.0", "-7", "0", ""])
     async def test_an_agent_without_a_number_is_refused_before_anything_is_sent(
         self, dograh_vendor: Dograh, dograh: DograhBackend, agent_id: str
@@ -182,3 +188,12 @@ class TestDograh:
         request = of_dograh(tasks=(CallTask(to_number=ANN, dynamic_variables={name: "x"}),))
         with pytest.raises(InvalidInput, match=f"Dograh takes {name} for its own"):
             DograhBackend.__new__(DograhBackend).check_state(Operation.CREATE, request, None)
+
+    def test_an_empty_disposition_is_no_outcome(self) -> None:
+        run = {
+            "id": 1,
+            "is_completed": True,
+            "initial_context": {"phone_number": ANN},
+            "gathered_context": {"call_disposition": ""},
+        }
+        assert DograhBackend.__new__(DograhBackend).read_task(run).status is TaskStatus.PLACED

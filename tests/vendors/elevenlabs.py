@@ -438,7 +438,14 @@ def _number(number: str, number_id: str, **more: Any) -> dict[str, Any]:
 _NUMBERS = (
     _number(NUMBER, NUMBER_ID, supports_inbound=True, supports_outbound=True),
     _number(OTHER_NUMBER, OTHER_NUMBER_ID, assigned_agent=None),
-    _number(INBOUND, INBOUND_ID, supports_inbound=True, supports_outbound=False, provider="sip_trunk"),
+    _number(
+        INBOUND,
+        INBOUND_ID,
+        supports_inbound=True,
+        supports_outbound=False,
+        provider="sip_trunk",
+        livekit_stack="standard",
+    ),
 )
 _AGENTS = ((AGENT, "Reminder"), (OTHER_AGENT, "Sales"))
 

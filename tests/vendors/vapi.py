@@ -246,7 +246,7 @@ class Vapi(Simulated):
             "artifact": {
                 "messages": messages if talked else [],
                 "transcript": "AI: Hello, this is a reminder.\nUser: Thank you.\n" if talked else "",
-                "recordingUrl": "https://storage.vapi.ai/recording.wav" if talked else None,
+                **({"recordingUrl": "https://storage.vapi.ai/recording.wav"} if talked else {}),
             },
         }
 

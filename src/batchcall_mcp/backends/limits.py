@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from batchcall_mcp.backends.capabilities import Capabilities, Limits
@@ -47,6 +47,20 @@ def check_create(request: BatchCallRequest, capabilities: Capabilities, title: s
         raise InvalidInput("send_now=true and trigger_timestamp contradict each other. Nothing was sent.")
     if request.status is BatchStatus.SCHEDULED and request.trigger_at is None:
         raise InvalidInput("status=scheduled needs a trigger_timestamp. Nothing was sent.")
+
+
+def check_variables(request: BatchCallRequest, own: Collection[str], title: str) -> None:
+    """Refuse variables of a create by whose names a service knows something else.
+
+    Raises:
+        InvalidInput: naming one; nothing was sent.
+    """
+    names = {name for task in request.tasks or () for name in task.dynamic_variables}
+    if taken := sorted(names.intersection(own)):
+        raise InvalidInput(
+            f"dynamic_variables: {title} takes {taken[0]} for its own. Nothing was sent. Give the variable another "
+            "name, for the agent too."
+        )
 
 
 def over_limits(request: BatchCallRequest, capabilities: Capabilities, now: datetime) -> list[str]:

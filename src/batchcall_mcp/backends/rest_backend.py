@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
-from batchcall_mcp.backends.account_reading import Part, read_parts
+from batchcall_mcp.backends.account_reading import AccountReader
 from batchcall_mcp.backends.base import (
     At,
     Dials,
@@ -20,38 +20,32 @@ from batchcall_mcp.backends.base import (
     is_unread,
     matches,
     name_with_references,
+    unread,
     with_references_in_name,
 )
-from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Operation
-from batchcall_mcp.backends.limits import check_create
+from batchcall_mcp.backends.capabilities import LAUNCHING, Operation
+from batchcall_mcp.backends.limits import check_create, check_variables
+from batchcall_mcp.backends.task_reading import every_task
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import (
-    AuthenticationFailed,
-    BackendUnavailable,
     BatchCallError,
     IllegalTransition,
-    InvalidInput,
     NotFound,
     NotSupported,
-    RateLimited,
     UnexpectedResponse,
 )
 from batchcall_mcp.model import (
-    Account,
-    Agent,
     BatchCall,
     BatchCallPage,
     BatchCallRequest,
     BatchStatus,
     Call,
-    CallerNumber,
     CallTask,
     Counts,
     ListQuery,
     TaskPage,
     TaskQuery,
 )
-from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall
@@ -62,12 +56,10 @@ from batchcall_mcp.vendor_http.http_errors import (
     accepted_about_another,
     accepted_without_words,
 )
-from batchcall_mcp.vendor_http.json_values import inside, members, text
+from batchcall_mcp.vendor_http.json_values import inside, text
 from batchcall_mcp.vendor_http.paging import Pages
 
 _CREATE = "create the batch call"
-_MOST_LISTED = 2000
-"""Numbers or agents of an account that are read."""
 _VERBS: Mapping[Operation, str] = {
     Operation.APPEND: "add people to",
     Operation.GET_CALL: "read a call of",
@@ -79,17 +71,7 @@ _STOPS: Mapping[Operation, BatchStatus] = {
 """What a stop that was taken should lead to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A list of the account: its pages, our fields by their paths, which rows count, and fields that have no path."""
-
-    pages: Pages
-    members: Mapping[str, str]
-    counts: Callable[[Mapping[str, Any]], bool] = lambda _row: True
-    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _row: {}
-
-
-class RestBackend:
+class RestBackend(AccountReader):
     """A batch-call service over HTTP and JSON, as the protocol `Backend` wants it.
 
     What an adapter has to give is marked "of the adapter"; it overrides a method of the protocol only where its service
@@ -97,10 +79,7 @@ class RestBackend:
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    """What the service calls itself, for sentences."""
     default_url: ClassVar[str]
-    capabilities: ClassVar[Capabilities]
     key_header: ClassVar[str] = "Authorization"
     key_prefix: ClassVar[str] = "Bearer "
     headers: ClassVar[Mapping[str, str]] = {}
@@ -111,10 +90,6 @@ class RestBackend:
     """Of the adapter: the states from which the service takes an operation; from all, if it is not here."""
     instead: ClassVar[Mapping[Operation, str]] = {}
     """Of the adapter: a sentence on what to do instead, where an operation is missing or its state forbids it."""
-    numbers_at: ClassVar[Listing | None] = None
-    """Of the adapter: where the account's numbers are, as fields of CallerNumber."""
-    agents_at: ClassVar[Listing | None] = None
-    """Of the adapter: where its agents are, as fields of Agent."""
     refusals: ClassVar[Mapping[str, type[BatchCallError]]] = {}
     """Of the adapter: what parts of its sentences mean that refuse something; see `recognise`."""
     refers_in_names: ClassVar[bool] = True
@@ -127,7 +102,8 @@ class RestBackend:
     """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
     """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
-    is_always_named: ClassVar[bool] = True  # whether a call in which it leads to nothing belongs to no batch call
+    is_always_named: ClassVar[bool] = True
+    """Of the adapter: whether a call in which it leads to nothing belongs to none; if not, its tasks are asked."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -135,27 +111,6 @@ class RestBackend:
         self._numbers: Mapping[str | None, str] = {}
 
     # --- of the adapter
-
-    async def numbers(self) -> tuple[CallerNumber, ...]:
-        """The numbers of the account that can call, with their ids."""
-        rows = await self.listed("list the caller numbers", self.numbers_at)
-        return tuple(CallerNumber(**row) for row in rows if row["from_number"])
-
-    async def agents(self) -> tuple[Agent, ...]:
-        """The agents of the account."""
-        rows = await self.listed("list the agents", self.agents_at)
-        return tuple(Agent(**row) for row in rows if row["agent_id"])
-
-    async def listed(self, doing: str, listing: Listing | None) -> tuple[dict[str, Any], ...]:
-        """The rows of a list of the account, as fields of ours."""
-        if listing is None:
-            raise NotSupported(f"Could not {doing}: {self.title} has no such list that this key can read.")
-
-        def keep(data: Mapping[str, Any]) -> dict[str, Any] | None:
-            return {**members(data, listing.members), **listing.more(data)} if listing.counts(data) else None
-
-        scanned = await listing.pages.scan(self._http, doing, keep, cursor=None, limit=_MOST_LISTED)
-        return scanned.found
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """The request that makes a batch call; ids that it needs are looked up here.
@@ -211,7 +166,7 @@ class RestBackend:
         """Refuse what its state forbids, and a request that contradicts itself."""
         if operation is Operation.CREATE and request is not None:
             check_create(request, self.capabilities, self.title)
-            self._check_variables(request)
+            check_variables(request, self.own_variables, self.title)
         states = self.allowed.get(operation)
         if current is None or states is None or current.status in states or is_unread(current):
             return
@@ -245,49 +200,6 @@ class RestBackend:
 
     # --- reads
 
-    async def account(self) -> Account:
-        """Numbers and agents; a part that cannot be read is None and a note."""
-
-        async def numbers() -> Part[CallerNumber]:
-            return await self.numbers(), ()
-
-        async def agents() -> Part[Agent]:
-            return await self.agents(), ()
-
-        return await read_parts(numbers, agents)
-
-    async def own_number(self, from_number: str) -> CallerNumber:
-        """The account's number that `from_number` names, with its id.
-
-        Raises:
-            AuthenticationFailed, BackendUnavailable, RateLimited: as for every read; nothing was changed.
-            InvalidInput: it is not one of the account's; nothing was sent.
-            NotSupported: that could not be read; nothing was sent.
-        """
-        try:
-            numbers = await self.numbers()
-        except (AuthenticationFailed, BackendUnavailable, RateLimited):
-            raise
-        except BatchCallError as error:
-            raise NotSupported(
-                f"Whether {from_number} is a number of this account could not be read, and {self.title} has to know "
-                f"that. Nothing was changed. {error.message}"
-            ) from None
-        for number in numbers:
-            if comparable(number.from_number) == comparable(from_number):
-                return number
-        raise InvalidInput(
-            f"from_number: {from_number} is not an active number of this account. Nothing was sent. get_backend lists "
-            "them."
-        )
-
-    async def number_id(self, from_number: str) -> str:
-        """The id by which the service names a caller number; raises as `own_number`."""
-        found = await self.own_number(from_number)
-        if found.number_id is None:
-            raise NotSupported(f"{self.title} gives no id for {from_number}. Nothing was sent. Use another number.")
-        return found.number_id
-
     async def get(self, batch_call_id: str) -> BatchCall:
         """Ask for it, and make sure that the answer is about it."""
         doing = self.doing(Operation.GET, batch_call_id)
@@ -300,21 +212,6 @@ class RestBackend:
         if own is None:
             raise about_another(doing, found.batch_call_id)
         return (await self.with_numbers(own))[0]
-
-    async def with_numbers(self, *found: BatchCall) -> tuple[BatchCall, ...]:
-        """Where a caller number is named by an id, which readers give as `from_number`: with the numbers themselves.
-
-        A number that is not among the account's, or cannot be read, is None.
-        """
-        named = {one.from_number for one in found} - {None}
-        if self.capabilities.caller != "id" or not named:
-            return found
-        if not named <= self._numbers.keys():
-            try:
-                self._numbers = {one.number_id: one.from_number for one in await self.numbers()}
-            except BatchCallError:
-                self._numbers = {}
-        return tuple(replace(one, from_number=self._numbers.get(one.from_number)) for one in found)
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
@@ -356,9 +253,19 @@ class RestBackend:
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if self.is_always_named if named is None else not _is_its(named, batch_call_id):
+            if named is None and not self.is_always_named:
+                is_own = await self._has_call(batch_call_id, call_id)
+            else:
+                is_own = named is not None and _is_its(named, batch_call_id)
+            if not is_own:
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
+
+    async def _has_call(self, batch_call_id: str, call_id: str) -> bool:
+        async for task in every_task(self, unread(batch_call_id)):
+            if task.call_id == call_id:
+                return True
+        return False
 
     # --- writes
 
@@ -550,14 +457,6 @@ class RestBackend:
         """A name for a service that requires one, with the batch call that it belongs to."""
         name = request.name or f"Batch call of {len(request.tasks or ())} tasks"
         return name_with_references(name, request, self.capabilities.limits.name_length)
-
-    def _check_variables(self, request: BatchCallRequest) -> None:
-        names = {name for task in request.tasks or () for name in task.dynamic_variables}
-        if taken := sorted(names & self.own_variables):
-            raise InvalidInput(
-                f"dynamic_variables: {self.title} takes {taken[0]} for its own. Nothing was sent. Give the variable "
-                "another name, for the agent too."
-            )
 
     def _read(self, data: Mapping[str, Any]) -> BatchCall:
         return self.with_references(self.read_batch(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -14,13 +15,15 @@ from batchcall_mcp.backends.base import completed_by, matches
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.clock import from_ms
-from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound
+from batchcall_mcp.errors import BatchCallError, ConfigurationError, InvalidInput, NotFound
+from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.write_record import Entry
 from batchcall_mcp.model import BatchCall, BatchCallPage, BatchStatus, Counts, ListQuery
 
 _MOST_READ: Final = 100
 """Of one page: a filter that finds nobody ends, and says where to go on."""
 _AT_ONCE: Final = 4
+_MOST_NAMED: Final = 5
 _LONGEST_CURSOR: Final = 18
 """Digits: a database holds no larger number."""
 
@@ -47,6 +50,22 @@ def only_known(context: CallContext) -> str:
     return f"{context.backend.name} cannot list batch calls: only those made from here with this key are known."
 
 
+async def without_an_answer(context: CallContext) -> str:
+    """A sentence about creates of this caller that may have been made and that no list shows, or nothing."""
+    if lists(context):
+        return ""
+    ledger = await context.open_ledger()
+    caller, sent = ledger.hashed(context.caller), ledger.history.open_creates
+    lost = [one for one in await anyio.to_thread.run_sync(sent, context.backend_address) if one.caller == caller]
+    if not lost:
+        return ""
+    which = ", ".join(str(one.write_id) for one in lost[:_MOST_NAMED])
+    return (
+        f"{counted(len(lost), 'create')} got no answer, and may have been made: ledger entry {which}. "
+        f"Look at {context.backend.name}'s own page."
+    )
+
+
 async def with_what_is_recorded(context: CallContext, found: BatchCall) -> BatchCall:
     """Where the backend lists nothing, it may say little of one that waits, too: with what was sent from here.
 
@@ -54,9 +73,11 @@ async def with_what_is_recorded(context: CallContext, found: BatchCall) -> Batch
     """
     if lists(context) or found.status is not BatchStatus.UNKNOWN:
         return found
-    ledger = await context.open_ledger()
-    mine = partial(ledger.history.made_by, context.backend_address, ledger.hashed(context.caller), limit=1)
-    made = await anyio.to_thread.run_sync(partial(mine, batch_call_id=found.batch_call_id))
+    made: Sequence[Entry] = ()
+    with suppress(ConfigurationError):  # what the backend says is worth reading without it
+        ledger = await context.open_ledger()
+        mine = partial(ledger.history.made_by, context.backend_address, ledger.hashed(context.caller), limit=1)
+        made = await anyio.to_thread.run_sync(partial(mine, batch_call_id=found.batch_call_id))
     if not made:
         return found
     recorded = _as_recorded(made[0])
@@ -87,6 +108,26 @@ async def _made_here(context: CallContext, query: ListQuery) -> BatchCallPage:
                 return BatchCallPage(tuple(found), None if last else str(before), tuple(notes))
     more = len(made) > _MOST_READ
     return BatchCallPage(tuple(found), str(before) if more else None, tuple(notes))
+
+
+async def launched_here(context: CallContext) -> BatchCallPage:
+    """What this caller launched at this backend and is not known to be over, newest first, on one page.
+
+    What is over is remembered so: many that are over are not read before every launch.
+    """
+    ledger, read_at = await context.open_ledger(), context.clock()
+    caller = ledger.hashed(context.caller)
+    launched = await anyio.to_thread.run_sync(ledger.history.launched)
+    mine = [one for one in reversed(launched) if (one.backend, one.caller) == (context.backend_address, caller)]
+    found: list[BatchCall] = []
+    notes: dict[str, None] = {}
+    for first in range(0, len(mine), _AT_ONCE):
+        for one in await _read(context, mine[first : first + _AT_ONCE]):
+            notes |= dict.fromkeys(one.notes)
+            if one.batch_call is not None:
+                found.append(one.batch_call)
+                await context.note_over(one.batch_call, read_at)
+    return BatchCallPage(tuple(found), None, tuple(notes))
 
 
 def _entry_of(cursor: str | None) -> int | None:

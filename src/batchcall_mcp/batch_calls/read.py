@@ -384,7 +384,9 @@ def _fitting(tasks: Sequence[CallTask]) -> int:
 
 async def list_page(context: CallContext, query: ListQuery) -> BatchCallPage:
     """One page of batch calls, newest first; where the backend cannot list them, those that the ledger knows."""
-    return await listing.batch_calls(context, query)
+    page = await listing.batch_calls(context, query)
+    lost = "" if query.cursor else await listing.without_an_answer(context)
+    return replace(page, notes=(lost, *page.notes)) if lost else page
 
 
 async def check(

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import ip_address
 from typing import Any, TypeAlias
 
 import anyio
@@ -22,7 +23,13 @@ from pydantic import SecretStr
 
 from batchcall_mcp import __version__
 from batchcall_mcp.clock import retry_after, utc_now
-from batchcall_mcp.errors import AuthenticationFailed, BatchCallError, InvalidInput, UnexpectedResponse
+from batchcall_mcp.errors import (
+    AuthenticationFailed,
+    BatchCallError,
+    InvalidInput,
+    PermissionDenied,
+    UnexpectedResponse,
+)
 from batchcall_mcp.settings import secret_problem
 from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import (
@@ -200,7 +207,9 @@ class BackendHttp:
             named, own = httpx2.URL(url), httpx2.URL(self.base_url)
         except httpx2.InvalidURL:
             return False
-        return bool(named.host) and not named.userinfo and named.scheme in {"https", own.scheme}
+        is_sane = bool(named.host) and not named.userinfo and named.scheme in {"https", own.scheme}
+        # A service on the internet has no business with the network in which this runs.
+        return is_sane and not (own.scheme == "https" and _is_inside(named.host) and not _is_inside(own.host))
 
     async def _try(self, request: Callable[[], AbstractAsyncContextManager[httpx2.Response]]) -> Answer | Failed:
         try:
@@ -317,17 +326,24 @@ class CallerHttp:
         What is uploaded there takes effect only by a later write, so it is asked like a read.
 
         Raises:
-            UnexpectedResponse: the address is not an https:// one (http:// where the backend itself is not https).
+            UnexpectedResponse: the address is not an https:// one (http:// where the backend itself is not https), is
+                inside a private network though the backend is not, or refused the file.
             BatchCallError: it was not taken; nothing was changed.
         """
         if not self._http.may_upload_to(url):
             raise UnexpectedResponse(
-                f"Could not {doing}: the backend names an address for it that is not https. Nothing was changed. "
-                "Check BATCHCALL_URL."
+                f"Could not {doing}: the backend names an address for it that is not https, or not on the internet. "
+                "Nothing was changed. Check BATCHCALL_URL."
             )
         exchange = Exchange(doing=doing, writes=False, secrets=self._secrets, shape="anything")
         call = HttpCall("PUT", "", raw=content, headers={"content-type": media_type})
-        await self._http.exchange(exchange, call, {}, url)
+        try:
+            await self._http.exchange(exchange, call, {}, url)
+        except (AuthenticationFailed, PermissionDenied):  # says nothing of the key, which it has never seen
+            raise UnexpectedResponse(
+                f"Could not {doing}: the storage that the backend named for it does not take it. Nothing was changed. "
+                "Try again: the backend then names another address."
+            ) from None
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
@@ -341,6 +357,14 @@ class CallerHttp:
 
     def _exchange(self, doing: str, *, writes: bool) -> Exchange:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)
+
+
+def _is_inside(host: str) -> bool:
+    """Whether it names this machine, or an address that is not one of the internet's."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost"
 
 
 def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:

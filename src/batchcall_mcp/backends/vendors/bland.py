@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import matches
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, task_from
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.model import (

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from json import dumps
 from typing import Any, ClassVar
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import IllegalTransition, NotFound
@@ -126,6 +127,7 @@ class BolnaBackend(RestBackend):
         "not queued or running": IllegalTransition,  # with a 404
         **dict.fromkeys(("Batch not found", "Execution not found"), NotFound),
     }
+    own_variables = frozenset({NUMBER})
     batch_of_call = "batch_id"
     numbers_at = Listing(InlinePages(HttpCall("GET", "/phone-numbers/all"), None), {"from_number": "phone_number"})
     agents_at = Listing(InlinePages(HttpCall("GET", "/v2/agent/all"), None), {"agent_id": "id", "name": "agent_name"})

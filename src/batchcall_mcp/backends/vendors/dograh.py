@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import name_with_retry_of, name_with_the_same_reference
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
 from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
 from batchcall_mcp.model import (
@@ -58,11 +59,10 @@ _ENDED = "gathered_context.call_disposition"
 _TASK = {"task_id": "id", "call_id": "id", "attempted_at": "created_at", "status": _ENDED} | {
     "to_number": f"initial_context.{NUMBER}|initial_context.called_number",
     "dynamic_variables": "initial_context",
-    "extracted": "gathered_context.extracted_variables",
-    "error": "gathered_context.error",
+    **{"extracted": "gathered_context.extracted_variables", "error": "gathered_context.error"},
 }
 _ACTIONS = (Operation.START, Operation.PAUSE, Operation.RESUME)
-_SLOT = ("day_of_week", "start_time", "end_time")
+_SLOT = "day_of_week", "start_time", "end_time"
 _SPEAKERS: Mapping[str, Any] = {"rtf-bot-text": "agent", "rtf-user-transcription": "person"}
 _WORKFLOWS = InlinePages(HttpCall("GET", "/workflow/fetch", query={"status": "active"}), None)
 _CONFIGURATIONS = Listing(
@@ -216,15 +216,15 @@ class DograhBackend(RestBackend):
         found = task_from(data, _TASK, states, own=OWN, duration_seconds=seconds(lasted), attempts=again + 1)
         if data.get("is_completed") is not True:
             found = replace(found, status=TaskStatus.CALLING, backend_status=None)
-        elif inside(data, _ENDED) is None:
+        elif not inside(data, _ENDED):
             found = replace(found, status=TaskStatus.FAILED if found.error else TaskStatus.PLACED)
         return found
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A run with what was said in it."""
         events = rows(inside(data, "logs.realtime_feedback_events"))[0]
-        said = [event for event in events if inside(event, "payload.final") is not False]
-        turned = turns(said, _SPEAKERS, by="type", said="payload.text") or None
+        said = (event for event in events if inside(event, "payload.final") is not False)
+        turned = turns([*said], _SPEAKERS, by="type", said="payload.text") or None
         return call_from(data, self.read_task(data), turned, recording="recording_public_url", ended=_ENDED)
 
 
@@ -235,9 +235,9 @@ def _settings(request: BatchCallRequest) -> dict[str, Any]:
 
 
 def _retry(policy: RetryPolicy | None) -> dict[str, Any]:
-    """Always all of it: without a word Dograh dials people again by itself."""
-    dials, on = (policy.max_retries, policy.on) if policy is not None else (0, ())
-    delay = None if policy is None or policy.after_minutes is None else 60 * policy.after_minutes
+    """Always all of it: without a word Dograh dials people again by itself. It waits 30 seconds at least."""
+    dials, on, after = (policy.max_retries, policy.on, policy.after_minutes) if policy else (0, (), None)
+    delay = None if after is None else max(30, 60 * after)
     flags = {f"retry_on_{outcome}": bool(dials) and outcome in on for outcome in ("busy", "no_answer", "voicemail")}
     return given(enabled=bool(dials), max_retries=dials, retry_delay_seconds=delay) | flags
 

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
+from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import (
     FINISHED,
     BatchCall,
@@ -145,7 +147,7 @@ class ElevenLabsBackend(RestBackend):
         ),
         same("agent_id name"),
     )
-    batch_of_call = "metadata.batch_call.batch_call_id"
+    batch_of_call, is_always_named = "metadata.batch_call.batch_call_id", False
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """Submit; the time in whole seconds. A caller number goes as its id, never as a number."""
@@ -188,6 +190,8 @@ class ElevenLabsBackend(RestBackend):
         if isinstance(data.get("recipients"), list):
             states = (TASKS.read(one)[0] for one in rows(data["recipients"])[0])
             counts = counts_of(states, self.capabilities.outcomes, total)
+            # After a cancel nobody's state shows that they were called. A retry is one more call to the same person.
+            counts = replace(counts, sent=max(counts.sent or 0, min(sent or 0, counts.total or 0)))
         retries = whole(data.get("retry_count"))
         notes = (f"Its people whose call failed were called again. Retries so far: {retries}.",) if retries else ()
         found = batch_from(data, _BATCH, STATES, self.title, counts=counts, notes=notes)
@@ -206,9 +210,16 @@ class ElevenLabsBackend(RestBackend):
         """Everybody whose call failed. The state is read once more just before: a second retry calls people twice.
 
         Raises:
-            IllegalTransition: by now it is neither completed nor failed; nothing was sent.
+            IllegalTransition: by now it is neither completed nor failed, or a call is in progress; nothing was sent.
         """
-        self.check_state(Operation.RETRY, None, await self.get(current.batch_call_id))
+        now = await self.get(current.batch_call_id)
+        self.check_state(Operation.RETRY, None, now)
+        if now.counts.calling:  # whatever it says of itself
+            calls = f"{now.counts.calling} of its calls {'is' if now.counts.calling == 1 else 'are'} in progress"
+            raise IllegalTransition(
+                f"Could not {self.doing(Operation.RETRY, now.batch_call_id)}: {calls}. Nothing was sent. "
+                f"{self.instead[Operation.RETRY]}"
+            )
         return await super().retry(current, task_ids, idempotency_key)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:

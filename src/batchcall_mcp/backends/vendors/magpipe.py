@@ -11,9 +11,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import is_unread, name_with_the_same_reference
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from, unreadable_batch
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotFound, NotSupported
 from batchcall_mcp.model import (

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, same, task_from
+from batchcall_mcp.backends.rest_backend import RestBackend
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import (
     WEEKDAYS,
@@ -36,8 +37,7 @@ from batchcall_mcp.vendor_http.times import days_of, epoch_ms, minutes_of
 from batchcall_mcp.vendor_http.transcripts import turns
 
 LIST_CALLS = "/v3/list-calls"
-SMALL_PAGE, LARGE_PAGE = 100, 500
-ALL = {"limit": 1000}
+SMALL_PAGE, LARGE_PAGE, ALL = 100, 500, {"limit": 1000}
 NOTHING_YET = "Retell reports only calls that were dialled; of this one there are none: it waits, or does not exist."
 ELSEWHERE = "It was not made from here: how many people it is for, and in which window, is not known."
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
@@ -72,7 +72,7 @@ _TASK = same("to_number call_id") | {
     "extracted": "call_analysis.custom_analysis_data",
 }
 _SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"agent": "agent", "user": "person"}
-
+_RECORDING = "recording_url|scrubbed_recording_url"
 _VOICE = {"filter_criteria": {"channel": {"type": "string", "op": "eq", "value": "voice"}}}
 
 
@@ -126,6 +126,7 @@ class RetellBackend(RestBackend):
     agents_at = Listing(
         _pages(lambda key: HttpCall("POST", "/v2/list-agents", json=_VOICE, query=ALL | given(pagination_key=key))),
         {"agent_id": "agent_id", "name": "agent_name"},
+        otherwise=_pages(lambda key: HttpCall("GET", "/v2/list-agents", query=ALL | given(pagination_key=key))),
     )
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
@@ -166,6 +167,10 @@ class RetellBackend(RestBackend):
         newest = {task.task_id: task for task in map(self.read_task, reversed(found))}
         states = [task.status or TaskStatus.UNKNOWN for task in newest.values()]
         is_over = is_whole and len(newest) == listed and TaskStatus.UNKNOWN not in states
+        if not is_whole and listed == whole(answer.get("total")) is not None:
+            call = _calls_of(batch_call_id, ended=True, limit=1, include_total=True)
+            ended, _ = await items_of(self._http, self.doing(Operation.GET, batch_call_id), call, "items")
+            is_over = whole(ended.get("total")) == listed
         status = BatchStatus.COMPLETED if is_over else BatchStatus.UNKNOWN
         counts = Counts(total=listed, sent=whole(answer.get("total")))
         if is_whole:
@@ -208,19 +213,15 @@ class RetellBackend(RestBackend):
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A call with what was said in it."""
-        task = self.read_task(data)
-        return Call(
-            call_id=task.call_id or "",
-            task=task,
-            transcript=turns(data.get("transcript_object"), _SPEAKERS, said="content", at=_began),
-            recording_url=text(inside(data, "recording_url|scrubbed_recording_url")),
-            ended_reason=text(data.get("disconnection_reason")),
-        )
+        said = turns(data.get("transcript_object"), _SPEAKERS, said="content", at=_began)
+        return call_from(data, self.read_task(data), said, recording=_RECORDING, ended="disconnection_reason")
 
 
-def _calls_of(batch_call_id: str, call_id: str | None = None, **more: Any) -> HttpCall:
+def _calls_of(batch_call_id: str, call_id: str | None = None, *, ended: bool = False, **more: Any) -> HttpCall:
     criteria = given(batch_call_id=batch_call_id, call_id=call_id)
-    wanted = {name: {"type": "string", "op": "eq", "value": value} for name, value in criteria.items()}
+    wanted: dict[str, Any] = {name: {"type": "string", "op": "eq", "value": one} for name, one in criteria.items()}
+    if ended:
+        wanted["call_status"] = {"type": "enum", "op": "in", "value": ["not_connected", "ended", "error"]}
     return HttpCall("POST", LIST_CALLS, json={"filter_criteria": wanted, **more})
 
 

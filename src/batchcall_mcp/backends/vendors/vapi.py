@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
+from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import Listing, RestBackend
+from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound
@@ -66,7 +67,9 @@ STATES = StatusMap(
     refine=("endedReason", _ENDINGS | {"voicemail": TaskStatus.VOICEMAIL}),
 )
 """Of contacts, and of calls."""
-_BROKE = ("error", "failed", "misdialed", "rejected", "deleted")
+_BROKE = ("error", "failed", "misdialed", "rejected", "deleted", "call.ringing.", "no-call-received") + tuple(
+    f"assistant-{one}-" for one in ("not", "request", "join")
+)
 """Parts of an endedReason, of which there are some 600: the call could not be placed, or broke."""
 
 _BATCH = same("name") | {

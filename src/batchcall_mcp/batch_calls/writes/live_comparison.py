@@ -16,7 +16,7 @@ import anyio.to_thread
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.later_calls import waits_for_redial
-from batchcall_mcp.batch_calls.listing import batch_calls
+from batchcall_mcp.batch_calls.listing import batch_calls, launched_here, lists
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.fingerprints import member
 from batchcall_mcp.guard.preflight.preflight import NotCompared
@@ -102,7 +102,8 @@ async def _live(
     cursor: str | None = None
     for _ in range(_MOST_LIST_PAGES):
         with anyio.fail_after(max(deadline - context.monotonic(), 0)):
-            page = await batch_calls(context, ListQuery(limit=_LIST_PAGE, cursor=cursor))
+            query = ListQuery(limit=_LIST_PAGE, cursor=cursor)
+            page = await (batch_calls(context, query) if lists(context) else launched_here(context))
         live |= {one.batch_call_id: one for one in page.batch_calls if one.status in _LIVE}
         unchecked |= dict.fromkeys(f"Other live batch calls: {note}" for note in page.notes)
         cursor = page.next_cursor

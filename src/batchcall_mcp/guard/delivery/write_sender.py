@@ -48,6 +48,7 @@ _T = TypeVar("_T")
 _STOP_THREADS = anyio.CapacityLimiter(20)
 _WRITE_THREADS = anyio.CapacityLimiter(20)
 """For what may wait for the ledger: the dialer in this process answers a stop in the threads of everybody else."""
+_NOT_RECORDED = "That could not be recorded: the ledger cannot be written now."
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 
@@ -172,6 +173,8 @@ class Sender:
                 return await self._again_or_unknown(looked, intent)
             if not waited.is_equal(intent):
                 if fresh is not None:  # it is settled now, and `current` shows what it did
+                    if looked is not None and (still := await self._read(waited)).is_open:
+                        raise unknown(replace(looked, entry=still, words=f"{looked.words} {_NOT_RECORDED}"), intent)
                     continue
                 raise changed_meanwhile(waited)
             replayed = await self._replayed(looked.entry if looked else waited, intent)

@@ -24,6 +24,8 @@ from batchcall_mcp.server.tools.tool_spec import Surface
 from batchcall_mcp.text import only_printing
 
 OBJECT = WithJsonSchema({"type": "object"})
+LONGEST_CURSOR = 8000
+"""Characters; it may hold a vendor's own, which can be long."""
 
 
 def from_zero(schema: dict[str, Any]) -> None:
@@ -155,7 +157,7 @@ StatusFilter = Annotated[
     TypedBy(_status_words),
 ]
 Limit = Annotated[int, Field(ge=1, le=100, description="Most entries", json_schema_extra=from_zero)]
-Cursor = Annotated[str | None, _text("From next_cursor", 500)]
+Cursor = Annotated[str | None, _text("From next_cursor", LONGEST_CURSOR)]
 
 Choice = Annotated[str | None, _text("What they chose", 100), reports("choice")]
 AnsweredByFilter = Annotated[AnsweredBy | None, Field(description="Who answered"), reports("answered_by")]

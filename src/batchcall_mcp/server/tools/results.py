@@ -30,10 +30,10 @@ from batchcall_mcp.text import shortened
 
 SKIPPED_ROWS_SHOWN = 20
 _LONGEST_TEXT = 500
-_LONGEST_SENTENCE = 4000
 _MOST_ENTRIES = 200
 """Of a list or an object: no page that we cut is longer, only what a backend sent can be."""
-_OUR_SENTENCES = frozenset({"summary"})
+_LONGEST: Mapping[str, int] = {"summary": 4000, "next_cursor": 8000}
+"""Of what is ours, and is given back or read whole; a cursor may hold a long one of a vendor's."""
 _LONGEST_LISTED_NAME = 60
 _LONGEST_REASON = 120
 
@@ -238,7 +238,8 @@ def _structured(result: BaseModel) -> dict[str, Any]:
 def _shown(name: str, value: Any) -> Any:
     if name == "next":  # its arguments are to be given as they stand
         return {part: inner for part, inner in value.items() if inner is not None}
-    return shortened(value, _LONGEST_SENTENCE) if name in _OUR_SENTENCES else _compacted(value)
+    longest = _LONGEST.get(name)
+    return _compacted(value) if longest is None else shortened(value, longest)
 
 
 def _as_text(structured: Mapping[str, Any]) -> str:

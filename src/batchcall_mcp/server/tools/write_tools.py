@@ -36,6 +36,14 @@ def _dials_by_itself(capabilities: Capabilities) -> bool:
     return capabilities.drafts in {"start_now_only", "none"}
 
 
+_WHEN_IT_DIALS = Field(description='When it dials: "now", ISO 8601 or an epoch')
+
+
+def _dial_type(surface: Surface) -> Any:
+    """Where there are no drafts, there is none without a time."""
+    return Annotated[str | None, _WHEN_IT_DIALS] if surface.capabilities.drafts == "none" else None
+
+
 @tool(Operation.CREATE, "Create a batch call", _create, confirms=_dials_by_itself, always_loaded=True)
 async def create_batch_call(
     context: CallContext,
@@ -58,6 +66,7 @@ async def create_batch_call(
     trigger_timestamp: Annotated[
         given.Moment,
         Field(description='Dial then: "now", ISO 8601 or an epoch; without it a draft'),
+        TypedBy(_dial_type),
         OnlyIf(lambda surface: _dials_by_itself(surface.capabilities)),
         RequiredIf(lambda surface: surface.capabilities.drafts == "none"),
     ] = None,
@@ -290,7 +299,7 @@ async def retry_batch_call(
     task_status: Annotated[given.StatusFilter, given.STATES, given.AS_IN_GET] = None,
     trigger_timestamp: Annotated[
         given.Moment,
-        Field(description='When it dials: "now", ISO 8601 or an epoch'),
+        _WHEN_IT_DIALS,
         OnlyIf(_is_timed),
         RequiredIf(_is_timed),
     ] = None,
