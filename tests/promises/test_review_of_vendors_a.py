@@ -142,6 +142,13 @@ class TestRetell:
         assert found == (Agent(agent_id="a1", name="N"), Agent(agent_id="a2", name="N"))
         assert [asked.method for asked in vendor.asked] == ["POST", "GET", "GET"]
 
+    @pytest.mark.parametrize("reason", ["dial_failed", "invalid_destination", "sip_routing_error"])
+    async def test_a_call_that_never_reached_anybody_is_not_completed(self, reason: str) -> None:
+        row = {"call_id": "c1", "to_number": PEOPLE[0], "call_status": "ended", "disconnection_reason": reason}
+        async with Vendor().http() as http:
+            task = RetellBackend(http, CREDENTIALS).read_task(row)
+        assert (task.status, task.backend_status) == (TaskStatus.FAILED, f"ended: {reason}")
+
     async def test_a_batch_call_of_more_calls_than_a_page_comes_to_its_end(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

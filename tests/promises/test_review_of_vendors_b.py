@@ -18,6 +18,7 @@ from batchcall_mcp.backends.vendors.dograh import DograhBackend
 from batchcall_mcp.errors import IllegalTransition, InvalidInput
 from batchcall_mcp.model import BatchCallRequest, BatchStatus, CallTask, Counts, RetryPolicy, TaskQuery, TaskStatus
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
+from tests.operator.processes import command, variables
 from tests.vendors import bland as bland_fake
 from tests.vendors import bolna as bolna_fake
 from tests.vendors import dograh as dograh_fake
@@ -159,6 +160,22 @@ class TestDograh:
         for answer in answers:
             assert "no new call is placed" not in answer["summary"]
             assert "may run once it is through" in answer["summary"]
+
+    async def test_the_emergency_stop_gives_no_all_clear_for_it(self, dograh_vendor: Dograh, tmp_path: Path) -> None:
+        async with dograh_vendor.served() as url, open_client() as client:
+            backend = DograhBackend(BackendHttp(client, url, 5), Credentials(SecretStr(dograh_vendor.key)))
+            started = await backend.start(await backend.create(of_dograh()), None)
+            there = variables(tmp_path, BACKEND="dograh", URL=url, API_KEY=dograh_vendor.key)
+            for was in ("running", "paused"):
+                stopped = await command(there, "stop")
+                assert f"not stopped: {started.batch_call_id} (was {was}). " in stopped.out
+                assert "may run once it is through" in stopped.out
+                assert stopped.code == 1
+            dograh_vendor.tick(dograh_vendor.now)
+            assert dograh_vendor.dialled == [ANN]
+            stopped = await command(there, "stop")
+            assert f"paused: {started.batch_call_id} (was running)" in stopped.out
+            assert stopped.code == 0
 
     async def test_retries_that_were_turned_off_are_not_called_kept(self, dograh: DograhBackend) -> None:
         batch = await dograh.create(of_dograh(retry=RetryPolicy(max_retries=2, on=("busy",), after_minutes=5)))

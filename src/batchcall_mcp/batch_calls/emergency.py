@@ -117,7 +117,7 @@ async def _look_at(context: CallContext, one: BatchCall, found: Round) -> None:
             found.stopped.append(
                 Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", words=_LAST_RUN)
             )
-    elif one.status in DIALLING or one.run_dials:
+    elif one.status in DIALLING or one.run_dials or one.pause_may_lapse:
         found.stopped.append(await _stopped(context, one))
 
 
@@ -144,7 +144,11 @@ async def _stopped(context: CallContext, one: BatchCall) -> Stopped:
         except BatchCallError as error:
             words = error.message
         else:
-            done: Literal["paused", "cancelled"] = "paused" if operation is Operation.PAUSE else "cancelled"
+            done: Literal["paused", "cancelled", "not stopped"] = (
+                "paused" if operation is Operation.PAUSE else "cancelled"
+            )
+            if outcome.batch_call is not None and outcome.batch_call.pause_may_lapse:
+                done = "not stopped"
             return Stopped(batch_call_id=one.batch_call_id, was=one.status, done=done, words=outcome.summary)
     return Stopped(batch_call_id=one.batch_call_id, was=one.status, done="not stopped", words=words)
 

@@ -41,7 +41,6 @@ SMALL_PAGE, LARGE_PAGE, ALL = 100, 500, {"limit": 1000}
 NOTHING_YET = "Retell reports only calls that were dialled; of this one there are none: it waits, or does not exist."
 ELSEWHERE = "It was not made from here: how many people it is for, and in which window, is not known."
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
-
 _NO_STATE: StatusMap[BatchStatus] = StatusMap({}, BatchStatus.UNKNOWN)
 CALLS = StatusMap(
     {
@@ -55,6 +54,7 @@ CALLS = StatusMap(
         {
             **dict.fromkeys(("dial_no_answer", "user_declined"), TaskStatus.NO_ANSWER),
             "dial_busy": TaskStatus.BUSY,
+            **dict.fromkeys(("dial_failed", "invalid_destination", "sip_routing_error"), TaskStatus.FAILED),
             **dict.fromkeys(("voicemail_reached", "ivr_reached"), TaskStatus.VOICEMAIL),
         },
     ),

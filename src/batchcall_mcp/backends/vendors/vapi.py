@@ -67,10 +67,8 @@ STATES = StatusMap(
     refine=("endedReason", _ENDINGS | {"voicemail": TaskStatus.VOICEMAIL}),
 )
 """Of contacts, and of calls."""
-_BROKE = (
-    *("error", "failed", "misdialed", "rejected", "deleted", "call.ringing."),
-    *("assistant-not-", "assistant-request-", "assistant-join-", "no-call-received"),
-)
+_NO_ASSISTANT = ("assistant-not-", "assistant-request-", "assistant-join-")
+_BROKE = ("error", "failed", "misdialed", "rejected", "deleted", "call.ringing.", "no-call-received", *_NO_ASSISTANT)
 """Parts of an endedReason, of which there are some 600: the call could not be placed, or broke."""
 
 _BATCH = same("name") | {
