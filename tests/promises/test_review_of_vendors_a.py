@@ -17,7 +17,7 @@ from batchcall_mcp.backends.vendors.elevenlabs import ElevenLabsBackend
 from batchcall_mcp.backends.vendors.retell import RetellBackend
 from batchcall_mcp.backends.vendors.vapi import VapiBackend
 from batchcall_mcp.errors import IllegalTransition, NotFound
-from batchcall_mcp.model import Agent, BatchCallRequest, CallTask, ListQuery, TaskQuery, TaskStatus
+from batchcall_mcp.model import Agent, BatchCallRequest, CallTask, ListQuery, TaskQuery, TaskStatus, Turn
 from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
 from tests.backends.recorder import CREDENTIALS, Asked, Status, Vendor
 from tests.vendors import elevenlabs, retell, vapi
@@ -142,6 +142,13 @@ class TestRetell:
         assert found == (Agent(agent_id="a1", name="N"), Agent(agent_id="a2", name="N"))
         assert [asked.method for asked in vendor.asked] == ["POST", "GET", "GET"]
 
+    @pytest.mark.parametrize("reason", ["dial_failed", "invalid_destination", "sip_routing_error"])
+    async def test_a_call_that_never_reached_anybody_is_not_completed(self, reason: str) -> None:
+        row = {"call_id": "c1", "to_number": PEOPLE[0], "call_status": "ended", "disconnection_reason": reason}
+        async with Vendor().http() as http:
+            task = RetellBackend(http, CREDENTIALS).read_task(row)
+        assert (task.status, task.backend_status) == (TaskStatus.FAILED, f"ended: {reason}")
+
     async def test_a_batch_call_of_more_calls_than_a_page_comes_to_its_end(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -154,6 +161,19 @@ class TestRetell:
             assert (await backend.get(batch_call_id)).status == "completed"
             vendor.say_task_status(batch_call_id, PEOPLE[0], "ongoing")
             assert (await backend.get(batch_call_id)).status != "completed"
+
+
+async def test_a_transcript_that_is_only_a_text_is_read() -> None:
+    """Both documents have the text and the list of utterances, and require neither."""
+    said = (Turn(speaker="agent", text="Hello: it is me."), Turn(speaker="person", text="Yes."))
+    async with Vendor().http() as http:
+        row: dict[str, Any] = {
+            "id": "c1",
+            "artifact": {"messages": [], "transcript": "AI: Hello: it is me.\nUser: Yes.\n"},
+        }
+        assert VapiBackend(http, CREDENTIALS).read_call(row).transcript == said
+        row = {"call_id": "c1", "transcript": "Agent: Hello: it is me.\nUser: Yes.\n"}
+        assert RetellBackend(http, CREDENTIALS).read_call(row).transcript == said
 
 
 @pytest.mark.parametrize("length", [300, 1000])

@@ -101,9 +101,8 @@ class RestBackend(AccountReader):
     lists_others: ClassVar[bool] = False
     """Of the adapter: whether its pages of tasks may also have rows of other batch calls, or of none."""
     batch_of_call: ClassVar[str | None] = None
-    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it does not say."""
-    is_always_named: ClassVar[bool] = True
-    """Of the adapter: whether a call in which it leads to nothing belongs to none; if not, its tasks are asked."""
+    """Of the adapter: the path in the answer to GET_CALL to the batch call of that call; None: it never says. Where it
+    leads to nothing, the call has to be one of the tasks'."""
 
     def __init__(self, http: BackendHttp, credentials: Credentials) -> None:
         key = {self.key_header: f"{self.key_prefix}{credentials.api_key.get_secret_value()}"}
@@ -253,11 +252,7 @@ class RestBackend(AccountReader):
         answer = await self._http.read(doing, await self.call_at(batch_call_id, call_id))
         if self.batch_of_call is not None:
             named = text(inside(answer, self.batch_of_call))
-            if named is None and not self.is_always_named:
-                is_own = await self._has_call(batch_call_id, call_id)
-            else:
-                is_own = named is not None and _is_its(named, batch_call_id)
-            if not is_own:
+            if not (_is_its(named, batch_call_id) if named else await self._has_call(batch_call_id, call_id)):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
         return self.read_call(answer)
 

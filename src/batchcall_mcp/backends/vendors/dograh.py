@@ -48,19 +48,18 @@ NOT_CONNECTED = StatusMap(
     | dict.fromkeys(("failed", "error", "canceled"), TaskStatus.FAILED),
     TaskStatus.UNKNOWN,
 )
-# Any other word says how a conversation ended, and may be the workflow's own.
-CONNECTED = StatusMap(
+CONNECTED = StatusMap(  # any other word says how a conversation ended, and may be the workflow's own
     {"voicemail_detected": TaskStatus.VOICEMAIL, "pipeline_error": TaskStatus.FAILED}, TaskStatus.COMPLETED
 )
 _BATCH = same("created_at started_at completed_at max_concurrency name") | {"batch_call_id": "id", "status": "state"}
 _BATCH |= {"agent_id": "workflow_id", "retry_of": "parent_campaign_id"}
 _OTHERS = (TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.PLACED, TaskStatus.VOICEMAIL)
 _ENDED = "gathered_context.call_disposition"
-_TASK = {"task_id": "id", "call_id": "id", "attempted_at": "created_at", "status": _ENDED} | {
+_TASK = {"task_id": "id", "call_id": "id", "attempted_at": "created_at", "dynamic_variables": "initial_context"} | {
     "to_number": f"initial_context.{NUMBER}|initial_context.called_number",
-    "dynamic_variables": "initial_context",
     "extracted": "gathered_context.extracted_variables",
     "error": "gathered_context.error",
+    "status": _ENDED,
 }
 _SLOT = "day_of_week", "start_time", "end_time"
 _SPEAKERS: Mapping[str, Any] = {"rtf-bot-text": "agent", "rtf-user-transcription": "person"}

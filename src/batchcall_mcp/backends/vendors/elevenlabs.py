@@ -147,7 +147,7 @@ class ElevenLabsBackend(RestBackend):
         ),
         same("agent_id name"),
     )
-    batch_of_call, is_always_named = "metadata.batch_call.batch_call_id", False
+    batch_of_call = "metadata.batch_call.batch_call_id"
 
     async def create_call(self, request: BatchCallRequest) -> HttpCall:
         """Submit; the time in whole seconds. A caller number goes as its id, never as a number."""

@@ -14,7 +14,7 @@ from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.rest_backend import RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import (
     WEEKDAYS,
@@ -41,7 +41,6 @@ SMALL_PAGE, LARGE_PAGE, ALL = 100, 500, {"limit": 1000}
 NOTHING_YET = "Retell reports only calls that were dialled; of this one there are none: it waits, or does not exist."
 ELSEWHERE = "It was not made from here: how many people it is for, and in which window, is not known."
 FROM_CALLS = "Retell reports no state of a batch call: this is what its calls say."
-
 _NO_STATE: StatusMap[BatchStatus] = StatusMap({}, BatchStatus.UNKNOWN)
 CALLS = StatusMap(
     {
@@ -55,6 +54,7 @@ CALLS = StatusMap(
         {
             **dict.fromkeys(("dial_no_answer", "user_declined"), TaskStatus.NO_ANSWER),
             "dial_busy": TaskStatus.BUSY,
+            **dict.fromkeys(("dial_failed", "invalid_destination", "sip_routing_error"), TaskStatus.FAILED),
             **dict.fromkeys(("voicemail_reached", "ivr_reached"), TaskStatus.VOICEMAIL),
         },
     ),
@@ -180,8 +180,7 @@ class RetellBackend(RestBackend):
         row = {**found[0], "batch_call_id": batch_call_id}
         notes = (FROM_CALLS,) if listed else (FROM_CALLS, ELSEWHERE)
         made = batch_from(row, _FROM_CALL, _NO_STATE, self.title, counts=counts, notes=notes)
-        window = _read_window(inside(row, "metadata.batchcall_window"))
-        return self.with_references(replace(made, status=status, window=window))
+        return self.with_references(replace(made, status=status, window=_read_window(row)))
 
     def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:
         """Its calls in the order in which they were dialled: new ones come at the end."""
@@ -214,6 +213,7 @@ class RetellBackend(RestBackend):
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A call with what was said in it."""
         said = turns(data.get("transcript_object"), _SPEAKERS, said="content", at=_began)
+        said = said or turns_in(data.get("transcript"), "agent") or said
         return call_from(data, self.read_task(data), said, recording=_RECORDING, ended="disconnection_reason")
 
 
@@ -243,8 +243,8 @@ def _kept(window: CallingWindow | None) -> str | None:
     return None if window is None else " ".join((window.start, window.end, window.timezone, ",".join(window.days)))
 
 
-def _read_window(kept: Any) -> CallingWindow | None:
-    start, end, zone, named = [*(text(kept) or "").split(), "", "", "", ""][:4]
+def _read_window(row: Mapping[str, Any]) -> CallingWindow | None:
+    start, end, zone, named = [*(text(inside(row, "metadata.batchcall_window")) or "").split(), "", "", "", ""][:4]
     begins, ends = time_of_day(start), time_of_day(end)
     days = tuple(day for day in WEEKDAYS if day in named.split(","))
     return CallingWindow(start=begins, end=ends, days=days, timezone=zone) if begins and ends and days else None

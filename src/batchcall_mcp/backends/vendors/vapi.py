@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, same, task_from
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound
 from batchcall_mcp.model import (
@@ -67,9 +67,8 @@ STATES = StatusMap(
     refine=("endedReason", _ENDINGS | {"voicemail": TaskStatus.VOICEMAIL}),
 )
 """Of contacts, and of calls."""
-_BROKE = ("error", "failed", "misdialed", "rejected", "deleted", "call.ringing.", "no-call-received") + tuple(
-    f"assistant-{one}-" for one in ("not", "request", "join")
-)
+_NO_ASSISTANT = ("assistant-not-", "assistant-request-", "assistant-join-")
+_BROKE = ("error", "failed", "misdialed", "rejected", "deleted", "call.ringing.", "no-call-received", *_NO_ASSISTANT)
 """Parts of an endedReason, of which there are some 600: the call could not be placed, or broke."""
 
 _BATCH = same("name") | {
@@ -93,6 +92,7 @@ _CALL = {
     "extracted": "analysis.structuredData",
 }
 _SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"bot": "agent", "assistant": "agent", "user": "person"}
+_RECORDING = "artifact.recordingUrl|artifact.recording.mono.combinedUrl|recordingUrl"
 _COUNTERS = ("pending", "dispatched", "completed", "failed", "skipped", "predialFailed")
 
 
@@ -142,7 +142,7 @@ class VapiBackend(RestBackend):
         lambda row: text(row.get("status")) in {None, "active"},
     )
     agents_at = Listing(InlinePages(HttpCall("GET", "/assistant", query=ALL), None), same("name") | {"agent_id": "id"})
-    batch_of_call, is_always_named = "campaignId", False
+    batch_of_call = "campaignId"
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Refuse names of people that Vapi would refuse, too."""
@@ -205,13 +205,10 @@ class VapiBackend(RestBackend):
         task = _ended(task_from(data, _CALL, STATES, cost=usd(data.get("cost"))))
         began, ended = moment(data.get("startedAt")), task.completed_at
         lasted = (ended - began).total_seconds() if began and ended and ended >= began else None
-        return Call(
-            call_id=task.call_id or "",
-            task=replace(task, duration_seconds=lasted),
-            transcript=turns(inside(data, "artifact.messages|messages"), _SPEAKERS, at="secondsFromStart"),
-            recording_url=text(inside(data, "artifact.recordingUrl|artifact.recording.mono.combinedUrl|recordingUrl")),
-            ended_reason=text(data.get("endedReason")),
-        )
+        said = turns(inside(data, "artifact.messages|messages"), _SPEAKERS, at="secondsFromStart")
+        said = said or turns_in(inside(data, "artifact.transcript|transcript"), "ai") or said
+        task = replace(task, duration_seconds=lasted)
+        return call_from(data, task, said, recording=_RECORDING, ended="endedReason")
 
     def recognise(self, refusal: Refusal) -> type[BatchCallError] | None:
         """An id that is none of Vapi's is 400."""

@@ -31,7 +31,7 @@ class LedgerDatabase(database.Database):
     schema = Schema(
         name="The ledger, in which every write is recorded before it is sent,",
         migrations=Path(__file__).parent / "migrations",
-        head="0005",
+        head="0006",
         versions="alembic_version",
         lock=_LOCK,
     )
