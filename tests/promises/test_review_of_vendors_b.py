@@ -177,6 +177,25 @@ class TestDograh:
             assert f"paused: {started.batch_call_id} (was running)" in stopped.out
             assert stopped.code == 0
 
+    async def test_a_pause_promises_no_more_than_its_source(self, dograh_vendor: Dograh, tmp_path: Path) -> None:
+        """Its dispatcher takes 10 people at a time, and looks at the state only before it takes them."""
+        async with dograh_vendor.served() as url:
+            settings = {"backend": "dograh", "url": url, "api_key": dograh_vendor.key, "calling_hours": "00:00-24:00"}
+            async with playing("auto", Person("yes"), data_dir=tmp_path, **settings) as model:
+                tasks = [{"to_number": f"+121255501{line:02d}"} for line in range(3)]
+                made = await model.call(
+                    "create_batch_call", from_number=dograh_fake.NUMBER, agent_id=dograh_fake.AGENT, tasks=tasks
+                )
+                name = made["batch_call"]["batch_call_id"]
+                started = await model.call("start_batch_call", batch_call_id=name, trigger_timestamp="now")
+                dograh_vendor.tick(dograh_vendor.now)
+                paused = await model.call("pause_batch_call", batch_call_id=name)
+        assert started["preflight"]["can_stop"] == (
+            "You can pause it: up to 10 people whose turn has come are still called, and nobody after them."
+        )
+        assert "up to 10 people whose turn has come are still called" in paused["summary"]
+        assert "no new call is placed" not in paused["summary"]
+
     async def test_retries_that_were_turned_off_are_not_called_kept(self, dograh: DograhBackend) -> None:
         batch = await dograh.create(of_dograh(retry=RetryPolicy(max_retries=2, on=("busy",), after_minutes=5)))
         changed = await dograh.update(batch, BatchCallRequest(retry=RetryPolicy(max_retries=0)))

@@ -109,6 +109,8 @@ class Capabilities:
     pause_stops: bool = True
     """Whether a pause keeps everybody from being dialled; if not, a run of a paused series that is under way dials on.
     """
+    pause_effect: str | None = None
+    """A clause: what a pause that was taken does; None: no new call is placed."""
     windows: Literal["full", "one_zone", "utc", "none"] = "none"
     """full: as CallingWindow; one_zone: one IANA zone for all; utc: in UTC."""
     over_midnight: bool = True

@@ -61,7 +61,6 @@ _TASK = {"task_id": "id", "call_id": "id", "attempted_at": "created_at", "dynami
     "error": "gathered_context.error",
     "status": _ENDED,
 }
-_ACTIONS = (Operation.START, Operation.PAUSE, Operation.RESUME)
 _SLOT = "day_of_week", "start_time", "end_time"
 _SPEAKERS: Mapping[str, Any] = {"rtf-bot-text": "agent", "rtf-user-transcription": "person"}
 _WORKFLOWS = InlinePages(HttpCall("GET", "/workflow/fetch", query={"status": "active"}), None)
@@ -75,8 +74,7 @@ _CONFIGURATIONS = Listing(
 class DograhBackend(RestBackend):
     """Dograh's service: drafts that start now, a pause that is the only stop, one window on one clock."""
 
-    name, title = "dograh", "Dograh"
-    default_url = "https://app.dograh.com/api/v1"
+    name, title, default_url = "dograh", "Dograh", "https://app.dograh.com/api/v1"
     key_header, key_prefix = "X-API-Key", ""
     capabilities = Capabilities(
         operations=frozenset(Operation) - {Operation.APPEND, Operation.CANCEL, Operation.DELETE},
@@ -90,7 +88,8 @@ class DograhBackend(RestBackend):
         outcomes=(*NOT_CONNECTED.reported, *_OTHERS),
         results=frozenset({"duration_seconds", "extracted"}),
         stop="never",
-        cancel_effect="There is no cancel: pause_batch_call stops new calls, and calls in progress go on to their end.",
+        cancel_effect="There is no cancel. After pause_batch_call up to 10 people more are called; live calls go on.",
+        pause_effect="up to 10 people whose turn has come are still called, and nobody after them",
         windows="one_zone",
         over_midnight=False,
         max_concurrency=100,
@@ -103,17 +102,17 @@ class DograhBackend(RestBackend):
         needs_secret=False,
         limitations=(
             "from_number chooses a telephony configuration: all of its active numbers take turns.",
-            "A start is now, and its window may hold the first call back. A pause is the only stop.",
+            "A start is now, and its window may hold the first call back. It is completed an hour after its last call.",
+            "A pause is the only stop. Dograh takes 10 people at a time, and calls these after a pause too.",
             "People are listed once they are dialled. A number can be in a list once; variables are in lower case.",
             "A retry makes one draft of a completed batch call: without failed calls, from the default configuration.",
-            "It is completed an hour after its last call.",
         ),
     )
     calls: ClassVar = {
         Operation.GET: HttpCall("GET", "/campaign/{id}"),
         Operation.UPDATE: HttpCall("PATCH", "/campaign/{id}"),
         Operation.RETRY: HttpCall("POST", "/campaign/{id}/redial"),
-        **{one: HttpCall("POST", f"/campaign/{{id}}/{one}") for one in _ACTIONS},
+        **{Operation(one): HttpCall("POST", f"/campaign/{{id}}/{one}") for one in ("start", "pause", "resume")},
     }
     allowed: ClassVar = {
         Operation.START: frozenset({BatchStatus.DRAFT}),

@@ -212,7 +212,7 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
         effect = (
             "no new run of the series starts; one that dials already goes on (cancel_batch_call ends it too)"
             if current.status is BatchStatus.RECURRING
-            else "no new call is placed"
+            else context.backend.capabilities.pause_effect or "no new call is placed"
         )
         if paused.pause_may_lapse:
             effect = f"the backend took the pause. {_LAPSES}"

@@ -58,7 +58,7 @@ _STOP_SENTENCES = {
     "before_start": "Cannot be stopped once started.",
     "never": "Cannot be stopped once confirmed.",
 }
-_CAN_PAUSE = "You can pause it: who is not dialled yet is then not called until it is resumed."
+_PAUSE, _PAUSED = "You can pause it:", "who is not dialled yet is then not called until it is resumed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +282,7 @@ def preflight(
         notes += _undo(surroundings, times, later=bool(dates.first and table.first and table.first > now))
         if capabilities.in_process and starts_at > now:
             notes.append(_MUST_BE_ON)
-        if capabilities.stop in ("before_start", "never") and _how_to_stop(capabilities) != _CAN_PAUSE:
+        if capabilities.stop in ("before_start", "never") and not _how_to_stop(capabilities).startswith(_PAUSE):
             concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
             notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")
 
@@ -328,7 +328,8 @@ def preflight(
 
 def _how_to_stop(capabilities: Capabilities) -> str:
     can_pause = Operation.PAUSE in capabilities.operations and capabilities.pause_stops
-    return _CAN_PAUSE if capabilities.stop == "never" and can_pause else _STOP_SENTENCES[capabilities.stop]
+    pause = f"{_PAUSE} {capabilities.pause_effect or _PAUSED}."
+    return pause if capabilities.stop == "never" and can_pause else _STOP_SENTENCES[capabilities.stop]
 
 
 def _start(dials: Dials, now: datetime) -> tuple[datetime, datetime]:
