@@ -33,8 +33,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CALLING = frozenset({"created", "started"})
 _OVER = frozenset({"completed", "failed"})
 _REASONS = {"completed": "client_hangup", "no_answer": "dial_no_answer", "busy": "dial_busy", "failed": "dial_failed"}
-UNDIALLED = "undialled"
-"""An outcome of `finish`: the recipient fails before a call could be placed."""
 
 
 class Recipient(BaseModel):
@@ -113,7 +111,8 @@ class Batch:
 class Cartesia(Simulated):
     """`dialled` is what it would call, in order. Nothing happens by itself: `tick` moves time, `finish` ends calls.
 
-    `lists_agents_only`: as in an older version, agents and numbers come from `GET /agents` alone.
+    `unreachable`: numbers for which no call can be placed. `lists_agents_only`: as in an older version, agents and
+    numbers come from `GET /agents` alone.
     """
 
     key: str = KEY
@@ -126,6 +125,7 @@ class Cartesia(Simulated):
         self.batches: dict[str, Batch] = {}
         self.calls: dict[str, dict[str, Any]] = {}
         self.dialled: list[str] = []
+        self.unreachable: set[str] = set()
         at = "/agents/calls/batches"
         routes = [
             Route(at, self._create, methods=["POST"]),
@@ -177,7 +177,9 @@ class Cartesia(Simulated):
         batch.admitted = batch.admitted or self.now
         for task in batch.tasks:
             live = sum(one.status in _CALLING for one in batch.tasks)
-            if task.status == "queued" and live < batch.asked.target_concurrency_limit:
+            if task.status == "queued" and task.asked.to_number in self.unreachable:
+                task.status, task.error = "failed", "The number cannot be called."
+            elif task.status == "queued" and live < batch.asked.target_concurrency_limit:
                 task.status, task.ended = "started", None
                 task.call_id = f"ac_{uuid.uuid4().hex[:22]}"
                 self.calls[task.call_id] = self._shown_call(batch, task)
@@ -185,10 +187,6 @@ class Cartesia(Simulated):
 
     def _end(self, batch: Batch, task: Task, outcome: str) -> None:
         call_id = task.call_id or ""
-        if outcome == UNDIALLED:
-            del self.calls[call_id]
-            task.status, task.call_id, task.error = "failed", None, "The number cannot be called."
-            return
         task.status = "completed" if outcome in {"completed", "voicemail"} else "failed"
         task.ended = _REASONS.get(outcome, "client_hangup" if task.status == "completed" else "error")
         self.calls[call_id] = self._shown_call(batch, task)
