@@ -21,9 +21,6 @@ import anyio.to_thread
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.call_context import CallContext
-from batchcall_mcp.batch_calls.report.page import report_page
-from batchcall_mcp.batch_calls.report.tally import Tally
-from batchcall_mcp.batch_calls.report.words import About
 from batchcall_mcp.calling_hours import is_timezone
 from batchcall_mcp.errors import BatchCallError, InvalidInput
 from batchcall_mcp.kept_files.caller_files import CallerFiles
@@ -158,6 +155,10 @@ async def _report_text(
             'task_status, or with format "csv" for some of the people.'
         )
     batch_call = await context.backend.get(batch_call_id)
+    from batchcall_mcp.batch_calls.report.page import report_page
+    from batchcall_mcp.batch_calls.report.tally import Tally
+    from batchcall_mcp.batch_calls.report.words import About
+
     tally = Tally()
     async for task in context.every_task(batch_call, bounds=FOR_A_FILE):
         tally.add(task)
