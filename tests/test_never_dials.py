@@ -34,9 +34,10 @@ from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.sampling import EVERYTHING, spread
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import bland, bolna, dograh, elevenlabs, magpipe, retell, vapi, zudu
+from tests.vendors import bland, bolna, cartesia, dograh, elevenlabs, magpipe, retell, vapi, zudu
 from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
+from tests.vendors.cartesia import Cartesia
 from tests.vendors.dograh import Dograh
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
@@ -212,7 +213,7 @@ def child_calls(ids: dict[str, str]) -> list[Call]:
 
 @asynccontextmanager
 async def creating_scene(
-    tmp_path: Path, backend: str, vendor: ElevenLabs | Bland | Vapi | Retell
+    tmp_path: Path, backend: str, vendor: ElevenLabs | Bland | Vapi | Retell | Cartesia
 ) -> AsyncIterator[Scene]:
     """A vendor whose creates dial, and which says a word that nobody knows of one batch call."""
     async with vendor.served() as url:
@@ -242,6 +243,10 @@ def bland_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
 
 def vapi_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
     return creating_scene(tmp_path, "vapi", Vapi())
+
+
+def cartesia_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "cartesia", Cartesia())
 
 
 def retell_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
@@ -430,10 +435,19 @@ def creating_calls(agent_id: str, ids: dict[str, str]) -> list[Call]:
     return found + [("create_batch_call", {**whole, **one}) for one in remembered]
 
 
-def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
+def calls_of_creates_and_retries(agent_id: str, ids: dict[str, str]) -> list[Call]:
+    """Where a retry calls everybody who was not reached, in the same batch call."""
     statuses: tuple[dict[str, Any], ...] = ({}, {"task_status": ["failed"]}, {"task_status": ["not_reached"]})
     retries = [("retry_batch_call", {"batch_call_id": one, **states}) for one in ids.values() for states in statuses]
-    return creating_calls(elevenlabs.AGENT, ids) + retries
+    return creating_calls(agent_id, ids) + retries
+
+
+def elevenlabs_calls(ids: dict[str, str]) -> list[Call]:
+    return calls_of_creates_and_retries(elevenlabs.AGENT, ids)
+
+
+def cartesia_calls(ids: dict[str, str]) -> list[Call]:
+    return calls_of_creates_and_retries(cartesia.AGENT, ids)
 
 
 def calls_of_missed(ids: dict[str, str], **more: str) -> list[Call]:
@@ -506,6 +520,7 @@ SCENES = {
     "retell": (retell_scene, retell_calls, {"create_batch_call", "retry_batch_call"}),
     "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "dograh": (dograh_scene, dograh_calls, {"start_batch_call", "update_batch_call", "resume_batch_call"}),
+    "cartesia": (cartesia_scene, cartesia_calls, {"create_batch_call", "retry_batch_call"}),
     "batchcall": (dialect_scene, dialer_calls, DIALER_ASKS),
     "dialer": (dialer_scene, dialer_calls, DIALER_ASKS),
     "creates that dial": (creates_scene, creates_calls, {"create_batch_call", "retry_batch_call"}),

@@ -12,6 +12,7 @@ from batchcall_mcp.testing import Case, contract
 from tests.dialer.fake import DialerFake
 from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
+from tests.vendors.cartesia import Cartesia
 from tests.vendors.dograh import Dograh
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
@@ -47,6 +48,7 @@ CASES = (
     vendor("retell", Retell, skip=NO_READ),
     vendor("bolna", Bolna),
     ours("dograh", fake=partial(Dograh, lines=30), url="https://vendor.example/api/v1"),
+    vendor("cartesia", Cartesia),
 )
 
 test_contract = contract(*CASES)

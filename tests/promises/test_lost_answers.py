@@ -19,6 +19,7 @@ from batchcall_mcp.model import WEEKDAYS
 from tests.kills.scenes import Front
 from tests.vendors import magpipe, zudu
 from tests.vendors.bland import Bland
+from tests.vendors.cartesia import Cartesia
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
@@ -306,11 +307,11 @@ async def test_every_write_whose_answer_was_lost_says_so(tmp_path: Path) -> None
     assert {tool: notes for tool, notes in heard.items() if "The backend's answer was lost; " not in notes} == {}
 
 
-@pytest.mark.parametrize("vendor", [ElevenLabs(), Bland()], ids=["elevenlabs", "bland"])
+@pytest.mark.parametrize("vendor", [ElevenLabs(), Bland(), Cartesia()], ids=["elevenlabs", "bland", "cartesia"])
 async def test_a_lost_create_that_dials_is_found_by_its_name_and_never_sent_again(
-    vendor: ElevenLabs | Bland, tmp_path: Path
+    vendor: ElevenLabs | Bland | Cartesia, tmp_path: Path
 ) -> None:
-    """Neither has keys or ids of ours: what it lists among its newest is all that there is."""
+    """None has keys or ids of ours: what it lists among its newest is all that there is."""
     launch: dict[str, Any] = {"from_number": FROM, "agent_id": vendor.agent_id, "tasks": FIRST, "name": "November"}
     launch["trigger_timestamp"] = "now"
     backend = type(vendor).__name__.lower()

@@ -27,6 +27,7 @@ _BUILT_IN = {
     "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
     "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
     "dograh": ("batchcall_mcp.backends.vendors.dograh", "DograhBackend"),
+    "cartesia": ("batchcall_mcp.backends.vendors.cartesia", "CartesiaBackend"),
 }
 BUILT_IN = tuple(_BUILT_IN)
 """The names of our own backends; a third party cannot take one of them."""

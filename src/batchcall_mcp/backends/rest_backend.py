@@ -387,12 +387,30 @@ class RestBackend(AccountReader):
         task_ids: tuple[str, ...],  # noqa: ARG002 - the protocol's
         idempotency_key: str | None = None,  # noqa: ARG002 - the protocol's
     ) -> BatchCall:
-        """Where the service calls everybody not reached, there or in a new draft; where it takes ids: overridden."""
+        """Where the service calls everybody not reached, there or in a new draft; where it takes ids: overridden.
+
+        Raises:
+            IllegalTransition: everybody would be called in the same batch call, and by now its state does not allow
+                that, or a call is in progress; nothing was sent.
+        """
         call = self.retry_call(current)
+        if self.capabilities.retry == "all_unreached":
+            await self._check_all_over(current.batch_call_id)
         if self.capabilities.retry != "child_draft":
             return await self.act(Operation.RETRY, current, call)
         answer = await self._http.write(self.doing(Operation.RETRY, current.batch_call_id), call)
         return self.created(answer, BatchCallRequest(retry_of=current.batch_call_id))
+
+    async def _check_all_over(self, batch_call_id: str) -> None:
+        """Its state is read once more just before: a second retry of everybody calls people twice."""
+        now = await self.get(batch_call_id)
+        self.check_state(Operation.RETRY, None, now)
+        if now.counts.calling:  # whatever it says of itself
+            calls = f"{now.counts.calling} of its calls {'is' if now.counts.calling == 1 else 'are'} in progress"
+            following = self.instead.get(Operation.RETRY, "Wait until they are over.")
+            raise IllegalTransition(
+                f"Could not {self.doing(Operation.RETRY, batch_call_id)}: {calls}. Nothing was sent. {following}"
+            )
 
     def retry_call(self, current: BatchCall) -> HttpCall:
         """The request of a retry."""

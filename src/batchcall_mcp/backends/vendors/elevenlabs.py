@@ -13,7 +13,6 @@ from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import RestBackend
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
-from batchcall_mcp.errors import IllegalTransition
 from batchcall_mcp.model import (
     FINISHED,
     BatchCall,
@@ -203,24 +202,6 @@ class ElevenLabsBackend(RestBackend):
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         """A recipient."""
         return task_from(data, _TASK, TASKS)
-
-    async def retry(
-        self, current: BatchCall, task_ids: tuple[str, ...], idempotency_key: str | None = None
-    ) -> BatchCall:
-        """Everybody whose call failed. The state is read once more just before: a second retry calls people twice.
-
-        Raises:
-            IllegalTransition: by now it is neither completed nor failed, or a call is in progress; nothing was sent.
-        """
-        now = await self.get(current.batch_call_id)
-        self.check_state(Operation.RETRY, None, now)
-        if now.counts.calling:  # whatever it says of itself
-            calls = f"{now.counts.calling} of its calls {'is' if now.counts.calling == 1 else 'are'} in progress"
-            raise IllegalTransition(
-                f"Could not {self.doing(Operation.RETRY, now.batch_call_id)}: {calls}. Nothing was sent. "
-                f"{self.instead[Operation.RETRY]}"
-            )
-        return await super().retry(current, task_ids, idempotency_key)
 
     def read_call(self, data: Mapping[str, Any]) -> Call:
         """A conversation. Its audio can be had with the key alone; `cost` is in credits, `cost_fiat` in USD."""
