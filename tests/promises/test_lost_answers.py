@@ -22,6 +22,7 @@ from tests.vendors.bland import Bland
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
+from tests.vendors.speechify import Speechify
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, number, playing
 
@@ -306,11 +307,11 @@ async def test_every_write_whose_answer_was_lost_says_so(tmp_path: Path) -> None
     assert {tool: notes for tool, notes in heard.items() if "The backend's answer was lost; " not in notes} == {}
 
 
-@pytest.mark.parametrize("vendor", [ElevenLabs(), Bland()], ids=["elevenlabs", "bland"])
+@pytest.mark.parametrize("vendor", [ElevenLabs(), Bland(), Speechify()], ids=["elevenlabs", "bland", "speechify"])
 async def test_a_lost_create_that_dials_is_found_by_its_name_and_never_sent_again(
-    vendor: ElevenLabs | Bland, tmp_path: Path
+    vendor: ElevenLabs | Bland | Speechify, tmp_path: Path
 ) -> None:
-    """Neither has keys or ids of ours: what it lists among its newest is all that there is."""
+    """No read shows a key or an id of ours: what it lists among its newest is all that there is."""
     launch: dict[str, Any] = {"from_number": FROM, "agent_id": vendor.agent_id, "tasks": FIRST, "name": "November"}
     launch["trigger_timestamp"] = "now"
     backend = type(vendor).__name__.lower()
