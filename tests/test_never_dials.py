@@ -34,7 +34,7 @@ from batchcall_mcp.settings import Confirm
 from tests import forked
 from tests.sampling import EVERYTHING, spread
 from tests.server.transports import ROOT, Way, connected
-from tests.vendors import bland, bolna, cartesia, dograh, elevenlabs, magpipe, retell, vapi, zudu
+from tests.vendors import bland, bolna, cartesia, dograh, elevenlabs, magpipe, retell, speechify, vapi, zudu
 from tests.vendors.bland import Bland
 from tests.vendors.bolna import Bolna
 from tests.vendors.cartesia import Cartesia
@@ -43,6 +43,7 @@ from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.retell import Retell
 from tests.vendors.serving import Recorded, Recording, listening
+from tests.vendors.speechify import Speechify
 from tests.vendors.talking import NO_ANSWER
 from tests.vendors.vapi import Vapi
 from tests.vendors.varied import Varied, able
@@ -213,7 +214,7 @@ def child_calls(ids: dict[str, str]) -> list[Call]:
 
 @asynccontextmanager
 async def creating_scene(
-    tmp_path: Path, backend: str, vendor: ElevenLabs | Bland | Vapi | Retell | Cartesia
+    tmp_path: Path, backend: str, vendor: ElevenLabs | Bland | Vapi | Retell | Cartesia | Speechify
 ) -> AsyncIterator[Scene]:
     """A vendor whose creates dial, and which says a word that nobody knows of one batch call."""
     async with vendor.served() as url:
@@ -251,6 +252,10 @@ def cartesia_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
 
 def retell_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
     return creating_scene(tmp_path, "retell", Retell())
+
+
+def speechify_scene(tmp_path: Path) -> AbstractAsyncContextManager[Scene]:
+    return creating_scene(tmp_path, "speechify", Speechify())
 
 
 async def launched_by_creates(model: Model, agent_id: str) -> dict[str, str]:
@@ -471,6 +476,10 @@ def retell_calls(ids: dict[str, str]) -> list[Call]:
     return creating_calls(retell.AGENT, ids) + calls_of_missed(ids)
 
 
+def speechify_calls(ids: dict[str, str]) -> list[Call]:
+    return creating_calls(speechify.AGENT, ids) + calls_of_missed(ids)
+
+
 def bolna_calls(ids: dict[str, str]) -> list[Call]:
     starts: list[Call] = [
         ("start_batch_call", {"batch_call_id": one, "trigger_timestamp": when})
@@ -518,6 +527,7 @@ SCENES = {
     "bland": (bland_scene, bland_calls, {"create_batch_call", "retry_batch_call"}),
     "vapi": (vapi_scene, vapi_calls, {"create_batch_call", "retry_batch_call"}),
     "retell": (retell_scene, retell_calls, {"create_batch_call", "retry_batch_call"}),
+    "speechify": (speechify_scene, speechify_calls, {"create_batch_call", "retry_batch_call"}),
     "bolna": (bolna_scene, bolna_calls, {"start_batch_call"}),
     "dograh": (dograh_scene, dograh_calls, {"start_batch_call", "update_batch_call", "resume_batch_call"}),
     "cartesia": (cartesia_scene, cartesia_calls, {"create_batch_call", "retry_batch_call"}),

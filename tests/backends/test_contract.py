@@ -17,6 +17,7 @@ from tests.vendors.dograh import Dograh
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.retell import Retell
+from tests.vendors.speechify import Speechify
 from tests.vendors.vapi import Vapi
 from tests.vendors.zudu import Zudu
 
@@ -47,6 +48,7 @@ CASES = (
     vendor("vapi", Vapi),
     vendor("retell", Retell, skip=NO_READ),
     vendor("bolna", Bolna),
+    vendor("speechify", Speechify),
     ours("dograh", fake=partial(Dograh, lines=30), url="https://vendor.example/api/v1"),
     vendor("cartesia", Cartesia),
 )

@@ -23,6 +23,7 @@ from tests.vendors.cartesia import Cartesia
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.serving import listening
+from tests.vendors.speechify import Speechify
 from tests.vendors.zudu import Zudu
 from tests.walks.stage import ALWAYS, FROM, NEW_YORK, Model, Person, number, playing
 
@@ -307,11 +308,13 @@ async def test_every_write_whose_answer_was_lost_says_so(tmp_path: Path) -> None
     assert {tool: notes for tool, notes in heard.items() if "The backend's answer was lost; " not in notes} == {}
 
 
-@pytest.mark.parametrize("vendor", [ElevenLabs(), Bland(), Cartesia()], ids=["elevenlabs", "bland", "cartesia"])
+@pytest.mark.parametrize(
+    "vendor", [ElevenLabs(), Bland(), Cartesia(), Speechify()], ids=["elevenlabs", "bland", "cartesia", "speechify"]
+)
 async def test_a_lost_create_that_dials_is_found_by_its_name_and_never_sent_again(
-    vendor: ElevenLabs | Bland | Cartesia, tmp_path: Path
+    vendor: ElevenLabs | Bland | Cartesia | Speechify, tmp_path: Path
 ) -> None:
-    """None has keys or ids of ours: what it lists among its newest is all that there is."""
+    """No read shows a key or an id of ours: what it lists among its newest is all that there is."""
     launch: dict[str, Any] = {"from_number": FROM, "agent_id": vendor.agent_id, "tasks": FIRST, "name": "November"}
     launch["trigger_timestamp"] = "now"
     backend = type(vendor).__name__.lower()

@@ -26,6 +26,7 @@ _BUILT_IN = {
     "vapi": ("batchcall_mcp.backends.vendors.vapi", "VapiBackend"),
     "retell": ("batchcall_mcp.backends.vendors.retell", "RetellBackend"),
     "bolna": ("batchcall_mcp.backends.vendors.bolna", "BolnaBackend"),
+    "speechify": ("batchcall_mcp.backends.vendors.speechify", "SpeechifyBackend"),
     "dograh": ("batchcall_mcp.backends.vendors.dograh", "DograhBackend"),
     "cartesia": ("batchcall_mcp.backends.vendors.cartesia", "CartesiaBackend"),
 }

@@ -284,7 +284,8 @@ class CallerHttp:
             BatchCallError: the backend's no.
         """
         with self._heard():
-            return await self._http.exchange(self._exchange(doing, writes=False), call, self._headers)
+            exchange = replace(self._exchange(doing, writes=False), has_error=call.has_error)
+            return await self._http.exchange(exchange, call, self._headers)
 
     async def write(
         self, doing: str, call: HttpCall, *, idempotency_key: str | None = None, if_match: str | None = None
@@ -308,7 +309,7 @@ class CallerHttp:
             headers["Idempotency-Key"] = idempotency_key
         if if_match is not None:
             headers["If-Match"] = if_match
-        exchange = self._exchange(doing, writes=True)
+        exchange = replace(self._exchange(doing, writes=True), has_error=call.has_error)
         if call.may_be_empty:
             exchange = replace(exchange, shape="object or nothing")
         try:

@@ -33,7 +33,8 @@ class HttpCall:
     """A method, a path under the backend's address, and what goes along.
 
     `json` is sent as JSON; `form` as multipart/form-data, in which a list repeats its name; `raw` as it is. With
-    `may_be_empty`, a success without a body is an answer too.
+    `may_be_empty`, a success without a body is an answer too; with `has_error`, a member `error` of a success belongs
+    to what was asked for (why a batch call failed), and refuses nothing.
     """
 
     method: str
@@ -44,6 +45,7 @@ class HttpCall:
     query: Params | None = None
     headers: Mapping[str, str] | None = None
     may_be_empty: bool = False
+    has_error: bool = False
 
     def at(self, **ids: str) -> HttpCall:
         """The same request with these ids in its path, for `{name}`.

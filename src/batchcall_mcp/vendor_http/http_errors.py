@@ -60,13 +60,16 @@ Recognise: TypeAlias = Callable[[Refusal], type[BatchCallError] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A request as its error has to speak of it. `doing` completes "could not …"; `shape`: what an answer has to be."""
+    """A request as its error has to speak of it. `doing` completes "could not …"; `shape`: what an answer has to be;
+    `has_error`: see `HttpCall`.
+    """
 
     doing: str
     writes: bool
     secrets: tuple[str, ...] = ()
     recognise: Recognise = lambda _refusal: None
     shape: Literal["object", "object or nothing", "array", "object or array", "anything"] = "object"
+    has_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ def read_answer(exchange: Exchange, answer: Answer, now: datetime) -> JsonObject
         body = json.loads(answer.body)
     except (ValueError, RecursionError):
         raise unreadable(exchange, "it answered with something that is not JSON") from None
-    if isinstance(body, dict) and _says_error(body):
+    if isinstance(body, dict) and not exchange.has_error and _says_error(body):
         raise _error_in_success(exchange, answer.status, body)
     if not isinstance(body, _SHAPES.get(exchange.shape, dict)):
         raise unreadable(exchange, "it answered with JSON of another shape than its documents show")
@@ -277,6 +280,8 @@ def _not_success(exchange: Exchange, answer: Answer, now: datetime) -> BatchCall
 def _refused(exchange: Exchange, refusal: Refusal, said: str) -> BatchCallError:
     kind, what, following = _REFUSED.get(refusal.status, _REFUSED[400])
     recognised = exchange.recognise(refusal)
+    if recognised is OutcomeUnknown:  # such as an idempotency key whose first request is still worked on
+        return outcome_unknown(exchange, f"the backend cannot say yet what came of it (HTTP {refusal.status})", said)
     if recognised is not None and recognised is not kind:
         kind, what, following = recognised, "the backend refuses it", _RECOGNISED_NEXT.get(recognised, following)
     return kind(f"Could not {exchange.doing}: {what} (HTTP {refusal.status}). Nothing was changed.{said} {following}")
