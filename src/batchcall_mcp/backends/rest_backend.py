@@ -498,8 +498,9 @@ class RestBackend(AccountReader):
         """
 
         def check(answer: Mapping[str, Any]) -> None:
+            alone = {name: value for name, value in answer.items() if not isinstance(value, list)}
             try:
-                named = self.read_batch(answer).batch_call_id
+                named = self.read_batch(alone).batch_call_id  # without its people, whom nobody counts here
             except UnexpectedResponse:
                 return
             if not is_same_id(named, batch_call_id):

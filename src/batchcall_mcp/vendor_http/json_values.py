@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeVar
 
 from batchcall_mcp.clock import from_epoch
@@ -174,11 +175,17 @@ def names(value: Any) -> Iterable[str]:
     return [name for name in found if name]
 
 
+@cache
+def _ways(path: str) -> tuple[tuple[str, ...], ...]:
+    """Paths are written in adapters, so they are few; rows are many."""
+    return tuple(tuple(one.split(".")) for one in path.split("|"))
+
+
 def inside(data: Any, path: str) -> Any:
     """What lies at a path such as `metadata.cost` or `numbers.0`; of paths joined by `|` the first that is there."""
-    for one in path.split("|"):
+    for names in _ways(path):
         found = data
-        for name in one.split("."):
+        for name in names:
             if isinstance(found, list):
                 found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
             else:

@@ -23,9 +23,12 @@ class StatusMap(Generic[S]):
         self._words = words
         self._unknown = unknown
         self._member, self._refined = refine or ("", {})
+        self._as_written = {word: (known, word if word != known else None) for word, known in words.items()}
 
     def of(self, word: Any) -> tuple[S, str | None]:
         """Our state for a word, and the word itself where it says something else."""
+        if type(word) is str and (found := self._as_written.get(word)):
+            return found
         raw = text(word, _LONGEST_WORD)
         lower = (raw or "").lower()
         known = self._words.get(lower, self._unknown)

@@ -51,11 +51,6 @@ def minutes_of(clock: str) -> int:
     return int(hours) * 60 + int(minutes)
 
 
-def clock_of(minutes: int) -> str:
-    """`HH:MM` of minutes since midnight."""
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
-
-
 def next_mark(moment: datetime, step: timedelta) -> datetime:
     """The first multiple of `step` within an hour that is not before `moment`."""
     begin = moment.replace(minute=0, second=0, microsecond=0)
