@@ -239,7 +239,7 @@ async def test_a_cancelled_batch_is_not_retried(scene: Scene) -> None:
     asked = fake_of(scene).writes[-1]
     assert (asked.method, asked.path, asked.json) == ("POST", f"{BATCHES}/{made.batch_call_id}/cancel", None)
     assert (cancelled.status, cancelled.counts.cancelled, cancelled.counts.calling) == (BatchStatus.CANCELLED, 1, 1)
-    with pytest.raises(IllegalTransition, match="create a new batch call of those people"):
+    with pytest.raises(IllegalTransition, match="use create_batch_call with tasks_from"):
         scene.backend.check_state(Operation.RETRY, None, cancelled)
 
 

@@ -38,7 +38,12 @@ VERSION = "2026-08-14"
 """Of the API: its recipients take `dynamic_variables`; those of 2026-03-01 took the same under the name `metadata`."""
 BATCHES = "/agents/calls/batches"
 ONE = BATCHES + "/{id}"
-CALL = HttpCall("GET", "/agents/calls/{call_id}", query={"expand": "transcript"})
+ASKED = {
+    Operation.GET: HttpCall("GET", ONE),
+    Operation.GET_CALL: HttpCall("GET", "/agents/calls/{call_id}", query={"expand": "transcript"}),
+    Operation.CANCEL: HttpCall("POST", ONE + "/cancel"),
+    Operation.RETRY: HttpCall("POST", ONE + "/retry"),
+}
 AUDIO = HttpCall("GET", "/agents/calls/{call_id}/audio")
 OLD_AGENTS = InlinePages(HttpCall("GET", "/agents"), "summaries")
 MAX_RECIPIENTS = 5_000
@@ -101,12 +106,7 @@ class CartesiaBackend(RestBackend):
     default_url = "https://api.cartesia.ai"
     headers: ClassVar = {"Cartesia-Version": VERSION}
     capabilities = Capabilities(
-        operations=frozenset(
-            {
-                *(Operation.ACCOUNT, Operation.CREATE, Operation.GET, Operation.LIST),
-                *(Operation.CANCEL, Operation.RETRY, Operation.GET_CALL),
-            }
-        ),
+        operations=frozenset({Operation.ACCOUNT, Operation.CREATE, Operation.LIST, *ASKED}),
         drafts="none",
         limits=Limits(tasks=MAX_RECIPIENTS, variables_bytes=16 * 1024, ahead=timedelta(days=30)),
         required=frozenset({"from_number", "agent_id"}),
@@ -131,28 +131,19 @@ class CartesiaBackend(RestBackend):
             "A recording can be fetched with the API key alone.",
         ),
     )
-    calls: ClassVar = {
-        Operation.GET: HttpCall("GET", ONE),
-        Operation.CANCEL: HttpCall("POST", ONE + "/cancel"),
-        Operation.RETRY: HttpCall("POST", ONE + "/retry"),
-        Operation.GET_CALL: CALL,
-    }
+    calls: ClassVar = ASKED
     allowed: ClassVar = {
         Operation.CANCEL: frozenset({BatchStatus.SCHEDULED, BatchStatus.RUNNING}),
         Operation.RETRY: frozenset({BatchStatus.COMPLETED, BatchStatus.FAILED}),
     }
     instead: ClassVar = {
-        Operation.RETRY: "watch_batch_call waits for its end; after a cancel, create a new batch call of those people.",
+        Operation.RETRY: "watch_batch_call waits for its end. After a cancel, use create_batch_call with tasks_from.",
     }
     batch_of_call = "batch_id"  # a call never names its batch call: it has to be one of the tasks'
 
     numbers_at = Listing(
         pages_of("/agents/phone-numbers"),
-        {
-            "from_number": "number|phone_numbers.0.number",
-            "name": "label|name",
-            "number_id": "phone_numbers.0.id|id",
-        },
+        {"from_number": "number|phone_numbers.0.number", "name": "label|name", "number_id": "phone_numbers.0.id|id"},
         otherwise=OLD_AGENTS,  # an agent has one number at most
     )
     agents_at = Listing(
