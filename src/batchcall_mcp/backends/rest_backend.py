@@ -254,7 +254,10 @@ class RestBackend(AccountReader):
             named = text(inside(answer, self.batch_of_call))
             if not (_is_its(named, batch_call_id) if named else await self._has_call(batch_call_id, call_id)):
                 raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
-        return self.read_call(answer)
+        found = self.read_call(answer)
+        if found.call_id and not _is_its(found.call_id, call_id):
+            raise about_another(doing, found.call_id, "call")
+        return found
 
     async def _has_call(self, batch_call_id: str, call_id: str) -> bool:
         async for task in every_task(self, unread(batch_call_id)):

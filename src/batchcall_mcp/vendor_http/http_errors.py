@@ -202,11 +202,11 @@ def accepted_without_words(doing: str) -> BatchCallError:
     return outcome_unknown(Exchange(doing=doing, writes=True), "it answered success without saying what it made")
 
 
-def about_another(doing: str, named: str) -> UnexpectedResponse:
-    """The error for a read whose answer names another batch call than was asked for."""
+def about_another(doing: str, named: str, what: str = "batch call") -> UnexpectedResponse:
+    """The error for a read whose answer names another batch call, or another `what`, than was asked for."""
     return UnexpectedResponse(
-        f"Could not {doing}: the backend {_about(named)}. Nothing was sent that changes either of them. Check the id "
-        "with list_batch_calls, and BATCHCALL_URL and BATCHCALL_BACKEND."
+        f"Could not {doing}: the backend {_about(named, what)}. Nothing was sent that changes either of them. Check "
+        "the id with list_batch_calls, and BATCHCALL_URL and BATCHCALL_BACKEND."
     )
 
 
@@ -215,8 +215,8 @@ def accepted_about_another(doing: str, named: str) -> BatchCallError:
     return outcome_unknown(Exchange(doing=doing, writes=True), f"the backend {_about(named)}")
 
 
-def _about(named: str) -> str:
-    return f"answered about another batch call, {quoted(named, 100)}"
+def _about(named: str, what: str = "batch call") -> str:
+    return f"answered about another {what}, {quoted(named, 100)}"
 
 
 _REFUSED: dict[int, tuple[type[BatchCallError], str, str]] = {

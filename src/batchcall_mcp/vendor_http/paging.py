@@ -324,12 +324,13 @@ class LatestPages:
 @dataclass(frozen=True, slots=True)
 class CursorPages:
     """Pages that name the next one: `call(cursor)` asks for one (None: the first); `after` finds the next cursor in an
-    answer, None at the end.
+    answer, None at the end. `or_bare`: an answer that is a list itself will do too, and is all of it.
     """
 
     call: Callable[[str | None], HttpCall]
     items: str
     after: Callable[[Mapping[str, Any]], Any]
+    or_bare: bool = False
 
     async def scan(
         self, http: CallerHttp, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
@@ -339,7 +340,7 @@ class CursorPages:
         found: list[T] = []
         unreadable = 0
         for _ in range(MAX_PAGES):
-            answer, items = await items_of(http, doing, self.call(at), self.items)
+            answer, items = await items_of(http, doing, self.call(at), self.items, or_bare=self.or_bare)
             taken, unread, used = _take(items[offset:], keep, limit - len(found))
             found += taken
             unreadable += unread

@@ -59,11 +59,13 @@ TASKS = StatusMap(
     TaskStatus.UNKNOWN,
     refine=(
         "ended",
-        {"dial_no_answer": TaskStatus.NO_ANSWER, "dial_busy": TaskStatus.BUSY}
-        | dict.fromkeys(("dial_failed", "error"), TaskStatus.FAILED),
+        {"dial_no_answer": TaskStatus.NO_ANSWER, "dial_busy": TaskStatus.BUSY} | {"dial_failed": TaskStatus.FAILED},
     ),
 )
-"""Words of a recipient are free text: those of its queue and of a call; others are shown as they are."""
+"""Words of a recipient are free text: those of its queue and of a call; others are shown as they are.
+
+A completed call that ended in an `error` was answered all the same, and a retry leaves that person alone.
+"""
 _BATCH = same("name agent_id scheduled_at created_at") | {
     "batch_call_id": "id",
     "from_number": "from_number_id",
@@ -87,14 +89,17 @@ _VARIABLE = re.compile(r"(?!system__|secret__)[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def pages_of(path: str, **asked: str | None) -> CursorPages:
-    """Pages of a list, each after the last id of the one before it, which not every list names."""
+    """Pages of a list, each after the last id of the one before it, which not every list names; or one bare array."""
 
     def following(answer: Mapping[str, Any]) -> Any:
         found = rows(answer.get("data"))[0]
         return answer.get("has_more") and (answer.get("next_page") or (found[-1].get("id") if found else None))
 
     return CursorPages(
-        lambda last: HttpCall("GET", path, query=given(**asked, limit=100, starting_after=last)), "data", following
+        lambda last: HttpCall("GET", path, query=given(**asked, limit=100, starting_after=last)),
+        "data",
+        following,
+        or_bare=True,
     )
 
 
@@ -206,10 +211,10 @@ class CartesiaBackend(RestBackend):
         retries = whole(data.get("retry_count"))
         notes = (f"Who was not reached was called again. Retries so far: {retries}.",) if retries else ()
         found = batch_from(data, _BATCH, STATES, self.title, counts=counts, notes=notes)
-        if found.status is BatchStatus.COMPLETED and (
-            counts.calling or (finished is not None and finished < (total or 0))
-        ):
-            return replace(found, status=BatchStatus.RUNNING, backend_status="completed")
+        is_over = found.status in {BatchStatus.COMPLETED, BatchStatus.FAILED}
+        unfinished = found.status is BatchStatus.COMPLETED and finished is not None and finished < (total or 0)
+        if is_over and (counts.calling or counts.pending or unfinished):  # pending: a retry has just queued them
+            return replace(found, status=BatchStatus.RUNNING, backend_status=str(found.status))
         begun = retries or whole(data.get("total_calls_dispatched")) or data.get("admitted_at") is not None
         waits = found.scheduled_at and found.created_at and found.scheduled_at > found.created_at and not begun
         if found.status is BatchStatus.SCHEDULED and not waits:
@@ -230,7 +235,8 @@ class CartesiaBackend(RestBackend):
             TASKS,
             duration_seconds=seconds((end - begin).total_seconds()) if begin and end else None,
         )
-        is_recorded = task.status is TaskStatus.COMPLETED and task.call_id is not None
+        is_kept = not data.get("zdr_enabled") and data.get("redacted_at") is None  # neither kept at all nor deleted
+        is_recorded = is_kept and task.status is TaskStatus.COMPLETED and task.call_id is not None
         return Call(
             call_id=task.call_id or "",
             task=task,

@@ -67,13 +67,17 @@ _BATCH = same("name agent_id scheduled_at created_at started_at") | {
     "from_number": "phone_number_id",
     "completed_at": "ended_at",
 }
-_TASK = same("dynamic_variables error attempted_at") | {
+VARIABLES = "dynamic_variables|dynamic_vars"
+"""The second is the name in older pages, and is never sent."""
+_TASK = same("error attempted_at") | {
+    "dynamic_variables": VARIABLES,
     "to_number": "phone",
     "task_id": "id",
     "call_id": "conversation_id",
     "completed_at": "ended_at",
 }
-_CALL = same("to_number dynamic_variables") | {
+_CALL = same("to_number") | {
+    "dynamic_variables": VARIABLES,
     "call_id": "id",
     "attempted_at": "started_at|created_at",
     "completed_at": "ended_at",
