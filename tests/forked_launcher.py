@@ -32,6 +32,9 @@ def main() -> None:
         os.dup2(nowhere, stream)
     said = forking.makefile("rb")
     child = int(said.readline())
+    if pid_file := os.environ.get("FORKED_PID_FILE"):
+        with open(pid_file, "w", encoding="ascii") as file:  # noqa: PTH123 - see above
+            file.write(str(child))
     for number in PASSED_ON:
         signal.signal(number, lambda got, _frame: os.kill(child, got))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)

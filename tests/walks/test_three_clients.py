@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import anyio
-import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.server.transports import REAL, spawned
@@ -53,11 +52,11 @@ async def test_what_one_has_started_the_others_see_and_it_outlives_its_server(
     }
     async with AsyncExitStack() as stack:
         three = []
-        for _ in range(3):
-            before = servers()
-            client = await stack.enter_async_context(spawned(REAL, environment, elicitation_callback=Person()))
-            three.append(Assistant(client))
-            [three[-1].pid] = servers() - before
+        for index in range(3):
+            pid = tmp_path / f"{index}.pid"
+            begins = spawned(REAL, environment | {"FORKED_PID_FILE": str(pid)}, elicitation_callback=Person())
+            three.append(Assistant(await stack.enter_async_context(begins)))
+            three[-1].pid = int(pid.read_text(encoding="ascii"))
         made: dict[int, str] = {}
 
         async def begin(index: int) -> None:
@@ -90,9 +89,3 @@ async def test_what_one_has_started_the_others_see_and_it_outlives_its_server(
                 assert seen["counts"]["total"] == len(PEOPLE) / 3
                 assert seen["counts"].get("pending", 0) == 0
     assert max(dials(tmp_path).values()) == 1
-
-
-def servers() -> set[int]:
-    """Those that were forked: the children of a child (`tests/forked.py`)."""
-    here = psutil.Process()
-    return {one.pid for one in here.children(recursive=True)} - {one.pid for one in here.children()}
