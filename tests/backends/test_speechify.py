@@ -104,10 +104,6 @@ async def test_a_conflict_of_keys_is_an_unknown_outcome(scene: Scene) -> None:
     assert "Nothing was changed" not in unknown.value.message
 
 
-async def test_a_key_that_may_be_forgotten_by_then_is_no_reason_to_send_a_create_again(scene: Scene) -> None:
-    assert not await scene.backend.keeps_keys()
-
-
 async def test_a_number_that_cannot_call_out_is_refused_before_anything_is_sent(scene: Scene) -> None:
     with pytest.raises(InvalidInput, match=r"from_number: .* is not an active number .* Nothing was sent"):
         await scene.backend.create(replace(PLAIN, from_number=speechify.INBOUND, send_now=True))

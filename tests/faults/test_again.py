@@ -83,7 +83,7 @@ async def test_what_shows_nowhere_is_looked_up_again_and_only_what_stops_calls_i
     launched = Expected(ANSWER, 1) if keeps_keys else Expected(UNKNOWN, 0)
     promised = {tool: Expected(ANSWER, 1) if tool == "cancel_batch_call" else launched for tool in found}
     assert {tool: expected for tool, (expected, _) in found.items()} == promised
-    assert len(dialled) == keeps_keys
+    assert len(dialled) == (keeps_keys and "start_batch_call" in found)  # a create is for tomorrow
     if not keeps_keys:
         assert "does not show it" in found["create_batch_call"][1]
         waits = f"{ids['start_batch_call']} is draft at "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from batchcall_mcp.backends.vendors.speechify import SpeechifyBackend
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.model import WEEKDAYS
 from tests.kills.scenes import Front
@@ -331,3 +333,38 @@ async def test_a_lost_create_that_dials_is_found_by_its_name_and_never_sent_agai
     assert "The backend's answer was lost" in str(made["notes"])
     assert "Nothing was sent by this call" in again["summary"]
     assert vendor.dialled == [ANN, BOB]
+
+
+class Dropping(Speechify):
+    """The first create comes to nothing, and its answer is an error that does not say so."""
+
+    drops = True
+
+    async def _create(self, request: Request) -> Response:
+        drops, self.drops = self.drops, False
+        return Response(status_code=502) if drops else await super()._create(request)
+
+
+@pytest.mark.parametrize("kept", [SpeechifyBackend.capabilities.keys_kept, timedelta()], ids=["kept", "forgotten"])
+async def test_a_create_is_sent_again_only_while_its_key_is_kept(
+    kept: timedelta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the vendor has forgotten makes a second batch call, which calls the same people."""
+    capabilities = replace(SpeechifyBackend.capabilities, keys_kept=kept)
+    monkeypatch.setattr(SpeechifyBackend, "capabilities", capabilities)
+    vendor = Dropping()
+    launch: dict[str, Any] = {"from_number": FROM, "agent_id": vendor.agent_id, "tasks": FIRST}
+    launch["trigger_timestamp"] = "now"
+    async with (
+        vendor.served() as url,
+        playing("auto", Person(), backend="speechify", url=url, api_key=vendor.key, data_dir=tmp_path,
+                calling_hours="00:00-24:00") as model,
+    ):  # fmt: skip
+        await model.refused("create_batch_call", "outcome_unknown", **launch)
+        if kept:
+            await model.call("create_batch_call", **launch)
+        else:
+            await model.refused("create_batch_call", "outcome_unknown", **launch)
+    first, *more = (one.headers["idempotency-key"] for one in vendor.writes)
+    assert more == ([first] if kept else [])
+    assert vendor.dialled == ([ANN, BOB] if kept else [])

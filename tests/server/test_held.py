@@ -142,7 +142,7 @@ SAYS_NOTHING_OF_FIELDS = {
     *("task_page_size", "over_midnight", "tasks_reported"),  # sizes; how it is read
     *("required", "retry", "caller", "task_ids"),  # how its requests are made
     *("stop", "cancel_effect", "pause_stops", "idempotency", "agent"),
-    *("needs_secret", "key_begins", "simulated", "in_process"),
+    *("needs_secret", "key_begins", "keys_kept", "pause_effect", "simulated", "in_process"),
     *("limitations", "results", "prices"),
 }
 BACKENDS = {name: backend_class(name).capabilities for name in BUILT_IN}

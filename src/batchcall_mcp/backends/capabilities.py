@@ -128,6 +128,8 @@ class Capabilities:
     idempotency: Literal["none", "key", "task_id"] = "none"
     """key: the same write with the same key takes effect once; task_id: a task with an id that it has is not added
     again."""
+    keys_kept: timedelta | None = None
+    """How long after it a write is held to be the same one by its key; None = without an end."""
     dynamic_variables: bool = False
     """Whether tasks carry variables to the agent."""
     returns_variables: bool = False

@@ -124,6 +124,7 @@ class SpeechifyBackend(RestBackend):
             "Nobody else is dialled; Speechify's documents do not say whether calls that were placed are ended."
         ),
         idempotency="key",
+        keys_kept=timedelta(hours=23),  # 24 by its documents; clocks may be set
         dynamic_variables=True,
         returns_variables=True,
         needs_secret=False,
@@ -133,7 +134,7 @@ class SpeechifyBackend(RestBackend):
             "Its tasks say who was dialled and whose dial failed, not who was reached; each call says that.",
             "Only people whose dial failed can be called again as not reached.",
             "Without from_number, the number of the agent calls. Numbers of the provider livekit cannot call out.",
-            "It keeps idempotency keys for 24 hours; no create is sent again by itself for that.",
+            "It keeps idempotency keys for 24 hours: a create without an answer is not sent again after 23.",
         ),
     )
     calls: ClassVar = {
@@ -150,10 +151,6 @@ class SpeechifyBackend(RestBackend):
         _calls_out,
     )
     agents_at = Listing(_pages("/v1/agents", "agents"), {"agent_id": "id", "name": "name"})
-
-    async def keeps_keys(self) -> bool:
-        """For 24 hours only, and a lost create may come again later: it is looked up, and not sent again."""
-        return False
 
     def check_state(self, operation: Operation, request: BatchCallRequest | None, current: BatchCall | None) -> None:
         """Without variables under its reserved names."""

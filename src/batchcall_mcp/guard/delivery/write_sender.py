@@ -280,10 +280,15 @@ class Sender:
         if looked.entry.is_equal(intent) and not await self._in_hand(looked.entry):
             if looked.may_be_made_again:
                 return Resend(looked.entry, f"An earlier call may not have arrived; {looked.words} It was sent again.")
-            if await self._backend.keeps_keys():
+            if self._key_is_kept(looked.entry) and await self._backend.keeps_keys():
                 why = "An earlier equal call got no answer; it was sent again with the same idempotency key."
                 return Resend(looked.entry, why)
         raise unknown(looked, intent)
+
+    def _key_is_kept(self, entry: Entry) -> bool:
+        """Since it was recorded, which is before the backend can have heard of it."""
+        kept = self._backend.capabilities.keys_kept
+        return kept is None or utc_now() - from_ms(entry.at) < kept
 
     async def _replayed(self, entry: Entry, intent: Intent) -> WriteOutcome | None:
         """What the earlier one made, as it is now; None if it is gone, and this one is new."""
