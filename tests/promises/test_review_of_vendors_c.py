@@ -105,6 +105,13 @@ class TestCartesia:
         assert (found.status, found.backend_status) == (BatchStatus.RUNNING, word)
         assert vendor.writes == []
 
+    async def test_an_active_call_is_in_progress(self) -> None:
+        """The word of an older page for a call that is neither completed nor failed."""
+        recipient = {"to_number": ANN, "status": "active", "agent_call_id": CALL}
+        async with Vendor({f"GET {AT_CARTESIA}/{BATCH}": batch(recipient), **NUMBERS}).http() as http:
+            found = await CartesiaBackend(http, CREDENTIALS).get(BATCH)
+        assert (found.status, found.counts.calling) == (BatchStatus.RUNNING, 1)
+
     async def test_a_call_that_answers_as_another_is_not_shown(self) -> None:
         recipient = {"to_number": ANN, "status": "completed", "agent_call_id": CALL}
         answers = {f"GET /agents/calls/{CALL}": call(id="ac_2"), f"GET {AT_CARTESIA}/{BATCH}": batch(recipient)}
@@ -114,6 +121,13 @@ class TestCartesia:
 
 
 class TestSpeechify:
+    async def test_the_older_word_of_a_batch_call_that_waits_is_read(self) -> None:
+        """A guide says that such a one is scheduled; by the document it is pending, with a time."""
+        row = {"id": OURS, "name": "N", "status": "scheduled", "scheduled_at": "2026-12-01T09:00:00Z"}
+        async with Vendor({f"GET {AT_SPEECHIFY}/{OURS}": row}).http() as http:
+            found = await SpeechifyBackend(http, CREDENTIALS).get(OURS)
+        assert found.status is BatchStatus.SCHEDULED
+
     async def test_variables_by_their_older_name_are_read(self) -> None:
         recipient = {"id": "r", "batch_id": OURS, "phone": ANN, "status": "pending", "dynamic_vars": {"name": "Ann"}}
         page = {"recipients": [recipient], "next_cursor": None, "has_more": False}

@@ -54,7 +54,7 @@ STATES = StatusMap(
 )
 TASKS = StatusMap(
     dict.fromkeys(("pending", "queued"), TaskStatus.PENDING)
-    | dict.fromkeys(("dispatched", "created", "started"), TaskStatus.CALLING)
+    | dict.fromkeys(("dispatched", "created", "started", "active"), TaskStatus.CALLING)
     | {"completed": TaskStatus.COMPLETED, "failed": TaskStatus.FAILED, "cancelled": TaskStatus.CANCELLED},
     TaskStatus.UNKNOWN,
     refine=(

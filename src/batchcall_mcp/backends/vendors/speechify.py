@@ -40,10 +40,12 @@ MOST_MESSAGES = 2000
 RESERVED = "system__"
 """How names of variables begin that Speechify fills itself."""
 STATES = StatusMap(
-    {str(one): one for one in (BatchStatus.RUNNING, BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED)},
+    {str(one): one for one in (BatchStatus.RUNNING, BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED)}
+    | {"scheduled": BatchStatus.SCHEDULED},
     BatchStatus.UNKNOWN,
 )
-"""Without pending: that is scheduled where it waits for a time, and else may dial at any moment."""
+"""Without pending: that is scheduled where it waits for a time, and else may dial at any moment. `scheduled` itself is
+a word of an older guide."""
 TASKS = StatusMap(
     {str(one): one for one in (TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.CANCELLED)}
     | {"dialing": TaskStatus.CALLING, "completed": TaskStatus.PLACED},
