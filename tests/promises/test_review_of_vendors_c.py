@@ -121,6 +121,14 @@ class TestCartesia:
 
 
 class TestSpeechify:
+    async def test_every_request_names_the_version_in_which_variables_have_their_name(self) -> None:
+        """Without it the workspace's own version counts: one before 2026-06-28 calls people without their variables."""
+        (_, create, numbers) = CREATES[1]
+        vendor = Vendor({**numbers, create: {"id": OURS, "name": "N", "status": "pending"}})
+        async with vendor.http() as http:
+            await SpeechifyBackend(http, CREDENTIALS).create(REQUEST, "key-1")
+        assert {one.headers.get("speechify-version") for one in vendor.asked} == {"2026-09-13"}
+
     async def test_the_older_word_of_a_batch_call_that_waits_is_read(self) -> None:
         """A guide says that such a one is scheduled; by the document it is pending, with a time."""
         row = {"id": OURS, "name": "N", "status": "scheduled", "scheduled_at": "2026-12-01T09:00:00Z"}

@@ -340,6 +340,9 @@ class Speechify(Simulated):
     def _authenticate(self, request: Request) -> None:
         if request.headers.get("authorization") != f"Bearer {KEY}":
             raise Refused(401, "unauthorized", "Authentication is missing or invalid.")
+        version = request.headers.get("speechify-version", "")
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", version) or version < "2026-06-28":
+            raise Refused(400, "invalid_api_version", "This simulator serves the shapes since 2026-06-28 alone.")
 
     def _row(self, batch: Batch) -> dict[str, Any]:
         """BatchCall; `error` is there only if it failed."""

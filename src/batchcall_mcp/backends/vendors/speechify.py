@@ -34,6 +34,12 @@ from batchcall_mcp.vendor_http.status_map import StatusMap
 from batchcall_mcp.vendor_http.times import iso_z
 from batchcall_mcp.vendor_http.transcripts import turns
 
+VERSION = "2026-09-13"
+"""Of the API, as its SDK of August 2026 names it.
+
+Unnamed, it is the workspace's own. Before 2026-06-28 `dynamic_variables` had another name: people would be called
+without theirs.
+"""
 BATCHES, CONVERSATIONS = "/v1/agents/batch-calls", "/v1/agents/conversations"
 PAGE = 200
 MOST_MESSAGES = 2000
@@ -108,6 +114,7 @@ class SpeechifyBackend(RestBackend):
     name = "speechify"
     title = "Speechify"
     default_url = "https://api.speechify.ai"
+    headers: ClassVar = {"Speechify-Version": VERSION}
     capabilities = Capabilities(
         operations=frozenset(
             {
