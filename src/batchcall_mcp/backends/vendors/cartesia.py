@@ -88,8 +88,8 @@ SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"assistant": "agent", "use
 _VARIABLE = re.compile(r"(?!system__|secret__)[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-def pages_of(path: str, **asked: str | None) -> CursorPages:
-    """Pages of a list, each after the last id of the one before it, which not every list names; or one bare array."""
+def pages_of(path: str, *, or_bare: bool = False, **asked: str | None) -> CursorPages:
+    """Pages of a list, each after the last id of the one before it, which not every list names."""
 
     def following(answer: Mapping[str, Any]) -> Any:
         found = rows(answer.get("data"))[0]
@@ -99,7 +99,7 @@ def pages_of(path: str, **asked: str | None) -> CursorPages:
         lambda last: HttpCall("GET", path, query=given(**asked, limit=100, starting_after=last)),
         "data",
         following,
-        or_bare=True,
+        or_bare=or_bare,
     )
 
 
@@ -147,7 +147,7 @@ class CartesiaBackend(RestBackend):
     batch_of_call = "batch_id"  # a call never names its batch call: it has to be one of the tasks'
 
     numbers_at = Listing(
-        pages_of("/agents/phone-numbers"),
+        pages_of("/agents/phone-numbers", or_bare=True),  # pages have both forms
         {"from_number": "number|phone_numbers.0.number", "name": "label|name", "number_id": "phone_numbers.0.id|id"},
         otherwise=OLD_AGENTS,  # an agent has one number at most
     )
