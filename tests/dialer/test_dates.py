@@ -59,6 +59,7 @@ async def test_whose_date_is_over_expires_undialled_and_the_others_are_called(ca
     caller.clock.now = utc(27, 16)
     batch_call_id = await caller.create([AUCKLAND, NEW_YORK, "+442079460007"], **ON_FRIDAY)
     data = await caller.until(batch_call_id, lambda data: data["counts"]["expired"] == 1 and data["sent"] == 2)
+    await eventually(partial(rung, caller, 2))  # the carrier writes after the claim
     assert {line["to_number"] for line in caller.dialled()} == {NEW_YORK, "+442079460007"}
     [auckland, *_] = await caller.tasks(batch_call_id)
     assert (auckland["status"], auckland["error_message"]) == ("expired", claims.DATE_OVER)
@@ -241,6 +242,7 @@ async def test_a_claim_that_is_placed_after_midnight_is_withdrawn(
         [LONDON, HONOLULU], trigger_date="2026-11-27", window={"start": "00:00", "end": "24:00"}
     )
     await caller.until(batch_call_id, lambda data: data["counts"]["expired"] == 1 and data["sent"] == 1)
+    await eventually(partial(rung, caller, 1))
     assert [line["to_number"] for line in caller.dialled()] == [HONOLULU]
 
 
