@@ -130,7 +130,7 @@ class BlandBackend(RestBackend):
     )
 
     async def numbers(self) -> tuple[CallerNumber, ...]:
-        """Those for outbound calls and those for inbound calls: whoever owns a number can call from it."""
+        """Those for outbound calls and those for inbound calls: an owner of a number can call from it."""
         inbound = await self.listed("list the inbound numbers", self.inbound_at)
         return (*await super().numbers(), *(CallerNumber(**row) for row in inbound if row["from_number"]))
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REFUSED, UNFINISHED = 4, 5
 _WATCHES_S: Final = 60
+_LOOKS_EVERY_S: Final = 10.0
+"""A watch ends at once where nothing can happen soon, or nothing is known: the service is not asked without a pause."""
 _LONGEST_S: Final = 15 * 60
 """How long the call is followed."""
 _OVER: Final = frozenset({"completed", "cancelled", "failed"})
@@ -53,6 +55,9 @@ def verify(to: str, from_number: str | None, agent_id: str | None, variables: tu
     settings = load_settings()
     if not sys.stdin.isatty():
         raise click.UsageError("A person has to answer here before the phone rings, and stdin is not a terminal.")
+    unclear = [one for one in variables if not one.partition("=")[0] or "=" not in one]
+    if unclear:
+        raise click.UsageError(f"--variable {unclear[0]}: write NAME=VALUE. Nothing was sent.")
     given = dict(one.partition("=")[::2] for one in variables)
     from batchcall_mcp.server.app import build_server
 
@@ -88,7 +93,11 @@ class Verification:
     """One call, and what was seen of it. Nothing here keeps a number, an id or a word of the call."""
 
     def __init__(
-        self, tools: tuple[str, ...], task: Mapping[str, Any], from_number: str | None, agent_id: str | None
+        self,
+        tools: tuple[str, ...],
+        task: Mapping[str, Any],
+        from_number: str | None,
+        agent_id: str | None,
     ) -> None:
         self._tools = tools
         self._task = task
@@ -157,6 +166,7 @@ class Verification:
                 before, task_before = status, task
             if looked["batch_call"]["status"] in _OVER:
                 break
+            await anyio.sleep(_LOOKS_EVERY_S)
         if tasks:
             reported = [name for name in _RESULTS if tasks[0].get(name) not in (None, {}, "")]
             self.seen.append(f"results of the task: {', '.join(reported) or 'its state alone'}")
