@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batchcall_mcp.clock import Clock, utc_now
-from batchcall_mcp.dialer.carriers.base import Attempt, CarrierUnavailable, Outcome
+from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, CarrierUnavailable, Line, Outcome
 from batchcall_mcp.held_files import HeldFile
 from batchcall_mcp.model import TaskStatus
 
@@ -66,8 +66,10 @@ _BY_DIGIT: Final = {
 class SimulatedCarrier:
     """Deterministic. Every dial is one JSON line in `record`, written with one append when it is placed."""
 
-    name = "simulated"
+    name = SIMULATED
+    title = "the simulated carrier"
     places_real_calls = False
+    calls_per_second = None
 
     def __init__(self, record: Path, *, speed: float, capacity: int = 50, clock: Clock = utc_now) -> None:
         self.capacity = capacity
@@ -102,13 +104,10 @@ class SimulatedCarrier:
         """Its record, once it has dialled."""
         return self._held
 
-    async def outcome(self, attempt: Attempt) -> Outcome:
+    async def outcome(self, attempt: Attempt, line: Line) -> Outcome:  # noqa: ARG002 - `dial` was all
         outcome, seconds = simulate(attempt.to_number, attempt.n)
         await asyncio.sleep(seconds / self._speed)
         return outcome
-
-    def hang_up(self, attempt: Attempt) -> None:
-        """Nothing rings, so nothing is left to end."""
 
     def close(self) -> None:
         """Close the record."""

@@ -23,9 +23,9 @@ HeldBy: TypeAlias = Literal[
 attempts, another batch call that has just dialled the number, its redial, a busy carrier, a gate before each dial that
 gives no clear answer."""
 
-ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done"]
+ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done", "account"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
-error of the dialer, the first people were called and the others wait for a resume."""
+error of the dialer, the first people were called and the others wait for a resume, the carrier's account is at fault."""
 
 SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
 SortOrder: TypeAlias = Literal["ascending", "descending"]
@@ -86,6 +86,7 @@ class BatchCallRecord:
     pause_on_failures: bool
     first: int | None
     test_of: str | None
+    carrier: str
 
     @classmethod
     def of(cls, row: sa.RowMapping) -> BatchCallRecord:
@@ -199,6 +200,9 @@ class TaskRecord:
     duration_ms: int | None
     answered_by: AnsweredBy | None
     choice: str | None
+    backend_status: str | None
+    cost: str | None
+    summary: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

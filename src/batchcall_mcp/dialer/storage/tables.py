@@ -57,6 +57,8 @@ batch_calls = sa.Table(
     sa.Column("first", sa.Integer),
     # The batch call that this one, of one task, lets somebody hear before it starts.
     sa.Column("test_of", sa.String),
+    # Who dials it, from its creation on: a rehearsal never rings, and no simulation "calls" a real list.
+    sa.Column("carrier", sa.String, nullable=False, server_default="simulated"),
     sa.Index("batch_calls_of_organization", "organization_id", "created_at"),
     sa.Index("batch_calls_by_status", "status"),
 )
@@ -106,6 +108,10 @@ tasks = sa.Table(
     sa.Column("duration_ms", sa.BigInteger),
     sa.Column("answered_by", sa.String),
     sa.Column("choice", sa.String),
+    # The carrier's own word, and what it says of the call; the cost as `money.Money` writes it.
+    sa.Column("backend_status", sa.String),
+    sa.Column("cost", sa.String),
+    sa.Column("summary", sa.String),
     sa.UniqueConstraint("batch_call_id", "position"),
     # Everything that is asked again and again is answered from this one without touching the rows.
     sa.Index("tasks_by_status", "batch_call_id", "status", "due_at", "position", "attempts", "answered"),
@@ -127,8 +133,11 @@ attempts = sa.Table(
     # Who dials it: when that process dies, its open attempts are `interrupted`. Null: begun by the first version.
     sa.Column("worker_id", sa.String),
     sa.Column("started_at", sa.BigInteger, nullable=False),
-    # When the carrier had been asked; kept where calls per second are limited.
+    # When the carrier had been asked; kept where calls per second are limited, and of real carriers.
     sa.Column("placed_at", sa.BigInteger),
+    sa.Column("carrier", sa.String, nullable=False, server_default="simulated"),
+    # The call's id at the carrier, by which its outcome is read.
+    sa.Column("carrier_call_id", sa.String),
     sa.Column("ended_at", sa.BigInteger),
     sa.Column("outcome", sa.String),
     sa.Column("error_message", sa.String),
@@ -141,6 +150,8 @@ attempts = sa.Table(
     _partial("attempts_ended", "batch_call_id", "ended_at", where="outcome IS NOT NULL"),
     # Calls in progress, and those that a dead process left.
     _partial("attempts_open", "worker_id", where="outcome IS NULL"),
+    # What a carrier reports of a call by itself.
+    _partial("attempts_at_carrier", "carrier_call_id", where="carrier_call_id IS NOT NULL"),
 )
 
 do_not_call = sa.Table(
@@ -234,16 +245,27 @@ dialer_stops = sa.Table(
 )
 """Emergency stops. While one is not cleared, nothing is dialled or launched, for no organisation."""
 
+carriers = sa.Table(
+    "carriers",
+    metadata,
+    sa.Column("carrier", sa.String, primary_key=True),
+    # When an engine with it last said that it runs: once a minute. Null: never.
+    sa.Column("engine_ran_at", sa.BigInteger),
+    # The last time in which none ran for longer than is allowed.
+    sa.Column("away_from", sa.BigInteger),
+    sa.Column("away_until", sa.BigInteger),
+    # No call of the account begins earlier: its pace, and how long the vendor asked to be left alone.
+    sa.Column("next_call_at", sa.BigInteger),
+)
+"""Each carrier that dials, or dialled, from here. Whoever begins a call holds its row."""
+
 installation = sa.Table(
     "installation",
     metadata,
     # There is one row.
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    # When an engine last said that it runs: once a minute. Null: never.
+    # When an engine of any carrier last said that it runs; a back-up from before that is known by it.
     sa.Column("engine_ran_at", sa.BigInteger),
-    # The last time in which none ran for longer than is allowed.
-    sa.Column("away_from", sa.BigInteger),
-    sa.Column("away_until", sa.BigInteger),
     # How often an engine failed and started again.
     sa.Column("engine_failures", sa.BigInteger, nullable=False, server_default="0"),
     # Whether each call is asked about at a gate before it is dialled. Null: no process with a gate has dialled from it.
