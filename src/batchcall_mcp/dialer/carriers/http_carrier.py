@@ -24,9 +24,9 @@ not known is looked up, and if it is not found, `interrupted`. A vendor's class 
     named(body)                -> call ids              which calls a webhook is about
     told(call_id, body)        -> Outcome or None       only where nothing but the webhook says how a call ended
 
-`await self.read(HttpCall(...))` asks anything but a create: JSON, or None without a body. It raises `Refused` (4xx and
-501) and `CarrierUnavailable` (no readable answer now), both of which a hook lets through. `self.words(text)` makes a
-vendor's words harmless. Errors and summaries of an Outcome are made harmless here too.
+`await self.read(HttpCall(...))` asks anything but a create: JSON, or None without a body. It raises
+`CarrierUnavailable` (no readable answer now) and `Refused` (4xx and 501), which is one; a hook lets both through.
+`self.words(text)` makes a vendor's words harmless. The error of an Outcome is made harmless here too.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class HttpCarrier:
         """The ids of the calls that may be this attempt's, made from `since` on by the vendor's clock.
 
         Raises:
-            CarrierUnavailable, Refused: it could not be looked up.
+            CarrierUnavailable (Refused is one): it could not be looked up.
         """
         raise NotImplementedError
 
@@ -229,7 +229,7 @@ class HttpCarrier:
         """How the call is now.
 
         Raises:
-            CarrierUnavailable, Refused: it could not be read.
+            CarrierUnavailable (Refused is one): it could not be read.
         """
         raise NotImplementedError
 
@@ -237,7 +237,7 @@ class HttpCarrier:
         """End the call, also one that only waits at the vendor. Here: this vendor has no way to do that.
 
         Raises:
-            CarrierUnavailable, Refused: it could not be done.
+            CarrierUnavailable (Refused is one): it could not be done.
         """
 
     async def details(self, call_id: str) -> CallDetails:
@@ -278,8 +278,12 @@ class HttpCarrier:
 
     def heard(self, call_id: str, body: bytes | None = None) -> None:
         """A verified webhook came about this call: read it now. From any thread."""
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None:
+            return
+        try:
             self._loop.call_soon_threadsafe(self._hear, call_id, body)
+        except RuntimeError:
+            LOG.debug("heard of call %s when nothing is followed any more", call_id)
 
     async def account(self) -> CarrierAccount:
         """Its numbers and agents, read at most once in 5 minutes; see `HasAccount`. A failure holds for 5 s."""
@@ -318,7 +322,12 @@ class HttpCarrier:
             raise NotCallable(f"The number {problem}.")
 
     def _hear(self, call_id: str, body: bytes | None) -> None:
-        self._here.hear(call_id, None if body is None else self.told(call_id, body))
+        told = None
+        try:
+            told = None if body is None else self.told(call_id, body)
+        except Exception:
+            LOG.exception("A webhook of %s could not be understood; its call is read", self.title)
+        self._here.hear(call_id, told)
 
     async def _read_account(self) -> _Kept:
         try:

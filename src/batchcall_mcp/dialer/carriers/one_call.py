@@ -53,11 +53,12 @@ Seen: TypeAlias = Progress | Outcome | CarrierUnavailable | AccountAtFault
 """What a look at a call shows. An exception that is returned, not raised: it is over, and nobody was rung."""
 
 
-class _Unseen(Enum):
-    """A look that showed nothing: the vendor knows no such call, or cannot be asked now."""
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    """A look that showed nothing, and why. `is_unknown`: the vendor knows no such call."""
 
-    UNKNOWN = "unknown"
-    UNREADABLE = "unreadable"
+    why: str
+    is_unknown: bool = False
 
 
 class Vendor(Protocol):
@@ -138,6 +139,7 @@ class OneCall:
         """Read it until it is over; it was asked for at `since`, or after that."""
         began, over_at = self._began(since), self._over_at(since)
         reads, unknown_since, is_stopped = 0, None, False
+        last: Seen | _Unseen | None = None
         with self.here.following(call_id, self.attempt.attempt_id) as woken:
             while True:
                 await self._pause(woken, pause_before(reads, self.time.clock() - began))
@@ -148,18 +150,21 @@ class OneCall:
                     return self._harmless(self._after_stop(seen) if is_stopped else seen)
                 if isinstance(seen, Exception):
                     raise seen
-                if seen is _Unseen.UNKNOWN:
+                if isinstance(seen, Progress):
+                    unknown_since = None
+                elif seen != last:
+                    LOG.warning("The call of attempt %s cannot be read now: %s", self.attempt.attempt_id, seen.why)
+                if isinstance(seen, _Unseen) and seen.is_unknown:
                     unknown_since = now if unknown_since is None else unknown_since
                     if now - unknown_since > GRACE_S:
                         return _unknown(f"{self.vendor.title} knows no such call any more; its outcome is not known")
-                elif seen is not _Unseen.UNREADABLE:
-                    unknown_since = None
                 if now > over_at:
                     await self._stop(call_id)
                     return _unknown(f"{self.vendor.title} did not say in time how it ended; its outcome is not known")
                 if seen is Progress.QUEUED and now - began > self.vendor.ring_seconds + GRACE_S:
                     is_stopped = True
                     await self._stop(call_id)
+                last = seen
 
     # Asking for it.
 
@@ -236,7 +241,7 @@ class OneCall:
         """The calls that may be this attempt's and are no other's; None: it could not be looked up now."""
         try:
             found = await self.vendor.find(self.attempt, since + self.api.ahead - _BEFORE)
-        except (CarrierUnavailable, Refused) as error:
+        except CarrierUnavailable as error:
             LOG.warning("Attempt %s could not be looked up: %s", self.attempt.attempt_id, error)
             is_final = isinstance(error, Refused) and error.status not in {*KEY_REFUSED, TOO_MANY}
             return () if is_final else None
@@ -254,20 +259,18 @@ class OneCall:
             return await self.vendor.look(call_id, self.attempt)
         except AccountAtFault as fault:
             return fault
-        except CarrierUnavailable as error:
-            LOG.info("Attempt %s could not be read: %s", self.attempt.attempt_id, error)
         except Refused as no:
-            if no.status in self.vendor.no_such_call:
-                return _Unseen.UNKNOWN
-            LOG.warning("Attempt %s could not be read: %s", self.attempt.attempt_id, no)
-        except Exception:
-            LOG.exception("What is said of attempt %s could not be understood", self.attempt.attempt_id)
-        return _Unseen.UNREADABLE
+            return _Unseen(str(no), is_unknown=no.status in self.vendor.no_such_call)
+        except CarrierUnavailable as error:
+            return _Unseen(str(error))
+        except Exception as error:
+            LOG.debug("What is said of attempt %s", self.attempt.attempt_id, exc_info=True)
+            return _Unseen(self.api.plain(f"it could not be understood: {error!r}", _number(self.attempt)))
 
     async def _stop(self, call_id: str) -> None:
         try:
             await self.vendor.hang_up(call_id)
-        except (CarrierUnavailable, Refused) as error:
+        except CarrierUnavailable as error:
             LOG.warning("The call of attempt %s could not be ended: %s", self.attempt.attempt_id, error)
         except Exception:
             LOG.exception("The call of attempt %s could not be ended", self.attempt.attempt_id)

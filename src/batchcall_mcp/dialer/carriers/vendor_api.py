@@ -35,17 +35,16 @@ _GAVE_UP: Final = frozenset({408, 425})
 """The vendor gave up on the request: that is no refusal."""
 
 
-class Refused(Exception):
+class Refused(CarrierUnavailable):
     """The vendor's no (4xx, or 501): nothing was done. `body`: its JSON, else its text; `said`: its words as a
-    sentence that can be shown, or ""; `retry_after`: the seconds that it asks for.
+    sentence that can be shown, or "".
     """
 
-    def __init__(self, status: int, body: Any, said: str, wait: float | None) -> None:
-        super().__init__(f"HTTP {status}.{said}")
+    def __init__(self, title: str, status: int, body: Any, said: str, wait: float | None) -> None:
+        super().__init__(f"{title} answered HTTP {status}.{said}", retry_after=wait)
         self.status = status
         self.body = body
         self.said = said
-        self.retry_after = wait
 
 
 class Lost(Exception):
@@ -167,7 +166,7 @@ class VendorApi:
         return failed.why.format(who=self._title, url=self._base_url, limit_s=limit_s)
 
     def _refused(self, answer: Answer, hidden: tuple[str, ...] = ()) -> Refused:
-        return Refused(answer.status, error_body(answer), self._said(answer, hidden), self._wait(answer))
+        return Refused(self._title, answer.status, error_body(answer), self._said(answer, hidden), self._wait(answer))
 
     def _said(self, answer: Answer, hidden: tuple[str, ...]) -> str:
         return backend_said(backend_words(error_body(answer)), (*self._secrets, *hidden), self._title)
