@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -45,7 +47,8 @@ from tests.carriers.scripted import (
     attempt_to,
     config_for,
 )
-from tests.faults.server import Answerer, answer, endless, exactly, hang_up, listening, reset, time_passes
+from tests.dialer.certificates import authority_and_server
+from tests.faults.server import Answerer, answer, endless, exactly, hang_up, listening, read_request, reset, time_passes
 
 NUMBER = "+12125550123"
 TALKED = Outcome(TaskStatus.COMPLETED, "as the vendor has it", backend_status="completed")
@@ -153,6 +156,28 @@ async def test_nothing_leaves_once_the_engine_refuses() -> None:
             await outcome_of(vendor, line)
     assert vendor.asked("create") == []
     assert line.did == []
+
+
+async def test_through_a_proxy_it_is_the_request_that_is_held_and_not_the_tunnel(tmp_path: Path) -> None:
+    trusting, serving = authority_and_server(tmp_path, "api.scripted.example")
+    line = ScriptedLine()
+    seen: list[tuple[str, list[str]]] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(((await read_request(reader)).method, list(line.did)))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.start_tls(serving)
+        seen.append(((await read_request(reader)).method, line.did[:1]))
+        await answer(201, '{"id": "call_1"}')(reader, writer)
+
+    async with listening(proxy) as url, carrier_of(ScriptedVendor()) as carrier:
+        await carrier._api._creates.aclose()
+        carrier._api._creates = httpx2.AsyncClient(verify=trusting, proxy=url)
+        call = HttpCall("POST", "/calls", json={})
+        carrier._api._base_url = "https://api.scripted.example"
+        assert await carrier._api.create(call, line, ()) == {"id": "call_1"}
+    assert seen == [("CONNECT", []), ("POST", ["held"])]
+    assert line.did == ["held", "let go"]
 
 
 async def test_what_the_engine_lets_wait_is_not_asked_for_on_a_stale_connection() -> None:
