@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import date
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from batchcall_mcp.backends.base import retry_of_in_name, test_of_in_name
 from batchcall_mcp.backends.row_reading import call_from
