@@ -243,6 +243,8 @@ async def test_keys_without_a_meaning_change_nothing(scene: Scene) -> None:
         ({"nothing": "known"}, {}, 200),
         (b"\xff\xfe\x00 not a form", {}, 200),
         (b"CallSid=%FF%00&Digits=%00", {}, 200),
+        (b"CallSid=CA2&Digits=9&To=%00", {}, 200),
+        (b"CallSid=CA2&Digits=9&From=%EF%BF%BF", {}, 200),
         (b"", {}, 200),
     ],
 )

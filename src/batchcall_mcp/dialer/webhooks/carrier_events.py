@@ -30,6 +30,8 @@ ARRIVES_WITHIN_S: Final = 10.0
 TRIED_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The pauses in which a database that is away may come back before a key press is given up: vendors wait 15 s."""
 
+_AWAY: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+
 
 def path_of(carrier: str) -> str:
     """Where its vendor's requests go, below BATCHCALL_PUBLIC_URL."""
@@ -85,7 +87,7 @@ async def _kept(keep: Callable[[], key_presses.Pressed | None], pauses: Sequence
     for pause in pauses:
         try:
             return await anyio.to_thread.run_sync(keep)
-        except sa.exc.SQLAlchemyError as error:
+        except _AWAY as error:
             LOG.warning("A key press waits for the database: %s", getattr(error, "orig", error))
         await anyio.sleep(pause)
     return await anyio.to_thread.run_sync(keep)
