@@ -274,6 +274,47 @@ def people(tx: sa.Connection, batch_call_id: str, *, promised: bool = False) -> 
         after = rows[-1].position
 
 
+def waiting(tx: sa.Connection, batch_call_id: str) -> Iterator[tuple[int, str, str | None]]:
+    """Whom it has still to call, a part at a time: place in the list, number, variables as JSON."""
+    pending = (tasks.c.batch_call_id == batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    query = sa.select(tasks.c.position, tasks.c.to_number, tasks.c.dynamic_variables).where(pending)
+    after = -1
+    while rows := tx.execute(
+        query.where(tasks.c.position > after).order_by(tasks.c.position).limit(INSERTED_AT_ONCE)
+    ).all():
+        yield from (tuple(row) for row in rows)
+        after = rows[-1].position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastCall:
+    """The last attempt of a task that the carrier has an id of."""
+
+    task: TaskRecord
+    attempt_id: str
+    carrier: str
+    carrier_call_id: str
+
+
+def last_call(tx: sa.Connection, batch_call_id: str, task_id: str) -> LastCall:
+    """The last call of a task.
+
+    Raises:
+        NotFound: it is not a task of this batch call, or the carrier has no call of it.
+    """
+    placed = [row for row in attempts_of(tx, batch_call_id, task_id) if row["carrier_call_id"] is not None]
+    if not placed:
+        raise NotFound(f"Task {task_id!r} has no call yet that its carrier knows. Nothing was changed.")
+    row = tx.execute(sa.select(*_TASK_COLUMNS).where(tasks.c.task_id == task_id)).one()
+    last = placed[-1]
+    return LastCall(
+        task=TaskRecord(*row),
+        attempt_id=f"{task_id}:{last['n']}",
+        carrier=last["carrier"],
+        carrier_call_id=last["carrier_call_id"],
+    )
+
+
 def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence[sa.RowMapping]:
     """The attempts of a task, oldest first.
 
