@@ -24,8 +24,8 @@ from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import claims, scheduler
 from batchcall_mcp.dialer.engine import engine as engine_module
-from batchcall_mcp.dialer.engine.lanes import opening as lanes_module
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.lanes import opening as lanes_module
 from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.storage import commands, queries
@@ -349,8 +349,8 @@ class WatchedCarrier:
         await eventually(self.ends.is_set)  # the test's event loop is another one
         # They end one by one, so that lines fall free while others are in use.
         await asyncio.sleep(int(attempt.to_number[-3:]) % 7 / 1000)
-        for line in (attempt.batch_call_id, "all"):
-            self.live[line] -= 1
+        for key in (attempt.batch_call_id, "all"):
+            self.live[key] -= 1
         return Outcome(TaskStatus.COMPLETED)
 
 

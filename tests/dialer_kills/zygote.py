@@ -35,9 +35,9 @@ from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import engine, scheduler, supervisor
+from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.lanes import dbos_queue, opening
 from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
-from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.supervisor import Supervisor
 
 IMPORTED = (psycopg, command, DbosQueue)
