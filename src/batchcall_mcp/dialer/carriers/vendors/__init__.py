@@ -1,1 +1,1 @@
-"""One vendor a module; none of them knows another."""
+"""One module a vendor; none knows another."""
