@@ -17,9 +17,7 @@ def upgrade() -> None:
     for column in ("backend_status", "cost", "summary"):
         op.add_column("tasks", sa.Column(column, sa.String))
     known = sa.text("carrier_call_id IS NOT NULL")
-    op.create_index(
-        "attempts_at_carrier", "attempts", ["carrier_call_id"], sqlite_where=known, postgresql_where=known
-    )
+    op.create_index("attempts_at_carrier", "attempts", ["carrier_call_id"], sqlite_where=known, postgresql_where=known)
     op.create_table(
         "carriers",
         sa.Column("carrier", sa.String, primary_key=True),

@@ -1,0 +1,1 @@
+"""Strict fakes of the services that place single calls."""

@@ -1,0 +1,1 @@
+"""The carriers, against strict fakes."""
