@@ -88,7 +88,7 @@ class RawServer:
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await _asked(reader)
+        asked = await read_request(reader)
         self.requests.append(asked.head + asked.body)
         await self.answerers[min(len(self.requests), len(self.answerers)) - 1](reader, writer)
 
@@ -116,7 +116,7 @@ class Front:
     """What was asked, and how many more of both there were after it."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await _asked(reader)
+        asked = await read_request(reader)
         gone = self.stays and self.hit > 0
         aimed_at = self.aim(asked)
         self.hit += aimed_at
@@ -136,7 +136,7 @@ class Front:
 @asynccontextmanager
 async def raw_server(*answerers: Answerer) -> AsyncIterator[RawServer]:
     server = RawServer(answerers)
-    async with _listening(server.serve) as server.url:
+    async with listening(server.serve) as server.url:
         yield server
 
 
@@ -144,12 +144,13 @@ async def raw_server(*answerers: Answerer) -> AsyncIterator[RawServer]:
 async def fronted(app: ASGIApp, elsewhere: str) -> AsyncIterator[Front]:
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://vendor") as vendor:
         front = Front(vendor, elsewhere)
-        async with _listening(front.serve) as front.url:
+        async with listening(front.serve) as front.url:
             yield front
 
 
 @asynccontextmanager
-async def _listening(serve: Answerer) -> AsyncIterator[str]:
+async def listening(serve: Answerer) -> AsyncIterator[str]:
+    """The base URL of a socket on which each connection is served so."""
     running: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,7 +174,8 @@ async def _listening(serve: Answerer) -> AsyncIterator[str]:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _asked(reader: asyncio.StreamReader) -> Asked:
+async def read_request(reader: asyncio.StreamReader) -> Asked:
+    """One request, whole."""
     head = await reader.readuntil(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     length = next((int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length")), 0)

@@ -73,8 +73,8 @@ _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 
 
-def open_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """The one client of a process.
+def open_client(transport: httpx2.AsyncBaseTransport | None = None, *, kept_alive: int = 10) -> httpx2.AsyncClient:
+    """The one client of a process. `kept_alive`: connections that it keeps for later requests.
 
     It follows no redirect (the key would go along) and keeps no cookie (one caller's would go with another's
     request). Proxies and certificates come from the usual environment variables, because company networks need them,
@@ -85,7 +85,7 @@ def open_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.As
         mounts=None if transport else dict.fromkeys(_LOOPBACK),
         follow_redirects=False,
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
-        limits=httpx2.Limits(max_connections=50, max_keepalive_connections=10, keepalive_expiry=5),
+        limits=httpx2.Limits(max_connections=50, max_keepalive_connections=kept_alive, keepalive_expiry=5),
         headers={"user-agent": f"batchcall-mcp/{__version__}", "accept": "application/json"},
     )
 
@@ -94,35 +94,77 @@ Failure: TypeAlias = Callable[[Exchange, str], BatchCallError]
 """Makes the error for a try that ended without an answer: `not_sent`, `unavailable`, `unreadable`, `misconfigured`."""
 
 _FAILURES: Mapping[type[Exception], tuple[Failure, str]] = {
-    httpx2.ConnectError: (not_sent, "the backend could not be reached at {url}"),
-    httpx2.ConnectTimeout: (not_sent, "the backend at {url} did not take the connection in time"),
+    httpx2.ConnectError: (not_sent, "{who} could not be reached at {url}"),
+    httpx2.ConnectTimeout: (not_sent, "{who} at {url} did not take the connection in time"),
     httpx2.PoolTimeout: (not_sent, "too many requests are waiting already"),
     httpx2.ProxyError: (not_sent, "the proxy refused the connection"),
-    httpx2.UnsupportedProtocol: (misconfigured, "the backend's address is neither http:// nor https://"),
-    httpx2.InvalidURL: (misconfigured, "the backend's address is not a URL"),
-    httpx2.ReadTimeout: (unavailable, "the backend did not answer in time"),
-    httpx2.WriteTimeout: (unavailable, "the backend did not take the request in time"),
+    httpx2.UnsupportedProtocol: (misconfigured, "{who}'s address is neither http:// nor https://"),
+    httpx2.InvalidURL: (misconfigured, "{who}'s address is not a URL"),
+    httpx2.ReadTimeout: (unavailable, "{who} did not answer in time"),
+    httpx2.WriteTimeout: (unavailable, "{who} did not take the request in time"),
     httpx2.ReadError: (unavailable, "the connection broke before the answer was complete"),
     httpx2.WriteError: (unavailable, "the connection broke while the request was sent"),
     httpx2.CloseError: (unavailable, "the connection broke"),
     httpx2.LocalProtocolError: (unavailable, "the exchange broke the HTTP protocol"),
-    httpx2.RemoteProtocolError: (unavailable, "the backend broke off without a complete HTTP answer"),
+    httpx2.RemoteProtocolError: (unavailable, "{who} broke off without a complete HTTP answer"),
     httpx2.DecodingError: (unreadable, "its answer could not be decompressed"),
     httpx2.TooManyRedirects: (unreadable, "it answered with redirects"),
     httpx2.SSEError: (unreadable, "it answered with an event stream"),
     httpx2.HTTPStatusError: (unreadable, "it answered with an error"),
     httpx2.HTTPError: (unavailable, "the connection failed"),
 }
-_TIMED_OUT = (unavailable, "the backend did not answer completely within {limit_s:g} s")
+_TIMED_OUT = (unavailable, "{who} did not answer completely within {limit_s:g} s")
 _TOO_LARGE = (unreadable, "its answer is larger than 32 MiB")
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A try without an answer. `why` may hold `{url}` and `{limit_s}`."""
+    """A try without an answer. `why` may hold `{who}`, `{url}` and `{limit_s}`."""
 
     failure: Failure
     why: str
+
+
+def request_of(
+    client: httpx2.AsyncClient,
+    call: HttpCall,
+    url: str,
+    headers: Mapping[str, str],
+    limit_s: float,
+    extensions: Mapping[str, Any] | None = None,
+) -> Callable[[], AbstractAsyncContextManager[httpx2.Response]]:
+    """What sends this request each time that it is called. `extensions`: see httpx2's documents."""
+    return partial(
+        client.stream,
+        call.method,
+        url,
+        headers={**headers, **call.media_type(), **(call.headers or {})},
+        params=dict(call.query) if call.query else None,
+        # Half of the limit for the connection: one that never comes about is then known not to have been used.
+        timeout=httpx2.Timeout(limit_s, connect=limit_s / 2, pool=limit_s / 2),
+        extensions=dict(extensions or {}),
+        **call.body(),
+    )
+
+
+async def one_try(
+    request: Callable[[], AbstractAsyncContextManager[httpx2.Response]], limit_s: float
+) -> Answer | Failed:
+    """Send it once, and read the answer whatever it says; both within `limit_s` seconds."""
+    try:
+        with anyio.fail_after(limit_s):
+            async with request() as response:
+                body = bytearray()
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > MAX_BODY_BYTES:
+                        return Failed(*_TOO_LARGE)
+                lower = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, lower, bytes(body))
+    except TimeoutError:
+        return Failed(*_TIMED_OUT)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        return Failed(*next(_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES))
 
 
 class BackendHttp:
@@ -174,21 +216,10 @@ class BackendHttp:
         A read is repeated after 408, 429, 5xx, a time-out or a broken connection; a write only where it cannot have
         arrived: no connection, or 429.
         """
-        if call.json is not None:
-            headers = {**headers, "content-type": "application/json"}
-        request = partial(
-            self._client.stream,
-            call.method,
-            url or self.base_url + call.path,
-            headers={**headers, **(call.headers or {})},
-            params=dict(call.query) if call.query else None,
-            # Half of the limit for the connection: one that never comes about is then known not to have been used.
-            timeout=httpx2.Timeout(self._timeout_s, connect=self._timeout_s / 2, pool=self._timeout_s / 2),
-            **call.body(),
-        )
+        request = request_of(self._client, call, url or self.base_url + call.path, headers, self._timeout_s)
         started = self._clock()
         for tried in range(1, TRIES + 1):
-            result = await self._try(request)
+            result = await one_try(request, self._timeout_s)
             if tried == TRIES or not _may_repeat(result, writes=exchange.writes):
                 break
             pause = self._pause(result, tried)
@@ -198,34 +229,9 @@ class BackendHttp:
         if isinstance(result, Failed):
             # Of another address only whose it is: a signed one is a permission.
             where = self.base_url if url is None else str(httpx2.URL(url).copy_with(raw_path=b"")).rstrip("/")
-            raise result.failure(exchange, result.why.format(url=where, limit_s=self._timeout_s))
+            why = result.why.format(who="the backend", url=where, limit_s=self._timeout_s)
+            raise result.failure(exchange, why)
         return reply(exchange, result, utc_now())
-
-    def may_upload_to(self, url: str) -> bool:
-        """Whether a file of a caller may go to this address, which the backend named."""
-        try:
-            named, own = httpx2.URL(url), httpx2.URL(self.base_url)
-        except httpx2.InvalidURL:
-            return False
-        is_sane = bool(named.host) and not named.userinfo and named.scheme in {"https", own.scheme}
-        # A service on the internet has no business with the network in which this runs.
-        return is_sane and not (own.scheme == "https" and _is_inside(named.host) and not _is_inside(own.host))
-
-    async def _try(self, request: Callable[[], AbstractAsyncContextManager[httpx2.Response]]) -> Answer | Failed:
-        try:
-            with anyio.fail_after(self._timeout_s):
-                async with request() as response:
-                    body = bytearray()
-                    async for part in response.aiter_bytes():
-                        body += part
-                        if len(body) > MAX_BODY_BYTES:
-                            return Failed(*_TOO_LARGE)
-                    lower = {name.lower(): value for name, value in response.headers.items()}
-                    return Answer(response.status_code, lower, bytes(body))
-        except TimeoutError:
-            return Failed(*_TIMED_OUT)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return Failed(*next(_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES))
 
     def _pause(self, result: Answer | Failed, tried: int) -> float:
         asked = retry_after(result.headers.get("retry-after"), utc_now()) if isinstance(result, Answer) else None
@@ -331,7 +337,7 @@ class CallerHttp:
                 inside a private network though the backend is not, or refused the file.
             BatchCallError: it was not taken; nothing was changed.
         """
-        if not self._http.may_upload_to(url):
+        if not may_go_to(url, self._http.base_url):
             raise UnexpectedResponse(
                 f"Could not {doing}: the backend names an address for it that is not https, or not on the internet. "
                 "Nothing was changed. Check BATCHCALL_URL."
@@ -358,6 +364,17 @@ class CallerHttp:
 
     def _exchange(self, doing: str, *, writes: bool) -> Exchange:
         return Exchange(doing=doing, writes=writes, secrets=self._secrets, recognise=self._recognise)
+
+
+def may_go_to(url: str, base_url: str) -> bool:
+    """Whether a request of ours may go to this address, which the service at `base_url` named."""
+    try:
+        named, own = httpx2.URL(url), httpx2.URL(base_url)
+    except httpx2.InvalidURL:
+        return False
+    is_sane = bool(named.host) and not named.userinfo and named.scheme in {"https", own.scheme}
+    # A service on the internet has no business with the network in which this runs.
+    return is_sane and not (own.scheme == "https" and _is_inside(named.host) and not _is_inside(own.host))
 
 
 def _is_inside(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""One request to a vendor, as an adapter writes it down: JSON, a form, or a form with files; nothing is sent here."""
+"""One request to a vendor, as an adapter writes it down: JSON, a form of either kind, or bytes; nothing is sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from json import dumps
 from typing import Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from batchcall_mcp.errors import InvalidInput, NotFound
 from batchcall_mcp.model import CallTask
@@ -32,15 +32,17 @@ class FormFile:
 class HttpCall:
     """A method, a path under the backend's address, and what goes along.
 
-    `json` is sent as JSON; `form` as multipart/form-data, in which a list repeats its name; `raw` as it is. With
-    `may_be_empty`, a success without a body is an answer too; with `has_error`, a member `error` of a success belongs
-    to what was asked for (why a batch call failed), and refuses nothing.
+    `json` is sent as JSON; `form` as multipart/form-data and `urlencoded` as application/x-www-form-urlencoded, in
+    both of which a list repeats its name; `raw` as it is. With `may_be_empty`, a success without a body is an answer
+    too; with `has_error`, a member `error` of a success belongs to what was asked for (why a batch call failed), and
+    refuses nothing.
     """
 
     method: str
     path: str
     json: Any = None
     form: Mapping[str, str | list[str] | FormFile] | None = None
+    urlencoded: Mapping[str, str | list[str]] | None = None
     raw: bytes | None = None
     query: Params | None = None
     headers: Mapping[str, str] | None = None
@@ -55,10 +57,18 @@ class HttpCall:
         """
         return replace(self, path=self.path.format(**{name: path_part(value) for name, value in ids.items()}))
 
+    def media_type(self) -> dict[str, str]:
+        """The header that says what its body is, where the HTTP client does not say it itself."""
+        if self.json is not None:
+            return {"content-type": "application/json"}
+        return {} if self.urlencoded is None else {"content-type": "application/x-www-form-urlencoded"}
+
     def body(self) -> dict[str, Any]:
         """As the HTTP client takes it: arguments of its request. Bytes, so another try sends the same again."""
         if self.json is not None:
             return {"content": dumps(self.json, separators=(",", ":")).encode("ascii")}
+        if self.urlencoded is not None:
+            return {"content": urlencode(self.urlencoded, doseq=True).encode("ascii")}
         if self.form is None:
             return {} if self.raw is None else {"content": self.raw}
         fields: list[tuple[str, tuple[str | None, str | bytes] | tuple[str, bytes, str]]] = []

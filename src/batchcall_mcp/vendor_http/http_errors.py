@@ -148,10 +148,10 @@ def backend_words(body: Any, depth: int = _WORDS_DEPTH) -> str:
     return message if not detail or (message and detail.lower() in _STATUS_NAMES) else detail
 
 
-def backend_said(text: str, secrets: tuple[str, ...]) -> str:
+def backend_said(text: str, secrets: tuple[str, ...], who: str = "The backend") -> str:
     """The backend's words as a sentence of ours, or "" if it said nothing that can be shown."""
-    shown = _harmless(text, secrets)
-    return f' The backend said: "{shown}"' if shown else ""
+    shown = harmless(text, secrets)
+    return f' {who} said: "{shown}"' if shown else ""
 
 
 def unreadable(exchange: Exchange, why: str) -> BatchCallError:
@@ -257,7 +257,7 @@ def _not_success(exchange: Exchange, answer: Answer, now: datetime) -> BatchCall
             exchange,
             f"it answered with a redirect (HTTP {status}), which is not followed because the key would go with it",
         )
-    words = backend_words(_error_body(answer))
+    words = backend_words(error_body(answer))
     said = backend_said(words, exchange.secrets)
     if status >= 500 or status in _NO_ANSWER:  # noqa: PLR2004 - HTTP
         if exchange.writes:
@@ -310,7 +310,8 @@ def _error_in_success(exchange: Exchange, status: int, body: JsonObject) -> Batc
     )
 
 
-def _error_body(answer: Answer) -> Any:
+def error_body(answer: Answer) -> Any:
+    """What an answer that is a no says: its JSON, or its text if that is no page."""
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -320,14 +321,20 @@ def _error_body(answer: Answer) -> Any:
     return "" if is_page else text
 
 
-def _harmless(text: str, secrets: tuple[str, ...]) -> str:
+def harmless(text: str, secrets: tuple[str, ...]) -> str:
+    """Somebody else's words, as they can be quoted: what stands in quotation marks has none."""
+    return plain(text.replace('"', "'"), secrets)
+
+
+def plain(text: str, secrets: tuple[str, ...]) -> str:
+    """Words, cut, without secrets, stack traces, tags and what does not print."""
     # Redacted before and after: taking tags or control characters out may put a broken-up secret together.
     shown = _redacted(_STACK_TRACE.split(text, maxsplit=1)[0], secrets)
     shown = re.sub(r"<[^<>]*>|<(?=[A-Za-z/!?])", " ", shown)
     # Invisible ones go without a trace, and no secret can hide in between; the rest become spaces.
     shown = "".join(" " if character.isspace() else character for character in shown)
     shown = "".join(character for character in shown if unicodedata.category(character)[0] != "C")
-    shown = _redacted(" ".join(shown.split()), secrets).replace('"', "'")
+    shown = _redacted(" ".join(shown.split()), secrets)
     return shown if len(shown) <= WORDS_LIMIT else shown[: WORDS_LIMIT - 1].rstrip() + "…"
 
 
