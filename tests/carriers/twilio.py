@@ -192,6 +192,8 @@ class Twilio(Simulated):
         self.reads_caller_ids = 200
         self.price: str | None = "-0.0140"
         self.faults: list[Fault] = []
+        self.bought = [(NUMBER, "Main line", True), (SMS_NUMBER, "Texts", False)]
+        self.url = ""
         account = f"{prefix}/2010-04-01/Accounts/{{account}}"
         self.recording = Recording(
             Starlette(
@@ -345,7 +347,7 @@ class Twilio(Simulated):
         query = _checked(request.query_params.multi_items(), _NUMBERS)
         found = [
             {"phone_number": number, "friendly_name": name, "capabilities": {"voice": voice, "sms": True, "mms": False}}
-            for number, name, voice in ((NUMBER, "Main line", True), (SMS_NUMBER, "Texts", False))
+            for number, name, voice in self.bought
         ]
         return self._page("incoming_phone_numbers", found, query, request.url.path)
 

@@ -107,7 +107,7 @@ def test_the_name_of_a_parameter_is_only_a_name() -> None:
 @pytest.mark.parametrize("variables", [{}, {"name": ""}, {"name": " \t"}, {"Name": "Ada"}])
 def test_a_missing_variable_is_named(variables: dict[str, str]) -> None:
     said = problem(REMINDER, variables)
-    assert said == "the agent reminder needs name, which dynamic_variables does not have"
+    assert said == "The agent reminder needs name, which dynamic_variables does not have."
 
 
 def test_what_can_be_spoken_has_no_problem() -> None:
@@ -119,12 +119,12 @@ def test_what_can_be_spoken_has_no_problem() -> None:
 
 @pytest.mark.parametrize("agent", [REMINDER, VOICE_AGENT, SOCKET], ids=lambda agent: agent.kind)
 def test_a_value_is_short(agent: PhoneAgent) -> None:
-    assert problem(agent, {"name": "A" * (LONGEST_VALUE + 1)}) == "the value of name has more than 200 characters"
+    assert problem(agent, {"name": "A" * (LONGEST_VALUE + 1)}) == "The value of name has more than 200 characters."
 
 
 def test_a_name_that_is_no_sip_header_is_refused() -> None:
     for name in ("first name", "a&b", "a=b", "ä", ""):
-        assert str(problem(VOICE_AGENT, {name: "x"})).startswith("each variable is a SIP header")
+        assert str(problem(VOICE_AGENT, {name: "x"})).startswith("Each variable is a SIP header")
 
 
 def test_all_sip_headers_together_are_short() -> None:

@@ -53,25 +53,25 @@ def problem(agent: PhoneAgent, variables: Mapping[str, str], keys_url: str | Non
     """Why the agent cannot speak to a person with these variables; None: it can. Without any of the values."""
     missing = [name for name in agent.placeholders if not variables.get(name, "").strip()]
     if missing:
-        return f"the agent {agent.agent_id} needs {', '.join(missing)}, which dynamic_variables does not have"
+        return f"The agent {agent.agent_id} needs {', '.join(missing)}, which dynamic_variables does not have."
     used = agent.placeholders if agent.kind in {"say", "play"} else tuple(variables)
     too_long = next((name for name in used if len(variables[name]) > LONGEST_VALUE), None)
     if too_long is not None:
-        return f"the value of {too_long} has more than {LONGEST_VALUE} characters"
+        return f"The value of {too_long} has more than {LONGEST_VALUE} characters."
     address = _problem_of_address(agent.kind, variables)
     if address is None and len(twiml(agent, variables, keys_url)) > LONGEST_TWIML:
-        return f"what the agent {agent.agent_id} says is longer than the {LONGEST_TWIML} characters that Twilio takes"
+        return f"What the agent {agent.agent_id} says is longer than the {LONGEST_TWIML} characters that Twilio takes."
     return address
 
 
 def _problem_of_address(kind: str, variables: Mapping[str, str]) -> str | None:
     """Why these variables cannot go along with the address of an agent."""
     if kind == "stream" and any(len(name) + len(value) > _LONGEST_PARAMETER for name, value in variables.items()):
-        return f"a variable is longer than the {_LONGEST_PARAMETER} characters of a stream's parameter"
+        return f"A variable is longer than the {_LONGEST_PARAMETER} characters of a stream's parameter."
     if kind == "sip" and not all(map(_HEADER_NAME.fullmatch, variables)):
-        return "each variable is a SIP header: its name may have only letters, digits, hyphens and underscores"
+        return "Each variable is a SIP header: its name may have only letters, digits, hyphens and underscores."
     if kind == "sip" and len(_headers(variables)) >= _SIP_HEADERS_END:
-        return f"the variables are longer than the {_SIP_HEADERS_END} characters of all SIP headers"
+        return f"The variables are longer than the {_SIP_HEADERS_END} characters of all SIP headers."
     return None
 
 
