@@ -42,8 +42,10 @@ _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {
     "user": "person",
 }
 _SLOW: Final = re.compile(r"\b(hour|hourly|day|daily)\b")
-_LATER: Final = re.compile(r"concurren|rate.?limit|too many|limit (reached|exceeded)|limit has been|" + _SLOW.pattern)
-_AT_FAULT: Final = re.compile(r"balance|credit|payment|billing|\bfunds\b|\bfrom\b|caller|pathway|persona|unauthorized")
+_LATER: Final = re.compile(r"concurren|rate.?limit|too.many|limit (reached|exceeded)|limit has been|" + _SLOW.pattern)
+_AT_FAULT: Final = re.compile(
+    r"balance|credit|payment|billing|\bfunds\b|unauthorized|pathway|persona|caller|(^|\W)from(\W+is|\W+number|\W+must|:|'|\")"
+)
 _PERMANENT: Final = re.compile(r"phone[ _]?number|country|blocked|do not call|\bdnc\b")
 _WAITS: Final = frozenset({"new", "queued", "allocated"})
 _NOT_OVER: Final = _WAITS | {"started"}
@@ -155,16 +157,15 @@ class BlandCarrier(HttpCarrier):
         return Outcome(TaskStatus.FAILED, f"Bland did not call.{said}", permanent=bool(_PERMANENT.search(words)))
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
-        """The list has no metadata: each call to the number is read. It compares days, and nobody says in which zone."""
+        """The list is by days of nobody says which zone, and has no metadata: each call to the number is read."""
         day = (since - timedelta(days=1)).date().isoformat()
         query: dict[str, str | int] = {"to_number": attempt.to_number, "start_date": day, "limit": 100}
         answer = await self.read(HttpCall("GET", _CALLS, query=query))
         digits = attempt.to_number.lstrip("+")
         listed = [row for row in rows(inside(answer, "calls"))[0] if re.sub(r"\D", "", str(row.get("to"))) == digits]
         found = []
-        for row in listed[:_MOST_LOOKED_UP]:
-            call_id, made = text(row.get("call_id"), 200), moment(row.get("created_at"))
-            if call_id is not None and not (made and made < since):
+        for call_id in [text(row.get("call_id"), 200) for row in listed[:_MOST_LOOKED_UP]]:
+            if call_id is not None:
                 read = await self.read(_ONE.at(call_id=call_id))
                 found += [call_id] * (inside(read, "metadata.attempt_id") == attempt.attempt_id)
         return found
