@@ -157,17 +157,23 @@ class BlandCarrier(HttpCarrier):
         return Outcome(TaskStatus.FAILED, f"Bland did not call.{said}", permanent=bool(_PERMANENT.search(words)))
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
-        """The list is by days of nobody says which zone, and has no metadata: each call to the number is read."""
-        day = (since - timedelta(days=1)).date().isoformat()
-        query: dict[str, str | int] = {"to_number": attempt.to_number, "start_date": day, "limit": 100}
-        answer = await self.read(HttpCall("GET", _CALLS, query=query))
-        digits = attempt.to_number.lstrip("+")
-        listed = [row for row in rows(inside(answer, "calls"))[0] if re.sub(r"\D", "", str(row.get("to"))) == digits]
+        """The list has no metadata: each call to the number is read. In which form it knows numbers, and of which zone
+        its days are, nobody says.
+        """
+        day, digits = (since - timedelta(days=1)).date().isoformat(), attempt.to_number.lstrip("+")
+        listed: list[str | None] = []
+        for form in (attempt.to_number, digits):
+            query: dict[str, str | int] = {"to_number": form, "start_date": day, "limit": 100}
+            answer = rows(inside(await self.read(HttpCall("GET", _CALLS, query=query)), "calls"))[0]
+            listed += [
+                text(row.get("call_id"), 200) for row in answer if re.sub(r"\D", "", str(row.get("to"))) == digits
+            ]
+            if listed:
+                break
         found = []
-        for call_id in [text(row.get("call_id"), 200) for row in listed[:_MOST_LOOKED_UP]]:
-            if call_id is not None:
-                read = await self.read(_ONE.at(call_id=call_id))
-                found += [call_id] * (inside(read, "metadata.attempt_id") == attempt.attempt_id)
+        for call_id in filter(None, listed[:_MOST_LOOKED_UP]):
+            read = await self.read(_ONE.at(call_id=call_id))
+            found += [call_id] * (inside(read, "metadata.attempt_id") == attempt.attempt_id)
         return found
 
     async def look(self, call_id: str, attempt: Attempt) -> Seen:  # noqa: ARG002 - the id is enough
