@@ -102,6 +102,8 @@ class ElevenLabs(FarEnd):
         refusal: what the next creates say in a success that is none; nobody is rung.
         names_no_conversation: a create rings, and its answer has no id.
         stuck: conversations that were not answered stay `initiated` for ever.
+        analysing: conversations that were answered stay `processing` for ever.
+        filters_nothing: its list is of everybody.
         lag: looks at the list before a conversation is in it.
     """
 
@@ -110,7 +112,7 @@ class ElevenLabs(FarEnd):
     def __init__(self) -> None:
         self.refusal: str | None = None
         self.names_no_conversation = False
-        self.stuck = False
+        self.stuck = self.analysing = self.filters_nothing = False
         self.lag = 0
         self.lists_agents = self.lists_numbers = True
         self.conversations: dict[str, Conversation] = {}
@@ -172,7 +174,7 @@ class ElevenLabs(FarEnd):
         found = [
             _row(one, self._read(one))
             for one in reversed(self.conversations.values())
-            if query.get("user_id") in {None, _user_id(one)} and one.started >= after
+            if (self.filters_nothing or query.get("user_id") in {None, _user_id(one)}) and one.started >= after
         ]
         page = found[: int(size)]
         return JSONResponse({"conversations": page, "next_cursor": None, "has_more": len(found) > len(page)})
@@ -192,6 +194,8 @@ class ElevenLabs(FarEnd):
         if one.seen >= self.looks and status == "in-progress":
             status = "done" if spoken else "failed"
         over = status == "done"
+        if over and self.analysing:
+            status = "processing"
         asked = one.asked
         data = asked.conversation_initiation_client_data or ClientData()
         return {

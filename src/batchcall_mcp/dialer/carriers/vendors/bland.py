@@ -42,8 +42,10 @@ _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {
     "user": "person",
 }
 _SLOW: Final = re.compile(r"\b(hour|hourly|day|daily)\b")
-_LATER: Final = re.compile(r"concurren|rate.?limit|too many|limit (reached|exceeded)|limit has been|" + _SLOW.pattern)
-_AT_FAULT: Final = re.compile(r"balance|credit|payment|billing|\bfunds\b|\bfrom\b|caller|pathway|persona|unauthorized")
+_LATER: Final = re.compile(r"concurren|rate.?limit|too.many|limit (reached|exceeded)|limit has been|" + _SLOW.pattern)
+_AT_FAULT: Final = re.compile(
+    r"balance|credit|payment|billing|\bfunds\b|unauthorized|pathway|persona|caller|(^|\W)from(\W+is|\W+number|\W+must|:|'|\")"
+)
 _PERMANENT: Final = re.compile(r"phone[ _]?number|country|blocked|do not call|\bdnc\b")
 _WAITS: Final = frozenset({"new", "queued", "allocated"})
 _NOT_OVER: Final = _WAITS | {"started"}
@@ -155,18 +157,23 @@ class BlandCarrier(HttpCarrier):
         return Outcome(TaskStatus.FAILED, f"Bland did not call.{said}", permanent=bool(_PERMANENT.search(words)))
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
-        """The list has no metadata: each call to the number is read. It compares days, and nobody says in which zone."""
-        day = (since - timedelta(days=1)).date().isoformat()
-        query: dict[str, str | int] = {"to_number": attempt.to_number, "start_date": day, "limit": 100}
-        answer = await self.read(HttpCall("GET", _CALLS, query=query))
-        digits = attempt.to_number.lstrip("+")
-        listed = [row for row in rows(inside(answer, "calls"))[0] if re.sub(r"\D", "", str(row.get("to"))) == digits]
+        """The list has no metadata: each call to the number is read. In which form it knows numbers, and of which zone
+        its days are, nobody says.
+        """
+        day, digits = (since - timedelta(days=1)).date().isoformat(), attempt.to_number.lstrip("+")
+        listed: list[str | None] = []
+        for form in (attempt.to_number, digits):
+            query: dict[str, str | int] = {"to_number": form, "start_date": day, "limit": 100}
+            answer = rows(inside(await self.read(HttpCall("GET", _CALLS, query=query)), "calls"))[0]
+            listed += [
+                text(row.get("call_id"), 200) for row in answer if re.sub(r"\D", "", str(row.get("to"))) == digits
+            ]
+            if listed:
+                break
         found = []
-        for row in listed[:_MOST_LOOKED_UP]:
-            call_id, made = text(row.get("call_id"), 200), moment(row.get("created_at"))
-            if call_id is not None and not (made and made < since):
-                read = await self.read(_ONE.at(call_id=call_id))
-                found += [call_id] * (inside(read, "metadata.attempt_id") == attempt.attempt_id)
+        for call_id in filter(None, listed[:_MOST_LOOKED_UP]):
+            read = await self.read(_ONE.at(call_id=call_id))
+            found += [call_id] * (inside(read, "metadata.attempt_id") == attempt.attempt_id)
         return found
 
     async def look(self, call_id: str, attempt: Attempt) -> Seen:  # noqa: ARG002 - the id is enough

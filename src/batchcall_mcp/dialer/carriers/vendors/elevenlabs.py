@@ -44,9 +44,13 @@ _WEBHOOK_S: Final = 30 * 60
 _RESERVED: Final = "system__"
 _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {"agent": "agent", "user": "person"}
 _GOES_ON: Final = frozenset({"initiated", "in-progress", "processing"})
-_LATER: Final = re.compile(r"concurren|too many|rate.?limit|capacity|\b(20429|10004|22005)\b")
-_AT_FAULT: Final = re.compile(r"quota|credit|balance|payment|subscription|authenticat|\b(20003|21210|21212|21213)\b|source phone")
-_PERMANENT: Final = re.compile(r"\b(21211|21214|21215|21216|21217|21219)\b|not a valid phone|invalid (phone|to)|unverified")
+_LATER: Final = re.compile(r"concurren|too.many|rate.?limit|capacity|\b(20429|10004|22005)\b")
+_AT_FAULT: Final = re.compile(
+    r"quota|credit|balance|payment|subscription|authenticat|\b(20003|21210|21212|21213)\b|source phone"
+)
+_PERMANENT: Final = re.compile(
+    r"\b(21211|21214|21215|21216|21217|21219)\b|not a valid phone|invalid (phone|to)|unverified"
+)
 _UNREACHED: Final[tuple[tuple[re.Pattern[str], OutcomeStatus], ...]] = (
     (re.compile(r"\bbusy\b"), TaskStatus.BUSY),
     (re.compile(r"\bno[-_ ]answer\b"), TaskStatus.NO_ANSWER),
@@ -79,7 +83,11 @@ class ElevenLabsCarrier(HttpCarrier):
         found = [row for row in found if row.get("supports_outbound") is not False and text(row.get("phone_number"))]
         self._providers = {str(row.get("phone_number_id")): str(row.get("provider") or "twilio") for row in found}
         return [
-            CallerNumber(str(row["phone_number"]), text(row.get("label")), number_id=text(row.get("phone_number_id")))
+            CallerNumber(
+                from_number=str(row["phone_number"]),
+                name=text(row.get("label")),
+                number_id=text(row.get("phone_number_id")),
+            )
             for row in found
         ]
 
@@ -89,7 +97,10 @@ class ElevenLabsCarrier(HttpCarrier):
         for _ in range(_MOST_PAGES):
             query = given(page_size=100, cursor=cursor)
             page = await self.read(HttpCall("GET", _PAGE + "/agents", query=query))
-            found += [Agent(agent_id=str(row["agent_id"]), name=text(row.get("name"))) for row in rows(inside(page, "agents"))[0]]
+            found += [
+                Agent(agent_id=str(row["agent_id"]), name=text(row.get("name")))
+                for row in rows(inside(page, "agents"))[0]
+            ]
             cursor = text(inside(page, "next_cursor"), 4000) if inside(page, "has_more") is True else None
             if cursor is None:
                 break
@@ -143,7 +154,7 @@ class ElevenLabsCarrier(HttpCarrier):
             return Outcome(TaskStatus.FAILED, f"ElevenLabs does not take the number.{no.said}", permanent=True)
         if wrong & {"agent_id", "agent_phone_number_id"}:
             raise AccountAtFault(f"ElevenLabs does not take the agent or the caller number.{no.said}")
-        return self._judged(backend_words(no.body), no.said)
+        return self._judged(f"{text(inside(no.body, 'detail.status'))}: {backend_words(no.body)}", no.said)
 
     def _judged(self, words: str, said: str) -> Outcome:
         """What the words of a no mean."""
@@ -152,7 +163,9 @@ class ElevenLabsCarrier(HttpCarrier):
             why = f"ElevenLabs takes no more calls for the moment.{said}"
             raise CarrierUnavailable(why, retry_after=LATER_S, whole_account=True)
         if _AT_FAULT.search(words):
-            raise AccountAtFault(f"ElevenLabs places no calls: check the account's plan, credit and phone provider.{said}")
+            raise AccountAtFault(
+                f"ElevenLabs places no calls: check the account's plan, credit and phone provider.{said}"
+            )
         return Outcome(TaskStatus.FAILED, f"ElevenLabs did not call.{said}", permanent=bool(_PERMANENT.search(words)))
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
