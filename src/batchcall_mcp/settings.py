@@ -287,6 +287,11 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def places_real_calls(self) -> bool:
+        """Whether a dialer with these settings rings phones."""
+        return self.carrier not in {None, "simulated"}
+
+    @property
     def predial_on_this_machine(self) -> bool:
         """Whether the gate before each dial runs on this machine, by its URL."""
         return _leads_to_this_machine(self.predial_url)

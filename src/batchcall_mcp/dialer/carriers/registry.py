@@ -43,18 +43,13 @@ BUILT_IN: Final = (SIMULATED, *_BUILT_IN)
 """The names of our own carriers; a third party cannot take one of them."""
 
 
-def places_real_calls(settings: Settings) -> bool:
-    """Whether a dialer with these settings rings phones. Imports nothing."""
-    return settings.carrier not in {None, SIMULATED}
-
-
 def carrier_of(settings: Settings) -> Carrier | None:
     """The carrier that the settings name; None: the simulator.
 
     Raises:
         ConfigurationError: unknown, or something that it needs is missing; it names the variable.
     """
-    if not places_real_calls(settings):
+    if not settings.places_real_calls:
         return None
     name = str(settings.carrier)
     own = _BUILT_IN.get(name)

@@ -268,8 +268,14 @@ def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: s
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/call", **answers(shapes.Call, *CALLED))
-async def get_call(service: ServiceDep, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
-    return http_responses.success(await service.call(organization_id, batch_call_id, task_id))
+async def get_call(
+    service: ServiceDep,
+    organization_id: Caller,
+    batch_call_id: str,
+    task_id: str,
+    n: Annotated[int | None, Query(ge=1, le=1_000_000, description="which attempt; the last one if not given")] = None,
+) -> JSONResponse:
+    return http_responses.success(await service.call(organization_id, batch_call_id, task_id, n))
 
 
 @_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())

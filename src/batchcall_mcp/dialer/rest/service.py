@@ -28,7 +28,7 @@ from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
 from batchcall_mcp.dialer.rest.messages.response_models import MOST_NUMBERS
 from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader, ReadBody
 from batchcall_mcp.dialer.storage import commands, queries, stops
-from batchcall_mcp.dialer.storage.queries import BatchCallQuery
+from batchcall_mcp.dialer.storage.queries import BatchCallQuery, PlacedCall
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallingWindow, TaskStatus
@@ -369,10 +369,15 @@ class Service:
         pieces = csv_export.lines(self.open_store, organization_id, batch_call_id)
         return chain([next(pieces)], pieces)
 
-    async def call(self, organization_id: str, batch_call_id: str, task_id: str) -> Answer:
-        """What was said in the last call of a task."""
-        opened = await asyncio.to_thread(self.open_store)
-        found = await facts.call(opened, self.carrier, organization_id, batch_call_id, task_id)
+    async def call(self, organization_id: str, batch_call_id: str, task_id: str, n: int | None) -> Answer:
+        """Attempt `n` of a task (None: the last one), with what was said in it."""
+
+        def placed() -> PlacedCall:
+            with self.open_store().reading() as tx:
+                queries.get(tx, organization_id, batch_call_id)
+                return queries.call_of(tx, batch_call_id, task_id, n)
+
+        found = await facts.call(self.carrier, await asyncio.to_thread(placed))
         return Answer("Call retrieved successfully", found)
 
     def account(self, organization_id: str, read: AccountRead = NO_ACCOUNT) -> Answer:

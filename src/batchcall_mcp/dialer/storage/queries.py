@@ -29,6 +29,7 @@ from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.money import total
 
 MOST_CHOICES = 50
 """Of one batch call that are counted apart."""
@@ -241,10 +242,15 @@ def results(tx: sa.Connection, batch_call_id: str) -> Results:
         .order_by(sa.func.count().desc(), tasks.c.choice)
     )
     rows = tx.execute(query).all()
+    paid = sa.select(tasks.c.cost, sa.func.count().label("calls")).where(
+        tasks.c.batch_call_id == batch_call_id, tasks.c.cost.is_not(None)
+    )
+    costs = tx.execute(paid.group_by(tasks.c.cost)).all()
     chosen = [row for row in rows if row.choice is not None]
     return Results(
         talk_ms=sum(int(row.talk_ms or 0) for row in rows),
         choices={row.choice: row.people for row in chosen[:MOST_CHOICES]},
+        cost=total((row.cost, row.calls) for row in costs),
     )
 
 
@@ -287,27 +293,27 @@ def waiting(tx: sa.Connection, batch_call_id: str) -> Iterator[tuple[int, str, s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LastCall:
-    """The last attempt of a task that the carrier has an id of."""
+class PlacedCall:
+    """An attempt of a task. `carrier_call_id`: by which its carrier knows it; None: it does not."""
 
     task: TaskRecord
     attempt_id: str
     carrier: str
-    carrier_call_id: str
+    carrier_call_id: str | None
 
 
-def last_call(tx: sa.Connection, batch_call_id: str, task_id: str) -> LastCall:
-    """The last call of a task.
+def call_of(tx: sa.Connection, batch_call_id: str, task_id: str, n: int | None) -> PlacedCall:
+    """Attempt `n` of a task; None: the last one.
 
     Raises:
-        NotFound: it is not a task of this batch call, or the carrier has no call of it.
+        NotFound: it is not a task of this batch call, or it has no such attempt.
     """
-    placed = [row for row in attempts_of(tx, batch_call_id, task_id) if row["carrier_call_id"] is not None]
-    if not placed:
-        raise NotFound(f"Task {task_id!r} has no call yet that its carrier knows. Nothing was changed.")
+    made = [row for row in attempts_of(tx, batch_call_id, task_id) if n is None or row["n"] == n]
+    if not made:
+        raise NotFound(f"Task {task_id!r} has no such call. Nothing was changed.")
     row = tx.execute(sa.select(*_TASK_COLUMNS).where(tasks.c.task_id == task_id)).one()
-    last = placed[-1]
-    return LastCall(
+    last = made[-1]
+    return PlacedCall(
         task=TaskRecord(*row),
         attempt_id=f"{task_id}:{last['n']}",
         carrier=last["carrier"],

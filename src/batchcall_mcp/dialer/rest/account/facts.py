@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC
 from typing import Any
 
 from batchcall_mcp.clock import to_ms
-from batchcall_mcp.dialer.carriers.base import AccountAtFault, Carrier, CarrierUnavailable, HasAccount
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, CallDetails, Carrier, CarrierUnavailable, HasAccount
 from batchcall_mcp.dialer.rest.account.placing import AccountRead
 from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.storage import queries
+from batchcall_mcp.dialer.storage.queries import PlacedCall
 from batchcall_mcp.dialer.storage.store import Store
-from batchcall_mcp.errors import BackendUnavailable, NotFound
-from batchcall_mcp.text import quoted
+from batchcall_mcp.errors import BackendUnavailable
 
 
 def account(opened: Store, carrier: Carrier, organization_id: str, read: AccountRead) -> dict[str, Any]:
@@ -36,29 +35,17 @@ def account(opened: Store, carrier: Carrier, organization_id: str, read: Account
     }
 
 
-async def call(
-    opened: Store, carrier: Carrier, organization_id: str, batch_call_id: str, task_id: str
-) -> dict[str, Any]:
-    """What was said in the last call of a task, as the carrier has it.
+async def call(carrier: Carrier, placed: PlacedCall) -> dict[str, Any]:
+    """A call with what was said in it, where this carrier placed it and has that.
 
     Raises:
-        NotFound: it has no call that this carrier could be asked about.
         BackendUnavailable: the carrier could not be asked now.
     """
-    known = await asyncio.to_thread(_last_call, opened, organization_id, batch_call_id, task_id)
-    if known.carrier != carrier.name or not isinstance(carrier, HasAccount):
-        raise NotFound(
-            f"What was said in this call only its carrier {quoted(known.carrier)} knows, and this dialer dials through "
-            f"{quoted(carrier.name)}. Nothing was changed."
-        )
+    known_here = placed.carrier == carrier.name and placed.carrier_call_id is not None
+    if not known_here or not isinstance(carrier, HasAccount):
+        return mapping.call_json(placed.task, placed.attempt_id, CallDetails())
     try:
-        details = await carrier.details(known.carrier_call_id)
+        details = await carrier.details(str(placed.carrier_call_id))
     except (CarrierUnavailable, AccountAtFault) as error:
         raise BackendUnavailable(f"{carrier.title} could not be asked: {error}. Nothing was changed.") from error
-    return mapping.call_json(known.task, known.attempt_id, details)
-
-
-def _last_call(opened: Store, organization_id: str, batch_call_id: str, task_id: str) -> queries.LastCall:
-    with opened.reading() as tx:
-        queries.get(tx, organization_id, batch_call_id)
-        return queries.last_call(tx, batch_call_id, task_id)
+    return mapping.call_json(placed.task, placed.attempt_id, details)

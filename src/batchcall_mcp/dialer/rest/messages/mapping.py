@@ -316,7 +316,8 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
 
 def results_json(results: Results) -> dict[str, Any]:
     """What came of a batch call that is over, next to its counts."""
-    return {"talk_seconds": seconds(results.talk_ms), "choices": dict(results.choices)}
+    cost = None if results.cost is None else _cost_json(str(results.cost))
+    return {"talk_seconds": seconds(results.talk_ms), "choices": dict(results.choices), "cost": cost}
 
 
 def seconds(milliseconds: int | None) -> float | None:

@@ -114,11 +114,19 @@ class HeldBack(_Closed):
     until: Milliseconds
 
 
+class Cost(_Closed):
+    """An amount, in a currency by its ISO 4217 code."""
+
+    amount: str
+    currency: str
+
+
 class Results(_Closed):
     """What came of a batch call that is over; `choices`: how many people chose what, the most frequent 50."""
 
     talk_seconds: Annotated[float, Field(ge=0, description="in the last call of each person")]
     choices: dict[str, Count]
+    cost: Annotated[Cost | None, Field(description="of these calls, as far as the carrier reports it")]
 
 
 class BatchCallRead(BatchCall):
@@ -148,13 +156,6 @@ class Appended(BatchCall):
     already_there: Annotated[
         list[str], Field(max_length=MOST_NUMBERS, description="the first of these numbers, as they were given")
     ]
-
-
-class Cost(_Closed):
-    """An amount, in a currency by its ISO 4217 code."""
-
-    amount: str
-    currency: str
 
 
 class Task(_Closed):
@@ -205,7 +206,7 @@ class Turn(_Closed):
 
 
 class Call(_Closed):
-    """The last call of a task that the carrier knows, with what was said in it. `call_id`: of the attempt."""
+    """One call to a person. `call_id`: of the attempt; what was said in it, where its carrier has that."""
 
     call_id: str
     task: Task
