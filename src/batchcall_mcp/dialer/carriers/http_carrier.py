@@ -147,6 +147,7 @@ class HttpCarrier:
     has_idempotency_key: bool = False
     no_such_call: frozenset[int] = frozenset({404, 410})
     places_real_calls = True
+    calls_outlive_us = True
 
     def __init__(
         self,
