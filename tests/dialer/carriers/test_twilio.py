@@ -242,7 +242,7 @@ async def test_values_are_spoken_and_never_obeyed(vendor: Twilio, carrier: Twili
     assert vendor.rung[0][0] == PERSON
 
 
-@pytest.mark.parametrize("code", [21211, 21214, 21215, 21216, 21217, 21219])
+@pytest.mark.parametrize("code", [21211, 21214, 21215, 21216, 21217, 21219, 573005])
 async def test_a_number_that_cannot_be_called_is_never_dialled_again(
     vendor: Twilio, carrier: TwilioCarrier, code: int
 ) -> None:
@@ -386,6 +386,13 @@ async def test_why_a_call_failed_is_read_where_it_is_noted(vendor: Twilio, carri
     vendor.error_code = None
     outcome = await carrier.outcome(call_to(PERSON[:-1] + "9"), ScriptedLine())
     assert (outcome.permanent, outcome.error) == (False, "Twilio could not connect the call")
+
+
+async def test_a_call_that_failed_since_there_are_too_many_was_none(vendor: Twilio, carrier: TwilioCarrier) -> None:
+    vendor.error_code = "10004"
+    with pytest.raises(CarrierUnavailable, match="10004") as later:
+        await carrier.outcome(call_to(PERSON[:-1] + "9"), ScriptedLine())
+    assert (later.value.retry_after, later.value.whole_account) == (5, True)
 
 
 CALL = {"status": "completed", "duration": "12", "price": "-0.0140", "price_unit": "USD"}

@@ -35,6 +35,7 @@ from batchcall_mcp.dialer.carriers.vendors.twilio.call_outcomes import (
     outcome_of,
     reason_of,
     refusal,
+    too_many_calls,
     word_of,
 )
 from batchcall_mcp.dialer.carriers.vendors.twilio.webhooks import call_id_of, is_signed, key_press_of
@@ -209,7 +210,9 @@ class TwilioCarrier(HttpCarrier):
         legs = await self._legs(call_id, agent) if word == "completed" and answered_by_of(call) != "machine" else None
         if legs is not None and not all(word_of(leg) in ENDED for leg in legs):
             return Progress.GOING
-        return outcome_of(call, legs, await self._reason(call_id) if word == "failed" else None)
+        reason = await self._reason(call_id) if word == "failed" else None
+        too_many = too_many_calls(reason.code, "", LATER_S) if reason is not None else None
+        return too_many or outcome_of(call, legs, reason)
 
     async def _legs(self, call_id: str, agent: PhoneAgent | None) -> Sequence[Mapping[str, Any]] | None:
         """The calls to a SIP agent; None: it has no such agent. Of an agent that the file has no more, they tell."""
