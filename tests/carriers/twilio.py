@@ -194,6 +194,7 @@ class Twilio(Simulated):
         self.faults: list[Fault] = []
         self.bought = [(NUMBER, "Main line", True), (SMS_NUMBER, "Texts", False)]
         self.url = ""
+        self.written: Callable[[datetime], str | None] = format_datetime
         account = f"{prefix}/2010-04-01/Accounts/{{account}}"
         self.recording = Recording(
             Starlette(
@@ -410,7 +411,7 @@ class Twilio(Simulated):
             "price": call.price if is_over else None,
             "price_unit": "USD",
             "queue_time": "0",
-            "date_created": format_datetime(call.created),
+            "date_created": self.written(call.created),
             "date_updated": format_datetime(call.created),
             "start_time": None if call.status == "queued" else format_datetime(call.created),
             "end_time": format_datetime(call.created) if is_over else None,

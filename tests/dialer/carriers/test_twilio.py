@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -324,6 +325,24 @@ async def test_a_call_to_another_number_is_not_it(vendor: Twilio, carrier: Twili
     vendor.place(PERSON[:-1] + "1")
     vendor.place(PERSON, CALLER_ID)
     assert await carrier.find(call_to(), time.now() - timedelta(hours=1)) == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda _moment: None,  # a queued call may have none yet
+        lambda moment: format_datetime(moment.replace(tzinfo=None)),  # "-0000"
+        lambda moment: moment.isoformat(),
+    ],
+    ids=["none", "without a zone", "iso"],
+)
+async def test_a_call_is_found_however_its_moment_is_written(
+    vendor: Twilio, carrier: TwilioCarrier, written: Callable[[datetime], str | None]
+) -> None:
+    vendor.written = written
+    vendor.drop_create_answer()
+    outcome = await carrier.outcome(call_to(), ScriptedLine())
+    assert (outcome.status, len(vendor.creates)) == (TaskStatus.COMPLETED, 1)
 
 
 async def test_503_is_looked_up_once_then_placed_later(vendor: Twilio, carrier: TwilioCarrier) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -161,7 +161,7 @@ class TwilioCarrier(HttpCarrier):
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - see the numbers
         """The form."""
         agent = self._agents[attempt.agent_id or ""]
-        form: dict[str, str | list[str]] = {
+        form = {
             "To": attempt.to_number,
             "From": attempt.from_number,
             "Twiml": twiml(agent, _variables(attempt), self._webhook),
@@ -303,11 +303,12 @@ def _variables(attempt: Attempt) -> dict[str, str]:
 
 
 def _moment(value: Any) -> datetime | None:
-    """As RFC 2822 writes it."""
+    """As RFC 2822 writes it, or ISO 8601."""
     try:
-        return parsedate_to_datetime(value)
+        found = parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return moment(value)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _sid(body: Any) -> str | None:
