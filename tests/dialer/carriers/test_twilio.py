@@ -407,6 +407,14 @@ async def test_why_a_call_failed_is_read_where_it_is_noted(vendor: Twilio, carri
     assert (outcome.permanent, outcome.error) == (False, "Twilio could not connect the call")
 
 
+@pytest.mark.parametrize("status", [403, 404, 500])
+async def test_why_a_call_failed_need_not_be_readable(vendor: Twilio, carrier: TwilioCarrier, status: int) -> None:
+    vendor.error_code = "13224"
+    vendor.reads_notifications = status
+    outcome = await carrier.outcome(call_to(PERSON[:-1] + "9"), ScriptedLine())
+    assert (outcome.status, outcome.permanent) == (TaskStatus.FAILED, False)
+
+
 async def test_a_call_that_failed_since_there_are_too_many_was_none(vendor: Twilio, carrier: TwilioCarrier) -> None:
     vendor.error_code = "10004"
     with pytest.raises(CarrierUnavailable, match="10004") as later:

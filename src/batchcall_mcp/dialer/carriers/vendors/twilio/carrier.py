@@ -226,7 +226,7 @@ class TwilioCarrier(HttpCarrier):
         """Why it failed, if that can be read now."""
         try:
             page = await self._read("GET", _REASONS, query={"PageSize": "50"}, call=call_id)
-        except (CarrierUnavailable, Refused):
+        except CarrierUnavailable:
             return None
         return reason_of(page.get("notifications"))
 
