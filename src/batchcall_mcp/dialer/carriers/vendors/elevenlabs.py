@@ -142,7 +142,7 @@ class ElevenLabsCarrier(HttpCarrier):
         """A success may be none, and may have no id."""
         if inside(body, "success") is False:
             message = text(inside(body, "message")) or "nothing"
-            said = self.words(message).replace(attempt.to_number, "the number")
+            said = re.sub(rf"\+?{attempt.to_number.lstrip('+')}", "the number", self.words(message))
             return self._judged(message, f' ElevenLabs said: "{said}"')
         return text(inside(body, "conversation_id"), 200)
 
