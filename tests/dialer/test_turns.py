@@ -13,8 +13,9 @@ import anyio
 import pytest
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
-from batchcall_mcp.dialer.engine import heartbeat, lanes
-from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
+from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine.lanes import opening as lanes
+from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 from tests.dialer.conftest import Caller, Clock, client_of, emptied_postgresql, eventually, numbers
 from tests.postgresql import postgresql_url
 

@@ -141,7 +141,9 @@ class Carrier(Protocol):
     capacity: int
     """Most calls at once, over all processes that dial from one database."""
     calls_per_second: float | None
-    """The most that the account may begin, over all of those processes; None: any number."""
+    """The most that the account may begin, over all of those processes, each in `Line.sending`; None: any number."""
+    calls_outlive_us: bool
+    """Whether a call goes on when this process ends, so that whoever dials next reads what comes of it."""
 
     def dial(self, attempt: Attempt) -> None:
         """Ask for the call and return at once.

@@ -25,7 +25,8 @@ gives no clear answer."""
 
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done", "account"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
-error of the dialer, the first people were called and the others wait for a resume, the carrier's account is at fault."""
+error of the dialer, the first people were called and the others wait for a resume, the carrier's account is at
+fault."""
 
 SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
 SortOrder: TypeAlias = Literal["ascending", "descending"]
