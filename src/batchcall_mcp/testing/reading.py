@@ -289,7 +289,7 @@ async def call_is_read(scene: Scene) -> None:
 
 
 async def one_read_is_as_two(scene: Scene) -> None:
-    """What reads a batch call together with its tasks shows what two reads show."""
+    """A batch call that is read together with its tasks is asked for once, and is what two reads show."""
     done = await scene.finished(3, p1="failed")
     if not isinstance(scene.backend, GetsWithTasks):
         return
@@ -300,9 +300,7 @@ async def one_read_is_as_two(scene: Scene) -> None:
     pages.append(await read(replace(query, cursor=pages[0].next_cursor)))
     asked = [one for one in scene.wire.sent[sent:] if one.holds(scene.vendors_id(done))]
     cure = "Cut the tasks out of the answer that the batch call was read from, as backends.inline_tasks does."
-    expect(
-        len(asked) == 1, f"get_with_tasks() and two pages of tasks asked for the batch call {len(asked)} times.", cure
-    )
+    expect(len(asked) == 1, f"get_with_tasks() and two pages of tasks asked {len(asked)} times for it.", cure)
     first = await scene.backend.tasks(done.batch_call_id, query)
     second = await scene.backend.tasks(done.batch_call_id, replace(query, cursor=first.next_cursor))
     apart = (await scene.backend.get(done.batch_call_id), [first, second])
