@@ -632,7 +632,7 @@ async def test_a_webhook_makes_the_next_look_happen_now() -> None:
         async with carrier_of(vendor, Asleep()) as carrier:
             carrier.heard("call_1")  # before any call
             call = asyncio.ensure_future(carrier.outcome(attempt_to(), line))
-            await until(lambda: carrier._here._woken)
+            await until(lambda: "call_1" in carrier._here)
             assert vendor.asked("look") == []
             await asyncio.to_thread(carrier.heard, "call_of_somebody_else")
             await asyncio.to_thread(carrier.heard, "call_1")
@@ -644,7 +644,7 @@ async def test_a_webhook_makes_the_next_look_happen_now() -> None:
 async def test_only_where_a_vendor_says_so_a_webhook_is_the_outcome() -> None:
     async with ScriptedVendor("going").served() as vendor, carrier_of(vendor, Asleep()) as carrier:
         call = asyncio.ensure_future(carrier.outcome(attempt_to(), ScriptedLine()))
-        await until(lambda: carrier._here._woken)
+        await until(lambda: "call_1" in carrier._here)
         carrier.heard("call_1", b"call_1 ended: completed")
         await until(lambda: vendor.asked("look"))
         carrier.heard("call_1", b"call_1 busy")
