@@ -6,10 +6,10 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from batchcall_mcp.dialer.carriers.base import (
     Attempt,
     CallDetails,
     Carrier,
+    CarrierAccount,
     CarrierUnavailable,
     HasAccount,
     Line,
@@ -30,6 +31,7 @@ from batchcall_mcp.dialer.carriers.base import (
     NotCallable,
     Outcome,
 )
+from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import CREATE_S, READ_S, STALE_S, Refused
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.model import TaskStatus
@@ -112,6 +114,23 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(setti
     with pytest.raises(ConfigurationError, match=f"BATCHCALL_CARRIER_{setting.upper()} contains white space") as caught:
         ScriptedCarrier(config_for(None, **{setting: SecretStr("a secret\n")}))
     assert "a secret" not in caught.value.message
+
+
+def test_a_vendor_without_lists_webhooks_or_a_stop_leaves_out_their_hooks() -> None:
+    class Plain(HttpCarrier):
+        name, title, default_url = "plain", "Plain", "https://api.plain.example"
+
+    async def answers() -> None:
+        assert await carrier.account() == CarrierAccount(numbers=None, agents=None)
+        await carrier.hang_up("call_1")
+
+    carrier = Plain(config_for(None))
+    asyncio.run(answers())
+    assert carrier.auth() == {"authorization": f"Bearer {KEY}"}
+    assert not carrier.verify({}, b"", "https://here.example")
+    assert carrier.named(b"{}") == ()
+    assert carrier.told("call_1", b"{}") is None
+    carrier.heard("call_1")  # before and after its event loop
 
 
 # A new call.
@@ -389,6 +408,27 @@ async def test_a_hook_that_fails_on_an_answer_leaves_the_call_to_be_found() -> N
     async with ScriptedVendor("completed").served() as vendor:
         assert await outcome_of(vendor, kind=Odd) == TALKED
     assert (len(vendor.asked("create")), len(vendor.asked("find"))) == (1, 1)
+
+
+async def test_a_hook_that_fails_ends_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(ScriptedCarrier):
+        async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
+            raise KeyError("calls")
+
+        async def hang_up(self, call_id: str) -> None:
+            raise KeyError("status")
+
+        def told(self, call_id: str, body: bytes) -> Outcome | None:
+            raise KeyError("type")
+
+    async with ScriptedVendor("queued").served() as vendor, carrier_of(vendor, kind=Odd) as carrier:
+        vendor.goes_wrong("create", hang_up)
+        assert (await carrier.outcome(attempt_to(), ScriptedLine())).status == TaskStatus.INTERRUPTED
+        vendor.during = lambda kind: carrier.heard("call_1", b"odd") if kind == "create" else None
+        outcome = await carrier.outcome(attempt_to(n=2), ScriptedLine())
+        assert (outcome.status, "did not say in time" in str(outcome.error)) == (TaskStatus.INTERRUPTED, True)
+    assert "could not be understood; its call is read" in caplog.text
+    assert "is not ended" in caplog.text
 
 
 async def test_a_look_up_begins_a_little_before_the_create_by_the_vendors_clock() -> None:
@@ -756,9 +796,20 @@ async def test_what_a_look_shows_may_be_that_nobody_was_rung() -> None:
         with pytest.raises(CarrierUnavailable) as caught:
             await outcome_of(vendor)
         assert caught.value.retry_after == 30
-    async with ScriptedVendor("unpaid").served() as vendor:
-        with pytest.raises(AccountAtFault):
-            await outcome_of(vendor)
+    for kind in (ScriptedCarrier, Raising):
+        async with ScriptedVendor("unpaid").served() as vendor:
+            with pytest.raises(AccountAtFault):
+                await outcome_of(vendor, kind=kind)
+
+
+class Raising(ScriptedCarrier):
+    """It raises what it should give back."""
+
+    async def look(self, call_id: str, attempt: Attempt) -> Seen:
+        seen = await super().look(call_id, attempt)
+        if isinstance(seen, AccountAtFault):
+            raise seen
+        return seen
 
 
 async def test_an_address_that_the_vendor_names_gets_no_key_and_may_not_be_inside() -> None:
