@@ -32,7 +32,7 @@ from mcp import Client
 
 import batchcall_mcp.cli
 import batchcall_mcp.dialer.app
-import batchcall_mcp.dialer.engine.dbos_queue
+import batchcall_mcp.dialer.engine.lanes.dbos_queue
 import batchcall_mcp.dialer.server
 import batchcall_mcp.server.app
 import batchcall_mcp.server.startup

@@ -18,14 +18,14 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import app
-from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.carriers.base import Attempt, Line, Outcome
 from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine import claims, scheduler
 from batchcall_mcp.dialer.engine import engine as engine_module
-from batchcall_mcp.dialer.engine import lanes as lanes_module
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.lanes import opening as lanes_module
 from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.storage import commands, queries
@@ -320,8 +320,11 @@ async def test_start_and_close_may_be_repeated(new_caller: NewCaller) -> None:
 class WatchedCarrier:
     """Looks, at each dial, at what other connections see; calls last until released."""
 
-    name = "watched"
+    name = "simulated"
+    title = "Watched"
     places_real_calls = False
+    calls_per_second: float | None = None
+    calls_outlive_us = False
 
     def __init__(self, path: Path, capacity: int = 50) -> None:
         self.capacity = capacity
@@ -342,16 +345,13 @@ class WatchedCarrier:
             self.live[line] += 1
             self.peak[line] = max(self.peak[line], self.live[line])
 
-    async def outcome(self, attempt: Attempt) -> Outcome:
+    async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
         await eventually(self.ends.is_set)  # the test's event loop is another one
         # They end one by one, so that lines fall free while others are in use.
         await asyncio.sleep(int(attempt.to_number[-3:]) % 7 / 1000)
-        for line in (attempt.batch_call_id, "all"):
-            self.live[line] -= 1
+        for key in (attempt.batch_call_id, "all"):
+            self.live[key] -= 1
         return Outcome(TaskStatus.COMPLETED)
-
-    def hang_up(self, attempt: Attempt) -> None:
-        """Nothing to end."""
 
 
 class Bench:
@@ -601,7 +601,7 @@ async def test_a_failing_database_loses_no_outcome_and_dials_nobody_twice(
 class BrokenCarrier(WatchedCarrier):
     """Loses every call."""
 
-    async def outcome(self, attempt: Attempt) -> Outcome:
+    async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
         raise ConnectionError(attempt.attempt_id)
 
 
@@ -621,13 +621,13 @@ class CancelledJustNow(Future[Attempt | None]):
         return seen
 
 
-def test_a_lane_that_is_cancelled_at_the_moment_of_its_answer_fails_no_engine(bench: Bench) -> None:
+async def test_a_lane_that_is_cancelled_at_the_moment_of_its_answer_fails_no_engine(bench: Bench) -> None:
     """And what it would have dialled goes to another lane of the batch call."""
     batch_call_id = bench.running(1)
     [attempt] = bench.claim(batch_call_id, 1)
     engine = engine_module.Engine(bench.dispatch, bench.store, WatchedCarrier(bench.path), before_claims=lambda: None)
-    gone, ended = (engine_module._Asked(key, None, CancelledJustNow()) for key in (batch_call_id, "another"))
-    waiting = engine_module._Asked(batch_call_id, None)
+    gone, ended = (engine_module._Asked(key, answer=CancelledJustNow()) for key in (batch_call_id, "another"))
+    waiting = engine_module._Asked(batch_call_id)
     engine._answer([ended, gone, waiting], Turn([attempt]), {attempt.attempt_id: attempt})
     assert waiting.answer.result(timeout=0) == attempt
     assert gone.answer.cancelled()

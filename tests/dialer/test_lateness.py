@@ -227,6 +227,7 @@ def downgrade(database: Path) -> None:
     """As version 0003 left it."""
     connection = sqlite3.connect(database)
     with connection:
+        connection.execute("DROP INDEX attempts_at_carrier")
         for table, columns in {
             "batch_calls": (
                 "status_reason",
@@ -237,14 +238,17 @@ def downgrade(database: Path) -> None:
                 "test_of",
                 "trigger_date",
                 "expires_date",
+                "carrier",
             ),
-            "tasks": ("not_before", "duration_ms", "answered_by", "choice"),
+            "tasks": ("not_before", "duration_ms", "answered_by", "choice", "backend_status", "cost", "summary"),
+            "attempts": ("carrier", "carrier_call_id"),
         }.items():
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("DROP INDEX attempts_ended")
         connection.execute("DROP TABLE dialer_stops")
         connection.execute("DROP TABLE installation")
+        connection.execute("DROP TABLE carriers")
         connection.execute("DROP TABLE do_not_call")
         connection.execute("CREATE TABLE do_not_call (to_number VARCHAR PRIMARY KEY, added_at BIGINT NOT NULL)")
         connection.execute("UPDATE dialer_version SET version_num = '0003'")

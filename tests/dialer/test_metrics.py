@@ -181,6 +181,7 @@ def test_they_are_given_in_prometheus_s_words(store: Store) -> None:
         ("batch_calls_paused", "failing"): 0,
         ("batch_calls_paused", "first_done"): 0,
         ("batch_calls_paused", "error"): 0,
+        ("batch_calls_paused", "account"): 0,
         **{("tasks_held_back", reason): 0 for reason in get_args(HeldBy)},
         ("do_not_call_numbers", "api"): 0,
         ("do_not_call_numbers", "carrier"): 0,

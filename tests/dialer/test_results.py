@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.carriers.base import Attempt, Line, Outcome
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier, simulate
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import Caller, NewCaller, numbers
@@ -48,7 +48,7 @@ async def test_a_batch_call_that_is_over_says_what_came_of_it(caller: Caller) ->
     draft = await caller.create(EVERY_DIGIT)
     assert (await caller.get(draft))["results"] is None
     found = (await caller.get(await ended(caller)))["results"]
-    assert found == {"talk_seconds": 189, "choices": {"1": 2, "2": 2}}
+    assert found == {"talk_seconds": 189, "choices": {"1": 2, "2": 2}, "cost": None}
 
 
 async def test_tasks_are_found_by_what_came_of_them(real: Caller) -> None:
@@ -72,7 +72,7 @@ async def test_tasks_are_found_by_what_came_of_them(real: Caller) -> None:
 async def test_the_export_has_them_and_no_cell_is_a_formula(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def outcome(_self: SimulatedCarrier, attempt: Attempt) -> Outcome:
+    async def outcome(_self: SimulatedCarrier, attempt: Attempt, line: Line) -> Outcome:
         said = "=1+1" if attempt.to_number.endswith("0") else "one\nand\x00 more" + "x" * 200
         return Outcome(TaskStatus.COMPLETED, duration_seconds=1.2345, answered_by="human", choice=said)
 
@@ -89,7 +89,7 @@ async def test_the_export_has_them_and_no_cell_is_a_formula(
 async def test_a_redial_replaces_what_the_call_before_it_came_to(
     new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def outcome(_self: SimulatedCarrier, attempt: Attempt) -> Outcome:
+    async def outcome(_self: SimulatedCarrier, attempt: Attempt, line: Line) -> Outcome:
         return simulate("+12132000008" if attempt.n == 1 else "+12132000007", attempt.n)[0]
 
     monkeypatch.setattr(SimulatedCarrier, "outcome", outcome)

@@ -40,8 +40,8 @@ class Ground:
 
     def look(self) -> None:
         """What the engine does before it claims, and when it has looked for work."""
-        lateness.judge(self.store, HOUR)
-        lateness.mark(self.store, self.clock())
+        lateness.judge(self.store, "simulated", HOUR)
+        lateness.mark(self.store, "simulated", self.clock())
 
     def another(self, name: str) -> Dispatch:
         heartbeat.beat(self.store, name, 50)
@@ -249,7 +249,7 @@ async def test_whom_a_lost_answer_claimed_before_an_outage_of_days_is_late_after
         monkeypatch.setattr(Dispatch, "record_and_claim", loses)
         monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
         # As after an engine that ran until a moment ago.
-        lateness.mark(caller.dialer.store(), caller.clock())
+        lateness.mark(caller.dialer.store(), "simulated", caller.clock())
         out = await caller.create(numbers(1), send_now=True)
         await caller.dialer.start()
         data = await caller.until(out, lambda data: data["status"] != "sent")

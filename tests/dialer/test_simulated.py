@@ -11,6 +11,7 @@ from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier, simulate
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import CALLER, Clock
+from tests.dialer.wire import NewLine
 
 
 @pytest.mark.parametrize(
@@ -44,4 +45,4 @@ async def test_every_dial_is_one_line_written_when_it_is_placed(tmp_path: Path, 
         carrier.close()
     line = {"at": "2026-11-23T20:00:00+00:00", "attempt_id": "task_a:2", "to_number": "+12132000000"}
     assert [json.loads(text) for text in record.read_text().splitlines()] == [line, line]
-    assert (await carrier.outcome(attempt)).status is TaskStatus.COMPLETED
+    assert (await carrier.outcome(attempt, NewLine())).status is TaskStatus.COMPLETED

@@ -22,7 +22,7 @@ from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.engine import engine
 from batchcall_mcp.dialer.engine import heartbeat as beating
-from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
+from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.storage.tables import attempts, workers
 from tests.dialer.conftest import body, client_of, dialled, numbers
 from tests.dialer_kills.harness import Dialling

@@ -34,9 +34,10 @@ from batchcall_mcp.calling_hours import zones_of
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.engine import dbos_queue, engine, lanes, scheduler, supervisor
-from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
+from batchcall_mcp.dialer.engine import engine, scheduler, supervisor
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from batchcall_mcp.dialer.engine.lanes import dbos_queue, opening
+from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.engine.supervisor import Supervisor
 
 IMPORTED = (psycopg, command, DbosQueue)
@@ -50,7 +51,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "place": (DIALER, SQLALCHEMY),
     "dialled, not committed": (DIALER, SQLALCHEMY),
     "between transactions": (engine.__file__, supervisor.__file__, scheduler.__file__),
-    "lanes": (DBOS, dbos_queue.__file__, lanes.__file__),
+    "lanes": (DBOS, dbos_queue.__file__, opening.__file__),
     "take-over": (DIALER, SQLALCHEMY, DBOS),
 }
 """Where a process may die, and the files whose lines are points there."""

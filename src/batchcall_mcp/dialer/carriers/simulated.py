@@ -69,7 +69,8 @@ class SimulatedCarrier:
     name = SIMULATED
     title = "the simulated carrier"
     places_real_calls = False
-    calls_per_second = None
+    calls_per_second: float | None = None
+    calls_outlive_us = False
 
     def __init__(self, record: Path, *, speed: float, capacity: int = 50, clock: Clock = utc_now) -> None:
         self.capacity = capacity

@@ -15,6 +15,7 @@ from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
 from batchcall_mcp.model import FROM_SUNDAY, AnsweredBy, CallingWindow, TaskStatus, dataclass_of_many
+from batchcall_mcp.money import Money
 
 HeldBy: TypeAlias = Literal[
     "calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier", "predial"
@@ -25,7 +26,8 @@ gives no clear answer."""
 
 ReasonCode: TypeAlias = Literal["stopped", "late", "failing", "error", "first_done", "account"]
 """Why the dialer paused a batch call by itself: the emergency stop, a start that was missed, too many failed calls, an
-error of the dialer, the first people were called and the others wait for a resume, the carrier's account is at fault."""
+error of the dialer, the first people were called and the others wait for a resume, the carrier's account is at
+fault."""
 
 SortBy: TypeAlias = Literal["created_at", "updated_at", "scheduled_timestamp", "name", "status", "total_task_count"]
 SortOrder: TypeAlias = Literal["ascending", "descending"]
@@ -222,10 +224,14 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What came of the calls of a list: time talked in the last call to each person, and how many chose what."""
+    """What came of the calls of a list: time talked in the last call to each person, and how many chose what.
+
+    `cost`: what the last calls cost, as far as the carrier reports it.
+    """
 
     talk_ms: int
     choices: Mapping[str, int]
+    cost: Money | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -233,6 +233,17 @@ def start_due(
     return Claim(started, more=looked >= LOOKED_AT_ONCE and len(started) < share)
 
 
+def closed(tx: sa.Connection, record: BatchCallRecord, attempt: Attempt, now: datetime) -> bool:
+    """Whether the hours or the date of this person are over at this moment, although its claim found them open."""
+    timezone = tx.scalar(sa.select(tasks.c.timezone).where(tasks.c.task_id == attempt.task_id))
+    window = record.calling_window()
+    if window.timezone == calling_hours.RECIPIENT:
+        zones = calling_hours.recipient_zones(attempt.to_number, timezone, record.timezone)
+    else:
+        zones = (window.timezone,)
+    return not record.dates().may_call(window, zones, now)
+
+
 def check_due(tx: sa.Connection, record: BatchCallRecord, now: datetime) -> None:
     """Go on only if each of its tasks that wait is due at some time: without one it would be looked at without end.
 
@@ -326,6 +337,7 @@ def _write_attempts(
     same = {
         "batch_call_id": record.batch_call_id,
         "organization_id": record.organization_id,
+        "carrier": record.carrier,
         "worker_id": worker_id,
         "started_at": at,
     }
@@ -369,6 +381,7 @@ _STARTED = (
         call_id=sa.bindparam("call"),
         attempted_at=sa.bindparam("at"),
         error_message=None,
+        choice=None,  # what was chosen in the call before this one
         **NOT_DUE,
     )
 )

@@ -7,22 +7,24 @@ hold the batch call's state still while they look at it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
 
-from batchcall_mcp.clock import to_ms
-from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.clock import from_ms, to_ms
+from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, NoLongerWanted
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.predial import Rest
-from batchcall_mcp.dialer.domain.records import BatchCallRecord
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
-from batchcall_mcp.dialer.engine.broken import concerning, without_broken
+from batchcall_mcp.dialer.engine.broken import Broken, concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.engine.rate_pacing import AccountPace
 from batchcall_mcp.dialer.storage import commands, do_not_call, first_people, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
@@ -50,13 +52,27 @@ class Turn:
     paced: Mapping[str, tuple[datetime, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class NotLetThrough:
-    """An attempt that the gate before each dial did not let through: asked about again at `until`; None: never."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplaced:
+    """An attempt that was started and in which nobody was rung: it is withdrawn as if it had never been.
+
+    Attributes:
+        attempt: which one.
+        reason: why, for people; None: nobody has to know.
+        held_by: what let it not through.
+        until: due again then; None: at once.
+        never: it is not called at all, and ends as skipped.
+        whole_account: the vendor wants to be left alone until then.
+        at_fault: so would every call of its batch call end, which is paused.
+    """
 
     attempt: Attempt
-    until: datetime | None
-    reason: str
+    reason: str | None = None
+    held_by: HeldBy = "carrier"
+    until: datetime | None = None
+    never: bool = False
+    whole_account: bool = False
+    at_fault: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,8 @@ class Dispatch:
         min_gap: between dials of one number by different batch calls of an organisation.
         pause_on_failures: whether batch calls that want it are paused when most of their last attempts failed.
         test_numbers: those that a test call may dial whatever the daily cap and the gap say.
+        carrier: the only one whose batch calls and attempts this one touches.
+        account: what the carrier's account may do; None: anything.
     """
 
     store: Store
@@ -83,6 +101,8 @@ class Dispatch:
     min_gap: timedelta = timedelta(0)
     pause_on_failures: bool = False
     test_numbers: frozenset[str] = frozenset()
+    carrier: str = SIMULATED
+    account: AccountPace | None = None
 
     def record_and_claim(self, ended: Sequence[Ended], wanted: Mapping[str, int], rest: Rest | None = None) -> Turn:
         """One transaction: write outcomes, then start up to so many attempts of each of these batch calls.
@@ -104,47 +124,63 @@ class Dispatch:
             records = outcomes.locked(tx, {*wanted, *(end.batch_call_id for end in ended)}, broken)
             now = self.store.clock()
             redialled = outcomes.record(tx, ended, records, now=now, retry_delay=self.retry_delay)
-            paused = set(lateness.pause_redials(tx, redialled, to_ms(now)))
+            paused = set(lateness.pause_redials(tx, self.carrier, redialled, to_ms(now)))
             if ended and self.pause_on_failures:
                 paused |= outcomes.pause_failing(tx, {end.batch_call_id for end in ended}, records, to_ms(now))
             paused |= first_people.pause_done(tx, records, to_ms(now))
             wanted = {key: count for key, count in wanted.items() if key not in paused}
-            running = {
-                key: record for key, record in records.items() if record.status is State.SENT and wanted.get(key)
-            }
+            running = {key: record for key, record in records.items() if self._dials(record) and wanted.get(key)}
             if running and stops.since(tx) is not None:
                 running = {}
             if running and self.capacity is not None:
                 heartbeat.enlist(tx, self.worker_id, self.capacity, to_ms(now))
-            calling = _calling(tx, list(running))
-            started: list[Attempt] = []
-            unfinished: set[str] = set()
-            paced: dict[str, tuple[datetime, float]] = {}
-            for key, record in running.items():
-                with concerning(key):
-                    share = min(wanted[key], record.max_concurrency - calling.get(key, 0))
-                    people = first_people.room(tx, record)
-                    share = share if people is None else min(share, people)
-                    share, again_at = rate_pacing.allowed(tx, record, share, now)
-                    pace = record.pace()
-                    if again_at is not None and pace is not None:
-                        paced[key] = again_at, pace
-                    if share > 0:
-                        claim = claims.start_due(
-                            tx,
-                            record,
-                            share,
-                            now=now,
-                            daily_cap=self.daily_cap,
-                            worker_id=self.worker_id,
-                            min_gap=self.min_gap,
-                            test_numbers=self.test_numbers,
-                            rest=rest,
-                        )
-                        started += claim.started
-                        if claim.more:
-                            unfinished.add(key)
+            turn = self._start(tx, running, wanted, now, rest)
             outcomes.finish(tx, records, to_ms(now))
+        return turn
+
+    def _start(
+        self,
+        tx: sa.Connection,
+        running: Mapping[str, BatchCallRecord],
+        wanted: Mapping[str, int],
+        now: datetime,
+        rest: Rest | None,
+    ) -> Turn:
+        started: list[Attempt] = []
+        unfinished: set[str] = set()
+        paced: dict[str, tuple[datetime, float]] = {}
+        calling = _calling(tx, list(running))
+        account = self.account if running else None
+        room, more_at = (0, now) if account is None else rate_pacing.account_room(tx, account, now)
+        # Who has waited longest comes first: an account that begins one call a second serves them in turns.
+        for key, record in sorted(running.items(), key=lambda one: one[1].last_sent_at or 0):
+            with concerning(key):
+                share = min(wanted[key], record.max_concurrency - calling.get(key, 0))
+                people = first_people.room(tx, record)
+                share = share if people is None else min(share, people)
+                share, again_at = rate_pacing.allowed(tx, record, share, now)
+                pace = record.pace()
+                if again_at is not None and pace is not None:
+                    paced[key] = again_at, pace
+                if account is not None and share > room:
+                    paced[key] = max(again_at or more_at, more_at), account.calls_per_second
+                    share = room
+                if share > 0:
+                    claim = claims.start_due(
+                        tx,
+                        record,
+                        share,
+                        now=now,
+                        daily_cap=self.daily_cap,
+                        worker_id=self.worker_id,
+                        min_gap=self.min_gap,
+                        test_numbers=self.test_numbers,
+                        rest=rest,
+                    )
+                    started += claim.started
+                    room -= len(claim.started)
+                    if claim.more:
+                        unfinished.add(key)
         return Turn(started, frozenset(unfinished), paced)
 
     def dial(
@@ -181,7 +217,7 @@ class Dispatch:
             running: dict[str, BatchCallRecord] = {}
             for key, record in held.items():
                 with concerning(key):
-                    if record.status is State.SENT and not rules.expired(record.expires(), now):
+                    if self._dials(record) and not rules.expired(record.expires(), now):
                         running[key] = record
             ours = self._ours(tx, started)
             halted = stopped or self.store.halt(tx) is not None
@@ -205,22 +241,84 @@ class Dispatch:
                     stale.append(attempt)  # the machine slept between two of them, or a date has just ended
                 elif not dial(attempt):
                     refused.append(attempt)
-            rate_pacing.remember(tx, allowed, running, self.store.clock())
+            if self.account is None:  # else when the request leaves
+                rate_pacing.remember(tx, allowed, running, self.store.clock())
             outcomes.withdraw(tx, [*stale, *(attempt for attempt in mine if attempt not in allowed)], to_ms(now))
             outcomes.withdraw(tx, refused, to_ms(now), held_until=to_ms(now + CARRIER_RESTS))
 
-    def not_let_through(self, held: Sequence[NotLetThrough]) -> None:
-        """Withdraw what has been started and the gate before each dial did not let through; end what it refused."""
+    def withdraw(self, unplaced: Sequence[Unplaced]) -> None:
+        """Withdraw what has been started and rang nobody; end what is never called, pause what would all end so."""
         with self.store.writing() as tx:
-            ids = {one.attempt.batch_call_id for one in held}
+            ids = {one.attempt.batch_call_id for one in unplaced}
             outcomes.locked(tx, ids, ids)
-            ours = self._ours(tx, [one.attempt for one in held])
+            ours = self._ours(tx, [one.attempt for one in unplaced])
             now = self.store.now()
-            mine = [one for one in held if (one.attempt.task_id, one.attempt.n) in ours]
+            mine = [one for one in unplaced if (one.attempt.task_id, one.attempt.n) in ours]
             for one in mine:
                 until = None if one.until is None else to_ms(one.until)
-                outcomes.withdraw(tx, [one.attempt], now, held_until=until, held_by="predial", why=one.reason)
-            outcomes.refuse(tx, {one.attempt.task_id: one.reason for one in mine if one.until is None}, now)
+                outcomes.withdraw(tx, [one.attempt], now, held_until=until, held_by=one.held_by, why=one.reason)
+            outcomes.refuse(tx, {one.attempt.task_id: one.reason or "" for one in mine if one.never}, now)
+            for one in unplaced:
+                if one.at_fault:
+                    commands.pause(tx, [one.attempt.batch_call_id], "account", one.reason or "", now)
+            rests = [one.until for one in unplaced if one.whole_account and one.until is not None]
+            if rests:
+                rate_pacing.leave_alone(tx, self.carrier, max(rests))
+
+    @contextmanager
+    def sending(self, attempt: Attempt) -> Iterator[float]:
+        """Hold its batch call still while the request for a call leaves, if it may; gives the seconds to wait before
+        that is asked again, 0: now.
+
+        All that `dial` looked at is looked at again: seconds may have passed, in which a connection was opened.
+
+        Raises:
+            NoLongerWanted: it must not leave.
+        """
+        with self.store.writing() as tx:
+            if self.store.shared:
+                tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))  # as in `dial`
+            stops.share(tx)
+            do_not_call.share(tx)
+            try:
+                record = outcomes.locked(tx, [attempt.batch_call_id]).get(attempt.batch_call_id)
+            except Broken as error:
+                raise NoLongerWanted("the batch call has an error") from error
+            now = self.store.clock()
+            why = self._unwanted(tx, attempt, record, now)
+            if why is not None:
+                raise NoLongerWanted(why)
+            wait = 0.0 if self.account is None else rate_pacing.account_wait(tx, self.account, now)
+            yield wait
+            if not wait and self.account is not None:
+                rate_pacing.begun(tx, self.account, attempt, self.store.clock())
+
+    def _unwanted(
+        self, tx: sa.Connection, attempt: Attempt, record: BatchCallRecord | None, now: datetime
+    ) -> str | None:
+        mine = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
+        started_at = tx.scalar(self._mine().with_only_columns(attempts.c.started_at).where(mine))
+        stopped = stops.since(tx) is not None or stops.file_is_there(self.store.stop_file)
+        if stopped or self.store.halt(tx) is not None:
+            return "nothing may be dialled"
+        if record is None or not self._dials(record) or rules.expired(record.expires(), now):
+            return "the batch call dials no more"
+        if started_at is None or abs(now - from_ms(started_at)) >= STALE_AFTER:
+            return "its claim is too old, or another process's"
+        if rules.expired(attempt.until, now) or claims.closed(tx, record, attempt, now):
+            return "its hours or its date are over"
+        if attempt.to_number in do_not_call.listed(tx, [attempt.to_number], record.organization_id):
+            return "the number is on the do-not-call list"
+        return None
+
+    def _dials(self, record: BatchCallRecord) -> bool:
+        return record.status is State.SENT and record.carrier == self.carrier
+
+    def placed(self, attempt: Attempt, call_id: str) -> None:
+        """Remember the vendor's id of a call, by which it is found whoever dials next."""
+        with self.store.writing() as tx:
+            this = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
+            tx.execute(attempts.update().where(this).values(carrier_call_id=call_id))
 
     def _ours(self, tx: sa.Connection, started: Sequence[Attempt]) -> set[tuple[str, int]]:
         """Those of these attempts that are still this worker's, and in progress."""
@@ -340,7 +438,7 @@ class Dispatch:
 
     def _interrupt(self, theirs: sa.ColumnElement[bool]) -> int:
         query = sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id).where(
-            attempts.c.outcome.is_(None), theirs
+            attempts.c.carrier == self.carrier, attempts.c.outcome.is_(None), theirs
         )
         with self.store.reading() as look:
             found = [

@@ -11,11 +11,11 @@ import asyncio
 import logging
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from math import ceil
 from time import monotonic
 from typing import Final, TypeVar
@@ -25,14 +25,15 @@ import sqlalchemy as sa
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.gate import Asked, Gate, Questions
 from batchcall_mcp.dialer.domain.predial import Patience, Rest, Verdict
-from batchcall_mcp.dialer.engine import broken, claims, lateness, scheduler
-from batchcall_mcp.dialer.engine.dispatch import Dispatch, NotLetThrough, Turn
-from batchcall_mcp.dialer.engine.lanes import Lanes
-from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.engine import broken, claims, lateness, left_calls, scheduler
+from batchcall_mcp.dialer.engine.calls import Calls, Over
+from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn, Unplaced
+from batchcall_mcp.dialer.engine.lanes.opening import Lanes
+from batchcall_mcp.dialer.engine.left_calls import LeftCall
+from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.storage import stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import Store
-from batchcall_mcp.model import TaskStatus
 
 LOG = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.5
@@ -42,7 +43,6 @@ OUTAGE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutE
 """What the database raises when it is away, full or overloaded, and works again some time later."""
 AWAY: Final = "The dialer's database does not work; nothing is dialled until it does: %s"
 BACK: Final = "The dialer's database works again; dialling goes on."
-LOST: Final = "the carrier failed while it was asked to dial; whether the phone rang is not known"
 FREED_SECONDS: Final = 0.05
 """How soon to look for other work when lanes have ended."""
 PARKED_AT_MOST: Final = timedelta(seconds=5)
@@ -60,8 +60,11 @@ class EngineStopped(Exception):
 
 @dataclass(eq=False)
 class _Asked:
+    """What came of a lane's last call, and that it `wants` another one."""
+
     batch_call_id: str
-    ended: Ended | None
+    over: Over | None = None
+    wants: bool = True
     answer: Future[Attempt | None] = field(default_factory=Future)
 
     def settle(self, attempt: Attempt | None) -> bool:
@@ -103,8 +106,9 @@ class Engine:
         self._changed = threading.Condition()
         self._asked: list[_Asked] = []
         self._lanes: Counter[str] = Counter()
-        self._live: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]] = {}
+        self._calls = Calls(carrier, dispatch, asyncio.get_running_loop())
         self._woken = True
+        self._looks_for_left_calls = carrier.calls_outlive_us
         self._stopping = False
         self._cutting = False
         self._failed = False
@@ -113,19 +117,18 @@ class Engine:
         self._resting: dict[str, datetime] = {}
         self._too_many: Counter[str] = Counter()
         self._given: set[tuple[str, int]] = set()
-        self._lost: set[str] = set()
         self._unsure = False
         self._untaken_since: float | None = None
         self._look_at = 0.0
         self._next_at: datetime | None = None
         self._offset: float | None = None
         self._halt: Halt | None = None
-        self._attendance = lateness.Attendance(store, late_after)
+        self._attendance = lateness.Attendance(store, carrier.name, late_after)
 
     @property
     def calls(self) -> int:
         """Calls in progress."""
-        return len(self._live)
+        return len(self._calls)
 
     def wake(self) -> None:
         """Look for work now. May be called from any thread."""
@@ -139,25 +142,48 @@ class Engine:
             self._stopping = True
             self._changed.notify_all()
 
+    def look_for_left_calls(self) -> None:
+        """Another process ended: read on what it placed, if the carrier lets that be. From any thread."""
+        with self._changed:
+            self._looks_for_left_calls = self._carrier.calls_outlive_us
+            self._changed.notify_all()
+
     def cut(self) -> None:
-        """Hang up on everybody who is still on the line; those calls are `interrupted`."""
+        """Wait for no call any more: each is `interrupted`, or goes on and is read by whoever dials next."""
         with self._changed:
             self._stopping = self._cutting = True
-            live = list(self._live.values())
             self._changed.notify_all()
-        for loop, call in live:
-            loop.call_soon_threadsafe(call.cancel)
+        self._calls.cut()
+
+    def close(self) -> None:
+        """After `run` has ended."""
+        self._calls.close()
 
     async def lane(self, batch_call_id: str) -> None:
         """Place one call after the other, as long as there is one for this lane."""
+        over: Over | None = None
+        with self._counted(batch_call_id):
+            while (attempt := await self._next(_Asked(batch_call_id, over))) is not None:
+                over = await self._calls.until_over(attempt)
+                if over is None:
+                    break
+
+    async def _finish(self, left: LeftCall) -> None:
+        """Wait for the end of a call that another process left."""
+        batch_call_id = left.attempt.batch_call_id
+        with self._counted(batch_call_id):
+            over = await self._calls.until_over(left.attempt, left)
+            if over is not None:
+                await self._next(_Asked(batch_call_id, over, wants=False))
+
+    @contextmanager
+    def _counted(self, batch_call_id: str) -> Iterator[None]:
         with self._changed:
             self._lanes[batch_call_id] += 1
-        ended: Ended | None = None
         try:
-            while (attempt := await self._next(batch_call_id, ended)) is not None:
-                ended = await self._call(attempt)
+            yield
         except EngineStopped:
-            LOG.debug("a lane ended with its engine; what it placed is marked by the engine that goes on")
+            LOG.debug("a lane ended with its engine; the engine that goes on finds what it placed")
         finally:
             with self._changed:
                 self._lanes[batch_call_id] -= 1
@@ -166,38 +192,13 @@ class Engine:
                 self._woken = self._woken or not self._lanes
                 self._changed.notify_all()
 
-    async def _next(self, batch_call_id: str, ended: Ended | None) -> Attempt | None:
-        asked = _Asked(batch_call_id, ended)
+    async def _next(self, asked: _Asked) -> Attempt | None:
         with self._changed:
             if self._failed:
                 raise EngineStopped
             self._asked.append(asked)
             self._changed.notify_all()
         return await asyncio.wrap_future(asked.answer)
-
-    async def _call(self, attempt: Attempt) -> Ended:
-        if attempt.attempt_id in self._lost:
-            self._lost.discard(attempt.attempt_id)
-            return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, LOST)
-        loop = asyncio.get_running_loop()
-        call = loop.create_task(self._carrier.outcome(attempt))
-        with self._changed:
-            self._live[attempt.attempt_id] = loop, call
-            cutting = self._cutting
-        if cutting:
-            call.cancel()
-        ended = partial(Ended, attempt.task_id, attempt.n, attempt.batch_call_id)
-        try:
-            return ended(**asdict(await call))
-        except asyncio.CancelledError:
-            self._carrier.hang_up(attempt)
-            return ended(TaskStatus.INTERRUPTED, INTERRUPTED)
-        except Exception:
-            LOG.exception("The carrier lost attempt %s", attempt.attempt_id)
-            return ended(TaskStatus.FAILED, "the carrier lost the call")
-        finally:
-            with self._changed:
-                del self._live[attempt.attempt_id]
 
     def run(self, lanes: Lanes) -> None:
         """Dispatch until `stop`, and until the calls in progress have ended. Blocks."""
@@ -209,6 +210,8 @@ class Engine:
                     asked += self._hear(self._questions)
                 if asked:
                     self._turn(asked)
+                if self._looks_for_left_calls and not self._stopping:
+                    self._take_over_calls()
                 if not self._stopping and self._time_to_look():
                     self._feed(lanes)
                 if self._untaken_since is None or monotonic() - self._untaken_since < UNTAKEN_SECONDS:
@@ -224,10 +227,22 @@ class Engine:
                     one.answer.set_exception(EngineStopped())
             self.cut()
 
+    def _take_over_calls(self) -> None:
+        self._looks_for_left_calls = False
+        left = self._insist(left_calls.find, self._dispatch)
+        # Before they are this worker's: else they would be taken for a claim whose answer was lost.
+        self._given.update((one.attempt.task_id, one.attempt.n) for one in left)
+        mine = self._insist(left_calls.take_over, self._dispatch, left)
+        for one in left:
+            if one in mine:
+                asyncio.run_coroutine_threadsafe(self._finish(one), self._calls.loop)
+            else:
+                self._given.discard((one.attempt.task_id, one.attempt.n))
+
     def _take(self) -> list[_Asked] | None:
         """What lanes have asked for, perhaps nothing; None when it is over."""
         with self._changed:
-            if not (self._asked or self._woken or self._stopping or self._has_answers()):
+            if not (self._asked or self._woken or self._stopping or self._has_answers() or self._looks_for_left_calls):
                 self._changed.wait(self._rest())
             asked, self._asked = self._asked, []
             now = self._store.clock()
@@ -260,16 +275,25 @@ class Engine:
         return max(0.0, min([rest, *((at - now).total_seconds() for at in moments)]))
 
     def _turn(self, asked: list[_Asked]) -> None:
-        ended = [one.ended for one in asked if one.ended is not None]
+        over = [one.over for one in asked if one.over is not None]
+        ended = [one for one in over if isinstance(one, Ended)]
+        unplaced = [one for one in over if isinstance(one, Unplaced)]
+        if unplaced:
+            self._insist(self._dispatch.withdraw, unplaced, lasting=True)
+            self._given.difference_update((one.attempt.task_id, one.attempt.n) for one in unplaced)
         since = self._store.clock()
         rest = None
         for one in asked:
-            one.ended = None
+            one.over = None
+        done = [one for one in asked if not one.wants]
+        asked = [one for one in asked if one.wants]
         if self._questions is not None and not self._stopping:
             rest = self._questions.patience.rest(since)
             asked = self._questions.admitted(asked, rest)
         turn = self._insist(self._claim, ended, self._wanted(asked), rest, lasting=bool(ended))
         self._given.difference_update((end.task_id, end.n) for end in ended)
+        for one in done:
+            one.settle(None)
         if self._questions is not None:
             self._answer(self._ask(self._questions, asked, turn, since), turn, {})
             return
@@ -294,7 +318,7 @@ class Engine:
     def _hear(self, questions: Questions[_Asked]) -> list[_Asked]:
         """Dial what may be dialled, put off or withdraw the rest; gives the lanes that ask for another call."""
         let_through: list[Asked[_Asked]] = []
-        held: list[NotLetThrough] = []
+        held: list[Unplaced] = []
         gone: list[Attempt] = []
         again: list[_Asked] = []
         for one, verdict in questions.answers():
@@ -313,21 +337,23 @@ class Engine:
             again += [one.lane for one in dropped]
         self._withdraw(gone)
         if held:
-            self._insist(self._dispatch.not_let_through, held, lasting=True)
+            self._insist(self._dispatch.withdraw, held, lasting=True)
         again += self._dial_asked(let_through)
         return again + questions.let_in(self._store.clock(), all_of_them=self._stopping)
 
-    def _held(self, patience: Patience, attempt: Attempt, verdict: Verdict) -> NotLetThrough | None:
+    def _held(self, patience: Patience, attempt: Attempt, verdict: Verdict) -> Unplaced | None:
         """Why the gate does not let a call through; None: it does."""
         reason = verdict.reason or "no reason given"
         if verdict.said == "nothing":
             until, went_down = patience.unclear(attempt.task_id, reason, self._store.clock())
             if went_down:
                 LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
-            return NotLetThrough(attempt, until, claims.asked_again(reason, until))
+            return Unplaced(attempt=attempt, reason=claims.asked_again(reason, until), held_by="predial", until=until)
         if patience.clear(attempt.task_id):
             LOG.warning("The pre-dial gate answers again; dialling goes on.")
-        return NotLetThrough(attempt, None, f"the pre-dial gate refused it: {reason}") if verdict.said == "no" else None
+        if verdict.said == "no":
+            return Unplaced(attempt=attempt, reason=f"the pre-dial gate refused it: {reason}", never=True)
+        return None
 
     def _dial_asked(self, let_through: list[Asked[_Asked]]) -> list[_Asked]:
         """Have the carrier dial them, each as old as its claim; gives the lanes whose call was withdrawn after all."""
@@ -399,7 +425,7 @@ class Engine:
                 return False
             except Exception as error:  # noqa: BLE001 - perhaps it dialled: nobody may ask it again
                 failed[attempt.batch_call_id] = error
-                self._lost.add(attempt.attempt_id)
+                self._calls.lost(attempt)
             return True
 
         waiting = [attempt for attempt in started if attempt.attempt_id not in placed]
@@ -459,7 +485,9 @@ class Engine:
                 self._insist(lanes.close)
             return
         self._insist(self._attendance.judge)
-        work = self._insist(scheduler.look, self._store, self._carrier.capacity)
+        work = self._insist(
+            scheduler.look, self._store, self._carrier.capacity, self._carrier.name, self._carrier.calls_per_second
+        )
         if work.moves:
             self._insist(self._dispatch.start_arrived, work.moves)
             self.wake()

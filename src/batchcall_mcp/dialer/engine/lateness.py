@@ -1,9 +1,9 @@
 """A batch call whose engine was away does not simply dial on: what is late is paused, and a person decides.
 
-Late: for longer than the operator allows no engine ran, while one of its tasks was due inside its window. To wait for
-a window, a redial or the daily cap is not late; nor is what was launched after the engine had come back. Of what is
-scheduled for a date, only those are late whose date is over by then: the others are still called on it. Of what is
-scheduled for several dates, those are late who missed all of one.
+Late: for longer than the operator allows no engine of its carrier ran, while one of its tasks was due inside its
+window. To wait for a window, a redial or the daily cap is not late; nor is what was launched after the engine had come
+back. Of what is scheduled for a date, only those are late whose date is over by then: the others are still called on
+it. Of what is scheduled for several dates, those are late who missed all of one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from batchcall_mcp.dialer.engine import outcomes
 from batchcall_mcp.dialer.engine.broken import concerning, without_broken
 from batchcall_mcp.dialer.storage import commands, installation
 from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE, Store
-from batchcall_mcp.dialer.storage.tables import batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import batch_calls, carriers, tasks
 from batchcall_mcp.dialer.storage.tables import installation as places
 from batchcall_mcp.model import CallingWindow, TaskStatus
 
@@ -76,15 +76,15 @@ def _summed(spans: Spans) -> timedelta:
     return sum((closes - opens for opens, closes in spans), timedelta())
 
 
-def judge(store: Store, late_after: timedelta) -> list[str]:
-    """Pause what is late since an engine last ran.
+def judge(store: Store, carrier: str, late_after: timedelta) -> list[str]:
+    """Pause what is late since an engine with this carrier last ran.
 
     One engine decides, before any of them claims: the others wait for its transaction.
 
     Returns:
         The batch calls that this paused.
     """
-    return without_broken(store, lambda broken: _judge(store, late_after, broken))
+    return without_broken(store, lambda broken: _judge(store, carrier, late_after, broken))
 
 
 def may_have_been_away(said_at: datetime | None, now: datetime, late_after: timedelta | None) -> bool:
@@ -95,10 +95,11 @@ def may_have_been_away(said_at: datetime | None, now: datetime, late_after: time
     return late_after is not None and (said_at is None or now - said_at > late_after)
 
 
-def mark(store: Store, at: datetime) -> None:
-    """Say that an engine ran at a moment: it has looked for work, and may dial."""
+def mark(store: Store, carrier: str, at: datetime) -> None:
+    """Say that an engine with this carrier ran at a moment: it has looked for work, and may dial."""
     with store.writing() as tx:
         installation.write(tx, engine_ran_at=to_ms(at))
+        installation.write_carrier(tx, carrier, engine_ran_at=to_ms(at))
     if store.file is not None and store.file.is_in_place:
         installation.note_ran(store.file, to_ms(at))
 
@@ -109,8 +110,9 @@ class Attendance:
     `late_after`: for how long calls may be missed before they are late; None: nothing ever is.
     """
 
-    def __init__(self, store: Store, late_after: timedelta | None) -> None:
+    def __init__(self, store: Store, carrier: str, late_after: timedelta | None) -> None:
         self._store = store
+        self._carrier = carrier
         self._late_after = late_after
         self._judged_at: datetime | None = None
         self._said_at: datetime | None = None
@@ -127,7 +129,7 @@ class Attendance:
         self._judged_at = self._store.clock()
         if self._late_after is None or not may_have_been_away(self._said_at, self._judged_at, self._late_after):
             return
-        late = judge(self._store, self._late_after)
+        late = judge(self._store, self._carrier, self._late_after)
         if late:
             LOG.warning("%d batch calls are paused: their calls were missed while no dialer ran.", len(late))
 
@@ -142,19 +144,19 @@ class Attendance:
             return
         again = self._said_at is None or abs(at - self._said_at) >= MARKED_EVERY
         if again or (rests and self.has_dialled and self._store.file is not None):
-            mark(self._store, at)
+            mark(self._store, self._carrier, at)
             self._said_at = at
             self.has_dialled = False
 
 
-def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list[str]:
+def pause_redials(tx: sa.Connection, carrier: str, began: Mapping[str, int], now: int) -> list[str]:
     """Pause those batch calls whose redial follows a call from before the last absence: its time was in there.
 
     `began` says when that call began, by batch call, in milliseconds. The transaction holds the batch calls.
     """
     if not began:
         return []
-    away = tx.execute(sa.select(places.c.away_from, places.c.away_until)).first()
+    away = tx.execute(sa.select(carriers).where(carriers.c.carrier == carrier)).first()
     if away is None or away.away_until is None:
         return []
     gap = Gap(None if away.away_from is None else from_ms(away.away_from), from_ms(away.away_until))
@@ -162,20 +164,20 @@ def pause_redials(tx: sa.Connection, began: Mapping[str, int], now: int) -> list
     return commands.pause(tx, late, "late", _text(gap), now)
 
 
-def _judge(store: Store, late_after: timedelta, broken: frozenset[str]) -> list[str]:
+def _judge(store: Store, carrier: str, late_after: timedelta, broken: frozenset[str]) -> list[str]:
     with store.writing() as tx:
         now = store.clock()
-        row = tx.execute(sa.select(places.c.engine_ran_at).with_for_update()).first()
-        ran_at = None if row is None else row.engine_ran_at
+        tx.execute(sa.select(places.c.one).with_for_update()).first()  # one engine at a time
+        ran_at = tx.scalar(sa.select(carriers.c.engine_ran_at).where(carriers.c.carrier == carrier))
         gap = Gap(None if ran_at is None else from_ms(ran_at), now)
         if gap.start is not None and gap.end - gap.start <= late_after:
             return []
-        installation.write(tx, away_from=ran_at, away_until=to_ms(now))
         late: list[str] = []
-        for key, record in _live(tx, broken).items():
+        for key, record in _live(tx, carrier, broken).items():
             with concerning(key):
                 if _is_late(tx, record, gap, late_after):
                     late.append(key)
+        installation.write_carrier(tx, carrier, away_from=ran_at, away_until=to_ms(now))
         return commands.pause(tx, late, "late", _text(gap), to_ms(now))
 
 
@@ -186,8 +188,10 @@ def _text(gap: Gap) -> str:
     )
 
 
-def _live(tx: sa.Connection, broken: frozenset[str]) -> dict[str, BatchCallRecord]:
-    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
+def _live(tx: sa.Connection, carrier: str, broken: frozenset[str]) -> dict[str, BatchCallRecord]:
+    live = sa.select(batch_calls.c.batch_call_id).where(
+        batch_calls.c.status.in_(sorted(commands.LIVE)), batch_calls.c.carrier == carrier
+    )
     held = outcomes.locked(tx, list(tx.execute(live).scalars()), broken)
     return {key: record for key, record in held.items() if record.status in commands.LIVE}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
 from batchcall_mcp.clock import from_ms, to_ms
-from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
@@ -21,6 +21,7 @@ from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks, report
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, attempts, batch_calls, tasks
 from batchcall_mcp.model import AnsweredBy, TaskStatus
+from batchcall_mcp.money import Money
 from batchcall_mcp.notifications.events import Notice
 from batchcall_mcp.text import shortened
 
@@ -30,6 +31,7 @@ FAILING: Final = (
 )
 OPTED_OUT: Final = "opted out in a call of {batch_call_id}"
 LONGEST_CHOICE: Final = 100
+LONGEST_SUMMARY: Final = 2_000
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
@@ -37,7 +39,8 @@ INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not kno
 class Ended:
     """An attempt that is over, with what came of it.
 
-    `opted_out`: the person does not want to be called again by this organisation. The last three: as the carrier says.
+    `opted_out`: the person does not want to be called again by this organisation. `permanent`: no rule dials this
+    number again. The rest is as the carrier says.
     """
 
     task_id: str
@@ -49,6 +52,16 @@ class Ended:
     duration_seconds: float | None = None
     answered_by: AnsweredBy | None = None
     choice: str | None = None
+    permanent: bool = False
+    backend_status: str | None = None
+    cost: Money | None = None
+    summary: str | None = None
+
+    @classmethod
+    def of(cls, attempt: Attempt, outcome: Outcome) -> Ended:
+        """What a carrier says of an attempt."""
+        said = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+        return cls(attempt.task_id, attempt.n, attempt.batch_call_id, **said)
 
 
 def locked(
@@ -171,7 +184,7 @@ def _again_at(
     end: Ended, row: Any, batch_call: BatchCallRecord | None, now: datetime, retry_delay: timedelta
 ) -> datetime | None:
     """When the person is dialled again."""
-    if batch_call is None or end.opted_out:
+    if batch_call is None or end.opted_out or end.permanent:
         return None
     zones = calling_hours.recipient_zones(row.to_number, row.timezone, batch_call.timezone)
     again = rules.redial_at(
@@ -203,6 +216,9 @@ def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[
         "lasted": None if end.duration_seconds is None else round(end.duration_seconds * 1000),
         "who": end.answered_by,
         "chose": None if end.choice is None else shortened(end.choice, LONGEST_CHOICE),
+        "word": None if end.backend_status is None else shortened(end.backend_status, LONGEST_CHOICE),
+        "cost": None if end.cost is None else str(end.cost),
+        "summary": None if end.summary is None else shortened(end.summary, LONGEST_SUMMARY),
     }
 
 
@@ -338,6 +354,10 @@ _TASK_ENDED = (
         completed_at=sa.bindparam("at"),
         duration_ms=sa.bindparam("lasted"),
         answered_by=sa.bindparam("who"),
-        choice=sa.bindparam("chose"),
+        # What the carrier reported during this call (`storage.key_presses`) stays, where its outcome says nothing.
+        choice=sa.func.coalesce(sa.bindparam("chose", type_=sa.String), tasks.c.choice),
+        backend_status=sa.bindparam("word"),
+        cost=sa.bindparam("cost"),
+        summary=sa.bindparam("summary"),
     )
 )

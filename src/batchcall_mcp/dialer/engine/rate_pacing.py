@@ -1,9 +1,14 @@
-"""Calls per second of a batch call, exact over all processes: counted from its attempts while it is held."""
+"""Calls per second, exact over all processes: of a batch call, counted from its attempts while it is held, and of a
+carrier's account, whose next call has a moment in the carrier's row.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,7 +17,74 @@ from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord
 from batchcall_mcp.dialer.engine import broken
+from batchcall_mcp.dialer.storage import installation
 from batchcall_mcp.dialer.storage.tables import attempts
+
+_SLOWER: Final = 1.05
+"""Calls of an account begin so much further apart than they may: what one waits on its way must not bring it too near
+to the next one.
+"""
+_LINES_FALL_FREE: Final = timedelta(seconds=1)
+"""When to look again where other processes have all lines of an account."""
+_LONGEST_REST: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPace:
+    """What a carrier's account may do, over all batch calls and processes: calls at once, and a second."""
+
+    carrier: str
+    at_once: int
+    calls_per_second: float
+
+    @property
+    def gap(self) -> timedelta:
+        return timedelta(seconds=_SLOWER / self.calls_per_second)
+
+
+def account_room(tx: sa.Connection, account: AccountPace, now: datetime) -> tuple[int, datetime]:
+    """How many more attempts may be started, of whichever batch call, and when more may be. Holds the carrier's row.
+
+    No more are on their way to the carrier than it takes in a second: they would wait there.
+    """
+    row = installation.of_carrier(tx, account.carrier)
+    open_ones = tx.execute(
+        sa.select(sa.func.count(), sa.func.count().filter(attempts.c.placed_at.is_(None))).where(
+            attempts.c.carrier == account.carrier, attempts.c.outcome.is_(None)
+        )
+    ).one()
+    in_progress, on_their_way = open_ones
+    if in_progress >= account.at_once:
+        return 0, now + _LINES_FALL_FREE
+    begins = _begins(row, account, now)
+    if begins > now:
+        return 0, begins
+    room = min(account.at_once - in_progress, max(0, ceil(account.calls_per_second) - on_their_way))
+    return room, now + account.gap
+
+
+def account_wait(tx: sa.Connection, account: AccountPace, now: datetime) -> float:
+    """Seconds until the account may begin its next call; 0: now. Holds the carrier's row."""
+    return max(0.0, (_begins(installation.of_carrier(tx, account.carrier), account, now) - now).total_seconds())
+
+
+def begun(tx: sa.Connection, account: AccountPace, attempt: Attempt, at: datetime) -> None:
+    """Write down that a call of the account has begun."""
+    tx.execute(_PLACED, [{"id": attempt.task_id, "nth": attempt.n, "at": to_ms(at)}])
+    installation.write_carrier(tx, account.carrier, next_call_at=ceil((at + account.gap).timestamp() * 1000))
+
+
+def leave_alone(tx: sa.Connection, carrier: str, until: datetime) -> None:
+    """Begin no call of the account before then: the vendor asks for it."""
+    row = installation.of_carrier(tx, carrier)
+    if row is None or row.next_call_at is None or row.next_call_at < to_ms(until):
+        installation.write_carrier(tx, carrier, next_call_at=to_ms(until))
+
+
+def _begins(row: sa.Row[Any] | None, account: AccountPace, now: datetime) -> datetime:
+    """When the next call may begin. What lies further ahead than anybody asks for is from before the clock was set."""
+    at = None if row is None or row.next_call_at is None else from_ms(row.next_call_at)
+    return now if at is None or at - now > max(_LONGEST_REST, account.gap) else at
 
 
 def allowed(tx: sa.Connection, record: BatchCallRecord, share: int, now: datetime) -> tuple[int, datetime | None]:

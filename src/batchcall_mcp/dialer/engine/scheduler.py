@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchcall_mcp.clock import from_ms
+from batchcall_mcp.dialer.carriers.base import SIMULATED
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import first_people
@@ -25,7 +26,8 @@ from batchcall_mcp.model import TaskStatus
 class Open:
     """A running batch call with tasks that are due: how many calls it could place, and is placing.
 
-    `due` is counted no further than the carrier's capacity; `calling` and `last_sent_at` are over all processes.
+    `due` is counted no further than the carrier's capacity; `calling` and `last_sent_at` are over all processes;
+    `calls_per_second` is no faster than the carrier's account.
     """
 
     batch_call_id: str
@@ -49,11 +51,14 @@ class Work:
     next_at: datetime | None
 
 
-def look(store: Store, capacity: int) -> Work:
-    """What there is to do, from indexes alone; the database gives one row for all that only waits."""
+def look(store: Store, capacity: int, carrier: str = SIMULATED, calls_per_second: float | None = None) -> Work:
+    """What there is to do with this carrier, from indexes alone; the database gives one row for all that only waits.
+
+    `calls_per_second`: of the carrier's account; None: it has no limit.
+    """
     now = store.now()
     with store.reading() as tx:
-        found = tx.execute(_LOOK, {"now": now}).all()
+        found = tx.execute(_LOOK, {"now": now, "carrier": carrier}).all()
         named = [row for row in found if row.batch_call_id is not None]
         acting = _details(tx, [row.batch_call_id for row in named if row.status == State.SENT])
         rows = [row for row in named if not _ends_its_first(row, now, acting)]
@@ -67,14 +72,16 @@ def look(store: Store, capacity: int) -> Work:
         if isinstance(moment, int)
     ]
     return Work(
-        open=tuple(_open(acting[key], count) for key, count in due.items()),
+        open=tuple(_open(acting[key], count, calls_per_second) for key, count in due.items()),
         moves=tuple(row.batch_call_id for row in rows if _moves(row, now, acting)),
         next_at=from_ms(min(moments)) if moments else None,
     )
 
 
-def _open(details: sa.Row[Any], due: int) -> Open:
-    return Open(due=due, **{name: value for name, value in details._asdict().items() if name != "first_done"})
+def _open(details: sa.Row[Any], due: int, of_account: float | None) -> Open:
+    known = {name: value for name, value in details._asdict().items() if name != "first_done"}
+    paces = [pace for pace in (known.pop("calls_per_second"), of_account) if pace is not None]
+    return Open(due=due, calls_per_second=min(paces, default=None), **known)
 
 
 def _of_it() -> sa.ColumnElement[bool]:
@@ -97,10 +104,11 @@ def _statement() -> sa.CompoundSelect[Any]:
             sa.case((batch_calls.c.status != State.SCHEDULED, expires)).label("expires_at"),
         )
         .where(
+            batch_calls.c.carrier == sa.bindparam("carrier"),
             sa.or_(
                 batch_calls.c.status.in_((State.SENT, State.SCHEDULED)),
                 sa.and_(batch_calls.c.status == State.PAUSED, expires.is_not(None)),
-            )
+            ),
         )
         .cte("found")
     )

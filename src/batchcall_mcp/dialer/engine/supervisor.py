@@ -22,11 +22,12 @@ from batchcall_mcp.dialer.carriers.gate import Gate
 from batchcall_mcp.dialer.engine import heartbeat, lateness
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.engine import POLL_SECONDS, Engine
-from batchcall_mcp.dialer.engine.lanes import DbosLanes, Lanes, LocalLanes
+from batchcall_mcp.dialer.engine.lanes.opening import DbosLanes, Lanes, LocalLanes
+from batchcall_mcp.dialer.engine.rate_pacing import AccountPace
 from batchcall_mcp.dialer.storage.store import Store
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
+    from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 
 LOG = logging.getLogger(__name__)
 _TIDY_EVERY_S: Final = 600.0
@@ -77,6 +78,9 @@ class Supervisor:
         self._store = store
         self._carrier = carrier
         self._options = options
+        pace = None
+        if carrier.calls_per_second is not None:
+            pace = AccountPace(carrier.name, carrier.capacity, carrier.calls_per_second)
         self._dispatch = dispatch(
             store,
             self.worker_id,
@@ -86,6 +90,8 @@ class Supervisor:
             min_gap=options.min_gap,
             pause_on_failures=carrier.places_real_calls,
             test_numbers=options.test_numbers,
+            carrier=carrier.name,
+            account=pace,
         )
         self.engine: Final = Engine(
             self._dispatch,
@@ -134,6 +140,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*companions, return_exceptions=True)
             await asyncio.to_thread(threads.shutdown)
+            await asyncio.to_thread(self.engine.close)
             await asyncio.to_thread(self._hand_over, lanes)
 
     def _take_up(self) -> None:
@@ -142,8 +149,8 @@ class Supervisor:
             self._dispatch.take_up()
         if self._dispatch.halted() is None and self._options.late_after is not None:
             # Before the calls are marked that a process left: a redial of them is late too.
-            lateness.judge(self._store, self._options.late_after)
-        if not self._store.shared:
+            lateness.judge(self._store, self._carrier.name, self._options.late_after)
+        if not self._store.shared and not self._carrier.calls_outlive_us:
             # The process that holds the file's lock is alone: all others are gone, whatever they left.
             self._dispatch.interrupt_others()
         living = heartbeat.beat(self._store, self.worker_id, self._carrier.capacity)
@@ -151,7 +158,7 @@ class Supervisor:
             heartbeat.forget(self._store, list(living))
 
     def _launch(self) -> DbosQueue:
-        from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
+        from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 
         queue = DbosQueue(
             self._store,
@@ -159,6 +166,7 @@ class Supervisor:
             capacity=self._carrier.capacity,
             poll_seconds=self._options.poll_seconds,
             run_lane=self.engine.lane,
+            carrier=self._carrier.name,
         )
         try:
             queue.take_over(heartbeat.listed(self._store))
@@ -191,7 +199,8 @@ class Supervisor:
         if dead:
             heartbeat.forget(self._store, dead)
         # Also those of a process whose taker-over died in the meantime.
-        interrupted = self._dispatch.interrupt_orphans()
+        interrupted = 0 if self._carrier.calls_outlive_us else self._dispatch.interrupt_orphans()
+        self.engine.look_for_left_calls()
         if dead or interrupted:
             # A process that has not dialled yet opens lanes of its own for what is left.
             launched = lanes.launched
@@ -208,7 +217,8 @@ class Supervisor:
         """Leave nothing behind that is not known to be over."""
         try:
             with contextlib.suppress(sa.exc.SQLAlchemyError):  # the engine that goes on finds it by itself
-                self._dispatch.interrupt([self.worker_id])
+                if not self._carrier.calls_outlive_us:
+                    self._dispatch.interrupt([self.worker_id])
                 heartbeat.forget(self._store, [self.worker_id])
         finally:
             lanes.close()

@@ -1,4 +1,4 @@
-"""What a database knows of those who dial from it: whether they ask a gate, and where a SQLite file last dialled.
+"""What a database knows of those who dial from it: their carriers, whether they ask a gate, where a file last dialled.
 
 A copy of a file would call the same people, so it has to notice that it is one. A copy has another inode, a file that
 was moved another path, a back-up in its old place another inode again: if either differs, nothing is dialled until a
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batchcall_mcp.dialer.storage.halts import Halt
-from batchcall_mcp.dialer.storage.tables import batch_calls, installation
+from batchcall_mcp.dialer.storage.tables import batch_calls, carriers, installation
 from batchcall_mcp.held_files import HeldFile
 
 LOG = logging.getLogger(__name__)
@@ -111,9 +112,23 @@ def settle(tx: sa.Connection, file: HeldFile) -> None:
 
 def write(tx: sa.Connection, **values: Any) -> None:
     """Change these columns of the one row that there is, or make it."""
+    _put(tx, installation.c.one, 1, values)
+
+
+def of_carrier(tx: sa.Connection, carrier: str) -> sa.Row[Any] | None:
+    """The row of a carrier, held until the transaction ends. To be asked for after the batch calls are held."""
+    return tx.execute(sa.select(carriers).where(carriers.c.carrier == carrier).with_for_update()).one_or_none()
+
+
+def write_carrier(tx: sa.Connection, carrier: str, **values: Any) -> None:
+    """Change these columns of a carrier's row, or make it."""
+    _put(tx, carriers.c.carrier, carrier, values)
+
+
+def _put(tx: sa.Connection, key: sa.Column[Any], value: Any, values: Mapping[str, Any]) -> None:
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    row = insert(installation).values(one=1, **values)
-    tx.execute(row.on_conflict_do_update(index_elements=[installation.c.one], set_=values))
+    row = insert(key.table).values({key.name: value, **values})
+    tx.execute(row.on_conflict_do_update(index_elements=[key], set_=values))
 
 
 def ran_file(file: HeldFile) -> Path:

@@ -22,11 +22,14 @@ from dbos import error as dbos_error
 
 from batchcall_mcp import database
 from batchcall_mcp.clock import utc_now
+from batchcall_mcp.dialer.carriers.base import SIMULATED
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 
 LOG = logging.getLogger(__name__)
 _QUEUE: Final = "batchcall-lanes"
 _WORKFLOW: Final = "batchcall-lane"
+_POLLS: Final = f"queue-worker-{_QUEUE}"
+"""As DBOS names the thread that takes up lanes."""
 # Pinned: DBOS would take a hash of the code, and leave the lanes of an older release lying.
 _VERSION: Final = "1"
 _KEPT: Final = timedelta(hours=1)
@@ -83,13 +86,24 @@ class DbosQueue:
         ConfigurationError: the role may not make DBOS's tables.
     """
 
-    def __init__(self, store: Store, worker_id: str, *, capacity: int, poll_seconds: float, run_lane: RunLane) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker_id: str,
+        *,
+        capacity: int,
+        poll_seconds: float,
+        run_lane: RunLane,
+        carrier: str = SIMULATED,
+    ) -> None:
         global _run_lane  # noqa: PLW0603 - DBOS runs functions by name, so what they belong to is the module's
         try:
             # DBOS writes each step of its own start to stderr.
             logging.getLogger("dbos").setLevel(logging.CRITICAL)
             self._store = store
             self._worker_id = worker_id
+            # Processes with another carrier would take up lanes that they cannot run.
+            self._queue = _QUEUE if carrier == SIMULATED else f"{_QUEUE}-{carrier}"
             where = store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
             # Over the connections that are kept for dialling: a new one is perhaps not to be had.
             own = store.engine
@@ -103,7 +117,7 @@ class DbosQueue:
                 # As `DBOS.migrate`, which opens connections of its own.
                 self._client._sys_db.run_migrations()  # noqa: SLF001
             # Before the launch, which looks for queues at once, and then only every second.
-            self._client.register_queue(_QUEUE, worker_concurrency=capacity, polling_interval_sec=poll_seconds)
+            self._client.register_queue(self._queue, worker_concurrency=capacity, polling_interval_sec=poll_seconds)
             _PATIENCE.begin()
             self._dbos = DBOS(
                 config={
@@ -133,7 +147,7 @@ class DbosQueue:
                     self._client.enqueue_in_transaction(
                         tx,
                         {
-                            "queue_name": _QUEUE,
+                            "queue_name": self._queue,
                             "workflow_name": _WORKFLOW,
                             "workflow_id": f"{batch_call_id}:{secrets.token_hex(8)}",
                             "app_version": _VERSION,
@@ -143,17 +157,17 @@ class DbosQueue:
 
     def standing(self) -> Mapping[str, int]:
         """Lanes that no process has taken up, and those that this one has, whether they run already or not."""
-        found = self._find(queue_name=_QUEUE, status=["ENQUEUED", "PENDING"], limit=1_000)
+        found = self._find(queue_name=self._queue, status=["ENQUEUED", "PENDING"], limit=1_000)
         mine = (one for one in found if one.status == "ENQUEUED" or one.executor_id == self._worker_id)
         return Counter(one.workflow_id.partition(":")[0] for one in mine)
 
     def take_over(self, living: Collection[str]) -> int:
         """Let any process with a line free run the lanes that others left: all but those of the living."""
-        found = self._find(queue_name=_QUEUE, status="PENDING")
+        found = self._find(queue_name=self._queue, status="PENDING")
         orphans = [one.workflow_id for one in found if one.executor_id not in {*living, self._worker_id}]
         for chunk in chunks(orphans, CHUNK):
             try:
-                self._client.resume_workflows(chunk, queue_name=_QUEUE)
+                self._client.resume_workflows(chunk, queue_name=self._queue)
             except dbos_error.DBOSNonExistentWorkflowError:
                 # Another process took some of them over first, ended and dropped them.
                 return self.take_over(living)
@@ -166,7 +180,7 @@ class DbosQueue:
         """DBOS writes down the end of a lane after the lane has ended, and `destroy` does not wait for it."""
         deadline = monotonic() + _CLOSING_S
         while monotonic() < deadline and self._find(
-            queue_name=_QUEUE, status="PENDING", executor_id=self._worker_id, limit=1
+            queue_name=self._queue, status="PENDING", executor_id=self._worker_id, limit=1
         ):
             sleep(_CLOSING_POLL_S)
 
@@ -183,19 +197,32 @@ class DbosQueue:
     def close(self) -> None:
         """Stop DBOS. Lanes that nobody has taken up are dropped: the process that goes on opens as many as it needs."""
         global _run_lane  # noqa: PLW0603 - as above
-        for polling in self._dbos.background_thread_stop_events:
-            polling.set()  # `destroy` does so too, but what is taken up until then starts on a loop that is ending
         try:
-            found = self._find(queue_name=_QUEUE, status="ENQUEUED", limit=CHUNK)
+            self._stop_polling()
+            found = self._find(queue_name=self._queue, status="ENQUEUED", limit=CHUNK)
             self._client.delete_workflows([one.workflow_id for one in found])
             self._wait_for_the_last()
         except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
             LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
         finally:
-            system = self._dbos._sys_db_field  # noqa: SLF001 - nothing else stops its retries
-            if system is not None:
-                system._retry_connection_errors = False  # noqa: SLF001
-            _PATIENCE.end()
             DBOS.destroy()
             self._client.destroy()
             _run_lane = None
+
+    def _stop_polling(self) -> None:
+        """From here on DBOS takes up no lane.
+
+        `destroy` says so to the thread that polls, but does not wait for it: a lane that it takes up meanwhile goes to
+        an event loop that is ending, and the thread waits for ever to hear that the lane has begun.
+        """
+        for stopped in self._dbos.background_thread_stop_events:
+            stopped.set()
+        system = self._dbos._sys_db_field  # noqa: SLF001 - nothing else stops its retries
+        if system is not None:
+            system._run_background_processes = False  # noqa: SLF001 - with patience at its end they would not pause
+            system._retry_connection_errors = False  # noqa: SLF001
+        _PATIENCE.end()
+        deadline = monotonic() + _CLOSING_S
+        for thread in threading.enumerate():
+            if thread.name == _POLLS:
+                thread.join(max(0.0, deadline - monotonic()))

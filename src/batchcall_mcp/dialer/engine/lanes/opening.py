@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from batchcall_mcp.dialer.engine.dbos_queue import DbosQueue
+    from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 
 LOG = logging.getLogger(__name__)
 RunLane: TypeAlias = Callable[[str], Coroutine[Any, Any, None]]

@@ -1,0 +1,203 @@
+"""The calls in progress of one engine: each ends with what came of it, or goes on when this process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+import sqlalchemy as sa
+
+from batchcall_mcp.clock import Clock
+from batchcall_mcp.dialer.carriers.base import (
+    AccountAtFault,
+    Attempt,
+    Carrier,
+    CarrierUnavailable,
+    NoLongerWanted,
+    NotCallable,
+)
+from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, Unplaced
+from batchcall_mcp.dialer.engine.left_calls import LeftCall
+from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.model import TaskStatus
+
+LOG = logging.getLogger(__name__)
+LOST: Final = "the carrier failed while it was asked to dial; whether the phone rang is not known"
+_LONGEST_WRITE_S: Final = 2.0
+"""How long a batch call is held while a request leaves: its bytes go into a buffer, so nearly always not at all."""
+_LONGEST_REST: Final = timedelta(hours=1)
+
+Over: TypeAlias = Ended | Unplaced
+"""What came of an attempt."""
+
+
+@dataclass(eq=False)
+class _Permit:
+    """Held by a thread from the moment at which a request may leave until it has."""
+
+    wait: Future[float] = field(default_factory=Future)
+    written: threading.Event = field(default_factory=threading.Event)
+
+
+class CallLine:
+    """See `carriers.base.Line`. `may_have_rung`: a request for the call was let through, by this process or before."""
+
+    def __init__(
+        self, attempt: Attempt, dispatch: Dispatch, threads: ThreadPoolExecutor, left: LeftCall | None = None
+    ) -> None:
+        self.call_id: Final = None if left is None else left.call_id
+        self.asked_since: Final = None if left is None else left.since
+        self.may_have_rung = left is not None
+        self._attempt = attempt
+        self._dispatch = dispatch
+        self._threads = threads
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        permit = await self._permitted()
+        self.may_have_rung = True
+        try:
+            yield
+        finally:
+            permit.written.set()
+
+    async def _permitted(self) -> _Permit:
+        while True:
+            permit = _Permit()
+            self._threads.submit(self._hold, permit)
+            try:
+                wait = await asyncio.wrap_future(permit.wait)
+            except BaseException:
+                permit.written.set()
+                raise
+            if not wait:
+                return permit
+            await asyncio.sleep(wait)
+
+    def _hold(self, permit: _Permit) -> None:
+        if not permit.wait.set_running_or_notify_cancel():
+            return
+        try:
+            with self._dispatch.sending(self._attempt) as wait:
+                permit.wait.set_result(wait)
+                if not wait and not permit.written.wait(_LONGEST_WRITE_S):
+                    LOG.warning("A request for a call leaves slowly; its batch call is no longer held meanwhile")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request must know
+            if permit.wait.done():  # it has left, and whoever reads it by its id will see so
+                LOG.warning("That a call has begun is not written down: %s", type(error).__name__)
+            elif isinstance(error, NoLongerWanted):
+                permit.wait.set_exception(error)
+            else:
+                LOG.warning("A call is not asked for, because the database does not work: %s", type(error).__name__)
+                permit.wait.set_exception(NoLongerWanted("the dialer's database does not work"))
+
+    async def placed(self, call_id: str) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._dispatch.placed, self._attempt, call_id
+            )
+        except sa.exc.SQLAlchemyError as error:  # a process that goes on looks it up
+            LOG.warning("The id of a call is not written down: %s", type(error).__name__)
+
+
+class Calls:
+    """All of them run on one event loop, from whichever their lanes ask: a carrier's connections belong to it."""
+
+    def __init__(self, carrier: Carrier, dispatch: Dispatch, loop: asyncio.AbstractEventLoop) -> None:
+        self._carrier = carrier
+        self._dispatch = dispatch
+        self.loop: Final = loop
+        # One is enough: those of an account leave one after the other.
+        self._threads = ThreadPoolExecutor(1, "batchcall-sending")
+        self._live: dict[str, asyncio.Task[object]] = {}
+        self._lost: set[str] = set()
+        self._cutting = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def lost(self, attempt: Attempt) -> None:
+        """The carrier failed while it was asked to dial: nobody waits for its outcome."""
+        self._lost.add(attempt.attempt_id)
+
+    def cut(self) -> None:
+        """End them now. From any thread; those of a carrier that keeps its calls go on without this process."""
+
+        def cut() -> None:
+            self._cutting = True
+            for call in self._live.values():
+                call.cancel()
+
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(cut)
+
+    def close(self) -> None:
+        """None of them is left."""
+        self._threads.shutdown()
+
+    async def until_over(self, attempt: Attempt, left: LeftCall | None = None) -> Over | None:
+        """What came of a call, one that a process has `left` too; None: it goes on without this process."""
+        if asyncio.get_running_loop() is self.loop:
+            return await self._until_over(attempt, left)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._until_over(attempt, left), self.loop))
+
+    async def _until_over(self, attempt: Attempt, left: LeftCall | None) -> Over | None:
+        if attempt.attempt_id in self._lost:
+            self._lost.discard(attempt.attempt_id)
+            return _interrupted(attempt, LOST)
+        line = CallLine(attempt, self._dispatch, self._threads, left)
+        call = self.loop.create_task(self._carrier.outcome(attempt, line))
+        self._live[attempt.attempt_id] = call
+        if self._cutting:
+            call.cancel()
+        try:
+            return Ended.of(attempt, await call)
+        except asyncio.CancelledError:
+            return self._cut_off(attempt, line)
+        except NoLongerWanted as error:
+            return (
+                _interrupted(attempt, f"it was asked for once, and {error}")
+                if line.may_have_rung
+                else Unplaced(attempt=attempt)
+            )
+        except (AccountAtFault, CarrierUnavailable, NotCallable) as error:
+            return unplaced(attempt, error, self._dispatch.store.clock)
+        except Exception:
+            LOG.exception("The carrier lost attempt %s", attempt.attempt_id)
+            return (
+                _interrupted(attempt, LOST)
+                if line.may_have_rung
+                else Ended(
+                    attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.FAILED, "the carrier lost the call"
+                )
+            )
+        finally:
+            del self._live[attempt.attempt_id]
+
+    def _cut_off(self, attempt: Attempt, line: CallLine) -> Over | None:
+        if not self._carrier.calls_outlive_us:
+            return _interrupted(attempt, INTERRUPTED)
+        return None if line.may_have_rung else Unplaced(attempt=attempt)
+
+
+def unplaced(attempt: Attempt, error: AccountAtFault | CarrierUnavailable | NotCallable, clock: Clock) -> Unplaced:
+    """What it means that a carrier rang nobody."""
+    if isinstance(error, NotCallable):
+        return Unplaced(attempt=attempt, reason=str(error), never=True)
+    if isinstance(error, AccountAtFault):
+        return Unplaced(attempt=attempt, reason=str(error), at_fault=True)
+    asked = timedelta(seconds=min(error.retry_after or 0, _LONGEST_REST.total_seconds()))
+    until: datetime = clock() + max(CARRIER_RESTS, asked)
+    reason = f"{error}; tried again not before {until.isoformat(timespec='seconds')}"
+    return Unplaced(attempt=attempt, reason=reason, until=until, whole_account=error.whole_account)
+
+
+def _interrupted(attempt: Attempt, why: str) -> Ended:
+    return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, why)

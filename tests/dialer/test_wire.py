@@ -1,0 +1,176 @@
+"""The engine with a carrier that is asked over a wire: real phones, one account, calls that outlive the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, Carrier, CarrierUnavailable, NotCallable
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, TaskFilter
+from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
+from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage.store import Store
+from tests.dialer.conftest import ALWAYS, CALLER, emptied_postgresql, eventually, numbers
+from tests.dialer.wire import Wire
+
+
+class Desk:
+    """A store with batch calls of the wire, and engines that dial them."""
+
+    def __init__(self, database: Path | str) -> None:
+        self.store = Store.open(database)
+
+    def running(self, to_numbers: list[str], *, carrier: str = "wire", **given: object) -> str:
+        columns = {
+            "from_number": CALLER,
+            "status": State.SENT,
+            "max_concurrency": 10,
+            "window": {**ALWAYS, "days": list(range(7)), "timezone": "recipient"},
+            "carrier": carrier,
+            **given,
+        }
+        with self.store.writing() as tx:
+            tasks = [NewTask(to_number=number) for number in to_numbers]
+            return commands.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
+
+    def move(self, batch_call_id: str, action: Action) -> None:
+        with self.store.writing() as tx:
+            commands.move(tx, queries.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
+
+    def record(self, batch_call_id: str) -> BatchCallRecord:
+        with self.store.reading() as tx:
+            return queries.get(tx, "local", batch_call_id)
+
+    def statuses(self, batch_call_id: str) -> dict[str, int]:
+        with self.store.reading() as tx:
+            counts = queries.counts(tx, [batch_call_id])[batch_call_id]
+        return {status.value: count for status, count in counts.by_status.items() if count}
+
+    @asynccontextmanager
+    async def engine(self, carrier: Carrier) -> AsyncIterator[Supervisor]:
+        own = self.store.for_dialling()
+        options = EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.02, beat_seconds=0.1)
+        host = Supervisor(own, carrier, options, before_claims=lambda: None)
+        closing, launched = asyncio.Event(), asyncio.Event()
+        run = asyncio.create_task(host.run(closing, launched.set))
+        await launched.wait()
+        try:
+            yield host
+        finally:
+            closing.set()
+            await run
+            if own is not self.store:
+                own.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+    return Desk(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db")
+
+
+async def test_everybody_is_rung_once(desk: Desk, tmp_path: Path) -> None:
+    wire = Wire(tmp_path)
+    batch_call_id = desk.running([*numbers(8), *numbers(2, 7)])
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert desk.statuses(batch_call_id) == {"completed": 8, "busy": 2}
+    assert len({call["to_number"] for call in wire.calls()}) == len(wire.calls()) == 10
+
+
+async def test_calls_that_a_process_leaves_are_read_on_by_the_next_one(desk: Desk, tmp_path: Path) -> None:
+    slow = Wire(tmp_path, speed=0.001)
+    batch_call_id = desk.running(numbers(4))
+    async with desk.engine(slow):
+        await eventually(lambda: len(slow.calls()) == 4)
+    assert desk.statuses(batch_call_id) == {"calling": 4}
+    fast = Wire(tmp_path)
+    async with desk.engine(fast):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert desk.statuses(batch_call_id) == {"completed": 4}
+    assert len(fast.calls()) == 4
+
+
+async def test_nobody_is_asked_for_after_a_pause_although_their_call_was_claimed(desk: Desk, tmp_path: Path) -> None:
+    """The connection to the vendor opens while somebody pauses; the request does not leave any more."""
+    there, goes = asyncio.Event(), asyncio.Event()
+
+    async def connecting(attempt: Attempt) -> None:
+        there.set()
+        await goes.wait()
+
+    wire = Wire(tmp_path, trouble=connecting)
+    batch_call_id = desk.running(numbers(3))
+    async with desk.engine(wire):
+        await there.wait()
+        await asyncio.to_thread(desk.move, batch_call_id, Action.PAUSE)
+        goes.set()
+        await eventually(lambda: desk.statuses(batch_call_id) == {"pending": 3})
+        assert wire.calls() == []
+        await asyncio.to_thread(desk.move, batch_call_id, Action.RESUME)
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert len(wire.calls()) == 3
+
+
+async def test_what_the_carrier_could_not_place_is_no_attempt(desk: Desk, tmp_path: Path) -> None:
+    async def unavailable(attempt: Attempt) -> None:
+        raise CarrierUnavailable("it takes no more calls", retry_after=60)
+
+    wire = Wire(tmp_path, trouble=unavailable)
+    batch_call_id = desk.running(numbers(2))
+    async with desk.engine(wire):
+        await eventually(lambda: desk.statuses(batch_call_id) == {"pending": 2} and held(desk, batch_call_id) == 2)
+    with desk.store.reading() as tx:
+        [one, _], _ = queries.find_tasks(tx, batch_call_id, TaskFilter(), page=0, limit=10)
+    assert one.attempts == 0
+    assert one.error_message is not None
+    assert one.error_message.startswith("it takes no more calls; tried again not before")
+
+
+def held(desk: Desk, batch_call_id: str) -> int:
+    with desk.store.reading() as tx:
+        found, _ = queries.find_tasks(tx, batch_call_id, TaskFilter(), page=0, limit=10)
+    return sum(one.due_at is not None and one.due_at > desk.store.now() + 30_000 for one in found)
+
+
+async def test_an_account_at_fault_pauses_the_batch_call_and_fails_nobody(desk: Desk, tmp_path: Path) -> None:
+    async def wrong(attempt: Attempt) -> None:
+        asked.append(attempt)
+        raise AccountAtFault("the key is not accepted")
+
+    asked: list[Attempt] = []
+    wire = Wire(tmp_path, calls_per_second=1, trouble=wrong)
+    batch_call_id = desk.running(numbers(50))
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(batch_call_id).status is State.PAUSED)
+    record = desk.record(batch_call_id)
+    assert (record.status_reason, record.status_reason_text) == ("account", "the key is not accepted")
+    assert desk.statuses(batch_call_id) == {"pending": 50}
+    assert len(asked) == 1
+
+
+async def test_who_may_not_be_called_is_skipped_with_the_reason(desk: Desk, tmp_path: Path) -> None:
+    async def never(attempt: Attempt) -> None:
+        raise NotCallable("it is a premium-rate number")
+
+    wire = Wire(tmp_path, trouble=never)
+    batch_call_id = desk.running(numbers(2))
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert desk.statuses(batch_call_id) == {"skipped": 2}
+    assert wire.calls() == []
+
+
+async def test_a_batch_call_of_another_carrier_is_not_touched(desk: Desk, tmp_path: Path) -> None:
+    wire = Wire(tmp_path)
+    rehearsal = desk.running(numbers(2), carrier="simulated")
+    mine = desk.running(numbers(2))
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(mine).status is State.COMPLETED)
+    assert desk.statuses(rehearsal) == {"pending": 2}
+    assert len(wire.calls()) == 2
