@@ -28,7 +28,7 @@ from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrie
 from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
-from batchcall_mcp.vendor_http.json_values import inside, rows, text, unpacked, usd, variables, whole
+from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, unpacked, usd, variables, whole
 from batchcall_mcp.vendor_http.transcripts import turns, turns_in
 
 _ALL: Final = {"limit": 1000}
@@ -71,7 +71,7 @@ _ENDS: Final[Mapping[str, End]] = {
 def outcome_of(call: Mapping[str, Any]) -> Outcome | CarrierUnavailable | AccountAtFault:
     """How a call ended, by its `disconnection_reason`. An exception: nobody was rung. Pure."""
     word = text(call.get("disconnection_reason"), 100) or text(call.get("call_status"), 100) or "nothing"
-    lasted = (whole(call.get("duration_ms")) or 0) / 1000
+    lasted = (seconds(call.get("duration_ms")) or 0) / 1000
     if word in _NO_LINE and not lasted:
         return CarrierUnavailable(f"Retell has no free line ({word})", whole_account=True)
     if word in _NO_MONEY and not lasted:

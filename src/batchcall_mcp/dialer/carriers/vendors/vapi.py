@@ -40,7 +40,8 @@ _PAGE: Final = 100
 _MOST_PAGES: Final = 10
 _BAD: Final = 400
 _OF_THE_PERSON: Final = re.compile(r"(?i)customer|e\.?164|international")
-_NOBODY: Final = frozenset({TaskStatus.FAILED, TaskStatus.INTERRUPTED})
+_BY_US: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.INTERRUPTED})
+"""What the words for a call mean that was ended from here: nothing documents which of them Vapi uses."""
 _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {"bot": "agent", "assistant": "agent", "user": "person"}
 _RECORDING: Final = "artifact.recordingUrl|artifact.recording.mono.combinedUrl|recordingUrl"
 _NOT_THERE: Final = frozenset({"not-found", "deletion-failed"})
@@ -130,8 +131,8 @@ class VapiCarrier(HttpCarrier):
 
     def __init__(self, config: CarrierConfig, **parts: Any) -> None:
         super().__init__(config, **parts)
-        self._waiting: dict[str, bool] = {}
-        """Calls that were accepted without a free line, and whether they were ended."""
+        self._waiting: set[str] = set()  # accepted without a free line
+        self._ended: set[str] = set()  # by us, and Vapi took it
 
     async def numbers(self) -> Sequence[CallerNumber]:
         """Those that can be called from now; a SIP address is no number."""
@@ -178,7 +179,7 @@ class VapiCarrier(HttpCarrier):
         """The id of the call. One that was accepted without a free line may ring later."""
         call_id = text(inside(body, "id|results.0.id"))
         if call_id is not None and inside(body, "subscriptionLimits.concurrencyBlocked") is True:
-            self._waiting[call_id] = False
+            self._waiting.add(call_id)
         return call_id
 
     def refused(self, no: Refused, attempt: Attempt) -> Outcome:
@@ -211,16 +212,19 @@ class VapiCarrier(HttpCarrier):
         if status in _NOT_THERE:
             return Outcome(TaskStatus.INTERRUPTED, f"the call was deleted at Vapi ({status})", backend_status=status)
         if status in {"queued", "scheduled"}:
-            if self._waiting.get(call_id) is False:
-                self._waiting[call_id] = True
+            if call_id in self._waiting and call_id not in self._ended:
                 await self._end(call_id, call)
             return Progress.QUEUED
-        was_ended = self._waiting.pop(call_id, False)
         if status != "ended":
+            self._waiting.discard(call_id)
             return Progress.GOING
-        seen = outcome_of(call)
-        if was_ended and isinstance(seen, Outcome) and seen.status in _NOBODY and inside(call, "startedAt") is None:
-            return CarrierUnavailable("Vapi had no free line for it", whole_account=True)
+        seen, waited, ended = outcome_of(call), call_id in self._waiting, call_id in self._ended
+        self._waiting.discard(call_id)
+        self._ended.discard(call_id)
+        if ended and isinstance(seen, Outcome) and seen.status in _BY_US and inside(call, "startedAt") is None:
+            if waited:
+                return CarrierUnavailable("Vapi had no free line for it", whole_account=True)
+            return replace(seen, status=TaskStatus.INTERRUPTED, error="the call was ended before it was answered")
         return seen
 
     async def hang_up(self, call_id: str) -> None:
@@ -258,6 +262,7 @@ class VapiCarrier(HttpCarrier):
             return
         try:
             await self.read(HttpCall("POST", "", json={"type": "end-call"}), url=address)
+            self._ended.add(call_id)
         except (Refused, CarrierUnavailable) as error:
             LOG.warning("Call %s at Vapi could not be ended: %s", call_id, error)
 
