@@ -37,6 +37,8 @@ def keep(
 
     Gives None for a call that is not of this database. `tx` writes; no batch call is locked in it.
     """
+    if not all(text.isprintable() for text in (press.call_id, press.from_number, press.to_number)):
+        return None  # PostgreSQL would not even look for it
     calls = _by_call_id(tx, carrier, press.call_id) or _without_call_id(tx, carrier, press, now)
     chosen = [(call, meaning(call.agent_id, press.keys)) for call in calls]
     if any(choice == DO_NOT_CALL for _, choice in chosen):

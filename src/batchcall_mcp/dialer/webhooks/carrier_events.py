@@ -26,14 +26,22 @@ from batchcall_mcp.dialer.storage.store import Store
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 """A vendor's report holds everything that was said in a long call."""
+MAX_FORM_BYTES: Final = 64 * 1024
+"""Where keys are reported it is a form of a few fields, which has to be taken apart before it is known who sent it."""
 ARRIVES_WITHIN_S: Final = 10.0
 TRIED_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The pauses in which a database that is away may come back before a key press is given up: vendors wait 15 s."""
+
+_AWAY: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
 
 def path_of(carrier: str) -> str:
     """Where its vendor's requests go, below BATCHCALL_PUBLIC_URL."""
     return f"/carriers/{carrier}"
+
+
+def anybody(_address: str) -> None:
+    """No address is too busy."""
 
 
 def install(
@@ -42,7 +50,7 @@ def install(
     open_store: Callable[[], Store],
     public_url: str,
     *,
-    stranger: Callable[[str], None] = lambda _address: None,
+    stranger: Callable[[str], None] = anybody,
     pauses: Sequence[float] = TRIED_AGAIN_S,
 ) -> None:
     """Add the endpoint. `public_url`: where the vendor finds this app.
@@ -51,6 +59,7 @@ def install(
     """
     path = path_of(carrier.name)
     signed_url = public_url.rstrip("/") + path
+    largest = MAX_FORM_BYTES if isinstance(carrier, HearsKeys) else MAX_BODY_BYTES
     refused: dict[int | str, dict[str, Any]] = {
         HTTPStatus.UNAUTHORIZED.value: {"description": "not signed by the vendor"},
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value: {"description": "larger than any report"},
@@ -58,7 +67,7 @@ def install(
 
     @app.post(path, response_class=Response, responses=refused)
     async def report(request: Request) -> Response:
-        body = await _body(request)
+        body = await _body(request, largest)
         query = request.scope["query_string"].decode("latin-1")
         if not carrier.verify(request.headers, body, f"{signed_url}?{query}" if query else signed_url):
             stranger(request.client.host if request.client else "")
@@ -85,13 +94,13 @@ async def _kept(keep: Callable[[], key_presses.Pressed | None], pauses: Sequence
     for pause in pauses:
         try:
             return await anyio.to_thread.run_sync(keep)
-        except sa.exc.SQLAlchemyError as error:
+        except _AWAY as error:
             LOG.warning("A key press waits for the database: %s", getattr(error, "orig", error))
         await anyio.sleep(pause)
     return await anyio.to_thread.run_sync(keep)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, largest: int) -> bytes:
     """All of it, which is not read where it says that it is too large.
 
     Raises:
@@ -101,13 +110,13 @@ async def _body(request: Request) -> bytes:
     said = request.headers.get("content-length", "0")
     read = bytearray()
     with anyio.move_on_after(ARRIVES_WITHIN_S) as limit:
-        if not said.isdigit() or int(said) <= MAX_BODY_BYTES:
+        if not said.isdigit() or int(said) <= largest:
             async for part in request.stream():
                 read += part
-                if len(read) > MAX_BODY_BYTES:
+                if len(read) > largest:
                     break
             else:
                 return bytes(read)
     if limit.cancelled_caught:
         raise errors.InvalidInput(f"The body did not arrive within {ARRIVES_WITHIN_S:g} s. Nothing was changed.")
-    raise errors.QuotaExceeded(f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed.")
+    raise errors.QuotaExceeded(f"The body is larger than {largest} bytes. Nothing was changed.")
