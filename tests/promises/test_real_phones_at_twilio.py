@@ -64,8 +64,8 @@ async def test_everybody_is_called_once_and_nobody_before_the_yes(vendor: Twilio
         named = await started(model)
         asked_after = len(person.questions)
         await ended(model, named, "completed")
-        page = await model.call("get_batch_call", **named, include_tasks=True)
-    found = {task["to_number"]: task["status"] for task in page["batch_call"]["tasks"]}
+        page = await model.call("get_batch_call", **named)
+    found = {task["to_number"]: task["status"] for task in page["tasks"]}
     assert found == dict(zip(PEOPLE, ["completed", "busy", "voicemail", "failed"], strict=True))
     assert sorted(to for to, _ in vendor.rung) == sorted(PEOPLE)
     assert asked_after == 1
@@ -97,9 +97,9 @@ async def test_a_caller_number_that_twilio_refuses_pauses_and_fails_nobody(vendo
     async with playing("auto", Person(), **real(vendor, tmp_path)) as model:
         named = await started(model)
         paused = await ended(model, named, "paused", "completed")
-        page = await model.call("get_batch_call", **named, include_tasks=True)
+        page = await model.call("get_batch_call", **named)
     assert paused["status"] == "paused"
-    assert {task["status"] for task in page["batch_call"]["tasks"]} == {"pending"}
+    assert {task["status"] for task in page["tasks"]} == {"pending"}
     assert "caller number is not accepted" in str(page)
     assert vendor.rung == []
 
