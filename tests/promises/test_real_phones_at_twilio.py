@@ -53,9 +53,10 @@ async def started(model: Model, **more: Any) -> dict[str, Any]:
 async def ended(model: Model, named: dict[str, Any], *statuses: str) -> dict[str, Any]:
     """The batch call, once it has one of these statuses."""
     while True:
-        watched: dict[str, Any] = await model.call("watch_batch_call", **named, timeout_seconds=15)
-        if watched["batch_call"]["status"] in statuses:
-            return watched["batch_call"]
+        watched = await model.call("watch_batch_call", **named, timeout_seconds=15)
+        batch_call: dict[str, Any] = watched["batch_call"]
+        if batch_call["status"] in statuses:
+            return batch_call
 
 
 async def test_everybody_is_called_once_and_nobody_before_the_yes(vendor: Twilio, tmp_path: Path) -> None:
