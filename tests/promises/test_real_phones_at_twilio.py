@@ -70,7 +70,7 @@ async def test_everybody_is_called_once_and_nobody_before_the_yes(vendor: Twilio
     assert found == dict(zip(PEOPLE, ["completed", "busy", "voicemail", "failed"], strict=True))
     assert sorted(to for to, _ in vendor.rung) == sorted(PEOPLE)
     assert asked_after == 1
-    assert "Real phones ring, and the account AC…cdef at 127.0.0.1 pays." in person.questions[0]
+    assert "Real phones ring, and the Twilio account AC…cdef at 127.0.0.1 pays." in person.questions[0]
     assert "Hello Ann" in person.questions[0]
     assert {call.document[0].text for call in vendor.calls.values()} == {"Hello Ann."}
     assert {call.from_ for call in vendor.calls.values()} == {NUMBER}
