@@ -58,7 +58,7 @@ async def test_the_question_says_that_real_phones_ring_and_who_pays(tmp_path: Pa
     (question,) = person.questions
     assert "Real phones ring, and the Acme account AC…9f2c pays." in question
     assert "Calls are placed only while this client is connected." in question
-    assert 'Agent "Ada" speaks' in question
+    assert 'Agent "Ada" (agent_1) speaks, from +1 415 777 4444.' in question
     assert 'It begins: "Hello Ann' in question
     assert "simulated" not in question
 
@@ -131,7 +131,9 @@ async def test_a_real_list_is_never_called_by_the_simulator(tmp_path: Path) -> N
         named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
     async with playing("auto", Person(), data_dir=tmp_path, **OPEN) as model:
         shown = await model.call("get_batch_call", **named)
-        assert "Simulated" not in str(shown["batch_call"].get("notes"))
+        assert shown["batch_call"]["notes"] == [
+            "It belongs to the carrier phones: the dialer here does not call its people."
+        ]
         text = await model.refused("start_batch_call", "illegal_transition", **named, trigger_timestamp="now")
         assert "belongs to the carrier" in text
 
@@ -174,6 +176,12 @@ def test_what_cannot_work_is_said_at_the_start(tmp_path: Path, given: dict[str, 
     with pytest.raises(ConfigurationError, match="Nothing was") as caught:
         build_server(Settings(data_dir=tmp_path, **given), transport="stdio")
     assert words in caught.value.message
+
+
+def test_the_instructions_say_that_real_phones_ring(tmp_path: Path) -> None:
+    server = build_server(Settings(data_dir=tmp_path, **REAL), transport="stdio")
+    assert "This backend is the built-in dialer: real phones ring" in (server.instructions or "")
+    assert len((server.instructions or "").encode()) < 1024
 
 
 def test_no_carrier_needs_nothing(tmp_path: Path) -> None:

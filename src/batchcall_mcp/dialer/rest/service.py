@@ -308,7 +308,8 @@ class Service:
         data = {
             "organization_id": organization_id,
             "batch_calls": [
-                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts())) for record in records
+                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self.carrier.name)
+                for record in records
             ],
             "pagination": pagination(query.page, query.limit, total),
             "returned_count": len(records),
@@ -492,7 +493,7 @@ class Service:
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
-        data = mapping.batch_call_json(record, counts)
+        data = mapping.batch_call_json(record, counts, self.carrier.name)
         return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
     def _run(
