@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.carriers import registry
-from batchcall_mcp.dialer.carriers.base import Carrier
+from batchcall_mcp.dialer.carriers.base import Carrier, ReportsCalls
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
@@ -40,6 +40,7 @@ from batchcall_mcp.dialer.storage import api_keys, do_not_call, installation
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
 from batchcall_mcp.dialer.storage.store import Store, database_location
+from batchcall_mcp.dialer.webhooks import carrier_events
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
 from batchcall_mcp.errors import ConfigurationError
@@ -84,6 +85,7 @@ class EmbeddedDialer:
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
         predial: who is asked before each dial; None: nobody.
         tell: gets a notice of each batch call that is late or over.
+        public_url: where the carrier's vendor finds this app, to report calls by itself; None: it does not.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class EmbeddedDialer:
         test_numbers: Iterable[str] = (),
         predial: PredialUrl | None = None,
         tell: Tell = tell_nobody,
+        public_url: str | None = None,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -155,6 +158,9 @@ class EmbeddedDialer:
         self.app: Final[FastAPI] = build_app(dependencies, self._lifespan)
         do_not_call_routes.install(self.app, self.store)
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
+        if public_url is not None and isinstance(self._carrier, ReportsCalls):
+            stranger = carrier_events.anybody if limiter is None else limiter.unknown
+            carrier_events.install(self.app, self._carrier, self.store, public_url, stranger=stranger)
 
     @classmethod
     def of(
@@ -187,6 +193,7 @@ class EmbeddedDialer:
             test_numbers=settings.test_numbers,
             predial=PredialUrl.of(settings),
             tell=tell,
+            public_url=settings.public_url,
         )
 
     def store(self) -> Store:

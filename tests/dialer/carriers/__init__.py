@@ -1,0 +1,1 @@
+"""Carriers over an API, against strict fakes on loopback."""
