@@ -52,6 +52,9 @@ async def test_a_batch_call_belongs_to_the_carrier_of_its_creation(new_caller: N
         ("POST", "/execute", None),
         ("PATCH", "", {"status": "sent"}),
         ("PATCH", "", {"trigger_timestamp": "2026-11-24T20:00:00Z"}),
+        ("PATCH", "", {"tasks": [{"to_number": "+12132000010"}]}),
+        ("PATCH", "", {"from_number": "+14155550123"}),
+        ("PATCH", "", {"max_concurrency": 3}),
         ("PUT", "", whole()),
         ("POST", "/resume", None),
         ("POST", "/retry", {"task_status": ["failed"]}),
@@ -77,9 +80,12 @@ async def test_another_carrier_s_is_read_renamed_and_cancelled(new_caller: NewCa
     async with new_caller(start=False, carrier=Phones()) as caller:
         body = whole(trigger_timestamp="2026-11-24T20:00:00Z")
         batch_call_id = (await caller.ask("POST", "/batch-call", body))["batch_call_id"]
+        later = (await caller.ask("POST", "/batch-call", body))["batch_call_id"]
     async with new_caller(start=False) as caller:
         await caller.ask("PATCH", f"/batch-call/{batch_call_id}", {"name": "Other"})
         await caller.ask("POST", f"/batch-call/{batch_call_id}/pause")
+        drafted = await caller.ask("PATCH", f"/batch-call/{later}", {"status": "draft"})
+        assert drafted["status"] == "draft"
         cancelled = await caller.ask("POST", f"/batch-call/{batch_call_id}/cancel")
         assert (cancelled["status"], cancelled["name"]) == ("cancelled", "Other")
 
