@@ -120,6 +120,19 @@ async def test_what_the_account_cannot_call_is_refused_by_field_and_row(
         assert len(await caller.tasks(made)) == 1
 
 
+async def test_what_is_wrong_with_everybody_is_said_once(new_caller: NewCaller) -> None:
+    people: list[dict[str, Any]] = [{"to_number": f"+1213200000{digit}"} for digit in range(3)]
+    async with new_caller(start=False, carrier=Phones()) as caller:
+        refused = await caller.ask("POST", "/batch-call", whole(tasks=people), status=422)
+        assert refused["error"].splitlines()[1:] == ["- every task: the variable first_name is missing"]
+        people[1]["dynamic_variables"] = {"first_name": "Bob"}
+        refused = await caller.ask("POST", "/batch-call", whole(tasks=people), status=422)
+        assert refused["error"].splitlines()[1:] == [
+            "- tasks.0: the variable first_name is missing",
+            "- tasks.2: the variable first_name is missing",
+        ]
+
+
 async def test_the_countries_of_the_setting_come_before_those_of_the_numbers(new_caller: NewCaller) -> None:
     async with new_caller(start=False, carrier=Phones(), countries=frozenset({"JM"})) as caller:
         await caller.ask("POST", "/batch-call", whole("+18765550123"))
