@@ -241,7 +241,7 @@ async def test_a_call_over_twilio_is_read_when_it_is_reported_and_the_key_is_its
             batch_call_id = created["batch_call_id"]
             await eventually(lambda: bool(vendor.calls))
             ((sid, call),) = vendor.calls.items()
-            await eventually(lambda: sid in carrier._wakes)
+            await eventually(lambda: sid in carrier._here)
             action = call.document.find("Gather")
             assert action is not None
             assert action.get("action") == f"{PUBLIC}/carriers/twilio"
