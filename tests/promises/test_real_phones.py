@@ -14,6 +14,8 @@ from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from tests.carriers.twilio import KEY, NUMBER, SECRET, Twilio
 from tests.dialer.carriers.phones import AGENT, CALLER, Phones
+from tests.server.contract import reported
+from tests.server.test_contract import MOST_BYTES, MOST_TOOLS, size
 from tests.walks.stage import ALWAYS, NEW_YORK, Model, Person, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in range(3)]
@@ -185,6 +187,13 @@ def test_the_instructions_say_that_real_phones_ring(tmp_path: Path) -> None:
     server = build_server(Settings(data_dir=tmp_path, **REAL), transport="stdio")
     assert "This backend is the built-in dialer: real phones ring" in (server.instructions or "")
     assert len((server.instructions or "").encode()) < 1024
+
+
+async def test_the_tools_cost_a_model_as_little_as_elsewhere(tmp_path: Path) -> None:
+    tools = await build_server(Settings(data_dir=tmp_path, **REAL), transport="stdio").list_tools()
+    read = [{name: reported(tool)[name] for name in ("name", "description", "inputSchema")} for tool in tools]
+    assert sum(map(size, read)) <= MOST_BYTES
+    assert len(tools) <= MOST_TOOLS
 
 
 def test_no_carrier_needs_nothing(tmp_path: Path) -> None:
