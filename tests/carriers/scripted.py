@@ -40,19 +40,16 @@ BEGIN = datetime(2026, 3, 2, 15, tzinfo=UTC)
 
 
 class Time:
-    """Time that passes only when somebody sleeps; one who sleeps alone wakes up at once."""
+    """Time that passes only when somebody sleeps, and at once."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
         self.slept: list[float] = []
-        self.at: Callable[[float], None] = lambda _elapsed: None
-        """Called after each sleep."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
         self.slept.append(seconds)
         self.elapsed += seconds
-        self.at(self.elapsed)
 
     def clock(self) -> float:
         return 1000.0 + self.elapsed
@@ -93,7 +90,10 @@ class ScriptedVendor:
         self.agents: Any = [{"id": "agent_1", "needs": ["name"]}, {"id": "agent_2", "needs": []}]
         self.created: Callable[[Placed], Any] = lambda call: {"id": call.call_id, "status": "queued"}
         self.url = ""
-        self.during_create: Callable[[], None] = lambda: None
+        self.during: Callable[[str], None] = lambda _kind: None
+        """Called as a request of a kind arrives."""
+        self.knows_keys = False
+        """The same attempt again is the same call."""
 
     def goes_wrong(self, kind: str, *faults: Answerer, done: bool = False) -> None:
         """The next requests of this kind; `kind`: create, look, find, stop, numbers, agents."""
@@ -118,6 +118,7 @@ class ScriptedVendor:
         asked = await read_request(reader)
         self.requests.append(asked)
         kind = _kind(asked)
+        self.during(kind)
         step = self.script[kind].popleft() if self.script[kind] else self.always.get(kind)
         if step is None or step.done:
             right = self._answer(kind, asked)
@@ -127,8 +128,12 @@ class ScriptedVendor:
         if dict(asked.headers).get(b"authorization") != f"Bearer {KEY}".encode():
             return answer(401, json.dumps({"message": f"wrong key: {asked.credentials}"}))
         if kind == "create":
-            self.during_create()
-            call = Placed(f"call_{len(self.calls) + 1}", asked.json["attempt"], asked.json["to"], list(self.story))
+            known = [one for one in self.calls.values() if one.attempt == asked.json["attempt"] and self.knows_keys]
+            call = (
+                known[0]
+                if known
+                else Placed(f"call_{len(self.calls) + 1}", asked.json["attempt"], asked.json["to"], list(self.story))
+            )
             self.calls[call.call_id] = call
             return answer(201, json.dumps(self.created(call)))
         if kind == "find":

@@ -219,7 +219,10 @@ async def test_a_call_over_twilio_is_read_when_it_is_reported_and_the_key_is_its
     """A real call against the strict fake, in which no time passes: only reports move it on."""
     vendor = Twilio(clock=clock)
 
+    waits = asyncio.Event()
+
     async def until_reported(_seconds: float) -> None:
+        waits.set()
         await asyncio.Event().wait()
 
     async with vendor.served() as url:
@@ -241,7 +244,7 @@ async def test_a_call_over_twilio_is_read_when_it_is_reported_and_the_key_is_its
             batch_call_id = created["batch_call_id"]
             await eventually(lambda: bool(vendor.calls))
             ((sid, call),) = vendor.calls.items()
-            await eventually(lambda: sid in carrier._wakes)
+            await eventually(waits.is_set)
             action = call.document.find("Gather")
             assert action is not None
             assert action.get("action") == f"{PUBLIC}/carriers/twilio"

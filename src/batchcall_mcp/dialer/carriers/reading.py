@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
-import anyio
-
+from batchcall_mcp.dialer.carriers.base import Outcome
 from batchcall_mcp.vendor_http.client import Sleep
 
 _FIRST_PAUSES: Final = (1.0, 2.0)
@@ -20,6 +19,9 @@ _INTERVAL: Final = 1 / READS_PER_SECOND
 _SLOWEST: Final = 4.0
 _LONGEST_REST: Final = 60.0
 """Whatever a vendor asks for: calls end meanwhile, and lines are held."""
+_MOST_KEPT: Final = 5000
+"""Calls that are over are remembered for a while: a look-up of another attempt may find them."""
+T = TypeVar("T")
 
 
 def pause_before(read: int, age: float) -> float:
@@ -56,40 +58,44 @@ class Pace:
         self._interval = max(0.9 * self._interval, _INTERVAL)
 
 
-class Wakes:
-    """The calls that are followed here, each of which may be woken for its next read."""
+class CallsHere:
+    """The calls that this process follows: whose each of them is, and what is heard of it meanwhile."""
 
-    def __init__(self, sleep: Sleep) -> None:
-        self._sleep = sleep
-        self._events: dict[str, asyncio.Event] = {}
-
-    def __contains__(self, call_id: str) -> bool:
-        return call_id in self._events
+    def __init__(self) -> None:
+        self._woken: dict[str, list[asyncio.Event]] = {}
+        self._attempts: dict[str, str] = {}
+        self._told: dict[str, Outcome] = {}
 
     @contextmanager
-    def following(self, call_id: str) -> Iterator[None]:
-        """For as long as it is followed."""
-        self._events[call_id] = asyncio.Event()
+    def following(self, call_id: str, attempt_id: str) -> Iterator[asyncio.Event]:
+        """For as long as it is followed; gives what is set when something is heard of it."""
+        _keep(self._attempts, call_id, attempt_id)
+        woken = asyncio.Event()
+        self._woken.setdefault(call_id, []).append(woken)
         try:
-            yield
+            yield woken
         finally:
-            del self._events[call_id]
+            self._woken[call_id].remove(woken)
+            if not self._woken[call_id]:
+                del self._woken[call_id]
 
-    def wake(self, call_id: str) -> None:
-        """End its pause; one that is not followed here is none of ours."""
-        if (event := self._events.get(call_id)) is not None:
-            event.set()
+    def not_of_others(self, call_ids: Iterable[str], attempt_id: str) -> list[str]:
+        """Those that are not known as another attempt's, each once."""
+        return [one for one in dict.fromkeys(call_ids) if self._attempts.get(one, attempt_id) == attempt_id]
 
-    async def pause(self, call_id: str, seconds: float) -> None:
-        """Wait so long, or until it is woken; not at all, if that was since the last pause."""
-        event = self._events[call_id]
+    def hear(self, call_id: str, told: Outcome | None) -> None:
+        """Something was heard of a call; `told`: how it ended. One that is followed here is read now."""
+        if told is not None:
+            _keep(self._told, call_id, told)
+        for woken in self._woken.get(call_id, ()):
+            woken.set()
 
-        async def woken() -> None:
-            await event.wait()
-            group.cancel_scope.cancel()
+    def told(self, call_id: str) -> Outcome | None:
+        """How it ended, if that was heard; only once."""
+        return self._told.pop(call_id, None)
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(woken)
-            await self._sleep(seconds)
-            group.cancel_scope.cancel()
-        event.clear()
+
+def _keep(kept: dict[str, T], call_id: str, value: T) -> None:
+    kept[call_id] = value
+    if len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]

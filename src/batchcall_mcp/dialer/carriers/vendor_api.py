@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import anyio
 import httpx2
-from anyio.lowlevel import checkpoint
 
 from batchcall_mcp.clock import Clock, retry_after
 from batchcall_mcp.dialer.carriers.base import CarrierUnavailable, Line
@@ -30,21 +29,22 @@ CREATE_S: Final = 30.0
 """Some vendors set up the whole call before they answer."""
 LATER_S: Final = 5.0
 """At the earliest so long after a refusal for the moment a call is placed again."""
+KEY_REFUSED: Final = frozenset({401, 402, 403})
+TOO_MANY: Final = 429
 _GAVE_UP: Final = frozenset({408, 425})
 """The vendor gave up on the request: that is no refusal."""
 
 
-class Refused(Exception):
+class Refused(CarrierUnavailable):
     """The vendor's no (4xx, or 501): nothing was done. `body`: its JSON, else its text; `said`: its words as a
-    sentence that can be shown, or ""; `retry_after`: the seconds that it asks for.
+    sentence that can be shown, or "".
     """
 
-    def __init__(self, status: int, body: Any, said: str, wait: float | None) -> None:
-        super().__init__(f"HTTP {status}.{said}")
+    def __init__(self, title: str, status: int, body: Any, said: str, wait: float | None) -> None:
+        super().__init__(f"{title} answered HTTP {status}.{said}", retry_after=wait)
         self.status = status
         self.body = body
         self.said = said
-        self.retry_after = wait
 
 
 class Lost(Exception):
@@ -85,6 +85,8 @@ class VendorApi:
         self._creates = open_client(kept_alive=0)
         self.ahead = timedelta(0)
         """How much later it is by the vendor's clock than by ours, to the second."""
+        self.says_time = False
+        """Whether that is known."""
 
     async def read(self, call: HttpCall, url: str | None = None) -> Any:
         """The JSON of an answer to a request that may be made at any time; None, where there is none.
@@ -103,7 +105,7 @@ class VendorApi:
             request_of(self._reads, call, url or self._base_url + call.path, headers, READ_S), READ_S
         )
         answer = self._answer(result, READ_S)
-        if answer.status == 429:  # noqa: PLR2004 - HTTP
+        if answer.status == TOO_MANY:
             self._pace.slower(self._wait(answer))
         else:
             self._pace.taken()
@@ -114,7 +116,7 @@ class VendorApi:
             raise CarrierUnavailable(f"{self._title} gave no readable answer (HTTP {answer.status})")
         return body
 
-    async def create(self, call: HttpCall, line: Line, hidden: tuple[str, ...]) -> Any:
+    async def create(self, call: HttpCall, line: Line, hidden: tuple[str, ...]) -> dict[str, Any]:
         """The JSON of the answer to the one request that asks for a call. `hidden`: is taken out of words as well.
 
         Raises:
@@ -131,7 +133,10 @@ class VendorApi:
             raise Lost(self._why(result, CREATE_S))
         answer = self._answer(result, CREATE_S)
         if 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
-            return unpacked(answer.body)
+            body = unpacked(answer.body)
+            if not isinstance(body, dict):
+                raise Lost(f"{self._title} answered with something else than a JSON object")
+            return body
         if answer.status < 400 or answer.status >= 500 or answer.status in _GAVE_UP:  # noqa: PLR2004 - HTTP
             why = f"{self._title} answered HTTP {answer.status}.{self._said(answer, hidden)}"
             raise Lost(why, is_turned_away=answer.status == 503, wait=self._wait(answer))  # noqa: PLR2004 - HTTP
@@ -155,6 +160,7 @@ class VendorApi:
             raise CarrierUnavailable(self._why(result, limit_s), retry_after=LATER_S, whole_account=True)
         try:
             self.ahead = parsedate_to_datetime(result.headers.get("date", "")) - self._now()
+            self.says_time = True
         except (ValueError, TypeError):
             LOG.debug("%s says no time", self._title)
         return result
@@ -163,7 +169,7 @@ class VendorApi:
         return failed.why.format(who=self._title, url=self._base_url, limit_s=limit_s)
 
     def _refused(self, answer: Answer, hidden: tuple[str, ...] = ()) -> Refused:
-        return Refused(answer.status, error_body(answer), self._said(answer, hidden), self._wait(answer))
+        return Refused(self._title, answer.status, error_body(answer), self._said(answer, hidden), self._wait(answer))
 
     def _said(self, answer: Answer, hidden: tuple[str, ...]) -> str:
         return backend_said(backend_words(error_body(answer)), (*self._secrets, *hidden), self._title)
@@ -183,10 +189,11 @@ class _Permit:
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by the HTTP client at each step; what it raises ends the request."""
         if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":  # a proxy's tunnel
-            # A time limit must not cut off the engine's own work; it ends the request at the checkpoint.
+            # A time limit must not cut off the engine's own work; if it is over after that, nothing leaves.
             with anyio.CancelScope(shield=True):
                 await self._held.enter_async_context(self._line.sending())
-            await checkpoint()
+            if anyio.current_effective_deadline() <= anyio.current_time():
+                raise TimeoutError
             self.may_have_left = True
         elif event.endswith("send_request_body.complete"):
             await self._release()
