@@ -139,8 +139,8 @@ async def test_of_a_carrier_it_says_that_phones_ring_who_pays_and_what_the_accou
     async with vendor.served() as url:
         findings = await found(carrier_settings(tmp_path, url, public_url="https://calls.example.com/"))
     reports = (
-        "Twilio sends them to https://calls.example.com/carriers/twilio. `batchcall-mcp dialer` takes them; an MCP server "
-        "does not start with BATCHCALL_PUBLIC_URL."
+        "Twilio sends them to https://calls.example.com/carriers/twilio. `batchcall-mcp dialer` takes them; an MCP "
+        "server does not start with BATCHCALL_PUBLIC_URL."
     )
     assert {about: [str(one) for one in findings[about]] for about in list(findings)[:8]} == {
         "backend": [
