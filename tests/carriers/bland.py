@@ -67,6 +67,7 @@ class Bland(FarEnd):
     Attributes:
         refusal: what the next creates say in a success that is none; nobody is rung.
         queued: calls stay in the queue for ever.
+        breaks: why calls are not dispatched from the queue; they are never completed.
         without_plus: its list knows numbers without `+`.
         lag: looks at the list before a call is in it.
         settles_after: looks at a call that is completed before anything else of it says so.
@@ -80,6 +81,7 @@ class Bland(FarEnd):
         self.queued = self.without_plus = False
         self.lag = 0
         self.settles_after = 0
+        self.breaks: str | None = None
         self.missing: set[str] = set()
         self.calls: dict[str, Call] = {}
         self.stopped: list[str] = []
@@ -172,9 +174,11 @@ class Bland(FarEnd):
         is_over = one.stopped or (one.seen >= self.looks and not self.queued)
         status, answered_by, seconds = ("canceled", None, 0.0) if one.stopped else _ENDS[one.answer]
         if is_over and not one.stopped and one.seen < self.looks + self.settles_after:
-            status, answered_by, seconds = "started", None, 0.0
+            status, answered_by, seconds = "unknown", None, 0.0
         is_spoken = is_over and answered_by == "human"
         queue = "queued" if one.seen < 2 or self.queued else "started"
+        if self.breaks is not None:
+            is_over, is_spoken, queue = False, False, "error"
         return {
             "call_id": one.id,
             "c_id": one.id,
@@ -190,9 +194,9 @@ class Bland(FarEnd):
             "started_at": one.created.isoformat() if is_spoken else None,
             "end_at": None,
             "status": status if is_over else "unknown",
-            "queue_status": "started" if is_over else queue,
+            "queue_status": queue,
             "max_duration": asked.get("max_duration", 30),
-            "error_message": "The number is not in service." if is_over and status == "failed" else None,
+            "error_message": "The number is not in service." if is_over and status == "failed" else self.breaks,
             "variables": asked.get("request_data", {}),
             "answered_by": answered_by if is_over and asked.get("answered_by_enabled") else None,
             "record": asked.get("record", False),

@@ -167,7 +167,7 @@ class Twilio(Simulated):
     first time, 7 busy, 8 a machine, 9 failed, with `error_code`.
 
     `agent`: how the leg to a SIP agent ends; None: there is none. `lag`: in so many lists a new call is not seen yet.
-    `reads_numbers`: what a read of the numbers answers. `prefix`, `key`: of SignalWire they are others.
+    `reads_…`: the HTTP status of such a list. `written`: how a moment is. `prefix`, `key`: SignalWire has others.
     """
 
     def __init__(
@@ -190,10 +190,12 @@ class Twilio(Simulated):
         self.lag = 0
         self.reads_numbers = 200
         self.reads_caller_ids = 200
+        self.reads_notifications = 200
         self.price: str | None = "-0.0140"
         self.faults: list[Fault] = []
         self.bought = [(NUMBER, "Main line", True), (SMS_NUMBER, "Texts", False)]
         self.url = ""
+        self.written: Callable[[datetime], str | None] = format_datetime
         account = f"{prefix}/2010-04-01/Accounts/{{account}}"
         self.recording = Recording(
             Starlette(
@@ -319,6 +321,8 @@ class Twilio(Simulated):
 
     async def _notifications(self, request: Request) -> Response:
         call = self._call(request)
+        if self.reads_notifications != 200:
+            raise Refused(self.reads_notifications, 20404, "The requested resource was not found")
         query = _checked(request.query_params.multi_items(), {**_PAGE, "Log": _one_of("0", "1")})
         found = [
             {
@@ -410,7 +414,7 @@ class Twilio(Simulated):
             "price": call.price if is_over else None,
             "price_unit": "USD",
             "queue_time": "0",
-            "date_created": format_datetime(call.created),
+            "date_created": self.written(call.created),
             "date_updated": format_datetime(call.created),
             "start_time": None if call.status == "queued" else format_datetime(call.created),
             "end_time": format_datetime(call.created) if is_over else None,

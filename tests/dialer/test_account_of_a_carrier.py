@@ -142,7 +142,7 @@ async def test_a_launch_looks_at_the_account_of_today(new_caller: NewCaller) -> 
 async def test_a_write_that_was_carried_out_answers_as_it_did(new_caller: NewCaller) -> None:
     carrier = Phones()
     async with new_caller(start=False, carrier=carrier) as caller:
-        named = {"headers": {"Idempotency-Key": "once"}}
+        named: Any = {"headers": {"Idempotency-Key": "once"}}
         made = await caller.ask("POST", "/batch-call", whole(), **named)
         carrier.account_now = CarrierAccount(numbers=(), agents=())
         again = await caller.ask("POST", "/batch-call", whole(), **named)

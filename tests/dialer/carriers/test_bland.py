@@ -227,6 +227,18 @@ async def test_without_any_list_a_pathway_is_called_with() -> None:
     assert vendor.creates[0].json["pathway_id"] == PATHWAY
 
 
+@pytest.mark.parametrize(
+    ("missing", "agent", "member"),
+    [("/v1/personas", PERSONA, "persona_id"), ("/v1/pathway", PATHWAY, "pathway_id")],
+)
+async def test_an_agent_that_is_not_in_the_one_list_is_of_the_other(missing: str, agent: str, member: str) -> None:
+    async with organization() as (vendor, carrier):
+        vendor.missing = {missing}
+        outcome = await carrier.outcome(attempt(agent_id=agent), ScriptedLine())
+    assert outcome.status is TaskStatus.COMPLETED
+    assert vendor.creates[0].json[member] == agent
+
+
 @pytest.mark.parametrize(("agent", "member"), [(PATHWAY, "pathway_id"), (PERSONA, "persona_id")])
 async def test_a_call(agent: str, member: str) -> None:
     line = ScriptedLine()
@@ -298,6 +310,13 @@ async def test_a_call_that_only_waits_there_is_stopped_alone_before_it_could_rin
     assert 120 < time.elapsed < 140
 
 
+async def test_a_call_without_credit_is_the_account_s_fault_after_it_was_accepted_too() -> None:
+    async with organization() as (vendor, carrier):
+        vendor.breaks = "Insufficient balance to dispatch this call"
+        with pytest.raises(AccountAtFault, match="check the balance"):
+            await carrier.outcome(attempt(), ScriptedLine())
+
+
 async def test_completed_is_ahead_of_what_came_of_it() -> None:
     async with organization() as (vendor, carrier):
         vendor.settles_after = 2
@@ -310,7 +329,7 @@ async def test_what_came_of_it_is_not_waited_for_without_end() -> None:
     async with organization(time) as (vendor, carrier):
         vendor.settles_after = 999
         outcome = await carrier.outcome(attempt("+12125550129"), ScriptedLine())
-    assert (outcome.status, outcome.permanent) == (TaskStatus.FAILED, True)
+    assert (outcome.status, outcome.backend_status) == (TaskStatus.FAILED, "unknown")
     assert time.elapsed < 30
 
 

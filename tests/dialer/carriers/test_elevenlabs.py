@@ -169,6 +169,7 @@ def test_a_word_of_theirs_as_ours(read: dict[str, Any], expected: Outcome) -> No
         ({"failure_reason": "unknown", "metadata": {"body": {"sip_status_code": 503}}}, TaskStatus.FAILED),
         ({"failure_reason": "unknown", "metadata": {"body": {"CallStatus": "failed"}}}, TaskStatus.FAILED),
         ({}, TaskStatus.FAILED),
+        ({"failure_reason": "unknown", "metadata": {"body": {"sip_status_code": [486]}}}, TaskStatus.FAILED),
         ({"failure_reason": 7, "metadata": ["?"]}, TaskStatus.FAILED),
     ],
 )
@@ -270,15 +271,18 @@ async def test_phones_by_polling_alone(number: str, expected: TaskStatus) -> Non
     assert len(vendor.creates) == 1
 
 
+@pytest.mark.parametrize("stuck", [True, False])
 @pytest.mark.parametrize("from_number", [TWILIO, SIP])
 @pytest.mark.parametrize(
     ("number", "expected"),
     [(BUSY, TaskStatus.BUSY), (NO_ANSWER_FIRST, TaskStatus.NO_ANSWER), (FAILS, TaskStatus.FAILED)],
 )
-async def test_a_webhook_says_why_a_call_could_not_begin(from_number: str, number: str, expected: TaskStatus) -> None:
+async def test_a_webhook_says_why_a_call_could_not_begin(
+    from_number: str, number: str, expected: TaskStatus, stuck: bool
+) -> None:
     time = Time()
-    async with workspace(time) as (vendor, carrier):
-        vendor.stuck = True
+    async with workspace(time, public_url="https://dialer.example") as (vendor, carrier):
+        vendor.stuck = stuck
 
         def tell(elapsed: float) -> None:
             if elapsed >= 10:
@@ -294,6 +298,14 @@ async def test_a_webhook_says_why_a_call_could_not_begin(from_number: str, numbe
         outcome = await carrier.outcome(attempt(number, from_number=from_number), ScriptedLine())
     assert outcome.status is expected
     assert time.elapsed < 20
+
+
+async def test_a_webhook_that_does_not_come_is_not_waited_for_without_end() -> None:
+    time = Time()
+    async with workspace(time, public_url="https://dialer.example") as (_, carrier):
+        outcome = await carrier.outcome(attempt(BUSY), ScriptedLine())
+    assert outcome.status is TaskStatus.FAILED
+    assert 15 < time.elapsed < 40
 
 
 async def test_a_call_that_stays_initiated_is_over_and_nobody_can_hang_up() -> None:
@@ -404,6 +416,7 @@ def _missing(name: str) -> dict[str, Any]:
         (404, {"detail": {"status": "agent_not_found", "message": "no"}}, AccountAtFault),
         (422, _missing("agent_id"), AccountAtFault),
         (422, _missing("to_number"), Outcome(TaskStatus.FAILED, permanent=True)),
+        (422, {"detail": [{"loc": 7}, {"loc": [1, [2]]}, 3]}, Outcome(TaskStatus.FAILED)),
         (422, _missing("telephony_call_config"), Outcome(TaskStatus.FAILED)),
         (400, {"detail": {"status": "too_many_concurrent_requests", "message": "wait"}}, CarrierUnavailable),
         (429, {"detail": {"status": "rate_limited", "message": "wait"}}, CarrierUnavailable),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -242,7 +243,7 @@ async def test_values_are_spoken_and_never_obeyed(vendor: Twilio, carrier: Twili
     assert vendor.rung[0][0] == PERSON
 
 
-@pytest.mark.parametrize("code", [21211, 21214, 21215, 21216, 21217, 21219])
+@pytest.mark.parametrize("code", [21211, 21214, 21215, 21216, 21217, 21219, 573005])
 async def test_a_number_that_cannot_be_called_is_never_dialled_again(
     vendor: Twilio, carrier: TwilioCarrier, code: int
 ) -> None:
@@ -326,6 +327,24 @@ async def test_a_call_to_another_number_is_not_it(vendor: Twilio, carrier: Twili
     assert await carrier.find(call_to(), time.now() - timedelta(hours=1)) == []
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda _moment: None,  # a queued call may have none yet
+        lambda moment: format_datetime(moment.replace(tzinfo=None)),  # "-0000"
+        lambda moment: moment.isoformat(),
+    ],
+    ids=["none", "without a zone", "iso"],
+)
+async def test_a_call_is_found_however_its_moment_is_written(
+    vendor: Twilio, carrier: TwilioCarrier, written: Callable[[datetime], str | None]
+) -> None:
+    vendor.written = written
+    vendor.drop_create_answer()
+    outcome = await carrier.outcome(call_to(), ScriptedLine())
+    assert (outcome.status, len(vendor.creates)) == (TaskStatus.COMPLETED, 1)
+
+
 async def test_503_is_looked_up_once_then_placed_later(vendor: Twilio, carrier: TwilioCarrier) -> None:
     vendor.fault(503, retry_after=9)
     with pytest.raises(CarrierUnavailable) as later:
@@ -386,6 +405,21 @@ async def test_why_a_call_failed_is_read_where_it_is_noted(vendor: Twilio, carri
     vendor.error_code = None
     outcome = await carrier.outcome(call_to(PERSON[:-1] + "9"), ScriptedLine())
     assert (outcome.permanent, outcome.error) == (False, "Twilio could not connect the call")
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+async def test_why_a_call_failed_need_not_be_readable(vendor: Twilio, carrier: TwilioCarrier, status: int) -> None:
+    vendor.error_code = "13224"
+    vendor.reads_notifications = status
+    outcome = await carrier.outcome(call_to(PERSON[:-1] + "9"), ScriptedLine())
+    assert (outcome.status, outcome.permanent) == (TaskStatus.FAILED, False)
+
+
+async def test_a_call_that_failed_since_there_are_too_many_was_none(vendor: Twilio, carrier: TwilioCarrier) -> None:
+    vendor.error_code = "10004"
+    with pytest.raises(CarrierUnavailable, match="10004") as later:
+        await carrier.outcome(call_to(PERSON[:-1] + "9"), ScriptedLine())
+    assert (later.value.retry_after, later.value.whole_account) == (5, True)
 
 
 CALL = {"status": "completed", "duration": "12", "price": "-0.0140", "price_unit": "USD"}

@@ -10,7 +10,7 @@ import pytest
 from batchcall_mcp.dialer.carriers.agents import PhoneAgent
 from batchcall_mcp.dialer.carriers.twiml import LONGEST_TWIML, LONGEST_VALUE, problem, twiml
 
-KEYS_URL = "https://dialer.example.com/carriers/twilio/keys"
+KEYS_URL = "https://dialer.example.com/carriers/twilio"
 REMINDER = PhoneAgent(agent_id="reminder", kind="say", content="Hello {{name}}.", voice="Polly.Amy", language="en-GB")
 SONG = PhoneAgent(agent_id="song", kind="play", content="https://example.com/a.mp3?a=1&b=2")
 VOICE_AGENT = PhoneAgent(agent_id="voice", kind="sip", content="sip:agent@example.com;transport=tls")

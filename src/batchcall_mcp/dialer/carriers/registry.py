@@ -53,8 +53,11 @@ def carrier_of(settings: Settings) -> Carrier | None:
         return None
     name = str(settings.carrier)
     own = _BUILT_IN.get(name)
-    make = _imported(own) if own is not None else _third_party(name)
-    return make(_config(settings, name, own))
+    if own is None:
+        make = _third_party(name)
+        return make(_config(settings, name, own))
+    config = _config(settings, name, own)
+    return _imported(own)(config)
 
 
 def _imported(own: _BuiltIn) -> Make:

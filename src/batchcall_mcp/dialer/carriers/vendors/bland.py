@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -43,12 +44,14 @@ _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {
 }
 _SLOW: Final = re.compile(r"\b(hour|hourly|day|daily)\b")
 _LATER: Final = re.compile(r"concurren|rate.?limit|too.many|limit (reached|exceeded)|limit has been|" + _SLOW.pattern)
+_NO_CREDIT: Final = re.compile(r"balance|credit|payment|billing|\bfunds\b")
 _AT_FAULT: Final = re.compile(
-    r"balance|credit|payment|billing|\bfunds\b|unauthorized|pathway|persona|caller|(^|\W)from(\W+is|\W+number|\W+must|:|'|\")"
+    _NO_CREDIT.pattern + r"|unauthorized|pathway|persona|caller|(^|\W)from(\W+is|\W+number|\W+must|:|'|\")"
 )
 _PERMANENT: Final = re.compile(r"phone[ _]?number|country|blocked|do not call|\bdnc\b")
 _WAITS: Final = frozenset({"new", "queued", "allocated"})
 _NOT_OVER: Final = _WAITS | {"started"}
+_UNSETTLED: Final = _NOT_OVER | {None, "unknown"}
 _BROKEN: Final = frozenset({"error", "call_error", "queue_error", "pre_queue_error"})
 _UNREACHED: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
 _ANSWERED: Final[Mapping[str, AnsweredBy]] = {"human": "human", "voicemail": "machine"}
@@ -71,7 +74,8 @@ class BlandCarrier(HttpCarrier):
 
     def __init__(self, config: CarrierConfig, **parts: Any) -> None:
         super().__init__(config, **parts)
-        self._personas: frozenset[str] = frozenset()
+        self._pathways: frozenset[str] | None = frozenset()
+        self._personas: frozenset[str] | None = frozenset()
         self._unsettled: dict[str, int] = {}
 
     def auth(self) -> Mapping[str, str]:
@@ -90,11 +94,14 @@ class BlandCarrier(HttpCarrier):
     async def agents(self) -> Sequence[Agent] | None:
         pathways = await self._listed("/v1/pathway", "pathways|data")
         personas = await self._listed("/v1/personas", "personas|data")
-        self._personas = frozenset(str(row.get("id")) for row in personas or ())
+        self._pathways, self._personas = _ids(pathways), _ids(personas)
         if pathways is None and personas is None:
             return None
-        found = [(text(inside(row, "id|pathway_id")), row) for row in (*(pathways or ()), *(personas or ()))]
-        return [Agent(agent_id=one, name=text(row.get("name"))) for one, row in found if one]
+        return [
+            Agent(agent_id=one, name=text(row.get("name")))
+            for row in (*(pathways or ()), *(personas or ()))
+            if (one := _id(row))
+        ]
 
     async def _listed(self, path: str, member: str) -> Sequence[Mapping[str, Any]] | None:
         """The rows of a list; None: there is none, or not for this key."""
@@ -113,15 +120,19 @@ class BlandCarrier(HttpCarrier):
             return "The caller number is missing: Bland would choose one of its own. get_backend lists the numbers."
         if attempt.agent_id is None:
             return "The agent is missing: Bland calls with a pathway or a persona. get_backend lists them."
-        return super().account_problem(account, attempt)
+        # One that is in the list that can be read may be in the one that cannot.
+        is_complete = self._pathways is not None and self._personas is not None
+        return super().account_problem(account if is_complete else replace(account, agents=None), attempt)
 
-    def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - the agent says it
-        """An agent is a pathway, unless its id is in the list of personas."""
+    def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - the lists were read
+        """With a pathway or a persona, by the list in which the agent is; of a list that is not known: what is left."""
+        is_pathway = attempt.agent_id in self._pathways if self._pathways is not None else None
+        is_persona = attempt.agent_id in self._personas if self._personas is not None else is_pathway is False
         hooks, is_signed = self.config.public_url, self.config.secret is not None
         body = given(
             phone_number=attempt.to_number,
-            persona_id=attempt.agent_id if attempt.agent_id in self._personas else None,
-            pathway_id=attempt.agent_id if attempt.agent_id not in self._personas else None,
+            persona_id=attempt.agent_id if is_persona else None,
+            pathway_id=None if is_persona else attempt.agent_id,
             request_data=unpacked(attempt.dynamic_variables),
             metadata={"attempt_id": attempt.attempt_id},
             max_duration=int(self.longest_call_seconds / 60),
@@ -136,14 +147,18 @@ class BlandCarrier(HttpCarrier):
         if inside(body, "status") != "error" and not (call_id is None and inside(body, "errors")):
             return call_id
         words = backend_words(body)
-        said = self.words(words).replace(attempt.to_number, "the number")
-        return self._judged(words, f' Bland said: "{said}"', None)
+        return self._judged(words, self._said(words, attempt), None)
 
     def refused(self, no: Refused, attempt: Attempt) -> Outcome:
         words = backend_words(no.body)
         if no.status in {400, 422} or (no.status == 429 and _SLOW.search(words.lower())):  # noqa: PLR2004 - HTTP
             return self._judged(words, no.said, no.retry_after)
         return super().refused(no, attempt)
+
+    def _said(self, words: str | None, attempt: Attempt) -> str:
+        """Its words as a sentence without the number."""
+        shown = re.sub(rf"\+?{attempt.to_number.lstrip('+')}", "the number", self.words(words or ""))
+        return f' Bland said: "{shown}"' if shown else ""
 
     def _judged(self, words: str, said: str, wait: float | None) -> Outcome:
         """What the words of a no mean."""
@@ -176,13 +191,16 @@ class BlandCarrier(HttpCarrier):
             found += [call_id] * (inside(read, "metadata.attempt_id") == attempt.attempt_id)
         return found
 
-    async def look(self, call_id: str, attempt: Attempt) -> Seen:  # noqa: ARG002 - the id is enough
+    async def look(self, call_id: str, attempt: Attempt) -> Seen:
         call = await self._call(call_id)
         found = outcome_of(call)
         if found is None:
             return Progress.QUEUED if _word(call, "queue_status") in _WAITS else Progress.GOING
+        is_unpaid = _NO_CREDIT.search((found.error or "").lower()) is not None
+        if is_unpaid and found.status is TaskStatus.FAILED and _word(call, "queue_status") in _BROKEN:  # never dialled
+            return AccountAtFault(f"Bland places no calls: check the balance.{self._said(found.error, attempt)}")
         looks = self._unsettled.pop(call_id, 0)
-        if looks < _UNSETTLED_LOOKS and found.backend_status in {None, *_NOT_OVER}:
+        if looks < _UNSETTLED_LOOKS and found.backend_status in _UNSETTLED:
             self._unsettled[call_id] = looks + 1
             return Progress.GOING
         return found
@@ -247,6 +265,14 @@ def outcome_of(call: Mapping[str, Any]) -> Outcome | None:
         cost=usd(call.get("price")),
         summary=text(call.get("summary")),
     )
+
+
+def _id(row: Mapping[str, Any]) -> str | None:
+    return text(inside(row, "id|pathway_id|persona_id"), 200)
+
+
+def _ids(listed: Sequence[Mapping[str, Any]] | None) -> frozenset[str] | None:
+    return None if listed is None else frozenset(filter(None, map(_id, listed)))
 
 
 def _word(call: Mapping[str, Any], name: str) -> str | None:

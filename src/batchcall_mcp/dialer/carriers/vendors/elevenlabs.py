@@ -29,7 +29,7 @@ from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
 from batchcall_mcp.vendor_http.http_errors import backend_words
-from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, unpacked, usd
+from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, unpacked, usd, whole
 from batchcall_mcp.vendor_http.transcripts import turns
 
 _PAGE: Final = "/v1/convai"
@@ -40,6 +40,8 @@ _MOST_PAGES: Final = 20
 _MOST_LOOKED_UP: Final = 20
 _SETTLED_S: Final = 60.0
 """A call is over while it is `processing`; its summary and cost are waited for so long."""
+_TOLD_S: Final = 15.0
+"""After a call failed, the webhook that says why is waited for so long."""
 _WEBHOOK_S: Final = 30 * 60
 _RESERVED: Final = "system__"
 _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {"agent": "agent", "user": "person"}
@@ -98,8 +100,9 @@ class ElevenLabsCarrier(HttpCarrier):
             query = given(page_size=100, cursor=cursor)
             page = await self.read(HttpCall("GET", _PAGE + "/agents", query=query))
             found += [
-                Agent(agent_id=str(row["agent_id"]), name=text(row.get("name")))
+                Agent(agent_id=one, name=text(row.get("name")))
                 for row in rows(inside(page, "agents"))[0]
+                if (one := text(row.get("agent_id"), 200))
             ]
             cursor = text(inside(page, "next_cursor"), 4000) if inside(page, "has_more") is True else None
             if cursor is None:
@@ -142,14 +145,14 @@ class ElevenLabsCarrier(HttpCarrier):
         """A success may be none, and may have no id."""
         if inside(body, "success") is False:
             message = text(inside(body, "message")) or "nothing"
-            said = self.words(message).replace(attempt.to_number, "the number")
+            said = re.sub(rf"\+?{attempt.to_number.lstrip('+')}", "the number", self.words(message))
             return self._judged(message, f' ElevenLabs said: "{said}"')
         return text(inside(body, "conversation_id"), 200)
 
     def refused(self, no: Refused, attempt: Attempt) -> Outcome:
         if no.status not in {400, 422}:
             return super().refused(no, attempt)
-        wrong = {part for row in rows(inside(no.body, "detail"))[0] for part in row.get("loc") or ()}
+        wrong = {text(inside(row, "loc.1")) for row in rows(inside(no.body, "detail"))[0]}
         if "to_number" in wrong:
             return Outcome(TaskStatus.FAILED, f"ElevenLabs does not take the number.{no.said}", permanent=True)
         if wrong & {"agent_id", "agent_phone_number_id"}:
@@ -195,7 +198,8 @@ class ElevenLabsCarrier(HttpCarrier):
         if word == "initiated" and waited > self.ring_seconds + GRACE_S:
             why = "ElevenLabs never said more of this call than that it was initiated"
             found = Outcome(TaskStatus.FAILED, why, backend_status=word)
-        if found is None:
+        is_told = self.config.public_url is not None and self.config.secret is not None
+        if found is None or (is_told and waited < _TOLD_S and _is_unexplained(found)):
             return Progress.GOING
         self._stays.pop(call_id, None)
         return found
@@ -282,6 +286,11 @@ def outcome_of(conversation: Mapping[str, Any]) -> Outcome | None:
     return _not_done(ended, word, said)
 
 
+def _is_unexplained(outcome: Outcome) -> bool:
+    """Whether a webhook may still say that it was busy or not answered."""
+    return outcome.status is TaskStatus.FAILED and not outcome.permanent
+
+
 def _not_done(ended: Outcome, word: str, said: str) -> Outcome:
     """It failed, or has a word that no document has. Who answered is not rung again."""
     has_talked = ended.duration_seconds is not None
@@ -297,7 +306,7 @@ def failure_of(data: Mapping[str, Any]) -> Outcome:
     """How a call ended that never began: `data` of the webhook `call_initiation_failure`. Pure."""
     reason, body = text(data.get("failure_reason"), 100), inside(data, "metadata.body")
     by_phone = text(inside(body, "CallStatus"), 100)
-    status = _unreached(reason) or _unreached(by_phone) or _SIP.get(inside(body, "sip_status_code"))
+    status = _unreached(reason) or _unreached(by_phone) or _SIP.get(whole(inside(body, "sip_status_code")))
     why = ", ".join(filter(None, (reason, by_phone, text(inside(body, "error_reason"), 200))))
     if status is not None:
         return Outcome(status, backend_status=reason)

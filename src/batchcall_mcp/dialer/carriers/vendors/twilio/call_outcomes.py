@@ -13,13 +13,13 @@ from batchcall_mcp.money import Money
 from batchcall_mcp.vendor_http.json_values import inside, money, rows, text, whole
 
 ENDED: Final = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
-NEVER_THIS_NUMBER: Final[Mapping[int, str]] = {
+_NEVER_THIS_NUMBER: Final[Mapping[int, str]] = {
     21211: "the number is not valid",
     21214: "the number cannot be reached",
     21215: "the account may not call this country; the console has geo permissions for that",
     21216: "Twilio blocks calls to this number",
     21217: "the number is not valid",
-    21219: "a trial account calls only numbers that are verified in the console",
+    **dict.fromkeys((21219, 573005), "a trial account calls only numbers that are verified in the console"),
     13224: "the number is not valid, or Twilio does not call it",
 }
 _LATER: Final = frozenset({20429, 10004, 22005})
@@ -31,7 +31,7 @@ _AT_FAULT: Final[Mapping[int, str]] = {
     20003: _KEY,
     **dict.fromkeys((10001, 10005, 20005, 90010), _INACTIVE),
     **dict.fromkeys((21210, 21212, 21213), _CALLER),
-    **dict.fromkeys((21205, 21209, 21218), _ADDRESS),
+    **dict.fromkeys((21205, 21209, 21218, 21609), _ADDRESS),
 }
 """By Twilio's code: what is wrong, and what to do."""
 
@@ -52,15 +52,22 @@ def refusal(body: Any, said: str, later_s: float) -> Outcome | None:
         AccountAtFault: not from this account, or not from this caller number.
     """
     code = code_of(body) or 0
-    if code in _LATER:
-        why = f"Twilio takes no more calls for the moment ({code}).{said}"
-        raise CarrierUnavailable(why, retry_after=later_s, whole_account=True)
+    if (too_many := too_many_calls(code, said, later_s)) is not None:
+        raise too_many
     if code in _AT_FAULT:
         raise AccountAtFault(f"{_AT_FAULT[code]} (Twilio's {code}).{said}")
-    if code not in NEVER_THIS_NUMBER:
+    if code not in _NEVER_THIS_NUMBER:
         return None
-    why = f"{NEVER_THIS_NUMBER[code]} ({code}).{said}"
+    why = f"{_NEVER_THIS_NUMBER[code]} ({code}).{said}"
     return Outcome(TaskStatus.FAILED, why, permanent=True, backend_status=str(code))
+
+
+def too_many_calls(code: int | None, said: str, later_s: float) -> CarrierUnavailable | None:
+    """Whether Twilio has turned a call away since there are too many; it may say so on a call that it took."""
+    if code not in _LATER:
+        return None
+    why = f"Twilio takes no more calls for the moment ({code}).{said}"
+    return CarrierUnavailable(why, retry_after=later_s, whole_account=True)
 
 
 def outcome_of(
@@ -97,7 +104,7 @@ def _meaning(
         # Somebody picked up: they are not rung again for what failed at our end.
         return TaskStatus.FAILED, f"answered, then the voice agent was not there ({words})", True
     if word == "failed":
-        known = reason is not None and reason.code in NEVER_THIS_NUMBER
+        known = reason is not None and reason.code in _NEVER_THIS_NUMBER
         return TaskStatus.FAILED, _why(reason), known
     if word in _PLAIN:
         return _PLAIN[word]
@@ -116,7 +123,7 @@ _PLAIN: Final[Mapping[str, tuple[OutcomeStatus, str | None, bool]]] = {
 def _why(reason: Reason | None) -> str:
     if reason is None:
         return "Twilio could not connect the call"
-    words = NEVER_THIS_NUMBER.get(reason.code or 0) or reason.words or "Twilio could not connect the call"
+    words = _NEVER_THIS_NUMBER.get(reason.code or 0) or reason.words or "Twilio could not connect the call"
     return words if reason.code is None else f"{words} ({reason.code})"
 
 
@@ -124,7 +131,8 @@ def reason_of(notifications: Any) -> Reason | None:
     """Of all that is noted about a call, what says most about its number."""
     noted = rows(notifications)[0]
     reasons = [Reason(whole(row.get("error_code")), _words(row.get("message_text"))) for row in noted]
-    return next((one for one in reasons if one.code in NEVER_THIS_NUMBER), reasons[0] if reasons else None)
+    telling = _NEVER_THIS_NUMBER.keys() | _LATER
+    return next((one for one in reasons if one.code in telling), reasons[0] if reasons else None)
 
 
 def word_of(call: Mapping[str, Any]) -> str:

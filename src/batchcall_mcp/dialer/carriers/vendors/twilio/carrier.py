@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -35,6 +35,7 @@ from batchcall_mcp.dialer.carriers.vendors.twilio.call_outcomes import (
     outcome_of,
     reason_of,
     refusal,
+    too_many_calls,
     word_of,
 )
 from batchcall_mcp.dialer.carriers.vendors.twilio.webhooks import call_id_of, is_signed, key_press_of
@@ -160,7 +161,7 @@ class TwilioCarrier(HttpCarrier):
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - see the numbers
         """The form."""
         agent = self._agents[attempt.agent_id or ""]
-        form: dict[str, str | list[str]] = {
+        form = {
             "To": attempt.to_number,
             "From": attempt.from_number,
             "Twiml": twiml(agent, _variables(attempt), self._webhook),
@@ -209,7 +210,9 @@ class TwilioCarrier(HttpCarrier):
         legs = await self._legs(call_id, agent) if word == "completed" and answered_by_of(call) != "machine" else None
         if legs is not None and not all(word_of(leg) in ENDED for leg in legs):
             return Progress.GOING
-        return outcome_of(call, legs, await self._reason(call_id) if word == "failed" else None)
+        reason = await self._reason(call_id) if word == "failed" else None
+        too_many = too_many_calls(reason.code, "", LATER_S) if reason is not None else None
+        return too_many or outcome_of(call, legs, reason)
 
     async def _legs(self, call_id: str, agent: PhoneAgent | None) -> Sequence[Mapping[str, Any]] | None:
         """The calls to a SIP agent; None: it has no such agent. Of an agent that the file has no more, they tell."""
@@ -223,7 +226,7 @@ class TwilioCarrier(HttpCarrier):
         """Why it failed, if that can be read now."""
         try:
             page = await self._read("GET", _REASONS, query={"PageSize": "50"}, call=call_id)
-        except (CarrierUnavailable, Refused):
+        except CarrierUnavailable:
             return None
         return reason_of(page.get("notifications"))
 
@@ -300,11 +303,12 @@ def _variables(attempt: Attempt) -> dict[str, str]:
 
 
 def _moment(value: Any) -> datetime | None:
-    """As RFC 2822 writes it."""
+    """As RFC 2822 writes it, or ISO 8601."""
     try:
-        return parsedate_to_datetime(value)
+        found = parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return moment(value)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _sid(body: Any) -> str | None:
