@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -28,7 +30,7 @@ from batchcall_mcp.dialer.carriers.base import (
     NotCallable,
     Outcome,
 )
-from batchcall_mcp.dialer.carriers.vendor_api import CREATE_S, READ_S, Refused
+from batchcall_mcp.dialer.carriers.vendor_api import CREATE_S, READ_S, STALE_S, Refused
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.vendor_http import client
@@ -45,7 +47,8 @@ from tests.carriers.scripted import (
     attempt_to,
     config_for,
 )
-from tests.faults.server import Answerer, answer, endless, exactly, hang_up, listening, reset, time_passes
+from tests.dialer.certificates import authority_and_server
+from tests.faults.server import Answerer, answer, endless, exactly, hang_up, listening, read_request, reset, time_passes
 
 NUMBER = "+12125550123"
 TALKED = Outcome(TaskStatus.COMPLETED, "as the vendor has it", backend_status="completed")
@@ -96,7 +99,9 @@ def test_it_offers_what_the_engine_and_the_api_ask_of_a_carrier() -> None:
     line: Line = ScriptedLine()
     assert line.call_id is None
     assert isinstance(carrier, HasAccount)
-    assert (carrier.capacity, carrier.calls_per_second, carrier.places_real_calls) == (7, 1.0, True)
+    assert (carrier.capacity, carrier.calls_per_second) == (7, 1.0)
+    assert carrier.places_real_calls
+    assert carrier.calls_outlive_us
     carrier = ScriptedCarrier(config_for(None, concurrency=3, calls_per_second=0.5))
     assert (carrier.capacity, carrier.calls_per_second) == (3, 0.5)
     assert KEY not in carrier.payer
@@ -153,13 +158,43 @@ async def test_nothing_leaves_once_the_engine_refuses() -> None:
     assert line.did == []
 
 
-async def test_an_engine_that_is_slow_to_let_it_go_sends_nothing_late() -> None:
+async def test_through_a_proxy_it_is_the_request_that_is_held_and_not_the_tunnel(tmp_path: Path) -> None:
+    trusting, serving = authority_and_server(tmp_path, "api.scripted.example")
+    line = ScriptedLine()
+    seen: list[tuple[str, list[str]]] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(((await read_request(reader)).method, list(line.did)))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.start_tls(serving)
+        seen.append(((await read_request(reader)).method, line.did[:1]))
+        await answer(201, '{"id": "call_1"}')(reader, writer)
+
+    async with listening(proxy) as url, carrier_of(ScriptedVendor()) as carrier:
+        await carrier._api._creates.aclose()
+        carrier._api._creates = httpx2.AsyncClient(verify=trusting, proxy=url)
+        call = HttpCall("POST", "/calls", json={})
+        carrier._api._base_url = "https://api.scripted.example"
+        assert await carrier._api.create(call, line, ()) == {"id": "call_1"}
+    assert seen == [("CONNECT", []), ("POST", ["held"])]
+    assert line.did == ["held", "let go"]
+
+
+async def test_what_the_engine_lets_wait_is_not_asked_for_on_a_stale_connection() -> None:
     async with ScriptedVendor().served() as vendor:
-        line = ScriptedLine(on_sending=lambda: time_passes(CREATE_S + 1))
-        with pytest.raises(CarrierUnavailable, match="did not answer completely within 30 s"):
+        line = ScriptedLine(on_sending=lambda: time_passes(STALE_S + 1))
+        with pytest.raises(CarrierUnavailable, match="stood open for too long") as caught:
             await outcome_of(vendor, line)
+    assert (caught.value.retry_after, caught.value.whole_account) == (5.0, False)
     assert vendor.asked("create") == []
     assert line.did == ["held", "let go"]
+
+
+async def test_what_the_engine_lets_wait_for_its_turn_has_its_whole_time_after_that() -> None:
+    async with ScriptedVendor("completed").served() as vendor:
+        line = ScriptedLine(on_sending=lambda: time_passes(STALE_S - 1))
+        vendor.during = lambda kind: time_passes(CREATE_S - 1) if kind == "create" else None
+        assert await outcome_of(vendor, line) == TALKED
 
 
 async def test_what_fails_in_the_engine_after_the_request_left_loses_no_answer(

@@ -6,6 +6,7 @@ Nothing here repeats a request and nothing follows a redirect. What an answer me
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -27,6 +28,8 @@ LOG = logging.getLogger(__name__)
 READ_S: Final = 15.0
 CREATE_S: Final = 30.0
 """Some vendors set up the whole call before they answer."""
+STALE_S: Final = 10.0
+"""A connection that was open for longer before its request may be closed at the far end: the answer would be lost."""
 LATER_S: Final = 5.0
 """At the earliest so long after a refusal for the moment a call is placed again."""
 KEY_REFUSED: Final = frozenset({401, 402, 403})
@@ -125,10 +128,11 @@ class VendorApi:
             Refused: the vendor's no; nobody is rung.
             Lost: it left, and whether somebody is rung is not known.
         """
-        permit = _Permit(line)
+        limit = anyio.CancelScope()
+        permit = _Permit(line, self._title, limit)
         url = self._base_url + call.path
         request = request_of(self._creates, call, url, self._auth(), CREATE_S, {"trace": permit.trace})
-        result = await one_try(lambda: permit.around(request), CREATE_S)
+        result = await one_try(lambda: permit.around(request), CREATE_S, limit)
         if isinstance(result, Failed) and permit.may_have_left:
             raise Lost(self._why(result, CREATE_S))
         answer = self._answer(result, CREATE_S)
@@ -179,21 +183,29 @@ class VendorApi:
 
 
 class _Permit:
-    """Holds `Line.sending` from the moment in which the connection is open until the request is written."""
+    """Holds `Line.sending` from the moment in which the connection is open until the request is written.
 
-    def __init__(self, line: Line) -> None:
+    `limit`: that of the whole request. While the engine lets it wait, for the account's pace, it does not run.
+    """
+
+    def __init__(self, line: Line, title: str, limit: anyio.CancelScope) -> None:
         self._line = line
+        self._title = title
+        self._limit = limit
         self._held = AsyncExitStack()
         self.may_have_left = False
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by the HTTP client at each step; what it raises ends the request."""
         if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":  # a proxy's tunnel
-            # A time limit must not cut off the engine's own work; if it is over after that, nothing leaves.
-            with anyio.CancelScope(shield=True):
-                await self._held.enter_async_context(self._line.sending())
-            if anyio.current_effective_deadline() <= anyio.current_time():
-                raise TimeoutError
+            opened = anyio.current_time()
+            self._limit.deadline = math.inf
+            await self._held.enter_async_context(self._line.sending())
+            let_go = anyio.current_time()
+            self._limit.deadline = let_go + CREATE_S
+            if let_go - opened > STALE_S:
+                why = f"the connection to {self._title} stood open for too long before the call could be asked for"
+                raise CarrierUnavailable(why, retry_after=LATER_S)
             self.may_have_left = True
         elif event.endswith("send_request_body.complete"):
             await self._release()
