@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -191,6 +191,18 @@ async def workspace(time: Time | None = None, **more: Any) -> AsyncIterator[tupl
             await carrier.aclose()
 
 
+class Told(Time):
+    """Time in which `tell` is called after each sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell: Callable[[], None] = lambda: None
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        self.tell()
+
+
 def attempt(to_number: str = PERSON, **more: Any) -> Attempt:
     return attempt_to(to_number, **{"from_number": TWILIO, "agent_id": AGENT} | more)
 
@@ -280,13 +292,13 @@ async def test_phones_by_polling_alone(number: str, expected: TaskStatus) -> Non
 async def test_a_webhook_says_why_a_call_could_not_begin(
     from_number: str, number: str, expected: TaskStatus, stuck: bool
 ) -> None:
-    time = Time()
+    time = Told()
     async with workspace(time, public_url="https://dialer.example") as (vendor, carrier):
         vendor.stuck = stuck
 
-        def tell(elapsed: float) -> None:
-            if elapsed >= 10:
-                time.at = lambda _elapsed: None
+        def tell() -> None:
+            if time.elapsed >= 10:
+                time.tell = lambda: None
                 (call_id,) = vendor.conversations
                 vendor.clock = time.now
                 headers, body = vendor.initiation_failure(call_id)
@@ -294,7 +306,7 @@ async def test_a_webhook_says_why_a_call_could_not_begin(
                 assert carrier.named(body) == (call_id,)
                 carrier.heard(call_id, body)
 
-        time.at = tell
+        time.tell = tell
         outcome = await carrier.outcome(attempt(number, from_number=from_number), ScriptedLine())
     assert outcome.status is expected
     assert time.elapsed < 20
