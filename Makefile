@@ -7,16 +7,26 @@ WORKERS ?= 4
 PARALLEL = -q -n $(WORKERS) --dist worksteal
 # Half a second of imports in every worker, of which only the tier foreign needs any.
 UNJUDGED = -p no:schemathesis
+TYPES = $(BIN)/mypy && $(BIN)/lint-imports
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fast coverage torture check conformance benchmarks format clean
+.PHONY: demo test fast coverage torture check style conformance benchmarks format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
 
-test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl check  ## everything that CI checks; tests/tiers.py has the tiers
-	$(BIN)/python -m pytest $(PARALLEL)
+# Style takes a second and comes first. Types and borders take half a minute of one core, next to tests that wait: what
+# they say is kept until the tests have ended, so that it stands together. Whichever fails, this fails.
+test: $(VENV)/.installed-dev $(VENV)/.chromium $(VENV)/.curl style  ## everything that CI checks; tests/tiers.py has the tiers
+	@echo "$(TYPES)  (next to the tests)"; \
+	{ $(TYPES); } >$(VENV)/types.log 2>&1 & types=$$!; \
+	echo "$(BIN)/python -m pytest $(PARALLEL)"; \
+	$(BIN)/python -m pytest $(PARALLEL); tests=$$?; \
+	wait $$types; types=$$?; \
+	[ $$types -eq 0 ] && echo "Types and borders hold." || { cat $(VENV)/types.log; echo "Failed: $(TYPES)"; }; \
+	[ $$tests -eq 0 ] || echo "Failed: pytest, see above"; \
+	exit $$((tests ? tests : types))
 
 fast: $(VENV)/.installed-dev  ## the tests that start no process and sweep over nothing: the loop while you work
 	$(BIN)/python -m pytest $(PARALLEL) $(UNJUDGED) -m fast
@@ -36,11 +46,12 @@ torture: $(VENV)/.installed-dev  ## every kill, interleaving and combination of 
 	  tests/test_never_dials.py tests/tools/test_following_next.py tests/promises/test_refused_before_asking.py \
 	  tests/server/test_sessions.py
 
-check: $(VENV)/.installed-dev  ## style, types, borders between rooms: seconds
+check: style  ## style, types, borders between rooms: seconds
+	$(TYPES)
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
 
 conformance: $(VENV)/.installed-dev  ## the official MCP suite; writes docs/conformance.md (make test runs it too)
 	$(BIN)/python -m tests.conformance

@@ -395,6 +395,8 @@ class Account:
     organization_id: str | None = None
     cost_per_minute: Money | None = None
     """What a minute of a call costs; see `Capabilities.prices`."""
+    payer: Annotated[str | None, Field(exclude=True)] = None
+    """Whose money the calls cost, where the backend dials on another account: for the question."""
     notes: tuple[str, ...] = ()
     unavailable: str | None = None
     """Why nothing could be read, where the backend did not answer at all."""

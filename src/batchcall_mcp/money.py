@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from typing import Final
@@ -63,6 +64,20 @@ def parse_money(written: str) -> Money:
     if found is None:
         raise ValueError("write an amount and the three letters of its currency, such as 0.14 USD")
     return Money(Decimal(found["amount"]), found["currency"])
+
+
+def total(written: Iterable[tuple[str, int]]) -> Money | None:
+    """The sum of amounts as `str(Money)` writes them, each so many times; None: there are none, or in two currencies.
+
+    Nothing is converted, and half a sum would be none.
+    """
+    sum_of: Money | None = None
+    for text, times in written:
+        one = parse_money(text).times(times)
+        if sum_of is not None and sum_of.currency != one.currency:
+            return None
+        sum_of = one if sum_of is None else Money(sum_of.amount + one.amount, one.currency)
+    return sum_of
 
 
 def _written(amount: Decimal, thousands: str = "") -> str:

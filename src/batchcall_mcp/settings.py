@@ -32,6 +32,17 @@ _WRITTEN_AS = {
     "calling_hours": 'must be the first and the last time of day, such as "08:00-21:00"',
 }
 """What a pattern means, for people."""
+_OF_A_CARRIER = (
+    "carrier_url",
+    "carrier_key",
+    "carrier_secret",
+    "carrier_concurrency",
+    "carrier_calls_per_second",
+    "agents",
+    "public_url",
+    "countries",
+)
+_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 _AMOUNTS = ("cost_per_minute", "max_cost_per_launch", "max_cost_per_day")
 Mode: TypeAlias = Literal["full", "draft", "read-only"]
 Confirm: TypeAlias = Literal["auto", "person", "code", "off"]
@@ -83,6 +94,20 @@ class Settings(BaseSettings):
     test_numbers: Annotated[tuple[str, ...], NoDecode] = ()
     """E.164: the only ones that a test call may dial."""
     simulated_speed: Annotated[float, Field(gt=0, le=10_000)] = 20
+    carrier: str | None = None
+    """Through which the dialer places its calls; see `dialer.carriers.registry`. What follows is about its account."""
+    carrier_url: str | None = None
+    carrier_key: SecretStr | None = None
+    carrier_secret: SecretStr | None = None
+    carrier_concurrency: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """Most calls at once, over all processes; None: the carrier's default."""
+    carrier_calls_per_second: Annotated[float | None, Field(gt=0, le=1000, allow_inf_nan=False)] = None
+    agents: Path | None = None
+    """The TOML file that says what is spoken, where the carrier has no agents of its own."""
+    public_url: str | None = None
+    """Where the carrier reaches `batchcall-mcp dialer`."""
+    countries: Annotated[frozenset[str] | None, NoDecode] = None
+    """ISO 3166 codes of those that may be called; None: those of the caller numbers."""
     rate_limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     webhooks_to_private_addresses: bool = False
     predial_url: str | None = None
@@ -155,10 +180,39 @@ class Settings(BaseSettings):
             raise ValueError(f"{wrong[0][:30]!r} is not a number in E.164, such as +14155550123; separate by commas")
         return given
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "agents")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return _expanded(value)
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value if value is None else _expanded(value)
+
+    @field_validator("carrier", mode="before")
+    @classmethod
+    def _name_a_carrier(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            raise ValueError("is blank; name a carrier or remove it")
+        return value.strip().lower()
+
+    @field_validator(*_OF_A_CARRIER)
+    @classmethod
+    def _needs_a_carrier(cls, value: object, info: ValidationInfo) -> object:
+        """Who sets an account means real calls: without its carrier they would be simulated."""
+        if value is not None and info.data.get("carrier", "") is None:
+            raise ValueError(f"is set, and {PREFIX}CARRIER is not; set that too, or remove this one")
+        return value
+
+    @field_validator("countries", mode="before")
+    @classmethod
+    def _split_countries(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        given = frozenset(part.strip().upper() for part in value.split(",") if part.strip())
+        wrong = sorted(code for code in given if not _COUNTRY.fullmatch(code))
+        if wrong or not given:
+            named = repr(wrong[0][:30]) if wrong else "it"
+            raise ValueError(f"{named} is not a country's two letters, such as US; separate several by commas")
+        return given
 
     @field_validator("require_consent")
     @classmethod
@@ -168,7 +222,7 @@ class Settings(BaseSettings):
             raise ValueError("is blank; name a column or remove it")
         return value if value is None else value.strip()
 
-    @field_validator("api_key", "api_secret")
+    @field_validator("api_key", "api_secret", "carrier_key", "carrier_secret")
     @classmethod
     def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
         """A key is never judged by length or format, only by what no vendor can have meant."""
@@ -187,7 +241,7 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://; omit it for SQLite in BATCHCALL_DATA_DIR")
         return value
 
-    @field_validator("predial_url", "notify_url")
+    @field_validator("predial_url", "notify_url", "carrier_url", "public_url")
     @classmethod
     def _check_own_url(cls, value: str | None) -> str | None:
         """Encrypted, or to this machine; never repeats the value, which may hold a token."""
@@ -203,6 +257,14 @@ class Settings(BaseSettings):
         if read.scheme != "https" and not (read.scheme == "http" and _is_this_machine(host)):
             raise ValueError("must begin with https://; http:// is only for this machine (127.0.0.1, localhost)")
         return value
+
+    @field_validator("carrier_url", "public_url")
+    @classmethod
+    def _is_a_base(cls, value: str | None) -> str | None:
+        """Paths are appended to it."""
+        if value is not None and ("?" in value or "#" in value):
+            raise ValueError("holds a query or a fragment; it is a base to which paths are appended")
+        return value if value is None else value.rstrip("/")
 
     @field_validator("predial_secret", "notify_secret")
     @classmethod
@@ -223,6 +285,11 @@ class Settings(BaseSettings):
         if len(key) < _FEWEST_KEY_BYTES:
             raise ValueError("must be whsec_ and at least 24 bytes in base64 (`openssl rand -base64 32` makes some)")
         return value
+
+    @property
+    def places_real_calls(self) -> bool:
+        """Whether a dialer with these settings rings phones."""
+        return self.carrier not in {None, "simulated"}
 
     @property
     def predial_on_this_machine(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from acme_backend import CAMPAIGN, CONTACT, WORDS, AcmeBackend
 from acme_fake import AcmeFake
 
-from batchcall_mcp.backends.base import Dials, Never
+from batchcall_mcp.backends.base import Dials, Never, ReadTasks
 from batchcall_mcp.backends.capabilities import Limits, Operation
 from batchcall_mcp.backends.row_reading import batch_from, task_from
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, OutcomeUnknown
@@ -75,6 +76,11 @@ class MissedIsCompleted(AcmeBackend):
     def read_task(self, data: Mapping[str, Any]) -> CallTask:
         words = {**WORDS, "missed": TaskStatus.COMPLETED}
         return task_from(data, CONTACT, StatusMap(words, TaskStatus.UNKNOWN))
+
+
+class AsksTwice(AcmeBackend):
+    async def get_with_tasks(self, batch_call_id: str) -> tuple[BatchCall, ReadTasks]:
+        return await self.get(batch_call_id), partial(self.tasks, batch_call_id)
 
 
 class PagesFromZero(AcmeBackend):
@@ -210,6 +216,7 @@ SPOILT = (
     (TooManyLines, "settings come back in the same units", "max_concurrency: 3 was asked for"),
     (KnowsEveryWord, "an unknown status of a task survives", "purple_elephant"),
     (MissedIsCompleted, "outcomes come back", "no_answer"),
+    (AsksTwice, "one read is as two", "asked 3 times for it"),
     (PagesFromZero, "pages of tasks end", "same page again and again"),
     (PagesWithoutAnEnd, "pages of tasks end", "do not end"),
     (FinishedIsCompleted, "counts add up or are absent", "counts.completed"),

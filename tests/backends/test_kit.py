@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from batchcall_mcp.backends.row_reading import turns_in
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.errors import BackendUnavailable, InvalidInput, NotFound, UnexpectedResponse
 from batchcall_mcp.model import CallingWindow, CallTask, Counts, TaskStatus, Turn
@@ -42,6 +41,7 @@ from batchcall_mcp.vendor_http.times import (
     slots_of,
     window_of,
 )
+from batchcall_mcp.vendor_http.transcripts import turns_in
 from tests.backends.recorder import CREDENTIALS, Asked, Status, Vendor
 
 SECOND = datetime(2026, 12, 1, 9, 0, 0, 1, tzinfo=UTC)

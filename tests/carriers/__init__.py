@@ -1,1 +1,1 @@
-"""Strict fakes of the services that place single calls."""
+"""Vendors' APIs for single calls, played on loopback: strict, and with phones that ring in a list."""

@@ -471,9 +471,12 @@ async def test_the_account_says_what_it_is(desk: Caller) -> None:
         "numbers": None,
         "agents": None,
         "carrier": "simulated",
+        "carrier_title": "the simulated carrier",
         "places_real_calls": False,
+        "payer": None,
         "keeps_dates": True,
         "calls_today": 0,
+        "notes": [],
     }
 
 

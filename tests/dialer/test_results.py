@@ -48,7 +48,7 @@ async def test_a_batch_call_that_is_over_says_what_came_of_it(caller: Caller) ->
     draft = await caller.create(EVERY_DIGIT)
     assert (await caller.get(draft))["results"] is None
     found = (await caller.get(await ended(caller)))["results"]
-    assert found == {"talk_seconds": 189, "choices": {"1": 2, "2": 2}}
+    assert found == {"talk_seconds": 189, "choices": {"1": 2, "2": 2}, "cost": None}
 
 
 async def test_tasks_are_found_by_what_came_of_them(real: Caller) -> None:

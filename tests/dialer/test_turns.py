@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
+from dbos._sys_db import SystemDatabase
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.engine import heartbeat
@@ -136,18 +137,39 @@ async def test_a_dialer_that_waits_on_postgresql_lives_and_what_it_shares_is_dia
 async def test_dbos_takes_up_no_further_lane_while_it_waits_for_the_last_one(
     open_caller: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it took up then could not run: its event loop is about to end."""
-    polled_on: list[int] = []
-    real = DbosQueue._wait_for_the_last
+    """What it took up then could not run: its event loop is about to end, and the thread would wait for it for ever.
+
+    A thread that polls just now, however slowly, is waited for before anything is looked up or dropped.
+    """
+    polls, goes_on = threading.Event(), threading.Event()
+    still_polling: list[str] = []
+    takes_up = SystemDatabase.start_queued_workflows
+    waits, joins = DbosQueue._wait_for_the_last, threading.Thread.join
+
+    def take_up_slowly(*given: Any, **named: Any) -> Any:
+        if is_polling(threading.current_thread()):
+            polls.set()
+            goes_on.wait()
+        return takes_up(*given, **named)
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        if is_polling(thread) and "queue_thread" not in threading.current_thread().name:  # DBOS's own joins it too
+            goes_on.set()
+        joins(thread, timeout)
 
     def wait(queue: DbosQueue) -> None:
-        polling = [thread for thread in threading.enumerate() if "batchcall-lanes" in thread.name]
-        for thread in polling:
-            thread.join(10)
-        polled_on.append(sum(thread.is_alive() for thread in polling))
-        real(queue)
+        still_polling.extend(thread.name for thread in threading.enumerate() if is_polling(thread))
+        goes_on.set()
+        waits(queue)
 
-    monkeypatch.setattr(DbosQueue, "_wait_for_the_last", wait)
     async with open_caller("one") as one:
         await one.until_status(await one.create(numbers(1), send_now=True), "completed")
-    assert polled_on == [0]
+        monkeypatch.setattr(DbosQueue, "_wait_for_the_last", wait)
+        monkeypatch.setattr(threading.Thread, "join", join)
+        monkeypatch.setattr(SystemDatabase, "start_queued_workflows", take_up_slowly)
+        await eventually(polls.is_set)
+    assert still_polling == []
+
+
+def is_polling(thread: threading.Thread) -> bool:
+    return "batchcall-lanes" in thread.name

@@ -20,7 +20,6 @@ from mcp.types import CallToolResult
 
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.server.app import BatchCallServer, build_server
-from batchcall_mcp.server.approvals import desk as approval_desk
 from batchcall_mcp.server.approvals import elicitation
 from batchcall_mcp.server.approvals.desk import MOST_TABS, ApprovalDesk
 from tests.browser import browsing
@@ -253,12 +252,22 @@ async def test_the_wait_holds_up_neither_another_launch_nor_a_stop(tmp_path: Pat
 
 
 @every_era
-async def test_a_tool_call_that_is_cancelled_ends_its_wait(era: Era, tmp_path: Path) -> None:
-    browser, waiting = Browser(), anyio.Event()
+async def test_a_tool_call_that_is_cancelled_ends_its_wait(
+    era: Era, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, waiting, ended = Browser(), anyio.Event(), anyio.Event()
+    waits = ApprovalDesk.answered
+
+    async def answered(desk: ApprovalDesk, *given: Any) -> bool:
+        try:
+            return await waits(desk, *given)
+        finally:
+            ended.set()
 
     async def shown(_address: str) -> None:
         waiting.set()
 
+    monkeypatch.setattr(ApprovalDesk, "answered", answered)
     browser.then = shown
     async with scene(era, tmp_path, browser) as on:
         launch = await draft(on.model)
@@ -267,22 +276,36 @@ async def test_a_tool_call_that_is_cancelled_ends_its_wait(era: Era, tmp_path: P
             with anyio.fail_after(LONGEST_S):
                 await waiting.wait()
             group.cancel_scope.cancel()
+        with anyio.fail_after(LONGEST_S):
+            await ended.wait()
         browser.then = None
         await presses(browser.opened[0], "approve")
-        await anyio.sleep(4 * approval_desk.LOOKS_EVERY_S)
-        assert on.vendor.dialled == [], "nobody waits for the answer any more"
+        shows = await on.result("get_batch_call", batch_call_id=launch["batch_call_id"])
+        assert (shows["batch_call"]["status"], on.vendor.dialled) == ("draft", []), "nobody waits for the answer"
 
 
-async def test_the_listener_lives_only_while_a_question_waits(tmp_path: Path, impatient: None) -> None:
-    browser = Browser()
+async def test_the_listener_lives_only_while_a_question_waits(
+    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, looks = Browser(), anyio.Semaphore(0)
+    one_waits = ApprovalDesk._one_waits
+
+    async def look(desk: ApprovalDesk) -> bool:
+        found = await one_waits(desk)
+        looks.release()
+        return found
+
+    monkeypatch.setattr(ApprovalDesk, "_one_waits", look)
     async with scene("auto", tmp_path, browser) as on:
         desk = on.server.service.desk
-        desk._lingers_s = 0.1
+        desk._lingers_s = 0.01
         launch = await draft(on.model)
         assert desk._listener is None
         await on.call("start_batch_call", **launch)
         assert desk._listener is not None
-        await anyio.sleep(0.5)
+        with anyio.fail_after(LONGEST_S):
+            for _ in range(5):  # each later by as much as the pages stay after the last answer
+                await looks.acquire()
         assert desk._listener is not None, "a question waits"
         await presses(browser.opened[0], "approve")
         with anyio.fail_after(LONGEST_S):
@@ -294,8 +317,19 @@ async def test_the_listener_lives_only_while_a_question_waits(tmp_path: Path, im
         assert (await on.result("start_batch_call", **launch))["result"] == "started"
 
 
-async def test_two_equal_calls_at_once_open_one_page_and_launch_once(tmp_path: Path) -> None:
-    browser = Browser()
+async def test_two_equal_calls_at_once_open_one_page_and_launch_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, both = Browser(), anyio.Event()
+    asks, opens = list[str](), ApprovalDesk.open
+
+    async def asked(desk: ApprovalDesk, approval_id: str) -> bool:
+        asks.append(approval_id)
+        if len(asks) > 1:
+            both.set()
+        return await opens(desk, approval_id)
+
+    monkeypatch.setattr(ApprovalDesk, "open", asked)
     async with scene("auto", tmp_path, browser) as on:
         launch = await draft(on.model)
         results: list[dict[str, Any]] = []
@@ -304,15 +338,14 @@ async def test_two_equal_calls_at_once_open_one_page_and_launch_once(tmp_path: P
             results.append(await on.result("start_batch_call", **launch))
 
         async def slowly(_address: str) -> None:
-            await anyio.sleep(0.3)  # a browser takes its time, in which the other call comes
+            await both.wait()  # a browser takes its time, in which the other call comes
 
         browser.then = slowly
         async with anyio.create_task_group() as group:
             group.start_soon(start)
             group.start_soon(start)
             with anyio.fail_after(LONGEST_S):
-                while not browser.opened:  # noqa: ASYNC110
-                    await anyio.sleep(0.02)
+                await both.wait()
             await presses(browser.opened[0], "approve")
     assert len(browser.opened) == 1
     assert sorted(one.get("replayed", False) for one in results) == [False, True]

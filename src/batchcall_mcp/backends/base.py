@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
@@ -259,6 +260,29 @@ class FindsCreated(Protocol):
     async def find_created(self, idempotency_key: str) -> BatchCall | None:
         """The batch call that the create with this key made; None: it shows none, which proves nothing."""
         ...
+
+
+ReadTasks: TypeAlias = Callable[[TaskQuery], Awaitable[TaskPage]]
+"""Reads a page of the tasks of one batch call; see `Backend.tasks`."""
+
+
+@runtime_checkable
+class GetsWithTasks(Protocol):
+    """A backend whose answer about a batch call has all its tasks too: who wants both asks once."""
+
+    async def get_with_tasks(self, batch_call_id: str) -> tuple[BatchCall, ReadTasks]:
+        """As `get`, and pages of the tasks that the same answer has: neither is older than the other."""
+        ...
+
+
+async def read_with_tasks(backend: Backend, batch_call_id: str) -> tuple[BatchCall, ReadTasks]:
+    """A batch call that is asked for now, and what reads its tasks: in the same answer, where that has them.
+
+    For who goes on to the tasks at once: what they are read from may be as old as the batch call.
+    """
+    if isinstance(backend, GetsWithTasks):
+        return await backend.get_with_tasks(batch_call_id)
+    return await backend.get(batch_call_id), partial(backend.tasks, batch_call_id)
 
 
 _REFERENCE = re.compile(r" \((?P<kind>retry|test) of (?P<batch_call_id>[^()\s]{1,100})\)$")

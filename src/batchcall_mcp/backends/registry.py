@@ -59,6 +59,25 @@ def backend_class(name: str) -> type[Backend]:
     return _third_party(others[name])
 
 
+def serving_class(settings: Settings) -> type[Backend]:
+    """The class of the backend that a process with these settings serves.
+
+    Raises:
+        ConfigurationError: as `backend_class`; or a carrier is set for a backend that places its calls itself.
+    """
+    name = select(settings)
+    if settings.carrier is not None and name != EMBEDDED:
+        raise ConfigurationError(
+            f"BATCHCALL_CARRIER is set, and the backend {name} places the calls itself. Nothing was sent. Set "
+            f"BATCHCALL_BACKEND={EMBEDDED} to dial from here, or remove BATCHCALL_CARRIER."
+        )
+    if settings.places_real_calls:
+        from batchcall_mcp.backends.rest_api.dialer import RealDialerBackend
+
+        return RealDialerBackend
+    return backend_class(name)
+
+
 def base_url(settings: Settings, backend: type[Backend]) -> str:
     """The base that an adapter appends its paths to: BATCHCALL_URL, or the backend's own. Plain http is allowed, for
     servers on one's own network; a key sent over it can be read on the way.
@@ -71,7 +90,7 @@ def base_url(settings: Settings, backend: type[Backend]) -> str:
         return backend.default_url
     if backend.name == EMBEDDED:
         raise ConfigurationError(
-            f"BATCHCALL_URL is set, but BATCHCALL_BACKEND={EMBEDDED} is the simulated dialer inside this process: no "
+            f"BATCHCALL_URL is set, but BATCHCALL_BACKEND={EMBEDDED} is the dialer inside this process: no "
             "request would go there. Nothing was sent. For a dialer that runs elsewhere set "
             "BATCHCALL_BACKEND=batchcall; otherwise remove BATCHCALL_URL."
         )

@@ -202,7 +202,15 @@ class RestBackend(AccountReader):
     async def get(self, batch_call_id: str) -> BatchCall:
         """Ask for it, and make sure that the answer is about it."""
         doing = self.doing(Operation.GET, batch_call_id)
-        answer = await self._http.read(doing, self.call(Operation.GET, batch_call_id))
+        return await self.found_in(await self._http.read(doing, self.call(Operation.GET, batch_call_id)), batch_call_id)
+
+    async def found_in(self, answer: JsonObject, batch_call_id: str) -> BatchCall:
+        """The batch call in an answer to GET.
+
+        Raises:
+            UnexpectedResponse: it is about another one, or has none.
+        """
+        doing = self.doing(Operation.GET, batch_call_id)
         try:
             found = self._read(answer)
         except UnexpectedResponse as odd:
@@ -214,6 +222,15 @@ class RestBackend(AccountReader):
 
     async def tasks(self, batch_call_id: str, query: TaskQuery) -> TaskPage:
         """A page of what `task_pages` says, without what was not asked for."""
+        doing, keep = self.keeps_tasks(batch_call_id, query)
+        pages = self.task_pages(batch_call_id, query)
+        scanned = await pages.scan(self._http, doing, keep, cursor=query.cursor, limit=query.limit)
+        return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
+
+    def keeps_tasks(
+        self, batch_call_id: str, query: TaskQuery
+    ) -> tuple[str, Callable[[Mapping[str, Any]], CallTask | None]]:
+        """What is done, in words, and which rows are tasks that a query asks for."""
         doing = f"read the tasks of batch call {batch_call_id}"
 
         def keep(data: Mapping[str, Any]) -> CallTask | None:
@@ -225,9 +242,7 @@ class RestBackend(AccountReader):
             task = self.read_task(data)
             return task if task is not None and is_asked_for(task, query) else None
 
-        pages = self.task_pages(batch_call_id, query)
-        scanned = await pages.scan(self._http, doing, keep, cursor=query.cursor, limit=query.limit)
-        return TaskPage(scanned.found, scanned.next_cursor, scanned.notes("tasks"))
+        return doing, keep
 
     async def list(self, query: ListQuery) -> BatchCallPage:
         """A page of what `list_pages` says, without what was not asked for."""

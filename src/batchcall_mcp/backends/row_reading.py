@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import BatchCall, BatchStatus, Call, CallTask, TaskStatus, Turn
@@ -62,22 +61,6 @@ def call_from(
     address, reason = text(inside(row, recording), _LONGEST_URL), text(inside(row, ended))
     call_id = task.call_id or ""
     return Call(call_id=call_id, task=task, transcript=transcript, recording_url=address, ended_reason=reason)
-
-
-def turns_in(said: Any, agent: str = "assistant", person: str = "user") -> tuple[Turn, ...] | None:
-    """The turns of a transcript that is one text, each in a line that begins with who speaks: `user: …`.
-
-    What stands before the first of them is somebody else's. None: nothing was said.
-    """
-    if not isinstance(said, str) or text(said) is None:
-        return None
-    before, *parts = re.split(rf"(?im)^({agent}|{person})\s*:", said)
-    spoken: list[tuple[Literal["agent", "person", "other"], str]] = [("other", before)]
-    spoken += [
-        ("person" if who.lower() == person else "agent", words)
-        for who, words in zip(parts[::2], parts[1::2], strict=True)
-    ]
-    return tuple(Turn(speaker=who, text=words.strip()) for who, words in spoken if words.strip())
 
 
 def unreadable_batch(title: str, what: str = "without an id of a batch call") -> UnexpectedResponse:

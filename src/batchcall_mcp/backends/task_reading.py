@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 import anyio
 
-from batchcall_mcp.backends.base import Backend
+from batchcall_mcp.backends.base import Backend, ReadTasks
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, UnexpectedResponse
 from batchcall_mcp.model import BatchCall, CallTask, TaskQuery, TaskStatus
 
@@ -39,6 +40,7 @@ async def every_task(
     batch_call: BatchCall,
     statuses: frozenset[TaskStatus] | None = None,
     *,
+    read: ReadTasks | None = None,
     bounds: Bounds = BEFORE_A_WRITE,
     clock: Callable[[], float] = monotonic,
     whole: bool = False,
@@ -46,7 +48,7 @@ async def every_task(
     """All tasks of a batch call, in the backend's order.
 
     Each id comes once, although pages that move while they are read show one twice. `clock` is in seconds; `whole`: an
-    entry that cannot be read is an error.
+    entry that cannot be read is an error; `read`: what reads a page, if it came with the batch call.
 
     `batch_call` is as it was read before, with the number of its tasks: it is read again only if more of them come.
 
@@ -56,6 +58,7 @@ async def every_task(
         BatchCallError: a page cannot be read.
     """
     reading = _Reading(backend, batch_call, bounds, filtered=statuses is not None)
+    read = read or partial(backend.tasks, batch_call.batch_call_id)
     deadline = None if bounds.seconds is None else clock() + bounds.seconds
     cursor: str | None = None
     while True:
@@ -64,7 +67,7 @@ async def every_task(
         if left_s is not None and left_s <= 0:
             raise reading.too_slow()
         with anyio.move_on_after(left_s) as limit:
-            page = await backend.tasks(batch_call.batch_call_id, query)
+            page = await read(query)
         if limit.cancelled_caught:
             raise reading.too_slow()
         if whole and page.notes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from batchcall_mcp.backends.base import Backend, Never
+from batchcall_mcp.backends.base import Backend, Never, ReadTasks, read_with_tasks
 from batchcall_mcp.backends.capabilities import Operation, unsupported
 from batchcall_mcp.backends.limits import missing_fields, over_limits
 from batchcall_mcp.backends.task_reading import BEFORE_A_WRITE, Bounds, NoEnd, every_task
@@ -187,10 +187,13 @@ class CallContext:
             except ConfigurationError as error:
                 logger.info("That %s is over was not recorded: %s", found.status, error)
 
-    async def look(self, batch_call_id: str) -> tuple[BatchCall, int]:
-        """Read a batch call that is about to be changed, and before it the newest ledger entry about it."""
+    async def look(self, batch_call_id: str) -> tuple[BatchCall, ReadTasks, int]:
+        """A batch call that is about to be changed, what reads its tasks, and the newest ledger entry about it.
+
+        The entry is read first.
+        """
         seen = await (await self.sender()).seen(self.backend_address, batch_call_id)
-        return await self.backend.get(batch_call_id), seen
+        return *await read_with_tasks(self.backend, batch_call_id), seen
 
     def do_not_call(self) -> DoNotCall:
         """The operator's lists, read for every call: a number added a minute ago is not called. Blocks.
@@ -205,6 +208,7 @@ class CallContext:
         batch_call: BatchCall,
         statuses: frozenset[TaskStatus] | None = None,
         *,
+        read: ReadTasks | None = None,
         bounds: Bounds = BEFORE_A_WRITE,
         whole: bool = False,
     ) -> AsyncIterator[CallTask]:
@@ -216,7 +220,8 @@ class CallContext:
         """
         if self.backend.capabilities.tasks_reported == "none":
             return _nobody()
-        return every_task(self.backend, batch_call, statuses, bounds=bounds, clock=self.monotonic, whole=whole)
+        clock = self.monotonic
+        return every_task(self.backend, batch_call, statuses, read=read, bounds=bounds, clock=clock, whole=whole)
 
     def unlisted(self, batch_call: BatchCall, listed: int) -> str:
         """A sentence about people of a batch call whom the backend does not list, of which it showed `listed` tasks;
@@ -232,14 +237,14 @@ class CallContext:
         people = counted(total - listed, "person of it was", "people of it were")
         return f"{people} not dialled, so {self.backend.name} does not list them."
 
-    async def tasks_or_none(self, batch_call: BatchCall) -> list[CallTask] | None:
+    async def tasks_or_none(self, batch_call: BatchCall, read: ReadTasks) -> list[CallTask] | None:
         """All tasks, for the preflight; None if they cannot be read: an extra read that fails is a warning.
 
         Raises:
             NoEnd: the pages do not end. Who would be called is not known then, so nothing is launched.
         """
         try:
-            return [task async for task in self.every_task(batch_call)]
+            return [task async for task in self.every_task(batch_call, read=read)]
         except NoEnd:
             raise
         except BatchCallError:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import anyio.to_thread
 
+from batchcall_mcp.backends.base import read_with_tasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.task_reading import FOR_A_FILE
 from batchcall_mcp.batch_calls.call_context import CallContext
@@ -125,10 +126,10 @@ async def export_text(
     names: dict[str, None] = {}
     extracted: dict[str, None] = {}
     rows = 0
-    batch_call = await context.backend.get(batch_call_id)
+    batch_call, read = await read_with_tasks(context.backend, batch_call_id)
     with _in_temporary_files(), ExitStack() as until_returned:
         spool = until_returned.enter_context(_spool())
-        async for task in context.every_task(batch_call, statuses, bounds=FOR_A_FILE):
+        async for task in context.every_task(batch_call, statuses, read=read, bounds=FOR_A_FILE):
             names.update(dict.fromkeys(task.dynamic_variables))
             if len(extracted) <= _MOST_OWN_COLUMNS:
                 extracted.update(dict.fromkeys(task.extracted))
@@ -154,13 +155,13 @@ async def _report_text(
             "task_status: a report is about the whole batch call. Nothing was written. Call it again without "
             'task_status, or with format "csv" for some of the people.'
         )
-    batch_call = await context.backend.get(batch_call_id)
+    batch_call, read = await read_with_tasks(context.backend, batch_call_id)
     from batchcall_mcp.batch_calls.report.page import report_page
     from batchcall_mcp.batch_calls.report.tally import Tally
     from batchcall_mcp.batch_calls.report.words import About
 
     tally = Tally()
-    async for task in context.every_task(batch_call, bounds=FOR_A_FILE):
+    async for task in context.every_task(batch_call, read=read, bounds=FOR_A_FILE):
         tally.add(task)
     about = About(
         batch_call=batch_call,

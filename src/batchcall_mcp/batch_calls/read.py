@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
+from batchcall_mcp.backends.base import ReadTasks, read_with_tasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls import listing
 from batchcall_mcp.batch_calls.call_context import CallContext
@@ -201,24 +202,24 @@ async def get(
     if query.to_number is not None:
         query = replace(query, to_number=_as_e164(query.to_number, context.settings.default_region))
     read_at = context.clock()
-    batch_call = await context.backend.get(batch_call_id)
+    batch_call, read = await read_with_tasks(context.backend, batch_call_id)
     await context.note_over(batch_call, read_at)
     batch_call = await listing.with_what_is_recorded(context, batch_call)
     if not query.limit or context.backend.capabilities.tasks_reported == "none":
         hidden = context.unlisted(batch_call, 0) if query.limit else ""
         batch_call = replace(batch_call, notes=(*batch_call.notes, *([hidden] if hidden else [])))
-        return await summed_up(context, batch_call, query, None), None
+        return await summed_up(context, batch_call, read, query, None), None
     try:
-        page = await _page(context, batch_call_id, query, variables=variables)
+        page = await _page(read, query, variables=variables)
         fitting = _fitting(page.tasks)
         if fitting < len(page.tasks):
-            page = await _page(context, batch_call_id, replace(query, limit=fitting), variables=variables)
+            page = await _page(read, replace(query, limit=fitting), variables=variables)
     except InvalidInput:
         raise  # the cursor is wrong, not the backend
     except BatchCallError as error:
         note = f"Its tasks could not be read: {error.message}"
         return replace(batch_call, notes=(*batch_call.notes, note)), None
-    batch_call = await summed_up(context, batch_call, query, page)
+    batch_call = await summed_up(context, batch_call, read, query, page)
     notes = (*page.notes, *_hidden_on_last_page(context, batch_call, query, page))
     return replace(batch_call, notes=(*batch_call.notes, *notes)), page
 
@@ -347,9 +348,9 @@ def _as_e164(number: str, region: str | None) -> str:
         raise InvalidInput(f"to_number: {error.message}. Nothing was changed.") from None
 
 
-async def _page(context: CallContext, batch_call_id: str, query: TaskQuery, *, variables: bool) -> TaskPage:
+async def _page(read: ReadTasks, query: TaskQuery, *, variables: bool) -> TaskPage:
     """A page of tasks as a result shows it."""
-    page = await context.backend.tasks(batch_call_id, query)
+    page = await read(query)
     return replace(page, tasks=tuple(_on_a_page(task, variables=variables) for task in page.tasks))
 
 
@@ -405,8 +406,8 @@ async def check(
     recipients: Recipients | None = None
     tasks: Sequence[CallTask] | None
     if batch_call_id is not None:
-        current = await context.backend.get(batch_call_id)
-        tasks = await context.tasks_or_none(current)
+        current, of_current = await read_with_tasks(context.backend, batch_call_id)
+        tasks = await context.tasks_or_none(current, of_current)
     else:
         recipients = await read_source(context, source, request.from_number)
         tasks = recipients.tasks

@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
+from batchcall_mcp.backends.base import ReadTasks
 from batchcall_mcp.backends.task_reading import Bounds
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import BatchCallError
@@ -97,7 +98,9 @@ def of_counts(counts: Counts) -> Results:
     return Results(reached=counts.completed, not_reached=missed)
 
 
-async def summed_up(context: CallContext, found: BatchCall, query: TaskQuery, page: TaskPage | None) -> BatchCall:
+async def summed_up(
+    context: CallContext, found: BatchCall, read: ReadTasks, query: TaskQuery, page: TaskPage | None
+) -> BatchCall:
     """The batch call with its results, once it is finished.
 
     Where the backend does not sum up itself, its tasks are added up, as many as can be read while somebody waits: a
@@ -108,20 +111,22 @@ async def summed_up(context: CallContext, found: BatchCall, query: TaskQuery, pa
     if page is None or query.cursor is not None or not context.backend.capabilities.results:
         return replace(found, results=of_counts(found.counts))
     total = Sum()
-    why = await _add_up(context, found, query, page, total)
+    why = await _add_up(context, found, read, query, page, total)
     notes = [] if why is None else [f"Talk time, cost and choices are of {counted(total.tasks, 'task')} only: {why}."]
     return replace(
         found, results=total.results(found.counts, whole=why is None), notes=(*found.notes, *notes, *total.notes())
     )
 
 
-async def _add_up(context: CallContext, found: BatchCall, query: TaskQuery, page: TaskPage, total: Sum) -> str | None:
+async def _add_up(
+    context: CallContext, found: BatchCall, read: ReadTasks, query: TaskQuery, page: TaskPage, total: Sum
+) -> str | None:
     """Add the tasks; why these are not all of them, None if they are."""
     if page.notes:
         return " ".join(page.notes).rstrip(".")
     try:
         if query.is_filtered or page.next_cursor is not None:
-            async for task in context.every_task(found, bounds=_WHILE_SOMEBODY_WAITS, whole=True):
+            async for task in context.every_task(found, read=read, bounds=_WHILE_SOMEBODY_WAITS, whole=True):
                 if total.tasks == MOST_TASKS:
                     return "there are more. export_batch_call has all"
                 total.add(task)

@@ -74,8 +74,8 @@ def dialer(
 ) -> None:
     """Run the dialer that comes with batchcall-mcp as a REST server of its own.
 
-    Its first start makes a key pair and shows it once. Its carrier is simulated: no phone rings. Any number of
-    processes, on any number of machines, may dial from one PostgreSQL database.
+    Its first start makes a key pair and shows it once. Without BATCHCALL_CARRIER its carrier is simulated: no phone
+    rings. Any number of processes, on any number of machines, may dial from one PostgreSQL database.
     """
     if context.invoked_subcommand is None:
         settings = load_settings()

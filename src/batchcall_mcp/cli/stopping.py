@@ -15,6 +15,7 @@ import anyio
 import click
 import sqlalchemy as sa
 
+from batchcall_mcp.backends.base import read_with_tasks
 from batchcall_mcp.backends.registry import EMBEDDED
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.emergency import Round, Stopped, stop_live
@@ -274,8 +275,9 @@ class Stop:
         """After everything is stopped: reading long lists takes time."""
         for one in found.stopped:
             try:
-                listed, batch_call = 0, await context.backend.get(one.batch_call_id)
-                async for task in context.every_task(batch_call):
+                listed = 0
+                batch_call, read = await read_with_tasks(context.backend, one.batch_call_id)
+                async for task in context.every_task(batch_call, read=read):
                     people.add(one.batch_call_id, task)
                     listed += 1
                 if hidden := context.unlisted(batch_call, listed):

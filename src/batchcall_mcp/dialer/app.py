@@ -14,7 +14,7 @@ from hmac import compare_digest
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import sqlalchemy as sa
 from fastapi import FastAPI
@@ -22,12 +22,15 @@ from filelock import FileLock, Timeout
 
 from batchcall_mcp.calling_hours import parse_calling_hours
 from batchcall_mcp.clock import Clock, utc_now
+from batchcall_mcp.dialer.carriers import registry
+from batchcall_mcp.dialer.carriers.base import Carrier, ReportsCalls
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.engine import AWAY, BACK, OUTAGE, POLL_SECONDS
 from batchcall_mcp.dialer.engine.heartbeat import BEAT_SECONDS
 from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
 from batchcall_mcp.dialer.rest import do_not_call_routes, webhook_routes
+from batchcall_mcp.dialer.rest.account.placing import Placing
 from batchcall_mcp.dialer.rest.health import STALLED_S, EngineHealth
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.routes import ApiDependencies, build_app
@@ -37,6 +40,7 @@ from batchcall_mcp.dialer.storage import api_keys, do_not_call, installation
 from batchcall_mcp.dialer.storage.api_keys import LOCAL
 from batchcall_mcp.dialer.storage.do_not_call import DoNotCallFiles
 from batchcall_mcp.dialer.storage.store import Store, database_location
+from batchcall_mcp.dialer.webhooks import carrier_events
 from batchcall_mcp.dialer.webhooks.delivery import Deliveries
 from batchcall_mcp.dialer.webhooks.predial import PredialGate, PredialUrl
 from batchcall_mcp.errors import ConfigurationError
@@ -49,10 +53,17 @@ LOG = logging.getLogger(__name__)
 DAILY_CAP: Final = 3
 CAPACITY: Final = 50
 RETRY_DELAY: Final = timedelta(minutes=5)
-"""Before a redial that no retry rule times; simulated time runs faster, so this too is divided by its speed."""
+"""Before a redial that no retry rule times; of the simulator, whose time runs faster, it is divided by its speed."""
 MIN_GAP: Final = timedelta(minutes=15)
 LOCK_RETRY_SECONDS: Final = 1.0
 LATE_AFTER: Final = timedelta(hours=1)
+
+
+@runtime_checkable
+class _Closes(Protocol):
+    """A carrier with connections of its own."""
+
+    async def aclose(self) -> None: ...
 
 
 class EmbeddedDialer:
@@ -65,20 +76,24 @@ class EmbeddedDialer:
         data_dir: holds the database, its lock and the record of what the carrier dialled; made if it is not there.
         database: a SQLite file, or the URL of a PostgreSQL database; `dialer.db` in data_dir if not given.
         do_not_call: files of numbers that are never dialled; each is read again when it changes.
+        countries: ISO 3166 codes of those that real phones may be rung in; None: those of the caller numbers.
         calling_hours: local hours `HH:MM-HH:MM` for batch calls that give none.
-        capacity: most calls at once in this process.
+        carrier: what it dials through; None: the simulator, with `simulated_speed` and `capacity` (most calls at once).
         limiter: how many requests are taken; none if the only caller is this process.
         min_gap: between dials of one number by different batch calls of an organisation, if the carrier places real
             calls.
         test_numbers: those that a test call (`test_of`) may dial whatever the daily cap and `min_gap` say.
         predial: who is asked before each dial; None: nobody.
         tell: gets a notice of each batch call that is late or over.
+        public_url: where the carrier's vendor finds this app, to report calls by itself; None: it does not.
     """
 
     def __init__(
         self,
         data_dir: Path,
         *,
+        carrier: Carrier | None = None,
+        countries: frozenset[str] | None = None,
         simulated_speed: float = 20,
         database: Path | str | None = None,
         do_not_call: Sequence[Path] = (),
@@ -97,6 +112,7 @@ class EmbeddedDialer:
         test_numbers: Iterable[str] = (),
         predial: PredialUrl | None = None,
         tell: Tell = tell_nobody,
+        public_url: str | None = None,
     ) -> None:
         self.credentials: Final = api_keys.new_pair()
         self._database = database or data_dir / "dialer.db"
@@ -106,14 +122,16 @@ class EmbeddedDialer:
         self._predial = predial
         self._tell = tell
         self._do_not_call = DoNotCallFiles(do_not_call, default_region)
-        self._carrier = SimulatedCarrier(
+        self._carrier: Final[Carrier] = carrier or SimulatedCarrier(
             data_dir / "carrier.jsonl", speed=simulated_speed, clock=clock, capacity=capacity
         )
+        simulator = self._carrier if isinstance(self._carrier, SimulatedCarrier) else None
+        self._simulator: Final = simulator
         # With the simulated carrier no gap: no phone rings, and two batch calls to one sample list both dial.
         gap = min_gap if self._carrier.places_real_calls else timedelta(0)
         self._options = EngineOptions(
             daily_cap=daily_cap,
-            retry_delay=RETRY_DELAY / simulated_speed,
+            retry_delay=RETRY_DELAY if simulator is None else RETRY_DELAY / simulated_speed,
             min_gap=gap,
             late_after=late_after,
             poll_seconds=poll_seconds,
@@ -134,11 +152,15 @@ class EmbeddedDialer:
         self._dials = False
         self._worked_at = 0.0
         self._unusable: str | None = None
-        service = Service(self.store, self._carrier, parse_calling_hours(calling_hours), daily_cap, gap, self._written)
+        placing = Placing(self._carrier, countries)
+        service = Service(self.store, placing, parse_calling_hours(calling_hours), daily_cap, gap, self._written)
         dependencies = ApiDependencies(service, self.verify, self._engine_health, limiter)
         self.app: Final[FastAPI] = build_app(dependencies, self._lifespan)
         do_not_call_routes.install(self.app, self.store)
         webhook_routes.install(self.app, WebhookService(self.store, self._webhook_addresses))
+        if public_url is not None and isinstance(self._carrier, ReportsCalls):
+            stranger = carrier_events.anybody if limiter is None else limiter.unknown
+            carrier_events.install(self.app, self._carrier, self.store, public_url, stranger=stranger)
 
     @classmethod
     def of(
@@ -149,10 +171,16 @@ class EmbeddedDialer:
         limiter: Limiter | None = None,
         tell: Tell = tell_nobody,
     ) -> EmbeddedDialer:
-        """The dialer that the settings describe, not started."""
+        """The dialer that the settings describe, not started.
+
+        Raises:
+            ConfigurationError: its carrier is unknown, or lacks a setting.
+        """
         return cls(
             settings.data_dir,
             database=database_location(settings),
+            carrier=registry.carrier_of(settings),
+            countries=settings.countries,
             drain_seconds=drain_seconds,
             webhook_addresses=WebhookAddresses.of(settings),
             limiter=limiter,
@@ -165,6 +193,7 @@ class EmbeddedDialer:
             test_numbers=settings.test_numbers,
             predial=PredialUrl.of(settings),
             tell=tell,
+            public_url=settings.public_url,
         )
 
     def store(self) -> Store:
@@ -174,7 +203,8 @@ class EmbeddedDialer:
                 self._store = Store.open(self._database, self._clock, self._stop_file, self._tell)
                 self._store.asks_gate = self._predial is not None
                 self._store.watch(lambda: self._lock_file)
-                self._store.watch(self._carrier.held_file)
+                if self._simulator is not None:
+                    self._store.watch(self._simulator.held_file)
             return self._store
 
     def verify(self, api_key: str, api_secret: str) -> str | None:
@@ -224,7 +254,15 @@ class EmbeddedDialer:
             if self._store is not None:
                 self._store.close()
                 self._store = None
-            self._carrier.close()
+            if self._simulator is not None:
+                self._simulator.close()
+            elif isinstance(self._carrier, _Closes):
+                await self._carrier.aclose()
+
+    @property
+    def carrier(self) -> Carrier:
+        """What it dials through."""
+        return self._carrier
 
     async def _hold(self, store: Store) -> None:
         lock = None if store.shared else self._engine_lock()

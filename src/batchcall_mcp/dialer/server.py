@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.carriers.base import Carrier, HasAccount
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.storage import api_keys
 from batchcall_mcp.dialer.storage.api_keys import KeyPair
@@ -75,7 +76,7 @@ def serve(
         store.check_privileges()
         dialer.load_do_not_call(store)
         store.close()
-        _say_hello(url_of(host, listening), workers)
+        _say_hello(dialer.carrier, url_of(host, listening), workers)
         app = partial(worker_app, settings, drain_seconds, prepare)
         Multiprocess(_config(app, factory=True, workers=workers), [listening]).run()
 
@@ -135,7 +136,7 @@ async def _serve(dialer: EmbeddedDialer, listening: socket.socket, url: str) -> 
     # Not left to uvicorn, which would print a traceback of a setting that does not work.
     await dialer.start()
     try:
-        _say_hello(url, 1)
+        _say_hello(dialer.carrier, url, 1)
 
         def _leave(_number: int, _frame: FrameType | None) -> None:
             raise SystemExit(0)
@@ -151,9 +152,13 @@ async def _serve(dialer: EmbeddedDialer, listening: socket.socket, url: str) -> 
         await dialer.aclose()
 
 
-def _say_hello(url: str, workers: int) -> None:
+def _say_hello(carrier: Carrier, url: str, workers: int) -> None:
     by = "" if workers == 1 else f", by {workers} processes"
-    _say(f"Dialling through the simulated carrier{by}: no phone rings. {url}")
+    rings = "no phone rings"
+    if carrier.places_real_calls:
+        payer = f", and {carrier.payer} pays" if isinstance(carrier, HasAccount) else ""
+        rings = f"real phones ring{payer}"
+    _say(f"Dialling through {carrier.title}{by}: {rings}. {url}")
 
 
 def _given_pair(settings: Settings) -> KeyPair | None:

@@ -96,6 +96,7 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"], dia
             "(`batchcall-mcp dialer`) takes it."
         )
 
+    _check_carrier(settings)
     needs_secret = service.capabilities.needs_secret
     server = BatchCallServer(
         NAME,
@@ -115,6 +116,19 @@ def build_server(settings: Settings, *, transport: Literal["stdio", "http"], dia
     prompts.add_prompts(server, service)
     add_completions(server, service)
     return server
+
+
+def _check_carrier(settings: Settings) -> None:
+    """What the dialer in this process would say with every tool call, said once at the start."""
+    if settings.public_url is not None:
+        raise ConfigurationError(
+            "BATCHCALL_PUBLIC_URL is set, and no vendor can reach a dialer inside the MCP server. Nothing was started. "
+            "Remove it here; `batchcall-mcp dialer` takes it."
+        )
+    if settings.places_real_calls:
+        from batchcall_mcp.dialer.carriers.registry import carrier_of
+
+        carrier_of(settings)
 
 
 def instructions(capabilities: Capabilities) -> str:
@@ -141,5 +155,10 @@ def instructions(capabilities: Capabilities) -> str:
         text += (
             " This backend is the built-in dialer with a simulated carrier: no real phone rings, and calls are placed "
             "only while a client is connected or `batchcall-mcp dialer` runs."
+        )
+    elif capabilities.in_process:
+        text += (
+            " This backend is the built-in dialer: real phones ring, and calls are placed only while a client is "
+            "connected or `batchcall-mcp dialer` runs."
         )
     return text

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from batchcall_mcp.backends.base import Backend
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
-from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
+from batchcall_mcp.backends.registry import EMBEDDED, base_url, serving_class
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError
@@ -80,7 +80,7 @@ class Service:
             audit,
             accept_no_stop=settings.accept_no_stop,
         )
-        self.backend_type = backend_class(select(settings))
+        self.backend_type = serving_class(settings)
         self._url = base_url(settings, self.backend_type)
         self._ledger: Ledger | None = None
         self._opening_ledger = threading.Lock()

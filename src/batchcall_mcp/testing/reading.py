@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+from batchcall_mcp.backends.base import GetsWithTasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.errors import InvalidInput, NotFound
 from batchcall_mcp.model import (
@@ -287,10 +288,32 @@ async def call_is_read(scene: Scene) -> None:
     expect(isinstance(refused, NotFound), f"get_call() of an unknown call answers {refused!r}.", "Raise NotFound.")
 
 
+async def one_read_is_as_two(scene: Scene) -> None:
+    """A batch call that is read together with its tasks is asked for once, and is what two reads show."""
+    done = await scene.finished(3, p1="failed")
+    if not isinstance(scene.backend, GetsWithTasks):
+        return
+    sent = len(scene.wire.sent)
+    found, read = await scene.backend.get_with_tasks(done.batch_call_id)
+    query = TaskQuery(limit=2, statuses=frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.NO_ANSWER}))
+    pages = [await read(query)]
+    pages.append(await read(replace(query, cursor=pages[0].next_cursor)))
+    asked = [one for one in scene.wire.sent[sent:] if one.holds(scene.vendors_id(done))]
+    cure = "Cut the tasks out of the answer that the batch call was read from, as backends.inline_tasks does."
+    expect(len(asked) == 1, f"get_with_tasks() and two pages of tasks asked {len(asked)} times for it.", cure)
+    first = await scene.backend.tasks(done.batch_call_id, query)
+    second = await scene.backend.tasks(done.batch_call_id, replace(query, cursor=first.next_cursor))
+    apart = (await scene.backend.get(done.batch_call_id), [first, second])
+    expect((found, pages) == apart, f"get_with_tasks() shows {found} with {pages}; two reads show {apart}.", cure)
+    refused = await refusal_of(read(TaskQuery(cursor="<made up>")))
+    expect(isinstance(refused, InvalidInput), f"A made-up cursor gives {refused!r}.", "Raise InvalidInput, as tasks().")
+
+
 CHECKS: tuple[Check, ...] = (
     Check("an unknown status survives", unknown_status_survives, offers(Operation.GET)),
     Check("an unknown status of a task survives", unknown_task_status_survives, reports_tasks),
     Check("outcomes come back", outcomes_come_back, reports_tasks),
+    Check("one read is as two", one_read_is_as_two, reports_tasks),
     Check("pages of tasks end", pages_of_tasks_end, reports_tasks),
     Check("queries are answered", queries_are_answered, reports_tasks),
     Check("a cursor that nobody gave is refused", foreign_cursor_is_refused, reports_tasks),

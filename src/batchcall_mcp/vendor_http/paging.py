@@ -200,15 +200,17 @@ async def items_of(
     if member is None:
         return {}, _rows(await http.read_array(doing, call))
     answer = await (http.read_either(doing, call) if or_bare else http.read(doing, call))
-    if isinstance(answer, list):
-        return {}, _rows(answer)
+    return ({}, _rows(answer)) if isinstance(answer, list) else (answer, _list_in(answer, member, doing))
+
+
+def _list_in(answer: Raw, member: str, doing: str) -> Items:
     found = inside(answer, member)
     if not isinstance(found, list):
         raise UnexpectedResponse(
             f"Could not {doing}: the backend answered without a list of {member}. Nothing was changed. Check "
             "BATCHCALL_URL and BATCHCALL_BACKEND."
         )
-    return answer, _rows(found)
+    return _rows(found)
 
 
 def _rows(found: list[Any]) -> Items:
@@ -236,6 +238,13 @@ class InlinePages:
         answer, items = await items_of(http, doing, self.call, self.items, or_bare=self.or_bare)
         self.check(answer)
         return cut(items, keep, cursor=cursor, limit=limit)
+
+    def scan_in(
+        self, answer: Raw, doing: str, keep: Callable[[Raw], T | None], *, cursor: str | None, limit: int
+    ) -> Scanned[T]:
+        """The same out of an answer that is here already, of which the list is a member."""
+        self.check(answer)
+        return cut(_list_in(answer, self.items or "", doing), keep, cursor=cursor, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)

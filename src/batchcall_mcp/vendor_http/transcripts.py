@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -38,3 +39,19 @@ def turns(
                 when = (clock - begin).total_seconds()
             found.append(Turn(speaker=speaker, text=words, at_seconds=seconds(when)))
     return tuple(found)
+
+
+def turns_in(said: Any, agent: str = "assistant", person: str = "user") -> tuple[Turn, ...] | None:
+    """The turns of a transcript that is one text, each in a line that begins with who speaks: `user: …`.
+
+    What stands before the first of them is somebody else's. None: nothing was said.
+    """
+    if not isinstance(said, str) or text(said) is None:
+        return None
+    before, *parts = re.split(rf"(?im)^({agent}|{person})\s*:", said)
+    spoken: list[tuple[Literal["agent", "person", "other"], str]] = [("other", before)]
+    spoken += [
+        ("person" if who.lower() == person else "agent", words)
+        for who, words in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return tuple(Turn(speaker=who, text=words.strip()) for who, words in spoken if words.strip())

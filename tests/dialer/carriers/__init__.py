@@ -1,1 +1,1 @@
-"""The carriers, against strict fakes."""
+"""Carriers over an API, against strict fakes on loopback."""

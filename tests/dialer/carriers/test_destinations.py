@@ -14,16 +14,16 @@ US = frozenset({"US"})
         "+18005550123",  # toll-free
     ],
 )
-def test_an_ordinary_number_may_be_called(number: str):
+def test_an_ordinary_number_may_be_called(number: str) -> None:
     assert problem(number, US) is None
 
 
 @pytest.mark.parametrize("number", ["+1911", "+911", "911", "+112", "+44999", "+19115550123", "+4411255501234"])
-def test_an_emergency_number_is_refused_however_it_is_written(number: str):
+def test_an_emergency_number_is_refused_however_it_is_written(number: str) -> None:
     assert problem(number, {"US", "GB", "IN"}) == "is an emergency number"
 
 
-def test_a_number_that_exists_may_begin_like_an_emergency_number():
+def test_a_number_that_exists_may_begin_like_an_emergency_number() -> None:
     delhi = "+911123456789"
     assert problem(delhi, {"IN"}) is None
 
@@ -41,23 +41,23 @@ def test_a_number_that_exists_may_begin_like_an_emergency_number():
         ("+870773111632", "belongs to no country that may be called"),  # a satellite
     ],
 )
-def test_what_is_dear_or_unknown_is_refused(number: str, why: str):
+def test_what_is_dear_or_unknown_is_refused(number: str, why: str) -> None:
     assert problem(number, {"US", "GB", "DE"}) == why
 
 
-def test_countries_that_share_a_country_code_are_told_apart():
+def test_countries_that_share_a_country_code_are_told_apart() -> None:
     jamaica = "+18765550123"
     assert problem(jamaica, US) == "is in JM, which may not be called (allowed: US; BATCHCALL_COUNTRIES names them)"
     assert problem(jamaica, {"JM"}) is None
 
 
-def test_without_any_country_nobody_is_called():
+def test_without_any_country_nobody_is_called() -> None:
     assert problem("+14155550123", ()) == (
         "is in US, which may not be called (allowed: none is known; BATCHCALL_COUNTRIES names them)"
     )
 
 
-def test_the_setting_comes_before_the_account_and_the_account_before_the_caller_number():
+def test_the_setting_comes_before_the_account_and_the_account_before_the_caller_number() -> None:
     assert allowed_countries({"FR"}, ["+14155550123"], "+442079460958") == {"FR"}
     assert allowed_countries(None, ["+14155550123", "+18765550123"], "+442079460958") == {"US", "JM"}
     assert allowed_countries(None, None, "+442079460958") == {"GB"}

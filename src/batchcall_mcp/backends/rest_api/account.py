@@ -46,9 +46,14 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
 def _account(answer: JsonObject) -> Account:
     data = words.payload(answer)
     numbers, agents = data.get("numbers"), data.get("agents")
+    payer = text(data.get("payer"))
     notes = []
     if data.get("places_real_calls") is False:
         notes.append(f"Its carrier is {text(data.get('carrier')) or 'a simulation'}: no phone rings.")
+    elif data.get("places_real_calls") is True:
+        through = text(data.get("carrier_title")) or text(data.get("carrier")) or "its carrier"
+        notes.append(f"Real phones ring, through {through}{f', and {payer} pays' if payer else ''}.")
+    notes += [note for one in said if (note := text(one))] if isinstance(said := data.get("notes"), list) else []
     calls = whole(data.get("calls_today"))
     if calls is not None:
         notes.append(f"Calls placed today: {calls}.")
@@ -57,6 +62,7 @@ def _account(answer: JsonObject) -> Account:
         agents=read_each(agents, words.agent) if isinstance(agents, list) else None,
         organization_id=text(data.get("organization_id")),
         cost_per_minute=money(data.get("cost_per_minute")),
+        payer=payer,
         notes=tuple(notes),
     )
 

@@ -28,11 +28,13 @@ from batchcall_mcp.model import (
     BatchCall,
     BatchCallRequest,
     BatchStatus,
+    Call,
     CallTask,
     ListQuery,
     TaskQuery,
     TaskStatus,
 )
+from batchcall_mcp.text import identifier
 from batchcall_mcp.vendor_http.client import BackendHttp, CallerHttp, Credentials
 from batchcall_mcp.vendor_http.http_call import HttpCall, Params, given
 from batchcall_mcp.vendor_http.http_errors import (
@@ -65,11 +67,11 @@ class BatchCallBackend(RestBackend):
     extended: ClassVar[bool] = True
     patches_tasks: ClassVar[bool] = False
     capabilities: ClassVar[Capabilities] = Capabilities(
-        operations=frozenset(Operation) - {Operation.GET_CALL},
+        operations=frozenset(Operation),
         drafts="full",
         task_page_size=PAGE,
         outcomes=tuple(status for status in TaskStatus if status not in {TaskStatus.PLACED, TaskStatus.UNKNOWN}),
-        results=frozenset({"duration_seconds", "answered_by", "choice"}),
+        results=frozenset({"duration_seconds", "answered_by", "choice", "cost", "summary"}),
         stop="any_time",
         cancel_effect="Calls in progress go on to their end; nothing else of it is dialled.",
         windows="full",
@@ -255,6 +257,20 @@ class BatchCallBackend(RestBackend):
         if not words.has_id(data):
             raise unreadable_batch(self.title)
         return words.batch_call(data, extended=self.extended)
+
+    async def get_call(self, batch_call_id: str, call_id: str) -> Call:
+        """GET /tasks/{task_id}/call, an extension: an attempt is named by its task and its number.
+
+        Raises:
+            NotFound: it has no such call, or the server has no such extension.
+        """
+        self.require(Operation.GET_CALL, batch_call_id)
+        doing = f"read call {identifier(call_id)} of batch call {batch_call_id}"
+        task_id, _, n = call_id.rpartition(":")
+        if not task_id.strip(". ") or not (n.isascii() and n.isdecimal()):
+            raise NotFound(f"Could not {doing}: it is not one of its calls. get_batch_call shows those.")
+        path = f"{path_of(batch_call_id)}/tasks/{quote(task_id, safe='')}/call"
+        return words.call(words.payload(await self._http.read(doing, HttpCall("GET", path, query={"n": int(n)}))))
 
     async def start(self, current: BatchCall, at: datetime | None, idempotency_key: str | None = None) -> BatchCall:
         """POST /execute, or PATCH with the time."""

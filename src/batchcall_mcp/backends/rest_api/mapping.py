@@ -7,11 +7,12 @@ milliseconds, on ISO times, on the envelope and on what a page of a list reports
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 from typing import Any, cast
 
 from batchcall_mcp.backends.base import retry_of_in_name, test_of_in_name
+from batchcall_mcp.backends.row_reading import call_from
 from batchcall_mcp.errors import UnexpectedResponse
 from batchcall_mcp.model import (
     FROM_SUNDAY,
@@ -21,6 +22,7 @@ from batchcall_mcp.model import (
     AnsweredBy,
     BatchCall,
     BatchStatus,
+    Call,
     CallerNumber,
     CallingWindow,
     CallTask,
@@ -48,6 +50,7 @@ from batchcall_mcp.vendor_http.json_values import (
     whole,
 )
 from batchcall_mcp.vendor_http.paging import RawPage
+from batchcall_mcp.vendor_http.transcripts import turns
 
 SIMULATED_NOTE = "Simulated: no phone rings; the last digit of each number decides how its call goes."
 
@@ -141,7 +144,7 @@ def call_task(data: Mapping[str, Any]) -> CallTask:
         not_before=moment(data.get("not_before")),
         task_id=text(first(data, "task_id", "id")),
         status=known,
-        backend_status=backend_status,
+        backend_status=backend_status or text(data.get("backend_status")),
         attempts=whole(data.get("attempts")),
         call_id=text(data.get("call_id")),
         error=text(first(data, "error_message", "error")),
@@ -154,6 +157,17 @@ def call_task(data: Mapping[str, Any]) -> CallTask:
         summary=text(data.get("summary")),
         extracted=variables(data.get("extracted")),
     )
+
+
+def call(data: Mapping[str, Any]) -> Call:
+    """Our extension: a call with what was said in it."""
+    row = data.get("task")
+    task = call_task(cast("Mapping[str, Any]", row) if isinstance(row, dict) else {})
+    said = turns(
+        data.get("transcript"), {"agent": "agent", "person": "person"}, by="speaker", said="text", at="at_seconds"
+    )
+    found = call_from(data, task, said, recording="recording_url", ended="ended_reason")
+    return replace(found, call_id=text(data.get("call_id")) or "")
 
 
 def _answered_by(value: Any) -> AnsweredBy | None:

@@ -23,7 +23,7 @@ class ZuduBackend(BatchCallBackend):
     capabilities: ClassVar[Capabilities] = replace(
         BatchCallBackend.capabilities,
         operations=BatchCallBackend.capabilities.operations
-        - {Operation.APPEND, Operation.PAUSE, Operation.RESUME, Operation.RETRY},
+        - {Operation.APPEND, Operation.PAUSE, Operation.RESUME, Operation.RETRY, Operation.GET_CALL},
         limits=Limits(tasks=MAX_TASKS, name_length=255),
         retry="none",
         outcomes=(TaskStatus.PENDING, TaskStatus.CALLING, TaskStatus.COMPLETED, TaskStatus.FAILED),

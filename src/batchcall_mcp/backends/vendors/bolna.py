@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import IllegalTransition, NotFound
 from batchcall_mcp.model import (
@@ -36,6 +36,7 @@ from batchcall_mcp.vendor_http.json_values import inside, seconds, usd, whole
 from batchcall_mcp.vendor_http.paging import InlinePages, JoinedPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import iso_offset, next_mark
+from batchcall_mcp.vendor_http.transcripts import turns_in
 
 NUMBER = "contact_number"
 LEAD, MARK = timedelta(minutes=2), timedelta(minutes=10)

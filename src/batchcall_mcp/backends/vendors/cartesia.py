@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import RestBackend
+from batchcall_mcp.backends.inline_tasks import InlineTasks
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import (
@@ -24,7 +24,6 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     ListQuery,
-    TaskQuery,
     TaskStatus,
 )
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
@@ -103,7 +102,7 @@ def pages_of(path: str, *, or_bare: bool = False, **asked: str | None) -> Cursor
     )
 
 
-class CartesiaBackend(RestBackend):
+class CartesiaBackend(InlineTasks):
     """Call batches of an organization."""
 
     name = "cartesia"
@@ -187,10 +186,6 @@ class CartesiaBackend(RestBackend):
         at = iso_offset(request.trigger_at) if request.trigger_at else None
         limits = given(scheduled_at=at, target_concurrency_limit=request.max_concurrency)
         return HttpCall("POST", BATCHES, json=body | limits)
-
-    def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:  # noqa: ARG002 - it filters nothing
-        """Recipients come with the read of one batch, all of them, and nowhere else."""
-        return InlinePages(self.call(Operation.GET, batch_call_id), "recipients", self.is_about(batch_call_id))
 
     def list_pages(self, query: ListQuery) -> Pages:
         """Newest first, without their recipients."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import RestBackend
+from batchcall_mcp.backends.inline_tasks import InlineTasks
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from
 from batchcall_mcp.model import (
     FINISHED,
@@ -22,7 +22,6 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     ListQuery,
-    TaskQuery,
     TaskStatus,
 )
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
@@ -82,7 +81,7 @@ _CALL = {
 SPEAKERS: Mapping[str, Literal["agent", "person"]] = {"agent": "agent", "user": "person"}
 
 
-class ElevenLabsBackend(RestBackend):
+class ElevenLabsBackend(InlineTasks):
     """Batch calls of a workspace."""
 
     name = "elevenlabs"
@@ -168,10 +167,6 @@ class ElevenLabsBackend(RestBackend):
             ],
         )
         return HttpCall("POST", BATCHES + "/submit", json=body)
-
-    def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:  # noqa: ARG002 - it filters nothing
-        """All recipients come with every read; a page is cut out of them."""
-        return InlinePages(self.call(Operation.GET, batch_call_id), "recipients", self.is_about(batch_call_id))
 
     def list_pages(self, query: ListQuery) -> Pages:
         """The workspace's, newest first."""

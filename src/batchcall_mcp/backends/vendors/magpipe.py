@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import is_unread, name_with_the_same_reference
 from batchcall_mcp.backends.capabilities import Capabilities, Limits, Operation
-from batchcall_mcp.backends.rest_backend import RestBackend
+from batchcall_mcp.backends.inline_tasks import InlineTasks
 from batchcall_mcp.backends.row_reading import batch_from, same, task_from, unreadable_batch
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, InvalidInput, NotFound, NotSupported
 from batchcall_mcp.model import (
@@ -28,7 +28,6 @@ from batchcall_mcp.model import (
     CallTask,
     Counts,
     ListQuery,
-    TaskQuery,
     TaskStatus,
 )
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
@@ -74,7 +73,7 @@ _ACTIONS = {Operation.PAUSE: "pause_series", Operation.RESUME: "resume_series"}
 _AT_REST = {str(status) for status in (*FINISHED, BatchStatus.DRAFT, BatchStatus.PAUSED)}
 
 
-class MagpipeBackend(RestBackend):
+class MagpipeBackend(InlineTasks):
     """Magpipe's service: drafts that can only be started now, no variables, no redials, windows in UTC."""
 
     name = "magpipe"
@@ -193,10 +192,6 @@ class MagpipeBackend(RestBackend):
             **given(caller_id=request.from_number, agent_id=request.agent_id),
         )
         return HttpCall("POST", PATH, json=body | _window(request.window))
-
-    def task_pages(self, batch_call_id: str, query: TaskQuery) -> Pages:  # noqa: ARG002 - it filters nothing
-        """All recipients come with every read; a page is cut out of them."""
-        return InlinePages(self.call(Operation.GET, batch_call_id), "recipients", self.is_about(batch_call_id))
 
     def list_pages(self, query: ListQuery) -> Pages:
         """Newest first; runs of recurring series are not in it. Magpipe gives no total."""

@@ -14,7 +14,7 @@ from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.base import unread
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.rest_backend import RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import (
     WEEKDAYS,
@@ -34,7 +34,7 @@ from batchcall_mcp.vendor_http.json_values import inside, rows, text, time_of_da
 from batchcall_mcp.vendor_http.paging import CursorPages, Pages, items_of
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import days_of, epoch_ms, minutes_of
-from batchcall_mcp.vendor_http.transcripts import turns
+from batchcall_mcp.vendor_http.transcripts import turns, turns_in
 
 LIST_CALLS = "/v3/list-calls"
 SMALL_PAGE, LARGE_PAGE, ALL = 100, 500, {"limit": 1000}

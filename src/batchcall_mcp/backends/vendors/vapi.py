@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from batchcall_mcp.backends.account_reading import Listing
 from batchcall_mcp.backends.capabilities import LAUNCHING, Capabilities, Limits, Operation
 from batchcall_mcp.backends.rest_backend import RestBackend
-from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from, turns_in
+from batchcall_mcp.backends.row_reading import batch_from, call_from, same, task_from
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import BatchCallError, InvalidInput, NotFound
 from batchcall_mcp.model import (
@@ -33,7 +33,7 @@ from batchcall_mcp.vendor_http.json_values import inside, members, moment, text,
 from batchcall_mcp.vendor_http.paging import InlinePages, OffsetPages, Pages
 from batchcall_mcp.vendor_http.status_map import StatusMap, counts_of
 from batchcall_mcp.vendor_http.times import iso_z
-from batchcall_mcp.vendor_http.transcripts import turns
+from batchcall_mcp.vendor_http.transcripts import turns, turns_in
 
 PATH = "/v2/campaign"
 LIST_PAGE = 100

@@ -39,13 +39,13 @@ async def append(context: CallContext, batch_call_id: str, source: ListSource) -
         UnexpectedResponse: who is on its list cannot be read completely; nothing was sent.
     """
     context.require(Operation.APPEND)
-    current, seen = await context.look(batch_call_id)
+    current, read, seen = await context.look(batch_call_id)
     if current.test_of is not None:
         raise InvalidInput(
             f"{batch_call_id} is a test call of {current.test_of}, and has one person. Nothing was sent. Add the "
             "people to that one, or make a new batch call of them with create_batch_call."
         )
-    before = [task async for task in context.every_task(current)]
+    before = [task async for task in context.every_task(current, read=read)]
     listed = different(before)
     hidden = context.unlisted(current, listed)
     total = max(listed, current.counts.total or await _sent_before(context, current) or 0)

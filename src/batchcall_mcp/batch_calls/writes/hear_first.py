@@ -12,6 +12,7 @@ from typing import Final
 
 from anyio.to_thread import run_sync
 
+from batchcall_mcp.backends.base import ReadTasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.writes.results import Result
@@ -45,8 +46,8 @@ async def hear(
     """
     context.require(Operation.CREATE)
     number = _allowed(context, test_number)
-    current, _ = await context.look(batch_call_id)
-    request = _request(context, current, await _first_row(context, current), number)
+    current, read, _ = await context.look(batch_call_id)
+    request = _request(context, current, await _first_row(context, current, read), number)
     context.require_fields(request)
     never = (await run_sync(context.do_not_call)).numbers
     if comparable(number) in never:
@@ -96,7 +97,7 @@ def _allowed(context: CallContext, test_number: str) -> str:
     return number
 
 
-async def _first_row(context: CallContext, current: BatchCall) -> CallTask:
+async def _first_row(context: CallContext, current: BatchCall, read: ReadTasks) -> CallTask:
     capabilities = context.backend.capabilities
     if capabilities.dynamic_variables and not capabilities.returns_variables:
         raise NotSupported(
@@ -110,7 +111,7 @@ async def _first_row(context: CallContext, current: BatchCall) -> CallTask:
             f"{current.batch_call_id} is itself a test call of {current.test_of}. Nothing was sent. Give the id of "
             "the batch call with the list."
         )
-    page = await context.backend.tasks(current.batch_call_id, TaskQuery(limit=1))
+    page = await read(TaskQuery(limit=1))
     if not page.tasks:
         hidden = context.unlisted(current, 0)
         why = f" {hidden}" if hidden else ""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from batchcall_mcp.backends.base import KeepsDates, SkipsAtStart, StartsFirst, unread
+from batchcall_mcp.backends.base import KeepsDates, ReadTasks, SkipsAtStart, StartsFirst, unread
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.next_call import Next, after_cancel
@@ -62,10 +62,10 @@ async def start(
     zone = check_timezone(timezone) if timezone else None
     # Wrong words are refused before anything is read.
     _check_time(context, _asked(when, ends, zone or "UTC", first))
-    current, seen = await context.look(batch_call_id)
+    current, read, seen = await context.look(batch_call_id)
     known = current.timezone if current.timezone and is_timezone(current.timezone) else None
     request = _asked(when, ends, zone or known, first)
-    await _check_dates(context, request, current)
+    await _check_dates(context, request, current, read)
     _check_first(current, first)
     at = request.trigger_at
     write = Write(context, Operation.START, request, current, seen=seen, key=idempotency_key)
@@ -76,7 +76,7 @@ async def start(
     async def people() -> People:
         time = _scheduled_for(current)
         moves = (f"It is scheduled for {time}: this moves it.",) if time else ()
-        return await _stored(context, current, moves, end_change(request, current))
+        return await _stored(context, current, read, moves, end_change(request, current))
 
     def send(judged: Judged, ticket: Ticket) -> Awaitable[BatchCall]:
         # The question said that a time in the past means now; a backend might refuse it, or read it as another time.
@@ -159,7 +159,7 @@ def _asked(when: str, ends: str | None, zone: str | None, first: int | None) -> 
     )
 
 
-async def _check_dates(context: CallContext, request: BatchCallRequest, current: BatchCall) -> None:
+async def _check_dates(context: CallContext, request: BatchCallRequest, current: BatchCall, read: ReadTasks) -> None:
     """Refuse a date or an end that the backend cannot hold: with the moment to give instead, where there is one.
 
     Raises:
@@ -168,7 +168,7 @@ async def _check_dates(context: CallContext, request: BatchCallRequest, current:
     """
     context.require_fields(replace(request, trigger_on=None))
     if request.trigger_on is not None and not context.backend.capabilities.trigger_dates:
-        tasks = await context.tasks_or_none(current)
+        tasks = await context.tasks_or_none(current, read)
         named = tuple(CallTask(to_number=one.to_number) for one in tasks or ())
         zone = replace(request, timezone=current.timezone, window=current.window)
         request = replace(zone, tasks=named)
@@ -230,7 +230,7 @@ async def pause(context: CallContext, batch_call_id: str) -> Result:
 async def resume(context: CallContext, batch_call_id: str) -> Result:
     """Dial on, after a confirmation."""
     context.require(Operation.RESUME)
-    current, seen = await context.look(batch_call_id)
+    current, read, seen = await context.look(batch_call_id)
 
     async def already() -> Result | None:
         if current.status is BatchStatus.RUNNING:
@@ -250,7 +250,7 @@ async def resume(context: CallContext, batch_call_id: str) -> Result:
 
     return await Write(context, Operation.RESUME, current=current, seen=seen).run(
         already=already,
-        people=partial(_stored, context, current),
+        people=partial(_stored, context, current, read),
         send=lambda _judged, ticket: context.backend.resume(current, ticket.backend_key),
         report=report,
     )
@@ -298,7 +298,7 @@ async def delete(context: CallContext, batch_call_id: str) -> Result:
         NotConfirmed: a person said no or did not answer, or nobody is asked; nothing was sent.
     """
     context.require(Operation.DELETE)
-    current, seen = await context.look(batch_call_id)
+    current, _, seen = await context.look(batch_call_id)
 
     async def people() -> People:
         return People(question=what_is_lost(current) if has_results(current) else None)
@@ -380,10 +380,14 @@ async def _may_still_arrive(context: CallContext, current: BatchCall) -> str:
 
 
 async def _stored(
-    context: CallContext, current: BatchCall, warnings: Sequence[str] = (), changes: Sequence[str] = ()
+    context: CallContext,
+    current: BatchCall,
+    read: ReadTasks,
+    warnings: Sequence[str] = (),
+    changes: Sequence[str] = (),
 ) -> People:
     """The list that the backend holds, of which those are called who were not yet."""
-    tasks = await context.tasks_or_none(current)
+    tasks = await context.tasks_or_none(current, read)
     to_call = None if tasks is None else waiting(tasks)
     return People(tasks=tasks, to_call=to_call, warnings=warnings, changes=changes)
 

@@ -78,6 +78,7 @@ async def surroundings(
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
     price = None if simulated else await found.price()
+    found.notes += [] if simulated else found.payer()
     around = recorded.around if recorded else Surroundings()
     launches = recorded.launches if recorded and not test else ()
     hidden = recorded.hidden if recorded else frozenset[bytes]()
@@ -304,6 +305,11 @@ class _Found:
             self.notes.append(f"The price of a minute could not be read: {error.message}")
             return None
         return price if price is not None and price.is_sound else None
+
+    def payer(self) -> list[str]:
+        """That real phones ring, and at whose expense, where the account that was read says so."""
+        payer = None if self._account is None or isinstance(self._account, BatchCallError) else self._account.payer
+        return [] if payer is None else [f"Real phones ring, and {payer} pays."]
 
     async def _read_account(self) -> Account:
         """Asked for once in each look, whatever comes of it."""

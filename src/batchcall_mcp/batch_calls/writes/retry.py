@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from batchcall_mcp.backends.base import ReadTasks
 from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls, waits_for_redial
@@ -72,14 +73,14 @@ async def retry(
             f"{context.backend.name} does not list the people of a batch call: who was not reached is not known. "
             "Nothing was sent. create_batch_call with the people concerned makes a new one."
         )
-    current, seen = await context.look(batch_call_id)
+    current, read, seen = await context.look(batch_call_id)
     if current.test_of is not None:
         raise InvalidInput(
             f"{batch_call_id} is a test call, which no retry belongs to. Nothing was sent. start_batch_call with "
             f"batch_call_id={current.test_of} and test_number calls the test number again."
         )
     if operation is Operation.RETRY and capabilities.retry in {"all_unreached", "child_draft"}:
-        return await whole_retry.retry_everybody(context, current, seen, statuses, idempotency_key)
+        return await whole_retry.retry_everybody(context, current, read, seen, statuses, idempotency_key)
     statuses = statuses or DEFAULT_STATUSES
     known_as: str | None = None
     if idempotency_key:  # the same key is the same retry, although other people may be unreached by now
@@ -91,7 +92,7 @@ async def retry(
         if isinstance(earlier, WriteOutcome):
             did = _dialled_again if operation is Operation.RETRY else _made
             return replayed(earlier, did, context.next_of(earlier.batch_call))
-    found = await _unreached(context, current, statuses, in_place=operation is Operation.RETRY)
+    found = await _unreached(context, current, read, statuses, in_place=operation is Operation.RETRY)
     if not found.wanted:
         nobody = f"No task of {batch_call_id} has the status {state_words(statuses)} any more."
         return Result(
@@ -127,10 +128,10 @@ def _check_states(statuses: frozenset[TaskStatus]) -> None:
 
 
 async def _unreached(
-    context: CallContext, current: BatchCall, statuses: frozenset[TaskStatus], *, in_place: bool
+    context: CallContext, current: BatchCall, read: ReadTasks, statuses: frozenset[TaskStatus], *, in_place: bool
 ) -> _Unreached:
     """`in_place`: the batch call itself dials them again, and knows of its own redials."""
-    everybody = [task async for task in context.every_task(current)]
+    everybody = [task async for task in context.every_task(current, read=read)]
     called_later, notes = await later_calls(context, current, everybody)
     called_later |= called_by_itself(everybody)
     redialled = () if in_place else (task for task in everybody if waits_for_redial(task, current))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from batchcall_mcp.backends.base import read_with_tasks
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.later_calls import BEING_CALLED, called_by_itself, later_calls, waits_for_redial
 from batchcall_mcp.batch_calls.recipient_source import ListSource, as_new
@@ -82,8 +83,8 @@ async def people_of(context: CallContext, wanted: TasksFrom, given: ListSource) 
             f"tasks_from: {context.backend.name} does not return the variables of a batch call; without them the agent "
             "would read blanks. Nothing was sent. Give the people as a list."
         )
-    current = await context.backend.get(wanted.batch_call_id)
-    everybody = [task async for task in context.every_task(current, whole=True)]
+    current, read = await read_with_tasks(context.backend, wanted.batch_call_id)
+    everybody = [task async for task in context.every_task(current, read=read, whole=True)]
     hidden = context.unlisted(current, different(everybody))
     if not hidden:
         _check_whole(current, everybody)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import anyio.to_thread
 
-from batchcall_mcp.backends.base import Never
+from batchcall_mcp.backends.base import Never, ReadTasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.recipient_source import ListSource, read_callable, skipped_rows_words
@@ -46,7 +46,7 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
     source.check_given()
     if request.from_number is not None:
         request = replace(request, from_number=caller_number(context, request.from_number))
-    current, seen = await context.look(batch_call_id)
+    current, read, seen = await context.look(batch_call_id)
     recipients: Recipients | None = None
     notes: tuple[str, ...] = ()
     if source.given:
@@ -67,14 +67,15 @@ async def update(context: CallContext, batch_call_id: str, request: BatchCallReq
 
     async def people() -> People:
         dials = context.backend.dials(Operation.UPDATE, request, current)
-        stored = () if request.tasks is not None or isinstance(dials, Never) else await context.tasks_or_none(current)
+        is_read = request.tasks is None and not isinstance(dials, Never)
+        stored = await context.tasks_or_none(current, read) if is_read else ()
         return People(
             tasks=stored if request.tasks is None else request.tasks,
             skipped_rows=recipients.skipped_rows if recipients else (),
             rows_read=recipients.rows_read if recipients else None,
             warnings=notes,
             notes=recipients.remarks if recipients else (),
-            replaced=await _list_change(context, request, current),
+            replaced=await _list_change(context, request, current, read),
             changes=[*setting_changes(request, current), *moved(request, current), *end_change(request, current)],
         )
 
@@ -114,7 +115,9 @@ def _given(request: BatchCallRequest) -> list[str]:
     return [field.name for field in fields(request) if getattr(request, field.name) is not None]
 
 
-async def _list_change(context: CallContext, request: BatchCallRequest, current: BatchCall) -> str | None:
+async def _list_change(
+    context: CallContext, request: BatchCallRequest, current: BatchCall, read: ReadTasks
+) -> str | None:
     """How the list differs from the one that the backend holds, which is read for this once; None: not at all."""
     if request.tasks is None:
         return None
@@ -122,7 +125,7 @@ async def _list_change(context: CallContext, request: BatchCallRequest, current:
     replaced = f"the list is replaced by {counted(len(request.tasks), 'person', 'people')}"
     if total is not None and total > _MOST_COMPARED:
         return f"{replaced} (the {total} people that it held before were not compared)"
-    before = await context.tasks_or_none(current)
+    before = await context.tasks_or_none(current, read)
     if before is None or (total is not None and len(before) < total):
         return f"{replaced} (what it held before could not be read)"
     return await anyio.to_thread.run_sync(list_change, before, request.tasks, context.backend.capabilities)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from batchcall_mcp.backends.base import ReadTasks
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.batch_calls.call_context import CallContext
 from batchcall_mcp.batch_calls.later_calls import called_by_itself, later_calls
@@ -39,7 +40,12 @@ _NOT_CLEAR: Final = frozenset({TaskStatus.PENDING, TaskStatus.CALLING, TaskStatu
 
 
 async def retry_everybody(
-    context: CallContext, current: BatchCall, seen: int, statuses: frozenset[TaskStatus] | None, key: str | None
+    context: CallContext,
+    current: BatchCall,
+    read: ReadTasks,
+    seen: int,
+    statuses: frozenset[TaskStatus] | None,
+    key: str | None,
 ) -> Result:
     """Have the backend call everybody again whom it counts as not reached, or make a draft of them.
 
@@ -60,7 +66,7 @@ async def retry_everybody(
             f"{batch_call_id} is {current.status}: a retry now could call people twice. Nothing was sent. Wait until "
             "it is finished (watch_batch_call)."
         )
-    everybody = [task async for task in context.every_task(current)]
+    everybody = [task async for task in context.every_task(current, read=read)]
     missed = tuple(task for task in everybody if task.status in meant)
     unclear = tuple(task for task in everybody if dials and task.status in _NOT_CLEAR) if missed else ()
     wanted = (*missed, *unclear)

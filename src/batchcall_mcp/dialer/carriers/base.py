@@ -6,6 +6,7 @@ keeps no queue of its own and asks for no call twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -215,4 +216,60 @@ class HasAccount(Protocol):
         Raises:
             CarrierUnavailable: it could not be read now.
         """
+        ...
+
+
+@runtime_checkable
+class ReportsCalls(Protocol):
+    """A carrier whose vendor sends requests of its own about calls, to `POST /carriers/{name}`."""
+
+    name: str
+
+    def verify(self, headers: Mapping[str, str], body: bytes, url: str) -> bool:
+        """Whether the vendor signed this request, and lately where it signs the time. `url`: as the vendor has it.
+
+        Pure, of any body and headers; the names of headers are found in any case.
+        """
+        ...
+
+    def named(self, body: bytes) -> Iterable[str]:
+        """The vendor's ids of the calls that a signed body is about; none if it is about something else."""
+        ...
+
+    def heard(self, call_id: str, body: bytes | None = None) -> None:
+        """Read this call now, if this process waits for its end. From any thread; returns at once."""
+        ...
+
+
+DO_NOT_CALL: Final = "do_not_call"
+"""What a key stands for, in the operator's file, that a person presses in order not to be called again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPress:
+    """What a person pressed during a call, as the vendor reports it. The numbers are those of the call."""
+
+    call_id: str
+    from_number: str
+    to_number: str
+    keys: str
+
+
+@runtime_checkable
+class HearsKeys(Protocol):
+    """A carrier whose vendor reports keys by a signed request alone, and goes on with the call by its answer."""
+
+    def key_press(self, body: bytes) -> KeyPress | None:
+        """What was pressed, by a signed body; None: it is about something else."""
+        ...
+
+    def meaning(self, agent_id: str | None, keys: str) -> str | None:
+        """What these keys stand for in calls of this agent: a choice, or DO_NOT_CALL; None: nothing.
+
+        An agent that is not known (any more, or None): DO_NOT_CALL, if they stand for it in calls of any agent.
+        """
+        ...
+
+    def reply(self, agent_id: str | None, keys: str) -> str:
+        """How such a call goes on, as XML for the vendor. Of an agent that is not known: it ends."""
         ...

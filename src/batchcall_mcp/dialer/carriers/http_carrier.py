@@ -120,6 +120,7 @@ class HttpCarrier:
     has_idempotency_key: bool = False
     no_such_call: frozenset[int] = frozenset({404, 410})
     places_real_calls: bool = True
+    calls_outlive_us: bool = True
 
     def __init__(
         self,

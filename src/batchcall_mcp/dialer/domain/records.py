@@ -15,6 +15,7 @@ from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.rules import Redialing, RetryRule, State
 from batchcall_mcp.model import FROM_SUNDAY, AnsweredBy, CallingWindow, TaskStatus, dataclass_of_many
+from batchcall_mcp.money import Money
 
 HeldBy: TypeAlias = Literal[
     "calling_hours", "date", "not_before", "daily_cap", "min_gap", "retry", "carrier", "predial"
@@ -223,10 +224,14 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What came of the calls of a list: time talked in the last call to each person, and how many chose what."""
+    """What came of the calls of a list: time talked in the last call to each person, and how many chose what.
+
+    `cost`: what the last calls cost, as far as the carrier reports it.
+    """
 
     talk_ms: int
     choices: Mapping[str, int]
+    cost: Money | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

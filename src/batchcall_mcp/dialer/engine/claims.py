@@ -381,6 +381,7 @@ _STARTED = (
         call_id=sa.bindparam("call"),
         attempted_at=sa.bindparam("at"),
         error_message=None,
+        choice=None,  # what was chosen in the call before this one
         **NOT_DUE,
     )
 )

@@ -354,7 +354,8 @@ _TASK_ENDED = (
         completed_at=sa.bindparam("at"),
         duration_ms=sa.bindparam("lasted"),
         answered_by=sa.bindparam("who"),
-        choice=sa.bindparam("chose"),
+        # What the carrier reported during this call (`storage.key_presses`) stays, where its outcome says nothing.
+        choice=sa.func.coalesce(sa.bindparam("chose", type_=sa.String), tasks.c.choice),
         backend_status=sa.bindparam("word"),
         cost=sa.bindparam("cost"),
         summary=sa.bindparam("summary"),

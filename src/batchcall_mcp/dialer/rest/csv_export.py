@@ -14,7 +14,7 @@ from batchcall_mcp.text import harmless_cell
 
 _NAMES: Final = (
     "task_id position to_number name status attempts error_message attempted_at completed_at dynamic_variables "
-    "duration_seconds answered_by choice"
+    "duration_seconds answered_by choice backend_status cost summary"
 )
 COLUMNS: Final = tuple(_NAMES.split())
 _ROWS: Final = 1000

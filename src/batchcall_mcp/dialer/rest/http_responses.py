@@ -46,6 +46,7 @@ _STATUS: Final[Mapping[type[errors.BatchCallError], HTTPStatus]] = {
     BadRequest: HTTPStatus.BAD_REQUEST,  # before what it is one of
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.BackendUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _CODES: Final = {404: errors.NotFound.code, 405: "method_not_allowed", 422: errors.InvalidInput.code}
 

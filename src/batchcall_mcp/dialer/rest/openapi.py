@@ -36,6 +36,7 @@ _KEYS: Final[list[dict[str, list[str]]]] = [{"ApiKey": [], "ApiSecret": []}]
 """Both at once: FastAPI lists them as alternatives."""
 
 READ: Final = (401, 404)
+CALLED: Final = (401, 404, 422, 503)
 LISTED: Final = (401, 404, 422)
 WRITTEN: Final = (400, 401, 404, 409, 413, 422)
 CHANGED: Final = (400, 401, 404, 409, 412, 413, 422)

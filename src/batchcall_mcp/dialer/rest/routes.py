@@ -16,12 +16,14 @@ from batchcall_mcp import __version__
 from batchcall_mcp.dialer.domain.records import SortBy, SortOrder, TaskFilter
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import health, http_responses
+from batchcall_mcp.dialer.rest.account.placing import AccountRead, read_account
 from batchcall_mcp.dialer.rest.messages import request_models as bodies
 from batchcall_mcp.dialer.rest.messages import response_models as shapes
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
 from batchcall_mcp.dialer.rest.messages.request_models import MOMENT_SCHEMA, MOST_ALTERNATIVES, Text
 from batchcall_mcp.dialer.rest.metrics import CONTENT_TYPE as METRICS_TYPE
 from batchcall_mcp.dialer.rest.openapi import (
+    CALLED,
     CHANGED,
     CREATED,
     FILTERED,
@@ -151,6 +153,14 @@ def _if_match(
 
 
 Condition: TypeAlias = Annotated[IfMatch | None, Depends(_if_match)]
+
+
+async def _account(service: ServiceDep, _caller: Caller) -> AccountRead:
+    """The carrier's account, on the loop on which the carrier lives; the operations run in worker threads."""
+    return await read_account(service.carrier)
+
+
+AccountDep: TypeAlias = Annotated[AccountRead, Depends(_account)]
 _router = APIRouter()
 
 
@@ -168,8 +178,8 @@ def build_app(dependencies: ApiDependencies, lifespan: Lifespan) -> FastAPI:
 
 
 @_router.post("/batch-call", **answers(shapes.BatchCall, *CREATED, takes=bodies.BatchCallBody))
-def create_batch_call(asked: Write, service: ServiceDep) -> JSONResponse:
-    return http_responses.success(service.create(asked.write, asked.file))
+def create_batch_call(asked: Write, service: ServiceDep, account: AccountDep) -> JSONResponse:
+    return http_responses.success(service.create(asked.write, asked.file, account))
 
 
 @_router.get("/batch-call/list", **answers(shapes.BatchCalls, *FOUND))
@@ -211,13 +221,17 @@ def get_batch_call(service: ServiceDep, organization_id: Caller, batch_call_id: 
 
 
 @_router.put("/batch-call/{batch_call_id}", **answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallBody))
-def update_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.replace(asked.write, batch_call_id, asked.file, if_match))
+def update_batch_call(
+    asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
+) -> JSONResponse:
+    return http_responses.success(service.replace(asked.write, batch_call_id, asked.file, if_match, account))
 
 
 @_router.patch("/batch-call/{batch_call_id}", **answers(shapes.BatchCall, *CHANGED, takes=bodies.BatchCallPatch))
-def patch_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.patch(asked.write, batch_call_id, asked.file, if_match))
+def patch_batch_call(
+    asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
+) -> JSONResponse:
+    return http_responses.success(service.patch(asked.write, batch_call_id, asked.file, if_match, account))
 
 
 @_router.delete("/batch-call/{batch_call_id}", **answers(None, *CHANGED))
@@ -242,13 +256,26 @@ def list_tasks(
 
 
 @_router.post("/batch-call/{batch_call_id}/tasks", **answers(shapes.Appended, *CHANGED, takes=bodies.AppendBody))
-def append_tasks(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.append(asked.write, batch_call_id, asked.file, if_match))
+def append_tasks(
+    asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
+) -> JSONResponse:
+    return http_responses.success(service.append(asked.write, batch_call_id, asked.file, if_match, account))
 
 
 @_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/attempts", **answers(shapes.Attempts, *READ))
 def list_attempts(service: ServiceDep, organization_id: Caller, batch_call_id: str, task_id: str) -> JSONResponse:
     return http_responses.success(service.find_attempts(organization_id, batch_call_id, task_id))
+
+
+@_router.get("/batch-call/{batch_call_id}/tasks/{task_id}/call", **answers(shapes.Call, *CALLED))
+async def get_call(
+    service: ServiceDep,
+    organization_id: Caller,
+    batch_call_id: str,
+    task_id: str,
+    n: Annotated[int | None, Query(ge=1, le=1_000_000, description="which attempt; the last one if not given")] = None,
+) -> JSONResponse:
+    return http_responses.success(await service.call(organization_id, batch_call_id, task_id, n))
 
 
 @_router.get("/batch-call/{batch_call_id}/export.csv", response_class=StreamingResponse, responses=exported())
@@ -260,16 +287,21 @@ def export_batch_call(service: ServiceDep, organization_id: Caller, batch_call_i
 
 
 @_router.post("/batch-call/{batch_call_id}/retry", **answers(shapes.Retried, *CHANGED, takes=bodies.RetryBody))
-def retry_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match))
+def retry_batch_call(
+    asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
+) -> JSONResponse:
+    return http_responses.success(service.retry(asked.write, batch_call_id, asked.body, if_match, account))
 
 
 @_router.post(
     "/batch-call/{batch_call_id}/execute",
     **answers(shapes.Executed, *CHANGED, takes=bodies.ExecuteBody, needs_body=False),
 )
-def execute_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.move(asked.write, batch_call_id, Action.EXECUTE, if_match, asked.body))
+def execute_batch_call(
+    asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
+) -> JSONResponse:
+    started = service.move(asked.write, batch_call_id, Action.EXECUTE, if_match, asked.body, account)
+    return http_responses.success(started)
 
 
 @_router.post("/batch-call/{batch_call_id}/pause", **answers(shapes.BatchCall, *WRITTEN))
@@ -278,8 +310,10 @@ def pause_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> J
 
 
 @_router.post("/batch-call/{batch_call_id}/resume", **answers(shapes.BatchCall, *CHANGED))
-def resume_batch_call(asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition) -> JSONResponse:
-    return http_responses.success(service.move(asked.write, batch_call_id, Action.RESUME, if_match))
+def resume_batch_call(
+    asked: Write, service: ServiceDep, batch_call_id: str, if_match: Condition, account: AccountDep
+) -> JSONResponse:
+    return http_responses.success(service.move(asked.write, batch_call_id, Action.RESUME, if_match, account=account))
 
 
 @_router.post("/batch-call/{batch_call_id}/cancel", **answers(shapes.BatchCall, *WRITTEN))
@@ -288,8 +322,8 @@ def cancel_batch_call(asked: Write, service: ServiceDep, batch_call_id: str) -> 
 
 
 @_router.get("/account", **answers(shapes.Account, 401))
-def get_account(service: ServiceDep, organization_id: Caller) -> JSONResponse:
-    return http_responses.success(service.account(organization_id))
+def get_account(service: ServiceDep, organization_id: Caller, account: AccountDep) -> JSONResponse:
+    return http_responses.success(service.account(organization_id, account))
 
 
 @_router.get(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from functools import partial
 from itertools import chain
 from typing import IO, Any, Final
@@ -20,12 +21,14 @@ from batchcall_mcp.dialer.domain.dates import Person
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTasks, TaskCounts, TaskFilter, dates_of, window_of
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.rest import csv_export, metrics
+from batchcall_mcp.dialer.rest.account import facts
+from batchcall_mcp.dialer.rest.account.placing import NO_ACCOUNT, AccountRead, Header, Placing
 from batchcall_mcp.dialer.rest.messages import mapping, request_models
 from batchcall_mcp.dialer.rest.messages.preconditions import IfMatch
 from batchcall_mcp.dialer.rest.messages.response_models import MOST_NUMBERS
-from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader
+from batchcall_mcp.dialer.rest.messages.streaming_json import BodyReader, ReadBody
 from batchcall_mcp.dialer.storage import commands, queries, stops
-from batchcall_mcp.dialer.storage.queries import BatchCallQuery
+from batchcall_mcp.dialer.storage.queries import BatchCallQuery, PlacedCall
 from batchcall_mcp.dialer.storage.store import Store, WriteRequest
 from batchcall_mcp.errors import InvalidInput
 from batchcall_mcp.model import CallingWindow, TaskStatus
@@ -78,19 +81,25 @@ class Service:
     """
 
     open_store: Callable[[], Store]
-    carrier: Carrier
+    placing: Placing
     default_window: CallingWindow
     daily_cap: int
     min_gap: timedelta
     written: Callable[[], None]
 
-    def create(self, write: WriteRequest, body: IO[bytes]) -> Answer:
+    @property
+    def carrier(self) -> Carrier:
+        return self.placing.carrier
+
+    def create(self, write: WriteRequest, body: IO[bytes], account: AccountRead = NO_ACCOUNT) -> Answer:
         """Store a new batch call; a draft unless it says when to dial."""
         with BodyReader() as reader:
             read = reader.read(request_models.BatchCallBody, body)
+            refusal = self._refusal(write, account, read)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
-                columns = self._whole(read.asked)
+                columns = self._whole(read.asked) | {"carrier": self.carrier.name}
+                _raise(refusal)
                 mapping.check_times(columns, None, self.open_store().clock())
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 tasks = read.tasks(read.asked.from_number)
@@ -100,15 +109,25 @@ class Service:
 
             return self._run(write, effect)
 
-    def replace(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
+    def replace(
+        self,
+        write: WriteRequest,
+        batch_call_id: str,
+        body: IO[bytes],
+        if_match: IfMatch | None,
+        account: AccountRead = NO_ACCOUNT,
+    ) -> Answer:
         """Replace the whole batch call, its task list too; only before it has started."""
         with BodyReader() as reader:
             read = reader.read(request_models.BatchCallBody, body)
+            refusal = self._refusal(write, account, read)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 columns = self._whole(read.asked)
                 self._check_stop(tx, launches=columns["status"] is not State.DRAFT)
                 before = _before(tx, write, batch_call_id, if_match)
+                self.placing.check_own(before)
+                _raise(refusal)
                 mapping.check_times(columns, before, self.open_store().clock())
                 rules.transition(Action.EDIT, before.status)
                 rules.transition(_LAUNCHES[columns["status"]], before.status)
@@ -120,16 +139,30 @@ class Service:
 
             return self._run(write, effect)
 
-    def patch(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
+    def patch(
+        self,
+        write: WriteRequest,
+        batch_call_id: str,
+        body: IO[bytes],
+        if_match: IfMatch | None,
+        account: AccountRead = NO_ACCOUNT,
+    ) -> Answer:
         """Change what is given. The name may change in any state, everything else only before the start."""
         with BodyReader() as reader:
             read = reader.read(request_models.BatchCallPatch, body)
             asked = read.asked
             columns = mapping.columns(asked, default_window=None, default_concurrency=None)
+            launches = mapping.launches(asked)
+            refusal = None
+            if launches or read.task_count or asked.from_number or asked.agent_id:
+                refusal = self._refusal_of_stored(write, batch_call_id, account, asked, read)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
-                self._check_stop(tx, launches=mapping.launches(asked))
+                self._check_stop(tx, launches=launches)
                 before = _before(tx, write, batch_call_id, if_match)
+                if launches:
+                    self.placing.check_own(before)
+                _raise(refusal)
                 launch, times = mapping.launch_columns(asked, before)
                 mapping.check_times(times, before, self.open_store().clock())
                 changes = columns | times
@@ -150,14 +183,24 @@ class Service:
 
             return self._run(write, effect)
 
-    def append(self, write: WriteRequest, batch_call_id: str, body: IO[bytes], if_match: IfMatch | None) -> Answer:
+    def append(
+        self,
+        write: WriteRequest,
+        batch_call_id: str,
+        body: IO[bytes],
+        if_match: IfMatch | None,
+        account: AccountRead = NO_ACCOUNT,
+    ) -> Answer:
         """Add the people whom it does not have after the last one, as long as it is not over."""
         with BodyReader() as reader:
             read = reader.read(request_models.AppendBody, body)
+            refusal = self._refusal_of_stored(write, batch_call_id, account, None, read)
 
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 stops.share(tx)
                 before = _before(tx, write, batch_call_id, if_match)
+                self.placing.check_own(before)
+                _raise(refusal)
                 self._check_stop(tx, launches=before.status is not State.DRAFT)
                 tasks, put_off = read.tasks(before.from_number), self._put_off(tx, before)
                 record, there = commands.append(tx, before, tasks, self._now())
@@ -182,29 +225,46 @@ class Service:
         action: Action,
         if_match: IfMatch | None = None,
         body: bytes = b"",
+        account: AccountRead = NO_ACCOUNT,
     ) -> Answer:
         """Execute, pause, resume or cancel. The two that stop calls have no condition: a stop is never held up.
 
         `body`: of an execute, which may have none.
         """
         asked = mapping.parse(request_models.ExecuteBody, body) if body else request_models.ExecuteBody()
+        refusal = None
+        if action in _DIALLING:
+            refusal = self._refusal_of_stored(write, batch_call_id, account)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             self._check_stop(tx, launches=action in _DIALLING)
             before = _before(tx, write, batch_call_id, if_match)
+            if action in _DIALLING:
+                self.placing.check_own(before)
+                _raise(refusal)
             record = commands.move(tx, before, action, self._now(), asked.first)
             extra = {"execution_started_at": mapping.iso(record.started_at)} if action is Action.EXECUTE else {}
             return self._answer(tx, _DONE[action], record, extra)
 
         return self._run(write, effect, stops=action in {Action.PAUSE, Action.CANCEL})
 
-    def retry(self, write: WriteRequest, batch_call_id: str, body: bytes, if_match: IfMatch | None) -> Answer:
+    def retry(
+        self,
+        write: WriteRequest,
+        batch_call_id: str,
+        body: bytes,
+        if_match: IfMatch | None,
+        account: AccountRead = NO_ACCOUNT,
+    ) -> Answer:
         """Dial exactly the named finished tasks again, in place."""
         asked = mapping.parse(request_models.RetryBody, body)
+        refusal = self._refusal_of_stored(write, batch_call_id, account)
 
         def effect(tx: sa.Connection) -> Mapping[str, Any]:
             self._check_stop(tx, launches=True)
             before = _before(tx, write, batch_call_id, if_match)
+            self.placing.check_own(before)
+            _raise(refusal)
             record, retried = commands.retry(
                 tx,
                 before,
@@ -248,8 +308,7 @@ class Service:
         data = {
             "organization_id": organization_id,
             "batch_calls": [
-                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self.carrier.name)
-                for record in records
+                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts())) for record in records
             ],
             "pagination": pagination(query.page, query.limit, total),
             "returned_count": len(records),
@@ -310,27 +369,53 @@ class Service:
         pieces = csv_export.lines(self.open_store, organization_id, batch_call_id)
         return chain([next(pieces)], pieces)
 
-    def account(self, organization_id: str) -> Answer:
-        """Whose key this is, and what it can dial with: no list of numbers or agents is kept. Days are UTC days."""
-        opened = self.open_store()
-        now = opened.clock().astimezone(UTC)
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        with opened.reading() as tx:
-            calls_today = queries.attempts_since(tx, organization_id, to_ms(midnight))
-        data: dict[str, Any] = {
-            "organization_id": organization_id,
-            "numbers": None,
-            "agents": None,
-            "carrier": self.carrier.name,
-            "places_real_calls": self.carrier.places_real_calls,
-            "keeps_dates": True,
-            "calls_today": calls_today,
-        }
-        return Answer("Account retrieved successfully", data)
+    async def call(self, organization_id: str, batch_call_id: str, task_id: str, n: int | None) -> Answer:
+        """Attempt `n` of a task (None: the last one), with what was said in it."""
+
+        def placed() -> PlacedCall:
+            with self.open_store().reading() as tx:
+                queries.get(tx, organization_id, batch_call_id)
+                return queries.call_of(tx, batch_call_id, task_id, n)
+
+        found = await facts.call(self.carrier, await asyncio.to_thread(placed))
+        return Answer("Call retrieved successfully", found)
+
+    def account(self, organization_id: str, read: AccountRead = NO_ACCOUNT) -> Answer:
+        """Whose key this is, and what it can dial with."""
+        found = facts.account(self.open_store(), self.carrier, organization_id, read)
+        return Answer("Account retrieved successfully", found)
 
     def metrics(self, organization_id: str) -> bytes:
         """The organisation's figures in Prometheus's text format."""
         return metrics.exposition(self.open_store(), organization_id)
+
+    def _refusal(
+        self, write: WriteRequest, account: AccountRead, read: ReadBody[request_models.BatchCallBody]
+    ) -> InvalidInput | None:
+        asked = read.asked
+        header = Header(from_number=asked.from_number, agent_id=asked.agent_id, organization_id=write.organization_id)
+        return self.placing.refusal(account, header, read.tasks(asked.from_number))
+
+    def _refusal_of_stored(
+        self,
+        write: WriteRequest,
+        batch_call_id: str,
+        account: AccountRead,
+        asked: request_models.BatchCallFields | None = None,
+        read: ReadBody[Any] | None = None,
+    ) -> InvalidInput | None:
+        """`asked`: what of it is changed; `read`: a list that it gets."""
+
+        def changed(header: Header) -> Header:
+            if asked is None:
+                return header
+            from_number, agent_id = asked.from_number or header.from_number, asked.agent_id or header.agent_id
+            return replace(header, from_number=from_number, agent_id=agent_id)
+
+        given = None if read is None or not read.task_count else read.tasks
+        return self.placing.refusal_of_stored(
+            account, self.open_store(), write.organization_id, batch_call_id, changed, given
+        )
 
     def _whole(self, asked: request_models.BatchCallBody) -> dict[str, Any]:
         """The columns that a whole body sets. It looks at the time: a replay of a write must not call it."""
@@ -407,7 +492,7 @@ class Service:
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
-        data = mapping.batch_call_json(record, counts, self.carrier.name)
+        data = mapping.batch_call_json(record, counts)
         return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
     def _run(
@@ -431,6 +516,12 @@ class Service:
 
     def _now(self) -> int:
         return self.open_store().now()
+
+
+def _raise(refusal: InvalidInput | None) -> None:
+    """In the transaction, after the Idempotency-Key: what has been carried out answers as it did."""
+    if refusal is not None:
+        raise refusal
 
 
 def _before(tx: sa.Connection, write: WriteRequest, batch_call_id: str, if_match: IfMatch | None) -> BatchCallRecord:

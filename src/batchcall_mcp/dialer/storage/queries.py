@@ -29,6 +29,7 @@ from batchcall_mcp.dialer.storage.store import INSERTED_AT_ONCE
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks
 from batchcall_mcp.errors import NotFound
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.money import total
 
 MOST_CHOICES = 50
 """Of one batch call that are counted apart."""
@@ -241,10 +242,15 @@ def results(tx: sa.Connection, batch_call_id: str) -> Results:
         .order_by(sa.func.count().desc(), tasks.c.choice)
     )
     rows = tx.execute(query).all()
+    paid = sa.select(tasks.c.cost, sa.func.count().label("calls")).where(
+        tasks.c.batch_call_id == batch_call_id, tasks.c.cost.is_not(None)
+    )
+    costs = tx.execute(paid.group_by(tasks.c.cost)).all()
     chosen = [row for row in rows if row.choice is not None]
     return Results(
         talk_ms=sum(int(row.talk_ms or 0) for row in rows),
         choices={row.choice: row.people for row in chosen[:MOST_CHOICES]},
+        cost=total((row.cost, row.calls) for row in costs),
     )
 
 
@@ -272,6 +278,47 @@ def people(tx: sa.Connection, batch_call_id: str, *, promised: bool = False) -> 
         for row in rows:
             yield Person(*row)
         after = rows[-1].position
+
+
+def waiting(tx: sa.Connection, batch_call_id: str) -> Iterator[tuple[int, str, str | None]]:
+    """Whom it has still to call, a part at a time: place in the list, number, variables as JSON."""
+    pending = (tasks.c.batch_call_id == batch_call_id) & (tasks.c.status == TaskStatus.PENDING)
+    query = sa.select(tasks.c.position, tasks.c.to_number, tasks.c.dynamic_variables).where(pending)
+    after = -1
+    while rows := tx.execute(
+        query.where(tasks.c.position > after).order_by(tasks.c.position).limit(INSERTED_AT_ONCE)
+    ).all():
+        yield from (tuple(row) for row in rows)
+        after = rows[-1].position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCall:
+    """An attempt of a task. `carrier_call_id`: by which its carrier knows it; None: it does not."""
+
+    task: TaskRecord
+    attempt_id: str
+    carrier: str
+    carrier_call_id: str | None
+
+
+def call_of(tx: sa.Connection, batch_call_id: str, task_id: str, n: int | None) -> PlacedCall:
+    """Attempt `n` of a task; None: the last one.
+
+    Raises:
+        NotFound: it is not a task of this batch call, or it has no such attempt.
+    """
+    made = [row for row in attempts_of(tx, batch_call_id, task_id) if n is None or row["n"] == n]
+    if not made:
+        raise NotFound(f"Task {task_id!r} has no such call. Nothing was changed.")
+    row = tx.execute(sa.select(*_TASK_COLUMNS).where(tasks.c.task_id == task_id)).one()
+    last = made[-1]
+    return PlacedCall(
+        task=TaskRecord(*row),
+        attempt_id=f"{task_id}:{last['n']}",
+        carrier=last["carrier"],
+        carrier_call_id=last["carrier_call_id"],
+    )
 
 
 def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence[sa.RowMapping]:

@@ -7,12 +7,13 @@ not known, the time is UTC and says so. A day has its year only where that is no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from batchcall_mcp.backends.capabilities import Capabilities
 from batchcall_mcp.guard.preflight.changes import hours_words
 from batchcall_mcp.guard.preflight.humanize import clock, clock_after, counted, day
 from batchcall_mcp.guard.preflight.schedule import LOOKS_AHEAD, Group, Hours, Timetable
@@ -43,6 +44,16 @@ class LaunchTimes:
     when: str
     nobody_before: str | None = None
     waits: tuple[str, ...] = ()
+
+
+def must_be_on(capabilities: Capabilities, *, later: bool) -> Iterator[str]:
+    """That a dialer in this process dials only while it runs. `later`: it does not start now."""
+    if not capabilities.in_process:
+        return
+    if later:
+        yield "This computer must be on then, with its client open."
+    elif not capabilities.simulated:
+        yield "Calls are placed only while this client is connected."
 
 
 class Clocks(NamedTuple):

@@ -26,7 +26,7 @@ from batchcall_mcp.guard.preflight.cost import CostLimits, Estimate, cost_blocks
 from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.listing import Places, Recorded, Size, Unlisted, unlisted
-from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times
+from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times, must_be_on
 from batchcall_mcp.guard.preflight.recipient_warnings import Concern
 from batchcall_mcp.guard.preflight.schedule import (
     Hours,
@@ -202,7 +202,6 @@ class Surroundings:
 
 _NOTHING_FOUND = Surroundings()
 _LONGEST_REASON: Final = 300
-_MUST_BE_ON: Final = "This computer must be on then, with its client open."
 
 
 def preflight(
@@ -280,8 +279,7 @@ def preflight(
         notes += [] if moved is None else [f"Its start moves up to {minute(moved)}."]
         notes += promises_note(tasks or (), now)
         notes += _undo(surroundings, times, later=bool(dates.first and table.first and table.first > now))
-        if capabilities.in_process and starts_at > now:
-            notes.append(_MUST_BE_ON)
+        notes += must_be_on(capabilities, later=starts_at > now)
         if capabilities.stop in ("before_start", "never") and not _how_to_stop(capabilities).startswith(_PAUSE):
             concerns.append(Concern("no_stop", _STOP_SENTENCES[capabilities.stop]))
             notes += ["Until it starts you can cancel it."] * (times.when != "now" and capabilities.stop != "never")

@@ -28,6 +28,8 @@ from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
 LOG = logging.getLogger(__name__)
 _QUEUE: Final = "batchcall-lanes"
 _WORKFLOW: Final = "batchcall-lane"
+_POLLS: Final = f"queue-worker-{_QUEUE}"
+"""As DBOS names the thread that takes up lanes."""
 # Pinned: DBOS would take a hash of the code, and leave the lanes of an older release lying.
 _VERSION: Final = "1"
 _KEPT: Final = timedelta(hours=1)
@@ -195,19 +197,32 @@ class DbosQueue:
     def close(self) -> None:
         """Stop DBOS. Lanes that nobody has taken up are dropped: the process that goes on opens as many as it needs."""
         global _run_lane  # noqa: PLW0603 - as above
-        for polling in self._dbos.background_thread_stop_events:
-            polling.set()  # `destroy` does so too, but what is taken up until then starts on a loop that is ending
         try:
+            self._stop_polling()
             found = self._find(queue_name=self._queue, status="ENQUEUED", limit=CHUNK)
             self._client.delete_workflows([one.workflow_id for one in found])
             self._wait_for_the_last()
         except sa.exc.SQLAlchemyError as error:  # gone, or all connections are in use
             LOG.debug("waiting lanes were not dropped: %s", type(error).__name__)
         finally:
-            system = self._dbos._sys_db_field  # noqa: SLF001 - nothing else stops its retries
-            if system is not None:
-                system._retry_connection_errors = False  # noqa: SLF001
-            _PATIENCE.end()
             DBOS.destroy()
             self._client.destroy()
             _run_lane = None
+
+    def _stop_polling(self) -> None:
+        """From here on DBOS takes up no lane.
+
+        `destroy` says so to the thread that polls, but does not wait for it: a lane that it takes up meanwhile goes to
+        an event loop that is ending, and the thread waits for ever to hear that the lane has begun.
+        """
+        for stopped in self._dbos.background_thread_stop_events:
+            stopped.set()
+        system = self._dbos._sys_db_field  # noqa: SLF001 - nothing else stops its retries
+        if system is not None:
+            system._run_background_processes = False  # noqa: SLF001 - with patience at its end they would not pause
+            system._retry_connection_errors = False  # noqa: SLF001
+        _PATIENCE.end()
+        deadline = monotonic() + _CLOSING_S
+        for thread in threading.enumerate():
+            if thread.name == _POLLS:
+                thread.join(max(0.0, deadline - monotonic()))

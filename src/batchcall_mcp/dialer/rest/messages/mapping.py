@@ -16,13 +16,14 @@ from pydantic_core import ErrorDetails, from_json, to_json
 from batchcall_mcp import calling_hours
 from batchcall_mcp.call_dates import ANY_DATE, CallDates
 from batchcall_mcp.clock import from_epoch, from_ms, to_ms
+from batchcall_mcp.dialer.carriers.base import CallDetails, CarrierAccount
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, Results, TaskCounts, TaskRecord
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.rest.messages.json_keys import repeated
 from batchcall_mcp.dialer.rest.messages.request_models import PATTERNS, BatchCallFields, QuietHoursIn, TaskIn, WindowIn
 from batchcall_mcp.errors import InvalidInput
-from batchcall_mcp.model import FROM_SUNDAY, CallingWindow, TaskStatus
+from batchcall_mcp.model import FROM_SUNDAY, Agent, CallingWindow, TaskStatus
 from batchcall_mcp.text import shortened
 
 MAX_VARIABLES_BYTES: Final = 5 * 1024
@@ -80,9 +81,9 @@ class Problems:
             self.add(problem)
         self._more += later._more
 
-    def error(self) -> InvalidInput:
+    def error(self, headline: str = NOT_VALID) -> InvalidInput:
         """As the error that names them."""
-        return InvalidInput(NOT_VALID, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
+        return InvalidInput(headline, [*self._shown, *([f"… and {self._more} more"] if self._more else [])])
 
     def raise_any(self) -> None:
         """Go on only if there is none."""
@@ -220,7 +221,7 @@ def _variables(task: TaskIn) -> str | None:
     return to_json(task.dynamic_variables, inf_nan_mode="null").decode()
 
 
-def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -> dict[str, Any]:
+def batch_call_json(record: BatchCallRecord, counts: TaskCounts) -> dict[str, Any]:
     """The dialect's batch call object, and next to it what the dialect does not have."""
     reason = {"code": record.status_reason, "text": record.status_reason_text}
     return {
@@ -234,7 +235,6 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -
         "completed": counts.of(TaskStatus.COMPLETED),
         "counts": {status.value: counts.of(status) for status in TaskStatus if status not in _OF_OTHERS},
         "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
-        "carrier": carrier,
     }
 
 
@@ -242,7 +242,7 @@ _OF_OTHERS: Final = frozenset({TaskStatus.PLACED, TaskStatus.UNKNOWN})
 """States that only other backends report."""
 _AS_STORED: Final = (
     "batch_call_id organization_id total_task_count window retry_config retry_rules trigger_date expires_date first "
-    f"{_AS_GIVEN}"
+    f"carrier {_AS_GIVEN}"
 )
 _MOMENTS: Final = "scheduled last_sent created updated started completed expires"
 
@@ -268,12 +268,56 @@ def task_json(task: TaskRecord) -> dict[str, Any]:
         "duration_seconds": seconds(task.duration_ms),
         "answered_by": task.answered_by,
         "choice": task.choice,
+        "backend_status": task.backend_status,
+        "cost": _cost_json(task.cost),
+        "summary": task.summary,
+    }
+
+
+def _cost_json(stored: str | None) -> dict[str, str] | None:
+    """An amount as the REST API has it, from `str(Money)`."""
+    if stored is None:
+        return None
+    amount, _, currency = stored.partition(" ")
+    return {"amount": amount, "currency": currency}
+
+
+def call_json(task: TaskRecord, attempt_id: str, details: CallDetails) -> dict[str, Any]:
+    """A call with what was said in it: data of the vendor's."""
+    said = details.transcript
+    return {
+        "call_id": attempt_id,
+        "task": {**task_json(task), "summary": details.summary or task.summary},
+        "transcript": None if said is None else [asdict(turn) for turn in said],
+        "recording_url": details.recording_url,
+        "ended_reason": details.ended_reason,
+    }
+
+
+def account_json(account: CarrierAccount | None) -> dict[str, Any]:
+    """The numbers and agents of a carrier's account; null: not known."""
+    numbers, agents = (None, None) if account is None else (account.numbers, account.agents)
+    return {
+        "numbers": None
+        if numbers is None
+        else [{"from_number": one.from_number, "name": one.name, "agent_id": one.agent_id} for one in numbers],
+        "agents": None if agents is None else [_agent_json(one) for one in agents],
+    }
+
+
+def _agent_json(agent: Agent) -> dict[str, Any]:
+    return {
+        "agent_id": agent.agent_id,
+        "name": agent.name,
+        "variables": None if agent.variables is None else list(agent.variables),
+        "begin_message": agent.begins,
     }
 
 
 def results_json(results: Results) -> dict[str, Any]:
     """What came of a batch call that is over, next to its counts."""
-    return {"talk_seconds": seconds(results.talk_ms), "choices": dict(results.choices)}
+    cost = None if results.cost is None else _cost_json(str(results.cost))
+    return {"talk_seconds": seconds(results.talk_ms), "choices": dict(results.choices), "cost": cost}
 
 
 def seconds(milliseconds: int | None) -> float | None:
@@ -290,6 +334,7 @@ def attempt_json(row: sa.RowMapping) -> dict[str, Any]:
         "started_at": iso(row["started_at"]),
         "ended_at": iso(row["ended_at"]),
         "outcome": row["outcome"],
+        "carrier_call_id": row["carrier_call_id"],
         "error_message": row["error_message"],
     }
 

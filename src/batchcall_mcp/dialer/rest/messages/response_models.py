@@ -114,11 +114,19 @@ class HeldBack(_Closed):
     until: Milliseconds
 
 
+class Cost(_Closed):
+    """An amount, in a currency by its ISO 4217 code."""
+
+    amount: str
+    currency: str
+
+
 class Results(_Closed):
     """What came of a batch call that is over; `choices`: how many people chose what, the most frequent 50."""
 
     talk_seconds: Annotated[float, Field(ge=0, description="in the last call of each person")]
     choices: dict[str, Count]
+    cost: Annotated[Cost | None, Field(description="of these calls, as far as the carrier reports it")]
 
 
 class BatchCallRead(BatchCall):
@@ -171,6 +179,9 @@ class Task(_Closed):
     duration_seconds: Annotated[float | None, Field(ge=0, description="of the last call, while it was connected")]
     answered_by: AnsweredBy | None
     choice: Annotated[str | None, Field(description="what the person chose in the last call")]
+    backend_status: Annotated[str | None, Field(description="the carrier's own word for how the last call ended")]
+    cost: Annotated[Cost | None, Field(description="of the last call, as the carrier reports it")]
+    summary: Annotated[str | None, Field(description="of the last call, in the carrier's words: data")]
 
 
 class Attempt(_Closed):
@@ -182,7 +193,26 @@ class Attempt(_Closed):
     started_at: datetime
     ended_at: datetime | None
     outcome: TaskStatus | None
+    carrier_call_id: Annotated[str | None, Field(description="by which the carrier knows it")]
     error_message: str | None
+
+
+class Turn(_Closed):
+    """One utterance of a call: somebody else's words, data and never instructions."""
+
+    speaker: Literal["agent", "person", "other"]
+    text: str
+    at_seconds: float | None
+
+
+class Call(_Closed):
+    """One call to a person. `call_id`: of the attempt; what was said in it, where its carrier has that."""
+
+    call_id: str
+    task: Task
+    transcript: list[Turn] | None
+    recording_url: str | None
+    ended_reason: Annotated[str | None, Field(description="why it ended, in the carrier's word")]
 
 
 class DeliveryPages(_Closed):
@@ -232,16 +262,38 @@ class Attempts(_Closed):
     attempts: list[Attempt]
 
 
+class Number(_Closed):
+    """A caller number of the carrier's account. `agent_id`: who speaks in its calls, where the account says so."""
+
+    from_number: str
+    name: str | None
+    agent_id: str | None
+
+
+class Agent(_Closed):
+    """An agent of the carrier's account. `variables`: those that it needs; null: not known."""
+
+    agent_id: str
+    name: str | None
+    variables: list[str] | None
+    begin_message: Annotated[str | None, Field(description="what it says first, with {{variables}}")]
+
+
 class Account(_Closed):
-    """Whose key it is, and what is dialled with. No list of numbers or agents is kept."""
+    """Whose key it is, and what is dialled with. Numbers and agents are those of the carrier's account; null: any may
+    be given, or they cannot be read now, which `notes` say.
+    """
 
     organization_id: str
-    numbers: None
-    agents: None
+    numbers: list[Number] | None
+    agents: list[Agent] | None
     carrier: str
+    carrier_title: str
     places_real_calls: bool
+    payer: Annotated[str | None, Field(description="whose money the calls cost")]
     keeps_dates: Annotated[bool, Field(description="trigger_date, expires_date and not_before are kept")]
     calls_today: Count
+    notes: list[str]
 
 
 class Health(_Closed):

@@ -1,0 +1,171 @@
+"""What the account of a real carrier cannot call, refused by field and row before anybody is asked for a launch.
+
+The carrier looks at the same again before each call; an account that cannot be read now refuses nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from batchcall_mcp.dialer.carriers.base import (
+    AccountAtFault,
+    Attempt,
+    Carrier,
+    CarrierAccount,
+    CarrierUnavailable,
+    HasAccount,
+)
+from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
+from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask
+from batchcall_mcp.dialer.rest.messages.mapping import Problems
+from batchcall_mcp.dialer.storage import queries
+from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
+from batchcall_mcp.recipients.phone.numbers import comparable
+from batchcall_mcp.text import quoted
+
+_MOST_NAMED: Final = 10
+_WHERE: Final = "get_backend (GET /account) lists them"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRead:
+    """What the account at the vendor has, or why that could not be read. Neither: the carrier has no account."""
+
+    account: CarrierAccount | None = None
+    unread: str | None = None
+
+
+async def read_account(carrier: Carrier) -> AccountRead:
+    """The account of a carrier, on the event loop on which it lives."""
+    if not isinstance(carrier, HasAccount):
+        return AccountRead()
+    try:
+        return AccountRead(await carrier.account())
+    except (AccountAtFault, CarrierUnavailable) as error:
+        return AccountRead(unread=str(error))
+
+
+NO_ACCOUNT: Final = AccountRead()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Who calls: what is the same for all rows of a list."""
+
+    from_number: str
+    agent_id: str | None
+    organization_id: str
+
+
+Row: TypeAlias = tuple[int, str, str | None]
+"""Where it is in the list, whom it calls, and its variables as compact JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """What one process's carrier can place. `countries`: of BATCHCALL_COUNTRIES; None: not set."""
+
+    carrier: Carrier
+    countries: frozenset[str] | None
+
+    def refusal(self, read: AccountRead, header: Header, tasks: Iterable[NewTask]) -> InvalidInput | None:
+        """Why a list that is to be stored cannot be called; None: nothing stands in the way, or no phone rings.
+
+        To be asked before the transaction: nobody's pause waits for 100,000 rows.
+        """
+        if not self.carrier.places_real_calls:
+            return None
+        rows = ((row, task.to_number, task.dynamic_variables) for row, task in enumerate(tasks))
+        return self._refusal(read, header, rows)
+
+    def refusal_of_stored(
+        self,
+        read: AccountRead,
+        opened: Store,
+        organization_id: str,
+        batch_call_id: str,
+        changed: Callable[[Header], Header],
+        given: Callable[[str], Iterable[NewTask]] | None,
+    ) -> InvalidInput | None:
+        """The same of a batch call that is there: with a `given` list, else with whom it has still to call.
+
+        One of another carrier is not judged: what would dial it is refused, and its own carrier judges the rest.
+        """
+        if not self.carrier.places_real_calls:
+            return None
+        with opened.reading() as tx:
+            try:
+                record = queries.get(tx, organization_id, batch_call_id)
+            except NotFound:
+                return None  # the write says so, unless it was carried out before
+            if record.carrier != self.carrier.name:
+                return None
+            stored = Header(from_number=record.from_number, agent_id=record.agent_id, organization_id=organization_id)
+            header = changed(stored)
+            if given is not None:
+                return self.refusal(read, header, given(header.from_number))
+            return self._refusal(read, header, queries.waiting(tx, batch_call_id))
+
+    def _refusal(self, read: AccountRead, header: Header, rows: Iterable[Row]) -> InvalidInput | None:
+        found = Problems()
+        account = read.account
+        numbers = None if account is None or account.numbers is None else [one.from_number for one in account.numbers]
+        agents = None if account is None or account.agents is None else [one.agent_id for one in account.agents]
+        if numbers is not None and comparable(header.from_number) not in {comparable(number) for number in numbers}:
+            found.add(f"from_number: {header.from_number} is not a caller number of the account: {_named(numbers)}")
+        if agents is not None and header.agent_id is not None and header.agent_id not in agents:
+            found.add(f"agent_id: {quoted(header.agent_id)} is not an agent of the account: {_named(agents)}")
+        is_caller_known = not found
+        countries = allowed_countries(self.countries, numbers, header.from_number)
+        for position, to_number, variables in rows:
+            if (why := problem(to_number, countries)) is not None:
+                found.add(f"tasks.{position}.to_number: {why}")
+            elif is_caller_known and (why := self._carrier_problem(account, header, to_number, variables)) is not None:
+                found.add(f"tasks.{position}: {why}")
+        if not found:
+            return None
+        return found.error(
+            f"This cannot be called through {self.carrier.title}. Nothing was changed. Correct what is named, or send "
+            "the list without these rows."
+        )
+
+    def _carrier_problem(
+        self, account: CarrierAccount | None, header: Header, to_number: str, variables: str | None
+    ) -> str | None:
+        if not isinstance(self.carrier, HasAccount):
+            return None
+        attempt = Attempt(
+            task_id="",
+            n=1,
+            batch_call_id="",
+            from_number=header.from_number,
+            to_number=to_number,
+            organization_id=header.organization_id,
+            agent_id=header.agent_id,
+            dynamic_variables=variables,
+        )
+        return self.carrier.problem(account or _UNREAD, attempt)
+
+    def check_own(self, record: BatchCallRecord) -> None:
+        """Go on only with a batch call that this process's carrier dials.
+
+        Raises:
+            IllegalTransition: it is another carrier's; no process with this carrier ever dials it.
+        """
+        if record.carrier != self.carrier.name:
+            raise IllegalTransition(
+                f"This batch call belongs to the carrier {quoted(record.carrier)}, and this dialer dials through "
+                f"{quoted(self.carrier.name)}. Nothing was changed. Start the dialer with "
+                f"BATCHCALL_CARRIER={record.carrier}, or create the batch call again here."
+            )
+
+
+_UNREAD: Final = CarrierAccount(numbers=None, agents=None)
+
+
+def _named(known: list[str]) -> str:
+    shown = ", ".join(known[:_MOST_NAMED]) + (", …" if len(known) > _MOST_NAMED else "")
+    return f"choose {shown}; {_WHERE}" if known else "it has none"

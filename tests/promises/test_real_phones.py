@@ -1,0 +1,180 @@
+"""The dialer inside the MCP server with a carrier that rings real phones: what is said, asked and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig
+from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.server.app import build_server
+from batchcall_mcp.settings import Settings
+from tests.dialer.carriers.phones import AGENT, CALLER, Phones
+from tests.walks.stage import ALWAYS, NEW_YORK, Person, number, playing
+
+PEOPLE = [number(NEW_YORK, line) for line in range(3)]
+OPEN: dict[str, Any] = {"calling_hours": "00:00-24:00"}
+REAL: dict[str, Any] = {"carrier": "phones", "carrier_key": "s3cr3t", **OPEN}
+MADE: list[Phones] = []
+
+
+def phones(config: CarrierConfig) -> Phones:
+    """What the entry point names."""
+    MADE.append(Phones())
+    return MADE[-1]
+
+
+@pytest.fixture(autouse=True)
+def _installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution with an entry point, as an installer leaves it."""
+    folder = tmp_path_factory.mktemp("site")
+    info = folder / "phones-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: phones\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[batchcall_mcp.carriers]\nphones = {__name__}:phones\n")
+    monkeypatch.syspath_prepend(folder)
+    MADE.clear()
+    yield
+    MADE.clear()
+
+
+def tasks(people: list[str] = PEOPLE) -> list[dict[str, Any]]:
+    return [{"to_number": one, "dynamic_variables": {"first_name": "Ann"}} for one in people]
+
+
+def wanted(**more: Any) -> dict[str, Any]:
+    return {"from_number": CALLER, "agent_id": AGENT, "tasks": tasks(), "window": ALWAYS, **more}
+
+
+async def test_the_question_says_that_real_phones_ring_and_who_pays(tmp_path: Path) -> None:
+    person = Person("no")
+    async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
+        made = await model.call("create_batch_call", **wanted())
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.refused("start_batch_call", "not_confirmed", **named, trigger_timestamp="now")
+    (question,) = person.questions
+    assert "Real phones ring, and the Acme account AC…9f2c pays." in question
+    assert "Calls are placed only while this client is connected." in question
+    assert 'Agent "Ada" speaks' in question
+    assert 'It begins: "Hello Ann' in question
+    assert "simulated" not in question
+
+
+async def test_a_client_that_cannot_ask_gets_no_code_where_real_phones_ring(tmp_path: Path) -> None:
+    async with playing("auto", data_dir=tmp_path, approval_page="off", **REAL) as model:
+        made = await model.call("create_batch_call", **wanted())
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        answer = await model.call("start_batch_call", **named, trigger_timestamp="now")
+        assert answer["result"] == "waiting_for_person"
+        assert "confirmation_code" not in answer
+
+
+async def test_fifty_people_leave_a_minute_to_think_again(tmp_path: Path) -> None:
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
+        many = [number(NEW_YORK, line) for line in range(50)]
+        made = await model.call("create_batch_call", **wanted(tasks=tasks(many)))
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        started = await model.call("start_batch_call", **named, trigger_timestamp="now")
+        assert started["batch_call"]["status"] == "scheduled"
+        await model.call("cancel_batch_call", **named)
+    assert "Phones ring 60 seconds after your yes" in person.questions[0]
+
+
+async def test_the_account_is_the_carriers(tmp_path: Path) -> None:
+    async with playing("auto", data_dir=tmp_path, **REAL) as model:
+        found = await model.call("get_backend")
+        assert [one["from_number"] for one in found["numbers"]] == [CALLER]
+        assert [one["agent_id"] for one in found["agents"]] == [AGENT]
+        assert "Real phones ring, through Acme Phones, and the Acme account AC…9f2c pays." in found["notes"]
+        assert "A note of the account." in found["notes"]
+        said = str(found)
+        assert "no phone rings" not in said
+        assert "get_call" in await model.tools()
+
+
+async def test_what_the_account_cannot_call_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
+        for fields, words in (
+            ({"from_number": "+14155550123"}, "from_number: +14155550123 is not a caller number of the account"),
+            ({"agent_id": "other"}, "is not an agent of the account"),
+            ({"tasks": [{"to_number": PEOPLE[0]}]}, "tasks.0: the variable first_name is missing"),
+            ({"tasks": tasks(["+442079460958"])}, "tasks.0.to_number: is in GB, which may not be called"),
+        ):
+            text = await model.refused("create_batch_call", "invalid_input", **wanted(**fields))
+            assert words in text
+            assert "s3cr3t" not in text
+    assert person.questions == []
+
+
+async def test_a_rehearsal_never_rings(tmp_path: Path) -> None:
+    """Made with the simulator: a process with real phones refuses to start it, before anybody is asked."""
+    async with playing("auto", data_dir=tmp_path, **OPEN) as model:
+        made = await model.call("create_batch_call", **wanted())
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
+        shown = await model.call("get_batch_call", **named)
+        assert any("Simulated" in note for note in shown["batch_call"]["notes"])
+        text = await model.refused("start_batch_call", "illegal_transition", **named, trigger_timestamp="now")
+        assert "it was made with the simulated carrier, and real phones ring here" in text
+    assert person.questions == []
+
+
+async def test_a_real_list_is_never_called_by_the_simulator(tmp_path: Path) -> None:
+    async with playing("auto", data_dir=tmp_path, **REAL) as model:
+        made = await model.call("create_batch_call", **wanted())
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+    async with playing("auto", Person(), data_dir=tmp_path, **OPEN) as model:
+        shown = await model.call("get_batch_call", **named)
+        assert "Simulated" not in str(shown["batch_call"].get("notes"))
+        text = await model.refused("start_batch_call", "illegal_transition", **named, trigger_timestamp="now")
+        assert "belongs to the carrier" in text
+
+
+async def test_calls_are_placed_and_what_was_said_is_read(tmp_path: Path) -> None:
+    person = Person()
+    async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
+        made = await model.call("create_batch_call", **wanted())
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.call("start_batch_call", **named, trigger_timestamp="now")
+        status = ""
+        while status != "completed":
+            watched = await model.call("watch_batch_call", **named, timeout_seconds=15)
+            status = watched["batch_call"]["status"]
+        call = await model.call("get_call", **named, to_number=PEOPLE[0])
+        said = call["call"]
+        assert [turn["text"] for turn in said["transcript"]] == ["Hello Ann", "Hi"]
+        assert said["recording_url"] == "https://calls.example.com/rec.mp3"
+    assert MADE[-1].closed
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"carrier": "phonez", "carrier_key": "k"}, "BATCHCALL_CARRIER names an unknown carrier: 'phonez'"),
+        ({"carrier": "phones"}, "BATCHCALL_CARRIER_KEY is not set"),
+        ({"carrier": "twilio", "carrier_key": "AC1"}, "BATCHCALL_CARRIER_SECRET is not set"),
+        ({"carrier": "twilio", "carrier_key": "AC1", "carrier_secret": "t"}, "BATCHCALL_AGENTS is not set"),
+        (
+            {"carrier": "twilio", "carrier_key": "AC1", "carrier_secret": "t", "agents": Path("/nowhere/agents.toml")},
+            "BATCHCALL_AGENTS names a file that does not exist",
+        ),
+        ({"carrier": "phones", "backend": "zudu"}, "the backend zudu places the calls itself"),
+        ({"carrier": "simulated", "api_key": "k"}, "the backend batchcall places the calls itself"),
+        ({**REAL, "public_url": "https://calls.example.com"}, "BATCHCALL_PUBLIC_URL is set"),
+        ({**REAL, "countries": frozenset({"UK"})}, "BATCHCALL_COUNTRIES names what is not a country"),
+    ],
+)
+def test_what_cannot_work_is_said_at_the_start(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match="Nothing was") as caught:
+        build_server(Settings(data_dir=tmp_path, **given), transport="stdio")
+    assert words in caught.value.message
+
+
+def test_no_carrier_needs_nothing(tmp_path: Path) -> None:
+    build_server(Settings(data_dir=tmp_path, carrier="simulated"), transport="stdio")
