@@ -163,7 +163,8 @@ class Vapi(Phones):
         phone = self._phone(request)
         body = await self.json(request)
         self.controlled.append(body)
-        if body != {"type": "end-call"} or self.now >= phone.over:
+        is_over = phone.stopped is not None or (not phone.waits and self.now >= phone.over)
+        if body != {"type": "end-call"} or is_over:
             raise self._bad("The call is not active")
         phone.stopped, phone.word = self.now, "manually-canceled" if phone.waits else "assistant-ended-call"
         return Response(status_code=200)
