@@ -21,9 +21,8 @@ from starlette.types import Message
 from batchcall_mcp.dialer.carriers.base import DO_NOT_CALL, HearsKeys, KeyPress, ReportsCalls
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier, simulate
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
-from batchcall_mcp.dialer.storage import key_presses
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, do_not_call, tasks
-from batchcall_mcp.dialer.webhooks import carrier_events
+from batchcall_mcp.dialer.webhooks import carrier_events, key_presses
 from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.hooks import another_organization
 

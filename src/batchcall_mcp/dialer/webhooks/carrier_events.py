@@ -20,8 +20,8 @@ from fastapi.responses import Response
 
 from batchcall_mcp import errors
 from batchcall_mcp.dialer.carriers.base import HearsKeys, KeyPress, ReportsCalls
-from batchcall_mcp.dialer.storage import key_presses
 from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.webhooks import key_presses
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
