@@ -324,6 +324,16 @@ async def test_who_has_no_signature_is_held_off_and_the_vendor_is_not(new_caller
         assert [(await scene.report({"CallSid": "CA1"})).status_code for _ in range(20)] == [200] * 20
 
 
+async def test_a_wrong_setting_shows_in_the_log_once_a_minute(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        await scene.report({"CallSid": "CA1", "To": ONE}, headers={"X-Twilio-Signature": "no"})
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("carrier_events")]
+    assert len(said) == 1
+    assert f"for {URL}. " in said[0]
+    assert "BATCHCALL_CARRIER_SECRET" in said[0]
+    assert ONE not in said[0]
+
+
 async def test_an_opt_out_is_kept_although_the_answer_to_the_create_was_lost(scene: Scene) -> None:
     """The vendor's id of the call is not known: it is found by its numbers, and by when it began."""
     batch_call_id = await scene.calling(call_id=None)

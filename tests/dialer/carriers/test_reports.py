@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.base import ReportsCalls
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
@@ -26,6 +27,7 @@ from batchcall_mcp.dialer.carriers.vendors.elevenlabs import ElevenLabsCarrier
 from batchcall_mcp.dialer.carriers.vendors.retell import RetellCarrier
 from batchcall_mcp.dialer.carriers.vendors.twilio import TwilioCarrier
 from batchcall_mcp.dialer.carriers.vendors.vapi import VapiCarrier
+from batchcall_mcp.settings import Settings
 from tests.carriers.twilio import KEY, NUMBER, SECRET, Twilio
 from tests.dialer.conftest import Caller, Clock, NewCaller, eventually
 
@@ -224,6 +226,14 @@ async def test_without_a_public_url_there_is_no_such_path(desk: Desk, new_caller
         answer = await caller.http.post(f"/carriers/{desk.carrier.name}", content=b"")
         assert answer.status_code == 404
         assert "/carriers" not in str(caller.dialer.app.openapi()["paths"].keys())
+
+
+async def test_the_settings_of_the_dialer_have_the_path(tmp_path: Path) -> None:
+    account = {"carrier": "retell", "carrier_key": "key_1", "public_url": f"{PUBLIC}/"}
+    settings = Settings(data_dir=tmp_path, **account)  # type: ignore[arg-type]
+    dialer = EmbeddedDialer.of(settings)
+    assert "/carriers/retell" in dialer.app.openapi()["paths"]
+    await dialer.aclose()
 
 
 async def test_a_call_over_twilio_is_read_when_it_is_reported_and_the_key_is_its_choice(
