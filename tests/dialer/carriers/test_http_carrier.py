@@ -171,8 +171,8 @@ async def test_through_a_proxy_it_is_the_request_that_is_held_and_not_the_tunnel
         await answer(201, '{"id": "call_1"}')(reader, writer)
 
     async with listening(proxy) as url, carrier_of(ScriptedVendor()) as carrier:
-        await carrier._api._creates.aclose()
-        carrier._api._creates = httpx2.AsyncClient(verify=trusting, proxy=url)
+        await carrier._api._fresh.aclose()
+        carrier._api._fresh = httpx2.AsyncClient(verify=trusting, proxy=url)
         call = HttpCall("POST", "/calls", json={})
         carrier._api._base_url = "https://api.scripted.example"
         assert await carrier._api.create(call, line, ()) == {"id": "call_1"}
@@ -396,6 +396,9 @@ async def test_a_look_up_begins_a_little_before_the_create_by_the_vendors_clock(
         an_hour_later = "Mon, 02 Mar 2026 16:00:00 GMT"
         vendor.goes_wrong("agents", answer(200, '[{"id": "agent_2", "needs": []}]', date=an_hour_later))
         vendor.goes_wrong("create", hang_up, done=True)
+        cached = {"date": "Mon, 02 Mar 2026 09:00:00 GMT", "age": "25200"}
+        vendor.numbers, numbers = [], vendor.numbers
+        vendor.goes_wrong("numbers", answer(200, json.dumps(numbers), **cached))
         time = Time()
         await outcome_of(vendor, time=time)
     (find,) = vendor.asked("find")
@@ -632,7 +635,7 @@ async def test_a_webhook_makes_the_next_look_happen_now() -> None:
         async with carrier_of(vendor, Asleep()) as carrier:
             carrier.heard("call_1")  # before any call
             call = asyncio.ensure_future(carrier.outcome(attempt_to(), line))
-            await until(lambda: carrier._here._woken)
+            await until(lambda: "call_1" in carrier._here)
             assert vendor.asked("look") == []
             await asyncio.to_thread(carrier.heard, "call_of_somebody_else")
             await asyncio.to_thread(carrier.heard, "call_1")
@@ -644,7 +647,7 @@ async def test_a_webhook_makes_the_next_look_happen_now() -> None:
 async def test_only_where_a_vendor_says_so_a_webhook_is_the_outcome() -> None:
     async with ScriptedVendor("going").served() as vendor, carrier_of(vendor, Asleep()) as carrier:
         call = asyncio.ensure_future(carrier.outcome(attempt_to(), ScriptedLine()))
-        await until(lambda: carrier._here._woken)
+        await until(lambda: "call_1" in carrier._here)
         carrier.heard("call_1", b"call_1 ended: completed")
         await until(lambda: vendor.asked("look"))
         carrier.heard("call_1", b"call_1 busy")
@@ -730,6 +733,15 @@ async def test_a_call_that_only_waits_at_the_vendor_is_cancelled_there() -> None
     assert outcome.backend_status == "canceled"
     assert len(vendor.asked("stop")) == 1
     assert 90 < time.elapsed < 105
+
+
+async def test_a_call_that_waits_at_the_vendor_is_not_dialled_after_its_date() -> None:
+    time = Time()
+    async with ScriptedVendor("queued").served() as vendor:
+        outcome = await outcome_of(vendor, time=time, attempt=attempt_to(until=BEGIN + timedelta(seconds=20)))
+    assert outcome.status == TaskStatus.INTERRUPTED
+    assert len(vendor.asked("stop")) == 1
+    assert 20 < time.elapsed < 30
 
 
 async def test_a_cancel_that_fails_is_repeated_and_one_that_comes_too_late_keeps_the_outcome() -> None:
@@ -879,7 +891,12 @@ async def test_no_key_and_no_number_is_in_any_log_or_error(caplog: pytest.LogCap
     for text in (*errors, caplog.text, repr(config_for("https://x")), repr(ScriptedCarrier(config_for(None)))):
         assert KEY not in text
         assert SECRET not in text
-    assert all(NUMBER[1:] not in error for error in errors)
+    async with ScriptedVendor("completed").served() as vendor:
+        vendor.goes_wrong("look", answer(400, said), answer(500, said), answer(404, said))
+        errors.append(str(await outcome_of(vendor)))
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("batchcall_mcp")]
+    assert any("cannot be read now" in line for line in ours)
+    assert all(NUMBER[1:] not in text for text in (*errors, *ours))
 
 
 def test_the_limits_are_what_the_documents_of_this_house_say() -> None:

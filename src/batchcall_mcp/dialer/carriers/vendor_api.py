@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -63,7 +63,7 @@ class Lost(Exception):
 
 
 class VendorApi:
-    """The two connections to a vendor: one for reads, and a new one for each create.
+    """The connections to a vendor: some are kept for reads, and whatever changes something has a new one.
 
     A connection that was kept may be closed at the far end just when a create leaves on it, and its answer would be
     lost. `auth` gives the headers with the key; `secrets` are taken out of every text that comes back.
@@ -84,8 +84,8 @@ class VendorApi:
         self._secrets = secrets
         self._pace = pace
         self._now = now
-        self._reads = open_client()
-        self._creates = open_client(kept_alive=0)
+        self._kept = open_client()
+        self._fresh = open_client(kept_alive=0)
         self.ahead = timedelta(0)
         """How much later it is by the vendor's clock than by ours, to the second."""
         self.says_time = False
@@ -104,9 +104,9 @@ class VendorApi:
             raise CarrierUnavailable(f"{self._title} names an address that is not https, or not on the internet")
         await self._pace.turn()
         headers = self._auth() if url is None else {}
-        result = await one_try(
-            request_of(self._reads, call, url or self._base_url + call.path, headers, READ_S), READ_S
-        )
+        client = self._kept if call.method == "GET" else self._fresh
+        request = request_of(client, call, url or self._base_url + call.path, headers, READ_S)
+        result = await one_try(request, READ_S)
         answer = self._answer(result, READ_S)
         if answer.status == TOO_MANY:
             self._pace.slower(self._wait(answer))
@@ -131,7 +131,7 @@ class VendorApi:
         limit = anyio.CancelScope()
         permit = _Permit(line, self._title, limit)
         url = self._base_url + call.path
-        request = request_of(self._creates, call, url, self._auth(), CREATE_S, {"trace": permit.trace})
+        request = request_of(self._fresh, call, url, self._auth(), CREATE_S, {"trace": permit.trace})
         result = await one_try(lambda: permit.around(request), CREATE_S, limit)
         if isinstance(result, Failed) and permit.may_have_left:
             raise Lost(self._why(result, CREATE_S))
@@ -156,18 +156,20 @@ class VendorApi:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._reads.aclose()
-        await self._creates.aclose()
+        await self._kept.aclose()
+        await self._fresh.aclose()
 
     def _answer(self, result: Answer | Failed, limit_s: float) -> Answer:
         if isinstance(result, Failed):
             raise CarrierUnavailable(self._why(result, limit_s), retry_after=LATER_S, whole_account=True)
-        try:
-            self.ahead = parsedate_to_datetime(result.headers.get("date", "")) - self._now()
-            self.says_time = True
-        except (ValueError, TypeError):
-            LOG.debug("%s says no time", self._title)
+        if "age" not in result.headers:  # else it is from a cache, and as old as that
+            self._set_clock(result.headers.get("date"))
         return result
+
+    def _set_clock(self, date: str | None) -> None:
+        with suppress(ValueError, TypeError):  # what is no date says nothing
+            self.ahead = parsedate_to_datetime(date or "") - self._now()
+            self.says_time = True
 
     def _why(self, failed: Failed, limit_s: float) -> str:
         return failed.why.format(who=self._title, url=self._base_url, limit_s=limit_s)
