@@ -165,20 +165,27 @@ async def test_over_the_limit_in_three_shapes_is_later(full: Full) -> None:
 async def test_a_call_that_waits_and_cannot_be_ended_is_followed_and_not_placed_again() -> None:
     """It gets a line after all, and rings once."""
     vendor = Vapi()
-    vendor.when_full, vendor.control_url = "blocked", "http://169.254.169.254/latest"
+    vendor.when_full, vendor.control_url = "blocked", "http://example.com/control"
     vendor.later(30, vendor.free_a_line)
     found = await call(vendor, to())
 
     assert (found.status, len(vendor.creates), len(vendor.rung)) == (TaskStatus.COMPLETED, 1, 1)
 
 
-async def test_a_call_that_waits_for_too_long_is_ended_in_time() -> None:
-    """An address of live control that is not safe is not asked; then nothing can end it."""
-    vendor = Vapi()
-    vendor.when_full, vendor.control_url = "blocked", "ftp://example.com/control"
-    found = await call(vendor, to())
+@pytest.mark.parametrize(
+    "address", ["http://{other}/control", "ftp://{own}/control", "http://[::1", "{own}", "//{own}"]
+)
+async def test_an_address_of_live_control_that_is_not_vapis_is_not_asked(address: str) -> None:
+    """Then nothing can end a call that waits for too long."""
+    vendor, other = Vapi(), Vapi()
+    async with other.served() as elsewhere, vendor.carrier(VapiCarrier) as carrier:
+        own = str(carrier.config.url).removeprefix("http://")
+        vendor.control_url = address.format(other=elsewhere.removeprefix("http://"), own=own)
+        vendor.when_full = "blocked"
+        found = await carrier.outcome(to(), ScriptedLine())
 
     assert (found.status, len(vendor.creates), vendor.controlled) == (TaskStatus.INTERRUPTED, 1, [])
+    assert other.requests == []
 
 
 async def test_a_call_of_an_earlier_process_that_waits_too_long_is_ended() -> None:

@@ -24,7 +24,7 @@ from batchcall_mcp.dialer.carriers.base import (
     Outcome,
     OutcomeStatus,
 )
-from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier, Progress, Seen
+from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
@@ -110,8 +110,8 @@ class RetellCarrier(HttpCarrier):
     has_idempotency_key = True
     no_such_call = frozenset({404, 410, 422})
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, config: CarrierConfig, **parts: Any) -> None:
+        super().__init__(config, **parts)
         self._refusals: Counter[str] = Counter()
         self._ended: dict[str, float] = {}
 

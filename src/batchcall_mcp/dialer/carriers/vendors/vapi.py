@@ -14,6 +14,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from batchcall_mcp.dialer.carriers.base import (
     AccountAtFault,
@@ -24,7 +25,7 @@ from batchcall_mcp.dialer.carriers.base import (
     Outcome,
     OutcomeStatus,
 )
-from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier, Progress, Seen
+from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.recipients.phone.numbers import comparable
@@ -127,8 +128,8 @@ class VapiCarrier(HttpCarrier):
     default_concurrency = 8
     ring_seconds = 60.0
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, config: CarrierConfig, **parts: Any) -> None:
+        super().__init__(config, **parts)
         self._waiting: dict[str, bool] = {}
         """Calls that were accepted without a free line, and whether they were ended."""
 
@@ -252,10 +253,19 @@ class VapiCarrier(HttpCarrier):
 
     async def _end(self, call_id: str, call: Any) -> None:
         address = text(inside(call, "monitor.controlUrl"), 2000)
+        if address is None or not _is_safe(address, self.config.url or self.default_url):
+            LOG.warning("Call %s at Vapi cannot be ended from here: it has no live control that may be asked", call_id)
+            return
         try:
-            if address is None:
-                LOG.warning("Call %s at Vapi has no live control: it cannot be ended from here", call_id)
-            else:
-                await self.read(HttpCall("POST", "", json={"type": "end-call"}), url=address)
+            await self.read(HttpCall("POST", "", json={"type": "end-call"}), url=address)
         except (Refused, CarrierUnavailable) as error:
             LOG.warning("Call %s at Vapi could not be ended: %s", call_id, error)
+
+
+def _is_safe(address: str, base_url: str) -> bool:
+    """Whether an address that Vapi names may be asked: https, or where its API is."""
+    try:
+        named, own = urlsplit(address), urlsplit(base_url)
+    except ValueError:
+        return False
+    return named.scheme == "https" or (named.scheme, named.netloc) == (own.scheme, own.netloc)
