@@ -5,6 +5,7 @@ The carrier looks at the same again before each call; an account that cannot be 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -26,6 +27,8 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import quoted
 
+LONGEST_READ_S: Final = 5.0
+"""A write must not become one of unknown outcome because a vendor is slow."""
 _MOST_NAMED: Final = 10
 _WHERE: Final = "get_backend (GET /account) lists them"
 
@@ -43,7 +46,10 @@ async def read_account(carrier: Carrier) -> AccountRead:
     if not isinstance(carrier, HasAccount):
         return AccountRead()
     try:
-        return AccountRead(await carrier.account())
+        async with asyncio.timeout(LONGEST_READ_S):
+            return AccountRead(await carrier.account())
+    except TimeoutError:
+        return AccountRead(unread=f"it gave no answer within {LONGEST_READ_S:g} s")
     except (AccountAtFault, CarrierUnavailable) as error:
         return AccountRead(unread=str(error))
 
