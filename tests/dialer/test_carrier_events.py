@@ -181,6 +181,17 @@ async def test_who_presses_the_key_for_it_is_on_the_list_of_the_organisation_tha
     assert (await scene.choice(again))[0] == "skipped"
 
 
+async def test_a_process_that_has_not_placed_the_call_keeps_its_key(scene: Scene, new_caller: NewCaller) -> None:
+    batch_call_id = await scene.calling()
+    database = scene.caller.dialer._database
+    async with new_caller(start=False, database=database) as other:
+        carrier_events.install(other.dialer.app, scene.carrier, other.dialer.store, PUBLIC)
+        elsewhere = Scene(other, scene.carrier)
+        await elsewhere.pressed("CA1", "9")
+    assert await scene.choice(batch_call_id) == ("calling", DO_NOT_CALL)
+    assert await scene.listed() == [ONE]
+
+
 async def test_a_redial_has_no_choice_of_the_call_before_it(scene: Scene) -> None:
     batch_call_id = await scene.calling()
     await scene.pressed("CA1", "2")

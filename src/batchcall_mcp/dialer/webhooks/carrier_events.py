@@ -63,8 +63,9 @@ class _Refusals:
         if monotonic() - self.said_at < SAID_EVERY_S:
             return
         LOG.warning(
-            "Refused %d requests since this was last said: they are not signed by the carrier's vendor for %s. If they "
-            "are its reports, check BATCHCALL_CARRIER_SECRET, and whether that is the address that the vendor has.",
+            "Requests refused since this was last said: %d. They are not signed by the carrier's vendor for %s. If they "
+            "are its reports, check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET, and that the vendor has this "
+            "address.",
             self.count,
             self.url,
         )
