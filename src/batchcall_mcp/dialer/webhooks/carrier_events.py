@@ -63,8 +63,8 @@ class _Refusals:
         if monotonic() - self.said_at < SAID_EVERY_S:
             return
         LOG.warning(
-            "Requests refused since this was last said: %d. They are not signed by the carrier's vendor for %s. If they "
-            "are its reports, check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET, and that the vendor has this "
+            "Requests refused since this was last said: %d. They are not signed by the carrier's vendor for %s. If "
+            "they are its reports, check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET, and that the vendor has this "
             "address.",
             self.count,
             self.url,
