@@ -115,7 +115,9 @@ class RetellCarrier(HttpCarrier):
 
     async def numbers(self) -> Sequence[CallerNumber] | None:
         """Of several outbound agents of a number one is drawn for each call: then it has none of its own."""
-        found = await self._all(HttpCall("GET", "/v2/list-phone-numbers", query=_ALL), HttpCall("GET", "/list-phone-numbers"))
+        found = await self._all(
+            HttpCall("GET", "/v2/list-phone-numbers", query=_ALL), HttpCall("GET", "/list-phone-numbers")
+        )
         return found and [
             CallerNumber(
                 from_number=text(row.get("phone_number")) or "",
@@ -158,7 +160,9 @@ class RetellCarrier(HttpCarrier):
         if "concurrency" in no.said.lower():
             raise CarrierUnavailable(f"Retell has no free line.{no.said}", whole_account=True)
         if no.status == _NOT_OURS or (no.status == _BAD and _OF_THE_BATCH.search(no.said)):
-            raise AccountAtFault(f"Retell cannot place this batch call.{no.said} Check the caller number and the agent.")
+            raise AccountAtFault(
+                f"Retell cannot place this batch call.{no.said} Check the caller number and the agent."
+            )
         return replace(super().refused(no, attempt), permanent=True)
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
@@ -202,7 +206,9 @@ class RetellCarrier(HttpCarrier):
     async def details(self, call_id: str) -> CallDetails:
         """The transcript, the recording (for a short time) and the summary."""
         call = await self.read(HttpCall("GET", "/v2/get-call/{id}").at(id=call_id))
-        said = turns(inside(call, "transcript_object"), {"agent": "agent", "user": "person"}, said="content", at="words.0.start")
+        said = turns(
+            inside(call, "transcript_object"), {"agent": "agent", "user": "person"}, said="content", at="words.0.start"
+        )
         return CallDetails(
             transcript=said or turns_in(inside(call, "transcript"), "agent") or said,
             recording_url=text(inside(call, "recording_url|scrubbed_recording_url"), 2000),
