@@ -241,18 +241,6 @@ async def test_without_any_list_a_pathway_is_called_with() -> None:
     assert vendor.creates[0].json["pathway_id"] == PATHWAY
 
 
-@pytest.mark.parametrize(
-    ("missing", "agent", "member"),
-    [("/v1/personas", PERSONA, "persona_id"), ("/v1/pathway", PATHWAY, "pathway_id")],
-)
-async def test_an_agent_that_is_not_in_the_one_list_is_of_the_other(missing: str, agent: str, member: str) -> None:
-    async with organization() as (vendor, carrier):
-        vendor.missing = {missing}
-        outcome = await carrier.outcome(attempt(agent_id=agent), ScriptedLine())
-    assert outcome.status is TaskStatus.COMPLETED
-    assert vendor.creates[0].json[member] == agent
-
-
 @pytest.mark.parametrize(("agent", "member"), [(PATHWAY, "pathway_id"), (PERSONA, "persona_id")])
 async def test_a_call(agent: str, member: str) -> None:
     line = ScriptedLine()
