@@ -239,7 +239,7 @@ async def test_an_engine_that_failed_and_started_again_is_counted(
     await dialling.until_status(done, "completed")
     # A look that was under way then has seen the batch call, and the second failure may come after its calls.
     with anyio.fail_after(60):
-        while "batchcall_dialer_engine_failures_total 2.0" not in (await dialling.http.get("/metrics")).text:
+        while "batchcall_dialer_engine_failures_total 2.0" not in (await dialling.http.get("/metrics")).text:  # noqa: ASYNC110
             await anyio.sleep(0.02)
     assert caplog.text.count("starts again") == 2
     assert (await dialling.http.get("/healthz")).json()["engine_failures"] == 2
