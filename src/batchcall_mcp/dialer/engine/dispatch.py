@@ -277,7 +277,7 @@ class Dispatch:
         Raises:
             NoLongerWanted: it must not leave.
         """
-        turn = None if self.account is None else self._turn(self.account)
+        turn = self._turn(attempt)
         if isinstance(turn, float):
             yield turn
             return
@@ -299,22 +299,28 @@ class Dispatch:
             if not wait and self.account is not None:
                 rate_pacing.begun(tx, self.account, attempt, self.store.clock())
 
-    def _turn(self, account: AccountPace) -> float | datetime:
-        """The moment of the account's next call, if it is this one's turn; else seconds to wait.
+    def _turn(self, attempt: Attempt) -> float | datetime | None:
+        """Seconds to wait, if it is not this call's turn; else the moment of the account's next call, if it has a pace.
 
-        Committed before the request leaves: if this process dies meanwhile, nobody begins another one too early.
+        Committed before the request leaves. So if this process dies meanwhile, everybody knows that it may have left,
+        and nobody begins another call of the account too early.
 
         Raises:
-            NoLongerWanted: the account is to be left alone for longer than a claim counts.
+            NoLongerWanted: it is another process's, or the account is to be left alone for longer than a claim counts.
         """
+        mine = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
+        mine &= (attempts.c.worker_id == self.worker_id) & attempts.c.outcome.is_(None)
         with self.store.writing() as tx:
-            if self.store.shared:
-                tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))
             now = self.store.clock()
-            wait = rate_pacing.account_wait(tx, account, now)
-            if timedelta(seconds=wait) >= STALE_AFTER:
-                raise NoLongerWanted("the carrier's account is to be left alone for a while")
-            return wait or rate_pacing.take_turn(tx, account, now)
+            if self.account is not None:
+                wait = rate_pacing.account_wait(tx, self.account, now)
+                if timedelta(seconds=wait) >= STALE_AFTER:
+                    raise NoLongerWanted("the carrier's account is to be left alone for a while")
+                if wait:
+                    return wait
+            if not tx.execute(attempts.update().where(mine).values(asked_at=to_ms(now))).rowcount:
+                raise NoLongerWanted("it is another process's")
+            return None if self.account is None else rate_pacing.take_turn(tx, self.account, now)
 
     def _unwanted(
         self, tx: sa.Connection, attempt: Attempt, record: BatchCallRecord | None, now: datetime
