@@ -245,7 +245,7 @@ class Bland(FarEnd):
 
     def _authenticate(self, request: Request) -> None:
         """With or without Bearer; x-api-key is not read."""
-        if request.headers.get("authorization") not in {KEY, f"Bearer {KEY}"}:
+        if request.headers.get("authorization") not in {self.key, f"Bearer {self.key}"}:
             raise _no(401, "Invalid API key")
 
     def ended(self, call_id: str) -> tuple[dict[str, str], bytes]:

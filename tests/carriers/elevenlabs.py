@@ -267,7 +267,7 @@ class ElevenLabs(FarEnd):
         )
 
     def _authenticate(self, request: Request) -> None:
-        if request.headers.get("xi-api-key") != KEY:
+        if request.headers.get("xi-api-key") != self.key:
             raise _no(401, "invalid_api_key", "Invalid API key")
 
     def initiation_failure(self, conversation_id: str) -> tuple[dict[str, str], bytes]:

@@ -19,6 +19,10 @@ Answer: TypeAlias = Literal["answered", "short", "no_answer", "busy", "voicemail
 _BY_DIGIT: Mapping[str, Answer] = {"4": "short", "7": "busy", "8": "voicemail", "9": "failed"}
 
 
+JUNK: tuple[Any, ...] = (None, True, 7, -1, 1e300, "?" * 2000, "\x00<b>", [], [[7]], {}, {"status": {}})
+"""What no document has at any place."""
+
+
 class Refused(Exception):
     """An error answer."""
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, Outcome
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, HasAccount, Outcome
+from batchcall_mcp.dialer.carriers.vendor_api import Refused
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier, outcome_of
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.money import parse_money
@@ -25,6 +26,7 @@ from tests.carriers.bland import (
     Bland,
     signed,
 )
+from tests.carriers.far_end import JUNK
 from tests.carriers.scripted import ScriptedLine, Time, attempt_to, config_for
 
 PERSON = "+12125550120"
@@ -173,6 +175,18 @@ def test_a_word_of_theirs_as_ours(read: dict[str, Any], expected: Outcome) -> No
     assert outcome_of(read) == expected
 
 
+@pytest.mark.parametrize("junk", JUNK, ids=repr)
+def test_no_answer_of_theirs_is_too_odd(junk: Any) -> None:
+    """Whatever a member holds, it is an outcome or it goes on."""
+    read = call("failed", corrected_duration="3")
+    for name in read:
+        outcome_of({**read, name: junk})
+    carrier = BlandCarrier(config_for(None))
+    assert carrier.created(junk, attempt()) is None
+    refusal = carrier.refused(Refused("Bland", 400, junk, "", None), attempt())
+    assert refusal.status is TaskStatus.FAILED
+
+
 @asynccontextmanager
 async def organization(time: Time | None = None, **more: Any) -> AsyncIterator[tuple[Bland, BlandCarrier]]:
     """The vendor, and a carrier on it whose pauses are none."""
@@ -225,18 +239,6 @@ async def test_without_any_list_a_pathway_is_called_with() -> None:
         outcome = await carrier.outcome(attempt(), ScriptedLine())
     assert outcome.status is TaskStatus.COMPLETED
     assert vendor.creates[0].json["pathway_id"] == PATHWAY
-
-
-@pytest.mark.parametrize(
-    ("missing", "agent", "member"),
-    [("/v1/personas", PERSONA, "persona_id"), ("/v1/pathway", PATHWAY, "pathway_id")],
-)
-async def test_an_agent_that_is_not_in_the_one_list_is_of_the_other(missing: str, agent: str, member: str) -> None:
-    async with organization() as (vendor, carrier):
-        vendor.missing = {missing}
-        outcome = await carrier.outcome(attempt(agent_id=agent), ScriptedLine())
-    assert outcome.status is TaskStatus.COMPLETED
-    assert vendor.creates[0].json[member] == agent
 
 
 @pytest.mark.parametrize(("agent", "member"), [(PATHWAY, "pathway_id"), (PERSONA, "persona_id")])
@@ -452,6 +454,24 @@ async def test_a_call_of_an_earlier_process_is_found_and_read_on() -> None:
     assert (line.did, len(vendor.creates)) == ([call_id], 1)
 
 
+async def test_neither_the_key_nor_the_number_is_in_what_they_say() -> None:
+    async with organization() as (vendor, carrier):
+        said = f"The key {KEY} and {SECRET} may not call {PERSON} nor {PERSON[1:]}."
+        vendor.status(400, body=_no(said))
+        by_status = await carrier.outcome(attempt(), ScriptedLine())
+        vendor.refusal = said
+        by_word = await carrier.outcome(attempt(), ScriptedLine())
+        vendor.refusal = f"{said} Too many."
+        with pytest.raises(CarrierUnavailable) as later:
+            await carrier.outcome(attempt(), ScriptedLine())
+        vendor.refusal, vendor.breaks = None, f"{said} No balance."
+        with pytest.raises(AccountAtFault) as fault:
+            await carrier.outcome(attempt(), ScriptedLine())
+    for text in (by_status.error or "", by_word.error or "", str(later.value), str(fault.value)):
+        assert "may not call" in text
+        assert not [secret for secret in (KEY, SECRET, PERSON[1:]) if secret in text]
+
+
 async def test_what_could_not_be_placed_is_named_before() -> None:
     async with organization() as (_, carrier):
         account = await carrier.account()
@@ -463,6 +483,13 @@ async def test_what_could_not_be_placed_is_named_before() -> None:
         attempt(from_number="+14155550777"),
     ):
         assert carrier.problem(account, one) is not None
+
+
+def test_it_is_a_carrier_with_an_account() -> None:
+    carrier = BlandCarrier(config_for(None))
+    assert isinstance(carrier, HasAccount)
+    assert (carrier.capacity, carrier.calls_per_second, carrier.places_real_calls) == (8, 1.0, True)
+    assert "Bland" in carrier.payer
 
 
 def test_a_webhook_is_theirs_only_with_their_signature() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,9 +16,11 @@ from batchcall_mcp.dialer.carriers.base import (
     Attempt,
     CarrierAccount,
     CarrierUnavailable,
+    HasAccount,
     NotCallable,
     Outcome,
 )
+from batchcall_mcp.dialer.carriers.vendor_api import Refused
 from batchcall_mcp.dialer.carriers.vendors.elevenlabs import ElevenLabsCarrier, failure_of, outcome_of
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.money import parse_money
@@ -34,6 +36,7 @@ from tests.carriers.elevenlabs import (
     ElevenLabs,
     signed,
 )
+from tests.carriers.far_end import JUNK
 from tests.carriers.scripted import ScriptedLine, Time, attempt_to, config_for
 
 PERSON = "+12125550120"
@@ -157,6 +160,21 @@ def test_a_word_of_theirs_as_ours(read: dict[str, Any], expected: Outcome) -> No
     assert outcome_of(read) == expected
 
 
+@pytest.mark.parametrize("junk", JUNK, ids=repr)
+def test_no_answer_of_theirs_is_too_odd(junk: Any) -> None:
+    """Whatever a member holds, it is an outcome or it goes on."""
+    read = conversation("failed", call_duration_secs=3, error={"code": 1, "reason": "busy"}, phone_call={})
+    for name in read:
+        outcome_of({**read, name: junk})
+    for name in read["metadata"]:
+        outcome_of({**read, "metadata": {**read["metadata"], name: junk}})
+    failure_of({"failure_reason": junk, "metadata": {"body": {"CallStatus": junk, "sip_status_code": junk}}})
+    carrier = ElevenLabsCarrier(config_for(None))
+    assert carrier.created(junk, attempt()) is None
+    refusal = carrier.refused(Refused("ElevenLabs", 400, {"detail": junk}, "", None), attempt())
+    assert refusal.status is TaskStatus.FAILED
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -191,6 +209,18 @@ async def workspace(time: Time | None = None, **more: Any) -> AsyncIterator[tupl
             await carrier.aclose()
 
 
+class Told(Time):
+    """Time in which `tell` is called after each sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell: Callable[[], None] = lambda: None
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        self.tell()
+
+
 def attempt(to_number: str = PERSON, **more: Any) -> Attempt:
     return attempt_to(to_number, **{"from_number": TWILIO, "agent_id": AGENT} | more)
 
@@ -213,8 +243,8 @@ async def test_lists_that_are_not_there_are_not_known() -> None:
         vendor.lists_agents = vendor.lists_numbers = False
         account = await carrier.account()
         assert (account.numbers, account.agents) == (None, None)
-        assert "could not be read" in (carrier.problem(account, attempt()) or "")
-        with pytest.raises(AccountAtFault, match="could not be read"):
+        assert carrier.problem(account, attempt()) is None  # it is looked at again before the call
+        with pytest.raises(AccountAtFault, match="cannot be read"):
             await carrier.outcome(attempt(), ScriptedLine())
         assert vendor.creates == []
 
@@ -280,13 +310,13 @@ async def test_phones_by_polling_alone(number: str, expected: TaskStatus) -> Non
 async def test_a_webhook_says_why_a_call_could_not_begin(
     from_number: str, number: str, expected: TaskStatus, stuck: bool
 ) -> None:
-    time = Time()
+    time = Told()
     async with workspace(time, public_url="https://dialer.example") as (vendor, carrier):
         vendor.stuck = stuck
 
-        def tell(elapsed: float) -> None:
-            if elapsed >= 10:
-                time.at = lambda _elapsed: None
+        def tell() -> None:
+            if time.elapsed >= 10:
+                time.tell = lambda: None
                 (call_id,) = vendor.conversations
                 vendor.clock = time.now
                 headers, body = vendor.initiation_failure(call_id)
@@ -294,7 +324,7 @@ async def test_a_webhook_says_why_a_call_could_not_begin(
                 assert carrier.named(body) == (call_id,)
                 carrier.heard(call_id, body)
 
-        time.at = tell
+        time.tell = tell
         outcome = await carrier.outcome(attempt(number, from_number=from_number), ScriptedLine())
     assert outcome.status is expected
     assert time.elapsed < 20
@@ -459,6 +489,21 @@ async def test_a_wrong_key_rings_nobody_and_is_in_no_text() -> None:
         assert (vendor.creates, vendor.rung) == ([], [])
 
 
+async def test_neither_the_key_nor_the_number_is_in_what_they_say() -> None:
+    async with workspace() as (vendor, carrier):
+        said = f"The key {KEY} and {SECRET} may not call {PERSON} nor {PERSON[1:]}."
+        vendor.status(400, body={"detail": {"status": "no", "message": said}})
+        by_status = await carrier.outcome(attempt(), ScriptedLine())
+        vendor.refusal = said
+        by_word = await carrier.outcome(attempt(), ScriptedLine())
+        vendor.refusal = f"{said} Too many."
+        with pytest.raises(CarrierUnavailable) as later:
+            await carrier.outcome(attempt(), ScriptedLine())
+    for text in (by_status.error or "", by_word.error or "", str(later.value)):
+        assert "may not call" in text
+        assert not [secret for secret in (KEY, SECRET, PERSON[1:]) if secret in text]
+
+
 async def test_what_could_not_be_placed_is_named_before() -> None:
     async with workspace() as (vendor, carrier):
         account = await carrier.account()
@@ -478,6 +523,13 @@ async def test_what_could_not_be_placed_is_named_before() -> None:
         with pytest.raises(NotCallable, match="system__"):
             await carrier.outcome(attempt(dynamic_variables='{"system__time":"now"}'), ScriptedLine())
         assert vendor.creates == []
+
+
+def test_it_is_a_carrier_with_an_account() -> None:
+    carrier = ElevenLabsCarrier(config_for(None))
+    assert isinstance(carrier, HasAccount)
+    assert (carrier.capacity, carrier.calls_per_second, carrier.places_real_calls) == (5, 1.0, True)
+    assert "ElevenLabs" in carrier.payer
 
 
 def test_a_number_of_a_provider_that_nobody_knows() -> None:

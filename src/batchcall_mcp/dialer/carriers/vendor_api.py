@@ -90,6 +90,8 @@ class VendorApi:
         self._fresh = open_client(kept_alive=0)
         self.ahead = timedelta(0)
         """How much later it is by the vendor's clock than by ours, to the second."""
+        self.says_time = False
+        """Whether that is known."""
 
     async def read(self, call: HttpCall, url: str | None = None) -> Any:
         """The JSON of an answer to a request that may be made at any time; None, where there is none.
@@ -175,6 +177,7 @@ class VendorApi:
     def _set_clock(self, date: str | None) -> None:
         with suppress(ValueError, TypeError):  # what is no date says nothing
             self.ahead = parsedate_to_datetime(date or "") - self._now()
+            self.says_time = True
 
     def _why(self, failed: Failed, limit_s: float) -> str:
         return failed.why.format(who=self._title, url=self._base_url, limit_s=limit_s)

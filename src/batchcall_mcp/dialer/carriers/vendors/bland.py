@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -74,8 +73,7 @@ class BlandCarrier(HttpCarrier):
 
     def __init__(self, config: CarrierConfig, **parts: Any) -> None:
         super().__init__(config, **parts)
-        self._pathways: frozenset[str] | None = frozenset()
-        self._personas: frozenset[str] | None = frozenset()
+        self._personas: frozenset[str] = frozenset()
         self._unsettled: dict[str, int] = {}
 
     def auth(self) -> Mapping[str, str]:
@@ -94,7 +92,7 @@ class BlandCarrier(HttpCarrier):
     async def agents(self) -> Sequence[Agent] | None:
         pathways = await self._listed("/v1/pathway", "pathways|data")
         personas = await self._listed("/v1/personas", "personas|data")
-        self._pathways, self._personas = _ids(pathways), _ids(personas)
+        self._personas = frozenset(one for row in personas or () if (one := _id(row)))
         if pathways is None and personas is None:
             return None
         return [
@@ -120,14 +118,11 @@ class BlandCarrier(HttpCarrier):
             return "The caller number is missing: Bland would choose one of its own. get_backend lists the numbers."
         if attempt.agent_id is None:
             return "The agent is missing: Bland calls with a pathway or a persona. get_backend lists them."
-        # One that is in the list that can be read may be in the one that cannot.
-        is_complete = self._pathways is not None and self._personas is not None
-        return super().account_problem(account if is_complete else replace(account, agents=None), attempt)
+        return super().account_problem(account, attempt)
 
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - the lists were read
-        """With a pathway or a persona, by the list in which the agent is; of a list that is not known: what is left."""
-        is_pathway = attempt.agent_id in self._pathways if self._pathways is not None else None
-        is_persona = attempt.agent_id in self._personas if self._personas is not None else is_pathway is False
+        """An agent is a pathway, unless it is in the list of personas."""
+        is_persona = attempt.agent_id in self._personas
         hooks, is_signed = self.config.public_url, self.config.secret is not None
         body = given(
             phone_number=attempt.to_number,
@@ -269,10 +264,6 @@ def outcome_of(call: Mapping[str, Any]) -> Outcome | None:
 
 def _id(row: Mapping[str, Any]) -> str | None:
     return text(inside(row, "id|pathway_id|persona_id"), 200)
-
-
-def _ids(listed: Sequence[Mapping[str, Any]] | None) -> frozenset[str] | None:
-    return None if listed is None else frozenset(filter(None, map(_id, listed)))
 
 
 def _word(call: Mapping[str, Any], name: str) -> str | None:

@@ -113,12 +113,14 @@ class ElevenLabsCarrier(HttpCarrier):
         """A caller number goes as its id, on the path of its provider."""
         if attempt.agent_id is None:
             return "The agent is missing: ElevenLabs calls with one. get_backend lists the agents."
-        if account.numbers is None:
-            return "The numbers of the ElevenLabs account could not be read, and a call needs the id of its caller."
-        if (problem := super().account_problem(account, attempt)) is not None:
-            return problem
-        provider = self._caller(account, attempt)[1]
-        return None if provider in _PATHS else f"ElevenLabs places no single calls over {provider}. Use another number."
+        problem = super().account_problem(account, attempt)
+        if (
+            problem is None
+            and account.numbers is not None
+            and (found := self._caller(account, attempt)[1]) not in _PATHS
+        ):
+            problem = f"ElevenLabs places no single calls over {found}. Use another number."
+        return problem
 
     def person_problem(self, account: CarrierAccount, attempt: Attempt) -> str | None:
         """Variables of their own, which begin with `system__`, cannot be given."""
@@ -129,6 +131,10 @@ class ElevenLabsCarrier(HttpCarrier):
 
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:
         number_id, provider = self._caller(account, attempt)
+        if number_id is None:
+            raise AccountAtFault(
+                "ElevenLabs wants the id of the caller number, and its list of numbers cannot be read."
+            )
         body = {
             "agent_id": attempt.agent_id,
             "agent_phone_number_id": number_id,
