@@ -45,6 +45,19 @@ def is_valid(e164: str) -> bool:
     return not national.startswith("0") and not plan.may_begin_with_trunk(national) and plan.region_of(national)[1]
 
 
+def ordinary_country(e164: str) -> str | None:
+    """The country of a valid number as written that costs what calls there cost: not premium-rate, not shared-cost.
+
+    None for some of those too, as for `is_valid`: libphonenumber has to be asked.
+    """
+    found = _plan_of(e164)
+    if found is None or not is_valid(e164):
+        return None
+    plan, national = found
+    region, _ = plan.region_of(national)
+    return None if region is None or region.code == _NO_COUNTRY or region.is_dear(national) else region.code
+
+
 class Place(NamedTuple):
     """Where a number is. `country`: ISO 3166 region; None: of no country (satellite, +800), or of no known one.
 
@@ -117,6 +130,7 @@ class _Region:
         self._of_places = _Patterns(
             general, [metadata.fixed_line, *(mobile if country_code in _GEOGRAPHICAL_MOBILES else ())]
         )
+        self.is_dear = _Patterns(general, [metadata.premium_rate, metadata.shared_cost]).match
         self.leading = re.compile(metadata.leading_digits) if metadata.leading_digits else None
         self.is_valid = self._any.match
 

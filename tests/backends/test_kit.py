@@ -202,6 +202,12 @@ class TestRequests:
         assert request.headers["content-type"].startswith("multipart/form-data; boundary=")
         assert b"filename" not in request.content
 
+    async def test_an_urlencoded_form_is_escaped_and_repeats_names(self, vendor: Vendor) -> None:
+        form: dict[str, str | list[str]] = {"To": "+1212", "Twiml": "<Say>Zoë & co</Say>", "Event": ["ringing", "end"]}
+        request = await sent(vendor, HttpCall("POST", "/Calls.json", urlencoded=form))
+        assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+        assert request.content == b"To=%2B1212&Twiml=%3CSay%3EZo%C3%AB+%26+co%3C%2FSay%3E&Event=ringing&Event=end"
+
     async def test_json_is_ascii_and_headers_of_one_request_join_the_callers(self, vendor: Vendor) -> None:
         request = await sent(vendor, HttpCall("POST", "/batches", json={"name": "Zoë"}, headers={"x-version": "2"}))
         assert request.content == b'{"name":"Zo\\u00eb"}'

@@ -1,25 +1,32 @@
 """What the fakes of Retell and Vapi share: phones that behave by their last digit, faults by name, requests recorded.
 
-Time is the fake's own, in seconds: `pass_time` moves it, and a carrier under test sleeps by it.
+Time is the fake's own, in seconds: `pass_time` moves it, and a carrier under test sleeps by it. With `speed` it passes
+by itself, so many times as fast as the real one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from time import monotonic
+from typing import Any, Literal, TypeVar
 
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier
 from tests.vendors.serving import Recording, Simulated
 
+T = TypeVar("T", bound=HttpCarrier)
 RINGING = 2.0
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 End = Literal["answered", "short", "no_answer", "busy", "voicemail", "failed"]
@@ -86,7 +93,9 @@ class Phones(Simulated):
 
     def __init__(self, routes: Sequence[Route], key: str, create: str) -> None:
         self.key = key
-        self.now = datetime.now(UTC).replace(microsecond=0)
+        self._begun, self._moved = datetime.now(UTC).replace(microsecond=0), 0.0
+        self._started, self.speed = monotonic(), 0.0
+        self._later: list[tuple[float, Callable[[], None]]] = []
         self.rung: list[tuple[str, datetime]] = []
         self.phones: dict[str, Phone] = {}
         self.fail_next: list[Refused] = []
@@ -104,13 +113,56 @@ class Phones(Simulated):
         """The bodies of all requests that ask for a call, in order."""
         return [one.json for one in self.writes]
 
+    @property
+    def _elapsed(self) -> float:
+        return self._moved + self.speed * (monotonic() - self._started)
+
+    @property
+    def now(self) -> datetime:
+        """What time it is."""
+        return self._begun + timedelta(seconds=self._elapsed)
+
     def pass_time(self, seconds: float) -> None:
         """Move its time."""
-        self.now += timedelta(seconds=seconds)
+        self._moved += seconds
+        while self._later and self._later[0][0] <= self._elapsed:
+            self._later.pop(0)[1]()
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do something when so much time has passed."""
+        self._later = sorted([*self._later, (self._elapsed + seconds, act)], key=lambda one: one[0])
 
     async def sleep(self, seconds: float) -> None:
         """For a carrier: its waits are the time that passes here."""
+        if self.speed:
+            await asyncio.sleep(seconds / self.speed)
+            return
+        await asyncio.sleep(0)
         self.pass_time(seconds)
+
+    def clock(self) -> float:
+        """The same time, in seconds; moments are less exact."""
+        return self._elapsed
+
+    @asynccontextmanager
+    async def carrier(self, kind: type[T], **settings: Any) -> AsyncIterator[T]:
+        """A carrier of this vendor, by the time of the fake."""
+        async with self.served() as url, self.carrier_at(kind, url, **settings) as made:
+            yield made
+
+    @asynccontextmanager
+    async def carrier_at(self, kind: type[T], url: str, **settings: Any) -> AsyncIterator[T]:
+        """The same, of a fake that is served already."""
+        made = kind(
+            replace(CarrierConfig(key=SecretStr(self.key), url=url), **settings),
+            clock=self.clock,
+            sleep=self.sleep,
+            now=lambda: self.now,
+        )
+        try:
+            yield made
+        finally:
+            await made.aclose()
 
     def drop_create_answer(self) -> None:
         """The next create takes effect, and its answer breaks off."""

@@ -80,6 +80,7 @@ class Retell(Phones):
             Route("/v2/get-call/{id}", self._get, methods=["GET"]),
             Route("/v2/stop-call/{id}", self._stop, methods=["POST"]),
             Route("/v3/list-calls", self._list, methods=["POST"]),
+            Route("/v2/list-calls", self._old_list, methods=["POST"]),
             Route("/v2/list-phone-numbers", self._numbers, methods=["GET"]),
             Route("/v2/list-agents", self._agents, methods=["POST"]),
             Route("/list-agents", self._old_agents, methods=["GET"]),
@@ -147,6 +148,16 @@ class Retell(Phones):
             self._row(one) for one in self.phones.values() if wanted.items() <= one.body.get("metadata", {}).items()
         ]
         return JSONResponse({"items": rows[: body.get("limit", 50)], "has_more": False})
+
+    async def _old_list(self, request: Request) -> Response:
+        """Filters are arrays, a member of the metadata is named with a dot, and the answer is a bare array."""
+        self.check_key(request)
+        body = await self.json(request)
+        wanted = body["filter_criteria"]["metadata.attempt_id"]
+        if set(body["filter_criteria"]) != {"metadata.attempt_id"} or not isinstance(wanted, list):
+            raise self._bad("filter_criteria is not valid")
+        found = [one for one in self.phones.values() if one.body.get("metadata", {}).get("attempt_id") in wanted]
+        return JSONResponse([self._row(one) for one in found])
 
     async def _numbers(self, request: Request) -> Response:
         self.check_key(request)

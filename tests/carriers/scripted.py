@@ -45,11 +45,14 @@ class Time:
     def __init__(self) -> None:
         self.elapsed = 0.0
         self.slept: list[float] = []
+        self.at: Callable[[float], None] = lambda _elapsed: None
+        """Called after each pause, with the time that has passed."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
         self.slept.append(seconds)
         self.elapsed += seconds
+        self.at(self.elapsed)
 
     def clock(self) -> float:
         return 1000.0 + self.elapsed

@@ -167,7 +167,8 @@ class Twilio(Simulated):
     first time, 7 busy, 8 a machine, 9 failed, with `error_code`.
 
     `agent`: how the leg to a SIP agent ends; None: there is none. `lag`: in so many lists a new call is not seen yet.
-    `reads_…`: the HTTP status of such a list. `written`: how a moment is. `prefix`, `key`: SignalWire has others.
+    `is_quick`: a call is over at its first read. `reads_…`: the HTTP status of such a list. `written`: how a moment is.
+    `prefix`, `key`: SignalWire has others.
     """
 
     def __init__(
@@ -188,6 +189,7 @@ class Twilio(Simulated):
         self.agent: str | None = "completed"
         self.error_code: str | None = None
         self.lag = 0
+        self.is_quick = False
         self.reads_numbers = 200
         self.reads_caller_ids = 200
         self.reads_notifications = 200
@@ -246,7 +248,7 @@ class Twilio(Simulated):
             to=to,
             from_=from_,
             created=self.clock(),
-            path=[*_ON_THE_WAY, word] if word == "completed" else ["queued", "ringing", word],
+            path=[*(_ON_THE_WAY if word == "completed" else _ON_THE_WAY[:2]), word],
             fields=fields or {},
             answered_by=answered_by if has_detection else None,
             duration=duration,
@@ -254,6 +256,8 @@ class Twilio(Simulated):
             error_code=self.error_code if word == "failed" else None,
             unseen=self.lag,
         )
+        if self.is_quick:
+            call.path = ["queued", word]
         self.calls[call.sid] = call
         self.rung.append((to, call.created))
         if word == "completed" and self.agent is not None and "Twiml" in call.fields:

@@ -100,6 +100,8 @@ class Vapi(Phones):
         super().__init__(routes, KEY, CREATE)
         self.when_full: Full | None = None
         self.controlled: list[Any] = []
+        self.word_of_control = "manually-canceled"
+        """How a call ends that its live control ended: no document says it."""
         self.control_url: str | None = None
         """Another address for live control; None: on this server."""
 
@@ -163,9 +165,10 @@ class Vapi(Phones):
         phone = self._phone(request)
         body = await self.json(request)
         self.controlled.append(body)
-        if body != {"type": "end-call"} or self.now >= phone.over:
+        is_over = phone.stopped is not None or (not phone.waits and self.now >= phone.over)
+        if body != {"type": "end-call"} or is_over:
             raise self._bad("The call is not active")
-        phone.stopped, phone.word = self.now, "manually-canceled" if phone.waits else "assistant-ended-call"
+        phone.stopped, phone.word = self.now, self.word_of_control
         return Response(status_code=200)
 
     async def _numbers(self, request: Request) -> Response:

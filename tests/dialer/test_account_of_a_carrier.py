@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import AccountAtFault, CarrierAccount, CarrierUnavailable
+from batchcall_mcp.dialer.rest.account import placing
 from batchcall_mcp.dialer.storage.tables import attempts, tasks
 from batchcall_mcp.model import CallerNumber
 from tests.dialer.carriers.phones import AGENT, CALLER, Phones
@@ -35,8 +38,10 @@ async def test_a_batch_call_belongs_to_the_carrier_of_its_creation(new_caller: N
     async with new_caller(start=False, carrier=Phones()) as caller:
         made = await caller.ask("POST", "/batch-call", whole())
         assert made["carrier"] == "phones"
+        assert made["dialled_here"] is True
     async with new_caller(start=False) as caller:
-        assert (await caller.get(made["batch_call_id"]))["carrier"] == "phones"
+        found = await caller.get(made["batch_call_id"])
+        assert (found["carrier"], found["dialled_here"]) == ("phones", False)
         listed = await caller.ask("GET", "/batch-call/list")
         assert [one["carrier"] for one in listed["batch_calls"]] == ["phones"]
 
@@ -47,6 +52,9 @@ async def test_a_batch_call_belongs_to_the_carrier_of_its_creation(new_caller: N
         ("POST", "/execute", None),
         ("PATCH", "", {"status": "sent"}),
         ("PATCH", "", {"trigger_timestamp": "2026-11-24T20:00:00Z"}),
+        ("PATCH", "", {"tasks": [{"to_number": "+12132000010"}]}),
+        ("PATCH", "", {"from_number": "+14155550123"}),
+        ("PATCH", "", {"max_concurrency": 3}),
         ("PUT", "", whole()),
         ("POST", "/resume", None),
         ("POST", "/retry", {"task_status": ["failed"]}),
@@ -72,9 +80,12 @@ async def test_another_carrier_s_is_read_renamed_and_cancelled(new_caller: NewCa
     async with new_caller(start=False, carrier=Phones()) as caller:
         body = whole(trigger_timestamp="2026-11-24T20:00:00Z")
         batch_call_id = (await caller.ask("POST", "/batch-call", body))["batch_call_id"]
+        later = (await caller.ask("POST", "/batch-call", body))["batch_call_id"]
     async with new_caller(start=False) as caller:
         await caller.ask("PATCH", f"/batch-call/{batch_call_id}", {"name": "Other"})
         await caller.ask("POST", f"/batch-call/{batch_call_id}/pause")
+        drafted = await caller.ask("PATCH", f"/batch-call/{later}", {"status": "draft"})
+        assert drafted["status"] == "draft"
         cancelled = await caller.ask("POST", f"/batch-call/{batch_call_id}/cancel")
         assert (cancelled["status"], cancelled["name"]) == ("cancelled", "Other")
 
@@ -109,6 +120,19 @@ async def test_what_the_account_cannot_call_is_refused_by_field_and_row(
         assert len(await caller.tasks(made)) == 1
 
 
+async def test_what_is_wrong_with_everybody_is_said_once(new_caller: NewCaller) -> None:
+    people: list[dict[str, Any]] = [{"to_number": f"+1213200000{digit}"} for digit in range(3)]
+    async with new_caller(start=False, carrier=Phones()) as caller:
+        refused = await caller.ask("POST", "/batch-call", whole(tasks=people), status=422)
+        assert refused["error"].splitlines()[1:] == ["- every task: the variable first_name is missing"]
+        people[1]["dynamic_variables"] = {"first_name": "Bob"}
+        refused = await caller.ask("POST", "/batch-call", whole(tasks=people), status=422)
+        assert refused["error"].splitlines()[1:] == [
+            "- tasks.0: the variable first_name is missing",
+            "- tasks.2: the variable first_name is missing",
+        ]
+
+
 async def test_the_countries_of_the_setting_come_before_those_of_the_numbers(new_caller: NewCaller) -> None:
     async with new_caller(start=False, carrier=Phones(), countries=frozenset({"JM"})) as caller:
         await caller.ask("POST", "/batch-call", whole("+18765550123"))
@@ -126,6 +150,26 @@ async def test_an_unreadable_account_refuses_only_destinations(new_caller: NewCa
             account = await caller.ask("GET", "/account")
             assert (account["numbers"], account["agents"], account["payer"]) == (None, None, carrier.payer)
             assert account["notes"] == [f"The account of Acme Phones cannot be read now: {fault}"]
+
+
+async def test_a_slow_vendor_holds_no_write_up(new_caller: NewCaller, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Phones):
+        async def account(self) -> CarrierAccount:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(placing, "LONGEST_READ_S", 0.01)
+    async with new_caller(start=False, carrier=Silent()) as caller:
+        await caller.ask("POST", "/batch-call", whole())
+        assert "gave no answer within" in (await caller.ask("GET", "/account"))["notes"][0]
+
+
+async def test_a_redial_of_real_phones_is_not_as_fast_as_simulated_time(new_caller: NewCaller) -> None:
+    async with new_caller(start=False, carrier=Phones()) as caller:
+        assert caller.dialer._options.retry_delay == timedelta(minutes=5)
+        assert caller.dialer._options.min_gap == timedelta(minutes=15)
+    async with new_caller(start=False) as caller:
+        assert caller.dialer._options.retry_delay < timedelta(seconds=1)
 
 
 async def test_a_launch_looks_at_the_account_of_today(new_caller: NewCaller) -> None:

@@ -21,9 +21,8 @@ from starlette.types import Message
 from batchcall_mcp.dialer.carriers.base import DO_NOT_CALL, HearsKeys, KeyPress, ReportsCalls
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier, simulate
 from batchcall_mcp.dialer.rest.rate_limiter import Limiter
-from batchcall_mcp.dialer.storage import key_presses
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, do_not_call, tasks
-from batchcall_mcp.dialer.webhooks import carrier_events
+from batchcall_mcp.dialer.webhooks import carrier_events, key_presses
 from tests.dialer.conftest import CALLER, Caller, NewCaller, emptied_postgresql, eventually, numbers
 from tests.dialer.hooks import another_organization
 
@@ -182,6 +181,17 @@ async def test_who_presses_the_key_for_it_is_on_the_list_of_the_organisation_tha
     assert (await scene.choice(again))[0] == "skipped"
 
 
+async def test_a_process_that_has_not_placed_the_call_keeps_its_key(scene: Scene, new_caller: NewCaller) -> None:
+    batch_call_id = await scene.calling()
+    database = scene.caller.dialer._database
+    async with new_caller(start=False, database=database) as other:
+        carrier_events.install(other.dialer.app, scene.carrier, other.dialer.store, PUBLIC)
+        elsewhere = Scene(other, scene.carrier)
+        await elsewhere.pressed("CA1", "9")
+    assert await scene.choice(batch_call_id) == ("calling", DO_NOT_CALL)
+    assert await scene.listed() == [ONE]
+
+
 async def test_a_redial_has_no_choice_of_the_call_before_it(scene: Scene) -> None:
     batch_call_id = await scene.calling()
     await scene.pressed("CA1", "2")
@@ -323,6 +333,16 @@ async def test_who_has_no_signature_is_held_off_and_the_vendor_is_not(new_caller
         ]
         assert wrong == [401, 401, 401, 429, 429]
         assert [(await scene.report({"CallSid": "CA1"})).status_code for _ in range(20)] == [200] * 20
+
+
+async def test_a_wrong_setting_shows_in_the_log_once_a_minute(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        await scene.report({"CallSid": "CA1", "To": ONE}, headers={"X-Twilio-Signature": "no"})
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("carrier_events")]
+    assert len(said) == 1
+    assert f"for {URL}. " in said[0]
+    assert "BATCHCALL_CARRIER_SECRET" in said[0]
+    assert ONE not in said[0]
 
 
 async def test_an_opt_out_is_kept_although_the_answer_to_the_create_was_lost(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, NotCallable
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, Carrier, CarrierUnavailable, NotCallable
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, TaskFilter
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
@@ -53,7 +53,7 @@ class Desk:
         return {status.value: count for status, count in counts.by_status.items() if count}
 
     @asynccontextmanager
-    async def engine(self, carrier: Wire) -> AsyncIterator[Supervisor]:
+    async def engine(self, carrier: Carrier) -> AsyncIterator[Supervisor]:
         own = self.store.for_dialling()
         options = EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.02, beat_seconds=0.1)
         host = Supervisor(own, carrier, options, before_claims=lambda: None)

@@ -16,11 +16,13 @@ from mcp.types import ElicitRequestFormParams
 
 from batchcall_mcp.backends.registry import backend_class
 from batchcall_mcp.cli import cli
-from batchcall_mcp.cli.account.doctor import Finding, _address, examine
-from batchcall_mcp.cli.account.verify import Verification, ask
+from batchcall_mcp.cli.account.doctor import _address, examine
+from batchcall_mcp.cli.account.findings import Finding
+from batchcall_mcp.cli.account.verify import Verification, ask, through
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
+from tests.carriers.twilio import KEY, NUMBER, SECRET, Twilio
 from tests.vendors import elevenlabs, zudu
 from tests.vendors.elevenlabs import ElevenLabs
 from tests.vendors.magpipe import Magpipe
@@ -125,6 +127,62 @@ async def test_a_clock_that_is_off_is_wrong(tmp_path: Path, off: int, word: str,
     assert re.sub("9[4567] s", "95 s", finding.said).find(said) >= 0
 
 
+def carrier_settings(tmp_path: Path, url: str, **variables: Any) -> Settings:
+    agents = tmp_path / "agents.toml"
+    agents.write_text('[reminder]\nsay = "Hello."\n', encoding="utf-8")
+    account = {"carrier": "twilio", "carrier_url": url, "carrier_key": KEY, "carrier_secret": SECRET, "agents": agents}
+    return settings_for(tmp_path, **{**account, **variables})
+
+
+async def test_of_a_carrier_it_says_that_phones_ring_who_pays_and_what_the_account_has(tmp_path: Path) -> None:
+    vendor = Twilio()
+    async with vendor.served() as url:
+        findings = await found(carrier_settings(tmp_path, url, public_url="https://calls.example.com/"))
+    reports = (
+        "Twilio sends them to https://calls.example.com/carriers/twilio. `batchcall-mcp dialer` takes them; an MCP "
+        "server does not start with BATCHCALL_PUBLIC_URL."
+    )
+    assert {about: [str(one) for one in findings[about]] for about in list(findings)[:8]} == {
+        "backend": [
+            "ok    backend: dialer, in the process of the server. Calls are placed while a client is connected."
+        ],
+        "carrier": [f"look  carrier: Twilio: real phones ring, and the account AC…{KEY[-4:]} at 127.0.0.1 pays."],
+        "pace": ["ok    pace: 10 calls at once, 1 a second, over all processes of this database."],
+        "reports": [f"look  reports: {reports}"],
+        "numbers": ["ok    numbers: 2"],
+        "agents": ["ok    agents: 1"],
+        "countries": ["ok    countries: US may be called: those of the caller numbers."],
+        "clock": ["ok    clock: as Twilio's, to some seconds."],
+    }
+    assert (vendor.rung, vendor.creates) == ([], [])
+    assert SECRET not in str(findings)
+    assert KEY not in str(findings)
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_carrier_with_a_wrong_key_or_without_one_is_wrong(tmp_path: Path) -> None:
+    async with Twilio().served() as url:
+        findings = await found(carrier_settings(tmp_path, url, carrier_secret="another0123456789"))
+    (finding,) = findings["account"]
+    assert (finding.word, "BATCHCALL_CARRIER_SECRET" in finding.said) == ("wrong", True)
+    assert "another0123456789" not in str(findings)
+    assert ("account", "wrong") in words(await found(carrier_settings(tmp_path, "http://127.0.0.1:9")))
+    missing = await found(settings_for(tmp_path, carrier="retell"))
+    assert words(missing) >= {("carrier", "wrong"), ("launches", "ok")}
+    assert "BATCHCALL_CARRIER_KEY" in missing["carrier"][0].said
+
+
+async def test_countries_that_the_operator_names_are_shown(tmp_path: Path) -> None:
+    vendor = Twilio()
+    vendor.reads_numbers = 403
+    async with vendor.served() as url:
+        named = await found(carrier_settings(tmp_path, url, countries="gb,US"))
+        none = await found(carrier_settings(tmp_path, url))
+    assert [str(one) for one in named["countries"]] == ["ok    countries: GB, US may be called: BATCHCALL_COUNTRIES."]
+    assert [one.word for one in none["countries"]] == ["look"]
+    assert [one.word for one in none["numbers"]] == ["look"]
+
+
 async def test_folders_stops_and_lists_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
     no_calls = tmp_path / "no.txt"
@@ -157,14 +215,37 @@ async def test_one_number_is_called_once_and_the_report_names_nobody(tmp_path: P
     person = Person("yes")
     settings = settings_for(tmp_path, simulated_speed="2000")
     code, run = await verified(settings, person, from_number="+14157774444")
-    report = run.report("dialer")
+    report = run.report(through(settings, "dialer"))
     assert code == 0
     assert len(person.questions) == 1
-    assert report.startswith("### dialer, 20")
+    assert report.startswith("### dialer through simulated, 20")
     assert "its task completed" in report
     assert MINE not in report
     assert "+1" not in report
     assert "bc_" not in report
+
+
+async def test_a_real_carrier_calls_one_number_once_after_a_yes_and_the_report_names_nobody(tmp_path: Path) -> None:
+    vendor = Twilio()
+    person = Person("yes")
+    async with vendor.served() as url:
+        settings = carrier_settings(tmp_path, url, calling_hours="00:00-24:00")
+        code, run = await verified(settings, person, from_number=NUMBER)
+    report = run.report(through(settings, "dialer"))
+    assert (code, [number for number, _ in vendor.rung]) == (0, [MINE])
+    (question,) = person.questions
+    assert "real phones ring" in question.lower()
+    assert report.startswith("### dialer through twilio, 20")
+    assert "its task completed" in report
+    assert not re.search(r"\+1|CA[0-9a-f]{8}|bc_|reminder", report)
+
+
+async def test_a_real_carrier_calls_nobody_without_a_yes(tmp_path: Path) -> None:
+    vendor = Twilio()
+    async with vendor.served() as url:
+        settings = carrier_settings(tmp_path, url, calling_hours="00:00-24:00")
+        code, _ = await verified(settings, Person("no"), from_number=NUMBER)
+    assert (code, vendor.rung, vendor.creates) == (4, [], [])
 
 
 async def test_without_a_yes_nobody_is_called(tmp_path: Path) -> None:

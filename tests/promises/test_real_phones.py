@@ -12,8 +12,11 @@ from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
+from tests.carriers.twilio import KEY, NUMBER, SECRET, Twilio
 from tests.dialer.carriers.phones import AGENT, CALLER, Phones
-from tests.walks.stage import ALWAYS, NEW_YORK, Person, number, playing
+from tests.server.contract import reported
+from tests.server.test_contract import MOST_BYTES, MOST_TOOLS, size
+from tests.walks.stage import ALWAYS, NEW_YORK, Model, Person, number, playing
 
 PEOPLE = [number(NEW_YORK, line) for line in range(3)]
 OPEN: dict[str, Any] = {"calling_hours": "00:00-24:00"}
@@ -49,6 +52,11 @@ def wanted(**more: Any) -> dict[str, Any]:
     return {"from_number": CALLER, "agent_id": AGENT, "tasks": tasks(), "window": ALWAYS, **more}
 
 
+async def until_completed(model: Model, named: dict[str, Any]) -> None:
+    while (await model.call("watch_batch_call", **named, timeout_seconds=15))["batch_call"]["status"] != "completed":
+        continue
+
+
 async def test_the_question_says_that_real_phones_ring_and_who_pays(tmp_path: Path) -> None:
     person = Person("no")
     async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
@@ -58,7 +66,7 @@ async def test_the_question_says_that_real_phones_ring_and_who_pays(tmp_path: Pa
     (question,) = person.questions
     assert "Real phones ring, and the Acme account AC…9f2c pays." in question
     assert "Calls are placed only while this client is connected." in question
-    assert 'Agent "Ada" speaks' in question
+    assert 'Agent "Ada" (agent_1) speaks, from +1 415 777 4444.' in question
     assert 'It begins: "Hello Ann' in question
     assert "simulated" not in question
 
@@ -131,7 +139,9 @@ async def test_a_real_list_is_never_called_by_the_simulator(tmp_path: Path) -> N
         named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
     async with playing("auto", Person(), data_dir=tmp_path, **OPEN) as model:
         shown = await model.call("get_batch_call", **named)
-        assert "Simulated" not in str(shown["batch_call"].get("notes"))
+        assert shown["batch_call"]["notes"] == [
+            "It belongs to the carrier phones: the dialer here does not call its people."
+        ]
         text = await model.refused("start_batch_call", "illegal_transition", **named, trigger_timestamp="now")
         assert "belongs to the carrier" in text
 
@@ -142,10 +152,7 @@ async def test_calls_are_placed_and_what_was_said_is_read(tmp_path: Path) -> Non
         made = await model.call("create_batch_call", **wanted())
         named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
         await model.call("start_batch_call", **named, trigger_timestamp="now")
-        status = ""
-        while status != "completed":
-            watched = await model.call("watch_batch_call", **named, timeout_seconds=15)
-            status = watched["batch_call"]["status"]
+        await until_completed(model, named)
         call = await model.call("get_call", **named, to_number=PEOPLE[0])
         said = call["call"]
         assert [turn["text"] for turn in said["transcript"]] == ["Hello Ann", "Hi"]
@@ -176,5 +183,45 @@ def test_what_cannot_work_is_said_at_the_start(tmp_path: Path, given: dict[str, 
     assert words in caught.value.message
 
 
+def test_the_instructions_say_that_real_phones_ring(tmp_path: Path) -> None:
+    server = build_server(Settings(data_dir=tmp_path, **REAL), transport="stdio")
+    assert "This backend is the built-in dialer: real phones ring" in (server.instructions or "")
+    assert len((server.instructions or "").encode()) < 1024
+
+
+async def test_the_tools_cost_a_model_as_little_as_elsewhere(tmp_path: Path) -> None:
+    tools = await build_server(Settings(data_dir=tmp_path, **REAL), transport="stdio").list_tools()
+    read = [{name: reported(tool)[name] for name in ("name", "description", "inputSchema")} for tool in tools]
+    assert sum(map(size, read)) <= MOST_BYTES
+    assert len(tools) <= MOST_TOOLS
+
+
 def test_no_carrier_needs_nothing(tmp_path: Path) -> None:
     build_server(Settings(data_dir=tmp_path, carrier="simulated"), transport="stdio")
+
+
+async def test_twilio_from_the_question_to_the_outcome(tmp_path: Path) -> None:
+    agents = tmp_path / "agents.toml"
+    agents.write_text('[reminder]\nname = "Reminder"\nsay = "Hello {{first_name}}."\n')
+    vendor = Twilio()
+    person = Person()
+    async with vendor.served() as url:
+        account = {"carrier_key": KEY, "carrier_secret": SECRET, "carrier_url": url, "agents": str(agents)}
+        async with playing("auto", person, data_dir=tmp_path, carrier="twilio", **account, **OPEN) as model:
+            people = ["+12125550100", "+12125550107"]
+            asked = {"from_number": NUMBER, "agent_id": "reminder", "tasks": tasks(people), "window": ALWAYS}
+            made = await model.call("create_batch_call", **asked)
+            named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+            assert vendor.rung == []
+            await model.call("start_batch_call", **named, trigger_timestamp="now")
+            await until_completed(model, named)
+            shown = await model.call("get_batch_call", **named)
+            assert [(one["to_number"], one["status"]) for one in shown["tasks"]] == [
+                ("+12125550100", "completed"),
+                ("+12125550107", "busy"),
+            ]
+    assert [number for number, _ in vendor.rung] == people
+    (question,) = person.questions
+    assert "Real phones ring, and the account AC" in question
+    assert 'Agent "Reminder" (reminder) speaks' in question
+    assert SECRET not in question + str(shown)

@@ -148,11 +148,18 @@ def request_of(
 
 
 async def one_try(
-    request: Callable[[], AbstractAsyncContextManager[httpx2.Response]], limit_s: float
+    request: Callable[[], AbstractAsyncContextManager[httpx2.Response]],
+    limit_s: float,
+    limit: anyio.CancelScope | None = None,
 ) -> Answer | Failed:
-    """Send it once, and read the answer whatever it says; both within `limit_s` seconds."""
+    """Send it once, and read the answer whatever it says; both within `limit_s` seconds.
+
+    `limit`: a new scope of the caller's, who may put its deadline off meanwhile.
+    """
+    limit = anyio.CancelScope() if limit is None else limit
+    limit.deadline = anyio.current_time() + limit_s
     try:
-        with anyio.fail_after(limit_s):
+        with limit:
             async with request() as response:
                 body = bytearray()
                 async for part in response.aiter_bytes():
@@ -161,10 +168,9 @@ async def one_try(
                         return Failed(*_TOO_LARGE)
                 lower = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, lower, bytes(body))
-    except TimeoutError:
-        return Failed(*_TIMED_OUT)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return Failed(*next(_FAILURES[kind] for kind in type(error).__mro__ if kind in _FAILURES))
+    return Failed(*_TIMED_OUT)
 
 
 class BackendHttp:

@@ -1,7 +1,15 @@
 """Which numbers real phones may be rung at."""
 
 import pytest
+from phonenumbers import (
+    SUPPORTED_REGIONS,
+    PhoneNumberFormat,
+    PhoneNumberType,
+    example_number_for_type,
+    format_number,
+)
 
+from batchcall_mcp import number_plans
 from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
 
 US = frozenset({"US"})
@@ -62,3 +70,18 @@ def test_the_setting_comes_before_the_account_and_the_account_before_the_caller_
     assert allowed_countries(None, ["+14155550123", "+18765550123"], "+442079460958") == {"US", "JM"}
     assert allowed_countries(None, None, "+442079460958") == {"GB"}
     assert allowed_countries(None, None, "no number") == frozenset()
+
+
+def test_the_short_way_says_what_libphonenumber_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a number of each kind in each country, and of one that differs from it in its last digits."""
+    kinds = [kind for kind in vars(PhoneNumberType).values() if isinstance(kind, int)]
+    found = [example_number_for_type(region, kind) for region in sorted(SUPPORTED_REGIONS) for kind in kinds]
+    written = [format_number(one, PhoneNumberFormat.E164) for one in found if one is not None]
+    assert len(written) > 1000
+    numbers = [*written, *(f"{one[:-2]}99" for one in written), *(one[:-1] for one in written)]
+    short = [problem(number, SUPPORTED_REGIONS) for number in numbers]
+    monkeypatch.setattr(number_plans, "ordinary_country", lambda _number: None)
+    assert [problem(number, SUPPORTED_REGIONS) for number in numbers] == short
+    short_us = [problem(number, US) for number in numbers]
+    monkeypatch.undo()
+    assert [problem(number, US) for number in numbers] == short_us

@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -21,6 +23,7 @@ from batchcall_mcp.dialer.carriers.base import (
     Attempt,
     CallDetails,
     Carrier,
+    CarrierAccount,
     CarrierUnavailable,
     HasAccount,
     Line,
@@ -28,7 +31,8 @@ from batchcall_mcp.dialer.carriers.base import (
     NotCallable,
     Outcome,
 )
-from batchcall_mcp.dialer.carriers.vendor_api import CREATE_S, READ_S, Refused
+from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier, Seen
+from batchcall_mcp.dialer.carriers.vendor_api import CREATE_S, READ_S, STALE_S, Refused
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.vendor_http import client
@@ -45,7 +49,8 @@ from tests.carriers.scripted import (
     attempt_to,
     config_for,
 )
-from tests.faults.server import Answerer, answer, endless, exactly, hang_up, listening, reset, time_passes
+from tests.dialer.certificates import authority_and_server
+from tests.faults.server import Answerer, answer, endless, exactly, hang_up, listening, read_request, reset, time_passes
 
 NUMBER = "+12125550123"
 TALKED = Outcome(TaskStatus.COMPLETED, "as the vendor has it", backend_status="completed")
@@ -96,7 +101,9 @@ def test_it_offers_what_the_engine_and_the_api_ask_of_a_carrier() -> None:
     line: Line = ScriptedLine()
     assert line.call_id is None
     assert isinstance(carrier, HasAccount)
-    assert (carrier.capacity, carrier.calls_per_second, carrier.places_real_calls) == (7, 1.0, True)
+    assert (carrier.capacity, carrier.calls_per_second) == (7, 1.0)
+    assert carrier.places_real_calls
+    assert carrier.calls_outlive_us
     carrier = ScriptedCarrier(config_for(None, concurrency=3, calls_per_second=0.5))
     assert (carrier.capacity, carrier.calls_per_second) == (3, 0.5)
     assert KEY not in carrier.payer
@@ -107,6 +114,23 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_showing_it(setti
     with pytest.raises(ConfigurationError, match=f"BATCHCALL_CARRIER_{setting.upper()} contains white space") as caught:
         ScriptedCarrier(config_for(None, **{setting: SecretStr("a secret\n")}))
     assert "a secret" not in caught.value.message
+
+
+def test_a_vendor_without_lists_webhooks_or_a_stop_leaves_out_their_hooks() -> None:
+    class Plain(HttpCarrier):
+        name, title, default_url = "plain", "Plain", "https://api.plain.example"
+
+    async def answers() -> None:
+        assert await carrier.account() == CarrierAccount(numbers=None, agents=None)
+        await carrier.hang_up("call_1")
+
+    carrier = Plain(config_for(None))
+    asyncio.run(answers())
+    assert carrier.auth() == {"authorization": f"Bearer {KEY}"}
+    assert not carrier.verify({}, b"", "https://here.example")
+    assert carrier.named(b"{}") == ()
+    assert carrier.told("call_1", b"{}") is None
+    carrier.heard("call_1")  # before and after its event loop
 
 
 # A new call.
@@ -153,13 +177,43 @@ async def test_nothing_leaves_once_the_engine_refuses() -> None:
     assert line.did == []
 
 
-async def test_an_engine_that_is_slow_to_let_it_go_sends_nothing_late() -> None:
+async def test_through_a_proxy_it_is_the_request_that_is_held_and_not_the_tunnel(tmp_path: Path) -> None:
+    trusting, serving = authority_and_server(tmp_path, "api.scripted.example")
+    line = ScriptedLine()
+    seen: list[tuple[str, list[str]]] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(((await read_request(reader)).method, list(line.did)))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.start_tls(serving)
+        seen.append(((await read_request(reader)).method, line.did[:1]))
+        await answer(201, '{"id": "call_1"}')(reader, writer)
+
+    async with listening(proxy) as url, carrier_of(ScriptedVendor()) as carrier:
+        await carrier._api._fresh.aclose()
+        carrier._api._fresh = httpx2.AsyncClient(verify=trusting, proxy=url)
+        call = HttpCall("POST", "/calls", json={})
+        carrier._api._base_url = "https://api.scripted.example"
+        assert await carrier._api.create(call, line, ()) == {"id": "call_1"}
+    assert seen == [("CONNECT", []), ("POST", ["held"])]
+    assert line.did == ["held", "let go"]
+
+
+async def test_what_the_engine_lets_wait_is_not_asked_for_on_a_stale_connection() -> None:
     async with ScriptedVendor().served() as vendor:
-        line = ScriptedLine(on_sending=lambda: time_passes(CREATE_S + 1))
-        with pytest.raises(CarrierUnavailable, match="did not answer completely within 30 s"):
+        line = ScriptedLine(on_sending=lambda: time_passes(STALE_S + 1))
+        with pytest.raises(CarrierUnavailable, match="stood open for too long") as caught:
             await outcome_of(vendor, line)
+    assert (caught.value.retry_after, caught.value.whole_account) == (5.0, False)
     assert vendor.asked("create") == []
     assert line.did == ["held", "let go"]
+
+
+async def test_what_the_engine_lets_wait_for_its_turn_has_its_whole_time_after_that() -> None:
+    async with ScriptedVendor("completed").served() as vendor:
+        line = ScriptedLine(on_sending=lambda: time_passes(STALE_S - 1))
+        vendor.during = lambda kind: time_passes(CREATE_S - 1) if kind == "create" else None
+        assert await outcome_of(vendor, line) == TALKED
 
 
 async def test_what_fails_in_the_engine_after_the_request_left_loses_no_answer(
@@ -356,11 +410,35 @@ async def test_a_hook_that_fails_on_an_answer_leaves_the_call_to_be_found() -> N
     assert (len(vendor.asked("create")), len(vendor.asked("find"))) == (1, 1)
 
 
+async def test_a_hook_that_fails_ends_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(ScriptedCarrier):
+        async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
+            raise KeyError("calls")
+
+        async def hang_up(self, call_id: str) -> None:
+            raise KeyError("status")
+
+        def told(self, call_id: str, body: bytes) -> Outcome | None:
+            raise KeyError("type")
+
+    async with ScriptedVendor("queued").served() as vendor, carrier_of(vendor, kind=Odd) as carrier:
+        vendor.goes_wrong("create", hang_up)
+        assert (await carrier.outcome(attempt_to(), ScriptedLine())).status == TaskStatus.INTERRUPTED
+        vendor.during = lambda kind: carrier.heard("call_1", b"odd") if kind == "create" else None
+        outcome = await carrier.outcome(attempt_to(n=2), ScriptedLine())
+        assert (outcome.status, "did not say in time" in str(outcome.error)) == (TaskStatus.INTERRUPTED, True)
+    assert "could not be understood; its call is read" in caplog.text
+    assert "is not ended" in caplog.text
+
+
 async def test_a_look_up_begins_a_little_before_the_create_by_the_vendors_clock() -> None:
     async with ScriptedVendor("completed").served() as vendor:
         an_hour_later = "Mon, 02 Mar 2026 16:00:00 GMT"
         vendor.goes_wrong("agents", answer(200, '[{"id": "agent_2", "needs": []}]', date=an_hour_later))
         vendor.goes_wrong("create", hang_up, done=True)
+        cached = {"date": "Mon, 02 Mar 2026 09:00:00 GMT", "age": "25200"}
+        vendor.numbers, numbers = [], vendor.numbers
+        vendor.goes_wrong("numbers", answer(200, json.dumps(numbers), **cached))
         time = Time()
         await outcome_of(vendor, time=time)
     (find,) = vendor.asked("find")
@@ -597,7 +675,7 @@ async def test_a_webhook_makes_the_next_look_happen_now() -> None:
         async with carrier_of(vendor, Asleep()) as carrier:
             carrier.heard("call_1")  # before any call
             call = asyncio.ensure_future(carrier.outcome(attempt_to(), line))
-            await until(lambda: carrier._here._woken)
+            await until(lambda: "call_1" in carrier._here)
             assert vendor.asked("look") == []
             await asyncio.to_thread(carrier.heard, "call_of_somebody_else")
             await asyncio.to_thread(carrier.heard, "call_1")
@@ -609,7 +687,7 @@ async def test_a_webhook_makes_the_next_look_happen_now() -> None:
 async def test_only_where_a_vendor_says_so_a_webhook_is_the_outcome() -> None:
     async with ScriptedVendor("going").served() as vendor, carrier_of(vendor, Asleep()) as carrier:
         call = asyncio.ensure_future(carrier.outcome(attempt_to(), ScriptedLine()))
-        await until(lambda: carrier._here._woken)
+        await until(lambda: "call_1" in carrier._here)
         carrier.heard("call_1", b"call_1 ended: completed")
         await until(lambda: vendor.asked("look"))
         carrier.heard("call_1", b"call_1 busy")
@@ -697,6 +775,15 @@ async def test_a_call_that_only_waits_at_the_vendor_is_cancelled_there() -> None
     assert 90 < time.elapsed < 105
 
 
+async def test_a_call_that_waits_at_the_vendor_is_not_dialled_after_its_date() -> None:
+    time = Time()
+    async with ScriptedVendor("queued").served() as vendor:
+        outcome = await outcome_of(vendor, time=time, attempt=attempt_to(until=BEGIN + timedelta(seconds=20)))
+    assert outcome.status == TaskStatus.INTERRUPTED
+    assert len(vendor.asked("stop")) == 1
+    assert 20 < time.elapsed < 30
+
+
 async def test_a_cancel_that_fails_is_repeated_and_one_that_comes_too_late_keeps_the_outcome() -> None:
     async with ScriptedVendor(*["queued"] * 30, "completed").served() as vendor:
         vendor.always["stop"] = Step(answer(500))
@@ -709,9 +796,20 @@ async def test_what_a_look_shows_may_be_that_nobody_was_rung() -> None:
         with pytest.raises(CarrierUnavailable) as caught:
             await outcome_of(vendor)
         assert caught.value.retry_after == 30
-    async with ScriptedVendor("unpaid").served() as vendor:
-        with pytest.raises(AccountAtFault):
-            await outcome_of(vendor)
+    for kind in (ScriptedCarrier, Raising):
+        async with ScriptedVendor("unpaid").served() as vendor:
+            with pytest.raises(AccountAtFault):
+                await outcome_of(vendor, kind=kind)
+
+
+class Raising(ScriptedCarrier):
+    """It raises what it should give back."""
+
+    async def look(self, call_id: str, attempt: Attempt) -> Seen:
+        seen = await super().look(call_id, attempt)
+        if isinstance(seen, AccountAtFault):
+            raise seen
+        return seen
 
 
 async def test_an_address_that_the_vendor_names_gets_no_key_and_may_not_be_inside() -> None:
@@ -844,7 +942,12 @@ async def test_no_key_and_no_number_is_in_any_log_or_error(caplog: pytest.LogCap
     for text in (*errors, caplog.text, repr(config_for("https://x")), repr(ScriptedCarrier(config_for(None)))):
         assert KEY not in text
         assert SECRET not in text
-    assert all(NUMBER[1:] not in error for error in errors)
+    async with ScriptedVendor("completed").served() as vendor:
+        vendor.goes_wrong("look", answer(400, said), answer(500, said), answer(404, said))
+        errors.append(str(await outcome_of(vendor)))
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("batchcall_mcp")]
+    assert any("cannot be read now" in line for line in ours)
+    assert all(NUMBER[1:] not in text for text in (*errors, *ours))
 
 
 def test_the_limits_are_what_the_documents_of_this_house_say() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from batchcall_mcp.dialer.carriers.base import AccountAtFault, CarrierUnavailable
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, CarrierUnavailable, Outcome
 from batchcall_mcp.dialer.carriers.vendors.retell import outcome_of
 from batchcall_mcp.model import TaskStatus
 
@@ -37,10 +39,16 @@ ROWS = [
 ]
 
 
+def ended(call: dict[str, object]) -> Outcome:
+    seen = outcome_of(call)
+    assert isinstance(seen, Outcome)
+    return seen
+
+
 @pytest.mark.parametrize(("word", "status", "permanent"), ROWS)
 def test_each_word_has_its_outcome(word: str, status: TaskStatus, permanent: bool) -> None:
     """The word itself is kept, and why it failed names it."""
-    found = outcome_of({"call_status": "ended", "disconnection_reason": word})
+    found = ended({"call_status": "ended", "disconnection_reason": word})
 
     assert (found.status, found.permanent, found.backend_status) == (status, permanent, word)
     assert found.opted_out is False
@@ -54,29 +62,31 @@ def test_who_asks_not_to_be_called_again_has_opted_out() -> None:
     row = {"call_status": "ended", "disconnection_reason": "user_requested_dnc", "duration_ms": 4000}
 
     for more in ({}, {"call_analysis": {"in_voicemail": True}}):
-        found = outcome_of({**row, **more})
+        found = ended({**row, **more})
         assert (found.status, found.opted_out, found.permanent) == (TaskStatus.COMPLETED, True, True)
 
 
 @pytest.mark.parametrize("word", ["concurrency_limit_reached", "no_concurrency_fallback"])
 def test_without_a_free_line_nobody_was_rung(word: str) -> None:
     """It is withdrawn and placed later, not failed."""
-    with pytest.raises(CarrierUnavailable, match=word) as caught:
-        outcome_of({"call_status": "not_connected", "disconnection_reason": word, "duration_ms": 0})
-    assert caught.value.whole_account
+    seen = outcome_of({"call_status": "not_connected", "disconnection_reason": word, "duration_ms": 0})
+    assert isinstance(seen, CarrierUnavailable)
+    assert word in str(seen)
+    assert seen.whole_account
 
 
 @pytest.mark.parametrize("word", ["no_valid_payment", "credit_exhausted", "budget_reached"])
 def test_without_credit_the_account_is_at_fault(word: str) -> None:
     """The text says what to do."""
-    with pytest.raises(AccountAtFault, match=f"cannot pay for calls \\({word}\\).*resume"):
-        outcome_of({"call_status": "error", "disconnection_reason": word})
+    seen = outcome_of({"call_status": "error", "disconnection_reason": word})
+    assert isinstance(seen, AccountAtFault)
+    assert re.search(f"cannot pay for calls \\({word}\\).*resume", str(seen))
 
 
 @pytest.mark.parametrize("word", ["credit_exhausted", "budget_reached", "no_valid_payment", "no_concurrency_fallback"])
 def test_whoever_was_talked_to_is_not_placed_again(word: str) -> None:
     """The credit ended in the middle of the call: withdrawn, it would ring them a second time."""
-    found = outcome_of({"call_status": "ended", "disconnection_reason": word, "duration_ms": 31_000})
+    found = ended({"call_status": "ended", "disconnection_reason": word, "duration_ms": 31_000})
 
     assert (found.status, found.permanent, found.duration_seconds) == (TaskStatus.FAILED, True, 31)
     assert found.error == f"answered, then the call broke ({word})"
@@ -95,7 +105,7 @@ def test_whoever_was_talked_to_is_not_placed_again(word: str) -> None:
 )
 def test_an_unknown_word_is_an_answer_if_somebody_talked(row: dict[str, object], status: TaskStatus) -> None:
     """Nobody is dialled again for it, and the word stands in the error."""
-    found = outcome_of({"call_status": "ended", **row})
+    found = ended({"call_status": "ended", **row})
 
     assert (found.status, found.permanent) == (status, True)
     assert str(found.backend_status) in str(found.error)
@@ -105,7 +115,7 @@ def test_what_was_measured_comes_along() -> None:
     """Milliseconds, cents, and what the analysis says of who answered."""
     analysis = {"call_summary": "They come.\n", "in_voicemail": False}
     row = {"call_status": "ended", "disconnection_reason": "agent_hangup", "duration_ms": 20_500}
-    found = outcome_of({**row, "call_cost": {"combined_cost": 12.34}, "call_analysis": analysis})
+    found = ended({**row, "call_cost": {"combined_cost": 12.34}, "call_analysis": analysis})
 
     assert (found.duration_seconds, found.answered_by, found.summary) == (20.5, "human", "They come.")
     assert str(found.cost) == "0.1234 USD"
@@ -114,6 +124,6 @@ def test_what_was_measured_comes_along() -> None:
 def test_an_agent_that_talked_to_a_machine_reached_nobody() -> None:
     """The analysis hears it where the agent does not."""
     row = {"disconnection_reason": "agent_hangup", "duration_ms": 9000, "call_analysis": {"in_voicemail": True}}
-    found = outcome_of(row)
+    found = ended(row)
 
     assert (found.status, found.answered_by, found.permanent) == (TaskStatus.VOICEMAIL, "machine", False)

@@ -566,8 +566,13 @@ async def test_what_cannot_be_called_is_not_asked_for(
 
 def test_the_account_that_pays_is_named_without_its_sid(tmp_path: Path) -> None:
     assert TwilioCarrier(config_of(tmp_path)).payer == "the Twilio account AC…cdef"
-    elsewhere = config_of(tmp_path, url="https://clinic.signalwire.com/api/laml", key=SecretStr(str(uuid4())))
-    assert TwilioCarrier(elsewhere).payer.endswith(" at clinic.signalwire.com")
+    for url, payer in (
+        ("https://api.dublin.ie1.twilio.com", "the Twilio account AC…cdef"),
+        ("https://clinic.signalwire.com/api/laml", "the SignalWire account AC…cdef"),
+        ("http://127.0.0.1:8099", "the Twilio account AC…cdef at 127.0.0.1"),
+        ("https://twilio.com.example.net", "the Twilio account AC…cdef at twilio.com.example.net"),
+    ):
+        assert TwilioCarrier(config_of(tmp_path, url=url)).payer == payer
     assert TwilioCarrier(config_of(tmp_path, key=SecretStr("short"))).payer == (
         "the Twilio account of BATCHCALL_CARRIER_KEY"
     )

@@ -87,6 +87,10 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
     simulated = extended and data.get("carrier") == "simulated"  # a word of ours, which no vendor has
     if simulated:
         notes += (SIMULATED_NOTE,)
+    if extended and data.get("dialled_here") is False:
+        notes += (
+            f"It belongs to the carrier {text(data.get('carrier'), 100)}: the dialer here does not call its people.",
+        )
     return BatchCall(
         batch_call_id=batch_call_id,
         status=known,

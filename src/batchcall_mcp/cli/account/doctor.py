@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Final, Literal
 
 import anyio
 import anyio.to_thread
@@ -21,6 +19,8 @@ import httpx2
 from batchcall_mcp.backends.base import Backend
 from batchcall_mcp.backends.capabilities import Operation
 from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
+from batchcall_mcp.cli.account.carrier_findings import dialer_findings
+from batchcall_mcp.cli.account.findings import Finding, clock_finding, listed_findings
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.errors import BatchCallError, ConfigurationError
 from batchcall_mcp.model import ListQuery
@@ -30,21 +30,6 @@ from batchcall_mcp.server.credentials import caller_credentials
 from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import BackendHttp, open_client
-
-_CLOCK_OFF: Final = timedelta(seconds=30)
-"""More than a slow answer and a date in whole seconds can make."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line. `look`: it works, and may not be what is meant; `wrong`: calls would fail."""
-
-    word: Literal["ok", "look", "wrong"]
-    about: str
-    said: str
-
-    def __str__(self) -> str:
-        return f"{self.word:<6}{self.about}: {self.said}"
 
 
 @click.command(short_help="Check settings, key, account, folders, database and clock. Nothing is called.")
@@ -76,7 +61,8 @@ async def examine(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[F
     kind = backend_class(select(settings))
     url = base_url(settings, kind)
     if kind.name == EMBEDDED:
-        yield Finding("ok", "backend", "dialer, in the process of the server. No phone rings, no account is needed.")
+        async for finding in dialer_findings(settings):
+            yield finding
     else:
         yield _address(kind, url)
         async for finding in _account(settings, kind, url, clock):
@@ -133,7 +119,7 @@ async def _account(settings: Settings, kind: type[Backend], url: str, clock: Clo
                 yield finding
         except BatchCallError as error:
             yield Finding("wrong", "account", error.message)
-    yield _clock(off)
+    yield clock_finding(off, "the backend")
 
 
 async def _read(backend: Backend) -> AsyncIterator[Finding]:
@@ -142,16 +128,8 @@ async def _read(backend: Backend) -> AsyncIterator[Finding]:
     if account.unavailable is not None:
         yield Finding("wrong", "account", account.unavailable)
         return
-    for about, found, none in (
-        ("numbers", account.numbers, "Buy or import a caller number at the backend."),
-        ("agents", account.agents, "Make an agent at the backend."),
-    ):
-        if found is None:
-            yield Finding("look", about, "this backend does not list them to this key.")
-        elif not found:
-            yield Finding("wrong", about, f"there are none. {none}")
-        else:
-            yield Finding("ok", about, f"{len(found)}")
+    for finding in listed_findings(account.numbers, account.agents, "this backend does not list them to this key."):
+        yield finding
     for note in account.notes:
         yield Finding("look", "account", note)
     if Operation.LIST not in can.operations:
@@ -159,21 +137,6 @@ async def _read(backend: Backend) -> AsyncIterator[Finding]:
         return
     await backend.list(ListQuery(limit=1))
     yield Finding("ok", "batch calls", "this key may read them.")
-
-
-def _clock(off: list[timedelta]) -> Finding:
-    if not off:
-        return Finding("look", "clock", "the backend does not say what time it is.")
-    least = min(off, key=abs)
-    if abs(least) <= _CLOCK_OFF:
-        return Finding("ok", "clock", "as the backend's, to some seconds.")
-    seconds, side = abs(round(least.total_seconds())), "ahead of" if least > timedelta() else "behind"
-    return Finding(
-        "wrong",
-        "clock",
-        f"this machine is {seconds} s {side} the backend: calls begin at another time than was confirmed. Set its "
-        "clock by a time server (NTP).",
-    )
 
 
 def _launching(settings: Settings) -> Finding:

@@ -16,8 +16,10 @@ import anyio.to_thread
 import click
 
 import batchcall_mcp
+from batchcall_mcp.backends.registry import EMBEDDED
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -42,6 +44,9 @@ _RESULTS: Final = ("duration_seconds", "answered_by", "choice", "cost", "summary
 @click.option("--variable", "variables", multiple=True, metavar="NAME=VALUE", help="What the agent knows; repeatable.")
 def verify(to: str, from_number: str | None, agent_id: str | None, variables: tuple[str, ...]) -> None:
     """Call your own number once through the backend, follow the call, and print a report for docs/verified.md.
+
+    With BATCHCALL_CARRIER the built-in dialer calls it, on the account of that carrier. To call through a
+    `batchcall-mcp dialer` that runs, set BATCHCALL_URL and its key pair instead.
 
     You are asked in this terminal before anything rings. The report names no number, no id, no name and no word that
     was said.
@@ -73,8 +78,13 @@ def verify(to: str, from_number: str | None, agent_id: str | None, variables: tu
 
     code = anyio.run(run_it)
     if run.seen:
-        click.echo(run.report(server.service.backend_type.name))
+        click.echo(run.report(through(settings, server.service.backend_type.name)))
     raise SystemExit(code)
+
+
+def through(settings: Settings, backend: str) -> str:
+    """What the call went through, as the report's title has it: the dialer is none without its carrier."""
+    return f"{backend} through {settings.carrier or 'simulated'}" if backend == EMBEDDED else backend
 
 
 async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:  # noqa: ARG001 - the protocol's

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
+from batchcall_mcp import number_plans
+
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
@@ -25,6 +27,9 @@ def problem(number: str, countries: Collection[str]) -> str | None:
         number: `+` and digits.
         countries: ISO 3166 codes of those that may be called; see `allowed_countries`.
     """
+    ordinary = number_plans.ordinary_country(number)  # nearly all, at a tenth of the time
+    if ordinary is not None:
+        return _country_problem(ordinary, countries)
     if _is_short_emergency_number(number.removeprefix("+")):
         return _EMERGENCY
     parsed = _parsed(number)

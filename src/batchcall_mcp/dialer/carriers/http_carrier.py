@@ -35,7 +35,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -307,6 +307,13 @@ class HttpCarrier:
     def words(self, said: str) -> str:
         """A vendor's words as they can be shown."""
         return self._api.words(said)
+
+    @property
+    def clock_ahead(self) -> timedelta | None:
+        """How much later it is by the vendor's clock than by this machine's; None: nothing was read yet, or it does not
+        say.
+        """
+        return self._api.ahead if self._api.says_time else None
 
     async def aclose(self) -> None:
         """Close the connections. Calls go on."""

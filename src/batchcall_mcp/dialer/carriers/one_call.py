@@ -161,7 +161,7 @@ class OneCall:
                 if now > over_at:
                     await self._stop(call_id)
                     return _unknown(f"{self.vendor.title} did not say in time how it ended; its outcome is not known")
-                if seen is Progress.QUEUED and now - began > self.vendor.ring_seconds + GRACE_S:
+                if seen is Progress.QUEUED and self._waited_enough(now - began):
                     is_stopped = True
                     await self._stop(call_id)
                 last = seen
@@ -242,7 +242,7 @@ class OneCall:
         try:
             found = await self.vendor.find(self.attempt, since + self.api.ahead - _BEFORE)
         except CarrierUnavailable as error:
-            LOG.warning("Attempt %s could not be looked up: %s", self.attempt.attempt_id, error)
+            LOG.warning("Attempt %s could not be looked up: %s", self.attempt.attempt_id, self._plain(str(error)))
             is_final = isinstance(error, Refused) and error.status not in {*KEY_REFUSED, TOO_MANY}
             return () if is_final else None
         except Exception:
@@ -260,20 +260,25 @@ class OneCall:
         except AccountAtFault as fault:
             return fault
         except Refused as no:
-            return _Unseen(str(no), is_unknown=no.status in self.vendor.no_such_call)
+            return _Unseen(self._plain(str(no)), is_unknown=no.status in self.vendor.no_such_call)
         except CarrierUnavailable as error:
-            return _Unseen(str(error))
+            return _Unseen(self._plain(str(error)))
         except Exception as error:
             LOG.debug("What is said of attempt %s", self.attempt.attempt_id, exc_info=True)
-            return _Unseen(self.api.plain(f"it could not be understood: {error!r}", _number(self.attempt)))
+            return _Unseen(self._plain(f"it could not be understood: {error!r}"))
+
+    def _waited_enough(self, age: float) -> bool:
+        """Whether a call that the vendor has not begun to dial must not be dialled any more."""
+        until = self.attempt.until
+        return age > self.vendor.ring_seconds + GRACE_S or (until is not None and self.time.now() >= until)
 
     async def _stop(self, call_id: str) -> None:
         try:
             await self.vendor.hang_up(call_id)
         except CarrierUnavailable as error:
-            LOG.warning("The call of attempt %s could not be ended: %s", self.attempt.attempt_id, error)
+            LOG.warning("The call of attempt %s is not ended: %s", self.attempt.attempt_id, self._plain(str(error)))
         except Exception:
-            LOG.exception("The call of attempt %s could not be ended", self.attempt.attempt_id)
+            LOG.exception("The call of attempt %s is not ended", self.attempt.attempt_id)
 
     def _after_stop(self, seen: Outcome) -> Outcome:
         """What came of a call that waited at the vendor and was cancelled there; it may have begun in that moment."""
@@ -304,11 +309,14 @@ class OneCall:
         longest = self.vendor.ring_seconds + self.vendor.longest_call_seconds + GRACE_S
         return max(self._began(since) + longest, self.time.clock() + GRACE_S)
 
+    def _plain(self, words: str) -> str:
+        return self.api.plain(words, _number(self.attempt))
+
     def _harmless(self, outcome: Outcome) -> Outcome:
         """Without what a vendor may have put into its words."""
         return replace(
             outcome,
-            error=outcome.error and self.api.plain(outcome.error, _number(self.attempt)),
+            error=outcome.error and self._plain(outcome.error),
             backend_status=text(outcome.backend_status, _LONGEST_WORD),
             summary=text(outcome.summary),
         )

@@ -66,6 +66,10 @@ class CallsHere:
         self._attempts: dict[str, str] = {}
         self._told: dict[str, Outcome] = {}
 
+    def __contains__(self, call_id: str) -> bool:
+        """Whether it is followed now."""
+        return call_id in self._woken
+
     @contextmanager
     def following(self, call_id: str, attempt_id: str) -> Iterator[asyncio.Event]:
         """For as long as it is followed; gives what is set when something is heard of it."""

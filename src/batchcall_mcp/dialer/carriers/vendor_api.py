@@ -6,8 +6,9 @@ Nothing here repeats a request and nothing follows a redirect. What an answer me
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -27,6 +28,8 @@ LOG = logging.getLogger(__name__)
 READ_S: Final = 15.0
 CREATE_S: Final = 30.0
 """Some vendors set up the whole call before they answer."""
+STALE_S: Final = 10.0
+"""A connection that was open for longer before its request may be closed at the far end: the answer would be lost."""
 LATER_S: Final = 5.0
 """At the earliest so long after a refusal for the moment a call is placed again."""
 KEY_REFUSED: Final = frozenset({401, 402, 403})
@@ -60,7 +63,7 @@ class Lost(Exception):
 
 
 class VendorApi:
-    """The two connections to a vendor: one for reads, and a new one for each create.
+    """The connections to a vendor: some are kept for reads, and whatever changes something has a new one.
 
     A connection that was kept may be closed at the far end just when a create leaves on it, and its answer would be
     lost. `auth` gives the headers with the key; `secrets` are taken out of every text that comes back.
@@ -81,10 +84,12 @@ class VendorApi:
         self._secrets = secrets
         self._pace = pace
         self._now = now
-        self._reads = open_client()
-        self._creates = open_client(kept_alive=0)
+        self._kept = open_client()
+        self._fresh = open_client(kept_alive=0)
         self.ahead = timedelta(0)
         """How much later it is by the vendor's clock than by ours, to the second."""
+        self.says_time = False
+        """Whether that is known."""
 
     async def read(self, call: HttpCall, url: str | None = None) -> Any:
         """The JSON of an answer to a request that may be made at any time; None, where there is none.
@@ -99,9 +104,9 @@ class VendorApi:
             raise CarrierUnavailable(f"{self._title} names an address that is not https, or not on the internet")
         await self._pace.turn()
         headers = self._auth() if url is None else {}
-        result = await one_try(
-            request_of(self._reads, call, url or self._base_url + call.path, headers, READ_S), READ_S
-        )
+        client = self._kept if call.method == "GET" else self._fresh
+        request = request_of(client, call, url or self._base_url + call.path, headers, READ_S)
+        result = await one_try(request, READ_S)
         answer = self._answer(result, READ_S)
         if answer.status == TOO_MANY:
             self._pace.slower(self._wait(answer))
@@ -123,10 +128,11 @@ class VendorApi:
             Refused: the vendor's no; nobody is rung.
             Lost: it left, and whether somebody is rung is not known.
         """
-        permit = _Permit(line)
+        limit = anyio.CancelScope()
+        permit = _Permit(line, self._title, limit)
         url = self._base_url + call.path
-        request = request_of(self._creates, call, url, self._auth(), CREATE_S, {"trace": permit.trace})
-        result = await one_try(lambda: permit.around(request), CREATE_S)
+        request = request_of(self._fresh, call, url, self._auth(), CREATE_S, {"trace": permit.trace})
+        result = await one_try(lambda: permit.around(request), CREATE_S, limit)
         if isinstance(result, Failed) and permit.may_have_left:
             raise Lost(self._why(result, CREATE_S))
         answer = self._answer(result, CREATE_S)
@@ -150,17 +156,20 @@ class VendorApi:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._reads.aclose()
-        await self._creates.aclose()
+        await self._kept.aclose()
+        await self._fresh.aclose()
 
     def _answer(self, result: Answer | Failed, limit_s: float) -> Answer:
         if isinstance(result, Failed):
             raise CarrierUnavailable(self._why(result, limit_s), retry_after=LATER_S, whole_account=True)
-        try:
-            self.ahead = parsedate_to_datetime(result.headers.get("date", "")) - self._now()
-        except (ValueError, TypeError):
-            LOG.debug("%s says no time", self._title)
+        if "age" not in result.headers:  # else it is from a cache, and as old as that
+            self._set_clock(result.headers.get("date"))
         return result
+
+    def _set_clock(self, date: str | None) -> None:
+        with suppress(ValueError, TypeError):  # what is no date says nothing
+            self.ahead = parsedate_to_datetime(date or "") - self._now()
+            self.says_time = True
 
     def _why(self, failed: Failed, limit_s: float) -> str:
         return failed.why.format(who=self._title, url=self._base_url, limit_s=limit_s)
@@ -176,21 +185,29 @@ class VendorApi:
 
 
 class _Permit:
-    """Holds `Line.sending` from the moment in which the connection is open until the request is written."""
+    """Holds `Line.sending` from the moment in which the connection is open until the request is written.
 
-    def __init__(self, line: Line) -> None:
+    `limit`: that of the whole request. While the engine lets it wait, for the account's pace, it does not run.
+    """
+
+    def __init__(self, line: Line, title: str, limit: anyio.CancelScope) -> None:
         self._line = line
+        self._title = title
+        self._limit = limit
         self._held = AsyncExitStack()
         self.may_have_left = False
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by the HTTP client at each step; what it raises ends the request."""
         if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":  # a proxy's tunnel
-            # A time limit must not cut off the engine's own work; if it is over after that, nothing leaves.
-            with anyio.CancelScope(shield=True):
-                await self._held.enter_async_context(self._line.sending())
-            if anyio.current_effective_deadline() <= anyio.current_time():
-                raise TimeoutError
+            opened = anyio.current_time()
+            self._limit.deadline = math.inf
+            await self._held.enter_async_context(self._line.sending())
+            let_go = anyio.current_time()
+            self._limit.deadline = let_go + CREATE_S
+            if let_go - opened > STALE_S:
+                why = f"the connection to {self._title} stood open for too long before the call could be asked for"
+                raise CarrierUnavailable(why, retry_after=LATER_S)
             self.may_have_left = True
         elif event.endswith("send_request_body.complete"):
             await self._release()

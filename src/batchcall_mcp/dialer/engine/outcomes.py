@@ -354,7 +354,7 @@ _TASK_ENDED = (
         completed_at=sa.bindparam("at"),
         duration_ms=sa.bindparam("lasted"),
         answered_by=sa.bindparam("who"),
-        # What the carrier reported during this call (`storage.key_presses`) stays, where its outcome says nothing.
+        # What the carrier reported during this call (`webhooks.key_presses`) stays, where its outcome says nothing.
         choice=sa.func.coalesce(sa.bindparam("chose", type_=sa.String), tasks.c.choice),
         backend_status=sa.bindparam("word"),
         cost=sa.bindparam("cost"),

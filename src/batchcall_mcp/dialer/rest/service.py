@@ -160,13 +160,13 @@ class Service:
             def effect(tx: sa.Connection) -> Mapping[str, Any]:
                 self._check_stop(tx, launches=launches)
                 before = _before(tx, write, batch_call_id, if_match)
-                if launches:
-                    self.placing.check_own(before)
                 _raise(refusal)
                 launch, times = mapping.launch_columns(asked, before)
                 mapping.check_times(times, before, self.open_store().clock())
                 changes = columns | times
                 if read.task_count or asked.skip_tasks or changes.keys() - {"name"}:
+                    if not _only_stops(asked):
+                        self.placing.check_own(before)
                     rules.transition(Action.EDIT, before.status)
                 if launch is not None:
                     rules.transition(_LAUNCHES[launch.state], before.status)
@@ -308,7 +308,8 @@ class Service:
         data = {
             "organization_id": organization_id,
             "batch_calls": [
-                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts())) for record in records
+                mapping.batch_call_json(record, counts.get(record.batch_call_id, TaskCounts()), self.carrier.name)
+                for record in records
             ],
             "pagination": pagination(query.page, query.limit, total),
             "returned_count": len(records),
@@ -492,7 +493,7 @@ class Service:
         self, tx: sa.Connection, message: str, record: BatchCallRecord, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         counts = queries.counts(tx, [record.batch_call_id]).get(record.batch_call_id, TaskCounts())
-        data = mapping.batch_call_json(record, counts)
+        data = mapping.batch_call_json(record, counts, self.carrier.name)
         return {"message": message, "data": {**data, **(extra or {})}, "etag": record.etag}
 
     def _run(
@@ -516,6 +517,11 @@ class Service:
 
     def _now(self) -> int:
         return self.open_store().now()
+
+
+def _only_stops(asked: request_models.BatchCallPatch) -> bool:
+    """Whether a change does no more than take it off its schedule."""
+    return asked.status == State.DRAFT.value and asked.model_fields_set <= {"status", "name"}
 
 
 def _raise(refusal: InvalidInput | None) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from math import inf
+from time import monotonic
 from typing import Any, Final
 
 import anyio
@@ -20,8 +23,8 @@ from fastapi.responses import Response
 
 from batchcall_mcp import errors
 from batchcall_mcp.dialer.carriers.base import HearsKeys, KeyPress, ReportsCalls
-from batchcall_mcp.dialer.storage import key_presses
 from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.webhooks import key_presses
 
 LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
@@ -32,6 +35,8 @@ ARRIVES_WITHIN_S: Final = 10.0
 TRIED_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The pauses in which a database that is away may come back before a key press is given up: vendors wait 15 s."""
 
+SAID_EVERY_S: Final = 60.0
+"""How often the log says that requests are refused."""
 _AWAY: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
 
@@ -42,6 +47,29 @@ def path_of(carrier: str) -> str:
 
 def anybody(_address: str) -> None:
     """No address is too busy."""
+
+
+@dataclass
+class _Refusals:
+    """What the log has not said yet of requests that the vendor has not signed."""
+
+    url: str
+    said_at: float = -inf
+    count: int = 0
+
+    def add(self) -> None:
+        """One line, unless there was one a moment ago: a wrong setting would show nowhere else."""
+        self.count += 1
+        if monotonic() - self.said_at < SAID_EVERY_S:
+            return
+        LOG.warning(
+            "Requests refused since this was last said: %d. They are not signed by the carrier's vendor for %s. If "
+            "they are its reports, check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET, and that the vendor has this "
+            "address.",
+            self.count,
+            self.url,
+        )
+        self.said_at, self.count = monotonic(), 0
 
 
 def install(
@@ -59,6 +87,7 @@ def install(
     """
     path = path_of(carrier.name)
     signed_url = public_url.rstrip("/") + path
+    refusals = _Refusals(signed_url)
     largest = MAX_FORM_BYTES if isinstance(carrier, HearsKeys) else MAX_BODY_BYTES
     refused: dict[int | str, dict[str, Any]] = {
         HTTPStatus.UNAUTHORIZED.value: {"description": "not signed by the vendor"},
@@ -70,6 +99,7 @@ def install(
         body = await _body(request, largest)
         query = request.scope["query_string"].decode("latin-1")
         if not carrier.verify(request.headers, body, f"{signed_url}?{query}" if query else signed_url):
+            refusals.add()
             stranger(request.client.host if request.client else "")
             raise errors.AuthenticationFailed("The signature is missing or not the vendor's. Nothing was changed.")
         for call_id in carrier.named(body):

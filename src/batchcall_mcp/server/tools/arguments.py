@@ -112,7 +112,7 @@ Window = Annotated[
     CallingWindow | None,
     Field(description='When calls may start, "HH:MM"; default: the backend\'s'),
 ]
-Timezone = Annotated[str | None, Field(description="IANA zone of the batch call, and of times without an offset")]
+Timezone = Annotated[str | None, Field(description="IANA zone, also of times without an offset")]
 Moment = Annotated[
     str | None,
     BeforeValidator(_number_as_text),

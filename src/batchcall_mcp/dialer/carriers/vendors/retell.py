@@ -24,11 +24,11 @@ from batchcall_mcp.dialer.carriers.base import (
     Outcome,
     OutcomeStatus,
 )
-from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier, Progress, Seen
-from batchcall_mcp.dialer.carriers.vendor_api import Refused
+from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier, Progress, Seen
+from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
-from batchcall_mcp.vendor_http.json_values import inside, rows, text, unpacked, usd, variables, whole
+from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, unpacked, usd, variables, whole
 from batchcall_mcp.vendor_http.transcripts import turns, turns_in
 
 _ALL: Final = {"limit": 1000}
@@ -44,7 +44,6 @@ End: TypeAlias = tuple[OutcomeStatus, bool, str | None]
 _OPTED_OUT: Final = "user_requested_dnc"
 _NO_LINE: Final = ("concurrency_limit_reached", "no_concurrency_fallback")
 _NO_MONEY: Final = ("no_valid_payment", "credit_exhausted", "budget_reached")
-_BROKE: Final[End] = (TaskStatus.FAILED, True, "answered, then the call broke")
 _TALKED: Final = (
     *("user_hangup", "agent_hangup", "call_transfer", "transfer_bridged", "transfer_cancelled", "inactivity"),
     *("max_duration_reached", "user_requested_callback", "call_take_over", "ivr_reached"),
@@ -70,21 +69,24 @@ _ENDS: Final[Mapping[str, End]] = {
 
 
 def outcome_of(call: Mapping[str, Any]) -> Outcome | CarrierUnavailable | AccountAtFault:
-    """How a call ended, by its `disconnection_reason`; an exception: no line was free, or the account cannot pay. Pure."""
+    """How a call ended, by its `disconnection_reason`. An exception: nobody was rung. Pure."""
     word = text(call.get("disconnection_reason"), 100) or text(call.get("call_status"), 100) or "nothing"
-    lasted = (whole(call.get("duration_ms")) or 0) / 1000
+    lasted = (seconds(call.get("duration_ms")) or 0) / 1000
     if word in _NO_LINE and not lasted:
         return CarrierUnavailable(f"Retell has no free line ({word})", whole_account=True)
     if word in _NO_MONEY and not lasted:
         return AccountAtFault(f"Retell: the account cannot pay for calls ({word}). Look at its billing, then resume.")
     is_machine = inside(call, "call_analysis.in_voicemail")
+    end = _ENDS.get(word) or (
+        TaskStatus.COMPLETED if lasted else TaskStatus.FAILED,
+        True,
+        "Retell gives another reason",
+    )
     if word.startswith("error_") or word in _NO_LINE + _NO_MONEY:
-        status, permanent, why = _BROKE
-    else:
-        unknown = (TaskStatus.COMPLETED if lasted else TaskStatus.FAILED, True, "Retell gives another reason")
-        status, permanent, why = _ENDS.get(word, unknown)
-    if word in _TALKED and is_machine is True:
-        status = TaskStatus.VOICEMAIL
+        end = (TaskStatus.FAILED, True, "answered, then the call broke")
+    elif word in _TALKED and is_machine is True:
+        end = (TaskStatus.VOICEMAIL, False, None)
+    status, permanent, why = end
     is_person = status is TaskStatus.COMPLETED and is_machine is False
     return Outcome(
         status,
@@ -108,8 +110,8 @@ class RetellCarrier(HttpCarrier):
     has_idempotency_key = True
     no_such_call = frozenset({404, 410, 422})
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, config: CarrierConfig, **parts: Any) -> None:
+        super().__init__(config, **parts)
         self._refusals: Counter[str] = Counter()
         self._ended: dict[str, float] = {}
 
@@ -118,21 +120,22 @@ class RetellCarrier(HttpCarrier):
         found = await self._all(
             HttpCall("GET", "/v2/list-phone-numbers", query=_ALL), HttpCall("GET", "/list-phone-numbers")
         )
-        return found and [
-            CallerNumber(
-                from_number=text(row.get("phone_number")) or "",
-                name=text(row.get("nickname")),
-                agent_id=_only_agent(row),
-            )
+        if found is None:
+            return None
+        return [
+            CallerNumber(from_number=number, name=text(row.get("nickname")), agent_id=_only_agent(row))
             for row in found
+            if (number := text(row.get("phone_number")))
         ]
 
     async def agents(self) -> Sequence[Agent] | None:
         """Its voice agents; the older list has each version of them."""
         newest = HttpCall("POST", "/v2/list-agents", json=_VOICE, query=_ALL)
         found = await self._all(newest, HttpCall("GET", "/list-agents"))
-        by_id = {text(row.get("agent_id")): text(row.get("agent_name")) for row in found or ()}
-        return found and [Agent(agent_id=agent_id, name=name) for agent_id, name in by_id.items() if agent_id]
+        if found is None:
+            return None
+        by_id = {text(row.get("agent_id")): text(row.get("agent_name")) for row in found}
+        return [Agent(agent_id=agent_id, name=name) for agent_id, name in by_id.items() if agent_id]
 
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - it needs no ids
         """Without an agent the number's own one speaks. Variables are strings only."""
@@ -150,7 +153,7 @@ class RetellCarrier(HttpCarrier):
         )
         return HttpCall("POST", "/v2/create-phone-call", json=body)
 
-    def created(self, body: object, attempt: Attempt) -> str | None:  # noqa: ARG002 - it is in the body
+    def created(self, body: Any, attempt: Attempt) -> str | None:  # noqa: ARG002 - it is in the body
         """The id of the call."""
         return text(inside(body, "call_id"))
 
@@ -158,7 +161,7 @@ class RetellCarrier(HttpCarrier):
         """422: the number or the agent is not the account's. 400 may be about this person, or about both of those."""
         self._refusals[attempt.attempt_id] += 1
         if "concurrency" in no.said.lower():
-            raise CarrierUnavailable(f"Retell has no free line.{no.said}", whole_account=True)
+            raise CarrierUnavailable(f"Retell has no free line.{no.said}", retry_after=LATER_S, whole_account=True)
         if no.status == _NOT_OURS or (no.status == _BAD and _OF_THE_BATCH.search(no.said)):
             raise AccountAtFault(
                 f"Retell cannot place this batch call.{no.said} Check the caller number and the agent."
@@ -246,7 +249,7 @@ class RetellCarrier(HttpCarrier):
             asked = replace(way, query={**(way.query or {}), "pagination_key": key}) if key else way
             answer = await self.read(asked)
             found += rows(answer if isinstance(answer, list) else inside(answer, "items"))[0]
-            key = text(inside(answer, "pagination_key")) if inside(answer, "has_more") is True else None
+            key = text(inside(answer, "pagination_key")) if way.query and inside(answer, "has_more") is True else None
             if key is None:
                 break
         return found

@@ -5,8 +5,11 @@ The carrier looks at the same again before each call; an account that cannot be 
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from batchcall_mcp.dialer.carriers.base import (
@@ -26,6 +29,8 @@ from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import quoted
 
+LONGEST_READ_S: Final = 5.0
+"""A write must not become one of unknown outcome because a vendor is slow."""
 _MOST_NAMED: Final = 10
 _WHERE: Final = "get_backend (GET /account) lists them"
 
@@ -43,7 +48,10 @@ async def read_account(carrier: Carrier) -> AccountRead:
     if not isinstance(carrier, HasAccount):
         return AccountRead()
     try:
-        return AccountRead(await carrier.account())
+        async with asyncio.timeout(LONGEST_READ_S):
+            return AccountRead(await carrier.account())
+    except TimeoutError:
+        return AccountRead(unread=f"it gave no answer within {LONGEST_READ_S:g} s")
     except (AccountAtFault, CarrierUnavailable) as error:
         return AccountRead(unread=str(error))
 
@@ -118,36 +126,45 @@ class Placing:
             found.add(f"from_number: {header.from_number} is not a caller number of the account: {_named(numbers)}")
         if agents is not None and header.agent_id is not None and header.agent_id not in agents:
             found.add(f"agent_id: {quoted(header.agent_id)} is not an agent of the account: {_named(agents)}")
-        is_caller_known = not found
         countries = allowed_countries(self.countries, numbers, header.from_number)
+        judged = None if found else self._judge(account or _UNREAD, header)
+        listed, reasons = 0, Counter[str]()
         for position, to_number, variables in rows:
+            listed += 1
             if (why := problem(to_number, countries)) is not None:
                 found.add(f"tasks.{position}.to_number: {why}")
-            elif is_caller_known and (why := self._carrier_problem(account, header, to_number, variables)) is not None:
+            elif judged is not None and (why := judged(to_number, variables)) is not None:
+                reasons[why] += 1
                 found.add(f"tasks.{position}: {why}")
         if not found:
             return None
+        if listed > 1 and listed in reasons.values():  # one reason, and it is everybody's
+            found = Problems()
+            found.add(f"every task: {next(iter(reasons))}")
         return found.error(
             f"This cannot be called through {self.carrier.title}. Nothing was changed. Correct what is named, or send "
             "the list without these rows."
         )
 
-    def _carrier_problem(
-        self, account: CarrierAccount | None, header: Header, to_number: str, variables: str | None
-    ) -> str | None:
-        if not isinstance(self.carrier, HasAccount):
+    def _judge(self, account: CarrierAccount, header: Header) -> Callable[[str, str | None], str | None] | None:
+        """What the carrier itself says of a person with these variables."""
+        carrier = self.carrier
+        if not isinstance(carrier, HasAccount):
             return None
-        attempt = Attempt(
+        asked = partial(
+            Attempt,
             task_id="",
             n=1,
             batch_call_id="",
             from_number=header.from_number,
-            to_number=to_number,
             organization_id=header.organization_id,
             agent_id=header.agent_id,
-            dynamic_variables=variables,
         )
-        return self.carrier.problem(account or _UNREAD, attempt)
+
+        def judged(to_number: str, variables: str | None) -> str | None:
+            return carrier.problem(account, asked(to_number=to_number, dynamic_variables=variables))
+
+        return judged
 
     def check_own(self, record: BatchCallRecord) -> None:
         """Go on only with a batch call that this process's carrier dials.

@@ -221,8 +221,8 @@ def _variables(task: TaskIn) -> str | None:
     return to_json(task.dynamic_variables, inf_nan_mode="null").decode()
 
 
-def batch_call_json(record: BatchCallRecord, counts: TaskCounts) -> dict[str, Any]:
-    """The dialect's batch call object, and next to it what the dialect does not have."""
+def batch_call_json(record: BatchCallRecord, counts: TaskCounts, carrier: str) -> dict[str, Any]:
+    """The dialect's batch call object, and next to it what the dialect does not have; `carrier`: this process's."""
     reason = {"code": record.status_reason, "text": record.status_reason_text}
     return {
         **{name: getattr(record, name) for name in _AS_STORED.split()},
@@ -235,6 +235,7 @@ def batch_call_json(record: BatchCallRecord, counts: TaskCounts) -> dict[str, An
         "completed": counts.of(TaskStatus.COMPLETED),
         "counts": {status.value: counts.of(status) for status in TaskStatus if status not in _OF_OTHERS},
         "tasks_url": f"/batch-call/{record.batch_call_id}/tasks",
+        "dialled_here": record.carrier == carrier,
     }
 
 

@@ -104,6 +104,7 @@ class BatchCall(_Closed):
     first: Annotated[int | None, Field(ge=1)]
     test_of: str | None
     carrier: str
+    dialled_here: Annotated[bool, Field(description="this process dials through its carrier; another one does not")]
 
 
 class HeldBack(_Closed):

@@ -92,12 +92,13 @@ class TwilioCarrier(HttpCarrier):
 
     @property
     def payer(self) -> str:
-        """The account by the two ends of its SID; not Twilio's, if it is elsewhere."""
+        """The account by the two ends of its SID, and where it is, if that is not Twilio's own address."""
         sid = self._account_sid
         shown = f"{sid[:2]}…{sid[-4:]}" if len(sid) >= _LONG_SID else "of BATCHCALL_CARRIER_KEY"
         host = urlsplit(self.config.url or self.default_url).hostname or ""
-        is_twilio = host == "twilio.com" or host.endswith(".twilio.com")
-        return f"the Twilio account {shown}" if is_twilio else f"the account {shown} at {host}"
+        whose = "SignalWire" if host.endswith(".signalwire.com") else self.title
+        is_elsewhere = whose == self.title and not host.endswith(".twilio.com")
+        return f"the {whose} account {shown}" + (f" at {host}" if is_elsewhere else "")
 
     def auth(self) -> Mapping[str, str]:
         """Basic, with the SID and the token."""
