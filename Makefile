@@ -44,7 +44,7 @@ torture: $(VENV)/.installed-dev  ## every kill, interleaving and combination of 
 	$(BIN)/python -m tests.interleavings --database postgresql
 	EXAMPLES=500 $(BIN)/python -m pytest $(PARALLEL) --timeout 1800 tests/backends tests/dialer/test_rules_in_time.py tests/test_calling_hours.py \
 	  tests/test_never_dials.py tests/tools/test_following_next.py tests/promises/test_refused_before_asking.py \
-	  tests/server/test_sessions.py
+	  tests/server/test_sessions.py tests/clients/test_clients.py
 
 check: style  ## style, types, borders between rooms: seconds
 	$(TYPES)

@@ -108,3 +108,11 @@ def postgresql_url(template: str | None = None) -> str:
         connection.execute(sa.text(f"CREATE DATABASE {name}{copied}"))
     engine.dispose()
     return url.set(database=name).render_as_string(hide_password=False)
+
+
+def emptied(url: str, metadata: sa.MetaData) -> None:
+    """Nothing is in these tables any more, and their numbers begin again."""
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as tx:
+        tx.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
+    engine.dispose()

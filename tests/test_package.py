@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 import anyio
 import httpx2
@@ -59,6 +60,7 @@ def _sources() -> Iterator[Path]:
     yield from (ROOT / "src" / "batchcall_mcp").rglob("*.py")
 
 
+LONGEST_S = 60
 ELSEWHERE = "postgresql://somebody:secret@127.0.0.1:1/calls"
 UNTRACED = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "VIRTUAL_ENV"))}
 
@@ -95,19 +97,36 @@ def test_the_wheel_alone_makes_its_ledger(fresh: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_wheel_alone_dials_on_sqlite(fresh: Path, tmp_path: Path) -> None:
-    """The demo: a list is imported, started, confirmed and called, all without what the extra `postgres` brings."""
+    """The demo: a list is imported, started, confirmed and called, all without what the extra `postgres` brings.
+
+    Until it watches its calls end, which needs nothing else; to its own end it is played in `test_demo.py`.
+    """
     assert {"dbos", "psycopg"}.isdisjoint(_installed(str(fresh / "python")))
-    said = subprocess.run(
-        [str(fresh / "batchcall-mcp"), "demo"],
-        env=UNTRACED | {"TERM": "dumb"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert said.returncode == 0, said.stderr
-    assert "completed" in said.stdout
+    with (
+        (tmp_path / "stderr").open("w+") as stderr,
+        subprocess.Popen(
+            [str(fresh / "batchcall-mcp"), "demo"],
+            env=UNTRACED | {"TERM": "dumb", "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if line.startswith("watch_batch_call"):
+                break
+        stderr.seek(0)
+        assert "The demo answers for you: yes" in seen, seen + stderr.read()
+        deadline = monotonic() + LONGEST_S
+        while not any(path.stat().st_size for path in tmp_path.glob("batchcall-demo-*/data/carrier.jsonl")):
+            assert monotonic() < deadline, seen
+            sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
 
 
 @pytest.mark.timeout(300)

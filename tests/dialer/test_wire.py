@@ -3,75 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, Carrier, CarrierUnavailable, NotCallable
-from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask, TaskFilter
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, NotCallable
+from batchcall_mcp.dialer.domain.records import TaskFilter
 from batchcall_mcp.dialer.domain.rules import Action, State
-from batchcall_mcp.dialer.engine.supervisor import EngineOptions, Supervisor
-from batchcall_mcp.dialer.storage import commands, queries
+from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.store import Store
-from tests.dialer.conftest import ALWAYS, CALLER, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
-
-
-class Desk:
-    """A store with batch calls of the wire, and engines that dial them."""
-
-    def __init__(self, database: Path | str) -> None:
-        self.store = Store.open(database)
-
-    def running(self, to_numbers: list[str], *, carrier: str = "wire", **given: object) -> str:
-        columns = {
-            "from_number": CALLER,
-            "status": State.SENT,
-            "max_concurrency": 10,
-            "window": {**ALWAYS, "days": list(range(7)), "timezone": "recipient"},
-            "carrier": carrier,
-            **given,
-        }
-        with self.store.writing() as tx:
-            tasks = [NewTask(to_number=number) for number in to_numbers]
-            return commands.create(tx, "local", columns, tasks, self.store.now()).batch_call_id
-
-    def move(self, batch_call_id: str, action: Action) -> None:
-        with self.store.writing() as tx:
-            commands.move(tx, queries.get(tx, "local", batch_call_id, lock=True), action, self.store.now())
-
-    def record(self, batch_call_id: str) -> BatchCallRecord:
-        with self.store.reading() as tx:
-            return queries.get(tx, "local", batch_call_id)
-
-    def statuses(self, batch_call_id: str) -> dict[str, int]:
-        with self.store.reading() as tx:
-            counts = queries.counts(tx, [batch_call_id])[batch_call_id]
-        return {status.value: count for status, count in counts.by_status.items() if count}
-
-    @asynccontextmanager
-    async def engine(self, carrier: Carrier) -> AsyncIterator[Supervisor]:
-        own = self.store.for_dialling()
-        options = EngineOptions(daily_cap=3, retry_delay=timedelta(minutes=5), poll_seconds=0.02, beat_seconds=0.1)
-        host = Supervisor(own, carrier, options, before_claims=lambda: None)
-        closing, launched = asyncio.Event(), asyncio.Event()
-        run = asyncio.create_task(host.run(closing, launched.set))
-        await launched.wait()
-        try:
-            yield host
-        finally:
-            closing.set()
-            await run
-            if own is not self.store:
-                own.close()
+from tests.dialer.wired import Desk
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    return Desk(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db")
+    return Desk(Store.open(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db"))
 
 
 async def test_everybody_is_rung_once(desk: Desk, tmp_path: Path) -> None:

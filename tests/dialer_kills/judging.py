@@ -335,7 +335,7 @@ async def check(scene: Scene, dead: list[Dead], *, clock_jumps: bool = False) ->
     found = scene.rows(sa.select(tasks))
     assert len(found) == PEOPLE, "lost"
     for task in found:
-        _ended_as_it_had_to(task, by_task[task.task_id], scene.lists[task.batch_call_id])
+        ended_as_it_had_to(task, by_task[task.task_id], scene.lists[task.batch_call_id])
     for batch_call_id, asked in scene.lists.items():
         data = await scene.desk.get(batch_call_id)
         statuses = Counter(task.status for task in found if task.batch_call_id == batch_call_id)
@@ -367,7 +367,8 @@ def _interrupted_are_those_that_were_open(rows: list[Any], dead: list[Dead], *, 
             assert outcome is None or last[key] == outcome, "an outcome was changed"
 
 
-def _ended_as_it_had_to(task: Any, rows: list[Any], asked: Mapping[str, Any]) -> None:
+def ended_as_it_had_to(task: Any, rows: list[Any], asked: Mapping[str, Any]) -> None:
+    """A person, by their attempts, and by what was asked for their batch call."""
     assert [row.n for row in rows] == list(range(1, task.attempts + 1))
     assert rows, "never dialled"
     outcomes = [row.outcome for row in rows]

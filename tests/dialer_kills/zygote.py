@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import dbos
@@ -34,11 +34,16 @@ from batchcall_mcp.calling_hours import zones_of
 from batchcall_mcp.clock import Clock, utc_now
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
-from batchcall_mcp.dialer.engine import engine, scheduler, supervisor
+from batchcall_mcp.dialer.engine import engine, left_calls, scheduler, supervisor
+from batchcall_mcp.dialer.engine.calls import CallLine
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.engine.lanes import dbos_queue, opening
 from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
 from batchcall_mcp.dialer.engine.supervisor import Supervisor
+from batchcall_mcp.dialer.storage.store import Store
+from tests.dialer import wire
+from tests.dialer.wire import Wire
+from tests.dialer.wired import Desk
 
 IMPORTED = (psycopg, command, DbosQueue)
 """What a process that dials needs, so that no child imports it again."""
@@ -55,6 +60,18 @@ PLACES: dict[str, tuple[str, ...]] = {
     "take-over": (DIALER, SQLALCHEMY, DBOS),
 }
 """Where a process may die, and the files whose lines are points there."""
+BY_WIRE: dict[str, tuple[str, ...]] = {
+    "claim and record": (DIALER, SQLALCHEMY),
+    "place": (DIALER, SQLALCHEMY),
+    "permit": (DIALER, SQLALCHEMY),
+    "granted, not written": (wire.__file__,),
+    "written, not committed": (wire.__file__,),
+    "answered, not placed": (DIALER, SQLALCHEMY),
+    "taken over": (DIALER, SQLALCHEMY),
+    "looked up": (wire.__file__,),
+    "between transactions": PLACES["between transactions"],
+}
+"""The same of a process whose carrier is asked over a wire."""
 LOOKING = "looking after the others"
 
 
@@ -65,7 +82,7 @@ class Killer:
         self.place = place
         self.at = at
         self.passed: Counter[str] = Counter()
-        self._files = PLACES[place] if place else (DIALER, SQLALCHEMY, DBOS)
+        self._files = (PLACES | BY_WIRE)[place] if place else (DIALER, SQLALCHEMY, DBOS, wire.__file__)
         self._where = threading.local()
 
     def install(self) -> None:
@@ -77,10 +94,17 @@ class Killer:
         self._inside(Supervisor, "_look_after_the_others", LOOKING, outer=True)
         self._from(Dispatch, "interrupt", "take-over", when=LOOKING)
         self._after(SimulatedCarrier, "dial", "dialled, not committed")
+        self._inside(CallLine, "_hold", "permit")
+        self._inside(Wire, "_request", "granted, not written")
+        self._inside(Wire, "_answer", "written, not committed")
+        self._inside(Dispatch, "placed", "answered, not placed")
+        self._inside(left_calls, "give_back", "taken over", outer=True)
+        self._inside(left_calls, "take_over", "taken over", outer=True)
+        self._inside(Wire, "_found", "looked up")
         threading.settrace(self._enter)
         sys.settrace(self._enter)
 
-    def _inside(self, owner: type, name: str, place: str, *, outer: bool = False) -> None:
+    def _inside(self, owner: type | ModuleType, name: str, place: str, *, outer: bool = False) -> None:
         real = getattr(owner, name)
 
         @wraps(real)
@@ -150,10 +174,22 @@ async def dial(job: dict[str, Any], closed: int) -> None:
         options["clock"] = clock_of(Path(options["clock"]))
         # A clock that jumps by more than an hour looks like a dialer that was away: `tests/dialer/test_lateness.py`.
         options["late_after"] = None
+    if "wire" in options:
+        await dial_by_wire(Path(job["data_dir"]), options, closed)
+        return
     made = EmbeddedDialer(Path(job["data_dir"]), **options)
     await made.start()
     await asyncio.to_thread(os.read, closed, 1)
     await made.aclose()
+
+
+async def dial_by_wire(data_dir: Path, options: dict[str, Any], closed: int) -> None:
+    """The same over a wire, whose vendor is a file of the folder."""
+    store = Store.open(options.get("database", data_dir / "dialer.db"))
+    given = {name: options[name] for name in ("poll_seconds", "beat_seconds")}
+    async with Desk(store).engine(Wire(data_dir, **options["wire"]), **given):
+        await asyncio.to_thread(os.read, closed, 1)
+    store.close()
 
 
 def child(job: dict[str, Any], closed: int) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.guard.ledger.tables import metadata
 from batchcall_mcp.settings import Settings
-from tests.postgresql import postgresql_url
+from tests.postgresql import emptied, postgresql_url
 
 BEGIN = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)
 
@@ -35,10 +38,20 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Of a fresh database."""
+    """Of an empty database; that of PostgreSQL is one for all tests of this process."""
     if request.param == "sqlite":
         return Settings(data_dir=tmp_path)
-    return Settings.model_validate({"data_dir": tmp_path, "database_url": postgresql_url()})
+    url = _postgresql()
+    emptied(url, metadata)
+    return Settings.model_validate({"data_dir": tmp_path, "database_url": url})
+
+
+@cache
+def _postgresql() -> str:
+    url = postgresql_url()
+    with TemporaryDirectory() as folder:
+        Ledger.open(Settings.model_validate({"data_dir": folder, "database_url": url})).close()
+    return url
 
 
 @pytest.fixture

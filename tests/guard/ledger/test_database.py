@@ -21,6 +21,13 @@ from tests.guard.ledger.test_writes import START
 from tests.postgresql import postgresql_url
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Of a database of its own, which it may spoil."""
+    where = {"database_url": postgresql_url()} if request.param == "postgresql" else {}
+    return Settings.model_validate({"data_dir": tmp_path, **where})
+
+
 def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> None:
     with ledger.database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

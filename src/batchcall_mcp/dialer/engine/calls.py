@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -23,31 +22,81 @@ from batchcall_mcp.dialer.carriers.base import (
     NoLongerWanted,
     NotCallable,
 )
-from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, Unplaced
+from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, LEAVES_WITHIN, Dispatch, Unplaced
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.model import TaskStatus
 
 LOG = logging.getLogger(__name__)
 LOST: Final = "the carrier failed while it was asked to dial; whether the phone rang is not known"
-_LONGEST_WRITE_S: Final = 2.0
-"""How long a batch call is held while a request leaves: its bytes go into a buffer, so nearly always not at all."""
+_TICK_S: Final = 0.1
+_TICKS_TO_BEGIN: Final = 20
+_TICKS_TO_WRITE: Final = 100
+"""How long a batch call is held while a request begins to leave, and then while its bytes do. In ticks: a process that
+was stopped for an hour, and goes on, has as much time as one that was not."""
+_SOON: Final = timedelta(seconds=1)
+"""Before a call is tried again that was not wanted any more."""
 _LONGEST_REST: Final = timedelta(hours=1)
 
 Over: TypeAlias = Ended | Unplaced
 """What came of an attempt."""
 
 
-@dataclass(eq=False)
-class _Permit:
-    """Held by a thread from the moment at which a request may leave until it has."""
+class _Unused(Exception):
+    """No request left with this permit."""
 
-    wait: Future[float] = field(default_factory=Future)
-    written: threading.Event = field(default_factory=threading.Event)
+
+class _Permit:
+    """That a request may leave. A thread holds the batch call from the moment at which it may until it has; whoever
+    comes too late for that, because the process was stopped for example, has to ask again.
+    """
+
+    def __init__(self) -> None:
+        self.wait: Final = Future[float]()
+        self._asked_at: datetime | None = None
+        self._lock = threading.Lock()
+        self._is_begun = self._is_over = False
+        self._written = threading.Event()
+
+    def grant(self, wait: float, asked_at: datetime) -> None:
+        """`wait`: seconds until it has to be asked for again; 0: the request may leave. By the thread."""
+        self._asked_at = asked_at
+        self.wait.set_result(wait)
+
+    def begin(self, now: datetime) -> bool:
+        """Whether the request may leave now. By the event loop, just before it does."""
+        with self._lock:
+            soon = self._asked_at is not None and abs(now - self._asked_at) < LEAVES_WITHIN
+            self._is_begun = soon and not self._is_over
+            return self._is_begun
+
+    def end(self) -> None:
+        """The request has left, or does not. By the event loop."""
+        self._written.set()
+
+    def hold(self) -> None:
+        """Wait until the request has left. By the thread.
+
+        Raises:
+            _Unused: none does any more.
+        """
+        self._wait(_TICKS_TO_BEGIN)
+        with self._lock:
+            self._is_over = True
+            if not self._is_begun:
+                raise _Unused
+        if not self._wait(_TICKS_TO_WRITE):
+            LOG.warning("A request for a call leaves slowly; its batch call is no longer held meanwhile")
+
+    def _wait(self, ticks: int) -> bool:
+        return any(self._written.wait(_TICK_S) for _ in range(ticks))
 
 
 class CallLine:
-    """See `carriers.base.Line`. `may_have_rung`: a request for the call was let through, by this process or before."""
+    """See `carriers.base.Line`.
+
+    `may_have_rung`: a request for the call was let through, by this process or before. `is_known`: the vendor's id is.
+    """
 
     def __init__(
         self, attempt: Attempt, dispatch: Dispatch, threads: ThreadPoolExecutor, left: LeftCall | None = None
@@ -55,6 +104,7 @@ class CallLine:
         self.call_id: Final = None if left is None else left.call_id
         self.asked_since: Final = None if left is None else left.since
         self.may_have_rung = left is not None
+        self.is_known = self.call_id is not None
         self._attempt = attempt
         self._dispatch = dispatch
         self._threads = threads
@@ -66,7 +116,7 @@ class CallLine:
         try:
             yield
         finally:
-            permit.written.set()
+            permit.end()
 
     async def _permitted(self) -> _Permit:
         while True:
@@ -74,21 +124,26 @@ class CallLine:
             self._threads.submit(self._hold, permit)
             try:
                 wait = await asyncio.wrap_future(permit.wait)
+                begins = not wait and permit.begin(self._dispatch.store.clock())
             except BaseException:
-                permit.written.set()
+                permit.end()
                 raise
-            if not wait:
+            if begins:
                 return permit
+            permit.end()
             await asyncio.sleep(wait)
 
     def _hold(self, permit: _Permit) -> None:
         if not permit.wait.set_running_or_notify_cancel():
             return
         try:
+            asked_at = self._dispatch.store.clock()
             with self._dispatch.sending(self._attempt) as wait:
-                permit.wait.set_result(wait)
-                if not wait and not permit.written.wait(_LONGEST_WRITE_S):
-                    LOG.warning("A request for a call leaves slowly; its batch call is no longer held meanwhile")
+                permit.grant(wait, asked_at)
+                if not wait:
+                    permit.hold()
+        except _Unused:
+            LOG.debug("a request for a call came too late for its permit")
         except Exception as error:  # noqa: BLE001 - whatever it is, the request must know
             if permit.wait.done():  # it has left, and whoever reads it by its id will see so
                 LOG.warning("That a call has begun is not written down: %s", type(error).__name__)
@@ -99,6 +154,7 @@ class CallLine:
                 permit.wait.set_exception(NoLongerWanted("the dialer's database does not work"))
 
     async def placed(self, call_id: str) -> None:
+        self.is_known = True
         try:
             await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._dispatch.placed, self._attempt, call_id
@@ -161,25 +217,25 @@ class Calls:
             return Ended.of(attempt, await call)
         except asyncio.CancelledError:
             return self._cut_off(attempt, line)
-        except NoLongerWanted as error:
-            return (
-                _interrupted(attempt, f"it was asked for once, and {error}")
-                if line.may_have_rung
-                else Unplaced(attempt=attempt)
-            )
-        except (AccountAtFault, CarrierUnavailable, NotCallable) as error:
-            return unplaced(attempt, error, self._dispatch.store.clock)
-        except Exception:
-            LOG.exception("The carrier lost attempt %s", attempt.attempt_id)
-            return (
-                _interrupted(attempt, LOST)
-                if line.may_have_rung
-                else Ended(
-                    attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.FAILED, "the carrier lost the call"
-                )
-            )
+        except Exception as error:  # noqa: BLE001 - whatever a carrier raises, everybody else's calls go on
+            return self._failed(attempt, line, error)
         finally:
             del self._live[attempt.attempt_id]
+
+    def _failed(self, attempt: Attempt, line: CallLine, error: Exception) -> Over:
+        """What it means that a carrier raised this."""
+        if isinstance(error, NoLongerWanted):
+            if line.may_have_rung:
+                return _interrupted(attempt, f"it was asked for once, and {error}")
+            return Unplaced(attempt=attempt, until=self._dispatch.store.clock() + _SOON)
+        if isinstance(error, AccountAtFault | CarrierUnavailable | NotCallable):
+            if line.asked_since is not None and not line.is_known:  # it says nothing of what an earlier process did
+                return _interrupted(attempt, f"the dialer stopped while it asked for the call, and then: {error}")
+            return unplaced(attempt, error, self._dispatch.store.clock)
+        LOG.error("The carrier lost attempt %s", attempt.attempt_id, exc_info=error)
+        if line.may_have_rung:
+            return _interrupted(attempt, LOST)
+        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.FAILED, "the carrier lost the call")
 
     def _cut_off(self, attempt: Attempt, line: CallLine) -> Over | None:
         if not self._carrier.calls_outlive_us:

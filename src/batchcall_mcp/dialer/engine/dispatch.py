@@ -37,6 +37,8 @@ CARRIER_RESTS: Final = timedelta(seconds=5)
 STALE_AFTER: Final = timedelta(seconds=10)
 """A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled. So a yes of
 the gate before each dial, which is asked for after the claim, counts for no longer than this."""
+LEAVES_WITHIN: Final = timedelta(seconds=5)
+"""How long a permit to ask a carrier for a call counts. So hours and dates must be open for as long from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Dispatch:
         paced: dict[str, tuple[datetime, float]] = {}
         calling = _calling(tx, list(running))
         account = self.account if running else None
-        room, more_at = (0, now) if account is None else rate_pacing.account_room(tx, account, now)
+        room, more_at = (0, now) if account is None else rate_pacing.account_room(tx, account, now, STALE_AFTER)
         # Who has waited longest comes first: an account that begins one call a second serves them in turns.
         for key, record in sorted(running.items(), key=lambda one: one[1].last_sent_at or 0):
             with concerning(key):
@@ -262,8 +264,8 @@ class Dispatch:
                 if one.at_fault:
                     commands.pause(tx, [one.attempt.batch_call_id], "account", one.reason or "", now)
             rests = [one.until for one in unplaced if one.whole_account and one.until is not None]
-            if rests:
-                rate_pacing.leave_alone(tx, self.carrier, max(rests))
+            if rests and self.account is not None:
+                rate_pacing.leave_alone(tx, self.account, max(rests), self.store.clock())
 
     @contextmanager
     def sending(self, attempt: Attempt) -> Iterator[float]:
@@ -275,6 +277,10 @@ class Dispatch:
         Raises:
             NoLongerWanted: it must not leave.
         """
+        turn = self._turn(attempt)
+        if isinstance(turn, float):
+            yield turn
+            return
         with self.store.writing() as tx:
             if self.store.shared:
                 tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))  # as in `dial`
@@ -288,10 +294,33 @@ class Dispatch:
             why = self._unwanted(tx, attempt, record, now)
             if why is not None:
                 raise NoLongerWanted(why)
-            wait = 0.0 if self.account is None else rate_pacing.account_wait(tx, self.account, now)
+            wait = 0.0 if self.account is None else rate_pacing.wait_of(tx, self.account, turn, now)
             yield wait
             if not wait and self.account is not None:
                 rate_pacing.begun(tx, self.account, attempt, self.store.clock())
+
+    def _turn(self, attempt: Attempt) -> float | datetime | None:
+        """Seconds to wait, if it is not this call's turn; else the moment of the account's next call, if it has a pace.
+
+        Committed before the request leaves. So if this process dies meanwhile, everybody knows that it may have left,
+        and nobody begins another call of the account too early.
+
+        Raises:
+            NoLongerWanted: it is another process's, or the account is to be left alone for longer than a claim counts.
+        """
+        mine = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
+        mine &= (attempts.c.worker_id == self.worker_id) & attempts.c.outcome.is_(None)
+        with self.store.writing() as tx:
+            now = self.store.clock()
+            if self.account is not None:
+                wait = rate_pacing.account_wait(tx, self.account, now)
+                if timedelta(seconds=wait) >= STALE_AFTER:
+                    raise NoLongerWanted("the carrier's account is to be left alone for a while")
+                if wait:
+                    return wait
+            if not tx.execute(attempts.update().where(mine).values(asked_at=to_ms(now))).rowcount:
+                raise NoLongerWanted("it is another process's")
+            return None if self.account is None else rate_pacing.take_turn(tx, self.account, now)
 
     def _unwanted(
         self, tx: sa.Connection, attempt: Attempt, record: BatchCallRecord | None, now: datetime
@@ -301,11 +330,13 @@ class Dispatch:
         stopped = stops.since(tx) is not None or stops.file_is_there(self.store.stop_file)
         if stopped or self.store.halt(tx) is not None:
             return "nothing may be dialled"
-        if record is None or not self._dials(record) or rules.expired(record.expires(), now):
+        if record is None or not self._dials(record) or rules.expired(record.expires(), now + LEAVES_WITHIN):
             return "the batch call dials no more"
         if started_at is None or abs(now - from_ms(started_at)) >= STALE_AFTER:
             return "its claim is too old, or another process's"
-        if rules.expired(attempt.until, now) or claims.closed(tx, record, attempt, now):
+        if rules.expired(attempt.until, now + LEAVES_WITHIN) or any(
+            claims.closed(tx, record, attempt, at) for at in (now, now + LEAVES_WITHIN)
+        ):
             return "its hours or its date are over"
         if attempt.to_number in do_not_call.listed(tx, [attempt.to_number], record.organization_id):
             return "the number is on the do-not-call list"
@@ -318,7 +349,9 @@ class Dispatch:
         """Remember the vendor's id of a call, by which it is found whoever dials next."""
         with self.store.writing() as tx:
             this = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
-            tx.execute(attempts.update().where(this).values(carrier_call_id=call_id))
+            # When it began may not have been written down (a crash, a database that failed): not later than now.
+            began_at = sa.func.coalesce(attempts.c.placed_at, sa.literal(self.store.now(), sa.BigInteger))
+            tx.execute(attempts.update().where(this).values(carrier_call_id=call_id, placed_at=began_at))
 
     def _ours(self, tx: sa.Connection, started: Sequence[Attempt]) -> set[tuple[str, int]]:
         """Those of these attempts that are still this worker's, and in progress."""

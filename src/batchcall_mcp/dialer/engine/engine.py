@@ -230,6 +230,10 @@ class Engine:
     def _take_over_calls(self) -> None:
         self._looks_for_left_calls = False
         left = self._insist(left_calls.find, self._dispatch)
+        if not left:
+            return
+        self._insist(left_calls.give_back, self._dispatch, left)
+        self.wake()
         # Before they are this worker's: else they would be taken for a claim whose answer was lost.
         self._given.update((one.attempt.task_id, one.attempt.n) for one in left)
         mine = self._insist(left_calls.take_over, self._dispatch, left)

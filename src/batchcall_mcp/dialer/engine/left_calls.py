@@ -11,14 +11,16 @@ import sqlalchemy as sa
 
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
-from batchcall_mcp.dialer.engine import heartbeat
+from batchcall_mcp.dialer.engine import heartbeat, outcomes
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
+from batchcall_mcp.dialer.storage.store import CHUNK, chunks
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, tasks, workers
+from batchcall_mcp.model import TaskStatus
 
 
 @dataclass(frozen=True, slots=True)
 class LeftCall:
-    """One of them. It was asked for not before `since`, if it was; `call_id` is the vendor's, where that is known."""
+    """One of them. It may have been asked for from `since` on; `call_id` is the vendor's, where that is known."""
 
     attempt: Attempt
     call_id: str | None
@@ -35,6 +37,23 @@ def find(dispatch: Dispatch) -> list[LeftCall]:
     )
     with dispatch.store.reading() as look:
         return [_read(row) for row in look.execute(query)]
+
+
+def give_back(dispatch: Dispatch, left: Sequence[LeftCall]) -> None:
+    """Let those of them be due again for which no request may have left, as if they had never been started."""
+    for chunk in chunks(left, CHUNK):
+        ids = {one.attempt.batch_call_id for one in chunk}
+        never_asked = (
+            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id)
+            .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
+            .where(attempts.c.task_id.in_([one.attempt.task_id for one in chunk]))
+            .where(attempts.c.carrier == dispatch.carrier, attempts.c.outcome.is_(None), _left())
+            .where(attempts.c.asked_at.is_(None), tasks.c.status == TaskStatus.CALLING)
+            .with_for_update(of=attempts)
+        )
+        with dispatch.store.writing() as tx:
+            outcomes.locked(tx, ids, ids)
+            outcomes.withdraw(tx, list(tx.execute(never_asked)), dispatch.store.now())
 
 
 def take_over(dispatch: Dispatch, left: Sequence[LeftCall]) -> list[LeftCall]:
@@ -70,4 +89,4 @@ def _read(row: sa.Row[Any]) -> LeftCall:
         agent_id=row.agent_id,
         dynamic_variables=row.dynamic_variables,
     )
-    return LeftCall(attempt, row.carrier_call_id, from_ms(row.placed_at or row.started_at))
+    return LeftCall(attempt, row.carrier_call_id, from_ms(row.asked_at or row.started_at))

@@ -20,13 +20,14 @@ from batchcall_mcp.dialer.engine import broken
 from batchcall_mcp.dialer.storage import installation
 from batchcall_mcp.dialer.storage.tables import attempts
 
-_SLOWER: Final = 1.05
+_SLOWER: Final = 1.1
 """Calls of an account begin so much further apart than they may: what one waits on its way must not bring it too near
 to the next one.
 """
 _LINES_FALL_FREE: Final = timedelta(seconds=1)
 """When to look again where other processes have all lines of an account."""
 _LONGEST_REST: Final = timedelta(hours=1)
+_MOMENT_S: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class AccountPace:
         return timedelta(seconds=_SLOWER / self.calls_per_second)
 
 
-def account_room(tx: sa.Connection, account: AccountPace, now: datetime) -> tuple[int, datetime]:
+def account_room(tx: sa.Connection, account: AccountPace, now: datetime, counts_for: timedelta) -> tuple[int, datetime]:
     """How many more attempts may be started, of whichever batch call, and when more may be. Holds the carrier's row.
 
-    No more are on their way to the carrier than it takes in a second: they would wait there.
+    No more are on their way to the carrier than it takes in a second: they would wait there. Of a claim that is older
+    than it `counts_for` nothing leaves any more.
     """
     row = installation.of_carrier(tx, account.carrier)
+    claimed = attempts.c.started_at > to_ms(now - counts_for)
     open_ones = tx.execute(
-        sa.select(sa.func.count(), sa.func.count().filter(attempts.c.placed_at.is_(None))).where(
+        sa.select(sa.func.count(), sa.func.count().filter(attempts.c.placed_at.is_(None), claimed)).where(
             attempts.c.carrier == account.carrier, attempts.c.outcome.is_(None)
         )
     ).one()
@@ -68,17 +71,35 @@ def account_wait(tx: sa.Connection, account: AccountPace, now: datetime) -> floa
     return max(0.0, (_begins(installation.of_carrier(tx, account.carrier), account, now) - now).total_seconds())
 
 
+def take_turn(tx: sa.Connection, account: AccountPace, now: datetime) -> datetime:
+    """Let nobody else begin a call of the account for now; gives the moment from which on they may."""
+    return _write_next(tx, account, now + account.gap)
+
+
+def wait_of(tx: sa.Connection, account: AccountPace, turn: datetime | None, now: datetime) -> float:
+    """Seconds to wait for whoever took a turn; 0, unless the account is to be left alone since then, or it took so long
+    that the turn is another one's.
+    """
+    begins = _begins(installation.of_carrier(tx, account.carrier), account, now)
+    return 0.0 if begins == turn else max((begins - now).total_seconds(), _MOMENT_S)
+
+
 def begun(tx: sa.Connection, account: AccountPace, attempt: Attempt, at: datetime) -> None:
     """Write down that a call of the account has begun."""
     tx.execute(_PLACED, [{"id": attempt.task_id, "nth": attempt.n, "at": to_ms(at)}])
-    installation.write_carrier(tx, account.carrier, next_call_at=ceil((at + account.gap).timestamp() * 1000))
+    _write_next(tx, account, at + account.gap)
 
 
-def leave_alone(tx: sa.Connection, carrier: str, until: datetime) -> None:
+def leave_alone(tx: sa.Connection, account: AccountPace, until: datetime, now: datetime) -> None:
     """Begin no call of the account before then: the vendor asks for it."""
-    row = installation.of_carrier(tx, carrier)
-    if row is None or row.next_call_at is None or row.next_call_at < to_ms(until):
-        installation.write_carrier(tx, carrier, next_call_at=to_ms(until))
+    if _begins(installation.of_carrier(tx, account.carrier), account, now) < until:
+        _write_next(tx, account, until)
+
+
+def _write_next(tx: sa.Connection, account: AccountPace, at: datetime) -> datetime:
+    milliseconds = ceil(at.timestamp() * 1000)
+    installation.write_carrier(tx, account.carrier, next_call_at=milliseconds)
+    return from_ms(milliseconds)
 
 
 def _begins(row: sa.Row[Any] | None, account: AccountPace, now: datetime) -> datetime:

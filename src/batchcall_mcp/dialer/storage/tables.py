@@ -133,6 +133,8 @@ attempts = sa.Table(
     # Who dials it: when that process dies, its open attempts are `interrupted`. Null: begun by the first version.
     sa.Column("worker_id", sa.String),
     sa.Column("started_at", sa.BigInteger, nullable=False),
+    # From when on a request for the call may have left, of carriers over a wire; null: none has.
+    sa.Column("asked_at", sa.BigInteger),
     # When the carrier had been asked; kept where calls per second are limited, and of real carriers.
     sa.Column("placed_at", sa.BigInteger),
     sa.Column("carrier", sa.String, nullable=False, server_default="simulated"),

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add them; whatever an older version has dialled, or waits there, is the simulator's."""
     for table in ("batch_calls", "attempts"):
         op.add_column(table, sa.Column("carrier", sa.String, nullable=False, server_default="simulated"))
+    op.add_column("attempts", sa.Column("asked_at", sa.BigInteger))
     op.add_column("attempts", sa.Column("carrier_call_id", sa.String))
     for column in ("backend_status", "cost", "summary"):
         op.add_column("tasks", sa.Column(column, sa.String))
