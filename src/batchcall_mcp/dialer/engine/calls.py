@@ -36,6 +36,8 @@ _TICKS_TO_WRITE: Final = 100
 was stopped for an hour, and goes on, has as much time as one that was not."""
 _SOON: Final = timedelta(seconds=1)
 """Before a call is tried again that was not wanted any more."""
+_LONGEST_WAIT_S: Final = 3.0
+"""For the account's next call, with a connection that is open."""
 _LONGEST_REST: Final = timedelta(hours=1)
 
 Over: TypeAlias = Ended | Unplaced
@@ -131,6 +133,8 @@ class CallLine:
             if begins:
                 return permit
             permit.end()
+            if wait > _LONGEST_WAIT_S:
+                raise NoLongerWanted("the carrier's account is to be left alone")
             await asyncio.sleep(wait)
 
     def _hold(self, permit: _Permit) -> None:
