@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tests.vendors.serving import Recorded, Recording, Simulated
 
@@ -40,7 +41,7 @@ class _Fault:
 
 
 class FarEnd(Simulated):
-    """A vendor that is played. `rung`: each phone that rang, and when.
+    """A vendor that is played. `rung`: each phone that rang, and when. `says`: odd answers, by path.
 
     Nothing happens by itself: a call goes on with each look at it, and is over at the look number `looks`.
     """
@@ -52,8 +53,14 @@ class FarEnd(Simulated):
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.rung: list[tuple[str, datetime]] = []
         self._faults: deque[_Fault] = deque()
+        self.says: dict[str, Any] = {}
         app = Starlette(routes=list(routes), exception_handlers={Refused: _answer_refusal})
-        self.recording = Recording(app, is_create)
+
+        async def answers(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope.get("path")
+            await (JSONResponse(self.says[path]) if path in self.says else app)(scope, receive, send)
+
+        self.recording = Recording(answers, is_create)
 
     @property
     def creates(self) -> list[Recorded]:

@@ -319,6 +319,16 @@ async def test_a_call_without_credit_is_the_account_s_fault_after_it_was_accepte
             await carrier.outcome(attempt(), ScriptedLine())
 
 
+async def test_an_odd_call_is_read_on() -> None:
+    async with organization() as (vendor, carrier):
+        await carrier.outcome(attempt(), ScriptedLine())
+        (call_id,) = vendor.calls
+        for odd in (["?"], {"status": "error", "message": "Call not found"}):
+            vendor.says[f"/v1/calls/{call_id}"] = odd
+            with pytest.raises(CarrierUnavailable, match="without a call"):
+                await carrier.look(call_id, attempt())
+
+
 async def test_completed_is_ahead_of_what_came_of_it() -> None:
     async with organization() as (vendor, carrier):
         vendor.settles_after = 2

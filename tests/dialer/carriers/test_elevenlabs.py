@@ -249,6 +249,34 @@ async def test_lists_that_are_not_there_are_not_known() -> None:
         assert vendor.creates == []
 
 
+async def test_an_odd_list_of_numbers_is_not_known() -> None:
+    async with workspace() as (vendor, carrier):
+        vendor.says["/v1/convai/phone-numbers"] = {"detail": "?"}
+        assert (await carrier.account()).numbers is None
+
+
+async def test_an_odd_conversation_is_read_on() -> None:
+    time = Told()
+    async with workspace(time) as (vendor, carrier):
+
+        def odd_for_a_while() -> None:
+            vendor.says = {f"/v1/convai/conversations/{one}": ["?"] for one in vendor.conversations}
+            if time.elapsed > 10:
+                vendor.says = {}
+
+        time.tell = odd_for_a_while
+        outcome = await carrier.outcome(attempt(), ScriptedLine())
+    assert outcome.status is TaskStatus.COMPLETED
+    assert time.elapsed > 10
+
+
+async def test_a_conversation_from_before_is_not_taken_for_it() -> None:
+    async with workspace() as (vendor, carrier):
+        await carrier.outcome(attempt(), ScriptedLine())
+        assert len(await carrier.find(attempt(), vendor.clock() - timedelta(minutes=1))) == 1
+        assert await carrier.find(attempt(), vendor.clock() + timedelta(minutes=1)) == []
+
+
 @pytest.mark.parametrize(
     ("from_number", "path"),
     [(TWILIO, "twilio"), (SIP, "sip-trunk"), (EXOTEL, "exotel")],

@@ -82,8 +82,8 @@ class BlandCarrier(HttpCarrier):
 
     async def numbers(self) -> Sequence[CallerNumber] | None:
         """Whoever owns a number may call from it: those for inbound calls, and those for outbound calls only."""
-        inbound = await self._listed("/v1/inbound", "inbound_numbers")
-        outbound = await self._listed("/v1/outbound", "outbound_numbers")
+        inbound = await self._listed("/v1/inbound", "inbound_numbers|data")
+        outbound = await self._listed("/v1/outbound", "outbound_numbers|data")
         if inbound is None and outbound is None:
             return None
         found = [text(row.get("phone_number")) for row in (*(inbound or ()), *(outbound or ()))]

@@ -80,9 +80,15 @@ class ElevenLabsCarrier(HttpCarrier):
     def auth(self) -> Mapping[str, str]:
         return {"xi-api-key": self.config.key.get_secret_value()}
 
-    async def numbers(self) -> Sequence[CallerNumber]:
-        found = rows(await self.read(HttpCall("GET", _PAGE + "/phone-numbers")))[0]
-        found = [row for row in found if row.get("supports_outbound") is not False and text(row.get("phone_number"))]
+    async def numbers(self) -> Sequence[CallerNumber] | None:
+        answer = await self.read(HttpCall("GET", _PAGE + "/phone-numbers"))
+        if not isinstance(answer, list):
+            return None
+        found = [
+            row
+            for row in rows(answer)[0]
+            if row.get("supports_outbound") is not False and text(row.get("phone_number"))
+        ]
         self._providers = {str(row.get("phone_number_id")): str(row.get("provider") or "twilio") for row in found}
         return [
             CallerNumber(
