@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import httpx2
@@ -27,6 +28,22 @@ def written() -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:], root.level = before
     logging.getLogger("batchcall_mcp").setLevel(logging.NOTSET)
+
+
+def test_every_secret_of_the_settings_is_blanked(written: io.StringIO) -> None:
+    secrets = {
+        "api_key": "the-key",
+        "api_secret": "the-secret",
+        "carrier_key": "AC01234567",
+        "carrier_secret": "tok-en",
+    }
+    given: dict[str, Any] = {name: SecretStr(one) for name, one in secrets.items()}
+    log.configure(Settings.model_construct(**given), written)
+    logging.getLogger("batchcall_mcp").warning("keys: %s", " ".join(secrets.values()))
+    logging.getLogger("other").warning("Authorization: Basic QUMwOnRvaw== and xi-api-key: abcdefgh")
+    assert written.getvalue().count("**********") == len(secrets) + 2
+    for secret in (*secrets.values(), "QUMwOnRvaw", "abcdefgh"):
+        assert secret not in written.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ _MOST_SHOWN = 3
 _MAY_FOLLOW = 2
 """Digits that were taken for the end of a number and are none of it: "12 times"."""
 _HEADER = re.compile(
-    r"(?P<name>x-api-key|x-api-secret|authorization)(?P<between>['\"]?\s*[:=,]\s*(?:b?['\"])?(?:bearer\s+)?)"
+    r"(?P<name>x-api-key|x-api-secret|xi-api-key|authorization)(?P<between>['\"]?\s*[:=,]\s*(?:b?['\"])?(?:(?:bearer|basic)\s+)?)"
     r"(?P<value>[^\s'\",)}\]]+)",
     re.IGNORECASE,
 )
@@ -78,7 +78,8 @@ class MaskingFormatter(logging.Formatter):
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Send every logger's lines to stderr (or `stream`) at `settings.log_level`, libraries at INFO or above."""
-    secrets = [secret.get_secret_value() for secret in (settings.api_key, settings.api_secret) if secret]
+    given = (settings.api_key, settings.api_secret, settings.carrier_key, settings.carrier_secret)
+    secrets = [secret.get_secret_value() for secret in given if secret]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(MaskingFormatter(secrets))
     logging.basicConfig(handlers=[handler], level=max(logging.INFO, getattr(logging, settings.log_level)), force=True)

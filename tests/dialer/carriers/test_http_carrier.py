@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -246,6 +246,16 @@ async def test_a_vendor_says_what_its_own_no_means() -> None:
     assert outcome.permanent
     assert outcome.error == 'Refused. Scripted said: "[redacted] is blocked, key [redacted]"'
     assert vendor.asked("find") == []
+
+
+async def test_a_key_is_not_shown_in_the_form_that_its_header_has() -> None:
+    class Basic(ScriptedCarrier):
+        def auth(self) -> Mapping[str, str]:
+            return {"authorization": "Basic QUMwOnRvaw=="}
+
+    async with ScriptedVendor().served() as vendor, carrier_of(vendor, kind=Basic) as carrier:
+        with pytest.raises(AccountAtFault, match=r"wrong key: Basic \[redacted\]"):
+            await carrier.account()
 
 
 @pytest.mark.parametrize("status", [400, 409, 422])

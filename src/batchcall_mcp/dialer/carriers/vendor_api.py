@@ -34,6 +34,8 @@ LATER_S: Final = 5.0
 """At the earliest so long after a refusal for the moment a call is placed again."""
 KEY_REFUSED: Final = frozenset({401, 402, 403})
 TOO_MANY: Final = 429
+_SHORTEST_SECRET: Final = 8
+"""A shorter value of a header is a version or the like, and part of ordinary words."""
 _GAVE_UP: Final = frozenset({408, 425})
 """The vendor gave up on the request: that is no refusal."""
 
@@ -81,7 +83,7 @@ class VendorApi:
         self._title = title
         self._base_url = base_url.rstrip("/")
         self._auth = auth
-        self._secrets = secrets
+        self._given_secrets = secrets
         self._pace = pace
         self._now = now
         self._kept = open_client()
@@ -158,6 +160,12 @@ class VendorApi:
         """Close the connections."""
         await self._kept.aclose()
         await self._fresh.aclose()
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        """Also as they stand in the headers, which some servers echo."""
+        headers = (value.rpartition(" ")[2] for value in self._auth().values())
+        return (*self._given_secrets, *(value for value in headers if len(value) >= _SHORTEST_SECRET))
 
     def _answer(self, result: Answer | Failed, limit_s: float) -> Answer:
         if isinstance(result, Failed):
