@@ -64,8 +64,8 @@ class _Refusals:
             return
         LOG.warning(
             "Requests refused since this was last said: %d. They are not signed by the carrier's vendor for %s. If "
-            "they are its reports, check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET, and that the vendor has this "
-            "address.",
+            "they are its reports, check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET, and that the vendor has "
+            "this address.",
             self.count,
             self.url,
         )
