@@ -12,11 +12,12 @@ from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier
 from batchcall_mcp.dialer.carriers.vendors.retell import RetellCarrier
 from batchcall_mcp.dialer.carriers.vendors.vapi import VapiCarrier
 from batchcall_mcp.dialer.domain.rules import State
+from batchcall_mcp.dialer.storage.store import Store
 from tests.carriers import retell, vapi
 from tests.carriers.retell import Retell
 from tests.carriers.vapi import Vapi
 from tests.dialer.conftest import eventually, numbers
-from tests.dialer.test_wire import Desk
+from tests.dialer.wired import Desk
 
 Fake: TypeAlias = Retell | Vapi
 FASTER = 60.0
@@ -29,7 +30,7 @@ both = pytest.mark.parametrize(("fake", "kind", "agent"), BOTH, ids=["retell", "
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "dialer.db")
+    return Desk(Store.open(tmp_path / "dialer.db"))
 
 
 def running(desk: Desk, kind: type[HttpCarrier], agent: str, people: list[str]) -> str:

@@ -11,9 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from batchcall_mcp.dialer.domain.rules import Action, State
+from batchcall_mcp.dialer.storage.store import Store
 from tests.carriers.scripted import ScriptedCarrier, ScriptedVendor, config_for
 from tests.dialer.conftest import CALLER, eventually, numbers
-from tests.dialer.test_wire import Desk
+from tests.dialer.wired import Desk
 from tests.faults.server import Answerer, answer, hang_up, reset
 
 FASTER = 100
@@ -32,7 +33,7 @@ def carrier_of(vendor: ScriptedVendor, key: str | None = None) -> ScriptedCarrie
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "dialer.db")
+    return Desk(Store.open(tmp_path / "dialer.db"))
 
 
 async def test_everybody_is_rung_once_although_answers_are_lost(desk: Desk) -> None:
