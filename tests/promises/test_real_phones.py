@@ -222,6 +222,6 @@ async def test_twilio_from_the_question_to_the_outcome(tmp_path: Path) -> None:
             ]
     assert [number for number, _ in vendor.rung] == people
     (question,) = person.questions
-    assert "Real phones ring, and the account AC" in question
+    assert "Real phones ring, and the Twilio account AC" in question
     assert 'Agent "Reminder" (reminder) speaks' in question
     assert SECRET not in question + str(shown)
