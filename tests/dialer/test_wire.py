@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, NotCallable
+from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, Line, NotCallable, Outcome
 from batchcall_mcp.dialer.domain.records import TaskFilter
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
 from tests.dialer.wired import Desk
@@ -121,4 +122,21 @@ async def test_a_batch_call_of_another_carrier_is_not_touched(desk: Desk, tmp_pa
     async with desk.engine(wire):
         await eventually(lambda: desk.record(mine).status is State.COMPLETED)
     assert desk.statuses(rehearsal) == {"pending": 2}
+    assert len(wire.calls()) == 2
+
+
+async def test_no_rule_rings_again_whom_a_lost_answer_may_have_reached(desk: Desk, tmp_path: Path) -> None:
+    """Also one that names `interrupted`, as a rehearsal may have it."""
+
+    class Loses(Wire):
+        async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
+            await super().outcome(attempt, line)
+            return Outcome(TaskStatus.INTERRUPTED, "its answer was lost")
+
+    wire = Loses(tmp_path)
+    rule = {"enabled": True, "condition": "interrupted", "retry_timing": {"duration_minutes": 0}}
+    batch_call_id = desk.running(numbers(2), retry_rules=[rule], retry_config={"enabled": True, "max_attempts": 3})
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert desk.statuses(batch_call_id) == {"interrupted": 2}
     assert len(wire.calls()) == 2

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
 from batchcall_mcp.clock import from_ms, to_ms
-from batchcall_mcp.dialer.carriers.base import Attempt, Outcome
+from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, Outcome
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
@@ -186,6 +186,8 @@ def _again_at(
     """When the person is dialled again."""
     if batch_call is None or end.opted_out or end.permanent:
         return None
+    if end.status is TaskStatus.INTERRUPTED and batch_call.carrier != SIMULATED:
+        return None  # perhaps somebody was talked to: only a person decides to ring them again
     zones = calling_hours.recipient_zones(row.to_number, row.timezone, batch_call.timezone)
     again = rules.redial_at(
         batch_call.redialing(),
