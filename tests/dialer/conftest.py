@@ -17,8 +17,10 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from batchcall_mcp.dialer import app
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
+from batchcall_mcp.dialer.engine import engine
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import installation, metadata
 from tests.postgresql import postgresql_url
@@ -134,6 +136,13 @@ def whole_lines(record: Path) -> list[str]:
 
 
 NewCaller: TypeAlias = Callable[..., AbstractAsyncContextManager[Caller]]
+
+
+@pytest.fixture(autouse=True)
+def _tries_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dialer of this process that waits for its file or its database, or that failed: not only after a second."""
+    monkeypatch.setattr(app, "LOCK_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture
