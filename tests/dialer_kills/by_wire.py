@@ -28,7 +28,6 @@ from tests.dialer_kills.judging import (
     MOMENT,
     PEOPLE,
     SHARE,
-    TAKEN_OVER_IN,
     Database,
     Judge,
     Scene,
@@ -45,6 +44,7 @@ AT_ONCE: Final = 6
 A_SECOND: Final = 40
 ACCOUNT: Final[dict[str, Any]] = {"capacity": AT_ONCE, "calls_per_second": A_SECOND, "speed": 100.0}
 SECOND: Final = timedelta(seconds=1)
+PATIENCE: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class WireJudge:
             enough = max(1, round(point.fraction * PEOPLE))
             await poll(lambda: victim.status is not None or len(rung(scene)) >= enough)
             victim.kill()
-        await poll(lambda: victim.status is not None or scene.completed(), longest_pause=0.1)
+        await poll(lambda: victim.status is not None or scene.completed(), seconds=PATIENCE, longest_pause=0.1)
         if victim.status is not None:
             assert victim.status == -9, victim.said()
             deaths.append(_Death(_open(scene), is_victim=True))
@@ -132,8 +132,8 @@ class WireJudge:
                 await scene.start()
         if shared and deaths:
             living = {one.pid for one in scene.zygote.living.values() if one.status is None}
-            await scene.until(lambda: scene.workers().keys() <= living, TAKEN_OVER_IN)
-        await scene.until(scene.completed)
+            await scene.until(lambda: scene.workers().keys() <= living, PATIENCE)
+        await scene.until(scene.completed, PATIENCE)
         return deaths
 
     async def _after_a_death(self, scene: Scene, place: str | None, at: int, deaths: list[_Death]) -> Dialling:
@@ -152,7 +152,7 @@ class WireJudge:
                 counted = await self._after_a_death(scene, "", 0, [])
             else:
                 counted = await scene.start("")
-            await scene.until(scene.completed)
+            await scene.until(scene.completed, PATIENCE)
             await counted.close()
             return counted.passed()
 
@@ -164,8 +164,13 @@ class WireJudge:
                 people = [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(DIGITS)]
                 redials = {name: _stored(asked[name]) for name in ("retry_config", "retry_rules") if name in asked}
                 key = desk.running(people, max_concurrency=asked["max_concurrency"], **redials)
-                scene.lists[key] = asked
+                scene.lists[key] = asked | {"retry_rules": _redialled(asked)}
             yield scene
+
+
+def _redialled(asked: Mapping[str, Any]) -> list[Any]:
+    """Without who may have been talked to: no rule rings them again."""
+    return [rule for rule in asked.get("retry_rules", ()) if rule["condition"] != "interrupted"]
 
 
 def _stored(asked: Any) -> Any:
