@@ -35,9 +35,11 @@ from tests.dialer_kills.judging import (
     most_at_once,
     poll,
 )
-from tests.dialer_kills.zygote import BY_WIRE
+from tests.dialer_kills.zygote import BY_WIRE, PLACES
 
 EVERYWHERE: Final = (*BY_WIRE, MOMENT)
+OWN: Final = tuple(place for place in BY_WIRE if place not in PLACES)
+"""Where only a process with a wire is."""
 AFTER_A_DEATH: Final = frozenset({"taken over", "looked up"})
 """Where a process is only after another one has died."""
 AT_ONCE: Final = 6
@@ -94,17 +96,16 @@ class WireJudge:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._passed: dict[tuple[Database, bool], Mapping[str, int]] = {}
+        self._passed: dict[Database, Mapping[str, int]] = {}
 
     async def judge(self, point: Point) -> Verdict:
         """One point."""
         at = 0
         if point.place != MOMENT:
-            kind = point.database, point.place in AFTER_A_DEATH
-            if kind not in self._passed:
-                self._passed[kind] = await self._measure(*kind)
-            at = max(1, round(point.fraction * self._passed[kind].get(point.place, 0)))
-            if point.database == "postgresql" and not kind[1]:
+            if point.database not in self._passed:
+                self._passed[point.database] = await self._measure(point.database)
+            at = max(1, round(point.fraction * self._passed[point.database][point.place]))
+            if point.database == "postgresql" and point.place not in AFTER_A_DEATH:
                 at = max(1, round(at * SHARE))
         async with self._scene(point.database) as scene:
             deaths = await self._dies(scene, point, at)
@@ -145,13 +146,10 @@ class WireJudge:
         deaths.append(_Death(_open(scene), is_victim=False))
         return victim or await scene.start(place, at)
 
-    async def _measure(self, database: Database, after_a_death: bool) -> Mapping[str, int]:
+    async def _measure(self, database: Database) -> Mapping[str, int]:
         """How many lines a process passes in each place, in a run like those in which it will die."""
         async with self._scene(database) as scene:
-            if after_a_death:
-                counted = await self._after_a_death(scene, "", 0, [])
-            else:
-                counted = await scene.start("")
+            counted = await self._after_a_death(scene, "", 0, [])
             await scene.until(scene.completed, PATIENCE)
             await counted.close()
             return counted.passed()
