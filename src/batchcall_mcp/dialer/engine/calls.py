@@ -22,9 +22,10 @@ from batchcall_mcp.dialer.carriers.base import (
     NoLongerWanted,
     NotCallable,
 )
-from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, LEAVES_WITHIN, Dispatch, Unplaced
+from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, Unplaced
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.engine.rate_pacing import LEAVES_WITHIN
 from batchcall_mcp.model import TaskStatus
 
 LOG = logging.getLogger(__name__)
