@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall_mcp.money import Money, of_millionths, parse_money
+from batchcall_mcp.money import Money, of_millionths, parse_money, total
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,9 @@ def test_a_vendor_may_report_what_cannot_be_an_amount(amount: str) -> None:
     assert not Money(Decimal(amount), "USD").is_sound
     assert not Money(Decimal(1), "dollars").is_sound
     assert Money(Decimal(0), "USD").is_sound
+
+
+def test_a_sum_is_exact_and_of_one_currency() -> None:
+    assert total([("0.14 USD", 3), ("1 USD", 1), ("0.000001 USD", 1)]) == Money(Decimal("1.420001"), "USD")
+    assert total([("0.14 USD", 1), ("0.14 EUR", 1)]) is None
+    assert total([]) is None

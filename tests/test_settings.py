@@ -51,6 +51,66 @@ def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: s
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BATCHCALL_CARRIER", " ", "is blank"),
+        ("BATCHCALL_CARRIER_URL", "http://api.example.com", "must begin with https://"),
+        ("BATCHCALL_CARRIER_URL", "https://api.example.com?key=s3cr3t", "holds a query"),
+        ("BATCHCALL_CARRIER_KEY", "${KEY}", "unfilled"),
+        ("BATCHCALL_CARRIER_SECRET", "two words", "white space"),
+        ("BATCHCALL_CARRIER_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("BATCHCALL_CARRIER_CALLS_PER_SECOND", "0", "greater than 0"),
+        ("BATCHCALL_PUBLIC_URL", "http://calls.example.com", "must begin with https://"),
+        ("BATCHCALL_COUNTRIES", "US, USA", "'USA' is not a country's two letters"),
+        ("BATCHCALL_COUNTRIES", " , ", "is not a country's two letters"),
+    ],
+)
+def test_a_carriers_setting_that_cannot_work_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv("BATCHCALL_CARRIER", "twilio")
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=r"Nothing was started") as caught:
+        Settings.load()
+
+    assert f"{name}: " in str(caught.value)
+    assert words in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BATCHCALL_CARRIER_URL", "https://api.example.com"),
+        ("BATCHCALL_CARRIER_KEY", "s3cr3t"),
+        ("BATCHCALL_CARRIER_SECRET", "s3cr3t"),
+        ("BATCHCALL_CARRIER_CONCURRENCY", "3"),
+        ("BATCHCALL_CARRIER_CALLS_PER_SECOND", "0.5"),
+        ("BATCHCALL_AGENTS", "agents.toml"),
+        ("BATCHCALL_PUBLIC_URL", "https://calls.example.com"),
+        ("BATCHCALL_COUNTRIES", "us, gb"),
+    ],
+)
+def test_a_carriers_setting_without_a_carrier_would_be_a_simulation(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Who sets an account means real calls."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError, match=f"{name}: is set, and BATCHCALL_CARRIER is not") as caught:
+        Settings.load()
+    assert "s3cr3t" not in str(caught.value)
+
+    monkeypatch.setenv("BATCHCALL_CARRIER", " Twilio ")
+    loaded = Settings.load()
+    assert (loaded.carrier, loaded.places_real_calls) == ("twilio", True)
+    assert "s3cr3t" not in repr(loaded)
+    monkeypatch.setenv("BATCHCALL_CARRIER", "simulated")  # a rehearsal with the account's settings at hand
+    assert not Settings.load().places_real_calls
+
+
 AMOUNTS = ("BATCHCALL_COST_PER_MINUTE", "BATCHCALL_MAX_COST_PER_LAUNCH", "BATCHCALL_MAX_COST_PER_DAY")
 
 

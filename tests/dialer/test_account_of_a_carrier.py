@@ -14,9 +14,10 @@ from batchcall_mcp.dialer.rest.account import placing
 from batchcall_mcp.dialer.storage.tables import attempts, tasks
 from batchcall_mcp.model import CallerNumber
 from tests.dialer.carriers.phones import AGENT, CALLER, Phones
-from tests.dialer.conftest import ALWAYS, NewCaller
+from tests.dialer.conftest import ALWAYS, NewCaller, emptied_postgresql
 
 LOS_ANGELES = "+12132000000"
+over_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 
 
 def whole(to_number: str = LOS_ANGELES, **fields: Any) -> dict[str, Any]:
@@ -172,9 +173,11 @@ async def test_a_redial_of_real_phones_is_not_as_fast_as_simulated_time(new_call
         assert caller.dialer._options.retry_delay < timedelta(seconds=1)
 
 
-async def test_a_launch_looks_at_the_account_of_today(new_caller: NewCaller) -> None:
+@over_both
+async def test_a_launch_looks_at_the_account_of_today(new_caller: NewCaller, database: str) -> None:
     carrier = Phones()
-    async with new_caller(start=False, carrier=carrier) as caller:
+    shared: Any = {"database": emptied_postgresql()} if database == "postgresql" else {}
+    async with new_caller(start=False, carrier=carrier, **shared) as caller:
         made = (await caller.ask("POST", "/batch-call", whole()))["batch_call_id"]
         carrier.account_now = CarrierAccount(numbers=(CallerNumber(from_number="+14155550123"),), agents=None)
         for method, under, content in (("POST", "/execute", None), ("PATCH", "", {"send_now": True})):
@@ -200,9 +203,25 @@ async def test_the_simulator_asks_for_nothing(new_caller: NewCaller) -> None:
         assert (account["carrier"], account["payer"], account["notes"]) == ("simulated", None, [])
 
 
-async def test_what_was_said_is_the_carrier_s(new_caller: NewCaller) -> None:
+@over_both
+async def test_what_is_over_says_what_it_cost(new_caller: NewCaller, database: str) -> None:
+    shared: Any = {"database": emptied_postgresql()} if database == "postgresql" else {}
+    async with new_caller(start=False, carrier=Phones(), **shared) as caller:
+        one = {"to_number": LOS_ANGELES, "dynamic_variables": {"first_name": "Ann"}}
+        other = {**one, "to_number": "+12132000010"}
+        later = whole(tasks=[one, other], trigger_timestamp="2026-11-24T20:00:00Z")
+        made = (await caller.ask("POST", "/batch-call", later))["batch_call_id"]
+        with caller.dialer.store().writing() as tx:
+            tx.execute(tasks.update().values(cost="0.14 USD"))
+        await caller.ask("POST", f"/batch-call/{made}/cancel")
+        assert (await caller.get(made))["results"]["cost"] == {"amount": "0.28", "currency": "USD"}
+
+
+@over_both
+async def test_what_was_said_is_the_carrier_s(new_caller: NewCaller, database: str) -> None:
     carrier = Phones()
-    async with new_caller(start=False, carrier=carrier) as caller:
+    shared: Any = {"database": emptied_postgresql()} if database == "postgresql" else {}
+    async with new_caller(start=False, carrier=carrier, **shared) as caller:
         made = (await caller.ask("POST", "/batch-call", whole()))["batch_call_id"]
         task_id = (await caller.tasks(made))[0]["task_id"]
         path = f"/batch-call/{made}/tasks/{task_id}"
@@ -226,7 +245,7 @@ async def test_what_was_said_is_the_carrier_s(new_caller: NewCaller) -> None:
         assert [one["carrier_call_id"] for one in found["attempts"]] == ["v1", None]
         carrier.fault = CarrierUnavailable("it does not answer")
         assert (await caller.ask("GET", f"{path}/call?n=1", status=503))["code"] == "backend_unavailable"
-    async with new_caller(start=False) as caller:
+    async with new_caller(start=False, **shared) as caller:
         elsewhere = await caller.ask("GET", f"{path}/call?n=1")
         assert (elsewhere["call_id"], elsewhere["transcript"]) == (f"{task_id}:1", None)
 

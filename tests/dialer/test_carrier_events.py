@@ -355,6 +355,24 @@ async def test_an_opt_out_is_kept_although_the_answer_to_the_create_was_lost(sce
     assert await scene.choice(batch_call_id) == ("calling", DO_NOT_CALL)
 
 
+async def test_a_key_of_a_call_of_nobody_s_goes_through_no_table_of_attempts(scene: Scene) -> None:
+    await scene.calling()
+    store = scene.caller.dialer.store()
+    if store.shared:
+        pytest.skip("PostgreSQL plans by sizes, and here all tables are small")
+    plans: list[str] = []
+
+    def explained(connection: sa.Connection, cursor: Any, statement: str, given: Any, *_others: object) -> None:
+        if "carrier_call_id" in statement and statement.startswith("SELECT"):
+            plans.extend(row[3] for row in cursor.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", given))
+
+    sa.event.listen(store.engine, "after_cursor_execute", explained)
+    await scene.pressed("CA9", "9", To="+12132000990")
+    looked = [plan for plan in plans if "attempts" in plan.split()]
+    assert len(looked) >= 2
+    assert [plan for plan in looked if not plan.startswith("SEARCH attempts USING INDEX")] == []
+
+
 async def test_of_two_calls_without_an_id_nobody_knows_which_one_it_is_and_yet_who_opts_out(scene: Scene) -> None:
     other = another_organization(scene.caller)
     first = await scene.calling(call_id=None)

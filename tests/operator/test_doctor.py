@@ -138,6 +138,7 @@ async def test_of_a_carrier_it_says_that_phones_ring_who_pays_and_what_the_accou
     vendor = Twilio()
     async with vendor.served() as url:
         findings = await found(carrier_settings(tmp_path, url, public_url="https://calls.example.com/"))
+    payer = f"AC…{KEY[-4:]} at 127.0.0.1"
     reports = (
         "Twilio sends them to https://calls.example.com/carriers/twilio. `batchcall-mcp dialer` takes them; an MCP "
         "server does not start with BATCHCALL_PUBLIC_URL."
@@ -146,7 +147,7 @@ async def test_of_a_carrier_it_says_that_phones_ring_who_pays_and_what_the_accou
         "backend": [
             "ok    backend: dialer, in the process of the server. Calls are placed while a client is connected."
         ],
-        "carrier": [f"look  carrier: Twilio: real phones ring, and the account AC…{KEY[-4:]} at 127.0.0.1 pays."],
+        "carrier": [f"look  carrier: Twilio: real phones ring, and the Twilio account {payer} pays."],
         "pace": ["ok    pace: 10 calls at once, 1 a second, over all processes of this database."],
         "reports": [f"look  reports: {reports}"],
         "numbers": ["ok    numbers: 2"],

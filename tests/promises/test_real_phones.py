@@ -24,6 +24,11 @@ REAL: dict[str, Any] = {"carrier": "phones", "carrier_key": "s3cr3t", **OPEN}
 MADE: list[Phones] = []
 
 
+def posing(config: CarrierConfig) -> Phones:
+    """One that would dial the simulator's batch calls."""
+    return Phones("simulated")
+
+
 def phones(config: CarrierConfig) -> Phones:
     """What the entry point names."""
     MADE.append(Phones())
@@ -37,7 +42,9 @@ def _installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     info = folder / "phones-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: phones\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[batchcall_mcp.carriers]\nphones = {__name__}:phones\n")
+    (info / "entry_points.txt").write_text(
+        f"[batchcall_mcp.carriers]\nphones = {__name__}:phones\nposing = {__name__}:posing\n"
+    )
     monkeypatch.syspath_prepend(folder)
     MADE.clear()
     yield
@@ -165,6 +172,7 @@ async def test_calls_are_placed_and_what_was_said_is_read(tmp_path: Path) -> Non
     [
         ({"carrier": "phonez", "carrier_key": "k"}, "BATCHCALL_CARRIER names an unknown carrier: 'phonez'"),
         ({"carrier": "phones"}, "BATCHCALL_CARRIER_KEY is not set"),
+        ({"carrier": "posing", "carrier_key": "k"}, "The carrier 'posing' calls itself 'simulated'"),
         ({"carrier": "twilio", "carrier_key": "AC1"}, "BATCHCALL_CARRIER_SECRET is not set"),
         ({"carrier": "twilio", "carrier_key": "AC1", "carrier_secret": "t"}, "BATCHCALL_AGENTS is not set"),
         (
@@ -222,6 +230,6 @@ async def test_twilio_from_the_question_to_the_outcome(tmp_path: Path) -> None:
             ]
     assert [number for number, _ in vendor.rung] == people
     (question,) = person.questions
-    assert "Real phones ring, and the account AC" in question
+    assert "Real phones ring, and the Twilio account AC" in question
     assert 'Agent "Reminder" (reminder) speaks' in question
     assert SECRET not in question + str(shown)

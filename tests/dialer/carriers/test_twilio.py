@@ -616,6 +616,15 @@ async def test_signalwire_is_another_address_with_other_ids(time: Time, tmp_path
 # What Twilio reports by itself.
 
 
+def test_keys_that_could_not_be_believed_are_refused_at_the_start(tmp_path: Path) -> None:
+    """SignalWire signs with another key than the token: an opt-out would be lost."""
+    url = "https://clinic.signalwire.com/api/laml"
+    with_keys = config_of(tmp_path, WITH_KEYS, url=url, public_url="https://calls.example.com")
+    with pytest.raises(ConfigurationError, match=r"\[asking\] keys: SignalWire signs .* Remove the keys"):
+        TwilioCarrier(with_keys)
+    TwilioCarrier(config_of(tmp_path, url=url, public_url="https://calls.example.com"))
+
+
 async def test_keys_are_asked_for_only_with_a_public_address(vendor: Twilio, time: Time, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"\[asking\] keys: .* BATCHCALL_PUBLIC_URL is not set"):
         TwilioCarrier(config_of(tmp_path, WITH_KEYS))

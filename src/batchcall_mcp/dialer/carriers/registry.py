@@ -53,11 +53,13 @@ def carrier_of(settings: Settings) -> Carrier | None:
         return None
     name = str(settings.carrier)
     own = _BUILT_IN.get(name)
-    if own is None:
-        make = _third_party(name)
-        return make(_config(settings, name, own))
-    config = _config(settings, name, own)
-    return _imported(own)(config)
+    if own is not None:
+        config = _config(settings, name, own)
+        return _imported(own)(config)
+    carrier = _third_party(name)(_config(settings, name, own))
+    if carrier.name != name:  # by its name a batch call belongs to it: another one's would be dialled
+        raise ConfigurationError(f"The carrier {name!r} calls itself {carrier.name!r:.60}. {_NOTHING}")
+    return carrier
 
 
 def _imported(own: _BuiltIn) -> Make:

@@ -63,9 +63,12 @@ def _without_call_id(tx: sa.Connection, carrier: str, press: KeyPress, now: int)
 
     Of several it is not known in which one the key was pressed, and yet who does not want to be called.
     """
+    # Of organisations that call from this number: those of an index. All attempts there ever were are not gone through.
+    calls_from_it = sa.select(batch_calls.c.organization_id).where(batch_calls.c.from_number == press.from_number)
     lost = attempts.c.outcome.is_(None) | (attempts.c.outcome == TaskStatus.INTERRUPTED)
     return tx.execute(
         _CALLS.where(
+            attempts.c.organization_id.in_(calls_from_it),
             attempts.c.carrier == carrier,
             attempts.c.carrier_call_id.is_(None),
             attempts.c.to_number == press.to_number,

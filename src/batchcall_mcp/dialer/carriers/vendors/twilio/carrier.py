@@ -59,6 +59,9 @@ _SID: Final = re.compile(r"[A-Za-z0-9-]{8,100}", re.ASCII)
 _OVER_ALREADY: Final = 21220
 _DETECTION: Final[Mapping[str, str]] = {"hang_up": "Enable", "leave_message": "DetectMessageEnd"}
 
+_SIGNALWIRE: Final = ".signalwire.com"
+"""It signs with a key of the project (developer.signalwire.com/guides/webhook-security)."""
+
 
 class TwilioCarrier(HttpCarrier):
     """Calls with the agents of BATCHCALL_AGENTS. Keys that people press come by `key_press` alone."""
@@ -88,6 +91,12 @@ class TwilioCarrier(HttpCarrier):
                 "BATCHCALL_PUBLIC_URL is not set. Nothing was started. Set it and run batchcall-mcp dialer, or remove "
                 "the keys."
             )
+        self._host = urlsplit(config.url or self.default_url).hostname or ""
+        if with_keys is not None and self._host.endswith(_SIGNALWIRE):
+            raise ConfigurationError(
+                f"BATCHCALL_AGENTS: [{with_keys}] keys: SignalWire signs what it reports with another key than the API "
+                "token, so no pressed key could be believed. Nothing was started. Remove the keys."
+            )
         super().__init__(config, **given)
 
     @property
@@ -95,10 +104,9 @@ class TwilioCarrier(HttpCarrier):
         """The account by the two ends of its SID, and where it is, if that is not Twilio's own address."""
         sid = self._account_sid
         shown = f"{sid[:2]}…{sid[-4:]}" if len(sid) >= _LONG_SID else "of BATCHCALL_CARRIER_KEY"
-        host = urlsplit(self.config.url or self.default_url).hostname or ""
-        whose = "SignalWire" if host.endswith(".signalwire.com") else self.title
-        is_elsewhere = whose == self.title and not host.endswith(".twilio.com")
-        return f"the {whose} account {shown}" + (f" at {host}" if is_elsewhere else "")
+        whose = "SignalWire" if self._host.endswith(_SIGNALWIRE) else self.title
+        is_elsewhere = whose == self.title and not self._host.endswith(".twilio.com")
+        return f"the {whose} account {shown}" + (f" at {self._host}" if is_elsewhere else "")
 
     def auth(self) -> Mapping[str, str]:
         """Basic, with the SID and the token."""
