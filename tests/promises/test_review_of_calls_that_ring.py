@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from batchcall_mcp.dialer.carriers.base import Attempt
+from batchcall_mcp.dialer.carriers.base import Attempt, Line, Outcome
 from batchcall_mcp.dialer.domain.predial import Rest, Verdict
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import heartbeat, left_calls
@@ -18,16 +19,22 @@ from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
 from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.engine.rate_pacing import AccountPace
 from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import attempts
 from tests.dialer.conftest import emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
-from tests.dialer.wired import Desk
+from tests.dialer.wired import Desk, Moving
 
 NO_BEAT = 3600.0
 
 
+@pytest.fixture
+def clock() -> Moving:
+    return Moving()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    return Desk(Store.open(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db"))
+def desk(request: pytest.FixtureRequest, tmp_path: Path, clock: Moving) -> Desk:
+    return Desk(Store.open(emptied_postgresql() if request.param == "postgresql" else tmp_path / "dialer.db", clock))
 
 
 def _another_process(desk: Desk) -> Dispatch:
@@ -136,3 +143,29 @@ async def test_a_process_does_not_take_its_own_calls_for_left_ones(desk: Desk, t
     assert desk.statuses(batch_call_id) == {"completed": 1}
     assert len(wire.calls()) == 1
     assert wire.looked_up == []
+
+
+async def test_a_call_is_looked_up_from_its_first_request_on(desk: Desk, clock: Moving, tmp_path: Path) -> None:
+    """Its answer was lost and it was asked for again with its key: it may have been placed by the first request."""
+
+    def asked_at() -> int | None:
+        with desk.store.reading() as tx:
+            return tx.execute(sa.select(attempts.c.asked_at)).scalar_one()
+
+    seen: list[int | None] = []
+
+    class AsksAgain(Wire):
+        async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
+            async with line.sending():
+                pass
+            seen.append(await asyncio.to_thread(asked_at))
+            clock.set(clock() + timedelta(seconds=3))
+            outcome = await super().outcome(attempt, line)
+            seen.append(await asyncio.to_thread(asked_at))
+            return outcome
+
+    batch_call_id = desk.running(numbers(1))
+    async with desk.engine(AsksAgain(tmp_path)):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert len(seen) == 2
+    assert seen[0] == seen[1] is not None

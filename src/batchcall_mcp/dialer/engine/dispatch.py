@@ -334,7 +334,9 @@ class Dispatch:
                     raise NoLongerWanted("the carrier's account is to be left alone for a while")
                 if wait:
                     return wait
-            if not tx.execute(attempts.update().where(mine).values(asked_at=to_ms(now))).rowcount:
+            # A request that is repeated with its key may find what the first one has placed.
+            since = sa.func.coalesce(attempts.c.asked_at, sa.literal(to_ms(now), sa.BigInteger))
+            if not tx.execute(attempts.update().where(mine).values(asked_at=since)).rowcount:
                 raise NoLongerWanted("it is another process's")
             return None if self.account is None else rate_pacing.take_turn(tx, self.account, now)
 
