@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.engine.rate_pacing import AccountPace
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import attempts
+from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
 from tests.dialer.wired import Desk, Moving
@@ -150,7 +152,7 @@ async def test_a_call_is_looked_up_from_its_first_request_on(desk: Desk, clock: 
 
     def asked_at() -> int | None:
         with desk.store.reading() as tx:
-            return tx.execute(sa.select(attempts.c.asked_at)).scalar_one()
+            return tx.execute(sa.select(attempts.c.asked_at)).scalar_one_or_none()
 
     seen: list[int | None] = []
 
@@ -169,3 +171,32 @@ async def test_a_call_is_looked_up_from_its_first_request_on(desk: Desk, clock: 
         await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
     assert len(seen) == 2
     assert seen[0] == seen[1] is not None
+
+
+ODD: dict[str, tuple[Any, str]] = {
+    "words that no database keeps": (Outcome(TaskStatus.FAILED, "no\x00way \ud800"), "failed"),
+    "a summary of that kind": (Outcome(TaskStatus.COMPLETED, summary="no\x00way \ud800"), "completed"),
+    "no number": (Outcome(TaskStatus.COMPLETED, duration_seconds=float("nan")), "completed"),
+    "without end": (Outcome(TaskStatus.COMPLETED, duration_seconds=float("inf")), "completed"),
+    "a thousand years": (Outcome(TaskStatus.COMPLETED, duration_seconds=1e300), "completed"),
+    "no end of a call": (Outcome(TaskStatus.PENDING), "interrupted"),  # type: ignore[arg-type]
+    "nothing": (None, "interrupted"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_an_odd_outcome_stops_nobody_elses_calls(desk: Desk, tmp_path: Path, odd: str) -> None:
+    """Carriers may be anybody's; what one gives back is written down, or `interrupted`, and everything goes on."""
+    said, status = ODD[odd]
+
+    class Odd(Wire):
+        async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
+            outcome = await super().outcome(attempt, line)
+            return said if attempt.to_number == numbers(1)[0] else outcome
+
+    wire = Odd(tmp_path)
+    batch_call_id = desk.running(numbers(3))
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert Counter(desk.statuses(batch_call_id)) == Counter([status]) + Counter({"completed": 2})
+    assert len(wire.calls()) == 3
