@@ -15,6 +15,8 @@ from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import first, money, read_each, rows, text, whole
 
 T = TypeVar("T")
+_LONGEST_PAYER = 100
+"""It stands in the question, which nobody may fill with words of their own."""
 LIMIT = 100
 """Numbers and agents that are read; a note says so where there are more."""
 
@@ -46,7 +48,7 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
 def _account(answer: JsonObject) -> Account:
     data = words.payload(answer)
     numbers, agents = data.get("numbers"), data.get("agents")
-    payer = text(data.get("payer"))
+    payer = text(data.get("payer"), _LONGEST_PAYER)
     notes = []
     if data.get("places_real_calls") is False:
         notes.append(f"Its carrier is {text(data.get('carrier')) or 'a simulation'}: no phone rings.")

@@ -149,6 +149,7 @@ class OneCall:
                 if isinstance(seen, Outcome):
                     return self._harmless(self._after_stop(seen) if is_stopped else seen)
                 if isinstance(seen, Exception):
+                    seen.args = (self._plain(str(seen)),)
                     raise seen
                 if isinstance(seen, Progress):
                     unknown_since = None
