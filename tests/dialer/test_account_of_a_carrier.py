@@ -209,7 +209,8 @@ async def test_what_is_over_says_what_it_cost(new_caller: NewCaller, database: s
     async with new_caller(start=False, carrier=Phones(), **shared) as caller:
         one = {"to_number": LOS_ANGELES, "dynamic_variables": {"first_name": "Ann"}}
         other = {**one, "to_number": "+12132000010"}
-        made = (await caller.ask("POST", "/batch-call", whole(tasks=[one, other])))["batch_call_id"]
+        later = whole(tasks=[one, other], trigger_timestamp="2026-11-24T20:00:00Z")
+        made = (await caller.ask("POST", "/batch-call", later))["batch_call_id"]
         with caller.dialer.store().writing() as tx:
             tx.execute(tasks.update().values(cost="0.14 USD"))
         await caller.ask("POST", f"/batch-call/{made}/cancel")

@@ -6,14 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from batchcall_mcp.clock import to_ms, utc_now
+from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import Attempt
 from batchcall_mcp.dialer.domain.rules import Action, State
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
@@ -22,26 +22,11 @@ from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import batch_calls
 from tests.dialer.conftest import ALWAYS, emptied_postgresql, eventually
 from tests.dialer.wire import Wire
-from tests.dialer.wired import Desk
+from tests.dialer.wired import Desk, Moving
 from tests.sampling import spread
 
 LOCAL = "America/Los_Angeles"
-NOON = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
-"""In Los Angeles, on a Monday."""
 _NUMBERS = count()
-
-
-class Moving:
-    """The time as it goes by, from noon on; a test moves it."""
-
-    def __init__(self) -> None:
-        self.off = NOON - utc_now()
-
-    def __call__(self) -> datetime:
-        return utc_now() + self.off
-
-    def set(self, at: datetime) -> None:
-        self.off = at - utc_now()
 
 
 class Turnstile:
@@ -85,7 +70,7 @@ class Turnstile:
                 passes("claimed")
                 super().dial(*given)  # type: ignore[arg-type]
 
-            def _turn(self, attempt: Attempt) -> float | datetime | None:
+            def _turn(self, attempt: Attempt) -> timedelta | datetime | None:
                 turn = super()._turn(attempt)
                 passes("its turn")
                 return turn

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.dialer.carriers.base import Carrier
 from batchcall_mcp.dialer.carriers.gate import Gate
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask
@@ -24,6 +25,23 @@ FAST: Final[dict[str, Any]] = {
     "poll_seconds": 0.02,
     "beat_seconds": 0.1,
 }
+
+
+NOON = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
+"""In Los Angeles, on a Monday."""
+
+
+class Moving:
+    """The time as it goes by, from noon on; a test moves it."""
+
+    def __init__(self) -> None:
+        self.off = NOON - utc_now()
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.off
+
+    def set(self, at: datetime) -> None:
+        self.off = at - utc_now()
 
 
 class Desk:

@@ -138,7 +138,7 @@ class WireJudge:
 
     async def _after_a_death(self, scene: Scene, place: str | None, at: int, deaths: list[_Death]) -> Dialling:
         """One that takes over from a process that died in the middle of asking for a call."""
-        first = await scene.start("written, not committed" if at % 2 else "granted, not written", 30)
+        first = await scene.start("written, not committed" if at % 2 else "granted, not written", 6)
         victim = await scene.start(place, at) if scene.store.shared else None
         await poll(lambda: first.status is not None or scene.completed())
         assert first.status == -9, first.said()
@@ -194,13 +194,15 @@ def _verdict(scene: Scene, point: Point, deaths: list[_Death]) -> Verdict:
     assert known <= written.keys(), "rung, and nothing tells of it"
     for name, row in written.items():
         if name in known:
-            assert row.outcome == simulate(row.to_number, row.n)[0].status, "the vendor knows what came of it"
+            assert row.outcome == simulate(row.to_number, row.n)[0].status, f"the vendor knows what came of it: {row}"
             assert row.carrier_call_id == call_id_of(name)
         else:
             assert row.outcome == "interrupted", "an outcome of a call that never was"
     left = frozenset[tuple[str, int]]().union(*(one.open for one in deaths))
     interrupted = {(row.task_id, row.n) for row in rows if row.outcome == "interrupted"}
-    assert interrupted <= left, "interrupted, and nobody died"
+    assert interrupted <= left, (
+        f"interrupted, and nobody died: {[written[f'{key}:{n}'] for key, n in interrupted - left]}"
+    )
     by_task: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows:
         by_task[row.task_id].append(row)

@@ -98,7 +98,6 @@ class Killer:
         self._inside(Wire, "_request", "granted, not written")
         self._inside(Wire, "_answer", "written, not committed")
         self._inside(Dispatch, "placed", "answered, not placed")
-        self._inside(left_calls, "give_back", "taken over", outer=True)
         self._inside(left_calls, "take_over", "taken over", outer=True)
         self._inside(Wire, "_found", "looked up")
         threading.settrace(self._enter)

@@ -6,8 +6,8 @@ import pytest
 from mcp import MCPError
 from mcp.types import CallToolResult, ElicitResult, InputRequiredResult
 
-from tests.server.transports import WAYS
-from tests.tools.desk import Desk, muted_over_some_ways, over_some_ways, text_of
+from tests.server.transports import WAYS, Way
+from tests.tools.desk import SOME_WAYS, Desk, muted_over_some_ways, over_some_ways, text_of
 
 NOW: dict[str, Any] = {"trigger_timestamp": "now"}
 
@@ -20,7 +20,9 @@ where_questions_are_results = pytest.mark.parametrize(
 """In the other era a question is waited for, so that its answer cannot be sent twice."""
 
 
+@pytest.mark.parametrize("_asked", [*SOME_WAYS, Way("stateless", "legacy")], indirect=True, ids=str)
 def test_the_question_says_who_when_from_where_what_was_skipped_and_what_can_be_stopped(desk: Desk) -> None:
+    """Asked in both eras, and as the summary of a code, where nobody can be asked."""
     tasks = desk.people(3)
     batch_call_id = desk.draft([*tasks, tasks[0]], name="Spring")
     started = desk.call("start_batch_call", batch_call_id=batch_call_id, **NOW)

@@ -69,6 +69,7 @@ def exported(desk: Desk, batch_call_id: str, form: str) -> str:
     return content.text
 
 
+@over_some_ways
 def test_a_running_batch_call_is_paused_resumed_and_cancelled_and_deleted(desk: Desk) -> None:
     tasks = desk.people(300, digit=5)
     batch_call_id = desk.draft(tasks, max_concurrency=1)

@@ -866,11 +866,11 @@ async def test_a_wrong_key_is_shown_once_whoever_asks() -> None:
         assert {type(one) for one in found} == {AccountAtFault}
         assert "BATCHCALL_CARRIER_KEY" in str(found[0])
         assert "wrong_key_1" not in str(found[0])
-        assert len(vendor.requests) == 1
-        time.elapsed += 6
-        with pytest.raises(AccountAtFault):
-            await carrier.account()
-        assert len(vendor.requests) == 2
+        for later, requests in ((59, 1), (2, 2)):
+            time.elapsed += later
+            with pytest.raises(AccountAtFault):
+                await carrier.account()
+            assert len(vendor.requests) == requests
 
 
 @pytest.mark.parametrize(("fault", "wait"), [(answer(503), 5), (answer(429, retry_after="8"), 8), (hang_up, 5)])

@@ -71,6 +71,8 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 ACCOUNT_KEPT_S: Final = 300.0
 ACCOUNT_FAILED_S: Final = 5.0
+ACCOUNT_AT_FAULT_S: Final = 60.0
+"""A key that is refused is not tried again with every question of a model about the account."""
 _AT_FAULT: Final[Mapping[int, str]] = {
     401: "does not accept the key (HTTP 401). Check BATCHCALL_CARRIER_KEY and BATCHCALL_CARRIER_SECRET",
     402: "asks for credit or payment (HTTP 402). Check the account's balance there",
@@ -287,7 +289,10 @@ class HttpCarrier:
             LOG.debug("heard of call %s when nothing is followed any more", call_id)
 
     async def account(self) -> CarrierAccount:
-        """Its numbers and agents, read at most once in 5 minutes; see `HasAccount`. A failure holds for 5 s."""
+        """Its numbers and agents, read at most once in 5 minutes; see `HasAccount`.
+
+        That it could not be read holds for 5 s, that the key was refused for 60 s.
+        """
         async with self._reading_account:
             if self._account is None or self._account.until <= self._clock():
                 self._account = await self._read_account()
@@ -342,7 +347,7 @@ class HttpCarrier:
             numbers, why_no_numbers = await self._part("caller numbers", self.numbers)
             agents, why_no_agents = await self._part("agents", self.agents)
         except AccountAtFault as fault:
-            return _Kept(fault, self._clock() + ACCOUNT_FAILED_S)
+            return _Kept(fault, self._clock() + ACCOUNT_AT_FAULT_S)
         except CarrierUnavailable as error:
             later = max(error.retry_after or 0.0, LATER_S)
             away = CarrierUnavailable(str(error), retry_after=later, whole_account=True)

@@ -24,7 +24,7 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import claims, heartbeat, lateness, outcomes, rate_pacing
 from batchcall_mcp.dialer.engine.broken import Broken, concerning, without_broken
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
-from batchcall_mcp.dialer.engine.rate_pacing import AccountPace
+from batchcall_mcp.dialer.engine.rate_pacing import LEAVES_WITHIN, AccountPace
 from batchcall_mcp.dialer.storage import commands, do_not_call, first_people, installation, outbox, queries, stops
 from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import CHUNK, Store, chunks
@@ -37,8 +37,14 @@ CARRIER_RESTS: Final = timedelta(seconds=5)
 STALE_AFTER: Final = timedelta(seconds=10)
 """A claim that could not be placed for so long (a machine that slept) is checked again instead of dialled. So a yes of
 the gate before each dial, which is asked for after the claim, counts for no longer than this."""
-LEAVES_WITHIN: Final = timedelta(seconds=5)
-"""How long a permit to ask a carrier for a call counts. So hours and dates must be open for as long from then on."""
+
+
+class HoursEnd(NoLongerWanted):
+    """This person's hours end before a request could leave: not before `until` are they claimed again."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__("its hours or its date are over")
+        self.until = until
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,29 +284,40 @@ class Dispatch:
             NoLongerWanted: it must not leave.
         """
         turn = self._turn(attempt)
-        if isinstance(turn, float):
-            yield turn
+        if isinstance(turn, timedelta):
+            yield turn.total_seconds()
             return
-        with self.store.writing() as tx:
-            if self.store.shared:
-                tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))  # as in `dial`
-            stops.share(tx)
-            do_not_call.share(tx)
-            try:
-                record = outcomes.locked(tx, [attempt.batch_call_id]).get(attempt.batch_call_id)
-            except Broken as error:
-                raise NoLongerWanted("the batch call has an error") from error
-            now = self.store.clock()
-            why = self._unwanted(tx, attempt, record, now)
-            if why is not None:
-                raise NoLongerWanted(why)
-            wait = 0.0 if self.account is None else rate_pacing.wait_of(tx, self.account, turn, now)
-            yield wait
-            if not wait and self.account is not None:
-                rate_pacing.begun(tx, self.account, attempt, self.store.clock())
+        has_left = False
+        try:
+            with self.store.writing() as tx:
+                wait = self._wait(tx, attempt, turn)
+                yield wait
+                has_left = not wait
+                if has_left and self.account is not None:
+                    rate_pacing.begun(tx, self.account, attempt, self.store.clock())
+        finally:
+            if turn is not None and self.account is not None and not has_left:
+                with self.store.writing() as tx:
+                    rate_pacing.give_back(tx, self.account, turn, self.store.clock())
 
-    def _turn(self, attempt: Attempt) -> float | datetime | None:
-        """Seconds to wait, if it is not this call's turn; else the moment of the account's next call, if it has a pace.
+    def _wait(self, tx: sa.Connection, attempt: Attempt, turn: datetime | None) -> float:
+        """Seconds to wait, in the transaction that holds the batch call still; see `sending`."""
+        if self.store.shared:
+            tx.execute(sa.text("SET LOCAL synchronous_commit TO off"))  # as in `dial`
+        stops.share(tx)
+        do_not_call.share(tx)
+        try:
+            record = outcomes.locked(tx, [attempt.batch_call_id]).get(attempt.batch_call_id)
+        except Broken as error:
+            raise NoLongerWanted("the batch call has an error") from error
+        now = self.store.clock()
+        why = self._unwanted(tx, attempt, record, now)
+        if why is not None:
+            raise NoLongerWanted(why)
+        return 0.0 if self.account is None else rate_pacing.wait_of(tx, self.account, turn, now)
+
+    def _turn(self, attempt: Attempt) -> timedelta | datetime | None:
+        """How long to wait, if it is not this call's turn; else until when it is, if the account has a pace.
 
         Committed before the request leaves. So if this process dies meanwhile, everybody knows that it may have left,
         and nobody begins another call of the account too early.
@@ -314,7 +331,7 @@ class Dispatch:
             now = self.store.clock()
             if self.account is not None:
                 wait = rate_pacing.account_wait(tx, self.account, now)
-                if timedelta(seconds=wait) >= STALE_AFTER:
+                if wait >= STALE_AFTER:
                     raise NoLongerWanted("the carrier's account is to be left alone for a while")
                 if wait:
                     return wait
@@ -337,7 +354,7 @@ class Dispatch:
         if rules.expired(attempt.until, now + LEAVES_WITHIN) or any(
             claims.closed(tx, record, attempt, at) for at in (now, now + LEAVES_WITHIN)
         ):
-            return "its hours or its date are over"
+            raise HoursEnd(now + LEAVES_WITHIN)
         if attempt.to_number in do_not_call.listed(tx, [attempt.to_number], record.organization_id):
             return "the number is on the do-not-call list"
         return None

@@ -232,8 +232,6 @@ class Engine:
         left = self._insist(left_calls.find, self._dispatch)
         if not left:
             return
-        self._insist(left_calls.give_back, self._dispatch, left)
-        self.wake()
         # Before they are this worker's: else they would be taken for a claim whose answer was lost.
         self._given.update((one.attempt.task_id, one.attempt.n) for one in left)
         mine = self._insist(left_calls.take_over, self._dispatch, left)
@@ -242,6 +240,7 @@ class Engine:
                 asyncio.run_coroutine_threadsafe(self._finish(one), self._calls.loop)
             else:
                 self._given.discard((one.attempt.task_id, one.attempt.n))
+        self.wake()  # somebody may be due again
 
     def _take(self) -> list[_Asked] | None:
         """What lanes have asked for, perhaps nothing; None when it is over."""

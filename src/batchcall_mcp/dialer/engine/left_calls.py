@@ -39,29 +39,19 @@ def find(dispatch: Dispatch) -> list[LeftCall]:
         return [_read(row) for row in look.execute(query)]
 
 
-def give_back(dispatch: Dispatch, left: Sequence[LeftCall]) -> None:
-    """Let those of them be due again for which no request may have left, as if they had never been started."""
-    for chunk in chunks(left, CHUNK):
-        ids = {one.attempt.batch_call_id for one in chunk}
-        never_asked = (
-            sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id)
-            .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
-            .where(attempts.c.task_id.in_([one.attempt.task_id for one in chunk]))
-            .where(attempts.c.carrier == dispatch.carrier, attempts.c.outcome.is_(None), _left())
-            .where(attempts.c.asked_at.is_(None), tasks.c.status == TaskStatus.CALLING)
-            .with_for_update(of=attempts)
-        )
-        with dispatch.store.writing() as tx:
-            outcomes.locked(tx, ids, ids)
-            outcomes.withdraw(tx, list(tx.execute(never_asked)), dispatch.store.now())
-
-
 def take_over(dispatch: Dispatch, left: Sequence[LeftCall]) -> list[LeftCall]:
-    """Make them this worker's, unless another one was faster; gives those that are. May be done again."""
+    """Make them this worker's, unless another one was faster; gives those that are. May be done again.
+
+    Those for which no request may have left are due again, as if they had never been started. The batch calls are held:
+    a process that was taken for dead, and lives, has asked for its call before this, or asks no more.
+    """
+    keys = {one.attempt.batch_call_id for one in left}
     mine = _left() | (attempts.c.worker_id == dispatch.worker_id)
     with dispatch.store.writing() as tx:
+        outcomes.locked(tx, keys, keys)
         if dispatch.capacity is not None:
             heartbeat.enlist(tx, dispatch.worker_id, dispatch.capacity, dispatch.store.now())
+        outcomes.withdraw(tx, _never_asked_for(tx, dispatch, left), dispatch.store.now())
         return [
             one
             for one in left
@@ -72,6 +62,20 @@ def take_over(dispatch: Dispatch, left: Sequence[LeftCall]) -> list[LeftCall]:
                 .values(worker_id=dispatch.worker_id)
             ).rowcount
         ]
+
+
+def _never_asked_for(tx: sa.Connection, dispatch: Dispatch, left: Sequence[LeftCall]) -> list[sa.Row[Any]]:
+    query = (
+        sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id)
+        .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
+        .where(attempts.c.carrier == dispatch.carrier, attempts.c.outcome.is_(None), _left())
+        .where(attempts.c.asked_at.is_(None), tasks.c.status == TaskStatus.CALLING)
+        .with_for_update(of=attempts)
+    )
+    found: list[sa.Row[Any]] = []
+    for chunk in chunks([one.attempt.task_id for one in left], CHUNK):
+        found += tx.execute(query.where(attempts.c.task_id.in_(chunk)))
+    return found
 
 
 def _left() -> sa.ColumnElement[bool]:

@@ -26,6 +26,8 @@ to the next one.
 """
 _LINES_FALL_FREE: Final = timedelta(seconds=1)
 """When to look again where other processes have all lines of an account."""
+LEAVES_WITHIN: Final = timedelta(seconds=5)
+"""How long a permit to ask a carrier for a call counts. So hours and dates must be open for as long from then on."""
 _LONGEST_REST: Final = timedelta(hours=1)
 _MOMENT_S: Final = 0.001
 
@@ -61,19 +63,31 @@ def account_room(tx: sa.Connection, account: AccountPace, now: datetime, counts_
         return 0, now + _LINES_FALL_FREE
     begins = _begins(row, account, now)
     if begins > now:
-        return 0, begins
+        return 0, now + _look_again(begins - now, account)
     room = min(account.at_once - in_progress, max(0, ceil(account.calls_per_second) - on_their_way))
     return room, now + account.gap
 
 
-def account_wait(tx: sa.Connection, account: AccountPace, now: datetime) -> float:
-    """Seconds until the account may begin its next call; 0: now. Holds the carrier's row."""
-    return max(0.0, (_begins(installation.of_carrier(tx, account.carrier), account, now) - now).total_seconds())
+def account_wait(tx: sa.Connection, account: AccountPace, now: datetime) -> timedelta:
+    """How long until it is to be asked again whether the account may begin its next call; 0: now. Holds its row."""
+    begins = _begins(installation.of_carrier(tx, account.carrier), account, now)
+    return _look_again(max(timedelta(), begins - now), account)
 
 
 def take_turn(tx: sa.Connection, account: AccountPace, now: datetime) -> datetime:
-    """Let nobody else begin a call of the account for now; gives the moment from which on they may."""
-    return _write_next(tx, account, now + account.gap)
+    """Let nobody else begin a call of the account until this one has left, whenever that is; gives until when."""
+    return _write_next(tx, account, now + LEAVES_WITHIN + account.gap)
+
+
+def give_back(tx: sa.Connection, account: AccountPace, turn: datetime, now: datetime) -> None:
+    """No call has left in this turn."""
+    if _begins(installation.of_carrier(tx, account.carrier), account, now) == turn:
+        _write_next(tx, account, now)
+
+
+def _look_again(wait: timedelta, account: AccountPace) -> timedelta:
+    """Whose turn it is may leave at once; only a rest that the vendor asked for is known to be longer."""
+    return wait if wait > LEAVES_WITHIN + account.gap else min(wait, account.gap)
 
 
 def wait_of(tx: sa.Connection, account: AccountPace, turn: datetime | None, now: datetime) -> float:
