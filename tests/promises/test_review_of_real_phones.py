@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from batchcall_mcp.backends.rest_api.account import _account as account_of
 from batchcall_mcp.dialer.carriers.base import (
     AccountAtFault,
     Attempt,
@@ -18,9 +19,10 @@ from batchcall_mcp.dialer.carriers.base import (
     Outcome,
 )
 from batchcall_mcp.dialer.carriers.destinations import problem
-from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, Seen
+from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendors import elevenlabs, vapi
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
+from batchcall_mcp.dialer.carriers.vendors.retell import RetellCarrier
 from batchcall_mcp.dialer.carriers.vendors.twilio.call_outcomes import outcome_of as twilio_outcome
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.money import Money, parse_money, total
@@ -224,6 +226,26 @@ def test_a_conversation_at_elevenlabs_that_lasted_was_neither_busy_nor_unanswere
         assert found.permanent
 
 
+# Who does not want to be called again.
+
+
+async def test_an_opt_out_at_retell_that_comes_a_moment_after_the_end_is_not_lost() -> None:
+    """`disconnection_reason` is optional: a call may be `ended` in one read, and say why only in the next one."""
+    ended = {"call_id": "c1", "call_status": "ended", "duration_ms": 20_000}
+    answers = [ended, {**ended, "disconnection_reason": "user_requested_dnc"}]
+    carrier = RetellCarrier(CarrierConfig(key=SecretStr("retell-key-0123456789")))
+
+    async def read(*_: Any, **__: Any) -> Any:
+        return answers.pop(0)
+
+    carrier.read = read  # type: ignore[method-assign]
+    assert await carrier.look("c1", attempt_to(PERSON)) is Progress.GOING
+    seen = await carrier.look("c1", attempt_to(PERSON))
+    await carrier.aclose()
+    assert isinstance(seen, Outcome)
+    assert seen.opted_out
+
+
 # Money.
 
 
@@ -233,6 +255,17 @@ def test_what_two_legs_cost_can_be_read_again_whatever_a_vendor_says() -> None:
     costs = [] if found.cost is None else [(str(found.cost), 1)]
     total(costs)
     assert all(isinstance(parse_money(text), Money) for text, _ in costs)
+
+
+# A server that talks too much.
+
+
+def test_what_an_account_says_of_itself_floods_neither_the_question_nor_the_model() -> None:
+    words = "no phone rings " * 1000
+    data = {"places_real_calls": True, "payer": words, "notes": [words] * 1000, "numbers": [], "agents": []}
+    account = account_of({"data": data})
+    assert len(account.payer or "") <= 100
+    assert sum(map(len, account.notes)) < 10_000
 
 
 # Addresses that a vendor names.
