@@ -18,7 +18,7 @@ from batchcall_mcp.dialer.carriers.base import (
     Line,
     Outcome,
 )
-from batchcall_mcp.dialer.carriers.destinations import problem
+from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendors import elevenlabs, vapi
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
@@ -127,6 +127,17 @@ async def test_the_question_says_that_real_phones_ring_also_where_nobody_is_know
     assert "Real phones ring" in person.questions[0]
 
 
+def test_two_keys_of_one_vendor_are_two_accounts_in_the_question() -> None:
+    """Else a yes to one of them would hold for the other one; and nothing of a key is shown."""
+    keys = ("key_0123456789abcdef0123", "key_0123456789abcdef0124")
+    carriers = [RetellCarrier(CarrierConfig(key=SecretStr(key))) for key in keys]
+    first, second = (carrier.payer for carrier in carriers)
+    assert first != second
+    assert first == RetellCarrier(CarrierConfig(key=SecretStr(keys[0]))).payer
+    assert first != RetellCarrier(CarrierConfig(key=SecretStr(keys[0]), url="https://eu.example.com")).payer
+    assert "0123" not in first
+
+
 # Numbers that cost a fortune.
 
 
@@ -149,6 +160,11 @@ def test_numbers_that_only_look_ordinary_are_refused(dear: str) -> None:
 )
 def test_their_neighbours_are_called(plain: str) -> None:
     assert problem(plain, {"GB", "US", "CA", "MY"}) is None
+
+
+def test_caller_numbers_without_a_plus_say_their_country_too() -> None:
+    """As some vendors list them: otherwise nobody at all could be called from such an account."""
+    assert allowed_countries(None, ["14155550123", "+442079460958"], CALLER) == {"US", "GB"}
 
 
 # A vendor's words.

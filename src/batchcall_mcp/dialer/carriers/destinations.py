@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 from batchcall_mcp import number_plans
+from batchcall_mcp.recipients.phone.numbers import comparable
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -59,7 +60,7 @@ def allowed_countries(
     """
     if setting is not None:
         return frozenset(setting)
-    parsed = (_parsed(number) for number in caller_numbers or (from_number,))
+    parsed = (_parsed(comparable(number)) for number in caller_numbers or (from_number,))
     return frozenset(country for one in parsed if one is not None and (country := _country(one)) is not None)
 
 
