@@ -127,6 +127,31 @@ async def test_the_question_says_that_real_phones_ring_also_where_nobody_is_know
     assert "Real phones ring" in person.questions[0]
 
 
+@pytest.mark.usefixtures("installed")
+async def test_a_list_that_was_rehearsed_can_be_made_for_real_phones(tmp_path: Path) -> None:
+    """And is not taken for the rehearsal, which no process with real phones ever starts; nor the other way round."""
+    ids = []
+    for settings in ({"data_dir": tmp_path}, real(tmp_path), {"data_dir": tmp_path}, real(tmp_path)):
+        async with playing("auto", Person(), **{**settings, "calling_hours": "00:00-24:00"}) as model:
+            made = await model.call("create_batch_call", **wanted())
+            ids.append(made["batch_call"]["batch_call_id"])
+            again = await model.call("create_batch_call", **wanted())
+            assert again["batch_call"]["batch_call_id"] == ids[-1]
+    assert ids[0] == ids[2] != ids[1] == ids[3]
+    async with playing("auto", Person(), **real(tmp_path)) as model:
+        started = await model.call("start_batch_call", batch_call_id=ids[1], trigger_timestamp="now")
+    assert started["result"] == "started"
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_key_of_a_rehearsal_is_not_taken_for_one_of_real_phones(tmp_path: Path) -> None:
+    async with playing("auto", Person(), data_dir=tmp_path) as model:
+        await model.call("create_batch_call", **wanted(), idempotency_key="once")
+    async with playing("auto", Person(), **real(tmp_path)) as model:
+        text = await model.refused("create_batch_call", "invalid_input", **wanted(), idempotency_key="once")
+    assert "idempotency_key" in text
+
+
 def test_two_keys_of_one_vendor_are_two_accounts_in_the_question() -> None:
     """Else a yes to one of them would hold for the other one; and nothing of a key is shown."""
     keys = ("key_0123456789abcdef0123", "key_0123456789abcdef0124")
