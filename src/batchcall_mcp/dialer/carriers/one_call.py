@@ -152,6 +152,7 @@ class OneCall:
                     return self._harmless(self._after_stop(seen) if is_stopped else seen)
                 if isinstance(seen, Exception):
                     self.here.rang_nobody(call_id)
+                    seen.args = (self._plain(str(seen)),)
                     raise seen
                 if isinstance(seen, Progress):
                     unknown_since = None
