@@ -41,6 +41,7 @@ from tests.carriers.scripted import (
     BEGIN,
     KEY,
     SECRET,
+    Placed,
     ScriptedCarrier,
     ScriptedLine,
     ScriptedVendor,
@@ -400,6 +401,25 @@ async def test_the_call_of_an_earlier_try_that_rang_nobody_is_not_taken_for_the_
         line = ScriptedLine()
         assert await carrier.outcome(attempt_to(NUMBER), line) == TALKED
     assert line.did[-1] == "call_2"
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_another_process_that_finds_a_call_that_rang_nobody_looks_for_a_later_one(is_listed: bool) -> None:
+    """Its attempt was withdrawn once, and the one that began again has the same id: perhaps that one rings."""
+    async with ScriptedVendor("later").served() as vendor:
+        with pytest.raises(CarrierUnavailable):
+            await outcome_of(vendor)
+        if is_listed:
+            vendor.calls["call_2"] = Placed("call_2", vendor.calls["call_1"].attempt, NUMBER, ["completed"])
+        vendor.goes_wrong("find", answer(200, '["call_1"]'))  # the list lags behind
+        line = ScriptedLine(asked_since=BEGIN)
+        if is_listed:
+            assert await outcome_of(vendor, line) == TALKED
+            assert line.did == ["call_1", "call_2"]
+        else:
+            with pytest.raises(CarrierUnavailable):
+                await outcome_of(vendor, line)
+    assert len(vendor.asked("create")) == 1
 
 
 async def test_a_service_that_takes_nothing_now_is_looked_at_once_and_asked_later() -> None:
