@@ -37,7 +37,7 @@ from tests.carriers.scripted import (
     config_for,
 )
 from tests.dialer.carriers.phones import AGENT, CALLER, Phones
-from tests.walks.stage import ALWAYS, NEW_YORK, Person, number, playing
+from tests.walks.stage import ALWAYS, NEW_YORK, Model, Person, number, playing
 
 PERSON = "+12125550123"
 
@@ -141,6 +141,28 @@ async def test_a_list_that_was_rehearsed_can_be_made_for_real_phones(tmp_path: P
     async with playing("auto", Person(), **real(tmp_path)) as model:
         started = await model.call("start_batch_call", batch_call_id=ids[1], trigger_timestamp="now")
     assert started["result"] == "started"
+
+
+@pytest.mark.usefixtures("installed")
+async def test_calls_of_a_rehearsal_count_for_no_real_ones(tmp_path: Path) -> None:
+    """Somebody whom the simulator has "called" three times today may be called; a real call counts for the next one."""
+
+    async def called(model: Model, name: str) -> str:
+        made = await model.call("create_batch_call", **wanted(name=name))
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        shown = await model.call("get_batch_call", **named)
+        if shown["batch_call"].get("held_back"):
+            return "held back"
+        await model.call("start_batch_call", **named, trigger_timestamp="now")
+        for _ in range(3):
+            watched = await model.call("watch_batch_call", **named, timeout_seconds=5)
+        return str(watched["batch_call"]["status"])
+
+    fast: dict[str, Any] = {"data_dir": tmp_path, "simulated_speed": 10_000, "calling_hours": "00:00-24:00"}
+    async with playing("auto", Person(), **fast) as model:
+        assert [await called(model, f"rehearsal {n}") for n in range(4)] == ["completed"] * 3 + ["held back"]
+    async with playing("auto", Person(), **real(tmp_path)) as model:
+        assert [await called(model, f"real {n}") for n in range(2)] == ["completed", "held back"]
 
 
 @pytest.mark.usefixtures("installed")
