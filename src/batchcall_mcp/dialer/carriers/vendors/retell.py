@@ -189,9 +189,10 @@ class RetellCarrier(HttpCarrier):
             return Progress.GOING
         seen = outcome_of(row)
         if isinstance(seen, Outcome):
-            needs_analysis = row.get("disconnection_reason") in _TALKED and row.get("call_analysis") is None
+            reason = row.get("disconnection_reason")  # may come after the end, and be an opt-out
+            is_unsettled = reason is None or (reason in _TALKED and row.get("call_analysis") is None)
             ended = self._ended.setdefault(call_id, self._clock())
-            if needs_analysis and self._clock() - ended < _ANALYSIS_S:
+            if is_unsettled and self._clock() - ended < _ANALYSIS_S:
                 return Progress.GOING
             del self._ended[call_id]
         else:
