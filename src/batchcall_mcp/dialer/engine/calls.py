@@ -22,6 +22,8 @@ from batchcall_mcp.dialer.carriers.base import (
     NoLongerWanted,
     NotCallable,
 )
+from batchcall_mcp.dialer.domain.predial import Patience, Verdict
+from batchcall_mcp.dialer.engine import claims
 from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, HoursEnd, Unplaced
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, LONGEST_SUMMARY, Ended
@@ -259,6 +261,21 @@ def unplaced(attempt: Attempt, error: AccountAtFault | CarrierUnavailable | NotC
     until: datetime = clock() + max(CARRIER_RESTS, asked)
     reason = f"{why}; tried again not before {until.isoformat(timespec='seconds')}"
     return Unplaced(attempt=attempt, reason=reason, until=until, whole_account=error.whole_account)
+
+
+def held_by_gate(patience: Patience, attempt: Attempt, verdict: Verdict, now: datetime) -> Unplaced | None:
+    """Why the gate before each dial does not let a call through; None: it does."""
+    reason = verdict.reason or "no reason given"
+    if verdict.said == "nothing":
+        until, went_down = patience.unclear(attempt.task_id, reason, now)
+        if went_down:
+            LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
+        return Unplaced(attempt=attempt, reason=claims.asked_again(reason, until), held_by="predial", until=until)
+    if patience.clear(attempt.task_id):
+        LOG.warning("The pre-dial gate answers again; dialling goes on.")
+    if verdict.said == "no":
+        return Unplaced(attempt=attempt, reason=f"the pre-dial gate refused it: {reason}", never=True)
+    return None
 
 
 def _interrupted(attempt: Attempt, why: str) -> Ended:

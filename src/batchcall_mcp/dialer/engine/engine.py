@@ -24,9 +24,9 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.gate import Asked, Gate, Questions
-from batchcall_mcp.dialer.domain.predial import Patience, Rest, Verdict
-from batchcall_mcp.dialer.engine import broken, claims, lateness, left_calls, scheduler
-from batchcall_mcp.dialer.engine.calls import Calls, Over
+from batchcall_mcp.dialer.domain.predial import Rest
+from batchcall_mcp.dialer.engine import broken, lateness, left_calls, scheduler
+from batchcall_mcp.dialer.engine.calls import Calls, Over, held_by_gate
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn, Unplaced
 from batchcall_mcp.dialer.engine.lanes.opening import Lanes
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
@@ -346,7 +346,7 @@ class Engine:
         gone: list[Attempt] = []
         again: list[_Asked] = []
         for one, verdict in questions.answers():
-            why = self._held(questions.patience, one.attempt, verdict)
+            why = held_by_gate(questions.patience, one.attempt, verdict, self._store.clock())
             if self._stopping or one.lane.answer.cancelled():
                 gone.append(one.attempt)
             elif why is not None:
@@ -364,20 +364,6 @@ class Engine:
             self._insist(self._dispatch.withdraw, held, lasting=True)
         again += self._dial_asked(let_through)
         return again + questions.let_in(self._store.clock(), all_of_them=self._stopping)
-
-    def _held(self, patience: Patience, attempt: Attempt, verdict: Verdict) -> Unplaced | None:
-        """Why the gate does not let a call through; None: it does."""
-        reason = verdict.reason or "no reason given"
-        if verdict.said == "nothing":
-            until, went_down = patience.unclear(attempt.task_id, reason, self._store.clock())
-            if went_down:
-                LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
-            return Unplaced(attempt=attempt, reason=claims.asked_again(reason, until), held_by="predial", until=until)
-        if patience.clear(attempt.task_id):
-            LOG.warning("The pre-dial gate answers again; dialling goes on.")
-        if verdict.said == "no":
-            return Unplaced(attempt=attempt, reason=f"the pre-dial gate refused it: {reason}", never=True)
-        return None
 
     def _dial_asked(self, let_through: list[Asked[_Asked]]) -> list[_Asked]:
         """Have the carrier dial them, each as old as its claim; gives the lanes whose call was withdrawn after all."""
