@@ -148,6 +148,30 @@ async def test_a_call_is_asked_for_once_while_it_is_held_and_read_until_it_is_ov
     assert pauses(time) == [1, 2, 3]
 
 
+async def test_the_batch_call_is_held_until_the_vendor_has_begun_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written may be on its way when a pause answers: the vendor would see it after that."""
+    monkeypatch.setattr(vendor_api, "ARRIVES_S", 60)
+    async with ScriptedVendor("completed").served() as vendor:
+        line = ScriptedLine()
+        vendor.during = line.did.append
+        assert await outcome_of(vendor, line) == TALKED
+    assert line.did[line.did.index("held") :][:4] == ["held", "create", "let go", "call_1"]
+
+
+async def test_a_vendor_that_does_not_answer_does_not_hold_the_batch_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor_api, "ARRIVES_S", 0)
+    async with ScriptedVendor("completed").served() as vendor:
+        vendor.goes_wrong("create", lambda reader, _writer: ignored(reader), done=True)
+        line = ScriptedLine()
+        async with carrier_of(vendor) as carrier:
+            call = asyncio.ensure_future(carrier.outcome(attempt_to(NUMBER), line))
+            await until(lambda: "let go" in line.did)
+            assert not call.done()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+
 async def test_a_request_goes_out_on_a_connection_of_its_own() -> None:
     async with ScriptedVendor("completed").served() as vendor:
         await outcome_of(vendor)
