@@ -305,6 +305,19 @@ class HttpCarrier:
         """Why this call could not be placed from this account; see `HasAccount`."""
         return self.account_problem(account, attempt) or self.person_problem(account, attempt)
 
+    def number_id(self, account: CarrierAccount, attempt: Attempt) -> str:
+        """The vendor's id of the caller number, for a vendor that calls by it.
+
+        Raises:
+            AccountAtFault: it is not known.
+        """
+        for number in account.numbers or ():
+            if number.number_id is not None and comparable(number.from_number) == comparable(attempt.from_number):
+                return number.number_id
+        raise AccountAtFault(
+            f"{self.title} wants the id of the caller number, and the numbers of the {self.title} account cannot be read."
+        )
+
     async def read(self, call: HttpCall, *, url: str | None = None) -> Any:
         """The JSON of an answer to anything but a create; see `VendorApi.read`."""
         return await self._api.read(call, url)

@@ -26,7 +26,6 @@ from batchcall_mcp.dialer.carriers.base import (
 from batchcall_mcp.dialer.carriers.http_carrier import GRACE_S, CarrierConfig, HttpCarrier, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
-from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
 from batchcall_mcp.vendor_http.http_errors import backend_words
 from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, unpacked, usd, whole
@@ -123,7 +122,7 @@ class ElevenLabsCarrier(HttpCarrier):
         if (
             problem is None
             and account.numbers is not None
-            and (found := self._caller(account, attempt)[1]) not in _PATHS
+            and (found := self._providers.get(self.number_id(account, attempt), "an unknown provider")) not in _PATHS
         ):
             problem = f"ElevenLabs places no single calls over {found}. Use another number."
         return problem
@@ -136,11 +135,7 @@ class ElevenLabsCarrier(HttpCarrier):
         return super().person_problem(account, attempt)
 
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:
-        number_id, provider = self._caller(account, attempt)
-        if number_id is None:
-            raise AccountAtFault(
-                "ElevenLabs wants the id of the caller number, and its list of numbers cannot be read."
-            )
+        number_id = self.number_id(account, attempt)
         body = {
             "agent_id": attempt.agent_id,
             "agent_phone_number_id": number_id,
@@ -151,7 +146,7 @@ class ElevenLabsCarrier(HttpCarrier):
             },
             "telephony_call_config": {"ringing_timeout_secs": int(self.ring_seconds)},
         }
-        return HttpCall("POST", f"{_PAGE}/{_PATHS[provider]}/outbound-call", json=body)
+        return HttpCall("POST", f"{_PAGE}/{_PATHS[self._providers[number_id]]}/outbound-call", json=body)
 
     def created(self, body: object, attempt: Attempt) -> str | Outcome | None:
         """A success may be none, and may have no id."""
@@ -254,13 +249,6 @@ class ElevenLabsCarrier(HttpCarrier):
         if not isinstance(read, dict):
             raise CarrierUnavailable("ElevenLabs answered without a conversation")
         return read
-
-    def _caller(self, account: CarrierAccount, attempt: Attempt) -> tuple[str | None, str]:
-        """The id and the provider of the caller number."""
-        own = comparable(attempt.from_number)
-        found = next((one for one in account.numbers or () if comparable(one.from_number) == own), None)
-        number_id = found.number_id if found else None
-        return number_id, self._providers.get(number_id or "", "an unknown provider")
 
 
 def _variables(attempt: Attempt) -> dict[str, str | int | float]:

@@ -28,7 +28,6 @@ from batchcall_mcp.dialer.carriers.base import (
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
-from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
 from batchcall_mcp.vendor_http.json_values import inside, moment, rows, text, unpacked, usd
 from batchcall_mcp.vendor_http.times import iso_z
@@ -153,22 +152,18 @@ class VapiCarrier(HttpCarrier):
         """Vapi calls by the id of a number, and with an assistant."""
         if attempt.agent_id is None:
             return "Vapi needs an agent for each call. Name one in agent_id; get_backend lists them."
-        if account.numbers is None:
-            return "The caller numbers of the Vapi account cannot be read, and Vapi calls by their ids."
         return super().account_problem(account, attempt)
 
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:
         """Neither a batch nor a plan of Vapi's own, and never a webhook: that would replace the assistant's."""
-        wanted = comparable(attempt.from_number)
         overrides = given(
             variableValues=unpacked(attempt.dynamic_variables) or None,
             metadata={"attempt_id": attempt.attempt_id},
             maxDurationSeconds=int(self.longest_call_seconds),
         )
-        ids = (one.number_id for one in account.numbers or () if comparable(one.from_number) == wanted)
         body = given(
             assistantId=attempt.agent_id,
-            phoneNumberId=next(ids, None),
+            phoneNumberId=self.number_id(account, attempt),
             customer={"number": attempt.to_number},
             name=name_of(attempt.attempt_id),
             assistantOverrides=overrides,
