@@ -6,7 +6,6 @@ like that was busy or not answered is in none of them, except for the webhook `c
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,24 +18,23 @@ from batchcall_mcp.dialer.carriers.base import (
     Attempt,
     CallDetails,
     CarrierAccount,
-    CarrierUnavailable,
     Outcome,
     OutcomeStatus,
 )
+from batchcall_mcp.dialer.carriers.hooks.lists import agents_in, every_row, numbers_in, those_that
+from batchcall_mcp.dialer.carriers.hooks.refusals import RefusalWords
+from batchcall_mcp.dialer.carriers.hooks.signatures import is_signed
 from batchcall_mcp.dialer.carriers.http_carrier import GRACE_S, CarrierConfig, HttpCarrier, Progress, Seen
-from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
+from batchcall_mcp.dialer.carriers.vendor_api import Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
-from batchcall_mcp.vendor_http.http_call import HttpCall, given
+from batchcall_mcp.vendor_http.http_call import HttpCall
 from batchcall_mcp.vendor_http.http_errors import backend_words
 from batchcall_mcp.vendor_http.json_values import inside, rows, seconds, text, unpacked, usd, whole
 from batchcall_mcp.vendor_http.transcripts import turns
 
 _PAGE: Final = "/v1/convai"
-_ONE: Final = HttpCall("GET", _PAGE + "/conversations/{call_id}")
 _PATHS: Final[Mapping[str, str]] = {"twilio": "twilio", "sip_trunk": "sip-trunk", "exotel": "exotel"}
 """By the provider of the caller number."""
-_MOST_PAGES: Final = 20
-_MOST_LOOKED_UP: Final = 20
 _SETTLED_S: Final = 60.0
 """A call is over while it is `processing`; its summary and cost are waited for so long."""
 _TOLD_S: Final = 15.0
@@ -45,12 +43,14 @@ _WEBHOOK_S: Final = 30 * 60
 _RESERVED: Final = "system__"
 _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {"agent": "agent", "user": "person"}
 _GOES_ON: Final = frozenset({"initiated", "in-progress", "processing"})
-_LATER: Final = re.compile(r"concurren|too.many|rate.?limit|capacity|\b(20429|10004|22005)\b")
-_AT_FAULT: Final = re.compile(
-    r"quota|credit|balance|payment|subscription|authenticat|\b(20003|21210|21212|21213)\b|source phone"
-)
-_PERMANENT: Final = re.compile(
-    r"\b(21211|21214|21215|21216|21217|21219)\b|not a valid phone|invalid (phone|to)|unverified"
+_REFUSALS: Final = RefusalWords(
+    title="ElevenLabs",
+    later=re.compile(r"concurren|too.many|rate.?limit|capacity|\b(20429|10004|22005)\b"),
+    at_fault=re.compile(
+        r"quota|credit|balance|payment|subscription|authenticat|\b(20003|21210|21212|21213)\b|source phone"
+    ),
+    check="the account's plan, credit and phone provider",
+    permanent=re.compile(r"\b(21211|21214|21215|21216|21217|21219)\b|not a valid phone|invalid (phone|to)|unverified"),
 )
 _UNREACHED: Final[tuple[tuple[re.Pattern[str], OutcomeStatus], ...]] = (
     (re.compile(r"\bbusy\b"), TaskStatus.BUSY),
@@ -70,6 +70,9 @@ class ElevenLabsCarrier(HttpCarrier):
     default_url = "https://api.elevenlabs.io"
     default_concurrency = 5
     longest_call_seconds = 3600.0  # the agent's own limit counts
+    needs_agent = True
+    one_call = HttpCall("GET", _PAGE + "/conversations/{call_id}")
+    call_in_webhook = "data.conversation_id"
 
     def __init__(self, config: CarrierConfig, **parts: Any) -> None:
         super().__init__(config, **parts)
@@ -89,35 +92,14 @@ class ElevenLabsCarrier(HttpCarrier):
             if row.get("supports_outbound") is not False and text(row.get("phone_number"))
         ]
         self._providers = {str(row.get("phone_number_id")): str(row.get("provider") or "twilio") for row in found}
-        return [
-            CallerNumber(
-                from_number=str(row["phone_number"]),
-                name=text(row.get("label")),
-                number_id=text(row.get("phone_number_id")),
-            )
-            for row in found
-        ]
+        return numbers_in(found, "phone_number", "label", "phone_number_id")
 
     async def agents(self) -> Sequence[Agent]:
-        found: list[Agent] = []
-        cursor = None
-        for _ in range(_MOST_PAGES):
-            query = given(page_size=100, cursor=cursor)
-            page = await self.read(HttpCall("GET", _PAGE + "/agents", query=query))
-            found += [
-                Agent(agent_id=one, name=text(row.get("name")))
-                for row in rows(inside(page, "agents"))[0]
-                if (one := text(row.get("agent_id"), 200))
-            ]
-            cursor = text(inside(page, "next_cursor"), 4000) if inside(page, "has_more") is True else None
-            if cursor is None:
-                break
-        return found
+        call = HttpCall("GET", _PAGE + "/agents", query={"page_size": 100})
+        return agents_in(await every_row(self.read, call, "agents", "next_cursor"), "agent_id")
 
     def account_problem(self, account: CarrierAccount, attempt: Attempt) -> str | None:
         """A caller number goes as its id, on the path of its provider."""
-        if attempt.agent_id is None:
-            return "The agent is missing: ElevenLabs calls with one. get_backend lists the agents."
         problem = super().account_problem(account, attempt)
         if (
             problem is None
@@ -152,8 +134,7 @@ class ElevenLabsCarrier(HttpCarrier):
         """A success may be none, and may have no id."""
         if inside(body, "success") is False:
             message = text(inside(body, "message")) or "nothing"
-            said = re.sub(rf"\+?{attempt.to_number.lstrip('+')}", "the number", self.words(message))
-            return self._judged(message, f' ElevenLabs said: "{said}"')
+            return _REFUSALS.judged(message, self.said(message, attempt))
         return text(inside(body, "conversation_id"), 200)
 
     def refused(self, no: Refused, attempt: Attempt) -> Outcome:
@@ -164,38 +145,27 @@ class ElevenLabsCarrier(HttpCarrier):
             return Outcome(TaskStatus.FAILED, f"ElevenLabs does not take the number.{no.said}", permanent=True)
         if wrong & {"agent_id", "agent_phone_number_id"}:
             raise AccountAtFault(f"ElevenLabs does not take the agent or the caller number.{no.said}")
-        return self._judged(f"{text(inside(no.body, 'detail.status'))}: {backend_words(no.body)}", no.said)
-
-    def _judged(self, words: str, said: str) -> Outcome:
-        """What the words of a no mean."""
-        words = words.lower()
-        if _LATER.search(words):
-            why = f"ElevenLabs takes no more calls for the moment.{said}"
-            raise CarrierUnavailable(why, retry_after=LATER_S, whole_account=True)
-        if _AT_FAULT.search(words):
-            raise AccountAtFault(
-                f"ElevenLabs places no calls: check the account's plan, credit and phone provider.{said}"
-            )
-        return Outcome(TaskStatus.FAILED, f"ElevenLabs did not call.{said}", permanent=bool(_PERMANENT.search(words)))
+        return _REFUSALS.judged(f"{text(inside(no.body, 'detail.status'))}: {backend_words(no.body)}", no.said)
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
         """By the attempt's id, as that of the user; a conversation that names another user is not it."""
         query: dict[str, str | int] = {"user_id": attempt.attempt_id, "page_size": 100}
         answer = await self.read(HttpCall("GET", _PAGE + "/conversations", query=query))
-        listed = rows(inside(answer, "conversations"))[0]
-        found = []
-        for row in listed[:_MOST_LOOKED_UP]:
-            call_id, started = text(row.get("conversation_id"), 200), seconds(row.get("start_time_unix_secs"))
-            if call_id is None or (started and started < int(since.timestamp())):
-                continue
-            read = await self.read(_ONE.at(call_id=call_id))
+        begun = int(since.timestamp())
+        listed = (
+            text(row.get("conversation_id"), 200)
+            for row in rows(inside(answer, "conversations"))[0]
+            if (seconds(row.get("start_time_unix_secs")) or begun) >= begun
+        )
+
+        def is_own(read: object) -> bool:
             user = text(inside(read, "user_id|conversation_initiation_client_data.user_id"))
-            if user in {None, attempt.attempt_id}:
-                found.append(call_id)
-        return found
+            return user in {None, attempt.attempt_id}
+
+        return await those_that(is_own, listed, self.record)
 
     async def look(self, call_id: str, attempt: Attempt) -> Seen:  # noqa: ARG002 - the id is enough
-        read = await self._conversation(call_id)
+        read = await self.record(call_id)
         word = text(read.get("status"), 100)
         known, since = self._stays.get(call_id, (None, 0.0))
         if known != word:
@@ -213,8 +183,8 @@ class ElevenLabsCarrier(HttpCarrier):
 
     async def details(self, call_id: str) -> CallDetails:
         """Its audio can be had with the key alone."""
-        read = await self._conversation(call_id)
-        audio = f"{(self.config.url or self.default_url).rstrip('/')}{_ONE.at(call_id=call_id).path}/audio"
+        read = await self.record(call_id)
+        audio = f"{(self.config.url or self.default_url).rstrip('/')}{self.one_call.at(call_id=call_id).path}/audio"
         return CallDetails(
             transcript=turns(read.get("transcript"), _SPEAKERS, at="time_in_call_secs"),
             recording_url=audio if read.get("has_audio") is True else None,
@@ -226,16 +196,9 @@ class ElevenLabsCarrier(HttpCarrier):
         """`t=<epoch seconds>,v0=<hex>` over the two, of the last 30 minutes."""
         parts = dict(part.split("=", 1) for part in headers.get("elevenlabs-signature", "").split(",") if "=" in part)
         at, given_digest = parts.get("t", ""), parts.get("v0", "")
-        if self.config.secret is None or not re.fullmatch("[0-9]{1,12}", at):
+        if not re.fullmatch("[0-9]{1,12}", at) or abs(self._now().timestamp() - int(at)) > _WEBHOOK_S:
             return False
-        key = self.config.secret.get_secret_value().encode()
-        digest = hmac.new(key, at.encode() + b"." + body, "sha256").hexdigest()
-        is_recent = abs(self._now().timestamp() - int(at)) <= _WEBHOOK_S
-        return hmac.compare_digest(digest.encode(), given_digest.encode()) and is_recent
-
-    def named(self, body: bytes) -> Sequence[str]:
-        call_id = text(inside(unpacked(body), "data.conversation_id"), 200)
-        return () if call_id is None else (call_id,)
+        return is_signed(self.config.secret, at.encode() + b"." + body, given_digest)
 
     def told(self, call_id: str, body: bytes) -> Outcome | None:
         """Of a call that could not begin, nothing else says how it ended."""
@@ -243,12 +206,6 @@ class ElevenLabsCarrier(HttpCarrier):
         if inside(message, "type") != "call_initiation_failure" or call_id not in self.named(body):
             return None
         return failure_of(inside(message, "data"))
-
-    async def _conversation(self, call_id: str) -> Mapping[str, Any]:
-        read = await self.read(_ONE.at(call_id=call_id))
-        if not isinstance(read, dict):
-            raise CarrierUnavailable("ElevenLabs answered without a conversation")
-        return read
 
 
 def _variables(attempt: Attempt) -> dict[str, str | int | float]:
