@@ -332,6 +332,6 @@ async def test_a_webhook_is_vapis_only_by_the_token_of_its_credential() -> None:
         )
         assert not any(verified(**one) for one in wrong)
         assert carrier.named(body) == ("c1",)
-        assert [carrier.named(one) for one in (b"", b"[]", b'{"message":1}', b"\xff")] == [[]] * 4
+        assert [carrier.named(one) for one in (b"", b"[]", b'{"message":1}', b"\xff")] == [()] * 4
     async with vendor.carrier(VapiCarrier) as carrier:
         assert not carrier.verify({"x-vapi-secret": "", "authorization": "Bearer "}, body, "")

@@ -125,7 +125,7 @@ class BlandCarrier(HttpCarrier):
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - the lists were read
         """An agent is a pathway, unless it is in the list of personas."""
         is_persona = attempt.agent_id in self._personas
-        hooks, is_signed = self.config.public_url, self.config.secret is not None
+        ours, has_secret = self.config.public_url, self.config.secret is not None
         body = given(
             phone_number=attempt.to_number,
             persona_id=attempt.agent_id if is_persona else None,
@@ -134,7 +134,7 @@ class BlandCarrier(HttpCarrier):
             metadata={"attempt_id": attempt.attempt_id},
             max_duration=int(self.longest_call_seconds / 60),
             answered_by_enabled=True,
-            webhook=f"{hooks.rstrip('/')}/carriers/{self.name}" if hooks and is_signed else None,
+            webhook=f"{ours.rstrip('/')}/carriers/{self.name}" if ours and has_secret else None,
         )
         return HttpCall("POST", _CALLS, json={**body, "from": attempt.from_number})
 
