@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, HasAccount, Outcome
-from batchcall_mcp.dialer.carriers.vendors.vapi import VapiCarrier, name_of
+from batchcall_mcp.dialer.carriers.vendors.vapi.carrier import VapiCarrier, name_of
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from tests.carriers.scripted import ScriptedLine, attempt_to
 from tests.carriers.vapi import (

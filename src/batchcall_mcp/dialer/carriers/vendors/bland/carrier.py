@@ -19,17 +19,17 @@ from batchcall_mcp.dialer.carriers.base import (
     CarrierAccount,
     CarrierUnavailable,
     Outcome,
-    OutcomeStatus,
 )
 from batchcall_mcp.dialer.carriers.hooks.lists import agents_in, those_that
 from batchcall_mcp.dialer.carriers.hooks.refusals import RefusalWords
 from batchcall_mcp.dialer.carriers.hooks.signatures import is_signed
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import Refused
-from batchcall_mcp.model import Agent, AnsweredBy, CallerNumber, TaskStatus
+from batchcall_mcp.dialer.carriers.vendors.bland.call_outcomes import BROKEN, NOT_OVER, WAITS, outcome_of, word_of
+from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.vendor_http.http_call import HttpCall, given
 from batchcall_mcp.vendor_http.http_errors import backend_words
-from batchcall_mcp.vendor_http.json_values import inside, moment, rows, seconds, text, unpacked, usd
+from batchcall_mcp.vendor_http.json_values import inside, moment, rows, text, unpacked
 from batchcall_mcp.vendor_http.transcripts import turns
 
 _CALLS: Final = "/v1/calls"
@@ -52,18 +52,7 @@ _REFUSALS: Final = RefusalWords(
     check="the balance, the caller number and the agent",
     permanent=re.compile(r"phone[ _]?number|country|blocked|do not call|\bdnc\b"),
 )
-_WAITS: Final = frozenset({"new", "queued", "allocated"})
-_NOT_OVER: Final = _WAITS | {"started"}
-_UNSETTLED: Final = _NOT_OVER | {None, "unknown"}
-_BROKEN: Final = frozenset({"error", "call_error", "queue_error", "pre_queue_error"})
-_UNREACHED: Final = frozenset({"busy", "no-answer", "failed", "canceled"})
-_ANSWERED: Final[Mapping[str, AnsweredBy]] = {"human": "human", "voicemail": "machine"}
-_ENDS: Final[Mapping[str, OutcomeStatus]] = {
-    **dict.fromkeys(("completed", "complete"), TaskStatus.COMPLETED),
-    **dict.fromkeys(("failed", "canceled", "unknown", *_BROKEN), TaskStatus.FAILED),
-    "busy": TaskStatus.BUSY,
-    "no-answer": TaskStatus.NO_ANSWER,
-}
+_UNSETTLED: Final = NOT_OVER | {None, "unknown"}
 
 
 class BlandCarrier(HttpCarrier):
@@ -176,9 +165,9 @@ class BlandCarrier(HttpCarrier):
         call = await self.record(call_id)
         found = outcome_of(call)
         if found is None:
-            return Progress.QUEUED if _word(call, "queue_status") in _WAITS else Progress.GOING
+            return Progress.QUEUED if word_of(call, "queue_status") in WAITS else Progress.GOING
         is_unpaid = _NO_CREDIT.search((found.error or "").lower()) is not None
-        if is_unpaid and found.status is TaskStatus.FAILED and _word(call, "queue_status") in _BROKEN:  # never dialled
+        if is_unpaid and found.status is TaskStatus.FAILED and word_of(call, "queue_status") in BROKEN:  # never dialled
             return AccountAtFault(f"Bland places no calls: check the balance.{self.said(found.error, attempt)}")
         looks = self._unsettled.pop(call_id, 0)
         if looks < _UNSETTLED_LOOKS and found.backend_status in _UNSETTLED:
@@ -209,48 +198,3 @@ class BlandCarrier(HttpCarrier):
         if call.get("status") == "error" and call.get("call_id") is None:
             raise CarrierUnavailable("Bland answered without a call")
         return call
-
-
-def outcome_of(call: Mapping[str, Any]) -> Outcome | None:
-    """How a call ended; None: it goes on. Pure. `completed` is ahead of every other member."""
-    word, queue, answered_by = (_word(call, name) for name in ("status", "queue_status", "answered_by"))
-    if call.get("completed") is not True and not (word in _UNREACHED or queue in _BROKEN):
-        return None
-    if word is None or word in _NOT_OVER or (word == "unknown" and queue in _BROKEN):
-        word = queue
-    known, talked = _ENDS.get(word or ""), _seconds_of(call)
-    status = known or (TaskStatus.COMPLETED if talked else TaskStatus.FAILED)
-    if answered_by == "voicemail":
-        status = TaskStatus.VOICEMAIL
-    elif answered_by == "no-answer" and status is not TaskStatus.BUSY:
-        status = TaskStatus.NO_ANSWER
-    error = None
-    if status is TaskStatus.FAILED:
-        error = text(call.get("error_message")) or f"Bland calls this call {word or 'completed, and nothing else'}"
-        error = f"answered, then: {error}" if talked else error
-    elif known is None and status is TaskStatus.COMPLETED:
-        error = f"Bland calls this call {word}"
-    return Outcome(
-        status,
-        error,
-        duration_seconds=None if status in {TaskStatus.BUSY, TaskStatus.NO_ANSWER} else talked,
-        answered_by=_ANSWERED.get(answered_by or ""),
-        permanent=(status is TaskStatus.FAILED and talked is not None) or (known is None and error is not None),
-        backend_status=word,
-        cost=usd(call.get("price")),
-        summary=text(call.get("summary")),
-    )
-
-
-def _word(call: Mapping[str, Any], name: str) -> str | None:
-    word = text(call.get(name), 100)
-    return word and word.lower()
-
-
-def _seconds_of(call: Mapping[str, Any]) -> float | None:
-    """How long it was connected: seconds as text, or minutes; None: not at all."""
-    exact = text(call.get("corrected_duration"), 20) or ""
-    if exact.replace(".", "", 1).isdecimal():
-        return seconds(float(exact)) or None
-    minutes = seconds(call.get("call_length"))
-    return seconds((minutes or 0) * 60) or None
