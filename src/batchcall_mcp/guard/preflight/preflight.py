@@ -123,6 +123,8 @@ class Preflight:
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
+    payer: Annotated[str | None, Field(exclude=True)] = None
+    """The note that says that real phones ring, and who pays, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,8 @@ class Surroundings:
     """Sentences: what could not be checked. They become warnings."""
     notes: tuple[str, ...] = ()
     """Sentences that the person should read, but that block nobody."""
+    payer: str | None = None
+    """Of these the one that says that real phones ring, and who pays: a yes to it is none to another account."""
 
 
 _NOTHING_FOUND = Surroundings()
@@ -321,6 +325,7 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
+        payer=surroundings.payer,
     )
 
 

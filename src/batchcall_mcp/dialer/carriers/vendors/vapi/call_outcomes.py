@@ -21,7 +21,9 @@ from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.vendor_http.json_values import inside, moment, text, usd
 
 _OVER_LIMIT: Final = "call.start.error-subscription-concurrency-limit-reached"
-_AT_FAULT: Final = ("call.start.*", "call-start-error-*", "assistant-not-*", "assistant-request-*")
+_NOT_STARTED: Final = ("call.start.*", "call-start-error-*")
+_AT_FAULT: Final = (*_NOT_STARTED, "assistant-not-*", "assistant-request-*")
+"""Who has answered is not rung again for the last two."""
 _WRONG_NUMBER: Final = End(TaskStatus.FAILED, never_again=True, why="this number cannot be called from here")
 _STOPPED: Final = End(TaskStatus.INTERRUPTED, why="the call was stopped at Vapi")
 _ENDS: Final[tuple[tuple[End, tuple[str, ...]], ...]] = (
@@ -49,7 +51,7 @@ def outcome_of(call: Mapping[str, Any]) -> Outcome | CarrierUnavailable | Accoun
     known = next((end for end, patterns in _ENDS if _fits(word, patterns)), None)
     if word == _OVER_LIMIT or (fnmatchcase(word, "*worker-not-available") and not lasted):
         return CarrierUnavailable(f"Vapi has no free line ({word})", whole_account=True)
-    if known is None and _fits(word, _AT_FAULT):
+    if known is None and _fits(word, _NOT_STARTED if lasted else _AT_FAULT):
         return AccountAtFault(
             f"Vapi: no call can be placed from this account as it is ({word}). Correct it, then resume."
         )
