@@ -20,10 +20,11 @@ from batchcall_mcp.dialer.carriers.base import (
 )
 from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, Progress, Seen
-from batchcall_mcp.dialer.carriers.vendors import elevenlabs, vapi
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
+from batchcall_mcp.dialer.carriers.vendors.elevenlabs.call_outcomes import outcome_of as elevenlabs_outcome
 from batchcall_mcp.dialer.carriers.vendors.retell import RetellCarrier
 from batchcall_mcp.dialer.carriers.vendors.twilio.call_outcomes import outcome_of as twilio_outcome
+from batchcall_mcp.dialer.carriers.vendors.vapi.call_outcomes import outcome_of as vapi_outcome
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.money import Money, parse_money, total
 from batchcall_mcp.vendor_http.client import may_go_to
@@ -252,7 +253,7 @@ async def test_words_of_a_call_that_nobody_was_rung_for_are_made_harmless(
 def test_a_call_at_vapi_that_lasted_was_rung_whatever_word_it_ends_with() -> None:
     times = {"startedAt": "2026-03-02T15:00:00Z", "endedAt": "2026-03-02T15:00:20Z"}
     for word in ("assistant-request-failed", "assistant-not-found"):
-        found = vapi.outcome_of({"status": "ended", "endedReason": word, **times})
+        found = vapi_outcome({"status": "ended", "endedReason": word, **times})
         assert isinstance(found, Outcome), word
         assert found.permanent
         assert found.duration_seconds == 20
@@ -281,7 +282,7 @@ async def test_a_call_at_bland_that_lasted_was_rung_whatever_it_says_of_money() 
 
 def test_a_conversation_at_elevenlabs_that_lasted_was_neither_busy_nor_unanswered() -> None:
     for words in ("the model is busy", "no answer from the tool"):
-        found = elevenlabs.outcome_of(
+        found = elevenlabs_outcome(
             {"status": "failed", "metadata": {"call_duration_secs": 35, "termination_reason": words}}
         )
         assert found is not None

@@ -35,6 +35,8 @@ from batchcall_mcp.vendor_http.json_values import text
 LOG = logging.getLogger(__name__)
 LOOK_UPS: Final = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each look for a call whose create got no answer: lists of calls lag behind."""
+TURNED_AWAY: Final = (4.0, 4.0, 8.0)
+"""The same after a plain 503: one look is enough, so it is a late one. A call that is missed there is placed again."""
 GRACE_S: Final = 60.0
 """So much longer than it may ring and last a call is read; and so long a call that was placed may be unknown."""
 _BEFORE: Final = timedelta(seconds=5)
@@ -228,7 +230,7 @@ class OneCall:
 
         `once`: the first list that can be read is enough.
         """
-        for pause in LOOK_UPS:
+        for pause in TURNED_AWAY if once else LOOK_UPS:
             await self.time.sleep(pause)
             found = await self._found(since)
             if found or (once and found is not None):

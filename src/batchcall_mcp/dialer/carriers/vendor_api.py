@@ -156,6 +156,10 @@ class VendorApi:
         """The vendor's words as they can be quoted: cut, without secrets, tags and what does not print."""
         return harmless(text, self._secrets)
 
+    def said(self, text: str, hidden: tuple[str, ...]) -> str:
+        """The same as a sentence, "" if nothing can be shown. `hidden`: is taken out as well."""
+        return backend_said(text, (*self._secrets, *hidden), self._title)
+
     def plain(self, text: str, hidden: tuple[str, ...]) -> str:
         """The same of a sentence that quotes them."""
         return plain(text, (*self._secrets, *hidden))
@@ -190,7 +194,7 @@ class VendorApi:
         return Refused(self._title, answer.status, error_body(answer), self._said(answer, hidden), self._wait(answer))
 
     def _said(self, answer: Answer, hidden: tuple[str, ...]) -> str:
-        return backend_said(backend_words(error_body(answer)), (*self._secrets, *hidden), self._title)
+        return self.said(backend_words(error_body(answer)), hidden)
 
     def _wait(self, answer: Answer) -> float | None:
         return retry_after(answer.headers.get("retry-after"), self._now())
