@@ -21,7 +21,7 @@ from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks, report
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, UNEXPLAINED, attempts, batch_calls, tasks
 from batchcall_mcp.model import AnsweredBy, TaskStatus
-from batchcall_mcp.money import Money, parse_money
+from batchcall_mcp.money import Money, of_millionths, parse_money
 from batchcall_mcp.notifications.events import Notice
 from batchcall_mcp.text import shortened
 
@@ -34,6 +34,12 @@ LONGEST_CHOICE: Final = 100
 LONGEST_SUMMARY: Final = 2_000
 LONGEST_CALL_S: Final = 10_000_000
 """What lasts longer is a mistake."""
+_LONGEST: Final = {
+    "error": LONGEST_SUMMARY,
+    "summary": LONGEST_SUMMARY,
+    "choice": LONGEST_CHOICE,
+    "backend_status": LONGEST_CHOICE,
+}
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
@@ -69,9 +75,10 @@ class Ended:
         if outcome.status not in get_args(OutcomeStatus):
             raise ValueError(f"{outcome.status!r} does not end a call")
         said = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
-        said["error"] = None if outcome.error is None else shortened(outcome.error, LONGEST_SUMMARY)
+        said |= {name: shortened(said[name], longest) for name, longest in _LONGEST.items() if said[name] is not None}
         if outcome.duration_seconds is not None and not 0 <= outcome.duration_seconds < LONGEST_CALL_S:
             said["duration_seconds"] = None
+        said["cost"] = None if outcome.cost is None else _writable(outcome.cost)
         return cls(attempt.task_id, attempt.n, attempt.batch_call_id, **said)
 
 
@@ -228,19 +235,27 @@ def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[
         "at": None if again else to_ms(now),
         "lasted": None if end.duration_seconds is None else round(end.duration_seconds * 1000),
         "who": end.answered_by,
-        "chose": None if end.choice is None else shortened(end.choice, LONGEST_CHOICE),
-        "word": None if end.backend_status is None else shortened(end.backend_status, LONGEST_CHOICE),
+        "chose": end.choice,
+        "word": end.backend_status,
         "cost": _cost(end, row.cost),
-        "summary": None if end.summary is None else shortened(end.summary, LONGEST_SUMMARY),
+        "summary": end.summary,
     }
 
 
 def _cost(end: Ended, before: str | None) -> str | None:
-    """Of all calls to this person. What is in another currency than the last call is not added up."""
+    """Of all calls to this person. What is in another currency than the last call is not added up, nor what is more
+    than can be meant.
+    """
     if end.cost is None or before is None:
         return before if end.cost is None else str(end.cost)
     earlier = parse_money(before)
-    return str(end.cost if earlier.currency != end.cost.currency else earlier.plus(end.cost))
+    both = end.cost if earlier.currency != end.cost.currency else earlier.plus(end.cost)
+    return str(both if both.is_sound else end.cost)
+
+
+def _writable(cost: Money) -> Money | None:
+    """As it is read again: in millionths, and none that no call costs."""
+    return of_millionths(cost.millionths, cost.currency) if cost.is_sound else None
 
 
 def pause_failing(
