@@ -34,6 +34,9 @@ STALE_S: Final = 10.0
 ARRIVES_S: Final = 0.05
 """So long after its last byte a request for a call may take to arrive: a pause that answers meanwhile waits for that.
 Longer ones would hold up the engine, which has one permit at a time."""
+WRITTEN_S: Final = 8.0
+"""A request for a call that has not left by then is given up: for longer the engine does not hold its batch call, and a
+pause would answer before it leaves."""
 LATER_S: Final = 5.0
 """At the earliest so long after a refusal for the moment a call is placed again."""
 KEY_REFUSED: Final = frozenset({401, 402, 403})
@@ -222,12 +225,13 @@ class _Permit:
             self._limit.deadline = math.inf
             await self._held.enter_async_context(self._line.sending())
             let_go = anyio.current_time()
-            self._limit.deadline = let_go + CREATE_S
+            self._limit.deadline = let_go + WRITTEN_S
             if let_go - opened > STALE_S:
                 why = f"the connection to {self._title} stood open for too long before the call could be asked for"
                 raise CarrierUnavailable(why, retry_after=LATER_S)
             self.may_have_left = True
         elif self.may_have_left and event.endswith("send_request_body.complete"):
+            self._limit.deadline = anyio.current_time() + CREATE_S
             self._arriving = asyncio.ensure_future(self._release_in_time())
         elif self.may_have_left and event.endswith("receive_response_headers.complete"):
             await self._release()
