@@ -347,11 +347,12 @@ class Dispatch:
         stopped = stops.since(tx) is not None or stops.file_is_there(self.store.stop_file)
         if stopped or self.store.halt(tx) is not None:
             return "nothing may be dialled"
-        if record is None or not self._dials(record) or rules.expired(record.expires(), now + LEAVES_WITHIN):
+        if record is None or not self._dials(record):
             return "the batch call dials no more"
         if started_at is None or abs(now - from_ms(started_at)) >= STALE_AFTER:
             return "its claim is too old, or another process's"
-        if rules.expired(attempt.until, now + LEAVES_WITHIN) or any(
+        ends = (record.expires(), attempt.until)
+        if any(rules.expired(end, now + LEAVES_WITHIN) for end in ends) or any(
             claims.closed(tx, record, attempt, at) for at in (now, now + LEAVES_WITHIN)
         ):
             raise HoursEnd(now + LEAVES_WITHIN)
