@@ -105,9 +105,9 @@ def begun(tx: sa.Connection, account: AccountPace, attempt: Attempt, at: datetim
 
 
 def leave_alone(tx: sa.Connection, account: AccountPace, until: datetime, now: datetime) -> None:
-    """Begin no call of the account before then: the vendor asks for it."""
-    if _begins(installation.of_carrier(tx, account.carrier), account, now) < until:
-        _write_next(tx, account, until)
+    """Begin no call of the account before then, not even the one whose turn it is: the vendor asks for it."""
+    begins = _begins(installation.of_carrier(tx, account.carrier), account, now)
+    _write_next(tx, account, max(until, begins + timedelta(seconds=_MOMENT_S)))
 
 
 def _write_next(tx: sa.Connection, account: AccountPace, at: datetime) -> datetime:
@@ -119,7 +119,7 @@ def _write_next(tx: sa.Connection, account: AccountPace, at: datetime) -> dateti
 def _begins(row: sa.Row[Any] | None, account: AccountPace, now: datetime) -> datetime:
     """When the next call may begin. What lies further ahead than anybody asks for is from before the clock was set."""
     at = None if row is None or row.next_call_at is None else from_ms(row.next_call_at)
-    return now if at is None or at - now > max(_LONGEST_REST, account.gap) else at
+    return now if at is None or at - now > max(_LONGEST_REST, LEAVES_WITHIN + account.gap) else at
 
 
 def allowed(tx: sa.Connection, record: BatchCallRecord, share: int, now: datetime) -> tuple[int, datetime | None]:
