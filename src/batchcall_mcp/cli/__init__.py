@@ -13,7 +13,7 @@ import click
 import batchcall_mcp
 from batchcall_mcp.cli import adopt, approve, audit, call, keys, ledger, remove_gate, stop
 from batchcall_mcp.cli.account import doctor, verify
-from batchcall_mcp.server.startup import collect_garbage_again, load_settings
+from batchcall_mcp.server.startup import collect_garbage_again, load_settings, without_colours
 
 _PORT = click.IntRange(0, 65535)
 
@@ -40,10 +40,11 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
     BATCHCALL_ALLOWED_HOSTS.
     """
     settings = load_settings()
-    from batchcall_mcp.server.app import build_server
-    from batchcall_mcp.server.transports.http import run_http
+    with without_colours():
+        from batchcall_mcp.server.app import build_server
+        from batchcall_mcp.server.transports.http import run_http
 
-    server = build_server(settings, transport="http")
+        server = build_server(settings, transport="http")
     run_http(
         server,
         settings,

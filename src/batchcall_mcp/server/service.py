@@ -31,6 +31,7 @@ from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, Batch
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
+from batchcall_mcp.guard.ledger import at_rest
 from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
 from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
@@ -153,9 +154,10 @@ class Service:
         self.notifier = Notifier.of(self.settings)
 
     async def _open_ledger_soon(self) -> None:
-        """Many callers wait for an HTTP server's first write; its operator reads the log when it starts."""
+        """An HTTP server's operator reads the log when it starts. A file that shows no fault waits for its first use."""
         try:
-            await self.ledger()
+            if not await self._ledger_rests():
+                await self.ledger()
         except BatchCallError as error:
             logger.warning("The ledger cannot be used, and every write will say why: %s", error)
 
@@ -181,6 +183,24 @@ class Service:
         if self._ledger is not None:
             return self._ledger
         return await anyio.to_thread.run_sync(self._opened_ledger, abandon_on_cancel=True)
+
+    async def _ledger_rests(self) -> bool:
+        """Whether the ledger is a file that nobody here has opened, and that shows no fault."""
+        where = self.settings.database(at_rest.FILE)
+        if self._ledger is not None or not isinstance(where, Path):
+            return False
+        return await anyio.to_thread.run_sync(at_rest.is_usable, where)
+
+    async def check_ledger(self) -> None:
+        """Look whether writes can be recorded now; the backend is not asked.
+
+        Raises:
+            ConfigurationError: they cannot.
+        """
+        if await self._ledger_rests():
+            return
+        ledger = await self.ledger()
+        await anyio.to_thread.run_sync(ledger.database.check, abandon_on_cancel=True)
 
     def shared_key(self) -> bytes:
         """What seals questions, the same in every process on the ledger. Blocks.
@@ -218,6 +238,9 @@ class Service:
 
     def _sweep(self) -> None:
         remove_leftovers(self.settings.data_dir, time.time() - _LEFT_FOR_S)
+        where = self.settings.database(STORE_FILE)
+        if self._file_store is None and isinstance(where, Path) and not where.exists():
+            return  # what opens it is heavy
         store = importlib.import_module("batchcall_mcp.kept_files.store").FileStore
         if self._file_store is not None or store.is_there(self.settings):
             self._opened_files().sweep()
