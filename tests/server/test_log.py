@@ -94,8 +94,12 @@ def test_the_settings_secrets_never_show_even_inside_a_traceback(written: io.Str
 def test_json_is_one_object_a_line_with_nothing_private_in_it(written: io.StringIO) -> None:
     secret = SecretStr("the-secret")
     log.configure(Settings(api_key=SecretStr("the-key"), api_secret=secret, log_format="json"), written)
-    try:
+
+    def fail() -> None:
         raise RuntimeError("the-key and the-secret\nof +14155550100")
+
+    try:
+        fail()
     except RuntimeError:
         logging.getLogger("anybody").exception("“the-secret” of %s\nfailed", "+1 (415) 555-0100")
     logging.getLogger("other").warning("Authorization: Bearer abcdefgh, {'x-api-key': 'ijklmnop'}")

@@ -43,7 +43,7 @@ from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_identity
 from batchcall_mcp.server.request_mode import asked_mode
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, Erred, open_client
 
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.app import EmbeddedDialer
@@ -97,6 +97,8 @@ class Service:
         """Where the operator is notified of what happens; None: nowhere."""
         self.desk = ApprovalDesk(self.ledger, audit, enabled=settings.approval_page != "off")
         self.accepted = AcceptedPairs(self.accepts)
+        self.backend_erred: Erred = lambda _code: None
+        """Hears of each error of the backend; whoever counts them puts itself here."""
         self.turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
         """By caller and batch call, held from reading it to launching it: two launches at once would both see it
         waiting. Nothing that stops calls ever waits for one."""
@@ -154,7 +156,7 @@ class Service:
         self.notifier = Notifier.of(self.settings)
 
     async def _open_ledger_soon(self) -> None:
-        """An HTTP server's operator reads the log when it starts. A file that shows no fault waits for its first use."""
+        """Its operator reads the log of a server over HTTP. A file that shows no fault waits for its first use."""
         try:
             if not await self._ledger_rests():
                 await self.ledger()
@@ -278,7 +280,11 @@ class Service:
                 client = await self._open_dialer(self._stack) if self.embedded else open_client()
                 await self._stack.enter_async_context(client)
                 self._http = BackendHttp(
-                    client, self._url, self.settings.request_timeout_s, judged=self.accepted.judged
+                    client,
+                    self._url,
+                    self.settings.request_timeout_s,
+                    judged=self.accepted.judged,
+                    erred=self.backend_erred,
                 )
             return self._http
 
