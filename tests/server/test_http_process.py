@@ -216,7 +216,7 @@ async def test_a_server_that_waits_has_imported_nothing_heavy() -> None:
                 line.rpartition("|")[2].strip().partition(".")[0] for line in (await rest(errors)).splitlines()
             }
     assert {"mcp", "uvicorn", "sqlite3"} <= imported
-    assert not imported & {"sqlalchemy", "alembic", "fastapi", "rich", "prometheus_client", "phonenumbers"}
+    assert not imported & {"sqlalchemy", "alembic", "fastapi", "pygments", "prometheus_client", "phonenumbers"}
 
 
 async def test_no_key_no_entry() -> None:
