@@ -38,6 +38,8 @@ MODERN = Way("stateless", "auto")
 async def serving(folder: Path, *, sessions: bool = False, **variables: str) -> AsyncIterator[str]:
     """The URL of a `batchcall-mcp serve` in a process, with this data folder. `sessions`: clients of 2025 have one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BATCHCALL_")}
+    # A hundred clients at once of one key pair are more than a server takes of one in a second.
+    variables = {"rate_limit": "10000", **variables}
     environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
     process = await anyio.open_process(
         [*forked.program(), "serve", "--port", "0", *([] if sessions else ["--stateless"])],
