@@ -66,6 +66,26 @@ async def test_a_signal_ends_it_although_a_stream_is_open(number: signal.Signals
         assert " ERROR " not in await rest(errors)
 
 
+async def test_who_only_listens_is_not_waited_for() -> None:
+    """A client of 2026 listens with a POST, as long as it runs."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    params = {"notifications": {"toolsListChanged": True}, "_meta": meta}
+    listen = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}
+    headers = ACCEPT | PAIR | {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    async with (
+        serving("--drain-seconds", "3600") as (process, url, _),
+        httpx2.AsyncClient(timeout=15, trust_env=False) as http,
+        http.stream("POST", url + "/mcp", headers=headers, json=listen) as stream,
+    ):
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == -signal.SIGTERM
+
+
 @asynccontextmanager
 async def with_a_call_under_way(
     way: Way, *arguments: str

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +22,8 @@ from batchcall_mcp.server.transports.access import json_rpc_refusal, refusal
 
 STOPS: Final = frozenset({"pause_batch_call", "cancel_batch_call"})
 _LARGEST_STOP_BYTES: Final = 64 * 1024
+_METHOD_HEADER: Final = "mcp-method"
+_LISTENS: Final = "subscriptions/listen"
 _LONGEST_READ_S: Final = 5.0
 _WINDOWS: Final = 1024
 """Of callers whom the backend has not accepted yet, who share them by chance: keys can be made up without end."""
@@ -39,7 +42,7 @@ class Limiter(Protocol):
 
 @dataclass
 class Traffic:
-    """What goes through one server process. A request that stays open to listen (GET) does not count."""
+    """What goes through one server process. Who only listens does not count."""
 
     under_way: int = 0
     ending: bool = False
@@ -71,7 +74,7 @@ class Controlled:
         limiter: Counts by caller; None counts nobody.
         accepted: The callers whom the backend has accepted, each with an allowance of its own.
         open_paths: Where nobody is counted or refused.
-        streams: Where a GET stays open, and is not waited for.
+        streams: Where a client may listen: by a GET, or in 2026 by a POST that says so in a header.
     """
 
     app: ASGIApp
@@ -94,7 +97,7 @@ class Controlled:
             if not passes:
                 await refused(scope, receive, send)
                 return
-        if scope["method"] == "GET" and scope["path"] in self.streams:
+        if self._only_listens(scope):
             await self.app(scope, receive, send)
             return
         self.traffic.under_way += 1
@@ -102,6 +105,12 @@ class Controlled:
             await self.app(scope, receive, send)
         finally:
             self.traffic.under_way -= 1
+
+    def _only_listens(self, scope: Scope) -> bool:
+        """Whether the request stays open as long as its client runs, which nobody can wait for."""
+        if scope["path"] not in self.streams:
+            return False
+        return scope["method"] == "GET" or Headers(scope=scope).get(_METHOD_HEADER) == _LISTENS
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         if self.traffic.ending:
