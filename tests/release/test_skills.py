@@ -35,6 +35,7 @@ BEFORE = {
 }
 """What lies there before the skill is used."""
 ALL = sorted(SKILLS.glob("*/SKILL.md"))
+TEXTS = {path.parent.name: path.read_text(encoding="utf-8").split("\n---\n", 1)[1] for path in ALL}
 
 
 def test_there_are_the_three_skills() -> None:
@@ -55,8 +56,7 @@ def test_a_skill_says_what_it_is_for(skill: Path) -> None:
 
 @pytest.mark.parametrize("skill", ALL, ids=lambda path: path.parent.name)
 async def test_a_skill_can_be_followed_step_by_step(skill: Path, tmp_path: Path) -> None:
-    text = skill.read_text(encoding="utf-8").split("\n---\n", 1)[1]
-    await followed(BEFORE[skill.parent.name] + text, tmp_path)
+    await followed(BEFORE[skill.parent.name] + TEXTS[skill.parent.name], tmp_path)
 
 
 @pytest.mark.parametrize("skill", ALL, ids=lambda path: path.parent.name)
