@@ -34,6 +34,7 @@ TIERS = {
     ),
     "process": (
         "batch_calls/report/test_in_a_browser.py",
+        "deploy",
         "dialer/test_another_version.py",
         "dialer/test_connections.py",
         "dialer/test_copied_database.py",
