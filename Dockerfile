@@ -1,4 +1,4 @@
-# batchcall-mcp over HTTP, or the dialer: `docker compose up` starts both (docs/how-to/containers.md).
+# batchcall-mcp over HTTP, or the dialer: `docker compose up` starts both (docs/containers.md).
 FROM python:3.11-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./

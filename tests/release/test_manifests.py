@@ -171,3 +171,13 @@ def test_any_other_placeholder_is_refused_as_before(monkeypatch: pytest.MonkeyPa
     runpy.run_path(str(START))
     with pytest.raises(Exception, match="unfilled"):
         Settings.load()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_a_page_says_that_nothing_is_in_the_registry_exactly_until_there_is(page: str) -> None:
+    """CHANGELOG.md has the date of a release; the workflow does not run without one."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = re.search(r"^## (\S+) \((.+)\)$", changes, re.MULTILINE)
+    assert heading is not None
+    said = f"Version {heading[1]} is not in the registry yet" in (ROOT / page).read_text(encoding="utf-8")
+    assert said == (heading[2] == "not released")
