@@ -34,6 +34,7 @@ def files(of: Facts) -> Iterator[tuple[Path, str]]:
     """Path inside the repository and text of every file that is written from facts."""
     yield Path("server.json"), written(server_json(of))
     yield Path("gemini-extension.json"), written(gemini_extension(of))
+    yield PLUGIN / "gemini-extension.json", written(gemini_extension(of))
     yield Path("release/mcpb/manifest.json"), written(bundle_manifest(of))
     yield Path(".claude-plugin/marketplace.json"), written(marketplace(of) | {"description": SHORT})
     yield Path(".cursor-plugin/marketplace.json"), written(marketplace(of))
@@ -172,8 +173,9 @@ def _plugin(of: Facts) -> dict[str, Any]:
 
 
 def gemini_extension(of: Facts) -> dict[str, Any]:
-    """At the root of the repository, which Gemini CLI installs as it is, with the folder `skills`.
+    """At the root of the repository, which Gemini CLI installs from GitHub as it is, with the folder `skills`.
 
+    And in the plug-in's folder: from a clone it would copy everything that lies there, an environment of 900 MB too.
     It sets no variable for a setting that nobody filled in, and keeps sensitive ones in the system's keychain.
     """
     return {

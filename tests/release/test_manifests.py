@@ -29,6 +29,8 @@ JUDGED = {
     "plugins/batchcall/.cursor-plugin/plugin.json": "cursor-plugin",
 }
 
+EXTENSIONS = ["gemini-extension.json", "plugins/batchcall/gemini-extension.json"]
+
 
 def read(path: str) -> Any:
     return json.loads((ROOT / path).read_text(encoding="utf-8"))
@@ -72,7 +74,7 @@ def test_the_readme_has_the_name_by_which_the_registry_knows_the_package() -> No
 def test_every_manifest_has_the_version_of_the_package() -> None:
     said = {
         path: value.get("version")
-        for path in [*JUDGED, "gemini-extension.json", "release/mcpb/manifest.json"]
+        for path in [*JUDGED, *EXTENSIONS, "release/mcpb/manifest.json"]
         if "marketplace" not in path and (value := read(path))
     }
     assert set(said.values()) == {batchcall_mcp.__version__}
