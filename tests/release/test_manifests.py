@@ -111,6 +111,16 @@ def test_the_files_that_manifests_name_are_there() -> None:
     assert Path(start.replace("${CLAUDE_PLUGIN_ROOT}", str(plugin))).is_file()
 
 
+def test_the_pages_that_manifests_name_are_there() -> None:
+    named = {
+        page
+        for path, _ in WRITTEN
+        for page in re.findall(rf"{OF.home}/blob/main/([\w./-]+)", (ROOT / path).read_text(encoding="utf-8"))
+    }
+    assert named == {"README.md", manifests.PRIVACY}
+    assert all((ROOT / page).is_file() for page in named)
+
+
 def test_one_entry_for_every_client_that_takes_it_as_it_is() -> None:
     assert read("plugins/batchcall/mcp.json")["mcpServers"] == LAUNCH
     assert read("gemini-extension.json")["mcpServers"] == LAUNCH
