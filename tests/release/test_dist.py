@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import StdioServerParameters
@@ -17,6 +19,7 @@ import batchcall_mcp
 from release.build import SUMS
 from release.facts import facts
 from release.manifests import server_json
+from tests.clients.node import NODE, node_home
 from tests.release.built import dist, in_folder, offered_by
 from tests.release.schemas import problems
 
@@ -121,18 +124,43 @@ def test_the_bundle_has_the_package_of_the_wheel(released: Path, unpacked: Path)
     assert project["project"]["dependencies"] == list(OF.dependencies)
 
 
+MCPBS_OWN_WAY = """
+import { readFileSync } from "node:fs";
+import { getMcpConfigForManifest } from "@anthropic-ai/mcpb";
+const { extensionPath, userConfig } = JSON.parse(process.argv[1]);
+const manifest = JSON.parse(readFileSync(`${extensionPath}/manifest.json`));
+const made = { manifest, extensionPath, userConfig, systemDirs: {}, pathSeparator: "/" };
+console.log(JSON.stringify(await getMcpConfigForManifest(made)));
+"""
+
+
+def started_by_a_client(extension: Path, form: dict[str, str]) -> dict[str, Any]:
+    """What MCPB's own library makes of the manifest and of a form that a person filled in."""
+    given = json.dumps({"extensionPath": str(extension), "userConfig": form})
+    run = subprocess.run(
+        [str(NODE), "--input-type=module", "--eval", MCPBS_OWN_WAY, given],
+        cwd=node_home(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    made: dict[str, Any] = json.loads(run.stdout)
+    return made
+
+
 @pytest.mark.timeout(300)
 async def test_the_bundle_starts_as_a_client_starts_it(unpacked: Path, tmp_path: Path) -> None:
-    """With a form in which only the mode was filled in: on the simulated dialer, with what `uv` installs."""
+    """With a form in which little was filled in: on the simulated dialer, with what `uv` installs."""
     extension = tmp_path / "extension"
     shutil.copytree(unpacked, extension)
-    started = json.loads((unpacked / "manifest.json").read_text(encoding="utf-8"))["server"]["mcp_config"]
-    filled = {name: value.replace("${user_config.mode}", "draft") for name, value in started["env"].items()}
-    assert "draft" in filled.values()
+    started = started_by_a_client(extension, {"mode": "draft", "api_key": ""})
+    assert started["env"]["BATCHCALL_MODE"] == "draft"
+    assert started["env"]["BATCHCALL_API_SECRET"] == "${user_config.api_secret}"
     server = StdioServerParameters(
         command=str(TOOLS / started["command"]),
-        args=[value.replace("${__dirname}", str(extension)) for value in started["args"]],
-        env=UNTRACED | {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | filled | in_folder(tmp_path),
+        args=started["args"],
+        env=UNTRACED | {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | started["env"] | in_folder(tmp_path),
         cwd=tmp_path,
     )
     tools = await offered_by(server, "dialer")

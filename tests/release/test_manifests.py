@@ -193,3 +193,8 @@ def test_a_page_says_that_nothing_is_in_the_registry_exactly_until_there_is(page
     assert heading is not None
     said = f"Version {heading[1]} is not in the registry yet" in (ROOT / page).read_text(encoding="utf-8")
     assert said == (heading[2] == "not released")
+
+
+def test_the_page_names_the_bundle_of_this_version() -> None:
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"[\w.-]+\.mcpb", page)) == {manifests.bundle_name(OF)}
