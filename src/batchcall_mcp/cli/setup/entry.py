@@ -1,0 +1,169 @@
+"""The entry of this server in the text of a client's file: put in, changed or removed, and nothing else touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from batchcall_mcp.cli.setup import toml_text
+from batchcall_mcp.cli.setup.clients import Client
+from batchcall_mcp.cli.setup.json_text import JsonText
+from batchcall_mcp.cli.setup.problems import FileProblem
+
+NAME: Final = "batchcall"
+ENV_FILE: Final = "BATCHCALL_ENV_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a client needs to start the server."""
+
+    command: str
+    args: list[str]
+    env_file: str
+    """Where its settings are."""
+    without: tuple[str, ...] = ()
+    """Variables that an earlier entry may have and that are in the file now."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """Secrets that a client asks for itself: the variable, and how it names it to the person."""
+
+    def env(self, client: Client) -> dict[str, str]:
+        asked = self.asked if client.asks_for_secrets else {}
+        return {ENV_FILE: self.env_file} | {name: f"${{input:{_input_id(name)}}}" for name in asked}
+
+    def shown(self, client: Client) -> frozenset[str]:
+        """The strings of the entry; none of them is a secret."""
+        ids = (_input_id(name) for name in self.asked)
+        return frozenset(
+            {self.command, *self.args, *self.env(client).values(), *ids, *self.asked.values(), "stdio", "promptString"}
+        )
+
+
+def changed(client: Client, text: str, entry: Entry | None) -> str:
+    """The text with this entry of the server; with none of it if `entry` is None.
+
+    Raises:
+        FileProblem: the file has another form than the client documents.
+    """
+    if client.form == "toml":
+        return _checked_toml(text, _changed_toml(text, entry), entry)
+    if not text.strip():
+        if entry is None:
+            return text
+        text = "{}\n"
+    document = JsonText(text, comments=client.form != "json")
+    if not isinstance(document.value, dict):
+        raise FileProblem("it is not a JSON object", "Correct that by hand, or remove it")
+    before = _without_ours(document.value, client.key)
+    if entry is None:
+        document.remove([client.key, NAME])
+        _remove_inputs(document)
+    else:
+        _put(document, client, entry)
+    if _without_ours(document.value, client.key) != before:
+        raise FileProblem("changing it would change something else in it", "Add the entry by hand")
+    return document.text
+
+
+def _put(document: JsonText, client: Client, entry: Entry) -> None:
+    there = document.value.get(client.key, {})
+    old = there.get(NAME, {}) if isinstance(there, dict) else {}
+    values: dict[str, Any] = {"type": "stdio"} if client.typed else {}
+    values |= {"command": entry.command, "args": entry.args}
+    env = entry.env(client)
+    if not isinstance(old, dict) or not old:
+        document.set([client.key, NAME], values | {"env": env})
+    else:
+        for key, value in values.items():
+            if old.get(key) != value:
+                document.set([client.key, NAME, key], value)
+        for name in entry.without:
+            if name not in env:
+                document.remove([client.key, NAME, "env", name])
+        for name, value in env.items():
+            if (old.get("env") or {}).get(name) != value:
+                document.set([client.key, NAME, "env", name], value)
+    if client.asks_for_secrets:
+        _remove_inputs(document, but=set(map(_input_id, entry.asked)))
+        _ask(document, entry)
+
+
+def _ask(document: JsonText, entry: Entry) -> None:
+    inputs = document.value.get("inputs", [])
+    there = {each.get("id") for each in inputs if isinstance(each, dict)} if isinstance(inputs, list) else set()
+    for name, title in entry.asked.items():
+        if _input_id(name) not in there:
+            if "inputs" not in document.value:
+                document.set(["inputs"], [])
+            document.append(
+                ["inputs"],
+                {"type": "promptString", "id": _input_id(name), "description": title, "password": True},
+            )
+
+
+def _remove_inputs(document: JsonText, but: set[str] | frozenset[str] = frozenset()) -> None:
+    if isinstance(document.value.get("inputs"), list):
+        document.remove(["inputs"], lambda one: _is_our_input(one) and one["id"] not in but)
+
+
+def _input_id(variable: str) -> str:
+    return variable.lower().replace("_", "-")
+
+
+def _is_our_input(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("id")).startswith("batchcall-")
+
+
+def _without_ours(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """Everything in a file that is not ours; an object or array that is empty without us is as one that is missing."""
+    others = dict(value)
+    servers = others.get(key)
+    if isinstance(servers, dict):
+        others[key] = {name: each for name, each in servers.items() if name != NAME}
+    if isinstance(others.get("inputs"), list):
+        others["inputs"] = [each for each in others["inputs"] if not _is_our_input(each)]
+    return {name: each for name, each in others.items() if name not in {key, "inputs"} or each}
+
+
+def _changed_toml(text: str, entry: Entry | None) -> str:
+    toml_text.read(text)
+    server = toml_text.TomlServer(text, NAME)
+    if entry is None:
+        server.remove()
+    else:
+        env = {ENV_FILE: entry.env_file}
+        server.set({"command": entry.command, "args": entry.args}, env, entry.without)
+    return server.text
+
+
+def _checked_toml(old: str, new: str, entry: Entry | None) -> str:
+    """`new`, if it says what was meant and everything else as before."""
+    unexpected = FileProblem(
+        "the servers in it are not written as [mcp_servers.NAME] tables, or part of it cannot be changed safely",
+        f"Change the entry of {NAME} by hand",
+    )
+    try:
+        before, after = toml_text.read(old), toml_text.read(new)
+    except FileProblem:
+        raise unexpected from None
+    key = toml_text.TABLE
+    found = after.get(key, {}).get(NAME) if isinstance(after.get(key, {}), dict) else None
+    is_meant = (
+        found is None
+        if entry is None
+        else isinstance(found, dict)
+        and (found.get("command"), found.get("args")) == (entry.command, entry.args)
+        and found.get("env", {}).get(ENV_FILE) == entry.env_file
+        and not set(entry.without) & set(found["env"])
+    )
+    if not is_meant or _without_ours(before, key) != _without_ours(after, key):
+        raise unexpected
+    return new
+
+
+def masked(client: Client, text: str, entry: Entry | None) -> str:
+    """The text as it may be shown to whoever looks at the screen: no string that is not our own, no comment."""
+    known = entry.shown(client) if entry is not None else frozenset[str]()
+    if client.form == "toml":
+        return toml_text.masked(text, known)
+    return JsonText(text, comments=client.form != "json").masked(known) if text.strip() else text
