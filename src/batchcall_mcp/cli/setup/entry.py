@@ -46,7 +46,7 @@ def changed(client: Client, text: str, entry: Entry | None) -> str:
         FileProblem: the file has another form than the client documents.
     """
     if client.form == "toml":
-        return _checked_toml(text, _changed_toml(text, entry), entry)
+        return _changed_toml(text, entry)
     if not text.strip():
         if entry is None:
             return text
@@ -126,39 +126,36 @@ def _without_ours(value: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _changed_toml(text: str, entry: Entry | None) -> str:
-    toml_text.read(text)
+    """The text that says what is meant and everything else as before."""
+    key, before = toml_text.TABLE, toml_text.read(text)
     server = toml_text.TomlServer(text, NAME)
-    if entry is None:
-        server.remove()
-    else:
-        env = {ENV_FILE: entry.env_file}
-        server.set({"command": entry.command, "args": entry.args}, env, entry.without)
+    try:
+        if entry is None:
+            server.remove()
+        else:
+            env = {ENV_FILE: entry.env_file}
+            server.set({"command": entry.command, "args": entry.args}, env, entry.without)
+        after = toml_text.read(server.text)
+    except FileProblem:
+        after = {}
+    if not _says(toml_text.entry_in(after, NAME), entry) or _without_ours(before, key) != _without_ours(after, key):
+        raise FileProblem(
+            "the servers in it are not written as [mcp_servers.NAME] tables, or a part cannot be changed safely",
+            f"Change the entry of {NAME} by hand",
+        )
     return server.text
 
 
-def _checked_toml(old: str, new: str, entry: Entry | None) -> str:
-    """`new`, if it says what was meant and everything else as before."""
-    unexpected = FileProblem(
-        "the servers in it are not written as [mcp_servers.NAME] tables, or part of it cannot be changed safely",
-        f"Change the entry of {NAME} by hand",
-    )
-    try:
-        before, after = toml_text.read(old), toml_text.read(new)
-    except FileProblem:
-        raise unexpected from None
-    key = toml_text.TABLE
-    found = after.get(key, {}).get(NAME) if isinstance(after.get(key, {}), dict) else None
-    is_meant = (
-        found is None
-        if entry is None
-        else isinstance(found, dict)
-        and (found.get("command"), found.get("args")) == (entry.command, entry.args)
-        and found.get("env", {}).get(ENV_FILE) == entry.env_file
-        and not set(entry.without) & set(found["env"])
-    )
-    if not is_meant or _without_ours(before, key) != _without_ours(after, key):
-        raise unexpected
-    return new
+def _says(found: dict[str, Any], entry: Entry | None) -> bool:
+    """Whether an entry that was read is the one that was meant."""
+    if entry is None:
+        return not found
+    env = found.get("env", {})
+    return (found.get("command"), found.get("args"), env.get(ENV_FILE)) == (
+        entry.command,
+        entry.args,
+        entry.env_file,
+    ) and not set(entry.without) & set(env)
 
 
 def masked(client: Client, text: str, entry: Entry | None) -> str:

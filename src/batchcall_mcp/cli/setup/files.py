@@ -45,7 +45,7 @@ def read(path: Path) -> Original:
     """
     try:
         found = path.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         _check_folder(path.parent)
         return Original(path)
     except OSError as error:
@@ -106,10 +106,15 @@ def difference(path: Path, old: str, new: str) -> Iterator[str]:
 
 
 def _near_the_change(old: str, new: str) -> tuple[str, str]:
-    start = len(os.path.commonprefix([old, new]))
-    end = len(os.path.commonprefix([old[start:][::-1], new[start:][::-1]]))
+    start = _equal_beginning(old, new)
+    end = _equal_beginning(old[start:][::-1], new[start:][::-1])
     before, after = max(0, start - _NEAR), max(0, end - _NEAR)
     return _cut(old, before, after), _cut(new, before, after)
+
+
+def _equal_beginning(one: str, other: str) -> int:
+    shorter = min(len(one), len(other))
+    return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 
 
 def _cut(text: str, before: int, after: int) -> str:

@@ -34,6 +34,13 @@ def read(text: str) -> dict[str, Any]:
         raise FileProblem(f"it is not valid TOML{f' ({where[0]})' if where else ''}", "Correct that line") from None
 
 
+def entry_in(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The entry of one server; empty where there is none."""
+    servers = document.get(TABLE)
+    entry = servers.get(name) if isinstance(servers, dict) else None
+    return entry if isinstance(entry, dict) else {}
+
+
 class TomlServer:
     """One `[mcp_servers.NAME]` with its sub-tables, in the text of the whole file."""
 
@@ -63,7 +70,7 @@ class TomlServer:
             for key, value in env.items():
                 self._set_key(self._env, key, _written(value))
             return
-        there = _entry(read(self.text), self._name).get("env", {})
+        there = entry_in(read(self.text), self._name).get("env", {})
         kept = {key: value for key, value in there.items() if key not in without} if isinstance(there, dict) else {}
         self._set_key(self._own, "env", _written({**kept, **env}))
 
@@ -152,12 +159,6 @@ def _unquoted(written: str) -> str:
         return str(tomllib.loads(f"x = {written}")["x"])
     except tomllib.TOMLDecodeError:
         return MASK
-
-
-def _entry(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    servers = document.get(TABLE)
-    entry = servers.get(name) if isinstance(servers, dict) else None
-    return entry if isinstance(entry, dict) else {}
 
 
 def _written(value: Any) -> str:
