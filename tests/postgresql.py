@@ -110,9 +110,11 @@ def postgresql_url(template: str | None = None) -> str:
     return url.set(database=name).render_as_string(hide_password=False)
 
 
-def emptied(url: str, metadata: sa.MetaData) -> None:
-    """Nothing is in these tables any more, and their numbers begin again."""
+def emptied(url: str, metadata: sa.MetaData, *then: sa.Insert) -> None:
+    """Nothing is in these tables any more, and their numbers begin again; `then` puts in what is always there."""
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     with engine.begin() as tx:
         tx.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
+        for row in then:
+            tx.execute(row)
     engine.dispose()

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import anyio
 import httpx2
 import pytest
-import sqlalchemy as sa
 from fastapi import FastAPI
 
 from batchcall_mcp.dialer import app
@@ -23,7 +22,7 @@ from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import engine
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import installation, metadata
-from tests.postgresql import postgresql_url
+from tests.postgresql import emptied, postgresql_url
 
 ALWAYS = {"start": "00:00", "end": "24:00"}
 CALLER = "+14157774444"
@@ -206,9 +205,5 @@ def _postgresql() -> str:
 def emptied_postgresql() -> str:
     """One database for all tests of this process, empty: making one for each would take longer than the tests."""
     url = _postgresql()
-    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
-    with engine.begin() as tx:
-        tx.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)} CASCADE"))
-        tx.execute(installation.insert().values(one=1))
-    engine.dispose()
+    emptied(url, metadata, installation.insert().values(one=1))
     return url

@@ -19,7 +19,7 @@ from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.domain.predial import Verdict
 from batchcall_mcp.dialer.domain.records import TaskFilter
 from batchcall_mcp.dialer.domain.rules import Action, State
-from batchcall_mcp.dialer.engine import rate_pacing
+from batchcall_mcp.dialer.engine import calls, rate_pacing
 from batchcall_mcp.dialer.engine.dispatch import Dispatch
 from batchcall_mcp.dialer.storage import do_not_call, queries
 from batchcall_mcp.dialer.storage.halts import Halt
@@ -28,7 +28,7 @@ from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, carriers
 from batchcall_mcp.model import TaskStatus
 from tests.dialer.conftest import dialled, emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
-from tests.dialer.wired import Desk, Moving
+from tests.dialer.wired import NOON, Desk, Moving
 
 AT_ONCE = {"type": "AFTER", "duration_minutes": 0}
 
@@ -479,3 +479,54 @@ async def test_a_call_that_may_have_been_asked_for_is_never_asked_for_again(
         await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
     assert desk.statuses(batch_call_id) == {"interrupted": 1}
     assert len(first.calls()) == 1
+
+
+async def test_a_request_that_comes_too_late_for_its_permit_asks_for_another_one(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was stopped in between: the batch call is no longer held, and nothing leaves by that permit."""
+    monkeypatch.setattr(calls, "_TICK_S", 0.001)
+    over: list[calls._Permit] = []
+    begin = calls._Permit.begin
+
+    def slow(permit: calls._Permit, now: datetime) -> bool:
+        if not over:
+            over.append(permit)
+            permit._written.wait(0.5)  # what holds the batch call does not wait so long
+            assert permit._is_over
+            assert not begin(permit, now)
+            return False
+        return begin(permit, now)
+
+    monkeypatch.setattr(calls._Permit, "begin", slow)
+    wire = Wire(tmp_path)
+    batch_call_id = desk.running(numbers(3))
+    async with desk.engine(wire):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert len(over) == 1
+    assert len({call["to_number"] for call in wire.calls()}) == wire.count() == 3
+
+
+async def test_near_the_end_of_somebodys_hours_nothing_is_asked_for_and_nobody_looks_again_and_again(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """A request that could still leave after it is not begun; the next morning it is."""
+    clock = Moving()
+    desk.store.clock = clock
+    clock.set(NOON.replace(hour=0, minute=59, second=57) + timedelta(days=1))  # three seconds before 17:00
+    tries: list[Attempt] = []
+
+    async def connects(attempt: Attempt) -> None:
+        tries.append(attempt)
+
+    wire = Wire(tmp_path, clock=clock, trouble=connects)
+    window = {"start": "09:00", "end": "17:00", "days": list(range(7)), "timezone": "recipient"}
+    batch_call_id = desk.running(numbers(1), window=window)
+    dispatch, looks = counting()
+    async with desk.engine(wire, dispatch=dispatch):
+        await eventually(lambda: len(tries) == 1)
+        await looked(looks)
+        assert (len(tries), wire.calls()) == (1, [])
+        clock.set(NOON + timedelta(days=1))
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert wire.count() == 1

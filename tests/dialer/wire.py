@@ -120,8 +120,12 @@ class Wire:
 
     def _answer(self, attempt: Attempt) -> str:
         call_id = call_id_of(attempt.attempt_id)
-        assert call_id in {call["call_id"] for call in self.calls()}
+        assert self.count()
         return call_id
+
+    def count(self) -> int:
+        """How often it was asked for one."""
+        return self.record.read_bytes().count(b"\n") if self.record.exists() else 0
 
     def calls(self) -> list[dict[str, str]]:
         """What it was asked for, in order."""

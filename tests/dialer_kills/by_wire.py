@@ -138,7 +138,7 @@ class WireJudge:
 
     async def _after_a_death(self, scene: Scene, place: str | None, at: int, deaths: list[_Death]) -> Dialling:
         """One that takes over from a process that died in the middle of asking for a call."""
-        first = await scene.start("written, not committed" if at % 2 else "granted, not written", 30)
+        first = await scene.start("written, not committed" if at % 2 else "granted, not written", 6)
         victim = await scene.start(place, at) if scene.store.shared else None
         await poll(lambda: first.status is not None or scene.completed())
         assert first.status == -9, first.said()

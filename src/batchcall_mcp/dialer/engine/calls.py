@@ -22,7 +22,7 @@ from batchcall_mcp.dialer.carriers.base import (
     NoLongerWanted,
     NotCallable,
 )
-from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, Unplaced
+from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, HoursEnd, Unplaced
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
 from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
 from batchcall_mcp.dialer.engine.rate_pacing import LEAVES_WITHIN
@@ -35,8 +35,6 @@ _TICKS_TO_BEGIN: Final = 20
 _TICKS_TO_WRITE: Final = 100
 """How long a batch call is held while a request begins to leave, and then while its bytes do. In ticks: a process that
 was stopped for an hour, and goes on, has as much time as one that was not."""
-_SOON: Final = timedelta(seconds=1)
-"""Before a call is tried again that was not wanted any more."""
 _LONGEST_WAIT_S: Final = 3.0
 """For the account's next call, with a connection that is open."""
 _LONGEST_REST: Final = timedelta(hours=1)
@@ -232,7 +230,8 @@ class Calls:
         if isinstance(error, NoLongerWanted):
             if line.may_have_rung:
                 return _interrupted(attempt, f"it was asked for once, and {error}")
-            return Unplaced(attempt=attempt, until=self._dispatch.store.clock() + _SOON)
+            until = error.until if isinstance(error, HoursEnd) else None
+            return Unplaced(attempt=attempt, until=until, held_by="calling_hours")
         if isinstance(error, AccountAtFault | CarrierUnavailable | NotCallable):
             if line.asked_since is not None and not line.is_known:  # it says nothing of what an earlier process did
                 return _interrupted(attempt, f"the dialer stopped while it asked for the call, and then: {error}")

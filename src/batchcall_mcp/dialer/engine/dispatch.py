@@ -39,6 +39,14 @@ STALE_AFTER: Final = timedelta(seconds=10)
 the gate before each dial, which is asked for after the claim, counts for no longer than this."""
 
 
+class HoursEnd(NoLongerWanted):
+    """This person's hours end before a request could leave: not before `until` are they claimed again."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__("its hours or its date are over")
+        self.until = until
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What one transaction started.
@@ -346,7 +354,7 @@ class Dispatch:
         if rules.expired(attempt.until, now + LEAVES_WITHIN) or any(
             claims.closed(tx, record, attempt, at) for at in (now, now + LEAVES_WITHIN)
         ):
-            return "its hours or its date are over"
+            raise HoursEnd(now + LEAVES_WITHIN)
         if attempt.to_number in do_not_call.listed(tx, [attempt.to_number], record.organization_id):
             return "the number is on the do-not-call list"
         return None

@@ -64,7 +64,7 @@ def take_over(dispatch: Dispatch, left: Sequence[LeftCall]) -> list[LeftCall]:
         ]
 
 
-def _never_asked_for(tx: sa.Connection, dispatch: Dispatch, left: Sequence[LeftCall]) -> list[sa.Row[str, int, str]]:
+def _never_asked_for(tx: sa.Connection, dispatch: Dispatch, left: Sequence[LeftCall]) -> list[sa.Row[Any]]:
     query = (
         sa.select(attempts.c.task_id, attempts.c.n, attempts.c.batch_call_id)
         .join(tasks, (tasks.c.task_id == attempts.c.task_id) & (tasks.c.attempts == attempts.c.n))
@@ -72,11 +72,10 @@ def _never_asked_for(tx: sa.Connection, dispatch: Dispatch, left: Sequence[LeftC
         .where(attempts.c.asked_at.is_(None), tasks.c.status == TaskStatus.CALLING)
         .with_for_update(of=attempts)
     )
-    return [
-        row
-        for chunk in chunks([one.attempt.task_id for one in left], CHUNK)
-        for row in tx.execute(query.where(attempts.c.task_id.in_(chunk)))
-    ]
+    found: list[sa.Row[Any]] = []
+    for chunk in chunks([one.attempt.task_id for one in left], CHUNK):
+        found += tx.execute(query.where(attempts.c.task_id.in_(chunk)))
+    return found
 
 
 def _left() -> sa.ColumnElement[bool]:
