@@ -341,7 +341,11 @@ class Settings(BaseSettings):
         _refuse_unknown(variables)
         try:
             return _Alone.model_validate(
-                {name.upper().removeprefix(PREFIX).lower(): value for name, value in variables.items()}
+                {
+                    name.upper().removeprefix(PREFIX).lower(): value
+                    for name, value in variables.items()
+                    if name.upper().startswith(PREFIX)
+                }
             )
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None

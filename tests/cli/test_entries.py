@@ -106,6 +106,15 @@ def test_an_earlier_entry_is_changed_in_place(client: Client) -> None:
     assert "/opt/bin/batchcall-mcp" in shown
 
 
+def test_a_setting_that_stays_in_an_entry_is_said() -> None:
+    for client in CLIENTS:
+        text = '[mcp_servers.batchcall]\nenv = { BATCHCALL_MODE = "draft" }\n'
+        if client.form != "toml":
+            text = json.dumps({client.key: {"batchcall": {"env": {"BATCHCALL_MODE": "draft"}}}})
+        new = entries.changed(client, text, ENTRY)
+        assert entries.other_variables(client, new, ENTRY) == ("BATCHCALL_MODE",)
+
+
 def test_vs_code_asks_for_keys_itself() -> None:
     """By its reference: an input of type promptString with password, named by ${input:id}."""
     client = BY_NAME["vscode"]
@@ -143,7 +152,7 @@ def test_a_multi_line_string_is_not_shown_in_part() -> None:
         ("claude-desktop", '{"a": 01}', "not valid JSON"),
         ("cursor", "[]", "not a JSON object"),
         ("cursor", '{"mcpServers": []}', "mcpServers is not a JSON object"),
-        ("cursor", '{"mcpServers": {"batchcall": {"env": []}}}', "mcpServers.batchcall.env is not a JSON object"),
+        ("cursor", '{"mcpServers": {"batchcall": {"env": []}}}', "env is not a JSON object"),
         ("cursor", '{"mcpServers": {}, "mcpServers": {}}', 'the key "mcpServers" is there twice'),
         ("gemini", "[" * 300, "nested too deeply"),
         ("vscode", '{"inputs": {}}', "another form"),

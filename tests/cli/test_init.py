@@ -187,3 +187,21 @@ def test_a_path_that_clients_would_change_is_refused(home: Path, monkeypatch: py
     monkeypatch.setenv("BATCHCALL_ENV_FILE", str(home / "$mine.env"))
     ended = init("--backend", "dialer", "--yes")
     assert "holds a $, which MCP clients would replace" in str(ended.exception)
+
+
+def test_what_is_in_the_file_and_not_ours_has_no_effect(home: Path) -> None:
+    settings_file().parent.mkdir(parents=True)
+    settings_file().write_text("FILES=/nowhere\nPATH=/x\n", encoding="utf-8")
+    (home / ".cursor/mcp.json").write_text('{"mcpServers": {"batchcall": {"env": {"PATH": "/bin"}}}}', "utf-8")
+    ended = init("--backend", "dialer", "--client", "cursor", "--yes")
+    assert ended.exit_code == 0, ended.output
+    assert "/nowhere" not in ended.output.replace("FILES=/nowhere", "")
+    assert entry(home)["env"]["PATH"] == "/bin"
+    assert settings_file().read_text("utf-8").startswith("FILES=/nowhere\nPATH=/x\n")
+
+
+def test_what_a_terminal_would_obey_is_not_shown(home: Path) -> None:
+    (home / ".cursor/mcp.json").write_text('{"\x9b2J\u202e": 1, "mcpServers": {}}', "utf-8")
+    ended = init("--backend", "dialer", "--client", "cursor", "--dry-run")
+    assert ended.exit_code == 0
+    assert {"\x9b", "\u202e"}.isdisjoint(ended.output)

@@ -35,7 +35,7 @@ OF_A_CARRIER: Final = (
     "BATCHCALL_COUNTRIES",
 )
 """Settings that do not work without a carrier."""
-_OF_AN_ACCOUNT: Final = frozenset({*ACCOUNT, *OF_A_CARRIER})
+OF_AN_ACCOUNT: Final = (*ACCOUNT, *OF_A_CARRIER)
 SIMULATED: Final = "simulated"
 CARRIERS: Final = {
     "retell": (CARRIER_KEY,),
@@ -89,8 +89,8 @@ def collect(flags: Flags, kept: Mapping[str, str], given: Mapping[str, str], *, 
         needed = CARRIERS.get(carrier, (CARRIER_KEY,))
         held = {CARRIER, AGENTS, *OF_A_CARRIER, *needed}
     is_the_same = kept.get(BACKEND) == backend and kept.get(CARRIER, SIMULATED) == (carrier or SIMULATED)
-    values = {name: value for name, value in kept.items() if is_the_same or name not in _OF_AN_ACCOUNT} | dict(given)
-    values = {name: value for name, value in values.items() if name in held or name not in _OF_AN_ACCOUNT}
+    values = {name: value for name, value in kept.items() if is_the_same or name not in OF_AN_ACCOUNT} | dict(given)
+    values = {name: value for name, value in values.items() if name in held or name not in OF_AN_ACCOUNT}
     values[BACKEND] = backend
     if CARRIER in held:
         values[CARRIER] = str(carrier)
@@ -98,7 +98,7 @@ def collect(flags: Flags, kept: Mapping[str, str], given: Mapping[str, str], *, 
         values |= _url(flags, values, kind.default_url, choices=choices and backend == "batchcall")
     whose = carrier or backend
     for name in needed:
-        values[name] = given.get(name) or _asked(name, whose, values.get(name))
+        values[name] = given.get(name) or _asked(name, whose, values.get(name), choices=choices)
     return Answers(values, {name: _NAMED[name].format(whose) for name in needed if name in _NAMED})
 
 
@@ -132,11 +132,11 @@ def _url(flags: Flags, values: Mapping[str, str], default: str, *, choices: bool
     return {}
 
 
-def _asked(name: str, whose: str, kept: str | None) -> str:
-    """What a person types; the one that is kept, where nobody can type or nothing is typed."""
+def _asked(name: str, whose: str, kept: str | None, *, choices: bool) -> str:
+    """What a person types; the one that is kept, where nobody is asked or nothing is typed."""
+    if kept is not None and not choices:
+        return kept
     if not sys.stdin.isatty():
-        if kept is not None:
-            return kept
         raise ConfigurationError(
             f"{name} is not set, and {whose} needs it. Nothing was written. Run `batchcall-mcp init` in a terminal, "
             f"which asks for it, or set {name} in the environment of this command."

@@ -74,15 +74,17 @@ def _put(document: JsonText, client: Client, entry: Entry) -> None:
     if not isinstance(old, dict) or not old:
         document.set([client.key, NAME], values | {"env": env})
     else:
+        part = document.part([client.key, NAME])
         for key, value in values.items():
             if old.get(key) != value:
-                document.set([client.key, NAME, key], value)
+                part.set([key], value)
         for name in entry.without:
             if name not in env:
-                document.remove([client.key, NAME, "env", name])
+                part.remove(["env", name])
         for name, value in env.items():
             if (old.get("env") or {}).get(name) != value:
-                document.set([client.key, NAME, "env", name], value)
+                part.set(["env", name], value)
+        document.put([client.key, NAME], part)
     if client.asks_for_secrets:
         _remove_inputs(document, but=set(map(_input_id, entry.asked)))
         _ask(document, entry)
@@ -156,6 +158,15 @@ def _says(found: dict[str, Any], entry: Entry | None) -> bool:
         entry.args,
         entry.env_file,
     ) and not set(entry.without) & set(env)
+
+
+def other_variables(client: Client, text: str, entry: Entry) -> tuple[str, ...]:
+    """The settings of ours that the entry in a text has in addition."""
+    if client.form == "toml":
+        found = toml_text.entry_in(toml_text.read(text), NAME)
+    else:
+        found = JsonText(text, comments=client.form != "json").value[client.key][NAME]
+    return tuple(name for name in found["env"] if name.startswith("BATCHCALL_") and name not in entry.env(client))
 
 
 def masked(client: Client, text: str, entry: Entry | None) -> str:

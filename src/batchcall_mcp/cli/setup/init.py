@@ -17,13 +17,14 @@ from batchcall_mcp.backends.registry import serving_class
 from batchcall_mcp.cli.account.doctor import examine
 from batchcall_mcp.cli.setup import entry as entries
 from batchcall_mcp.cli.setup import env_file, files
-from batchcall_mcp.cli.setup.answers import ACCOUNT, Answers, Flags, collect
+from batchcall_mcp.cli.setup.answers import OF_AN_ACCOUNT, Answers, Flags, collect
 from batchcall_mcp.cli.setup.clients import BY_NAME, CLIENTS, Client, Machine, server_command
 from batchcall_mcp.cli.setup.entry import Entry
 from batchcall_mcp.cli.setup.problems import FileProblem
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.recipients.files.sample import NAME, make_first_folder
 from batchcall_mcp.settings import Settings, own_environment, settings_file
+from batchcall_mcp.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Change:
     before: str
     after: str
     private: bool = False
+    stays: tuple[str, ...] = ()
+    """Variables of ours that an earlier entry has and that are stronger than the file of settings."""
 
     @property
     def changes_something(self) -> bool:
@@ -180,8 +183,7 @@ def _entry(answers: Answers) -> Entry:
             f"The path {command if '$' in command else place} holds a $, which MCP clients would replace. Nothing was "
             "written. Install batchcall-mcp elsewhere, or set BATCHCALL_ENV_FILE to another file."
         )
-    without = tuple(dict.fromkeys([*ACCOUNT, *answers.values]))
-    return Entry(command, args, place, without, dict(answers.secrets))
+    return Entry(command, args, place, OF_AN_ACCOUNT, dict(answers.secrets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,8 @@ class _ClientChange:
         original = files.read(self.path)
         text = entries.changed(self.client, original.text, self.entry)
         before, after = (entries.masked(self.client, one, self.entry) for one in (original.text, text))
-        return Change(self.title, original, text, before, after)
+        stays = () if self.entry is None else entries.other_variables(self.client, text, self.entry)
+        return Change(self.title, original, text, before, after, stays=stays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,12 @@ def _show(changes: Sequence[Change], folders: Sequence[Path]) -> None:
         click.echo(f"\n{change.title}:")
         lines = list(files.difference(change.original.path, change.before, change.after))
         for line in lines or [f"{change.original.path}: for you alone from now on (mode 600)"]:
-            click.echo(line)
+            click.echo(printable(line.expandtabs(4)))
+        if change.stays:
+            click.echo(
+                f"Its entry keeps {', '.join(change.stays)}, which is stronger than the settings above, and which "
+                "`batchcall-mcp stop` does not see."
+            )
     for folder in folders:
         click.echo(f"\nA folder for lists of people: {folder}, with {NAME}, whose numbers are fictional.")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,11 +53,15 @@ class JsonText:
         FileProblem: it is not JSON; the line is named, and nothing of the text is repeated.
     """
 
-    def __init__(self, text: str, *, comments: bool = False) -> None:
+    def __init__(self, text: str, *, comments: bool = False, like: JsonText | None = None, indent: str = "") -> None:
         self._comments_allowed = comments
+        self._outer = indent
         self._read(text)
-        self._newline = "\r\n" if "\r\n" in text else "\n"
-        self._unit = self._indentation_unit()
+        if like is None:
+            self._newline = "\r\n" if "\r\n" in text else "\n"
+            self._unit = self._indentation_unit()
+        else:
+            self._newline, self._unit = like._newline, like._unit  # noqa: SLF001 - of the same class
 
     @property
     def value(self) -> Any:
@@ -72,6 +76,22 @@ class JsonText:
         for name in reversed(rest[1:]):
             value = {name: value}
         self._insert(node, rest[0], value)
+
+    def part(self, path: Path) -> JsonText:
+        """The value at `path` as a text of its own: several changes of it do not read a large file each time."""
+        node, _ = self._found(path)
+        return JsonText(
+            self.text[node.start : node.end],
+            comments=self._comments_allowed,
+            like=self,
+            indent=self._indent_at(node.start),
+        )
+
+    def put(self, path: Path, part: JsonText) -> None:
+        """The opposite of `part`."""
+        node, _ = self._found(path)
+        if self.text[node.start : node.end] != part.text:
+            self._edit([(node.start, node.end, part.text)])
 
     def append(self, path: Path, value: Any) -> None:
         """Add one item to the end of the array at `path`."""
@@ -169,6 +189,8 @@ class JsonText:
 
     def _indent_at(self, at: int) -> str:
         line = self._line_before(at)
+        if len(line) == at:  # in the first line
+            line = self._outer
         return line[: len(line) - len(line.lstrip(" \t"))]
 
     def _edit(self, edits: list[tuple[int, int, str]]) -> None:
@@ -250,7 +272,9 @@ class JsonText:
         return self.text.count("\n", 0, at) + 1
 
 
-def _replaced(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
-    return text
+def _replaced(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+    parts, at = [], 0
+    for start, end, new in sorted(edits):
+        parts += [text[at:start], new]
+        at = end
+    return "".join([*parts, text[at:]])
