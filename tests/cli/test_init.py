@@ -205,3 +205,13 @@ def test_what_a_terminal_would_obey_is_not_shown(home: Path) -> None:
     ended = init("--backend", "dialer", "--client", "cursor", "--dry-run")
     assert ended.exit_code == 0
     assert {"\x9b", "\u202e"}.isdisjoint(ended.output)
+
+
+def test_settings_with_which_a_server_would_not_start_are_not_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCHCALL_CONFIRM", "off")
+    before = contents(home)
+    ended = init("--backend", "dialer", "--yes")
+    assert "BATCHCALL_MAX_CALLS_PER_LAUNCH" in str(ended.exception)
+    assert contents(home) == before

@@ -13,6 +13,8 @@ from mcp.client.stdio import stdio_client
 
 from batchcall_mcp.cli.setup.clients import CLIENTS, Machine
 from batchcall_mcp.cli.setup.json_text import JsonText
+from batchcall_mcp.settings import Settings
+from tests.carriers import twilio
 from tests.operator.processes import command, terminal
 from tests.vendors import zudu
 from tests.vendors.zudu import Zudu
@@ -79,7 +81,9 @@ async def test_a_key_is_typed_unseen_and_doctor_approve_and_stop_find_it(
         async with terminal(environment, "init", "--backend", "zudu", "--url", url, "--client", "cursor") as screen:
             await screen.shows("API key of zudu: ")
             await screen.types_on("two words")
-            await screen.shows("What was typed contains white space.")
+            await screen.shows(
+                "while you type or paste it.\r\nAPI key of zudu: "
+            )  # what is typed before is thrown away
             await screen.types_on(zudu.KEY)
             await screen.shows("API secret of zudu: ")
             await screen.types_on(zudu.SECRET)
@@ -138,3 +142,55 @@ async def test_typed_alone_in_a_terminal_it_says_what_to_type(environment: dict[
     assert "batchcall-mcp init" in screen.said
     piped = await command(environment)  # a client's pipe, which is closed at once
     assert (piped.code, "Type one of these" in piped.err) == (0, False)
+
+
+async def test_a_carrier_s_account_is_asked_for_and_kept_for_the_next_run(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    agents = tmp_path / "agents.toml"
+    agents.write_text('[reminder]\nsay = "Hello."\n', encoding="utf-8")
+    vendor = twilio.Twilio()
+    async with vendor.served() as url:
+        there = environment | {"BATCHCALL_CARRIER_URL": url}
+        async with terminal(there, "init", "--client", "codex") as screen:
+            await screen.shows("Backend")
+            await screen.types_on("dialer")
+            await screen.shows("Carrier (")
+            await screen.types_on("twilio")
+            await screen.shows("Key of the twilio account: ")
+            await screen.types_on(twilio.KEY)
+            await screen.shows("Secret of the twilio account: ")
+            await screen.types_on(twilio.SECRET)
+            await screen.shows("BATCHCALL_AGENTS, the file that says what is spoken: ")
+            await screen.types_on(str(agents))
+            await screen.shows("Write this? [y/N]")
+            assert await screen.types("y") == 0
+        assert "Twilio: real phones ring" in screen.said
+        assert twilio.SECRET not in screen.said
+        kept = Settings.load(tmp_path / ".config/batchcall-mcp/batchcall.env")
+        assert (kept.carrier, kept.agents, kept.carrier_url) == ("twilio", agents, url)
+        async with terminal(environment, "init", "--client", "codex") as screen:
+            await screen.shows("Backend")
+            await screen.types_on("")
+            await screen.shows("Carrier (")
+            await screen.types_on("")
+            for name in ("Key", "Secret"):
+                await screen.shows(f"{name} of the twilio account (Enter keeps the one of the last time): ")
+                await screen.types_on("")
+            await screen.shows("BATCHCALL_AGENTS")
+            assert await screen.types("") == 0
+        assert "Nothing to change." in screen.said
+    assert vendor.writes == []
+
+
+async def test_where_something_is_wrong_a_person_may_stop(environment: dict[str, str]) -> None:
+    async with terminal(environment | {"BATCHCALL_API_SECRET": "s"}, "init", "--client", "cursor") as screen:
+        await screen.shows("Backend")
+        await screen.types_on("batchcall")
+        await screen.shows("URL of the server [http://localhost:8080]: ")
+        await screen.types_on("http://127.0.0.1:9")
+        await screen.shows("API key of batchcall: ")
+        await screen.types_on("k")
+        await screen.shows("Something is wrong. Set it up all the same? [y/N]")
+        assert await screen.types("n") == 1
+    assert "Nothing was written." in screen.said
