@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import re
 import tomllib
 from pathlib import Path
@@ -256,3 +258,98 @@ def test_the_page_about_clients_names_each_file_and_its_documentation() -> None:
         row = next(line for line in page.splitlines() if line.startswith(f"| {client.title} |"))
         assert (f"`{client.name}`" in row, client.documented in row) == (True, True)
         assert Path(client.file).name in row
+
+
+GAPS = ("", "", " ", "\n", "\n\t", " // c\n", "/* d */", "\n  // e, }\n  ")
+
+
+def written_freely(value: Any, chance: random.Random) -> str:
+    """JSON as a person may write it in a format with comments: spaces, line ends, comments, a comma after the last."""
+
+    def gap() -> str:
+        return chance.choice(GAPS)
+
+    if isinstance(value, dict):
+        parts = [
+            f"{gap()}{json.dumps(key)}{gap()}:{gap()}{written_freely(one, chance)}{gap()}" for key, one in value.items()
+        ]
+    elif isinstance(value, list):
+        parts = [f"{gap()}{written_freely(one, chance)}{gap()}" for one in value]
+    else:
+        return json.dumps(value)
+    last = "," + gap() if parts and chance.random() < 0.5 else ""
+    begin, end = "{}" if isinstance(value, dict) else "[]"
+    return f"{begin}{','.join(parts) or gap()}{last}{end}"
+
+
+def some_value(chance: random.Random, depth: int = 0) -> Any:
+    kind = 0 if depth > 2 else chance.randrange(4)
+    if kind < 2:
+        return chance.choice([1, "a", None, True, "// x", "{"])
+    keys = chance.sample("abc", chance.randrange(3))
+    return {key: some_value(chance, depth + 1) for key in keys} if kind == 2 else [some_value(chance, 3) for _ in keys]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_however_a_file_with_comments_is_written_they_stay(seed: int) -> None:
+    chance, client = random.Random(seed), BY_NAME["gemini"]
+    for _ in range(50):
+        servers = {key: some_value(chance) for key in chance.sample("abc", chance.randrange(3))}
+        env = dict.fromkeys(chance.sample(["BATCHCALL_API_KEY", "BATCHCALL_ENV_FILE", "Y"], chance.randrange(4)), "v")
+        ours = {"batchcall": {"x": 1, "env": env}} if chance.random() < 0.6 else {}
+        servers = servers | ours if chance.random() < 0.5 else ours | servers
+        text = written_freely({"p": some_value(chance), "mcpServers": servers, "z": 1}, chance)
+        new = entries.changed(client, text, ENTRY)
+        found, before = read(client, new), read(client, text)
+        kept = {name: "v" for name in ("Y",) if ours and name in env}
+        assert found["mcpServers"].pop("batchcall")["env"] == kept | {"BATCHCALL_ENV_FILE": ENV_FILE}, text
+        before["mcpServers"].pop("batchcall", None)
+        assert found == before
+        if not ours:
+            assert [new.count(one) for one in ("// c", "/* d */", "// e")] == [
+                text.count(one) for one in ("// c", "/* d */", "// e")
+            ]
+        assert entries.changed(client, new, ENTRY) == new
+        assert "batchcall" not in read(client, entries.changed(client, new, None))["mcpServers"]
+        read(client, entries.masked(client, new, ENTRY))
+
+
+def test_however_codex_has_it_the_entry_is_right_or_the_file_is_left_alone() -> None:
+    own = (
+        "",
+        '[mcp_servers.batchcall]\ncommand = "x"\n',
+        '[ mcp_servers . "batchcall" ] # c\nargs = [\n  "a", # b\n]\n'
+        '[mcp_servers.batchcall.env]\nBATCHCALL_API_KEY = "k"\n',
+        '[mcp_servers.batchcall]\nenv = { BATCHCALL_API_KEY = "k", Y = "v" }',
+        "[mcp_servers.batchcall]\nenv.Y = 'v'\n",
+        "[[mcp_servers.batchcall]]\na = 1\n",
+        "[mcp_servers]\nbatchcall = { command = 'x' }\n",
+        "[mcp_servers.batchcall]\nargs = [\n[1]\n]\nenv = 1\n",
+    )
+    others = (
+        "",
+        "a = 1\n",
+        '# c\n[mcp_servers.o]\ncommand = "x"\n',
+        '[t]\ntext = """\n[x]\n"""\n',
+        "[[t.u]]\na = [[1],\n[2]]\n",
+    )
+    client, changed = BY_NAME["codex"], 0
+    tables = [one for one in others if one != "a = 1\n"]  # which would belong to the table before it
+    for one, before, after in itertools.product(own, others, tables):
+        text = f"{before}{one}\n{after}"
+        try:
+            meant = read(client, text)
+            new = entries.changed(client, text, ENTRY)
+        except (FileProblem, tomllib.TOMLDecodeError):
+            continue
+        changed += 1
+        found = read(client, new)
+        entry = found["mcp_servers"].pop("batchcall")
+        assert (entry["command"], entry["args"]) == (ENTRY.command, ENTRY.args)
+        assert entry["env"].pop("BATCHCALL_ENV_FILE") == ENV_FILE
+        assert entry["env"] in ({}, {"Y": "v"})
+        meant.get("mcp_servers", {}).pop("batchcall", None)
+        assert {key: value for key, value in found.items() if value} == {k: v for k, v in meant.items() if v}
+        assert entries.changed(client, new, ENTRY) == new
+        assert "batchcall" not in read(client, entries.changed(client, new, None)).get("mcp_servers", {})
+    assert changed > 60

@@ -112,7 +112,9 @@ class JsonText:
 
     def masked(self, known: frozenset[str]) -> str:
         """The text as it may be shown: no string but keys and `known` ones, and no comment."""
-        spans = [*self._hidden(self.root, known), *((start, end, f"// {MASK}") for start, end in self._comments)]
+        spans = list(self._hidden(self.root, known))
+        for start, end in self._comments:
+            spans.append((start, end, f"// {MASK}" if self.text.startswith("//", start) else f"/* {MASK} */"))
         return _replaced(self.text, spans)
 
     def _hidden(self, node: Node, known: frozenset[str]) -> Iterator[tuple[int, int, str]]:
@@ -151,17 +153,18 @@ class JsonText:
         inner = self._indent_at(last.start) if last is not None and self._on_own_line(last) else outer + self._unit
         written = f"{self._newline}{inner}{prefix}{self._written(value, inner)}"
         edits = [(tail, close, f"{written}{self._newline}{outer}")]
-        if last is not None and last.comma is None:
-            edits.insert(0, (last.node.end, last.node.end, ","))
+        if last is not None and last.comma is None and last.node.end == tail:
+            edits = [(tail, close, f",{written}{self._newline}{outer}")]
+        elif last is not None and last.comma is None:  # a comment is in between
+            edits.append((last.node.end, last.node.end, ","))
         self._edit(edits)
 
     def _cut(self, parent: Node, at: int) -> None:
         child = parent.children[at]
-        start = child.start
-        if self._on_own_line(child):
-            start = len(self.text[:start].rstrip(" \t"))
+        start, end = child.start, child.node.end if child.comma is None else child.comma + 1
+        if self._on_own_line(child) and not self.text[end:].partition("\n")[0].strip():
+            start = len(self.text[:start].rstrip(" \t"))  # the whole line; else a comment before would go on
             start -= 2 if self.text[:start].endswith("\r\n") else 1
-        end = child.node.end if child.comma is None else child.comma + 1
         edits = [(start, end, "")]
         if child.comma is None and at:
             comma = parent.children[at - 1].comma
