@@ -241,7 +241,7 @@ def downgrade(database: Path) -> None:
                 "carrier",
             ),
             "tasks": ("not_before", "duration_ms", "answered_by", "choice", "backend_status", "cost", "summary"),
-            "attempts": ("carrier", "carrier_call_id"),
+            "attempts": ("carrier", "asked_at", "carrier_call_id"),
         }.items():
             for column in columns:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

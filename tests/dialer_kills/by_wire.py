@@ -28,7 +28,6 @@ from tests.dialer_kills.judging import (
     MOMENT,
     PEOPLE,
     SHARE,
-    TAKEN_OVER_IN,
     Database,
     Judge,
     Scene,
@@ -36,15 +35,18 @@ from tests.dialer_kills.judging import (
     most_at_once,
     poll,
 )
-from tests.dialer_kills.zygote import BY_WIRE
+from tests.dialer_kills.zygote import BY_WIRE, PLACES
 
 EVERYWHERE: Final = (*BY_WIRE, MOMENT)
+OWN: Final = tuple(place for place in BY_WIRE if place not in PLACES)
+"""Where only a process with a wire is."""
 AFTER_A_DEATH: Final = frozenset({"taken over", "looked up"})
 """Where a process is only after another one has died."""
 AT_ONCE: Final = 6
 A_SECOND: Final = 40
 ACCOUNT: Final[dict[str, Any]] = {"capacity": AT_ONCE, "calls_per_second": A_SECOND, "speed": 100.0}
 SECOND: Final = timedelta(seconds=1)
+PATIENCE: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,16 @@ class WireJudge:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._passed: dict[tuple[Database, bool], Mapping[str, int]] = {}
+        self._passed: dict[Database, Mapping[str, int]] = {}
 
     async def judge(self, point: Point) -> Verdict:
         """One point."""
         at = 0
         if point.place != MOMENT:
-            kind = point.database, point.place in AFTER_A_DEATH
-            if kind not in self._passed:
-                self._passed[kind] = await self._measure(*kind)
-            at = max(1, round(point.fraction * self._passed[kind].get(point.place, 0)))
-            if point.database == "postgresql" and not kind[1]:
+            if point.database not in self._passed:
+                self._passed[point.database] = await self._measure(point.database)
+            at = max(1, round(point.fraction * self._passed[point.database][point.place]))
+            if point.database == "postgresql" and point.place not in AFTER_A_DEATH:
                 at = max(1, round(at * SHARE))
         async with self._scene(point.database) as scene:
             deaths = await self._dies(scene, point, at)
@@ -124,7 +125,7 @@ class WireJudge:
             enough = max(1, round(point.fraction * PEOPLE))
             await poll(lambda: victim.status is not None or len(rung(scene)) >= enough)
             victim.kill()
-        await poll(lambda: victim.status is not None or scene.completed(), longest_pause=0.1)
+        await poll(lambda: victim.status is not None or scene.completed(), seconds=PATIENCE, longest_pause=0.1)
         if victim.status is not None:
             assert victim.status == -9, victim.said()
             deaths.append(_Death(_open(scene), is_victim=True))
@@ -132,8 +133,8 @@ class WireJudge:
                 await scene.start()
         if shared and deaths:
             living = {one.pid for one in scene.zygote.living.values() if one.status is None}
-            await scene.until(lambda: scene.workers().keys() <= living, TAKEN_OVER_IN)
-        await scene.until(scene.completed)
+            await scene.until(lambda: scene.workers().keys() <= living, PATIENCE)
+        await scene.until(scene.completed, PATIENCE)
         return deaths
 
     async def _after_a_death(self, scene: Scene, place: str | None, at: int, deaths: list[_Death]) -> Dialling:
@@ -145,14 +146,11 @@ class WireJudge:
         deaths.append(_Death(_open(scene), is_victim=False))
         return victim or await scene.start(place, at)
 
-    async def _measure(self, database: Database, after_a_death: bool) -> Mapping[str, int]:
+    async def _measure(self, database: Database) -> Mapping[str, int]:
         """How many lines a process passes in each place, in a run like those in which it will die."""
         async with self._scene(database) as scene:
-            if after_a_death:
-                counted = await self._after_a_death(scene, "", 0, [])
-            else:
-                counted = await scene.start("")
-            await scene.until(scene.completed)
+            counted = await self._after_a_death(scene, "", 0, [])
+            await scene.until(scene.completed, PATIENCE)
             await counted.close()
             return counted.passed()
 
@@ -164,8 +162,13 @@ class WireJudge:
                 people = [f"+12132{index * 100 + number:05d}{digit}" for number, digit in enumerate(DIGITS)]
                 redials = {name: _stored(asked[name]) for name in ("retry_config", "retry_rules") if name in asked}
                 key = desk.running(people, max_concurrency=asked["max_concurrency"], **redials)
-                scene.lists[key] = asked
+                scene.lists[key] = asked | {"retry_rules": _redialled(asked)}
             yield scene
+
+
+def _redialled(asked: Mapping[str, Any]) -> list[Any]:
+    """Without who may have been talked to: no rule rings them again."""
+    return [rule for rule in asked.get("retry_rules", ()) if rule["condition"] != "interrupted"]
 
 
 def _stored(asked: Any) -> Any:

@@ -16,7 +16,7 @@ from tests import sampling
 from tests.dialer.conftest import dialled, numbers
 from tests.dialer.wire import Wire
 from tests.dialer.wired import Desk
-from tests.dialer_kills.by_wire import EVERYWHERE, Point, WireJudge, most_in_a_second, points, rung
+from tests.dialer_kills.by_wire import EVERYWHERE, OWN, Point, WireJudge, most_in_a_second, points, rung
 from tests.dialer_kills.harness import zygote
 from tests.dialer_kills.judging import DATABASES, Database, Judge, Scene, most_at_once
 from tests.dialer_kills.test_dialer_kills import POINTS, SEED
@@ -25,9 +25,14 @@ from tests.server.transports import ROOT
 
 
 def sampled() -> list[Point]:
-    """One of each place, by turns on one database and on the other. With a seed of the other parity they change."""
-    turn = {place: DATABASES[(number + sampling.SEED) % 2] for number, place in enumerate(EVERYWHERE)}
-    return sample([one for one in points(POINTS, SEED) if one.database == turn[one.place]], 1, lambda one: one.place)
+    """One of each place that other processes have not, by turns on one database and on the other.
+
+    With a seed of the other parity they change.
+    """
+    turn = {place: DATABASES[(number + sampling.SEED) % 2] for number, place in enumerate(OWN)}
+    return sample(
+        [one for one in points(POINTS, SEED) if one.database == turn.get(one.place)], 1, lambda one: one.place
+    )
 
 
 @pytest.mark.timeout(300)
@@ -38,7 +43,7 @@ async def test_whenever_a_process_dies_nobody_is_rung_twice_and_what_the_vendor_
     async with zygote() as process:
         judge = WireJudge(Judge(process, tmp_path))
         verdicts = [await judge.judge(point) for point in sampled() if point.database == database]
-    assert sum(one.killed for one in verdicts) > len(verdicts) * 0.7, "most of them did die"
+    assert sum(one.killed for one in verdicts) > len(verdicts) * 0.6, "most of them did die"
     assert sum(one.recovered for one in verdicts) > 0, "and some of them while they were calling"
 
 
@@ -46,7 +51,7 @@ def test_the_points_meet_every_place_on_both_databases() -> None:
     chosen = points(POINTS, SEED)
     every = {(database, place) for database in DATABASES for place in EVERYWHERE}
     assert {(one.database, one.place) for one in chosen} == every
-    assert sorted(one.place for one in sampled()) == sorted(EVERYWHERE)
+    assert sorted(one.place for one in sampled()) == sorted(OWN)
 
 
 def test_the_page_says_which_figures_come_from_where() -> None:
@@ -66,7 +71,7 @@ async def test_an_account_of_one_call_a_second_has_no_second_with_two(judge: Jud
         await scene.two()
         desk = Desk(scene.store)
         keys = [desk.running(numbers(6, digit)) for digit in (0, 1)]
-        await scene.until(lambda: len(rung(scene)) >= 8)
+        await scene.until(lambda: len(rung(scene)) >= 6)
         assert most_in_a_second(rung(scene)) == 1
         assert len(pids(scene)) == 2, "both processes get on"
         assert {call["to_number"][-1] for call in rung(scene)} == {"0", "1"}, "and both batch calls"

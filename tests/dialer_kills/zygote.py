@@ -83,6 +83,7 @@ class Killer:
         self.at = at
         self.passed: Counter[str] = Counter()
         self._files = (PLACES | BY_WIRE)[place] if place else (DIALER, SQLALCHEMY, DBOS, wire.__file__)
+        self._counted = PLACES | BY_WIRE
         self._where = threading.local()
 
     def install(self) -> None:
@@ -146,7 +147,7 @@ class Killer:
     def _line(self, frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
         if event == "line":
             place = self._place_of(frame.f_code.co_filename)
-            if place is not None:
+            if place is not None and frame.f_code.co_filename.startswith(self._counted.get(place, ())):
                 self.passed[place] += 1
                 if place == self.place and self.passed[place] >= self.at:
                     os.kill(os.getpid(), signal.SIGKILL)

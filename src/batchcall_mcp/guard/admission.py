@@ -361,6 +361,7 @@ def _bound(launch: Launch) -> Bound:
             *launch.changes,
             *([f"in {launch.preflight.undo_seconds} s"] if launch.preflight.undo_seconds else []),
             *_price(launch.preflight),
+            *([launch.preflight.payer] if launch.preflight.payer else []),
         ),
     )
 

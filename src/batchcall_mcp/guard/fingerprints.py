@@ -163,6 +163,13 @@ def fingerprint(
     return digest.hex()
 
 
+def made_through(carrier: str, of: str) -> str:
+    """The digest of a batch call that is made for a carrier with real phones: no rehearsal of the same list is it, nor
+    one that was made for another carrier.
+    """
+    return _Digest("made through", carrier, of).hex()
+
+
 def made_up_name(of: str, made_on: datetime, key: str | None = None) -> str:
     """A name for a batch call that was given none: by its last digits it is found again when an answer is lost."""
     digits = hashlib.sha256(f"{of} {key or ''}".encode()).hexdigest() if key else of

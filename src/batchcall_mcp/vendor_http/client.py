@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
-from typing import Any, TypeAlias
+from socket import inet_aton
+from typing import Any, Final, TypeAlias
 
 import anyio
 import httpx2
@@ -383,12 +384,20 @@ def may_go_to(url: str, base_url: str) -> bool:
     return is_sane and not (own.scheme == "https" and _is_inside(named.host) and not _is_inside(own.host))
 
 
+_OF_A_NETWORK: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+
 def _is_inside(host: str) -> bool:
-    """Whether it names this machine, or an address that is not one of the internet's."""
+    """Whether it names this machine, its network, or an address that is not one of the internet's."""
+    host = host.rstrip(".").lower()
     try:
         return not ip_address(host).is_global
     except ValueError:
-        return host == "localhost"
+        pass
+    try:
+        return not ip_address(inet_aton(host)).is_global  # 127.1, 2130706433 and 0x7f000001 are 127.0.0.1
+    except OSError:
+        return "." not in host or host.endswith(_OF_A_NETWORK)
 
 
 def _may_repeat(result: Answer | Failed, *, writes: bool) -> bool:

@@ -389,6 +389,19 @@ async def test_a_call_of_another_attempt_is_not_taken_for_the_lost_one() -> None
         assert (await carrier.outcome(attempt_to(NUMBER), ScriptedLine())).status == TaskStatus.INTERRUPTED
 
 
+async def test_the_call_of_an_earlier_try_that_rang_nobody_is_not_taken_for_the_lost_one() -> None:
+    """The earlier one was withdrawn, so the attempt has the same id. If the lost one rings, nobody is asked again."""
+    async with ScriptedVendor("later").served() as vendor, carrier_of(vendor) as carrier:
+        with pytest.raises(CarrierUnavailable):
+            await carrier.outcome(attempt_to(NUMBER), ScriptedLine())
+        vendor.story = ("completed",)
+        vendor.goes_wrong("create", hang_up, done=True)
+        vendor.goes_wrong("find", answer(200, '["call_1"]'))  # the list lags behind
+        line = ScriptedLine()
+        assert await carrier.outcome(attempt_to(NUMBER), line) == TALKED
+    assert line.did[-1] == "call_2"
+
+
 async def test_a_service_that_takes_nothing_now_is_looked_at_once_and_asked_later() -> None:
     async with ScriptedVendor("completed").served() as vendor:
         vendor.goes_wrong("create", answer(503, '{"message": "maintenance"}', retry_after="40"))
@@ -481,11 +494,28 @@ async def test_with_an_idempotency_key_nothing_is_asked_again_once_the_engine_re
                 self.refuses = NoLongerWanted("paused")
                 yield
 
-    for done, status in ((True, TaskStatus.COMPLETED), (False, TaskStatus.INTERRUPTED)):
+    for done, status, looks in ((True, TaskStatus.COMPLETED, 1), (False, TaskStatus.INTERRUPTED, 4)):
         async with ScriptedVendor("completed").served() as vendor:
             vendor.goes_wrong("create", hang_up, done=done)
             assert (await outcome_of(vendor, Once(), kind=Keyed)).status == status
-        assert (len(vendor.asked("create")), len(vendor.asked("find"))) == (1, 1)
+        assert (len(vendor.asked("create")), len(vendor.asked("find"))) == (1, looks)
+
+
+async def test_what_may_not_be_asked_for_again_with_its_key_is_found_as_late_as_the_list_shows_it() -> None:
+    """So after every create that had no answer in time: its claim is too old for another one."""
+
+    class Once(ScriptedLine):
+        @asynccontextmanager
+        async def sending(self) -> AsyncIterator[None]:
+            async with super().sending():
+                self.refuses = NoLongerWanted("its claim is too old")
+                yield
+
+    async with ScriptedVendor("completed").served() as vendor:
+        vendor.goes_wrong("create", hang_up, done=True)
+        vendor.goes_wrong("find", answer(200, "[]"), answer(200, "[]"))
+        assert await outcome_of(vendor, Once(), kind=Keyed) == TALKED
+    assert (len(vendor.asked("create")), len(vendor.asked("find"))) == (1, 3)
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 503])
@@ -494,7 +524,7 @@ async def test_a_no_to_the_repeated_request_says_nothing_of_the_first_one(status
         vendor.goes_wrong("create", hang_up)
         vendor.always["create"] = Step(answer(status, "{}"))
         assert (await outcome_of(vendor, kind=Keyed)).status == TaskStatus.INTERRUPTED
-    assert len(vendor.asked("find")) == 1
+    assert len(vendor.asked("find")) == 4
 
 
 # Nothing left at all.

@@ -241,6 +241,25 @@ async def test_the_call_of_a_killed_process_is_found_by_its_metadata_and_never_a
     assert (found.status, vendor.creates, line.did) == (TaskStatus.COMPLETED, [], ["call_of_before"])
 
 
+async def test_a_call_with_its_metadata_is_found_whenever_retell_says_that_it_began() -> None:
+    vendor = Retell()
+    body = {"from_number": NUMBER, "metadata": {"attempt_id": to().attempt_id}}
+    vendor.place("call_of_before", body, "+12125550120").asked -= timedelta(hours=1)
+    found = await call(vendor, to(), ScriptedLine(asked_since=vendor.now))
+
+    assert (found.status, vendor.creates) == (TaskStatus.COMPLETED, [])
+
+
+async def test_a_call_that_was_refused_before_is_not_what_became_of_a_lost_one() -> None:
+    vendor = Retell()
+    body = {"from_number": NUMBER, "metadata": {"attempt_id": to().attempt_id}}
+    refused = vendor.place("refused", body, "+12125550127")
+    refused.word, refused.asked = "concurrency_limit_reached", refused.asked - timedelta(hours=1)
+    found = await call(vendor, to(), ScriptedLine(asked_since=vendor.now))
+
+    assert (found.status, vendor.creates) == (TaskStatus.INTERRUPTED, [])
+
+
 async def test_what_cannot_be_found_is_interrupted_and_never_asked_for() -> None:
     vendor = Retell()
     found = await call(vendor, to(), ScriptedLine(asked_since=vendor.now))

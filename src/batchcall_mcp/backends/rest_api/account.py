@@ -15,6 +15,9 @@ from batchcall_mcp.vendor_http.http_errors import JsonObject
 from batchcall_mcp.vendor_http.json_values import first, money, read_each, rows, text, whole
 
 T = TypeVar("T")
+_LONGEST_PAYER = 100
+"""It stands in the question, which nobody may fill with words of their own."""
+_MOST_NOTES, _LONGEST_NOTE = 10, 500
 LIMIT = 100
 """Numbers and agents that are read; a note says so where there are more."""
 
@@ -46,14 +49,15 @@ async def read_account(http: CallerHttp, *, extended: bool) -> Account:
 def _account(answer: JsonObject) -> Account:
     data = words.payload(answer)
     numbers, agents = data.get("numbers"), data.get("agents")
-    payer = text(data.get("payer"))
+    payer = text(data.get("payer"), _LONGEST_PAYER)
     notes = []
     if data.get("places_real_calls") is False:
         notes.append(f"Its carrier is {text(data.get('carrier')) or 'a simulation'}: no phone rings.")
     elif data.get("places_real_calls") is True:
         through = text(data.get("carrier_title")) or text(data.get("carrier")) or "its carrier"
         notes.append(f"Real phones ring, through {through}{f', and {payer} pays' if payer else ''}.")
-    notes += [note for one in said if (note := text(one))] if isinstance(said := data.get("notes"), list) else []
+    said = listed_notes if isinstance(listed_notes := data.get("notes"), list) else []
+    notes += [note for one in said[:_MOST_NOTES] if (note := text(one, _LONGEST_NOTE))]
     calls = whole(data.get("calls_today"))
     if calls is not None:
         notes.append(f"Calls placed today: {calls}.")

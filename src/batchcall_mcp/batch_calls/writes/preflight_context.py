@@ -78,7 +78,8 @@ async def surroundings(
         found.unchecked.append(f"Earlier calls could not be counted: {error.message}")
     agent = await found.agent(agent_id, from_number)
     price = None if simulated else await found.price()
-    found.notes += [] if simulated else found.payer()
+    payer = None if simulated else found.payer()
+    found.notes += [] if payer is None else [payer]
     around = recorded.around if recorded else Surroundings()
     launches = recorded.launches if recorded and not test else ()
     hidden = recorded.hidden if recorded else frozenset[bytes]()
@@ -96,6 +97,7 @@ async def surroundings(
         do_not_call=await found.do_not_call(),
         unchecked=(*found.unchecked, *live.unchecked),
         notes=tuple(found.notes),
+        payer=payer,
     )
 
 
@@ -306,10 +308,15 @@ class _Found:
             return None
         return price if price is not None and price.is_sound else None
 
-    def payer(self) -> list[str]:
-        """That real phones ring, and at whose expense, where the account that was read says so."""
+    def payer(self) -> str | None:
+        """That real phones ring, and at whose expense, where the account that was read says so.
+
+        The dialer in this process always says the first: another process of it may have a simulated carrier.
+        """
         payer = None if self._account is None or isinstance(self._account, BatchCallError) else self._account.payer
-        return [] if payer is None else [f"Real phones ring, and {payer} pays."]
+        if payer is not None:
+            return f"Real phones ring, and {payer} pays."
+        return "Real phones ring." if self._context.backend.capabilities.in_process else None
 
     async def _read_account(self) -> Account:
         """Asked for once in each look, whatever comes of it."""

@@ -26,7 +26,7 @@ from batchcall_mcp.guard import unattended
 from batchcall_mcp.guard.admission import Admitted, Launch, Needed
 from batchcall_mcp.guard.delivery.effect_evidence import plain_name
 from batchcall_mcp.guard.delivery.write_sender import Resend, Ticket, WriteOutcome, unrecorded
-from batchcall_mcp.guard.fingerprints import SentList, fingerprint, made_up_name
+from batchcall_mcp.guard.fingerprints import SentList, fingerprint, made_through, made_up_name
 from batchcall_mcp.guard.preflight import undo
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.preflight import Preflight, Surroundings, preflight
@@ -504,6 +504,8 @@ class Write:
         if request.trigger_on is None:
             starts_at = self._moved(request) or judged.starts_at or starts_at
         creates = self._operation is Operation.CREATE
+        carrier = context.settings.carrier if context.settings.places_real_calls else None
+        known_as = made_through(carrier, self._known_as) if creates and carrier is not None else self._known_as
         given_name = plain_name(request.name)
         is_child = self._asks[0] is not self._operation
         names = creates and not is_child
@@ -524,12 +526,12 @@ class Write:
             backend=context.backend_address,
             tool=context.tool,
             operation=self._operation,
-            fingerprint=self._known_as,
+            fingerprint=known_as,
             batch_call_id=batch_call_id,
             key=self._key,
             seen=self._seen,
             evidence=Evidence(
-                name=made_up_name(self._known_as, context.clock(), self._key) if names and not given_name else None,
+                name=made_up_name(known_as, context.clock(), self._key) if names and not given_name else None,
                 given_name=hashed(f"name {given_name}") if creates and given_name else None,
                 named_there=is_child,
                 retry_of=request.retry_of or retry_of_in_name(request.name),

@@ -44,6 +44,8 @@ class Attempt:
     """Compact JSON."""
     until: datetime | None = None
     """From this moment on it must not be dialled any more: the date of this person is over. The engine holds that."""
+    claimed_at: datetime | None = None
+    """When it was started. A withdrawn attempt leaves its number to the next one: the engine tells them apart by it."""
 
     @property
     def attempt_id(self) -> str:

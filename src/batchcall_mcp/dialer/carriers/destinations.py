@@ -5,10 +5,12 @@ Kinds and countries are libphonenumber's. `+1` alone is two dozen countries, som
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 from batchcall_mcp import number_plans
+from batchcall_mcp.recipients.phone.numbers import comparable
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -18,6 +20,12 @@ _NO_COUNTRY: Final = "001"
 _SETTING: Final = "BATCHCALL_COUNTRIES"
 _EMERGENCY: Final = "is an emergency number"
 _LONGEST_EMERGENCY: Final = 6
+_DEAR: Final = "is of a dear kind (pay-per-call, directory assistance, satellite or personal)"
+_LOOKS_ORDINARY: Final = re.compile(
+    r"\+(?:1(?:[2-9][0-9]{2}976[0-9]{4}|[2-9][0-9]{2}5551212|600[0-9]{7})|4470[0-9]{8})"
+)
+"""Dear, and of an ordinary kind to libphonenumber: in North America pay-per-call services, directory assistance and
+numbers for satellites; in the United Kingdom personal numbers, which lead anywhere."""
 
 
 def problem(number: str, countries: Collection[str]) -> str | None:
@@ -27,6 +35,8 @@ def problem(number: str, countries: Collection[str]) -> str | None:
         number: `+` and digits.
         countries: ISO 3166 codes of those that may be called; see `allowed_countries`.
     """
+    if _LOOKS_ORDINARY.fullmatch(number):
+        return _DEAR
     ordinary = number_plans.ordinary_country(number)  # nearly all, at a tenth of the time
     if ordinary is not None:
         return _country_problem(ordinary, countries)
@@ -50,7 +60,7 @@ def allowed_countries(
     """
     if setting is not None:
         return frozenset(setting)
-    parsed = (_parsed(number) for number in caller_numbers or (from_number,))
+    parsed = (_parsed(comparable(number)) for number in caller_numbers or (from_number,))
     return frozenset(country for one in parsed if one is not None and (country := _country(one)) is not None)
 
 

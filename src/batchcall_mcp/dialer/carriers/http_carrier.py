@@ -32,6 +32,7 @@ not known is looked up, and if it is not found, `interrupted`. A vendor's class 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ from batchcall_mcp.vendor_http.json_values import unpacked
 __all__ = ["GRACE_S", "CarrierConfig", "HttpCarrier", "Progress", "Refused", "Seen"]
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+_MARK_DIGITS: Final = 6
+"""Of a digest: enough to tell two accounts apart, and nothing of a key."""
 ACCOUNT_KEPT_S: Final = 300.0
 ACCOUNT_FAILED_S: Final = 5.0
 ACCOUNT_AT_FAULT_S: Final = 60.0
@@ -158,8 +161,10 @@ class HttpCarrier:
 
     @property
     def payer(self) -> str:
-        """Whose money it is, without a secret."""
-        return f"the {self.title} account of BATCHCALL_CARRIER_KEY"
+        """Whose money it is, without a secret: another key, or another address, has another mark."""
+        whose = f"{self.config.url or self.default_url} {self.config.key.get_secret_value()}"
+        mark = hashlib.sha256(whose.encode()).hexdigest()[:_MARK_DIGITS]
+        return f"the {self.title} account of BATCHCALL_CARRIER_KEY (mark {mark})"
 
     def auth(self) -> Mapping[str, str]:
         """The headers with the key."""

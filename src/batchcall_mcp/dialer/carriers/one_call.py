@@ -149,6 +149,8 @@ class OneCall:
                 if isinstance(seen, Outcome):
                     return self._harmless(self._after_stop(seen) if is_stopped else seen)
                 if isinstance(seen, Exception):
+                    self.here.rang_nobody(call_id)
+                    seen.args = (self._plain(str(seen)),)
                     raise seen
                 if isinstance(seen, Progress):
                     unknown_since = None
@@ -199,7 +201,7 @@ class OneCall:
         is_asked_again = self.vendor.has_idempotency_key and not lost.is_turned_away
         if is_asked_again and (again := await self._ask_again(call)) is not None:
             return again
-        found = await self._look_up(since, once=is_asked_again or lost.is_turned_away)
+        found = await self._look_up(since, once=lost.is_turned_away)
         if found is None and lost.is_turned_away:
             why = f"{self.vendor.title} takes no calls for the moment. {lost}"
             raise CarrierUnavailable(why, retry_after=max(lost.retry_after or 0.0, LATER_S), whole_account=True)

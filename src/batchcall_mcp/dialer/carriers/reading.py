@@ -84,8 +84,12 @@ class CallsHere:
                 del self._woken[call_id]
 
     def not_of_others(self, call_ids: Iterable[str], attempt_id: str) -> list[str]:
-        """Those that are not known as another attempt's, each once."""
+        """Those that are not known as another attempt's, or as nobody's any more, each once."""
         return [one for one in dict.fromkeys(call_ids) if self._attempts.get(one, attempt_id) == attempt_id]
+
+    def rang_nobody(self, call_id: str) -> None:
+        """Its attempt is withdrawn: when that is begun again, this call is not what came of it."""
+        _keep(self._attempts, call_id, "")
 
     def hear(self, call_id: str, told: Outcome | None) -> None:
         """Something was heard of a call; `told`: how it ended. One that is followed here is read now."""

@@ -22,11 +22,14 @@ from batchcall_mcp.dialer.carriers.base import (
     NoLongerWanted,
     NotCallable,
 )
+from batchcall_mcp.dialer.domain.predial import Patience, Verdict
+from batchcall_mcp.dialer.engine import claims
 from batchcall_mcp.dialer.engine.dispatch import CARRIER_RESTS, Dispatch, HoursEnd, Unplaced
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
-from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, Ended
+from batchcall_mcp.dialer.engine.outcomes import INTERRUPTED, LONGEST_SUMMARY, Ended
 from batchcall_mcp.dialer.engine.rate_pacing import LEAVES_WITHIN
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.text import shortened
 
 LOG = logging.getLogger(__name__)
 LOST: Final = "the carrier failed while it was asked to dial; whether the phone rang is not known"
@@ -249,15 +252,32 @@ class Calls:
 
 def unplaced(attempt: Attempt, error: AccountAtFault | CarrierUnavailable | NotCallable, clock: Clock) -> Unplaced:
     """What it means that a carrier rang nobody."""
+    why = shortened(str(error), LONGEST_SUMMARY)
     if isinstance(error, NotCallable):
-        return Unplaced(attempt=attempt, reason=str(error), never=True)
+        return Unplaced(attempt=attempt, reason=why, never=True)
     if isinstance(error, AccountAtFault):
-        return Unplaced(attempt=attempt, reason=str(error), at_fault=True)
+        return Unplaced(attempt=attempt, reason=why, at_fault=True)
     asked = timedelta(seconds=min(error.retry_after or 0, _LONGEST_REST.total_seconds()))
     until: datetime = clock() + max(CARRIER_RESTS, asked)
-    reason = f"{error}; tried again not before {until.isoformat(timespec='seconds')}"
+    reason = f"{why}; tried again not before {until.isoformat(timespec='seconds')}"
     return Unplaced(attempt=attempt, reason=reason, until=until, whole_account=error.whole_account)
 
 
+def held_by_gate(patience: Patience, attempt: Attempt, verdict: Verdict, now: datetime) -> Unplaced | None:
+    """Why the gate before each dial does not let a call through; None: it does."""
+    reason = verdict.reason or "no reason given"
+    if verdict.said == "nothing":
+        until, went_down = patience.unclear(attempt.task_id, reason, now)
+        if went_down:
+            LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
+        return Unplaced(attempt=attempt, reason=claims.asked_again(reason, until), held_by="predial", until=until)
+    if patience.clear(attempt.task_id):
+        LOG.warning("The pre-dial gate answers again; dialling goes on.")
+    if verdict.said == "no":
+        return Unplaced(attempt=attempt, reason=f"the pre-dial gate refused it: {reason}", never=True)
+    return None
+
+
 def _interrupted(attempt: Attempt, why: str) -> Ended:
-    return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, why)
+    said = shortened(why, LONGEST_SUMMARY)
+    return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, said)

@@ -306,7 +306,7 @@ def _decide(gate: _Gate, candidates: Sequence[sa.Row[Any]], room: int, worker_id
                 excluded.append({"id": row.task_id, "how": ending, "why": reason, "at": at})
             case None:
                 gate.dialled[row.to_number].append(gate.now)
-                started.append(_attempt(gate.record, row, gate.until(row)))
+                started.append(_attempt(gate.record, row, gate.until(row), from_ms(at)))
     if postponed:
         tx.execute(_POSTPONED, postponed)
     if excluded:
@@ -317,7 +317,7 @@ def _decide(gate: _Gate, candidates: Sequence[sa.Row[Any]], room: int, worker_id
     return started
 
 
-def _attempt(record: BatchCallRecord, row: Any, until: datetime | None) -> Attempt:
+def _attempt(record: BatchCallRecord, row: Any, until: datetime | None, claimed_at: datetime) -> Attempt:
     return Attempt(
         task_id=row.task_id,
         n=row.attempts + 1,
@@ -328,6 +328,7 @@ def _attempt(record: BatchCallRecord, row: Any, until: datetime | None) -> Attem
         agent_id=record.agent_id,
         dynamic_variables=row.dynamic_variables,
         until=until,
+        claimed_at=claimed_at,
     )
 
 

@@ -325,8 +325,7 @@ class Dispatch:
         Raises:
             NoLongerWanted: it is another process's, or the account is to be left alone for longer than a claim counts.
         """
-        mine = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
-        mine &= (attempts.c.worker_id == self.worker_id) & attempts.c.outcome.is_(None)
+        mine = _of(attempt) & (attempts.c.worker_id == self.worker_id) & attempts.c.outcome.is_(None)
         with self.store.writing() as tx:
             now = self.store.clock()
             if self.account is not None:
@@ -335,15 +334,16 @@ class Dispatch:
                     raise NoLongerWanted("the carrier's account is to be left alone for a while")
                 if wait:
                     return wait
-            if not tx.execute(attempts.update().where(mine).values(asked_at=to_ms(now))).rowcount:
+            # A request that is repeated with its key may find what the first one has placed.
+            since = sa.func.coalesce(attempts.c.asked_at, sa.literal(to_ms(now), sa.BigInteger))
+            if not tx.execute(attempts.update().where(mine).values(asked_at=since)).rowcount:
                 raise NoLongerWanted("it is another process's")
             return None if self.account is None else rate_pacing.take_turn(tx, self.account, now)
 
     def _unwanted(
         self, tx: sa.Connection, attempt: Attempt, record: BatchCallRecord | None, now: datetime
     ) -> str | None:
-        mine = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
-        started_at = tx.scalar(self._mine().with_only_columns(attempts.c.started_at).where(mine))
+        started_at = tx.scalar(self._mine().with_only_columns(attempts.c.started_at).where(_of(attempt)))
         stopped = stops.since(tx) is not None or stops.file_is_there(self.store.stop_file)
         if stopped or self.store.halt(tx) is not None:
             return "nothing may be dialled"
@@ -365,17 +365,22 @@ class Dispatch:
     def placed(self, attempt: Attempt, call_id: str) -> None:
         """Remember the vendor's id of a call, by which it is found whoever dials next."""
         with self.store.writing() as tx:
-            this = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
             # When it began may not have been written down (a crash, a database that failed): not later than now.
             began_at = sa.func.coalesce(attempts.c.placed_at, sa.literal(self.store.now(), sa.BigInteger))
-            tx.execute(attempts.update().where(this).values(carrier_call_id=call_id, placed_at=began_at))
+            tx.execute(attempts.update().where(_of(attempt)).values(carrier_call_id=call_id, placed_at=began_at))
 
     def _ours(self, tx: sa.Connection, started: Sequence[Attempt]) -> set[tuple[str, int]]:
         """Those of these attempts that are still this worker's, and in progress."""
-        return {
-            (row.task_id, row.n)
+        claims_of = self._mine().add_columns(attempts.c.started_at)
+        found = {
+            (row.task_id, row.n): row.started_at
             for chunk in chunks(started, CHUNK)
-            for row in tx.execute(self._mine().where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk])))
+            for row in tx.execute(claims_of.where(attempts.c.task_id.in_([attempt.task_id for attempt in chunk])))
+        }
+        return {
+            (one.task_id, one.n)
+            for one in started
+            if (at := found.get((one.task_id, one.n))) is not None and one.claimed_at in {None, from_ms(at)}
         }
 
     @staticmethod
@@ -498,6 +503,12 @@ class Dispatch:
         for chunk in chunks(found, CHUNK):
             self.record_and_claim(chunk, {})
         return len(found)
+
+
+def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
+    """This attempt, and none that was started in its place after it was withdrawn."""
+    this = (attempts.c.task_id == attempt.task_id) & (attempts.c.n == attempt.n)
+    return this if attempt.claimed_at is None else this & (attempts.c.started_at == to_ms(attempt.claimed_at))
 
 
 def _calling(tx: sa.Connection, batch_call_ids: Sequence[str]) -> dict[str, int]:

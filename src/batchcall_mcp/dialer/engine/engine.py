@@ -14,7 +14,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import ceil
 from time import monotonic
@@ -24,9 +24,9 @@ import sqlalchemy as sa
 
 from batchcall_mcp.dialer.carriers.base import Attempt, Carrier, CarrierUnavailable
 from batchcall_mcp.dialer.carriers.gate import Asked, Gate, Questions
-from batchcall_mcp.dialer.domain.predial import Patience, Rest, Verdict
-from batchcall_mcp.dialer.engine import broken, claims, lateness, left_calls, scheduler
-from batchcall_mcp.dialer.engine.calls import Calls, Over
+from batchcall_mcp.dialer.domain.predial import Rest
+from batchcall_mcp.dialer.engine import broken, lateness, left_calls, scheduler
+from batchcall_mcp.dialer.engine.calls import Calls, Over, held_by_gate
 from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn, Unplaced
 from batchcall_mcp.dialer.engine.lanes.opening import Lanes
 from batchcall_mcp.dialer.engine.left_calls import LeftCall
@@ -229,7 +229,10 @@ class Engine:
 
     def _take_over_calls(self) -> None:
         self._looks_for_left_calls = False
-        left = self._insist(left_calls.find, self._dispatch)
+        here = self._here()
+        found = self._insist(left_calls.find, self._dispatch)
+        # Others may have taken this process for dead: what it follows itself is not left.
+        left = [one for one in found if (one.attempt.task_id, one.attempt.n) not in here]
         if not left:
             return
         # Before they are this worker's: else they would be taken for a claim whose answer was lost.
@@ -295,6 +298,7 @@ class Engine:
             asked = self._questions.admitted(asked, rest)
         turn = self._insist(self._claim, ended, self._wanted(asked), rest, lasting=bool(ended))
         self._given.difference_update((end.task_id, end.n) for end in ended)
+        turn = self._without_those_here(turn)
         for one in done:
             one.settle(None)
         if self._questions is not None:
@@ -305,6 +309,23 @@ class Engine:
             self._insist(self._dial, turn.started, since, placed, {}, lasting=True)
             self._attendance.has_dialled |= bool(placed)
         self._answer(asked, turn, placed)
+
+    def _here(self) -> set[tuple[str, int]]:
+        """What this process dials, or asks its gate about."""
+        return self._given if self._questions is None else self._given | self._questions.open
+
+    def _without_those_here(self, turn: Turn) -> Turn:
+        """Let those be due again in a moment that were started a second time while this process has the first ones.
+
+        Others took it for dead, and withdrew those. That they are not its own any more is seen when they go on.
+        """
+        here = self._here()
+        twice = [attempt for attempt in turn.started if (attempt.task_id, attempt.n) in here]
+        if not twice:
+            return turn
+        until = self._store.clock() + timedelta(seconds=RETRY_SECONDS)
+        self._insist(self._dispatch.withdraw, [Unplaced(attempt=one, until=until) for one in twice], lasting=True)
+        return replace(turn, started=[attempt for attempt in turn.started if attempt not in twice])
 
     def _ask(self, questions: Questions[_Asked], asked: list[_Asked], turn: Turn, since: datetime) -> list[_Asked]:
         """Ask about what was claimed; gives the lanes that got nothing."""
@@ -325,7 +346,7 @@ class Engine:
         gone: list[Attempt] = []
         again: list[_Asked] = []
         for one, verdict in questions.answers():
-            why = self._held(questions.patience, one.attempt, verdict)
+            why = held_by_gate(questions.patience, one.attempt, verdict, self._store.clock())
             if self._stopping or one.lane.answer.cancelled():
                 gone.append(one.attempt)
             elif why is not None:
@@ -343,20 +364,6 @@ class Engine:
             self._insist(self._dispatch.withdraw, held, lasting=True)
         again += self._dial_asked(let_through)
         return again + questions.let_in(self._store.clock(), all_of_them=self._stopping)
-
-    def _held(self, patience: Patience, attempt: Attempt, verdict: Verdict) -> Unplaced | None:
-        """Why the gate does not let a call through; None: it does."""
-        reason = verdict.reason or "no reason given"
-        if verdict.said == "nothing":
-            until, went_down = patience.unclear(attempt.task_id, reason, self._store.clock())
-            if went_down:
-                LOG.warning("The pre-dial gate gives no clear answer (%s); calls wait, and are tried again", reason)
-            return Unplaced(attempt=attempt, reason=claims.asked_again(reason, until), held_by="predial", until=until)
-        if patience.clear(attempt.task_id):
-            LOG.warning("The pre-dial gate answers again; dialling goes on.")
-        if verdict.said == "no":
-            return Unplaced(attempt=attempt, reason=f"the pre-dial gate refused it: {reason}", never=True)
-        return None
 
     def _dial_asked(self, let_through: list[Asked[_Asked]]) -> list[_Asked]:
         """Have the carrier dial them, each as old as its claim; gives the lanes whose call was withdrawn after all."""
@@ -398,8 +405,7 @@ class Engine:
             self._before_claims()
         if self._unsure:
             # The database failed when it was to commit: perhaps it did, and only its answer was lost.
-            asking = set() if self._questions is None else self._questions.open
-            self._dispatch.withdraw_unknown(self._given | asking)
+            self._dispatch.withdraw_unknown(self._here())
         self._attendance.judge()
         self._unsure = True
         turn = self._dispatch.record_and_claim(ended, wanted, rest)

@@ -92,5 +92,6 @@ def _read(row: sa.Row[Any]) -> LeftCall:
         organization_id=row.organization_id,
         agent_id=row.agent_id,
         dynamic_variables=row.dynamic_variables,
+        claimed_at=from_ms(row.started_at),
     )
     return LeftCall(attempt, row.carrier_call_id, from_ms(row.asked_at or row.started_at))

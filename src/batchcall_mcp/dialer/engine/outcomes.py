@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import sqlalchemy as sa
 
 from batchcall_mcp import calling_hours
 from batchcall_mcp.clock import from_ms, to_ms
-from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, Outcome
+from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, Outcome, OutcomeStatus
 from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
@@ -32,6 +32,8 @@ FAILING: Final = (
 OPTED_OUT: Final = "opted out in a call of {batch_call_id}"
 LONGEST_CHOICE: Final = 100
 LONGEST_SUMMARY: Final = 2_000
+LONGEST_CALL_S: Final = 10_000_000
+"""What lasts longer is a mistake."""
 INTERRUPTED: Final = "the dialer stopped during the call; its outcome is not known"
 
 
@@ -59,8 +61,17 @@ class Ended:
 
     @classmethod
     def of(cls, attempt: Attempt, outcome: Outcome) -> Ended:
-        """What a carrier says of an attempt."""
+        """What a carrier says of an attempt, as far as a database keeps it: a carrier may be anybody's.
+
+        Raises:
+            ValueError: that is no end of a call.
+        """
+        if outcome.status not in get_args(OutcomeStatus):
+            raise ValueError(f"{outcome.status!r} is no end of a call")
         said = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+        said["error"] = None if outcome.error is None else shortened(outcome.error, LONGEST_SUMMARY)
+        if outcome.duration_seconds is not None and not 0 <= outcome.duration_seconds < LONGEST_CALL_S:
+            said["duration_seconds"] = None
         return cls(attempt.task_id, attempt.n, attempt.batch_call_id, **said)
 
 

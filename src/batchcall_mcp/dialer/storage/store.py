@@ -34,7 +34,7 @@ CHUNK: Final = 500
 INSERTED_AT_ONCE: Final = 5_000
 RESERVED: Final = 3
 """Connections of each process that dials from PostgreSQL: for its transactions, its signs of life, and DBOS, which
-holds one for its housekeeping while it uses another."""
+holds one for its housekeeping while it uses another. While a request for a call leaves, it has one for a moment."""
 ANSWERS_KEPT: Final = timedelta(days=7)
 _NOTICES: Final = "batchcall_notices"
 

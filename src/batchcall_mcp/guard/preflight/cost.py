@@ -6,7 +6,8 @@ each person, as the duration is; limits count every retry that there can be. A s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -15,9 +16,12 @@ from typing import Final
 from batchcall_mcp.guard.preflight.humanize import counted
 from batchcall_mcp.guard.preflight.schedule import CALL_LASTS
 from batchcall_mcp.guard.spending import Spent, day_limit_problem
+from batchcall_mcp.model import CallTask
 from batchcall_mcp.money import Money
 
 MINUTES: Final = CALL_LASTS // timedelta(minutes=1)
+ANYBODY: Final = CallTask(to_number="")
+"""Somebody of whom nothing is known."""
 _WHAT_TO_SET: Final = "set BATCHCALL_COST_PER_MINUTE, such as 0.14 USD"
 
 
@@ -53,6 +57,20 @@ class CostLimits:
             "nothing is converted. The operator writes BATCHCALL_COST_PER_MINUTE, BATCHCALL_MAX_COST_PER_LAUNCH and "
             f"BATCHCALL_MAX_COST_PER_DAY in {reported.currency}, or removes them"
         )
+
+
+def most_dialled(
+    tasks: Sequence[CallTask], most_dials: Callable[[CallTask], int], unlisted: int, people: int | None
+) -> Counter[int]:
+    """So many of these people, by how often each is dialled at most: nobody knows which, so those with the most."""
+    dialled = Counter(most_dials(task) for task in tasks)
+    dialled[most_dials(ANYBODY)] += unlisted
+    if people is None:
+        return dialled
+    found = Counter[int]()
+    for each in sorted(dialled, reverse=True):
+        found[each] = min(dialled[each], people - found.total())
+    return found
 
 
 def dial_cost(per_minute: Money) -> Money:

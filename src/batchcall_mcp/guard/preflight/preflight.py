@@ -22,7 +22,7 @@ from batchcall_mcp.calling_hours import deciding_zones, is_timezone
 from batchcall_mcp.guard.people import person, spoken_words, who_speaks
 from batchcall_mcp.guard.preflight import recipient_warnings, undo
 from batchcall_mcp.guard.preflight.calling_rules import ATTEMPTS_PER_DAY, LATE_BY
-from batchcall_mcp.guard.preflight.cost import CostLimits, Estimate, cost_blocks
+from batchcall_mcp.guard.preflight.cost import ANYBODY, CostLimits, Estimate, cost_blocks, most_dialled
 from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, date_concerns, over_for_all, promises_note
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.listing import Places, Recorded, Size, Unlisted, unlisted
@@ -50,7 +50,6 @@ NO_COUNTRY = "unknown"
 _STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 """Of these, the time that a batch call has is that of its launch; of the others it is history."""
 
-_ANYBODY = CallTask(to_number="")
 """A task of which nothing is known."""
 _STOP_SENTENCES = {
     "any_time": "You can stop it.",
@@ -123,6 +122,8 @@ class Preflight:
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
+    payer: Annotated[str | None, Field(exclude=True)] = None
+    """The note that says that real phones ring, and who pays, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +199,8 @@ class Surroundings:
     """Sentences: what could not be checked. They become warnings."""
     notes: tuple[str, ...] = ()
     """Sentences that the person should read, but that block nobody."""
+    payer: str | None = None
+    """Of these the one that says that real phones ring, and who pays: a yes to it is none to another account."""
 
 
 _NOTHING_FOUND = Surroundings()
@@ -244,7 +247,7 @@ def preflight(
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
     most_dials = _most_dials(request, current, capabilities, surroundings)
-    dialled = _most_dialled(tasks or (), most_dials, others.people or 0, calls)
+    dialled = most_dialled(tasks or (), most_dials, others.people or 0, calls)
     max_dials = None if not known else sum(each * people for each, people in dialled.items())
     estimate = _estimate(
         (calls, max_dials, map(most_dials, joined)) if launched else None,
@@ -264,7 +267,7 @@ def preflight(
         concerns += () if adds else _shrinking(request, current)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         hidden = surroundings.recorded if others.people else Recorded()
-        concerns += hidden.concerns(most_dials(_ANYBODY), limits.attempts_per_day)
+        concerns += hidden.concerns(most_dials(ANYBODY), limits.attempts_per_day)
         concerns += recipient_warnings.attempts_concern(
             tasks, surroundings.attempts, most_dials, limits.attempts_per_day
         )
@@ -321,6 +324,7 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
+        payer=surroundings.payer,
     )
 
 
@@ -390,20 +394,6 @@ def hides_retries(current: BatchCall, capabilities: Capabilities) -> bool:
     """Whether a list that the backend holds may have retries that nobody sees."""
     can_retry = capabilities.retry_policy or capabilities.task_max_retries
     return can_retry and (current.hides_retry or not capabilities.returns_variables)
-
-
-def _most_dialled(
-    tasks: Sequence[CallTask], most_dials: Callable[[CallTask], int], unlisted: int, people: int | None
-) -> Counter[int]:
-    """So many of these people, by how often each is dialled at most: nobody knows which, so those with the most."""
-    dialled = Counter(most_dials(task) for task in tasks)
-    dialled[most_dials(_ANYBODY)] += unlisted
-    if people is None:
-        return dialled
-    found = Counter[int]()
-    for each in sorted(dialled, reverse=True):
-        found[each] = min(dialled[each], people - found.total())
-    return found
 
 
 def _unusual(around: Surroundings, times: LaunchTimes, current: BatchCall | None) -> Iterable[str]:

@@ -191,7 +191,8 @@ class BlandCarrier(HttpCarrier):
         found = outcome_of(call)
         if found is None:
             return Progress.QUEUED if _word(call, "queue_status") in _WAITS else Progress.GOING
-        is_unpaid = _NO_CREDIT.search((found.error or "").lower()) is not None
+        has_talked = found.duration_seconds is not None  # then somebody was rung, whatever it says of money
+        is_unpaid = not has_talked and _NO_CREDIT.search((found.error or "").lower()) is not None
         if is_unpaid and found.status is TaskStatus.FAILED and _word(call, "queue_status") in _BROKEN:  # never dialled
             return AccountAtFault(f"Bland places no calls: check the balance.{self._said(found.error, attempt)}")
         looks = self._unsettled.pop(call_id, 0)

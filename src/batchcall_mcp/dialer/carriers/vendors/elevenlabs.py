@@ -288,7 +288,7 @@ def outcome_of(conversation: Mapping[str, Any]) -> Outcome | None:
         cost=usd(inside(data, "cost_fiat")),
         summary=text(inside(conversation, "analysis.transcript_summary")),
     )
-    if unreached := _unreached(result) or (_unreached(said) if word == "failed" else None):
+    if unreached := _unreached(result) or (_unreached(said) if word == "failed" and not talked else None):
         return replace(ended, status=unreached, duration_seconds=None)
     if inside(data, "features_usage.voicemail_detection.used") is True or result == "voicemail":
         return replace(ended, status=TaskStatus.VOICEMAIL, answered_by="machine")

@@ -169,19 +169,15 @@ class RetellCarrier(HttpCarrier):
         return replace(super().refused(no, attempt), permanent=True)
 
     async def find(self, attempt: Attempt, since: datetime) -> Sequence[str]:
-        """By its metadata; one that was refused for want of a line is it only if there is no other."""
+        """By its metadata, whenever it began by Retell's clock; one that was refused is it only if it is as new."""
         wanted = {"key": "attempt_id", "type": "string", "op": "eq", "value": attempt.attempt_id}
         newest = HttpCall("POST", "/v3/list-calls", json={"filter_criteria": {"metadata": [wanted]}, "limit": 50})
         older = {"filter_criteria": {"metadata.attempt_id": [attempt.attempt_id]}, "limit": 50}
         found = await self._all(newest, HttpCall("POST", "/v2/list-calls", json=older))
-        calls = [
-            row
-            for row in found or ()
-            if inside(row, "metadata.attempt_id") == attempt.attempt_id
-            and (whole(row.get("start_timestamp")) or to_ms(since)) >= to_ms(since)
-        ]
+        calls = [row for row in found or () if inside(row, "metadata.attempt_id") == attempt.attempt_id]
         rung = [row for row in calls if isinstance(outcome_of(row), Outcome)]
-        return [call_id for row in rung or calls[:1] if (call_id := text(row.get("call_id")))]
+        refused = [row for row in calls if (whole(row.get("start_timestamp")) or to_ms(since)) >= to_ms(since)]
+        return [call_id for row in rung or refused[:1] if (call_id := text(row.get("call_id")))]
 
     async def look(self, call_id: str, attempt: Attempt) -> Seen:
         """Its analysis is waited for, if only for moments: it hears the voicemail that the agent does not."""
@@ -193,9 +189,10 @@ class RetellCarrier(HttpCarrier):
             return Progress.GOING
         seen = outcome_of(row)
         if isinstance(seen, Outcome):
-            needs_analysis = row.get("disconnection_reason") in _TALKED and row.get("call_analysis") is None
+            reason = row.get("disconnection_reason")  # may come after the end, and be an opt-out
+            is_unsettled = reason is None or (reason in _TALKED and row.get("call_analysis") is None)
             ended = self._ended.setdefault(call_id, self._clock())
-            if needs_analysis and self._clock() - ended < _ANALYSIS_S:
+            if is_unsettled and self._clock() - ended < _ANALYSIS_S:
                 return Progress.GOING
             del self._ended[call_id]
         else:

@@ -48,7 +48,9 @@ _NOT_THERE: Final = frozenset({"not-found", "deletion-failed"})
 End: TypeAlias = tuple[OutcomeStatus, bool, str | None]
 """A status, whether the number is never dialled again, and why."""
 _OVER_LIMIT: Final = "call.start.error-subscription-concurrency-limit-reached"
-_AT_FAULT: Final = ("call.start.*", "call-start-error-*", "assistant-not-*", "assistant-request-*")
+_NOT_STARTED: Final = ("call.start.*", "call-start-error-*")
+_AT_FAULT: Final = (*_NOT_STARTED, "assistant-not-*", "assistant-request-*")
+"""Who has answered is not rung again for the last two."""
 _BROKE: Final[End] = (TaskStatus.FAILED, True, "answered, then the call broke")
 _NOT_PLACED: Final[End] = (TaskStatus.FAILED, False, "the call could not be placed")
 _WRONG_NUMBER: Final[End] = (TaskStatus.FAILED, True, "this number cannot be called from here")
@@ -97,7 +99,8 @@ def outcome_of(call: Mapping[str, Any]) -> Outcome | CarrierUnavailable | Accoun
     known = next((end for pattern, end in _ENDS if fnmatchcase(word, pattern)), None)
     if word == _OVER_LIMIT or (fnmatchcase(word, "*worker-not-available") and not lasted):
         return CarrierUnavailable(f"Vapi has no free line ({word})", whole_account=True)
-    if known is None and any(fnmatchcase(word, pattern) for pattern in _AT_FAULT):
+    is_at_fault = any(fnmatchcase(word, pattern) for pattern in (_NOT_STARTED if lasted else _AT_FAULT))
+    if known is None and is_at_fault:
         return AccountAtFault(
             f"Vapi: no call can be placed from this account as it is ({word}). Correct it, then resume."
         )

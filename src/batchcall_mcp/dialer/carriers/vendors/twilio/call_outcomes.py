@@ -161,7 +161,8 @@ def _cost(legs: Sequence[Mapping[str, Any]]) -> Money | None:
     if len(known) < len(legs) or len({one.currency for one in known}) != 1:
         return None
     first, *others = known
-    return Money(sum((one.amount for one in others), start=first.amount), first.currency)
+    both = Money(sum((one.amount for one in others), start=first.amount), first.currency)
+    return both if both.is_sound else None
 
 
 def _words(message: Any) -> str | None:
