@@ -318,8 +318,10 @@ def test_however_codex_has_it_the_entry_is_right_or_the_file_is_left_alone() -> 
     own = (
         "",
         '[mcp_servers.batchcall]\ncommand = "x"\n',
-        '[ mcp_servers . "batchcall" ] # c\nargs = [\n  "a", # b\n]\n'
-        '[mcp_servers.batchcall.env]\nBATCHCALL_API_KEY = "k"\n',
+        (
+            '[ mcp_servers . "batchcall" ] # c\nargs = [\n  "a", # b\n]\n'
+            '[mcp_servers.batchcall.env]\nBATCHCALL_API_KEY = "k"\n'
+        ),
         '[mcp_servers.batchcall]\nenv = { BATCHCALL_API_KEY = "k", Y = "v" }',
         "[mcp_servers.batchcall]\nenv.Y = 'v'\n",
         "[[mcp_servers.batchcall]]\na = 1\n",
