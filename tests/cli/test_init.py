@@ -108,6 +108,8 @@ async def test_a_key_of_this_shell_goes_into_one_private_file(home: Path, monkey
         # A second run has it from there; another account does not get it.
         again = await run_init("--yes")
         assert again.output.endswith("Nothing to change.\n")
+        elsewhere = await run_init("--yes", "--url", "http://127.0.0.1:9")
+        assert "BATCHCALL_API_KEY is not set" in str(elsewhere.exception)  # it was typed for another address
     assert vendor.writes == []
     other = await run_init("--backend", "vapi", "--yes")
     assert (other.exit_code, isinstance(other.exception, Exception)) == (1, True)

@@ -27,8 +27,9 @@ CARRIER_SECRET: Final = "BATCHCALL_CARRIER_SECRET"  # noqa: S105 - a variable's 
 AGENTS: Final = "BATCHCALL_AGENTS"
 ACCOUNT: Final = (BACKEND, URL, API_KEY, API_SECRET, CARRIER, CARRIER_KEY, CARRIER_SECRET, AGENTS)
 """What belongs to one account; none of it is kept for another one."""
+CARRIER_URL: Final = "BATCHCALL_CARRIER_URL"
 OF_A_CARRIER: Final = (
-    "BATCHCALL_CARRIER_URL",
+    CARRIER_URL,
     "BATCHCALL_CARRIER_CONCURRENCY",
     "BATCHCALL_CARRIER_CALLS_PER_SECOND",
     "BATCHCALL_PUBLIC_URL",
@@ -97,8 +98,10 @@ def collect(flags: Flags, kept: Mapping[str, str], given: Mapping[str, str], *, 
     if URL in held:
         values |= _url(flags, values, kind.default_url, choices=choices and backend == "batchcall")
     whose = carrier or backend
+    # A key goes to the address that it was typed for, and to no other one.
+    keeps = all(values.get(name) == kept.get(name) for name in (URL, CARRIER_URL))
     for name in needed:
-        values[name] = given.get(name) or _asked(name, whose, values.get(name), choices=choices)
+        values[name] = given.get(name) or _asked(name, whose, values.get(name) if keeps else None, choices=choices)
     return Answers(values, {name: _NAMED[name].format(whose) for name in needed if name in _NAMED})
 
 
