@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 GOOD = b'{\n  "mcpServers": {}\n}\n'
 """What Cursor has in it."""
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """What the command sets about the log is put back."""
+    loggers = [logging.getLogger(name) for name in (None, "batchcall_mcp", "httpx2")]
+    levels, handlers = [logger.level for logger in loggers], list(loggers[0].handlers)
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture

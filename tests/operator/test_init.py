@@ -60,6 +60,8 @@ async def test_a_person_sets_up_the_dialer_and_each_client_can_start_it(
         assert await screen.types("y") == 0
     assert "Found: Claude Desktop, Claude Code, Cursor, VS Code, Codex, Gemini CLI." in screen.said
     assert "t_other" not in screen.said
+    assert f"Made {tmp_path}/Documents/batchcall\r\n" in screen.said
+    assert "INFO" not in screen.said
     entries = [entry_of(client.name, tmp_path) for client in CLIENTS]
     assert len({json.dumps([one["command"], one["args"], one["env"]]) for one in entries}) == 1
     assert (tmp_path / "Documents/batchcall/sample.csv").is_file()

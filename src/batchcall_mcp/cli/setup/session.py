@@ -22,6 +22,7 @@ from batchcall_mcp.cli.setup.entry import Entry
 from batchcall_mcp.cli.setup.problems import FileProblem
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.recipients.files.sample import NAME, make_first_folder
+from batchcall_mcp.server import log
 from batchcall_mcp.settings import Settings, own_environment, settings_file
 from batchcall_mcp.text import printable
 
@@ -60,9 +61,7 @@ def run(flags: Flags, names: Sequence[str], *, remove: bool, dry_run: bool, yes:
     else:
         answers = _answers(flags, choices=asks)
         settings = Settings.of(answers.values)
-        from batchcall_mcp.server.app import build_server
-
-        build_server(settings, transport="stdio")  # what a server with these settings refuses at its start
+        _check_start(settings)
         _check(settings, asks=asks)
         changes = _planned(machine, clients, answers)
         folders = [folder for folder in settings.files[:1] if not folder.exists()]
@@ -79,9 +78,9 @@ def run(flags: Flags, names: Sequence[str], *, remove: bool, dry_run: bool, yes:
         raise SystemExit(1)
     _write(changes)
     if folders:
-        make_first_folder(folders)
-        if not folders[0].is_dir():
-            click.echo(f"The folder {folders[0]} could not be made. Create it.", err=True)
+        make_first_folder(folders)  # it says what keeps it from that
+        if folders[0].is_dir():
+            click.echo(f"Made {folders[0]}")
     _say_what_is_next(clients, changes, None if remove else answers)
 
 
@@ -105,6 +104,19 @@ def _answers(flags: Flags, *, choices: bool) -> Answers:
     except FileProblem as problem:
         raise click.ClickException(f"Settings, {place}: {problem} Nothing was written.") from None
     return collect(flags, kept, own_environment(), choices=choices)
+
+
+def _check_start(settings: Settings) -> None:
+    """What a server with these settings refuses at its start. It is made, and not started.
+
+    Raises:
+        ConfigurationError: they contradict each other.
+    """
+    from batchcall_mcp.server.app import build_server
+
+    quiet = settings.model_copy(update={"log_level": "WARNING"})
+    log.configure(quiet)
+    build_server(quiet, transport="stdio")
 
 
 def _check(settings: Settings, *, asks: bool) -> None:
