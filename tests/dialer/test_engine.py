@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchcall_mcp.dialer import app
-from batchcall_mcp.dialer.carriers.base import Attempt, Line, Outcome
+from batchcall_mcp.dialer.carriers.base import SIMULATED, Attempt, Line, Outcome
 from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import NewTask
 from batchcall_mcp.dialer.domain.rules import Action, State
@@ -399,7 +399,7 @@ class Bench:
 
     def attempts(self) -> int:
         with self.store.reading() as tx:
-            return queries.attempts_since(tx, "local", 0)
+            return queries.attempts_since(tx, "local", 0, SIMULATED)
 
     @asynccontextmanager
     async def engine(self, carrier: WatchedCarrier, dispatch: type[Dispatch] = Dispatch) -> AsyncIterator[Supervisor]:

@@ -20,10 +20,11 @@ from batchcall_mcp.dialer.carriers.base import (
 )
 from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, Progress, Seen
-from batchcall_mcp.dialer.carriers.vendors import elevenlabs, vapi
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
+from batchcall_mcp.dialer.carriers.vendors.elevenlabs.call_outcomes import outcome_of as elevenlabs_outcome
 from batchcall_mcp.dialer.carriers.vendors.retell import RetellCarrier
 from batchcall_mcp.dialer.carriers.vendors.twilio.call_outcomes import outcome_of as twilio_outcome
+from batchcall_mcp.dialer.carriers.vendors.vapi.call_outcomes import outcome_of as vapi_outcome
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.money import Money, parse_money, total
 from batchcall_mcp.vendor_http.client import may_go_to
@@ -37,7 +38,7 @@ from tests.carriers.scripted import (
     config_for,
 )
 from tests.dialer.carriers.phones import AGENT, CALLER, Phones
-from tests.walks.stage import ALWAYS, NEW_YORK, Person, number, playing
+from tests.walks.stage import ALWAYS, NEW_YORK, Model, Person, number, playing
 
 PERSON = "+12125550123"
 
@@ -144,6 +145,28 @@ async def test_a_list_that_was_rehearsed_can_be_made_for_real_phones(tmp_path: P
 
 
 @pytest.mark.usefixtures("installed")
+async def test_calls_of_a_rehearsal_count_for_no_real_ones(tmp_path: Path) -> None:
+    """Somebody whom the simulator has "called" three times today may be called; a real call counts for the next one."""
+
+    async def called(model: Model, name: str) -> str:
+        made = await model.call("create_batch_call", **wanted(name=name))
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        shown = await model.call("get_batch_call", **named)
+        if shown["batch_call"].get("held_back"):
+            return "held back"
+        await model.call("start_batch_call", **named, trigger_timestamp="now")
+        for _ in range(3):
+            watched = await model.call("watch_batch_call", **named, timeout_seconds=5)
+        return str(watched["batch_call"]["status"])
+
+    fast: dict[str, Any] = {"data_dir": tmp_path, "simulated_speed": 10_000, "calling_hours": "00:00-24:00"}
+    async with playing("auto", Person(), **fast) as model:
+        assert [await called(model, f"rehearsal {n}") for n in range(4)] == ["completed"] * 3 + ["held back"]
+    async with playing("auto", Person(), **real(tmp_path)) as model:
+        assert [await called(model, f"real {n}") for n in range(2)] == ["completed", "held back"]
+
+
+@pytest.mark.usefixtures("installed")
 async def test_the_key_of_a_rehearsal_is_not_taken_for_one_of_real_phones(tmp_path: Path) -> None:
     async with playing("auto", Person(), data_dir=tmp_path) as model:
         await model.call("create_batch_call", **wanted(), idempotency_key="once")
@@ -230,7 +253,7 @@ async def test_words_of_a_call_that_nobody_was_rung_for_are_made_harmless(
 def test_a_call_at_vapi_that_lasted_was_rung_whatever_word_it_ends_with() -> None:
     times = {"startedAt": "2026-03-02T15:00:00Z", "endedAt": "2026-03-02T15:00:20Z"}
     for word in ("assistant-request-failed", "assistant-not-found"):
-        found = vapi.outcome_of({"status": "ended", "endedReason": word, **times})
+        found = vapi_outcome({"status": "ended", "endedReason": word, **times})
         assert isinstance(found, Outcome), word
         assert found.permanent
         assert found.duration_seconds == 20
@@ -259,7 +282,7 @@ async def test_a_call_at_bland_that_lasted_was_rung_whatever_it_says_of_money() 
 
 def test_a_conversation_at_elevenlabs_that_lasted_was_neither_busy_nor_unanswered() -> None:
     for words in ("the model is busy", "no answer from the tool"):
-        found = elevenlabs.outcome_of(
+        found = elevenlabs_outcome(
             {"status": "failed", "metadata": {"call_duration_secs": 35, "termination_reason": words}}
         )
         assert found is not None

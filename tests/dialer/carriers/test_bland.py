@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, HasAccount, Outcome
 from batchcall_mcp.dialer.carriers.vendor_api import Refused
-from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier, outcome_of
+from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
+from batchcall_mcp.dialer.carriers.vendors.bland.call_outcomes import outcome_of
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.money import parse_money
 from tests.carriers.bland import (

@@ -21,7 +21,8 @@ from batchcall_mcp.dialer.carriers.base import (
     Outcome,
 )
 from batchcall_mcp.dialer.carriers.vendor_api import Refused
-from batchcall_mcp.dialer.carriers.vendors.elevenlabs import ElevenLabsCarrier, failure_of, outcome_of
+from batchcall_mcp.dialer.carriers.vendors.elevenlabs import ElevenLabsCarrier
+from batchcall_mcp.dialer.carriers.vendors.elevenlabs.call_outcomes import failure_of, outcome_of
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from batchcall_mcp.money import parse_money
 from tests.carriers.elevenlabs import (

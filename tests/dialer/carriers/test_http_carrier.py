@@ -41,6 +41,7 @@ from tests.carriers.scripted import (
     BEGIN,
     KEY,
     SECRET,
+    Placed,
     ScriptedCarrier,
     ScriptedLine,
     ScriptedVendor,
@@ -145,6 +146,30 @@ async def test_a_call_is_asked_for_once_while_it_is_held_and_read_until_it_is_ov
     assert line.did.index("let go") < line.did.index("call_1")
     assert line.did.count("create") == 1
     assert pauses(time) == [1, 2, 3]
+
+
+async def test_the_batch_call_is_held_until_the_vendor_has_begun_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written may be on its way when a pause answers: the vendor would see it after that."""
+    monkeypatch.setattr(vendor_api, "ARRIVES_S", 60)
+    async with ScriptedVendor("completed").served() as vendor:
+        line = ScriptedLine()
+        vendor.during = line.did.append
+        assert await outcome_of(vendor, line) == TALKED
+    assert line.did[line.did.index("held") :][:4] == ["held", "create", "let go", "call_1"]
+
+
+async def test_a_vendor_that_does_not_answer_does_not_hold_the_batch_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor_api, "ARRIVES_S", 0)
+    async with ScriptedVendor("completed").served() as vendor:
+        vendor.goes_wrong("create", lambda reader, _writer: ignored(reader), done=True)
+        line = ScriptedLine()
+        async with carrier_of(vendor) as carrier:
+            call = asyncio.ensure_future(carrier.outcome(attempt_to(NUMBER), line))
+            await until(lambda: "let go" in line.did)
+            assert not call.done()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
 
 
 async def test_a_request_goes_out_on_a_connection_of_its_own() -> None:
@@ -400,6 +425,25 @@ async def test_the_call_of_an_earlier_try_that_rang_nobody_is_not_taken_for_the_
         line = ScriptedLine()
         assert await carrier.outcome(attempt_to(NUMBER), line) == TALKED
     assert line.did[-1] == "call_2"
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_another_process_that_finds_a_call_that_rang_nobody_looks_for_a_later_one(is_listed: bool) -> None:
+    """Its attempt was withdrawn once, and the one that began again has the same id: perhaps that one rings."""
+    async with ScriptedVendor("later").served() as vendor:
+        with pytest.raises(CarrierUnavailable):
+            await outcome_of(vendor)
+        if is_listed:
+            vendor.calls["call_2"] = Placed("call_2", vendor.calls["call_1"].attempt, NUMBER, ["completed"])
+        vendor.goes_wrong("find", answer(200, '["call_1"]'))  # the list lags behind
+        line = ScriptedLine(asked_since=BEGIN)
+        if is_listed:
+            assert await outcome_of(vendor, line) == TALKED
+            assert line.did == ["call_1", "call_2"]
+        else:
+            with pytest.raises(CarrierUnavailable):
+                await outcome_of(vendor, line)
+    assert len(vendor.asked("create")) == 1
 
 
 async def test_a_service_that_takes_nothing_now_is_looked_at_once_and_asked_later() -> None:

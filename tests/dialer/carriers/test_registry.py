@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from batchcall_mcp.dialer.carriers.base import SIMULATED, HasAccount
 from batchcall_mcp.dialer.carriers.registry import BUILT_IN, carrier_of
+from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 
 KEY = "AC" + 32 * "0"
@@ -47,3 +48,10 @@ def test_without_a_carrier_it_is_the_simulator_and_no_vendor_is_imported() -> No
         "assert not [name for name in sys.modules if 'carriers.vendors' in name or 'http_carrier' in name]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_carrier_next_to_a_backend_that_places_calls_itself_is_refused_by_the_dialer_too(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, backend="zudu", carrier="retell", carrier_key=SecretStr(KEY))
+    with pytest.raises(ConfigurationError, match="BATCHCALL_CARRIER is set, and BATCHCALL_BACKEND is zudu"):
+        carrier_of(settings)
+    assert carrier_of(settings.model_copy(update={"backend": "dialer"})) is not None

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from batchcall_mcp.dialer.carriers.base import AccountAtFault, Attempt, CarrierUnavailable, HasAccount, Outcome
-from batchcall_mcp.dialer.carriers.vendors.vapi import VapiCarrier, name_of
+from batchcall_mcp.dialer.carriers.vendors.vapi.carrier import VapiCarrier, name_of
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
 from tests.carriers.scripted import ScriptedLine, attempt_to
 from tests.carriers.vapi import (
@@ -269,7 +269,7 @@ async def test_the_account_s_numbers_and_assistants_are_read() -> None:
 async def test_without_its_list_of_numbers_nothing_is_called() -> None:
     vendor = Vapi()
     vendor.without.add("/phone-number")
-    with pytest.raises(AccountAtFault, match="numbers of the Vapi account cannot be read"):
+    with pytest.raises(AccountAtFault, match="Vapi wants the id of the caller number"):
         await call(vendor, to())
     assert vendor.creates == []
 
@@ -331,7 +331,7 @@ async def test_a_webhook_is_vapis_only_by_the_token_of_its_credential() -> None:
             {"x_vapi_secret": "é"},
         )
         assert not any(verified(**one) for one in wrong)
-        assert carrier.named(body) == ["c1"]
-        assert [carrier.named(one) for one in (b"", b"[]", b'{"message":1}', b"\xff")] == [[]] * 4
+        assert carrier.named(body) == ("c1",)
+        assert [carrier.named(one) for one in (b"", b"[]", b'{"message":1}', b"\xff")] == [()] * 4
     async with vendor.carrier(VapiCarrier) as carrier:
         assert not carrier.verify({"x-vapi-secret": "", "authorization": "Bearer "}, body, "")

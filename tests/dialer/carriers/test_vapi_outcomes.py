@@ -7,7 +7,7 @@ import re
 import pytest
 
 from batchcall_mcp.dialer.carriers.base import AccountAtFault, CarrierUnavailable, Outcome
-from batchcall_mcp.dialer.carriers.vendors.vapi import outcome_of
+from batchcall_mcp.dialer.carriers.vendors.vapi.call_outcomes import outcome_of
 from batchcall_mcp.model import TaskStatus
 
 TALKED = (

@@ -121,7 +121,8 @@ class Line(Protocol):
     def sending(self) -> AbstractAsyncContextManager[None]:
         """Hold the batch call still while the request for this call leaves: none leaves after a pause has answered.
 
-        To be entered when the connection is open, and left when the request is written, before the answer.
+        To be entered when the connection is open, and left when the request has arrived: its answer begins, or some
+        milliseconds are over since it was written.
 
         Raises:
             NoLongerWanted: do not send it.

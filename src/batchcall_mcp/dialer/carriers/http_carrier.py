@@ -7,6 +7,9 @@ not known is looked up, and if it is not found, `interrupted`. A vendor's class 
     ring_seconds, longest_call_seconds                  the longest that a call of ours may ring, and last
     has_idempotency_key (False)                         the same create again finds the call of the first one
     no_such_call ({404, 410})                           HTTP statuses of a read that say that it knows no such call
+    needs_agent (False)                                 it has nothing to say without one
+    one_call                                            the read of a call, with {call_id} in its path, for `record`
+    call_in_webhook                                     where its id is in a webhook, such as `data.id|id`
     payer                                               property: whose money it is, without a secret
     auth()                     -> headers               with the key
     numbers(), agents()        -> list or None          async; of the account; None: it has no such list
@@ -21,7 +24,6 @@ not known is looked up, and if it is not found, `interrupted`. A vendor's class 
     hang_up(call_id)                                    async; ends it, also one that only waits at the vendor
     details(call_id)           -> CallDetails           async
     verify(headers, body, url) -> bool                  whether a webhook is the vendor's; `body` as it arrived
-    named(body)                -> call ids              which calls a webhook is about
     told(call_id, body)        -> Outcome or None       only where nothing but the webhook says how a call ended
 
 `await self.read(HttpCall(...))` asks anything but a create: JSON, or None without a body. It raises
@@ -65,7 +67,7 @@ from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.settings import secret_problem
 from batchcall_mcp.vendor_http.client import Sleep
 from batchcall_mcp.vendor_http.http_call import HttpCall
-from batchcall_mcp.vendor_http.json_values import unpacked
+from batchcall_mcp.vendor_http.json_values import inside, text, unpacked
 
 __all__ = ["GRACE_S", "CarrierConfig", "HttpCarrier", "Progress", "Refused", "Seen"]
 LOG = logging.getLogger(__name__)
@@ -124,6 +126,9 @@ class HttpCarrier:
     longest_call_seconds: float = 600.0
     has_idempotency_key: bool = False
     no_such_call: frozenset[int] = frozenset({404, 410})
+    needs_agent: bool = False
+    one_call: HttpCall
+    call_in_webhook: str = ""
     places_real_calls: bool = True
     calls_outlive_us: bool = True
 
@@ -181,6 +186,8 @@ class HttpCarrier:
     def account_problem(self, account: CarrierAccount, attempt: Attempt) -> str | None:
         """Why no call of this batch call could be placed from this account, without a number; None: they can. Pure."""
         numbers, agents = account.numbers, account.agents
+        if self.needs_agent and attempt.agent_id is None:
+            return f"{self.title} needs an agent for each call. Name one in agent_id; get_backend lists them."
         if numbers is not None and not _has(numbers, attempt.from_number):
             return f"The caller number is not one of the {self.title} account. get_backend lists those."
         if agents is not None and attempt.agent_id not in {None, *(agent.agent_id for agent in agents)}:
@@ -256,9 +263,10 @@ class HttpCarrier:
         """Whether a webhook is the vendor's. `headers` by their names in lower case; `url`: where it was sent to."""
         return False
 
-    def named(self, body: bytes) -> Sequence[str]:  # noqa: ARG002 - for vendors
+    def named(self, body: bytes) -> Sequence[str]:
         """The ids of the calls that a webhook is about."""
-        return ()
+        call_id = text(inside(unpacked(body), self.call_in_webhook), 200)
+        return () if call_id is None else (call_id,)
 
     def told(self, call_id: str, body: bytes) -> Outcome | None:  # noqa: ARG002 - for vendors
         """How a call ended, where nothing but a verified webhook says that."""
@@ -310,13 +318,42 @@ class HttpCarrier:
         """Why this call could not be placed from this account; see `HasAccount`."""
         return self.account_problem(account, attempt) or self.person_problem(account, attempt)
 
+    def number_id(self, account: CarrierAccount, attempt: Attempt) -> str:
+        """The vendor's id of the caller number, for a vendor that calls by it.
+
+        Raises:
+            AccountAtFault: it is not known.
+        """
+        for number in account.numbers or ():
+            if number.number_id is not None and comparable(number.from_number) == comparable(attempt.from_number):
+                return number.number_id
+        raise AccountAtFault(
+            f"{self.title} wants the id of the caller number, and the numbers of the account cannot be read."
+        )
+
     async def read(self, call: HttpCall, *, url: str | None = None) -> Any:
         """The JSON of an answer to anything but a create; see `VendorApi.read`."""
         return await self._api.read(call, url)
 
+    async def record(self, call_id: str) -> Mapping[str, Any]:
+        """What the vendor has of a call.
+
+        Raises:
+            CarrierUnavailable (Refused is one): it could not be read.
+        """
+        found = await self.read(self.one_call.at(call_id=call_id))
+        if not isinstance(found, dict):
+            raise CarrierUnavailable(f"{self.title} answered without a call")
+        return found
+
     def words(self, said: str) -> str:
         """A vendor's words as they can be shown."""
         return self._api.words(said)
+
+    def said(self, words: str | None, attempt: Attempt) -> str:
+        """Its words about a call as a sentence that can be shown, without the number; "" if there are none."""
+        number = attempt.to_number
+        return self._api.said(words or "", (number, number.removeprefix("+")))
 
     @property
     def clock_ahead(self) -> timedelta | None:

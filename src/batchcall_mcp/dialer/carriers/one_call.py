@@ -35,6 +35,8 @@ from batchcall_mcp.vendor_http.json_values import text
 LOG = logging.getLogger(__name__)
 LOOK_UPS: Final = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each look for a call whose create got no answer: lists of calls lag behind."""
+TURNED_AWAY: Final = (4.0, 4.0, 8.0)
+"""The same after a plain 503: one look is enough, so it is a late one. A call that is missed there is placed again."""
 GRACE_S: Final = 60.0
 """So much longer than it may ring and last a call is read; and so long a call that was placed may be unknown."""
 _BEFORE: Final = timedelta(seconds=5)
@@ -112,6 +114,8 @@ class OneCall:
         except Lost as lost:
             LOG.warning("Attempt %s was asked for without a clear answer: %s", self.attempt.attempt_id, lost)
             found = await self._after_loss(call, since, lost)
+            if isinstance(found, str):
+                return await self._looked_up(found, since)
         if isinstance(found, Outcome):
             return self._harmless(found)
         return await self._placed(found, since)
@@ -126,7 +130,7 @@ class OneCall:
             if isinstance(only, Outcome):
                 return only
             if only is not None:
-                return await self._placed(only, since)
+                return await self._looked_up(only, since)
             pause = LATER_S if found is None else next(pauses, None)
             if pause is None or self.time.clock() > over_at:
                 return _unknown(
@@ -226,12 +230,24 @@ class OneCall:
 
         `once`: the first list that can be read is enough.
         """
-        for pause in LOOK_UPS:
+        for pause in TURNED_AWAY if once else LOOK_UPS:
             await self.time.sleep(pause)
             found = await self._found(since)
             if found or (once and found is not None):
                 return self._only(found)
         return None
+
+    async def _looked_up(self, call_id: str, since: datetime) -> Outcome:
+        """What came of a call that was found. One that rang nobody may be of an earlier try, which was withdrawn and
+        left its id to this one: then the call of this one may be in the list a little later.
+        """
+        try:
+            return await self._placed(call_id, since)
+        except (CarrierUnavailable, AccountAtFault):
+            later = await self._look_up(since, once=False)
+            if later is None:
+                raise
+        return later if isinstance(later, Outcome) else await self._looked_up(later, since)
 
     def _only(self, found: Sequence[str]) -> str | Outcome | None:
         if len(found) > 1:

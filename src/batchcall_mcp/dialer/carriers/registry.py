@@ -47,10 +47,16 @@ def carrier_of(settings: Settings) -> Carrier | None:
     """The carrier that the settings name; None: the simulator.
 
     Raises:
-        ConfigurationError: unknown, or something that it needs is missing; it names the variable.
+        ConfigurationError: unknown, next to a backend that places calls itself, or something that it needs is missing;
+            it names the variable.
     """
     if not settings.places_real_calls:
         return None
+    if settings.backend not in {None, "dialer"}:
+        raise ConfigurationError(
+            f"BATCHCALL_CARRIER is set, and BATCHCALL_BACKEND is {settings.backend}, which places the calls itself. "
+            f"{_NOTHING} Remove one of them."
+        )
     name = str(settings.carrier)
     own = _BUILT_IN.get(name)
     if own is not None:

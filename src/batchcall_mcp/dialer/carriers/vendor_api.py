@@ -5,6 +5,7 @@ Nothing here repeats a request and nothing follows a redirect. What an answer me
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,6 +31,9 @@ CREATE_S: Final = 30.0
 """Some vendors set up the whole call before they answer."""
 STALE_S: Final = 10.0
 """A connection that was open for longer before its request may be closed at the far end: the answer would be lost."""
+ARRIVES_S: Final = 0.05
+"""So long after its last byte a request for a call may take to arrive: a pause that answers meanwhile waits for that.
+Longer ones would hold up the engine, which has one permit at a time."""
 LATER_S: Final = 5.0
 """At the earliest so long after a refusal for the moment a call is placed again."""
 KEY_REFUSED: Final = frozenset({401, 402, 403})
@@ -152,6 +156,10 @@ class VendorApi:
         """The vendor's words as they can be quoted: cut, without secrets, tags and what does not print."""
         return harmless(text, self._secrets)
 
+    def said(self, text: str, hidden: tuple[str, ...]) -> str:
+        """The same as a sentence, "" if nothing can be shown. `hidden`: is taken out as well."""
+        return backend_said(text, (*self._secrets, *hidden), self._title)
+
     def plain(self, text: str, hidden: tuple[str, ...]) -> str:
         """The same of a sentence that quotes them."""
         return plain(text, (*self._secrets, *hidden))
@@ -186,14 +194,15 @@ class VendorApi:
         return Refused(self._title, answer.status, error_body(answer), self._said(answer, hidden), self._wait(answer))
 
     def _said(self, answer: Answer, hidden: tuple[str, ...]) -> str:
-        return backend_said(backend_words(error_body(answer)), (*self._secrets, *hidden), self._title)
+        return self.said(backend_words(error_body(answer)), hidden)
 
     def _wait(self, answer: Answer) -> float | None:
         return retry_after(answer.headers.get("retry-after"), self._now())
 
 
 class _Permit:
-    """Holds `Line.sending` from the moment in which the connection is open until the request is written.
+    """Holds `Line.sending` from the moment in which the connection is open until the request has arrived: its answer
+    begins, or `ARRIVES_S` are over since it was written.
 
     `limit`: that of the whole request. While the engine lets it wait, for the account's pace, it does not run.
     """
@@ -203,6 +212,7 @@ class _Permit:
         self._title = title
         self._limit = limit
         self._held = AsyncExitStack()
+        self._arriving: asyncio.Task[None] | None = None
         self.may_have_left = False
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -217,7 +227,9 @@ class _Permit:
                 why = f"the connection to {self._title} stood open for too long before the call could be asked for"
                 raise CarrierUnavailable(why, retry_after=LATER_S)
             self.may_have_left = True
-        elif event.endswith("send_request_body.complete"):
+        elif self.may_have_left and event.endswith("send_request_body.complete"):
+            self._arriving = asyncio.ensure_future(self._release_in_time())
+        elif self.may_have_left and event.endswith("receive_response_headers.complete"):
             await self._release()
 
     @asynccontextmanager
@@ -229,7 +241,13 @@ class _Permit:
             async with request() as response:
                 yield response
         finally:
+            if self._arriving is not None:
+                self._arriving.cancel()
             await self._release()
+
+    async def _release_in_time(self) -> None:
+        await asyncio.sleep(ARRIVES_S)
+        await self._release()
 
     async def _release(self) -> None:
         try:

@@ -16,7 +16,7 @@ from batchcall_mcp.dialer.domain import rules
 from batchcall_mcp.dialer.domain.predial import Rest
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, HeldBy
 from batchcall_mcp.dialer.domain.rules import State
-from batchcall_mcp.dialer.storage import do_not_call, outbox
+from batchcall_mcp.dialer.storage import do_not_call, outbox, queries
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks
 from batchcall_mcp.dialer.storage.tables import NOT_DUE, attempts, batch_calls, is_no_number, tasks
 from batchcall_mcp.model import TaskStatus
@@ -148,7 +148,7 @@ class _Gate:
         for chunk in chunks(sorted(set(numbers) - self.dialled.keys()), CHUNK):
             self._never |= do_not_call.listed(self.tx, chunk, self.record.organization_id)
             recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
-                attempts.c.organization_id == self.record.organization_id,
+                queries.counted_for(self.record.organization_id, self.record.carrier),
                 attempts.c.to_number.in_(chunk),
                 attempts.c.started_at > to_ms(self.now - rules.DAY),
             )

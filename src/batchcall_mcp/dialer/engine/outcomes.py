@@ -64,10 +64,10 @@ class Ended:
         """What a carrier says of an attempt, as far as a database keeps it: a carrier may be anybody's.
 
         Raises:
-            ValueError: that is no end of a call.
+            ValueError: that does not end a call.
         """
         if outcome.status not in get_args(OutcomeStatus):
-            raise ValueError(f"{outcome.status!r} is no end of a call")
+            raise ValueError(f"{outcome.status!r} does not end a call")
         said = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
         said["error"] = None if outcome.error is None else shortened(outcome.error, LONGEST_SUMMARY)
         if outcome.duration_seconds is not None and not 0 <= outcome.duration_seconds < LONGEST_CALL_S:

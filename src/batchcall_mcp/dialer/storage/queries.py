@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchcall_mcp.clock import span_ms, to_ms
+from batchcall_mcp.dialer.carriers.base import SIMULATED
 from batchcall_mcp.dialer.domain.dates import Person
 from batchcall_mcp.dialer.domain.records import (
     BatchCallRecord,
@@ -125,10 +126,17 @@ def held_back(
 _BEFORE_IT_DIALS = frozenset({State.DRAFT, State.SCHEDULED})
 
 
+def counted_for(organization_id: str, carrier: str) -> sa.ColumnElement[bool]:
+    """Of its attempts, those that count where this carrier dials: what the simulator did was no call."""
+    is_simulated = attempts.c.carrier == SIMULATED
+    alike = is_simulated if carrier == SIMULATED else ~is_simulated
+    return (attempts.c.organization_id == organization_id) & alike
+
+
 def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int) -> list[HeldBack]:
     """From the attempts to the tasks: nobody was dialled so often on most days, and then no task is looked at."""
     day = span_ms(DAY)
-    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - day)
+    of_the_day = (attempts.c.started_at > at - day) & counted_for(record.organization_id, record.carrier)
     often = _dialled_often(record, at, daily_cap)
     if tx.execute(often.limit(1)).first() is None:
         return []
@@ -148,7 +156,7 @@ def _capped(tx: sa.Connection, record: BatchCallRecord, at: int, daily_cap: int)
 
 
 def _dialled_often(record: BatchCallRecord, at: int, daily_cap: int) -> sa.Select[tuple[str]]:
-    of_the_day = (attempts.c.organization_id == record.organization_id) & (attempts.c.started_at > at - span_ms(DAY))
+    of_the_day = (attempts.c.started_at > at - span_ms(DAY)) & counted_for(record.organization_id, record.carrier)
     numbers = sa.select(attempts.c.to_number).where(of_the_day).group_by(attempts.c.to_number)
     return numbers.having(sa.func.count() >= daily_cap)
 
@@ -159,7 +167,7 @@ def _too_soon(
     """Whom another batch call has just dialled; who waits for the next day does not wait for this too."""
     gap = span_ms(min_gap)
     just_now = (
-        (attempts.c.organization_id == record.organization_id)
+        counted_for(record.organization_id, record.carrier)
         & (attempts.c.started_at > at - gap)
         & (attempts.c.batch_call_id != record.batch_call_id)
     )
@@ -334,11 +342,9 @@ def attempts_of(tx: sa.Connection, batch_call_id: str, task_id: str) -> Sequence
     return tx.execute(query.order_by(attempts.c.n)).mappings().all()
 
 
-def attempts_since(tx: sa.Connection, organization_id: str, since: int) -> int:
-    """Dials that the organisation has placed since a moment."""
-    query = sa.select(sa.func.count()).where(
-        attempts.c.organization_id == organization_id, attempts.c.started_at >= since
-    )
+def attempts_since(tx: sa.Connection, organization_id: str, since: int, carrier: str) -> int:
+    """Dials that the organisation has placed since a moment, as they count where this carrier dials."""
+    query = sa.select(sa.func.count()).where(counted_for(organization_id, carrier), attempts.c.started_at >= since)
     return tx.execute(query).scalar_one()
 
 

@@ -122,8 +122,7 @@ class Preflight:
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
-    payer: Annotated[str | None, Field(exclude=True)] = None
-    """The note that says that real phones ring, and who pays, if that is known."""
+    payer: Annotated[str | None, Field(exclude=True)] = None  # the note about it: a yes holds for that account alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +166,7 @@ class Surroundings:
     lately: Mapping[str, str] = field(default_factory=dict)
     """Number -> a launch of the last minutes that calls it too."""
     listed_dials: int | None = None
-    """How often a person of the list that the backend holds is dialled at most, where it does not give that back; None:
-    it does, or that is not known here."""
+    """Most dials of a person of a list that the backend does not give back; None: it does, or that is not known."""
     recorded: Recorded = field(default_factory=Recorded)
     """What the ledger knows of the list that the backend holds, where the backend does not show it."""
     list_entry: int = 0
@@ -198,9 +196,8 @@ class Surroundings:
     unchecked: tuple[str, ...] = ()
     """Sentences: what could not be checked. They become warnings."""
     notes: tuple[str, ...] = ()
-    """Sentences that the person should read, but that block nobody."""
+    """Sentences that the person should read, but that block nobody; `payer` is the one that says who pays."""
     payer: str | None = None
-    """Of these the one that says that real phones ring, and who pays: a yes to it is none to another account."""
 
 
 _NOTHING_FOUND = Surroundings()

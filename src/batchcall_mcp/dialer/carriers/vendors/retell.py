@@ -5,14 +5,12 @@ Sources: the API reference, retell-sdk 6.2.13, tryAGI/RetellAI `openapi.yaml`.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import (
@@ -22,8 +20,19 @@ from batchcall_mcp.dialer.carriers.base import (
     CarrierAccount,
     CarrierUnavailable,
     Outcome,
-    OutcomeStatus,
 )
+from batchcall_mcp.dialer.carriers.hooks.endings import (
+    BROKE,
+    BUSY,
+    NO_ANSWER,
+    NOT_PLACED,
+    TALKED,
+    VOICEMAIL,
+    End,
+    of_unknown_word,
+)
+from batchcall_mcp.dialer.carriers.hooks.lists import agents_in, every_row
+from batchcall_mcp.dialer.carriers.hooks.signatures import is_signed
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, HttpCarrier, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendor_api import LATER_S, Refused
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
@@ -33,14 +42,11 @@ from batchcall_mcp.vendor_http.transcripts import turns, turns_in
 
 _ALL: Final = {"limit": 1000}
 _VOICE: Final = {"filter_criteria": {"channel": {"type": "string", "op": "eq", "value": "voice"}}}
-_MOST_PAGES: Final = 20
 _BAD, _NOT_OURS = 400, 422
 _OF_THE_BATCH: Final = re.compile(r"(?i)from_number|agent|asset|dynamic|metadata|idempotency")
 _OVER: Final = frozenset({"ended", "not_connected", "error"})
 _ANALYSIS_S: Final = 6.0
 _SIGNED_MS: Final = 300_000
-End: TypeAlias = tuple[OutcomeStatus, bool, str | None]
-"""A status, whether the number is never dialled again, and why."""
 _OPTED_OUT: Final = "user_requested_dnc"
 _NO_LINE: Final = ("concurrency_limit_reached", "no_concurrency_fallback")
 _NO_MONEY: Final = ("no_valid_payment", "credit_exhausted", "budget_reached")
@@ -49,21 +55,20 @@ _TALKED: Final = (
     *("max_duration_reached", "user_requested_callback", "call_take_over", "ivr_reached"),
 )
 _ENDS: Final[Mapping[str, End]] = {
-    **dict.fromkeys(_TALKED, (TaskStatus.COMPLETED, False, None)),
-    _OPTED_OUT: (TaskStatus.COMPLETED, True, None),
-    "voicemail_reached": (TaskStatus.VOICEMAIL, False, None),
-    "dial_no_answer": (TaskStatus.NO_ANSWER, False, None),
-    "dial_busy": (TaskStatus.BUSY, False, None),
-    "user_declined": (TaskStatus.NO_ANSWER, True, "the person declined the call"),
-    "invalid_destination": (TaskStatus.FAILED, True, "this number cannot be called"),
-    "manual_stopped": (TaskStatus.INTERRUPTED, False, "the call was stopped at Retell"),
+    **dict.fromkeys(_TALKED, TALKED),
+    _OPTED_OUT: End(TaskStatus.COMPLETED, never_again=True),
+    "voicemail_reached": VOICEMAIL,
+    "dial_no_answer": NO_ANSWER,
+    "dial_busy": BUSY,
+    "user_declined": End(TaskStatus.NO_ANSWER, never_again=True, why="the person declined the call"),
+    "invalid_destination": End(TaskStatus.FAILED, never_again=True, why="this number cannot be called"),
+    "manual_stopped": End(TaskStatus.INTERRUPTED, why="the call was stopped at Retell"),
     **dict.fromkeys(
-        ("dial_failed", "sip_routing_error", "telephony_provider_unavailable", "registered_call_timeout"),
-        (TaskStatus.FAILED, False, "the call could not be placed"),
+        ("dial_failed", "sip_routing_error", "telephony_provider_unavailable", "registered_call_timeout"), NOT_PLACED
     ),
     **dict.fromkeys(
         ("marked_as_spam", "network_blocked", "scam_detected", "telephony_provider_permission_denied"),
-        (TaskStatus.FAILED, True, "calls from this caller number are blocked"),
+        End(TaskStatus.FAILED, never_again=True, why="calls from this caller number are blocked"),
     ),
 }
 
@@ -77,25 +82,16 @@ def outcome_of(call: Mapping[str, Any]) -> Outcome | CarrierUnavailable | Accoun
     if word in _NO_MONEY and not lasted:
         return AccountAtFault(f"Retell: the account cannot pay for calls ({word}). Look at its billing, then resume.")
     is_machine = inside(call, "call_analysis.in_voicemail")
-    end = _ENDS.get(word) or (
-        TaskStatus.COMPLETED if lasted else TaskStatus.FAILED,
-        True,
-        "Retell gives another reason",
-    )
+    end = _ENDS.get(word) or of_unknown_word("Retell", lasted)
     if word.startswith("error_") or word in _NO_LINE + _NO_MONEY:
-        end = (TaskStatus.FAILED, True, "answered, then the call broke")
+        end = BROKE
     elif word in _TALKED and is_machine is True:
-        end = (TaskStatus.VOICEMAIL, False, None)
-    status, permanent, why = end
-    is_person = status is TaskStatus.COMPLETED and is_machine is False
-    return Outcome(
-        status,
-        why and f"{why} ({word})",
+        end = VOICEMAIL
+    return end.outcome(
+        word,
+        lasted,
+        is_person=end.status is TaskStatus.COMPLETED and is_machine is False,
         opted_out=word == _OPTED_OUT,
-        duration_seconds=lasted or None,
-        answered_by="machine" if status is TaskStatus.VOICEMAIL else "human" if is_person else None,
-        permanent=permanent,
-        backend_status=word,
         cost=usd(inside(call, "call_cost.combined_cost"), 100),
         summary=text(inside(call, "call_analysis.call_summary")),
     )
@@ -109,6 +105,8 @@ class RetellCarrier(HttpCarrier):
     default_url = "https://api.retellai.com"
     has_idempotency_key = True
     no_such_call = frozenset({404, 410, 422})
+    one_call = HttpCall("GET", "/v2/get-call/{call_id}")
+    call_in_webhook = "call.call_id"
 
     def __init__(self, config: CarrierConfig, **parts: Any) -> None:
         super().__init__(config, **parts)
@@ -134,8 +132,7 @@ class RetellCarrier(HttpCarrier):
         found = await self._all(newest, HttpCall("GET", "/list-agents"))
         if found is None:
             return None
-        by_id = {text(row.get("agent_id")): text(row.get("agent_name")) for row in found}
-        return [Agent(agent_id=agent_id, name=name) for agent_id, name in by_id.items() if agent_id]
+        return agents_in(found, "agent_id", "agent_name")
 
     def create_call(self, attempt: Attempt, account: CarrierAccount) -> HttpCall:  # noqa: ARG002 - it needs no ids
         """Without an agent the number's own one speaks. Variables are strings only."""
@@ -181,8 +178,8 @@ class RetellCarrier(HttpCarrier):
 
     async def look(self, call_id: str, attempt: Attempt) -> Seen:
         """Its analysis is waited for, if only for moments: it hears the voicemail that the agent does not."""
-        call = await self.read(HttpCall("GET", "/v2/get-call/{id}").at(id=call_id))
-        row, state = call if isinstance(call, dict) else {}, text(inside(call, "call_status"))
+        row = await self.record(call_id)
+        state = text(row.get("call_status"))
         if state == "registered":
             return Progress.QUEUED
         if state not in _OVER and row.get("disconnection_reason") is None:
@@ -205,7 +202,7 @@ class RetellCarrier(HttpCarrier):
 
     async def details(self, call_id: str) -> CallDetails:
         """The transcript, the recording (for a short time) and the summary."""
-        call = await self.read(HttpCall("GET", "/v2/get-call/{id}").at(id=call_id))
+        call = await self.record(call_id)
         said = turns(
             inside(call, "transcript_object"), {"agent": "agent", "user": "person"}, said="content", at="words.0.start"
         )
@@ -221,35 +218,17 @@ class RetellCarrier(HttpCarrier):
         found = re.fullmatch(r"v=([0-9]{1,15}),d=([0-9a-f]{64})", headers.get("x-retell-signature", ""))
         if found is None or abs(to_ms(self._now()) - int(found[1])) > _SIGNED_MS:
             return False
-        key = self.config.key.get_secret_value().encode()
-        return hmac.compare_digest(hmac.new(key, body + found[1].encode(), hashlib.sha256).hexdigest(), found[2])
-
-    def named(self, body: bytes) -> Sequence[str]:
-        """The call of an event."""
-        call_id = text(inside(unpacked(body), "call.call_id"))
-        return [call_id] if call_id else []
+        return is_signed(self.config.key, body + found[1].encode(), found[2])
 
     async def _all(self, *ways: HttpCall) -> list[Mapping[str, Any]] | None:
         """All rows of a list, page by page, in the first of these ways that there is."""
         for way in ways:
             try:
-                return await self._pages(way)
+                return await every_row(self.read, way, "items", "pagination_key" if way.query else "")
             except Refused as no:
                 if no.status not in {404, 405, 501}:
                     raise
         return None
-
-    async def _pages(self, way: HttpCall) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
-        key: str | None = None
-        for _ in range(_MOST_PAGES):
-            asked = replace(way, query={**(way.query or {}), "pagination_key": key}) if key else way
-            answer = await self.read(asked)
-            found += rows(answer if isinstance(answer, list) else inside(answer, "items"))[0]
-            key = text(inside(answer, "pagination_key")) if way.query and inside(answer, "has_more") is True else None
-            if key is None:
-                break
-        return found
 
 
 def _only_agent(number: Mapping[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ def account(opened: Store, carrier: Carrier, organization_id: str, read: Account
     now = opened.clock().astimezone(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     with opened.reading() as tx:
-        calls_today = queries.attempts_since(tx, organization_id, to_ms(midnight))
+        calls_today = queries.attempts_since(tx, organization_id, to_ms(midnight), carrier.name)
     unread = () if read.unread is None else (f"The account of {carrier.title} cannot be read now: {read.unread}",)
     return {
         "organization_id": organization_id,
