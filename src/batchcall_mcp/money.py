@@ -44,6 +44,10 @@ class Money:
         amount = self.amount
         return amount.is_finite() and 0 <= amount < _END and _CURRENCY.fullmatch(self.currency) is not None
 
+    def plus(self, other: Money) -> Money:
+        """Both. They have to be in one currency."""
+        return Money(self.amount + other.amount, self.currency)
+
     def times(self, number: int) -> Money:
         """So many of them."""
         return Money(self.amount * number, self.currency)
@@ -76,7 +80,7 @@ def total(written: Iterable[tuple[str, int]]) -> Money | None:
         one = parse_money(text).times(times)
         if sum_of is not None and sum_of.currency != one.currency:
             return None
-        sum_of = one if sum_of is None else Money(sum_of.amount + one.amount, one.currency)
+        sum_of = one if sum_of is None else sum_of.plus(one)
     return sum_of
 
 

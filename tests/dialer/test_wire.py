@@ -6,7 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from batchcall_mcp.dialer.storage.halts import Halt
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.dialer.storage.tables import attempts, batch_calls, carriers
 from batchcall_mcp.model import TaskStatus
+from batchcall_mcp.money import Money
 from tests.dialer.conftest import dialled, emptied_postgresql, eventually, numbers
 from tests.dialer.wire import Wire
 from tests.dialer.wired import NOON, Desk, Moving
@@ -530,3 +533,32 @@ async def test_near_the_end_of_somebodys_hours_nothing_is_asked_for_and_nobody_l
         clock.set(NOON + timedelta(days=1))
         await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
     assert wire.count() == 1
+
+
+async def test_a_batch_call_that_was_paused_during_its_last_calls_is_over_when_they_are(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Nobody is left whom a resume could call."""
+    wire = Wire(tmp_path, speed=0.001)
+    batch_call_id = desk.running(numbers(2))
+    async with desk.engine(wire):
+        await eventually(lambda: len(wire.calls()) == 2)
+        await asyncio.to_thread(desk.move, batch_call_id, Action.PAUSE)
+    assert desk.record(batch_call_id).status is State.PAUSED
+    async with desk.engine(Wire(tmp_path)):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    assert desk.statuses(batch_call_id) == {"completed": 2}
+
+
+async def test_a_task_costs_what_all_its_calls_cost(desk: Desk, tmp_path: Path) -> None:
+    class Priced(Wire):
+        async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
+            return replace(await super().outcome(attempt, line), cost=Money(Decimal("0.014"), "USD"))
+
+    rule = {"enabled": True, "condition": "busy", "retry_timing": AT_ONCE}
+    batch_call_id = desk.running(numbers(1, 7), retry_rules=[rule], retry_config={"enabled": True, "max_attempts": 1})
+    async with desk.engine(Priced(tmp_path)):
+        await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
+    with desk.store.reading() as tx:
+        [task], _ = queries.find_tasks(tx, batch_call_id, TaskFilter(), page=0, limit=10)
+    assert (task.attempts, task.cost) == (2, "0.028 USD")

@@ -25,7 +25,7 @@ ZONES = {
     "+4930200": "Europe/Berlin",
     "+4420790": "Europe/London",
 }
-EACH = 100 if EVERYTHING else 30
+EACH = 100 if EVERYTHING else 12
 """People of each zone."""
 LASTS = {"+4930200": 4, "+4420790": 5}
 """How many digits follow where it is not four."""

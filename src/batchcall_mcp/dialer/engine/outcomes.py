@@ -19,9 +19,9 @@ from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import broken
 from batchcall_mcp.dialer.storage import commands, do_not_call, outbox
 from batchcall_mcp.dialer.storage.store import CHUNK, chunks, report
-from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, attempts, batch_calls, tasks
+from batchcall_mcp.dialer.storage.tables import NOT_DUE, REVISED, UNEXPLAINED, attempts, batch_calls, tasks
 from batchcall_mcp.model import AnsweredBy, TaskStatus
-from batchcall_mcp.money import Money
+from batchcall_mcp.money import Money, parse_money
 from batchcall_mcp.notifications.events import Notice
 from batchcall_mcp.text import shortened
 
@@ -230,9 +230,17 @@ def _ended(end: Ended, row: Any, again: datetime | None, now: datetime) -> dict[
         "who": end.answered_by,
         "chose": None if end.choice is None else shortened(end.choice, LONGEST_CHOICE),
         "word": None if end.backend_status is None else shortened(end.backend_status, LONGEST_CHOICE),
-        "cost": None if end.cost is None else str(end.cost),
+        "cost": _cost(end, row.cost),
         "summary": None if end.summary is None else shortened(end.summary, LONGEST_SUMMARY),
     }
+
+
+def _cost(end: Ended, before: str | None) -> str | None:
+    """Of all calls to this person. What is in another currency than the last call is not added up."""
+    if end.cost is None or before is None:
+        return before if end.cost is None else str(end.cost)
+    earlier = parse_money(before)
+    return str(end.cost if earlier.currency != end.cost.currency else earlier.plus(end.cost))
 
 
 def pause_failing(
@@ -265,13 +273,17 @@ def pause_failing(
 
 
 def finish(tx: sa.Connection, batch_call_ids: Iterable[str], now: int) -> None:
-    """Complete those of these batch calls that have nothing left to do."""
+    """Complete those of these batch calls that have nothing left to do, also those paused during their last calls."""
     unfinished = sa.exists().where(
         tasks.c.batch_call_id == batch_calls.c.batch_call_id, tasks.c.status.in_(sorted(rules.UNFINISHED))
     )
     for chunk in chunks(sorted(set(batch_call_ids)), CHUNK):
-        running = batch_calls.c.batch_call_id.in_(chunk) & (batch_calls.c.status == State.SENT)
-        values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now}
+        begun = sa.or_(
+            batch_calls.c.status == State.SENT,
+            (batch_calls.c.status == State.PAUSED) & batch_calls.c.started_at.is_not(None),
+        )
+        running = batch_calls.c.batch_call_id.in_(chunk) & begun
+        values = {"status": State.COMPLETED, "completed_at": now, "updated_at": now, **UNEXPLAINED}
         done = batch_calls.update().where(running, ~unfinished).values({**values, **REVISED})
         of_each = batch_calls.c.batch_call_id, batch_calls.c.total_task_count
         completed = tx.execute(done.returning(*of_each)).all()

@@ -181,7 +181,7 @@ class Task(_Closed):
     answered_by: AnsweredBy | None
     choice: Annotated[str | None, Field(description="what the person chose in the last call")]
     backend_status: Annotated[str | None, Field(description="the carrier's own word for how the last call ended")]
-    cost: Annotated[Cost | None, Field(description="of the last call, as the carrier reports it")]
+    cost: Annotated[Cost | None, Field(description="of all its calls, as the carrier reports them")]
     summary: Annotated[str | None, Field(description="of the last call, in the carrier's words: data")]
 
 
