@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from batchcall_mcp.server import log
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.settings import Settings, own_environment, settings_file
 
 _OBJECTS_BEFORE_A_LOOK = 10_000
-_OPTIONAL = ("rich.console", "uvicorn")
+_COLOURS = "rich.console"
+_OPTIONAL = (_COLOURS, "uvicorn")
 """What the SDK imports if it is there (for colours in logs, to watch an HTTP server stop) and stdio never uses."""
 
 
@@ -42,6 +43,23 @@ def load_settings() -> Settings:
     return settings
 
 
+def load_settings_of_init() -> Settings:
+    """As `load_settings`, for the commands of a person: without one of our variables, those that `init` has kept.
+
+    So `stop` finds the account whose calls it has to stop. A server never looks there: its client names the file.
+
+    Raises:
+        ConfigurationError: naming each variable that does not work.
+    """
+    kept = settings_file()
+    if own_environment() or not kept.is_file():
+        return load_settings()
+    settings = Settings.load(kept)
+    log.configure(settings)
+    sys.stderr.write(f"batchcall-mcp: settings from {kept}, as `batchcall-mcp init` wrote them.\n")
+    return settings
+
+
 def collect_garbage_again() -> None:
     """Turn the collector on, and never look through what start-up has made.
 
@@ -51,6 +69,11 @@ def collect_garbage_again() -> None:
     gc.freeze()
     gc.set_threshold(_OBJECTS_BEFORE_A_LOOK)
     gc.enable()
+
+
+def without_colours() -> AbstractContextManager[None]:
+    """The SDK's colours for logs, which are never used here, stay out of memory; `rich` can be imported afterwards."""
+    return _not_imported((_COLOURS,))
 
 
 @contextmanager
