@@ -147,7 +147,9 @@ class Carrier(Protocol):
     calls_per_second: float | None
     """The most that the account may begin, over all of those processes, each in `Line.sending`; None: any number."""
     calls_outlive_us: bool
-    """Whether a call goes on when this process ends, so that whoever dials next reads what comes of it."""
+    """Whether a call goes on when this process ends, so that whoever dials next reads what comes of it. Such a carrier
+    asks for each call in `outcome`, within `Line.sending`: one for which no request was let through is dialled again.
+    """
 
     def dial(self, attempt: Attempt) -> None:
         """Ask for the call and return at once.
