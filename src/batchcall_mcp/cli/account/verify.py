@@ -33,6 +33,7 @@ _LOOKS_EVERY_S: Final = 10.0
 _LONGEST_S: Final = 15 * 60
 """How long the call is followed."""
 _OVER: Final = frozenset({"completed", "cancelled", "failed"})
+_SAID_NO: Final = "Nobody was called: the question was not answered with yes."
 _WAITS: Final = frozenset({"confirmation_required", "waiting_for_person"})
 _RESULTS: Final = ("duration_seconds", "answered_by", "choice", "cost", "summary", "extracted")
 
@@ -200,10 +201,10 @@ async def _called(client: Client, tool: str, arguments: Mapping[str, Any]) -> di
     answer = await client.call_tool(tool, dict(arguments))
     text = " ".join(block.text for block in answer.content if block.type == "text")
     if answer.is_error:
-        raise Refused(text)
+        raise Refused(_SAID_NO if text.startswith("[not_confirmed]") else text)
     structured: dict[str, Any] = answer.structured_content or {}
     if structured.get("result") in _WAITS:
-        raise Refused("Nobody was called: the question was not answered with yes.")
+        raise Refused(_SAID_NO)
     return structured
 
 

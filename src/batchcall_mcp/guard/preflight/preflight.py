@@ -122,6 +122,8 @@ class Preflight:
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
+    calls_at_once: Annotated[int | None, Field(exclude=True)] = None
+    """The most that the account behind the backend makes at once."""
     payer: Annotated[str | None, Field(exclude=True)] = None  # the note about it: a yes holds for that account alone
 
 
@@ -198,6 +200,10 @@ class Surroundings:
     notes: tuple[str, ...] = ()
     """Sentences that the person should read, but that block nobody; `payer` is the one that says who pays."""
     payer: str | None = None
+    calls_at_once: int | None = None
+    """The most that the account behind the backend makes at once, where it says so."""
+    may_be_called: frozenset[str] | None = None
+    """The only countries that the account behind the backend may call; None: not known, or all."""
 
 
 _NOTHING_FOUND = Surroundings()
@@ -239,7 +245,7 @@ def preflight(
     batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours, dates)
-    lines = _lines(request, current, capabilities)
+    lines = _lines(request, current, capabilities, surroundings.calls_at_once)
     countries, zones = _places(tasks or (), batch_zone, surroundings.recorded.places if others.are_known else None)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
@@ -262,6 +268,7 @@ def preflight(
         concerns.append(Concern("list", unread, frozenset({"unread"})))
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
+        concerns += _abroad(countries, surroundings.may_be_called)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         hidden = surroundings.recorded if others.people else Recorded()
         concerns += hidden.concerns(most_dials(ANYBODY), limits.attempts_per_day)
@@ -321,6 +328,7 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
+        calls_at_once=surroundings.calls_at_once,
         payer=surroundings.payer,
     )
 
@@ -514,11 +522,23 @@ def _starts(dials: Dials, now: datetime) -> str | None:
     return minute(dials.time) if isinstance(dials, At) and dials.time > now else "now"
 
 
-def _lines(request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities) -> int | None:
+def _lines(
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities, at_once: int | None
+) -> int | None:
     """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is set to be."""
     if _simulated(current, capabilities):
         return None
-    return request.max_concurrency or (current.max_concurrency if current else None)
+    asked = request.max_concurrency or (current.max_concurrency if current else None)
+    return min(filter(None, (asked, at_once)), default=None)
+
+
+def _abroad(countries: Mapping[str, int], allowed: frozenset[str] | None) -> Iterator[Concern]:
+    """Whom the backend refuses, whatever else is right about them."""
+    found = {} if allowed is None else {one: people for one, people in countries.items() if one not in allowed}
+    if found and allowed is not None:
+        named = ", ".join(f"{people:,} in {one}" for one, people in list(found.items())[:_MOST_COUNTRIES])
+        sentence = f"Numbers outside {', '.join(sorted(allowed))} are refused: {named}."
+        yield Concern("countries", sentence, frozenset(found))
 
 
 def _simulated(current: BatchCall | None, capabilities: Capabilities) -> bool:

@@ -124,7 +124,8 @@ def _reason(kind: str, count: int) -> str:
 
 
 def _how_long(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None) -> Iterable[str]:
-    concurrency = request.max_concurrency or (current.max_concurrency if current else None)
+    asked = request.max_concurrency or (current.max_concurrency if current else None)
+    concurrency = min(filter(None, (asked, preflight.calls_at_once)), default=None)
     matters = concurrency is not None and (preflight.calls is None or concurrency < preflight.calls)
     parts = [
         preflight.duration or "",

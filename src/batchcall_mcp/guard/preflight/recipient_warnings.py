@@ -33,6 +33,7 @@ Kind: TypeAlias = Literal[
     "time",
     "hours",
     "no_stop",
+    "countries",
 ]
 PERSONAL: Final[frozenset[Kind]] = frozenset({"unreadable", "do_not_call", "elsewhere", "attempts"})
 """About single people: these can be skipped, and the others called all the same."""
