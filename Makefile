@@ -11,7 +11,7 @@ TYPES = $(BIN)/mypy && $(BIN)/lint-imports
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fast coverage torture check style conformance benchmarks format clean
+.PHONY: demo test fast coverage torture check style conformance benchmarks dist format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
@@ -63,6 +63,10 @@ benchmarks: $(VENV)/.installed-dev  ## figures beside a bare server and beside D
 	$(BIN)/python benchmarks/relay.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/dialer.py
+
+dist: $(VENV)/.installed-dev  ## wheel, sdist, MCPB bundle, server.json, SBOM and check sums, built into dist/ and checked there
+	$(BIN)/python -m release
+	RELEASE_DIST=$(CURDIR)/dist $(BIN)/python -m pytest $(PARALLEL) $(UNJUDGED) tests/release tests/test_package.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix

@@ -29,7 +29,11 @@ _GENERATED_PAGES = ("docs/conformance.md",)
 DOCUMENTS = [
     page.relative_to(ROOT).as_posix()
     for page in sorted(
-        [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]
+        [
+            *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "plugins/batchcall/README.md")),
+            *ROOT.glob("docs/**/*.md"),
+            *ROOT.glob("skills/*/SKILL.md"),
+        ]
     )
 ]
 MODULES = [module.relative_to(SOURCE).as_posix() for module in sorted(SOURCE.rglob("*.py"))]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,17 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
-import anyio
 import httpx2
 import pytest
 from click.testing import CliRunner
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
+from mcp import StdioServerParameters
 
 import batchcall_mcp
 from batchcall_mcp import database
 from batchcall_mcp.cli import cli
 from batchcall_mcp.errors import ConfigurationError
+from tests.clients.node import installed
+from tests.release.built import dist, in_folder, offered_by, shared_by_workers
 from tests.server.transports import ROOT
 
 TOOLS = Path(sys.executable).parent  # where the `uv` and `uvx` of the dev dependencies are
@@ -29,15 +30,7 @@ TOOLS = Path(sys.executable).parent  # where the `uv` and `uvx` of the dev depen
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [TOOLS / "uv", "build", "--wheel", "--quiet", "--out-dir", folder],
-        cwd=ROOT,
-        env=dict(os.environ) | {"UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable},
-        check=True,
-        timeout=120,
-    )
-    (built,) = folder.glob("*.whl")
+    (built,) = dist(tmp_path_factory).glob("*.whl")
     return built
 
 
@@ -66,18 +59,31 @@ UNTRACED = {name: value for name, value in os.environ.items() if not name.starts
 
 
 @pytest.fixture(scope="module")
-def offered(wheel: Path) -> dict[str, str]:
-    """Variables with which `uv` and `uvx` find the wheel as a package index would give it."""
-    return {"UV_FIND_LINKS": str(wheel.parent), "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | {
-        f"UV_TOOL_{name}": str(wheel.parent / "tools" / name) for name in ("DIR", "BIN_DIR")
+def offered(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables with which `uv` and `uvx` find the wheel in an index, which is a directory, and nothing installed."""
+    shared = shared_by_workers(tmp_path_factory)
+
+    def publish(index: Path) -> None:
+        (index / "batchcall-mcp").mkdir()
+        shutil.copy(wheel, index / "batchcall-mcp")
+        (index / "batchcall-mcp" / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+
+    index = installed(shared / "index", b"", publish)
+    indexes = f"local={index.as_uri()} {os.environ.get('UV_INDEX', '')}".strip()
+    return {"UV_INDEX": indexes, "UV_NO_CONFIG": "1", "UV_PYTHON": sys.executable} | {
+        f"UV_TOOL_{name}": str(shared / "tools" / name) for name in ("DIR", "BIN_DIR")
     }
 
 
 @pytest.fixture(scope="module")
-def fresh(offered: dict[str, str]) -> Path:
+def fresh(offered: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of a new environment that holds the wheel and what it asks for, and nothing that only tests need."""
-    command = [str(TOOLS / "uv"), "tool", "install", "--quiet", "batchcall-mcp"]
-    subprocess.run(command, env=UNTRACED | offered, cwd=offered["UV_FIND_LINKS"], check=True, timeout=200)
+
+    def install(folder: Path) -> None:
+        command = [str(TOOLS / "uv"), "tool", "install", "--quiet", "batchcall-mcp"]
+        subprocess.run(command, env=UNTRACED | offered, cwd=folder, check=True, timeout=200)
+
+    installed(shared_by_workers(tmp_path_factory) / "fresh", b"", install)
     found = Path(offered["UV_TOOL_DIR"]) / "batchcall-mcp" / "bin"
     assert {"pytest", "hypothesis", "mypy"}.isdisjoint(_installed(str(found / "python")))
     return found
@@ -188,22 +194,16 @@ def test_the_readme_shows_mcp_json_as_it_is() -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_the_entry_of_mcp_json_works_as_it_is(fresh: Path, offered: dict[str, str], tmp_path: Path) -> None:
-    """As in a client that reads `mcpServers`, where `uv tool install` has put it."""
-    servers = json.loads((ROOT / "mcp.json").read_text(encoding="utf-8"))["mcpServers"]
-    ((_, entry),) = servers.items()
+@pytest.mark.parametrize("path", ["mcp.json", "plugins/batchcall/.claude-plugin/plugin.json"])
+async def test_an_entry_works_as_it_is(path: str, fresh: Path, offered: dict[str, str], tmp_path: Path) -> None:
+    """As in a client that reads `mcpServers`, and puts nothing where nobody filled in its form."""
+    ((_, entry),) = json.loads((ROOT / path).read_text(encoding="utf-8"))["mcpServers"].items()
     assert entry.keys() <= {"command", "args", "env"}
-    environment = UNTRACED | offered | {"BATCHCALL_DATA_DIR": str(tmp_path / "data")}
-    environment["PATH"] = os.pathsep.join([str(TOOLS), os.environ["PATH"]])
+    environment = UNTRACED | offered | dict.fromkeys(entry.get("env", {}), "") | in_folder(tmp_path)
     server = StdioServerParameters(
-        command=entry["command"], args=entry["args"], env=environment | entry.get("env", {}), cwd=tmp_path
+        command=entry["command"],
+        args=[one.replace("${CLAUDE_PLUGIN_ROOT}", str((ROOT / path).parents[1])) for one in entry["args"]],
+        env=environment | {"PATH": os.pathsep.join([str(TOOLS), os.environ["PATH"]])},
+        cwd=tmp_path,
     )
-    with anyio.fail_after(280), (tmp_path / "stderr").open("w") as stderr:
-        async with Client(stdio_client(server, errlog=stderr), read_timeout_seconds=270) as client:
-            listed = await client.list_tools()
-            assert "create_batch_call" in [tool.name for tool in listed.tools]
-            told = await client.call_tool("get_backend", {})
-            assert told.structured_content is not None
-            assert (told.is_error, told.structured_content["backend"]) == (False, "dialer")
-            assert client.server_info is not None
-            assert client.server_info.version == batchcall_mcp.__version__
+    assert "create_batch_call" in await offered_by(server, "dialer")

@@ -31,7 +31,13 @@ CALENDAR_VERSIONS = {"tzdata"}
 LOCK_FILES = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "package-lock.json", "yarn.lock"}
 # Put together here, or this file would name them itself.
 HOSTS = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))]
-EXEMPTIONS = {"ignore": {"S104"}, "tests/**": {"S"}, "benchmarks/**": {"S"}, "examples/**": {"S101"}}
+EXEMPTIONS = {
+    "ignore": {"S104"},
+    "tests/**": {"S"},
+    "benchmarks/**": {"S"},
+    "examples/**": {"S101"},
+    "plugins/**": set(),
+}
 """Rules of bandit (ruff's S) that do not hold, and where."""
 
 

@@ -34,6 +34,7 @@ TIERS = {
     ),
     "process": (
         "batch_calls/report/test_in_a_browser.py",
+        "deploy",
         "dialer/test_another_version.py",
         "dialer/test_connections.py",
         "dialer/test_copied_database.py",
@@ -49,6 +50,7 @@ TIERS = {
         "promises/test_review_of_the_stops_words.py",
         "promises/test_review_of_the_yes.py",
         "promises/test_stop_claims.py",
+        "release/test_skills.py",
         "server/test_approval_page.py",
         "server/test_browser.py",
         "server/test_http_process.py",
@@ -66,6 +68,7 @@ TIERS = {
         "clients",
         "conformance",
         "dialer/test_schemathesis.py",
+        "release/test_dist.py",
         "test_claude_desktop.py",
         "test_package.py",
     ),

@@ -1,3 +1,3 @@
 """batchcall-mcp: the MCP server with which AI agents run outbound batch calls."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.money import Money, parse_money
@@ -318,18 +318,53 @@ class Settings(BaseSettings):
         return self.model_copy(update={"database_url": SecretStr(url)})
 
     @classmethod
-    def load(cls) -> Settings:
-        """Read the environment (and the file that BATCHCALL_ENV_FILE names).
+    def load(cls, env_file: Path | None = None) -> Settings:
+        """Read the environment, and the file that BATCHCALL_ENV_FILE names, or else `env_file`.
 
         Raises:
             ConfigurationError: naming each variable, never its value if that may be secret.
         """
-        env_file = os.environ.get(_ENV_FILE) or None
-        _refuse_unknown([*os.environ, *_names_in(env_file)])
+        named = os.environ.get(_ENV_FILE) or (None if env_file is None else str(env_file))
+        _refuse_unknown([*os.environ, *_names_in(named)])
         try:
-            return cls(_env_file=env_file)
+            return cls(_env_file=named)
         except ValidationError as error:
             raise ConfigurationError(_describe(error)) from None
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Settings:
+        """Settings of these variables alone, whatever the environment holds.
+
+        Raises:
+            ConfigurationError: as `load`.
+        """
+        _refuse_unknown(variables)
+        try:
+            return _Alone.model_validate(
+                {
+                    name.upper().removeprefix(PREFIX).lower(): value
+                    for name, value in variables.items()
+                    if name.upper().startswith(PREFIX)
+                }
+            )
+        except ValidationError as error:
+            raise ConfigurationError(_describe(error)) from None
+
+
+class _Alone(Settings):
+    """Read from what it is given, and from nothing else."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
 def _leads_to_this_machine(url: str | None) -> bool:
@@ -346,6 +381,23 @@ def _is_this_machine(host: str) -> bool:
 def plain_environment() -> dict[str, str]:
     """This process's environment without our variables, for a program that has no business with them."""
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+
+
+def own_environment() -> dict[str, str]:
+    """Our variables in this process's environment, but for the one that names a file."""
+    return {
+        name.upper(): value
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX) and name.upper() != _ENV_FILE
+    }
+
+
+def settings_file() -> Path:
+    """Where `batchcall-mcp init` keeps settings: the file that BATCHCALL_ENV_FILE names, or one of its own."""
+    named = os.environ.get(_ENV_FILE)
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path(platformdirs.user_config_dir("batchcall-mcp", appauthor=False)) / "batchcall.env"
 
 
 def _expanded(path: Path) -> Path:

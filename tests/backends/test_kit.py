@@ -244,7 +244,7 @@ class TestRequests:
         ],
     )
     async def test_an_upload_goes_nowhere_odd(self, vendor: Vendor, url: str) -> None:
-        async with caller_of(vendor, "https://vendor") as http:
+        async with caller_of(vendor, "https://api.vendor.example") as http:
             with pytest.raises(UnexpectedResponse, match="Nothing was changed"):
                 await http.upload("upload the list", url, b"", "text/csv")
         assert vendor.asked == []

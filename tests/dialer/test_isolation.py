@@ -48,6 +48,7 @@ ASKED: dict[tuple[str, str], Asked] = {
     ("get", "/batch-call/{batch_call_id}/tasks"): Asked(query={"status": "pending"}),
     ("post", "/batch-call/{batch_call_id}/tasks"): Asked({"tasks": [{"to_number": "+13102000000"}]}),
     ("get", "/batch-call/{batch_call_id}/tasks/{task_id}/attempts"): Asked(),
+    ("get", "/batch-call/{batch_call_id}/tasks/{task_id}/call"): Asked(),
     ("get", "/batch-call/{batch_call_id}/export.csv"): Asked(),
     ("post", "/batch-call/{batch_call_id}/retry"): Asked({"task_ids": ["{task_id}"]}),
     ("post", "/batch-call/{batch_call_id}/execute"): Asked(),

@@ -133,6 +133,8 @@ async def test_a_check_names_who_would_be_refused_and_reckons_with_the_lines_of_
         people = tasks(["+442079460958", "+442079460959", *PEOPLE])
         checked = await model.call("check_batch_call", tasks=people, from_number=CALLER, agent_id=AGENT, window=ALWAYS)
         assert "Numbers outside US are refused: 2 in GB." in checked["preflight"]["warnings"]
+        assert checked["summary"] == "3 of 5 rows can be called; the account may not call 2. Nothing was sent."
+        assert "tool" not in checked["next"]  # what should change, and not a create that would be refused
         many = tasks([f"+1415555{n:04d}" for n in range(2000, 2000 + 3 * lines)])
         made = await model.call("create_batch_call", **wanted(tasks=many, max_concurrency=1000))
         named = {"batch_call_id": made["batch_call"]["batch_call_id"]}

@@ -130,9 +130,10 @@ async def test_both_ways_list_every_tool_and_answer_alike(tmp_path: Path) -> Non
         folder = tmp_path / way
         async with model(way, folder) as (made, person):
             listed = {tool.name: tool for tool in (await made.client.list_tools()).tools}
-            assert listed.keys() == TOOLS
+            # A dialer elsewhere may have real phones, with something said in its calls.
+            assert listed.keys() == (TOOLS if way == "dialer" else TOOLS | {"get_call"})
             seen[way] = {
-                "arguments": {name: sorted(tool.input_schema["properties"]) for name, tool in listed.items()},
+                "arguments": {name: sorted(listed[name].input_schema["properties"]) for name in TOOLS},
                 "told": plain(await job(made), folder),
                 "asked": plain(person.questions, folder),
             }

@@ -13,6 +13,7 @@ import click
 import batchcall_mcp
 from batchcall_mcp.cli import adopt, approve, audit, call, keys, ledger, remove_gate, stop
 from batchcall_mcp.cli.account import doctor, verify
+from batchcall_mcp.cli.setup import init
 from batchcall_mcp.server.startup import collect_garbage_again, load_settings
 
 _PORT = click.IntRange(0, 65535)
@@ -98,5 +99,14 @@ def demo() -> None:
 dialer.add_command(keys.keys)
 dialer.add_command(adopt.adopt)
 dialer.add_command(remove_gate.remove_gate)
-for command in (approve.approve, audit.audit, call.call, doctor.doctor, ledger.ledger, stop.stop, verify.verify):
+for command in (
+    approve.approve,
+    audit.audit,
+    call.call,
+    doctor.doctor,
+    init.init,
+    ledger.ledger,
+    stop.stop,
+    verify.verify,
+):
     cli.add_command(command)

@@ -12,7 +12,7 @@ import click
 
 from batchcall_mcp.guard.approval import LONGEST_READ, meaning_of
 from batchcall_mcp.guard.audit import Audit, Event
-from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def approve(question: str | None) -> None:
     To approve, type the number of people who would be called. This command sends nothing: the tool call that asked
     acts on the answer when it is repeated.
     """
-    settings = load_settings()
+    settings = load_settings_of_init()
     if not sys.stdin.isatty():
         raise click.ClickException(
             "approve needs a person at a terminal, and this is not a terminal. Nothing was approved; nothing was sent."

@@ -19,7 +19,7 @@ import click
 from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.audit import COLUMNS, FILE_NAME, Reading, recorded_id
-from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import printable
 
@@ -83,7 +83,7 @@ def audit(
     numbers. csv and jsonl have more columns than the table. With BATCHCALL_DATABASE_URL every machine on that database
     is included. FILES are rotated records, not compressed; they are read instead, in the order given.
     """
-    settings = load_settings()
+    settings = load_settings_of_init()
     path = settings.data_dir / FILE_NAME
     shared = not files and settings.database_url is not None
     if not files and not shared and not _is_there(path):

@@ -10,7 +10,7 @@ import click
 from batchcall_mcp.clock import from_ms
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.write_record import Entry, WriteState
-from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
 
@@ -26,7 +26,7 @@ def ledger(context: click.Context) -> None:
     """List the writes of unknown outcome, oldest first."""
     if context.invoked_subcommand is not None:
         return
-    with _opened(load_settings()) as opened:
+    with _opened(load_settings_of_init()) as opened:
         entries = opened.history.unsettled()
     click.echo("\n".join(map(_line, entries)) or "The outcome of every write is known.")
 
@@ -40,7 +40,7 @@ def resolve(entry: int, outcome: str, batch_call_id: str | None) -> None:
 
     After `not-made` the same call may be sent again, with a new confirmation if it dials: be sure.
     """
-    settings = load_settings()
+    settings = load_settings_of_init()
     with _opened(settings) as opened:
         found = opened.writes.entry(entry)
         if found is None:

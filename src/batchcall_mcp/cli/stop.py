@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from batchcall_mcp.cli.keys import database_url as database_url_option
-from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.settings import Settings
 
 
@@ -20,7 +20,7 @@ def stop(*, clear: bool, database_url: str | None) -> None:
     here is stopped with BATCHCALL_API_KEY and BATCHCALL_API_SECRET. Exit code 1: some of it could not be done; 3: a
     key is missing for batch calls that may be live.
     """
-    settings = load_settings()
+    settings = load_settings_of_init()
     # Before anything heavy is imported, and without a database: servers and dialers look for this file.
     problem = None if clear else _make_file(settings)
     from batchcall_mcp.cli import stopping

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from batchcall_mcp.server import log
-from batchcall_mcp.settings import Settings
+from batchcall_mcp.settings import Settings, own_environment, settings_file
 
 _OBJECTS_BEFORE_A_LOOK = 10_000
 _OPTIONAL = ("rich.console", "uvicorn")
@@ -39,6 +39,23 @@ def load_settings() -> Settings:
     """
     settings = Settings.load()
     log.configure(settings)
+    return settings
+
+
+def load_settings_of_init() -> Settings:
+    """As `load_settings`, for the commands of a person: without one of our variables, those that `init` has kept.
+
+    So `stop` finds the account whose calls it has to stop. A server never looks there: its client names the file.
+
+    Raises:
+        ConfigurationError: naming each variable that does not work.
+    """
+    kept = settings_file()
+    if own_environment() or not kept.is_file():
+        return load_settings()
+    settings = Settings.load(kept)
+    log.configure(settings)
+    sys.stderr.write(f"batchcall-mcp: settings from {kept}, as `batchcall-mcp init` wrote them.\n")
     return settings
 
 

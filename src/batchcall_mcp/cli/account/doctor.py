@@ -27,7 +27,7 @@ from batchcall_mcp.model import ListQuery
 from batchcall_mcp.recipients.do_not_call import read_do_not_call_lists
 from batchcall_mcp.recipients.files.allowed_folders import list_files
 from batchcall_mcp.server.credentials import caller_credentials
-from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import BackendHttp, open_client
 
@@ -39,7 +39,7 @@ def doctor() -> None:
     It reads the account and looks whether batch calls may be read. It makes nothing, and calls nobody.
     Exit code 0: nothing is wrong; 1: a line begins with "wrong"; 2: the settings cannot be read.
     """
-    settings = load_settings()
+    settings = load_settings_of_init()
 
     async def shown() -> bool:
         fine = True

@@ -18,7 +18,7 @@ import click
 import batchcall_mcp
 from batchcall_mcp.backends.registry import EMBEDDED
 from batchcall_mcp.clock import utc_now
-from batchcall_mcp.server.startup import load_settings
+from batchcall_mcp.server.startup import load_settings_of_init
 from batchcall_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def verify(to: str, from_number: str | None, agent_id: str | None, variables: tu
               4  refused, or you said no: nobody was called
               5  it was launched, and its end was not seen
     """  # noqa: D301 - click reads the escape
-    settings = load_settings()
+    settings = load_settings_of_init()
     if not sys.stdin.isatty():
         raise click.UsageError("A person has to answer here before the phone rings, and stdin is not a terminal.")
     unclear = [one for one in variables if not one.partition("=")[0] or "=" not in one]

@@ -122,6 +122,8 @@ class Preflight:
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
+    refused: Annotated[int, Field(exclude=True)] = 0
+    """How many of them the account behind the backend may not call: a warning names their countries."""
     calls_at_once: Annotated[int | None, Field(exclude=True)] = None
     """The most that the account behind the backend makes at once."""
     payer: Annotated[str | None, Field(exclude=True)] = None  # the note about it: a yes holds for that account alone
@@ -328,6 +330,7 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
+        refused=sum(_outside(countries, surroundings.may_be_called).values()),
         calls_at_once=surroundings.calls_at_once,
         payer=surroundings.payer,
     )
@@ -532,9 +535,16 @@ def _lines(
     return min(filter(None, (asked, at_once)), default=None)
 
 
+def _outside(countries: Mapping[str, int], allowed: frozenset[str] | None) -> dict[str, int]:
+    """So many people of each country that may not be called. A number of which no country is known is not judged."""
+    if allowed is None:
+        return {}
+    return {one: people for one, people in countries.items() if one not in allowed and one != NO_COUNTRY}
+
+
 def _abroad(countries: Mapping[str, int], allowed: frozenset[str] | None) -> Iterator[Concern]:
     """Whom the backend refuses, whatever else is right about them."""
-    found = {} if allowed is None else {one: people for one, people in countries.items() if one not in allowed}
+    found = _outside(countries, allowed)
     if found and allowed is not None:
         named = ", ".join(f"{people:,} in {one}" for one, people in list(found.items())[:_MOST_COUNTRIES])
         sentence = f"Numbers outside {', '.join(sorted(allowed))} are refused: {named}."
