@@ -27,7 +27,7 @@ from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, dat
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.listing import Places, Recorded, Size, Unlisted, unlisted
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times, must_be_on
-from batchcall_mcp.guard.preflight.recipient_warnings import Concern
+from batchcall_mcp.guard.preflight.recipient_warnings import NO_COUNTRY, Concern
 from batchcall_mcp.guard.preflight.schedule import (
     Hours,
     Timetable,
@@ -45,8 +45,6 @@ from batchcall_mcp.text import quoted, shortened
 
 _MOST_COUNTRIES = 10
 _MOST_GROUPS = 20
-NO_COUNTRY = "unknown"
-"""Among `Preflight.countries`: numbers of no country, or of none that is known."""
 _STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 """Of these, the time that a batch call has is that of its launch; of the others it is history."""
 
@@ -270,7 +268,7 @@ def preflight(
         concerns.append(Concern("list", unread, frozenset({"unread"})))
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
-        concerns += _abroad(countries, surroundings.may_be_called)
+        concerns += recipient_warnings.abroad_concern(countries, surroundings.may_be_called)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         hidden = surroundings.recorded if others.people else Recorded()
         concerns += hidden.concerns(most_dials(ANYBODY), limits.attempts_per_day)
@@ -330,7 +328,7 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
-        refused=sum(_outside(countries, surroundings.may_be_called).values()),
+        refused=sum(recipient_warnings.abroad(countries, surroundings.may_be_called).values()),
         calls_at_once=surroundings.calls_at_once,
         payer=surroundings.payer,
     )
@@ -533,22 +531,6 @@ def _lines(
         return None
     asked = request.max_concurrency or (current.max_concurrency if current else None)
     return min(filter(None, (asked, at_once)), default=None)
-
-
-def _outside(countries: Mapping[str, int], allowed: frozenset[str] | None) -> dict[str, int]:
-    """So many people of each country that may not be called. A number of which no country is known is not judged."""
-    if allowed is None:
-        return {}
-    return {one: people for one, people in countries.items() if one not in allowed and one != NO_COUNTRY}
-
-
-def _abroad(countries: Mapping[str, int], allowed: frozenset[str] | None) -> Iterator[Concern]:
-    """Whom the backend refuses, whatever else is right about them."""
-    found = _outside(countries, allowed)
-    if found and allowed is not None:
-        named = ", ".join(f"{people:,} in {one}" for one, people in list(found.items())[:_MOST_COUNTRIES])
-        sentence = f"Numbers outside {', '.join(sorted(allowed))} are refused: {named}."
-        yield Concern("countries", sentence, frozenset(found))
 
 
 def _simulated(current: BatchCall | None, capabilities: Capabilities) -> bool:

@@ -11,7 +11,8 @@ from typing import Final
 
 from batchcall_mcp.guard.people import without_numbers, written
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.guard.preflight.preflight import NO_COUNTRY, Preflight
+from batchcall_mcp.guard.preflight.preflight import Preflight
+from batchcall_mcp.guard.preflight.recipient_warnings import NO_COUNTRY
 from batchcall_mcp.model import BatchCall, BatchCallRequest
 from batchcall_mcp.recipients.phone.countries import country_name
 from batchcall_mcp.recipients.validation import SkipReason
