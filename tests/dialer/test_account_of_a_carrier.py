@@ -140,7 +140,7 @@ async def test_many_rows_of_one_reason_hide_no_other_reason(new_caller: NewCalle
     async with new_caller(start=False, carrier=Phones()) as caller:
         refused = await caller.ask("POST", "/batch-call", whole(tasks=people), status=422)
     abroad_words = "tasks.0.to_number: is in GB, which may not be called (allowed: US; BATCHCALL_COUNTRIES names them)"
-    where = "tasks.1, tasks.2, tasks.3, tasks.4, tasks.5, tasks.6, tasks.7, tasks.8, tasks.9, …"
+    where = "tasks.1, tasks.2, tasks.3, …"
     assert refused["error"].splitlines()[1:] == [
         f"- {abroad_words}. The same with 29 more: {where}",
         "- tasks.30.to_number: is a premium-rate number",

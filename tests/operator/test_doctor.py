@@ -249,6 +249,15 @@ async def test_a_real_carrier_calls_one_number_once_after_a_yes_and_the_report_n
     assert not re.search(r"\+1|CA[0-9a-f]{8}|bc_|reminder", report)
 
 
+async def test_who_verifies_again_is_called_again(tmp_path: Path) -> None:
+    vendor = Twilio()
+    async with vendor.served() as url:
+        variables = {"calling_hours": "00:00-24:00", "min_gap_minutes": 0}
+        settings = carrier_settings(tmp_path, url, **variables)
+        codes = [(await verified(settings, Person("yes"), from_number=NUMBER))[0] for _ in range(2)]
+    assert (codes, [number for number, _ in vendor.rung]) == ([0, 0], [MINE, MINE])
+
+
 async def test_a_real_carrier_calls_nobody_without_a_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vendor = Twilio()
     async with vendor.served() as url:

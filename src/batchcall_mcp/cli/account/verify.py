@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
@@ -142,6 +143,7 @@ class Verification:
             found = about.get(part)
             self.seen.append(f"{part}: {'not reported' if found is None else f'{len(found)} read'}")
         create = {**whole, "tasks": [self._task], "name": "Verification of batchcall-mcp"}
+        create["idempotency_key"] = f"verify-{uuid4().hex}"  # who verifies again wants to be called again
         creating_dials = "start_batch_call" not in self._tools
         when = {"trigger_timestamp": "now"} if creating_dials else {}
         made = await _called(client, "create_batch_call", create | when)

@@ -78,7 +78,7 @@ class _Alike:
     def add(self, position: int) -> None:
         """One more row."""
         self.count += 1
-        if len(self.first) < _MOST_NAMED:
+        if len(self.first) <= _FEW:
             self.first.append(position)
 
     def lines(self, why: str) -> Iterator[str]:
@@ -88,7 +88,7 @@ class _Alike:
             return
         shown = ", ".join(f"tasks.{position}" for position in self.first[1:])
         rest = ", …" if self.count > len(self.first) else ""
-        yield f"tasks.{self.first[0]}{why}. The same with {self.count - 1:,} more: {shown}{rest}"
+        yield f"tasks.{self.first[0]}{why.removesuffix('.')}. The same with {self.count - 1:,} more: {shown}{rest}"
 
 
 Row: TypeAlias = tuple[int, str, str | None]
