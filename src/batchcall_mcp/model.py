@@ -261,6 +261,8 @@ class BatchCall:
     """Only from a read: what a write is held to, so it does not change what has been changed since."""
     simulated: Annotated[bool, Field(exclude=True)] = False
     """The backend says that no phone rings; a note says so."""
+    is_dialled_elsewhere: Annotated[bool, Field(exclude=True)] = False
+    """It belongs to a carrier that this server does not dial through; a note says so."""
     holds_first: Annotated[bool, Field(exclude=True)] = False
     """The server says how many people it calls before it pauses: it knows the field, and does not call the others."""
     hides_retry: Annotated[bool, Field(exclude=True)] = False
@@ -397,6 +399,10 @@ class Account:
     """What a minute of a call costs; see `Capabilities.prices`."""
     payer: Annotated[str | None, Field(exclude=True)] = None
     """Whose money the calls cost, where the backend dials on another account: for the question."""
+    calls_at_once: Annotated[int | None, Field(exclude=True)] = None
+    """The most that the account makes at once, over all batch calls: for the question; a note says so too."""
+    countries: Annotated[frozenset[str] | None, Field(exclude=True)] = None
+    """The only ones whose numbers may be called, as ISO 3166 codes; a note says so too."""
     notes: tuple[str, ...] = ()
     unavailable: str | None = None
     """Why nothing could be read, where the backend did not answer at all."""

@@ -134,6 +134,28 @@ async def test_what_is_wrong_with_everybody_is_said_once(new_caller: NewCaller) 
         ]
 
 
+async def test_many_rows_of_one_reason_hide_no_other_reason(new_caller: NewCaller) -> None:
+    abroad = [{"to_number": f"+442079460{n:03d}"} for n in range(100, 130)]
+    people = [*abroad, {"to_number": "+19005550123"}, {"to_number": LOS_ANGELES}]
+    async with new_caller(start=False, carrier=Phones()) as caller:
+        refused = await caller.ask("POST", "/batch-call", whole(tasks=people), status=422)
+    abroad_words = "tasks.0.to_number: is in GB, which may not be called (allowed: US; BATCHCALL_COUNTRIES names them)"
+    where = "tasks.1, tasks.2, tasks.3, …"
+    assert refused["error"].splitlines()[1:] == [
+        f"- {abroad_words}. The same with 29 more: {where}",
+        "- tasks.30.to_number: is a premium-rate number",
+        "- tasks.31: the variable first_name is missing",
+    ]
+
+
+async def test_the_account_says_how_many_calls_it_makes_at_once_and_where(new_caller: NewCaller) -> None:
+    async with new_caller(start=False, carrier=Phones()) as caller:
+        account = await caller.ask("GET", "/account")
+        assert (account["calls_at_once"], account["countries"]) == (Phones.capacity, ["US"])
+    async with new_caller(start=False, carrier=Phones(), countries=frozenset({"JM", "GB"})) as caller:
+        assert (await caller.ask("GET", "/account"))["countries"] == ["GB", "JM"]
+
+
 async def test_the_countries_of_the_setting_come_before_those_of_the_numbers(new_caller: NewCaller) -> None:
     async with new_caller(start=False, carrier=Phones(), countries=frozenset({"JM"})) as caller:
         await caller.ask("POST", "/batch-call", whole("+18765550123"))

@@ -474,6 +474,8 @@ async def test_the_account_says_what_it_is(desk: Caller) -> None:
         "carrier_title": "the simulated carrier",
         "places_real_calls": False,
         "payer": None,
+        "calls_at_once": None,
+        "countries": None,
         "keeps_dates": True,
         "calls_today": 0,
         "notes": [],

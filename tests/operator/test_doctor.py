@@ -173,6 +173,14 @@ async def test_a_carrier_with_a_wrong_key_or_without_one_is_wrong(tmp_path: Path
     assert "BATCHCALL_CARRIER_KEY" in missing["carrier"][0].said
 
 
+async def test_a_carrier_next_to_a_backend_that_calls_itself_is_wrong_as_at_a_start(tmp_path: Path) -> None:
+    async with Zudu().served() as url:
+        settings = zudu_settings(tmp_path, url, carrier="retell", carrier_key="key_0123456789")
+        findings = await found(settings)
+    (finding,) = findings["carrier"]
+    assert (finding.word, "Set BATCHCALL_BACKEND=dialer" in finding.said) == ("wrong", True)
+
+
 async def test_countries_that_the_operator_names_are_shown(tmp_path: Path) -> None:
     vendor = Twilio()
     vendor.reads_numbers = 403
@@ -241,12 +249,22 @@ async def test_a_real_carrier_calls_one_number_once_after_a_yes_and_the_report_n
     assert not re.search(r"\+1|CA[0-9a-f]{8}|bc_|reminder", report)
 
 
-async def test_a_real_carrier_calls_nobody_without_a_yes(tmp_path: Path) -> None:
+async def test_who_verifies_again_is_called_again(tmp_path: Path) -> None:
+    vendor = Twilio()
+    async with vendor.served() as url:
+        variables = {"calling_hours": "00:00-24:00", "min_gap_minutes": 0}
+        settings = carrier_settings(tmp_path, url, **variables)
+        codes = [(await verified(settings, Person("yes"), from_number=NUMBER))[0] for _ in range(2)]
+    assert (codes, [number for number, _ in vendor.rung]) == ([0, 0], [MINE, MINE])
+
+
+async def test_a_real_carrier_calls_nobody_without_a_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vendor = Twilio()
     async with vendor.served() as url:
         settings = carrier_settings(tmp_path, url, calling_hours="00:00-24:00")
         code, _ = await verified(settings, Person("no"), from_number=NUMBER)
     assert (code, vendor.rung, vendor.creates) == (4, [], [])
+    assert "Nobody was called: the question was not answered with yes." in capsys.readouterr().err
 
 
 async def test_without_a_yes_nobody_is_called(tmp_path: Path) -> None:

@@ -126,6 +126,25 @@ async def test_what_the_account_cannot_call_is_refused_before_anybody_is_asked(t
     assert person.questions == []
 
 
+async def test_a_check_names_who_would_be_refused_and_reckons_with_the_lines_of_the_account(tmp_path: Path) -> None:
+    person = Person("no")
+    lines = Phones().capacity
+    async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
+        people = tasks(["+442079460958", "+442079460959", *PEOPLE])
+        checked = await model.call("check_batch_call", tasks=people, from_number=CALLER, agent_id=AGENT, window=ALWAYS)
+        assert "Numbers outside US are refused: 2 in GB." in checked["preflight"]["warnings"]
+        assert checked["summary"] == "3 of 5 rows can be called; the account may not call 2. Nothing was sent."
+        assert "tool" not in checked["next"]  # what should change, and not a create that would be refused
+        many = tasks([f"+1415555{n:04d}" for n in range(2000, 2000 + 3 * lines)])
+        made = await model.call("create_batch_call", **wanted(tasks=many, max_concurrency=1000))
+        named = {"batch_call_id": made["batch_call"]["batch_call_id"]}
+        await model.refused("start_batch_call", "not_confirmed", **named, trigger_timestamp="now")
+        notes = (await model.call("get_backend"))["notes"]
+    assert f"About 6 minutes, at most {lines} at once" in person.questions[0]
+    assert f"At most {lines} calls at once, over all batch calls." in notes
+    assert "Only these countries may be called: US." in notes
+
+
 async def test_a_rehearsal_never_rings(tmp_path: Path) -> None:
     """Made with the simulator: a process with real phones refuses to start it, before anybody is asked."""
     async with playing("auto", data_dir=tmp_path, **OPEN) as model:
@@ -135,6 +154,7 @@ async def test_a_rehearsal_never_rings(tmp_path: Path) -> None:
     async with playing("auto", person, data_dir=tmp_path, **REAL) as model:
         shown = await model.call("get_batch_call", **named)
         assert any("Simulated" in note for note in shown["batch_call"]["notes"])
+        assert "next" not in shown  # a start would be refused
         text = await model.refused("start_batch_call", "illegal_transition", **named, trigger_timestamp="now")
         assert "it was made with the simulated carrier, and real phones ring here" in text
     assert person.questions == []

@@ -189,7 +189,8 @@ def _make(checked: CheckedList, given: Mapping[str, Any], offer: Offer, *, inlin
 
 def after_check_of(current: BatchCall, offer: Offer, now: datetime, *, is_blocked: bool, is_timed: bool) -> Next:
     """After a batch call that exists was checked."""
-    if current.status not in {BatchStatus.DRAFT, BatchStatus.SCHEDULED} or not _can_be_named(current):
+    startable = {BatchStatus.DRAFT, BatchStatus.SCHEDULED}
+    if current.status not in startable or current.is_dialled_elsewhere or not _can_be_named(current):
         return of_state(current, offer, now)
     if "start_batch_call" not in offer.tools:
         return None
@@ -218,7 +219,7 @@ def _instead_of_a_schedule(current: BatchCall, offer: Offer) -> Next:
 
 def of_state(current: BatchCall, offer: Offer, now: datetime) -> Next:
     """What follows from the state of a batch call alone."""
-    if not _can_be_named(current):
+    if not _can_be_named(current) or (current.is_dialled_elsewhere and current.status not in FINISHED):
         return None
     one = {"batch_call_id": current.batch_call_id}
     status, at = current.status, current.scheduled_at
@@ -261,7 +262,7 @@ def after_get(
     if current.status not in FINISHED or not _can_be_named(current):
         return of_state(current, offer, now)
     missed = current.counts.not_reached
-    if current.test_of is not None or missed == 0 or (found == 0 and not missed):
+    if current.is_dialled_elsewhere or current.test_of is not None or missed == 0 or (found == 0 and not missed):
         return None
     whole, timed = _retries_everybody(offer.capabilities), _retries_at_a_time(offer.capabilities)
     again = {} if whole else _called_again(asked, current.counts)

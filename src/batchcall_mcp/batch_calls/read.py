@@ -471,7 +471,8 @@ def _checked(
         lacking_country=0 if region else sum(row.reason.endswith(LACKS_COUNTRY) for row in rows),
         region=region_of(number) if number else None,
         parts=parts,
-        refused=_refusal(context, replace(request, from_number=number or request.from_number), source, tasks),
+        refused=_refusal(context, replace(request, from_number=number or request.from_number), source, tasks)
+        or next((one.sentence for one in judged.concerns if one.kind == "countries"), None),
         is_blocked=bool(judged.blocks),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ T = TypeVar("T")
 _LONGEST_PAYER = 100
 """It stands in the question, which nobody may fill with words of their own."""
 _MOST_NOTES, _LONGEST_NOTE = 10, 500
+_COUNTRY = re.compile("[A-Z]{2}")
 LIMIT = 100
 """Numbers and agents that are read; a note says so where there are more."""
 
@@ -56,6 +58,9 @@ def _account(answer: JsonObject) -> Account:
     elif data.get("places_real_calls") is True:
         through = text(data.get("carrier_title")) or text(data.get("carrier")) or "its carrier"
         notes.append(f"Real phones ring, through {through}{f', and {payer} pays' if payer else ''}.")
+    at_once, countries = whole(data.get("calls_at_once")), _countries(data.get("countries"))
+    notes += [] if at_once is None else [f"At most {at_once} calls at once, over all batch calls."]
+    notes += [] if countries is None else [f"Only these countries may be called: {', '.join(sorted(countries))}."]
     said = listed_notes if isinstance(listed_notes := data.get("notes"), list) else []
     notes += [note for one in said[:_MOST_NOTES] if (note := text(one, _LONGEST_NOTE))]
     calls = whole(data.get("calls_today"))
@@ -67,8 +72,16 @@ def _account(answer: JsonObject) -> Account:
         organization_id=text(data.get("organization_id")),
         cost_per_minute=money(data.get("cost_per_minute")),
         payer=payer,
+        calls_at_once=at_once or None,
+        countries=countries,
         notes=tuple(notes),
     )
+
+
+def _countries(found: object) -> frozenset[str] | None:
+    if not isinstance(found, list):
+        return None
+    return frozenset(one for one in found if isinstance(one, str) and _COUNTRY.fullmatch(one))
 
 
 def listed(answer: JsonObject, read: Callable[[Mapping[str, Any]], T | None], what: str, *members: str) -> Part[T]:

@@ -87,7 +87,8 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
     simulated = extended and data.get("carrier") == "simulated"  # a word of ours, which no vendor has
     if simulated:
         notes += (SIMULATED_NOTE,)
-    if extended and data.get("dialled_here") is False:
+    elsewhere = extended and data.get("dialled_here") is False
+    if elsewhere:
         notes += (
             f"It belongs to the carrier {text(data.get('carrier'), 100)}: the dialer here does not call its people.",
         )
@@ -122,6 +123,7 @@ def batch_call(data: Mapping[str, Any], fallback_id: str | None = None, *, exten
         organization_id=text(data.get("organization_id")),
         notes=notes,
         simulated=simulated,
+        is_dialled_elsewhere=elsewhere,
         added=whole(data.get("appended_count")) if extended else None,
     )
 

@@ -98,6 +98,8 @@ async def surroundings(
         unchecked=(*found.unchecked, *live.unchecked),
         notes=tuple(found.notes),
         payer=payer,
+        calls_at_once=None if simulated or found.read is None else found.read.calls_at_once,
+        may_be_called=None if simulated or found.read is None else found.read.countries,
     )
 
 
@@ -308,12 +310,17 @@ class _Found:
             return None
         return price if price is not None and price.is_sound else None
 
+    @property
+    def read(self) -> Account | None:
+        """The account, where somebody has asked for it and it could be read."""
+        return None if isinstance(self._account, BatchCallError) else self._account
+
     def payer(self) -> str | None:
         """That real phones ring, and at whose expense, where the account that was read says so.
 
         The dialer in this process always says the first: another process of it may have a simulated carrier.
         """
-        payer = None if self._account is None or isinstance(self._account, BatchCallError) else self._account.payer
+        payer = None if self.read is None else self.read.payer
         if payer is not None:
             return f"Real phones ring, and {payer} pays."
         return "Real phones ring." if self._context.backend.capabilities.in_process else None

@@ -18,7 +18,7 @@ import httpx2
 
 from batchcall_mcp.backends.base import Backend
 from batchcall_mcp.backends.capabilities import Operation
-from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select
+from batchcall_mcp.backends.registry import EMBEDDED, backend_class, base_url, select, serving_class
 from batchcall_mcp.cli.account.carrier_findings import dialer_findings
 from batchcall_mcp.cli.account.findings import Finding, clock_finding, listed_findings
 from batchcall_mcp.clock import Clock, utc_now
@@ -60,6 +60,10 @@ async def examine(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[F
     """
     kind = backend_class(select(settings))
     url = base_url(settings, kind)
+    try:
+        serving_class(settings)
+    except ConfigurationError as error:  # a carrier next to a backend that places the calls itself
+        yield Finding("wrong", "carrier", error.message)
     if kind.name == EMBEDDED:
         async for finding in dialer_findings(settings):
             yield finding

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
@@ -33,6 +34,7 @@ _LOOKS_EVERY_S: Final = 10.0
 _LONGEST_S: Final = 15 * 60
 """How long the call is followed."""
 _OVER: Final = frozenset({"completed", "cancelled", "failed"})
+_SAID_NO: Final = "Nobody was called: the question was not answered with yes."
 _WAITS: Final = frozenset({"confirmation_required", "waiting_for_person"})
 _RESULTS: Final = ("duration_seconds", "answered_by", "choice", "cost", "summary", "extracted")
 
@@ -141,6 +143,7 @@ class Verification:
             found = about.get(part)
             self.seen.append(f"{part}: {'not reported' if found is None else f'{len(found)} read'}")
         create = {**whole, "tasks": [self._task], "name": "Verification of batchcall-mcp"}
+        create["idempotency_key"] = f"verify-{uuid4().hex}"  # who verifies again wants to be called again
         creating_dials = "start_batch_call" not in self._tools
         when = {"trigger_timestamp": "now"} if creating_dials else {}
         made = await _called(client, "create_batch_call", create | when)
@@ -200,10 +203,10 @@ async def _called(client: Client, tool: str, arguments: Mapping[str, Any]) -> di
     answer = await client.call_tool(tool, dict(arguments))
     text = " ".join(block.text for block in answer.content if block.type == "text")
     if answer.is_error:
-        raise Refused(text)
+        raise Refused(_SAID_NO if text.startswith("[not_confirmed]") else text)
     structured: dict[str, Any] = answer.structured_content or {}
     if structured.get("result") in _WAITS:
-        raise Refused("Nobody was called: the question was not answered with yes.")
+        raise Refused(_SAID_NO)
     return structured
 
 

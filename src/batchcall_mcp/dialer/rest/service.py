@@ -291,7 +291,8 @@ class Service:
         opened = self.open_store()
         with opened.reading() as tx:
             record = queries.get(tx, organization_id, batch_call_id)
-            held_back = queries.held_back(tx, record, opened.clock(), self.daily_cap, self.min_gap)
+            is_ours = record.carrier == self.carrier.name  # what holds another carrier's calls back, is not known here
+            held_back = queries.held_back(tx, record, opened.clock(), self.daily_cap, self.min_gap) if is_ours else []
             found = queries.results(tx, batch_call_id) if record.status in _OVER else None
             extra = {
                 "held_back": [asdict(one) for one in held_back],
@@ -383,7 +384,7 @@ class Service:
 
     def account(self, organization_id: str, read: AccountRead = NO_ACCOUNT) -> Answer:
         """Whose key this is, and what it can dial with."""
-        found = facts.account(self.open_store(), self.carrier, organization_id, read)
+        found = facts.account(self.open_store(), self.placing, organization_id, read)
         return Answer("Account retrieved successfully", found)
 
     def metrics(self, organization_id: str) -> bytes:

@@ -27,7 +27,7 @@ from batchcall_mcp.guard.preflight.dates import broken_promises, call_dates, dat
 from batchcall_mcp.guard.preflight.humanize import about, distance, in_words, minute
 from batchcall_mcp.guard.preflight.listing import Places, Recorded, Size, Unlisted, unlisted
 from batchcall_mcp.guard.preflight.local_time import LaunchTimes, launch_times, must_be_on
-from batchcall_mcp.guard.preflight.recipient_warnings import Concern
+from batchcall_mcp.guard.preflight.recipient_warnings import NO_COUNTRY, Concern
 from batchcall_mcp.guard.preflight.schedule import (
     Hours,
     Timetable,
@@ -45,8 +45,6 @@ from batchcall_mcp.text import quoted, shortened
 
 _MOST_COUNTRIES = 10
 _MOST_GROUPS = 20
-NO_COUNTRY = "unknown"
-"""Among `Preflight.countries`: numbers of no country, or of none that is known."""
 _STILL_TO_COME = frozenset({BatchStatus.DRAFT, BatchStatus.SCHEDULED})
 """Of these, the time that a batch call has is that of its launch; of the others it is history."""
 
@@ -122,6 +120,10 @@ class Preflight:
     """What `cost` is made of; None: no real phone rings."""
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
+    refused: Annotated[int, Field(exclude=True)] = 0
+    """How many of them the account behind the backend may not call: a warning names their countries."""
+    calls_at_once: Annotated[int | None, Field(exclude=True)] = None
+    """The most that the account behind the backend makes at once."""
     payer: Annotated[str | None, Field(exclude=True)] = None  # the note about it: a yes holds for that account alone
 
 
@@ -198,6 +200,10 @@ class Surroundings:
     notes: tuple[str, ...] = ()
     """Sentences that the person should read, but that block nobody; `payer` is the one that says who pays."""
     payer: str | None = None
+    calls_at_once: int | None = None
+    """The most that the account behind the backend makes at once, where it says so."""
+    may_be_called: frozenset[str] | None = None
+    """The only countries that the account behind the backend may call; None: not known, or all."""
 
 
 _NOTHING_FOUND = Surroundings()
@@ -239,7 +245,7 @@ def preflight(
     batch_zone = request.timezone or (current.timezone if current else None)
     window = request.window or (current.window if current else None)
     hours = Hours.of(window, capabilities, limits.calling_hours, dates)
-    lines = _lines(request, current, capabilities)
+    lines = _lines(request, current, capabilities, surroundings.calls_at_once)
     countries, zones = _places(tasks or (), batch_zone, surroundings.recorded.places if others.are_known else None)
     table = size.part_of(timetable(zones.most_common(), hours, starts_at, lines), lines)
     times = launch_times(table, hours, starts_at, now, current.held_back if current else ())
@@ -262,6 +268,7 @@ def preflight(
         concerns.append(Concern("list", unread, frozenset({"unread"})))
     elif tasks is not None:
         concerns += () if adds else _shrinking(request, current)
+        concerns += recipient_warnings.abroad_concern(countries, surroundings.may_be_called)
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         hidden = surroundings.recorded if others.people else Recorded()
         concerns += hidden.concerns(most_dials(ANYBODY), limits.attempts_per_day)
@@ -321,6 +328,8 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
+        refused=sum(recipient_warnings.abroad(countries, surroundings.may_be_called).values()),
+        calls_at_once=surroundings.calls_at_once,
         payer=surroundings.payer,
     )
 
@@ -514,11 +523,14 @@ def _starts(dials: Dials, now: datetime) -> str | None:
     return minute(dials.time) if isinstance(dials, At) and dials.time > now else "now"
 
 
-def _lines(request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities) -> int | None:
+def _lines(
+    request: BatchCallRequest, current: BatchCall | None, capabilities: Capabilities, at_once: int | None
+) -> int | None:
     """How many calls are made at once, to estimate with: a simulated carrier is as fast as it is set to be."""
     if _simulated(current, capabilities):
         return None
-    return request.max_concurrency or (current.max_concurrency if current else None)
+    asked = request.max_concurrency or (current.max_concurrency if current else None)
+    return min(filter(None, (asked, at_once)), default=None)
 
 
 def _simulated(current: BatchCall | None, capabilities: Capabilities) -> bool:

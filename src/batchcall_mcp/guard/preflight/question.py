@@ -11,7 +11,8 @@ from typing import Final
 
 from batchcall_mcp.guard.people import without_numbers, written
 from batchcall_mcp.guard.preflight.humanize import counted
-from batchcall_mcp.guard.preflight.preflight import NO_COUNTRY, Preflight
+from batchcall_mcp.guard.preflight.preflight import Preflight
+from batchcall_mcp.guard.preflight.recipient_warnings import NO_COUNTRY
 from batchcall_mcp.model import BatchCall, BatchCallRequest
 from batchcall_mcp.recipients.phone.countries import country_name
 from batchcall_mcp.recipients.validation import SkipReason
@@ -124,7 +125,8 @@ def _reason(kind: str, count: int) -> str:
 
 
 def _how_long(preflight: Preflight, request: BatchCallRequest, current: BatchCall | None) -> Iterable[str]:
-    concurrency = request.max_concurrency or (current.max_concurrency if current else None)
+    asked = request.max_concurrency or (current.max_concurrency if current else None)
+    concurrency = min(filter(None, (asked, preflight.calls_at_once)), default=None)
     matters = concurrency is not None and (preflight.calls is None or concurrency < preflight.calls)
     parts = [
         preflight.duration or "",

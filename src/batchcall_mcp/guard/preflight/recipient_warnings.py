@@ -19,6 +19,10 @@ _MOST_IDS: Final = 3
 _MOST_VARIABLES: Final = 10
 _MOST_NOT_COMPARED: Final = 10
 
+_MOST_NAMED: Final = 10
+NO_COUNTRY: Final = "unknown"
+"""Among `Preflight.countries`: numbers of no country, or of none that is known."""
+
 Kind: TypeAlias = Literal[
     "unchecked",
     "list",
@@ -33,6 +37,7 @@ Kind: TypeAlias = Literal[
     "time",
     "hours",
     "no_stop",
+    "countries",
 ]
 PERSONAL: Final[frozenset[Kind]] = frozenset({"unreadable", "do_not_call", "elsewhere", "attempts"})
 """About single people: these can be skipped, and the others called all the same."""
@@ -215,3 +220,19 @@ def some_are(kind: Kind, found: Sequence[str], what: str) -> Iterator[Concern]:
 
 def _tasks(count: int) -> str:
     return "1 task lacks" if count == 1 else f"{count} tasks lack"
+
+
+def abroad(countries: Mapping[str, int], allowed: frozenset[str] | None) -> dict[str, int]:
+    """So many people of each country that may not be called. A number of which no country is known is not judged."""
+    if allowed is None:
+        return {}
+    return {one: people for one, people in countries.items() if one not in allowed and one != NO_COUNTRY}
+
+
+def abroad_concern(countries: Mapping[str, int], allowed: frozenset[str] | None) -> Iterator[Concern]:
+    """Whom the backend refuses, whatever else is right about them."""
+    found = abroad(countries, allowed)
+    if found and allowed is not None:
+        named = ", ".join(f"{people:,} in {one}" for one, people in list(found.items())[:_MOST_NAMED])
+        sentence = f"Numbers outside {', '.join(sorted(allowed))} are refused: {named}."
+        yield Concern("countries", sentence, frozenset(found))

@@ -159,7 +159,9 @@ async def check_batch_call(
         counted = f"{calls} people would be called"
     else:
         skipped = found.skipped_rows_total
-        counted = f"{calls} of {whole} rows can be called" + (f"; {skipped} are skipped" if skipped else "")
+        refused = found.preflight.refused
+        counted = f"{calls - refused} of {whole} rows can be called" + (f"; {skipped} are skipped" if skipped else "")
+        counted += f"; the account may not call {refused}" if refused else ""
     how = "" if tasks is None or found.next is not None or not calls else _with_the_same_tasks(context, found.parts)
     return CheckResult(
         summary=f"{counted}. Nothing was sent.{how}",

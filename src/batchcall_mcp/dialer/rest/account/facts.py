@@ -7,7 +7,7 @@ from typing import Any
 
 from batchcall_mcp.clock import to_ms
 from batchcall_mcp.dialer.carriers.base import AccountAtFault, CallDetails, Carrier, CarrierUnavailable, HasAccount
-from batchcall_mcp.dialer.rest.account.placing import AccountRead
+from batchcall_mcp.dialer.rest.account.placing import AccountRead, Placing
 from batchcall_mcp.dialer.rest.messages import mapping
 from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.queries import PlacedCall
@@ -15,8 +15,9 @@ from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import BackendUnavailable
 
 
-def account(opened: Store, carrier: Carrier, organization_id: str, read: AccountRead) -> dict[str, Any]:
+def account(opened: Store, placing: Placing, organization_id: str, read: AccountRead) -> dict[str, Any]:
     """Whose key it is, and what it can dial with. Days are UTC days."""
+    carrier, countries = placing.carrier, placing.allowed(read.account)
     now = opened.clock().astimezone(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     with opened.reading() as tx:
@@ -29,6 +30,8 @@ def account(opened: Store, carrier: Carrier, organization_id: str, read: Account
         "carrier_title": carrier.title,
         "places_real_calls": carrier.places_real_calls,
         "payer": carrier.payer if isinstance(carrier, HasAccount) else None,
+        "calls_at_once": carrier.capacity if carrier.places_real_calls else None,
+        "countries": None if countries is None else sorted(countries),
         "keeps_dates": True,
         "calls_today": calls_today,
         "notes": [*unread, *(read.account.notes if read.account is not None else ())],

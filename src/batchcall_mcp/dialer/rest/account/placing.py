@@ -6,9 +6,8 @@ The carrier looks at the same again before each call; an account that cannot be 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -32,6 +31,7 @@ from batchcall_mcp.text import quoted
 LONGEST_READ_S: Final = 5.0
 """A write must not become one of unknown outcome because a vendor is slow."""
 _MOST_NAMED: Final = 10
+_FEW: Final = 3
 _WHERE: Final = "get_backend (GET /account) lists them"
 
 
@@ -66,6 +66,29 @@ class Header:
     from_number: str
     agent_id: str | None
     organization_id: str
+
+
+@dataclass(slots=True)
+class _Alike:
+    """The rows that cannot be called for one reason: a list with a thousand of them must not hide the other reasons."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, position: int) -> None:
+        """One more row."""
+        self.count += 1
+        if len(self.first) <= _FEW:
+            self.first.append(position)
+
+    def lines(self, why: str) -> Iterator[str]:
+        """A line each where they are few; else the first one, and how many more there are."""
+        if self.count <= _FEW:
+            yield from (f"tasks.{position}{why}" for position in self.first)
+            return
+        shown = ", ".join(f"tasks.{position}" for position in self.first[1:])
+        rest = ", …" if self.count > len(self.first) else ""
+        yield f"tasks.{self.first[0]}{why.removesuffix('.')}. The same with {self.count - 1:,} more: {shown}{rest}"
 
 
 Row: TypeAlias = tuple[int, str, str | None]
@@ -128,23 +151,28 @@ class Placing:
             found.add(f"agent_id: {quoted(header.agent_id)} is not an agent of the account: {_named(agents)}")
         countries = allowed_countries(self.countries, numbers, header.from_number)
         judged = None if found else self._judge(account or _UNREAD, header)
-        listed, reasons = 0, Counter[str]()
+        listed, reasons = 0, dict[str, _Alike]()
         for position, to_number, variables in rows:
             listed += 1
             if (why := problem(to_number, countries)) is not None:
-                found.add(f"tasks.{position}.to_number: {why}")
+                reasons.setdefault(f".to_number: {why}", _Alike()).add(position)
             elif judged is not None and (why := judged(to_number, variables)) is not None:
-                reasons[why] += 1
-                found.add(f"tasks.{position}: {why}")
+                reasons.setdefault(f": {why}", _Alike()).add(position)
+        for why, alike in reasons.items():
+            for line in [f"every task{why}"] if alike.count == listed > 1 else alike.lines(why):
+                found.add(line)
         if not found:
             return None
-        if listed > 1 and listed in reasons.values():  # one reason, and it is everybody's
-            found = Problems()
-            found.add(f"every task: {next(iter(reasons))}")
         return found.error(
-            f"This cannot be called through {self.carrier.title}. Nothing was changed. Correct what is named, or send "
-            "the list without these rows."
+            f"This cannot be called through {self.carrier.title}. Nothing was changed. Correct or remove what is named."
         )
+
+    def allowed(self, account: CarrierAccount | None) -> frozenset[str] | None:
+        """Which countries may be called, whoever calls; None: no phone rings, or that depends on the caller number."""
+        numbers = None if account is None or account.numbers is None else [one.from_number for one in account.numbers]
+        if not self.carrier.places_real_calls or (self.countries is None and not numbers):
+            return None
+        return allowed_countries(self.countries, numbers, "")
 
     def _judge(self, account: CarrierAccount, header: Header) -> Callable[[str, str | None], str | None] | None:
         """What the carrier itself says of a person with these variables."""

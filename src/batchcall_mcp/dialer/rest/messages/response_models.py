@@ -292,6 +292,8 @@ class Account(_Closed):
     carrier_title: str
     places_real_calls: bool
     payer: Annotated[str | None, Field(description="whose money the calls cost")]
+    calls_at_once: Annotated[Count | None, Field(description="over all batch calls; null: simulated")]
+    countries: Annotated[list[str] | None, Field(description="that may be called; null: it depends, or no phone rings")]
     keeps_dates: Annotated[bool, Field(description="trigger_date, expires_date and not_before are kept")]
     calls_today: Count
     notes: list[str]
