@@ -91,6 +91,7 @@ def started(name: str, transport: str, url: str, folder: str) -> Pipe | Http:
         "BATCHCALL_URL": url,
         "BATCHCALL_DATA_DIR": folder,
         "BATCHCALL_LOG_LEVEL": "WARNING",
+        "BATCHCALL_RATE_LIMIT": "10000",
     }
     bare = [sys.executable, str(HERE / "parts.py"), "bare", transport, url + "/batch-calls"]
     ours = [sys.executable, "-m", "batchcall_mcp"]

@@ -1,6 +1,7 @@
-"""From spawn to the answer to tools/list over stdio, beside a bare MCPServer with ten tools, in turns.
+"""From spawn to the answer to tools/list over stdio, beside a bare MCPServer with ten tools, in turns; and the memory
+of both over HTTP when they have waited for 5 s.
 
-Run: python benchmarks/startup.py [rounds]. Promise: at most 1.2 times the bare server.
+Run: python benchmarks/startup.py [rounds]. Promises: at most 1.2 times the bare server; at most 88 MiB.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -17,8 +19,13 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import parts
+
 PROMISE = 1.2
+PROMISED_MIB = 88
+IDLE_S = 5
 BARE = '''
+import sys
 from typing import Annotated
 from mcp.server import MCPServer
 from pydantic import Field
@@ -35,7 +42,10 @@ def add(name):
 
 for number in range(10):
     add(f"tool_{number}")
-server.run("stdio")
+if len(sys.argv) > 1:
+    server.run("streamable-http", port=int(sys.argv[1]))
+else:
+    server.run("stdio")
 '''
 
 
@@ -53,11 +63,40 @@ def main() -> None:
         for _ in range(rounds):
             for name, command in commands.items():
                 seconds[name].append(spawn_to_list(command, environment))
+        port = parts.free_port()
+        serving = {
+            "bare": [*commands["bare"], str(port)],
+            "ours": [*commands["ours"], "serve", "--port", str(port)],
+        }
+        elsewhere = environment | {"BATCHCALL_BACKEND": "zudu"}
+        held = {name: idle_memory(command, elsewhere, port) for name, command in serving.items()}
+        held["dialer"] = idle_memory(serving["ours"], environment, port)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     ratio = medians["ours"] / medians["bare"]
     versions = f"Python {platform.python_version()}, mcp {version('mcp')}, {os.cpu_count()} cores, {rounds} rounds"
     print(f"spawn to tools/list, median: bare {medians['bare'] * 1000:.0f} ms, ours {medians['ours'] * 1000:.0f} ms")
     print(f"ratio {ratio:.2f} (promise {PROMISE}); {versions}")
+    print(
+        f"resident over HTTP after {IDLE_S} idle s: bare {held['bare']:.0f} MiB, ours {held['ours']:.0f} MiB "
+        f"(promise {PROMISED_MIB}), ours with the built-in dialer {held['dialer']:.0f} MiB"
+    )
+
+
+def idle_memory(command: Sequence[str], environment: Mapping[str, str], port: int) -> float:
+    """MiB that a server over HTTP holds when it has listened for `IDLE_S` seconds (Linux)."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
+        try:
+            while process.poll() is None:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.05)
+            time.sleep(IDLE_S)
+            lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
+            return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+        finally:
+            process.kill()
 
 
 def spawn_to_list(command: Sequence[str], environment: Mapping[str, str]) -> float:

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     """0: a batch call whose time was missed dials as soon as the dialer runs again."""
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15

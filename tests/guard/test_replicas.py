@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp.client import ClientRequestContext
@@ -19,11 +20,12 @@ from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRe
 
 from tests import forked
 from tests.postgresql import postgresql_url
+from tests.server.between import between
 from tests.server.transports import ROOT, Way, client_of
 from tests.vendors import magpipe, zudu
 from tests.vendors.magpipe import Magpipe
 from tests.vendors.zudu import Zudu
-from tests.walks.stage import FROM, NEW_YORK, number
+from tests.walks.stage import FROM, NEW_YORK, Model, Person, number
 
 PEOPLE = [number(NEW_YORK, line) for line in (0, 1, 2)]
 TASKS = [{"to_number": one} for one in PEOPLE]
@@ -36,6 +38,8 @@ MODERN = Way("stateless", "auto")
 async def serving(folder: Path, *, sessions: bool = False, **variables: str) -> AsyncIterator[str]:
     """The URL of a `batchcall-mcp serve` in a process, with this data folder. `sessions`: clients of 2025 have one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BATCHCALL_")}
+    # A hundred clients at once of one key pair are more than a server takes of one in a second.
+    variables = {"rate_limit": "10000", **variables}
     environment = {f"BATCHCALL_{name.upper()}": value for name, value in variables.items()}
     process = await anyio.open_process(
         [*forked.program(), "serve", "--port", "0", *([] if sessions else ["--stateless"])],
@@ -184,3 +188,56 @@ async def test_the_emergency_stop_of_one_machine_stops_the_other(tmp_path: Path)
             asked = await called(url, MAGPIPE, "start_batch_call", launch)
             assert (asked.structured_content or {})["result"] == "confirmation_required"
     assert vendor.dialled == []
+
+
+async def test_behind_a_proxy_that_takes_turns_two_servers_are_one(tmp_path: Path) -> None:
+    """Every request is a connection of its own, so a call, its question, the yes and the next call meet both."""
+    vendor, person = Zudu(), Person("yes")
+    headers = ZUDU | {"connection": "close"}
+    variables = {"backend": "zudu", "calling_hours": "00:00-24:00"}
+    async with (
+        vendor.served() as backend,
+        two_servers(tmp_path, url=backend, allowed_hosts="127.0.0.1", **variables) as urls,
+        between(urls) as proxy,
+        httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as http,
+    ):
+        # Files: uploaded at one, named, read and removed at the other.
+        lines = "phone,name\n" + "".join(f"{one},P\n" for one in PEOPLE)
+        told = (await http.post(proxy.url + "/files?name=people.csv", content=lines.encode())).json()
+        listed = [(await http.get(proxy.url + "/files")).json() for _ in urls]
+        assert listed[0] == listed[1]
+        assert told["tasks_file"] in str(listed[0])
+
+        async with client_of(proxy.url, MODERN, headers=headers, elicitation_callback=person) as client:
+            model = Model(client)
+            create = {"from_number": FROM, "tasks_file": told["tasks_file"]}
+            # Idempotency: the same call again, at whichever of them.
+            made = [await model.call("create_batch_call", **create) for _ in range(3)]
+            assert ["replayed" in one for one in made] == [False, True, True]
+            name = made[0]["batch_call"]["batch_call_id"]
+            assert {one["batch_call"]["batch_call_id"] for one in made} == {name}
+
+            # Questions: each answer comes with a request of its own.
+            launch = {"batch_call_id": name, "trigger_timestamp": "now"}
+            begun = [await model.call("start_batch_call", **launch) for _ in range(3)]
+            assert ["replayed" in one for one in begun] == [False, True, True]
+            assert len(person.questions) == 1
+            assert vendor.dialled == PEOPLE
+
+            # Watches: one waits at a server while the other one is asked.
+            before, watched = len(vendor.requests), []
+
+            async def watch() -> None:
+                watched.append(await model.call("watch_batch_call", batch_call_id=name, timeout_seconds=60))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch)
+                while len(vendor.requests) == before:
+                    assert (await http.get(proxy.url + "/readyz")).status_code == 200
+                vendor.finish(name, {})
+            assert watched[0]["batch_call"]["status"] == "completed"
+
+            exported = await model.call("export_batch_call", batch_call_id=name)
+            for _ in urls:
+                assert (await http.get(exported["file"])).text.count("\n") == 1 + len(PEOPLE)
+        assert min(proxy.connections[url] for url in urls) > 5

@@ -1,6 +1,7 @@
 """What is written about a run."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -88,6 +89,41 @@ def test_the_settings_secrets_never_show_even_inside_a_traceback(written: io.Str
     assert line.count("\n") == 1
     assert "RuntimeError: ********** and ********** of +141••••••••" in line
     assert "the-key" not in line
+
+
+def test_json_is_one_object_a_line_with_nothing_private_in_it(written: io.StringIO) -> None:
+    secret = SecretStr("the-secret")
+    log.configure(Settings(api_key=SecretStr("the-key"), api_secret=secret, log_format="json"), written)
+
+    def fail() -> None:
+        raise RuntimeError("the-key and the-secret\nof +14155550100")
+
+    try:
+        fail()
+    except RuntimeError:
+        logging.getLogger("anybody").exception("“the-secret” of %s\nfailed", "+1 (415) 555-0100")
+    logging.getLogger("other").warning("Authorization: Bearer abcdefgh, {'x-api-key': 'ijklmnop'}")
+    failed, plain = (json.loads(line) for line in written.getvalue().splitlines())
+    assert failed.keys() == {"time", "level", "logger", "message", "traceback"}
+    assert (failed["level"], failed["logger"]) == ("ERROR", "anybody")
+    assert failed["message"] == "“**********” of +1 (41•) •••-•••• | failed"
+    assert failed["traceback"].endswith("RuntimeError: ********** and ********** | of +141••••••••")
+    assert failed["time"].endswith("+00:00")
+    assert plain.keys() == {"time", "level", "logger", "message"}
+    assert plain["message"] == "Authorization: Bearer **********, {'x-api-key': '**********'}"
+
+
+@given(st.from_regex(r"\+[1-9][0-9]{7,14}", fullmatch=True), st.text(), st.sampled_from(["text", "json"]))
+def test_no_number_stays_in_a_line_of_either_format(number: str, around: str, form: Any) -> None:
+    stream = io.StringIO()
+    formatter = log.JsonFormatter() if form == "json" else log.MaskingFormatter()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    handler.handle(logging.LogRecord("any", logging.INFO, "", 0, f"{around} {number} {around}", None, None))
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert number not in line
+    assert number[:-5] not in line.partition("any")[2], "at least six of its digits are hidden"
 
 
 def test_libraries_write_no_debug_and_we_do_if_asked(written: io.StringIO) -> None:

@@ -14,7 +14,7 @@ import batchcall_mcp
 from batchcall_mcp.cli import adopt, approve, audit, call, keys, ledger, remove_gate, stop
 from batchcall_mcp.cli.account import doctor, verify
 from batchcall_mcp.cli.setup import init
-from batchcall_mcp.server.startup import collect_garbage_again, load_settings
+from batchcall_mcp.server.startup import collect_garbage_again, load_settings, without_colours
 
 _PORT = click.IntRange(0, 65535)
 
@@ -30,21 +30,44 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--transport", type=click.Choice(["http", "sse", "both"]), default="http", show_default=True)
+@click.option(
+    "--transport",
+    type=click.Choice(["http", "sse", "both"]),
+    default="http",
+    show_default=True,
+    help="SSE is deprecated: for clients that know nothing else.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="0 picks a free one.")
 @click.option("--stateless", is_flag=True, help="Keep no sessions at /mcp; clients of 2025 cannot be asked then.")
-def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, stateless: bool) -> None:
-    """Serve MCP over HTTP: /mcp (streamable HTTP), /sse, /files (lists and exports), /healthz.
+@click.option("--metrics-port", type=_PORT, help="Show totals at /metrics on this port of 127.0.0.1.  [default: off]")
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 3600),
+    default=25,
+    show_default=True,
+    help="How long answers that are under way may take when it is stopped; a second signal cuts them off.",
+)
+def serve(
+    transport: Literal["http", "sse", "both"],
+    host: str,
+    port: int,
+    *,
+    stateless: bool,
+    metrics_port: int | None,
+    drain_seconds: float,
+) -> None:
+    """Serve MCP over HTTP: /mcp (streamable HTTP), /sse (deprecated), /files (lists and exports), /healthz, /readyz.
 
     Every request carries its caller's X-API-KEY and X-API-SECRET. Host names other than localhost go into
     BATCHCALL_ALLOWED_HOSTS.
     """
     settings = load_settings()
-    from batchcall_mcp.server.app import build_server
-    from batchcall_mcp.server.transports.http import run_http
+    with without_colours():
+        from batchcall_mcp.server.app import build_server
+        from batchcall_mcp.server.transports.http import run_http
 
-    server = build_server(settings, transport="http")
+        server = build_server(settings, transport="http")
     run_http(
         server,
         settings,
@@ -52,6 +75,8 @@ def serve(transport: Literal["http", "sse", "both"], host: str, port: int, *, st
         port=port,
         transport=transport,
         stateless=stateless,
+        metrics_port=metrics_port,
+        drain_seconds=drain_seconds,
         authenticate=server.authenticate,
         service=server.service,
     )

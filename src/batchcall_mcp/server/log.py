@@ -1,15 +1,18 @@
 """What is written about a run: one line an event, to stderr (stdout is the protocol's), with nothing private in it.
 
+A line is text, or one JSON object (BATCHCALL_LOG_FORMAT), masked alike.
 Phone numbers lose all but their first digits, keys and session ids are blanked, and no library may write at DEBUG,
 where the SDK and the HTTP client print whole messages and headers.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TextIO
 
 from batchcall_mcp.settings import Settings
@@ -73,7 +76,28 @@ class MaskingFormatter(logging.Formatter):
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def format(self, record: logging.LogRecord) -> str:
-        return mask(super().format(record), self._secrets)
+        return self._masked(super().format(record))
+
+    def _masked(self, text: str) -> str:
+        return mask(text, self._secrets)
+
+
+class JsonFormatter(MaskingFormatter):
+    """Formats a record as one JSON object: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is
+    one. Each text is masked before it is written as JSON, whose escapes could hide a number from the mask.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self._masked(record.getMessage()),
+        }
+        traceback = self.formatException(record.exc_info) if record.exc_info else record.exc_text
+        if traceback:
+            line["traceback"] = self._masked(traceback)
+        return json.dumps(line)
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
@@ -81,7 +105,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     given = (settings.api_key, settings.api_secret, settings.carrier_key, settings.carrier_secret)
     secrets = [secret.get_secret_value() for secret in given if secret]
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(MaskingFormatter(secrets))
+    handler.setFormatter((JsonFormatter if settings.log_format == "json" else MaskingFormatter)(secrets))
     logging.basicConfig(handlers=[handler], level=max(logging.INFO, getattr(logging, settings.log_level)), force=True)
     logging.getLogger("batchcall_mcp").setLevel(settings.log_level)
     # A line for every request says nothing that the tool call's own line does not; nor do those of a new database.

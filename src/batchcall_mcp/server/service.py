@@ -31,6 +31,7 @@ from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, Batch
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
 from batchcall_mcp.guard.confirmation import Asker, Unasked
+from batchcall_mcp.guard.ledger import at_rest
 from batchcall_mcp.kept_files.caller_files import CallerFiles, files_url, remove_leftovers
 from batchcall_mcp.kept_files.records import STORE_FILE
 from batchcall_mcp.model import ListQuery
@@ -42,7 +43,7 @@ from batchcall_mcp.server.approvals.elicitation import ClientAsker
 from batchcall_mcp.server.credentials import AcceptedPairs, caller_credentials, caller_identity
 from batchcall_mcp.server.request_mode import asked_mode
 from batchcall_mcp.settings import Settings
-from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, open_client
+from batchcall_mcp.vendor_http.client import BackendHttp, Credentials, Erred, open_client
 
 if TYPE_CHECKING:
     from batchcall_mcp.dialer.app import EmbeddedDialer
@@ -96,6 +97,8 @@ class Service:
         """Where the operator is notified of what happens; None: nowhere."""
         self.desk = ApprovalDesk(self.ledger, audit, enabled=settings.approval_page != "off")
         self.accepted = AcceptedPairs(self.accepts)
+        self.backend_erred: Erred = lambda _code: None
+        """Hears of each error of the backend; whoever counts them puts itself here."""
         self.turns: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
         """By caller and batch call, held from reading it to launching it: two launches at once would both see it
         waiting. Nothing that stops calls ever waits for one."""
@@ -153,9 +156,10 @@ class Service:
         self.notifier = Notifier.of(self.settings)
 
     async def _open_ledger_soon(self) -> None:
-        """Many callers wait for an HTTP server's first write; its operator reads the log when it starts."""
+        """Its operator reads the log of a server over HTTP. A file that shows no fault waits for its first use."""
         try:
-            await self.ledger()
+            if not await self._ledger_rests():
+                await self.ledger()
         except BatchCallError as error:
             logger.warning("The ledger cannot be used, and every write will say why: %s", error)
 
@@ -181,6 +185,24 @@ class Service:
         if self._ledger is not None:
             return self._ledger
         return await anyio.to_thread.run_sync(self._opened_ledger, abandon_on_cancel=True)
+
+    async def _ledger_rests(self) -> bool:
+        """Whether the ledger is a file that nobody here has opened, and that shows no fault."""
+        where = self.settings.database(at_rest.FILE)
+        if self._ledger is not None or not isinstance(where, Path):
+            return False
+        return await anyio.to_thread.run_sync(at_rest.is_usable, where)
+
+    async def check_ledger(self) -> None:
+        """Look whether writes can be recorded now; the backend is not asked.
+
+        Raises:
+            ConfigurationError: they cannot.
+        """
+        if await self._ledger_rests():
+            return
+        ledger = await self.ledger()
+        await anyio.to_thread.run_sync(ledger.database.check, abandon_on_cancel=True)
 
     def shared_key(self) -> bytes:
         """What seals questions, the same in every process on the ledger. Blocks.
@@ -218,6 +240,9 @@ class Service:
 
     def _sweep(self) -> None:
         remove_leftovers(self.settings.data_dir, time.time() - _LEFT_FOR_S)
+        where = self.settings.database(STORE_FILE)
+        if self._file_store is None and isinstance(where, Path) and not where.exists():
+            return  # what opens it is heavy
         store = importlib.import_module("batchcall_mcp.kept_files.store").FileStore
         if self._file_store is not None or store.is_there(self.settings):
             self._opened_files().sweep()
@@ -255,7 +280,11 @@ class Service:
                 client = await self._open_dialer(self._stack) if self.embedded else open_client()
                 await self._stack.enter_async_context(client)
                 self._http = BackendHttp(
-                    client, self._url, self.settings.request_timeout_s, judged=self.accepted.judged
+                    client,
+                    self._url,
+                    self.settings.request_timeout_s,
+                    judged=self.accepted.judged,
+                    erred=self.backend_erred,
                 )
             return self._http
 

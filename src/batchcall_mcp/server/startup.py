@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from batchcall_mcp.server import log
 from batchcall_mcp.settings import Settings, own_environment, settings_file
 
 _OBJECTS_BEFORE_A_LOOK = 10_000
-_OPTIONAL = ("rich.console", "uvicorn")
+_COLOURS = "rich.console"
+_OPTIONAL = (_COLOURS, "uvicorn")
 """What the SDK imports if it is there (for colours in logs, to watch an HTTP server stop) and stdio never uses."""
 
 
@@ -68,6 +69,11 @@ def collect_garbage_again() -> None:
     gc.freeze()
     gc.set_threshold(_OBJECTS_BEFORE_A_LOOK)
     gc.enable()
+
+
+def without_colours() -> AbstractContextManager[None]:
+    """The SDK's colours for logs, which are never used here, stay out of memory; `rich` can be imported afterwards."""
+    return _not_imported((_COLOURS,))
 
 
 @contextmanager

@@ -69,6 +69,8 @@ class Credentials:
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 Judged: TypeAlias = Callable[[Credentials, bool], None]
 """Hears of each answer that shows whether the backend accepts a key pair."""
+Erred: TypeAlias = Callable[[str], None]
+"""Hears the code of each error with which an exchange ended."""
 
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
@@ -187,6 +189,7 @@ class BackendHttp:
         clock: Callable[[], float] = anyio.current_time,
         jitter: Callable[[], float] = random.random,
         judged: Judged = lambda _credentials, _accepted: None,
+        erred: Erred = lambda _code: None,
     ) -> None:
         self._client = client
         self.base_url = base_url.rstrip("/")
@@ -195,6 +198,7 @@ class BackendHttp:
         self._clock = clock
         self._jitter = jitter
         self._judged = judged
+        self._erred = erred
 
     def caller(
         self, credentials: Credentials, headers: Mapping[str, str], recognise: Recognise = lambda _refusal: None
@@ -223,6 +227,13 @@ class BackendHttp:
         A read is repeated after 408, 429, 5xx, a time-out or a broken connection; a write only where it cannot have
         arrived: no connection, or 429.
         """
+        try:
+            return await self._exchange(exchange, call, headers, url)
+        except BatchCallError as error:
+            self._erred(error.code)
+            raise
+
+    async def _exchange(self, exchange: Exchange, call: HttpCall, headers: Mapping[str, str], url: str | None) -> Reply:
         request = request_of(self._client, call, url or self.base_url + call.path, headers, self._timeout_s)
         started = self._clock()
         for tried in range(1, TRIES + 1):

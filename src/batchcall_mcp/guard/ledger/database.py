@@ -17,10 +17,10 @@ from batchcall_mcp import database
 from batchcall_mcp.clock import Clock, span_ms, utc_now
 from batchcall_mcp.database import Schema
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.guard.ledger import at_rest
 from batchcall_mcp.guard.ledger.tables import secret_keys
 from batchcall_mcp.settings import Settings
 
-_FILE: Final = "ledger.db"
 _LOCK: Final = 0x62617463685F6D63
 _CLOSING_WAITS_S: Final = 5
 
@@ -31,8 +31,8 @@ class LedgerDatabase(database.Database):
     schema = Schema(
         name="The ledger, in which every write is recorded before it is sent,",
         migrations=Path(__file__).parent / "migrations",
-        head="0006",
-        versions="alembic_version",
+        head=at_rest.VERSION,
+        versions=at_rest.VERSIONS,
         lock=_LOCK,
     )
 
@@ -55,7 +55,7 @@ class LedgerDatabase(database.Database):
         Raises:
             ConfigurationError: it cannot be opened, or a newer version of this program made it.
         """
-        engine = cls.opened(settings.database(_FILE))
+        engine = cls.opened(settings.database(at_rest.FILE))
         try:
             return cls(engine, settings.data_dir, clock)
         except ConfigurationError:
@@ -69,7 +69,7 @@ class LedgerDatabase(database.Database):
         Raises:
             ConfigurationError: the database cannot be opened.
         """
-        return cls.schema.is_used(settings.database(_FILE))
+        return cls.schema.is_used(settings.database(at_rest.FILE))
 
     def close(self) -> None:
         """Let go of every connection; what a stop did not wait for has some seconds to end."""
@@ -146,6 +146,16 @@ class LedgerDatabase(database.Database):
                 f"The ledger, in which every write is recorded before it is sent, is of version {found} now, and this "
                 f"process knows version {self.schema.head}. Nothing was sent. Restart it on the newest batchcall-mcp."
             )
+
+    def check(self) -> None:
+        """Go on only if a write could be recorded now, as far as a look that writes nothing can say.
+
+        Raises:
+            ConfigurationError: see `check_file`, `check_version` and `reading`.
+        """
+        self.check_file()
+        with self.reading() as tx:
+            self.check_version(tx)
 
     def hashed(self, text: str) -> str:
         """A name for something that the ledger must not hold itself: the same in every process on this database."""

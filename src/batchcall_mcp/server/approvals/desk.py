@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -69,6 +69,17 @@ class ApprovalDesk:
         self._opened: set[str] = set()
         self._tabs: list[str] = []
         self._lingers_s = LINGERS_S
+        self.waiting = 0
+        """Tool calls that wait for a person now."""
+
+    @contextmanager
+    def one_waits(self) -> Iterator[None]:
+        """Count a tool call that waits for a person, as long as it does."""
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
 
     async def read(self, approval_id: str) -> Approval | None:
         """The question as it stands now; None if it was replaced or has been forgotten."""

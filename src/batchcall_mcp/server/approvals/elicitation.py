@@ -147,7 +147,7 @@ class ClientAsker:
     async def _elicited(self, ask: Callable[[], Awaitable[ElicitResult]]) -> tuple[ElicitResult | Answer, float]:
         """What a handshake-era client answers, and after how many seconds; an Answer where it is none."""
         began = anyio.current_time()
-        with anyio.move_on_after(LONGEST_WAIT_S):
+        with self._desk.one_waits(), anyio.move_on_after(LONGEST_WAIT_S):
             try:
                 return await ask(), anyio.current_time() - began
             except MCPError as error:
@@ -247,7 +247,9 @@ class ClientAsker:
         self.waited_for = asked.approval_id
         if self._until is None:
             self._until = anyio.current_time() + PATIENCE_S
-        if not await self._desk.answered(asked.approval_id, self._until, self._still_waiting):
+        with self._desk.one_waits():
+            in_time = await self._desk.answered(asked.approval_id, self._until, self._still_waiting)
+        if not in_time:
             self._gave_up = "page"
 
     async def _still_waiting(self) -> None:

@@ -32,6 +32,7 @@ from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.server.credentials import AcceptedPairs
 from batchcall_mcp.server.tools.results import render
 from batchcall_mcp.server.tools.schemas import ArgumentSchema, open_objects, result_schema
+from batchcall_mcp.server.tools.tool_calls import UNKNOWN_TOOL, ToolCalls
 from batchcall_mcp.server.tools.validation_errors import describe_arguments, nearest, quoted, sentence
 from batchcall_mcp.text import printable_lines
 
@@ -203,6 +204,7 @@ class StrictServer(MCPServer[Any]):
         self.needs_secret = needs_secret
         self.accepted = accepted or AcceptedPairs()
         self._opener = lifespan or (lambda _server: nullcontext({}))
+        self.calls = ToolCalls()
         self._held: list[Any] = []
         self._tools_by_name = {tool.name: tool for tool in tools}
         super().__init__(name, tools=tools, lifespan=self._connected, **settings)
@@ -267,6 +269,12 @@ class StrictServer(MCPServer[Any]):
             UnexpectedToolError: for a defect; its text withholds what happened, the server's log has it.
             MCPError: passed through.
         """
+        known = name if name in self._tools_by_name else UNKNOWN_TOOL
+        return await self.calls.counted(known, self._called(name, arguments, context))
+
+    async def _called(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None
+    ) -> CallToolResult | InputRequiredResult:
         tool = self._tools_by_name.get(name)
         if tool is None:
             raise ToolError(self.problem_with(name, arguments))

@@ -6,6 +6,7 @@ Pure, because a response here is a stream that may stay open for hours.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -197,16 +198,21 @@ def caller_of(name: str) -> AuthenticatedUser:
     return AuthenticatedUser(AccessToken(token=name, client_id=name, scopes=[]))
 
 
-def refusal(status: int, text: str, code: str = "refused", **headers: str) -> JSONResponse:
-    """The answer to a request that goes no further."""
-    return JSONResponse({"error": code, "message": text}, status, headers=headers | _when_to_come_again(status))
+def refusal(
+    status: int, text: str, code: str = "refused", *, retry_after: float | None = None, **headers: str
+) -> JSONResponse:
+    """The answer to a request that goes no further. `retry_after`: in seconds, for 429 and 503."""
+    headers |= _when_to_come_again(status, retry_after)
+    return JSONResponse({"error": code, "message": text}, status, headers=headers)
 
 
-def json_rpc_refusal(status: int, text: str, code: int = INTERNAL_ERROR) -> JSONResponse:
+def json_rpc_refusal(
+    status: int, text: str, code: int = INTERNAL_ERROR, *, retry_after: float | None = None
+) -> JSONResponse:
     """The same as an error of JSON-RPC: clients show its message, and of another answer only the status."""
     content = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}
-    return JSONResponse(content, status, headers=_when_to_come_again(status))
+    return JSONResponse(content, status, headers=_when_to_come_again(status, retry_after))
 
 
-def _when_to_come_again(status: int) -> dict[str, str]:
-    return {"retry-after": str(_RETRY_AFTER_S)} if status in {429, 503} else {}
+def _when_to_come_again(status: int, seconds: float | None) -> dict[str, str]:
+    return {"retry-after": str(math.ceil(seconds or _RETRY_AFTER_S))} if status in {429, 503} else {}

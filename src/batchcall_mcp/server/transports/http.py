@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from typing import Any, Literal, TypeAlias
 
 import anyio
@@ -33,7 +33,9 @@ from batchcall_mcp.server.transports.access import (
 from batchcall_mcp.server.transports.broken_answers import BrokenAnswers
 from batchcall_mcp.server.transports.files import FileRoutes
 from batchcall_mcp.server.transports.pair_checks import PairChecks
-from batchcall_mcp.server.transports.sessions import BoundedSessions, BoundedStreams
+from batchcall_mcp.server.transports.readiness import Readiness
+from batchcall_mcp.server.transports.sessions import Bounded, BoundedSessions, BoundedStreams
+from batchcall_mcp.server.transports.traffic import Controlled, Limiter, Traffic
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
 
@@ -43,9 +45,11 @@ HttpTransport: TypeAlias = Literal["http", "sse", "both"]
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
 
 _LARGEST_BODY_BYTES = 4 * 1024 * 1024
-_SHUTDOWN_S = 5
+_SHUTDOWN_S = 2
+"""For what is still open once the answers are out."""
 _INTERRUPTED = 130
 _KEEP_ALIVE_S = 75
 
@@ -63,6 +67,9 @@ def http_app(
     session_idle_timeout_s: float = 30 * 60,
     max_sessions: int = 1000,
     max_sessions_per_caller: int = 100,
+    traffic: Traffic | None = None,
+    limiter: Limiter | None = None,
+    open_now: list[Bounded] | None = None,
 ) -> Starlette:
     """The ASGI application. Its lifespan opens the server's state once for the process.
 
@@ -79,7 +86,11 @@ def http_app(
         max_sessions: Most sessions, and most SSE connections. When they are open, a caller whom the backend accepts
             takes the place of one whom it never accepted; anyone else gets 401 or 503.
         max_sessions_per_caller: Most of one key pair. Its next session ends its oldest idle one, or gets 429.
+        traffic: Of this process, which says when it ends.
+        limiter: Counts each caller's requests; None counts nobody's.
+        open_now: Takes what counts the sessions and streams.
     """
+    traffic = Traffic() if traffic is None else traffic
     accepted = server.accepted if authenticate is None else AcceptedPairs()
 
     def checks() -> PairChecks:
@@ -93,9 +104,14 @@ def http_app(
         "most": max_sessions,
         "most_per_caller": max_sessions_per_caller,
         "idle_timeout_s": session_idle_timeout_s,
+        "all": [] if open_now is None else open_now,
     }
+    open_paths = frozenset({HEALTH_PATH, READY_PATH})
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # CheckedHost does it, for every path
-    routes: list[BaseRoute] = [Route(HEALTH_PATH, _healthy, methods=["GET"])]
+    routes: list[BaseRoute] = [
+        Route(HEALTH_PATH, _healthy, methods=["GET"]),
+        Route(READY_PATH, Readiness(service, traffic).answer, methods=["GET"]),
+    ]
     middleware = [
         Middleware(CheckedHost, allowed=allowed_hosts(host, port, settings.allowed_hosts)),
         Middleware(
@@ -103,7 +119,15 @@ def http_app(
             settings,
             needs_secret=server.needs_secret,
             authenticate=authenticate,
-            open_paths=frozenset({HEALTH_PATH}),
+            open_paths=open_paths,
+        ),
+        Middleware(
+            Controlled,
+            traffic,
+            limiter,
+            accepted,
+            open_paths=open_paths,
+            streams=frozenset({MCP_PATH, SSE_PATH}),
         ),
         Middleware(KnownMode),
         *([] if service is None else [Middleware(FileRoutes, service, checks())]),
@@ -150,18 +174,42 @@ def run_http(
     *,
     host: str,
     port: int,
+    metrics_port: int | None = None,
+    drain_seconds: float = 25,
     **options: Any,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; calls in flight have 5 s to end. Port 0 picks one. `options`: as of `http_app`.
+    """Serve until SIGINT or SIGTERM, then as `EndingServer` says. Port 0 picks one.
+
+    Args:
+        server: Serves every transport.
+        settings: See `http_app`.
+        host: The address to listen on.
+        port: The port to listen on.
+        metrics_port: Where this machine reads totals; None: nowhere.
+        drain_seconds: How long answers that are under way may take at the end.
+        options: As of `http_app`.
 
     Raises:
-        ConfigurationError: if the address cannot be bound.
+        ConfigurationError: if an address cannot be bound.
     """
     import uvicorn
 
-    with bound_socket(host, port) as listening:
+    from batchcall_mcp.dialer.rest.rate_limiter import Limiter
+    from batchcall_mcp.server.transports.ending import EndingServer
+
+    traffic, open_now = Traffic(), list[Bounded]()
+    counting: AbstractAsyncContextManager[None] = nullcontext()
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(bound_socket(host, port))
+        if metrics_port is not None:
+            from batchcall_mcp.server.transports.metrics import HOST, Metrics, served
+
+            shown_at = sockets.enter_context(bound_socket(HOST, metrics_port))
+            counting = served(Metrics(server, options.get("service"), open_now), shown_at)
         port = listening.getsockname()[1]
-        app = http_app(server, settings, host=host, port=port, **options)
+        limiter = Limiter.of(settings)
+        more = {"traffic": traffic, "limiter": limiter, "open_now": open_now, **options}
+        app = http_app(server, settings, host=host, port=port, **more)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -172,9 +220,17 @@ def run_http(
             timeout_graceful_shutdown=_SHUTDOWN_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
+        ending = EndingServer(config, traffic, server.calls, drain_seconds)
+
+        async def serve() -> None:
+            async with counting:
+                await ending.serve([listening])
+
         logger.info("Serving MCP on %s", url_of(host, listening))
+        if options.get("transport", "http") != "http":
+            logger.warning("SSE (%s) is deprecated, in MCP and here: use streamable HTTP (%s)", SSE_PATH, MCP_PATH)
         try:
-            anyio.run(uvicorn.Server(config).serve, [listening])
+            anyio.run(serve)
         except KeyboardInterrupt:
             raise SystemExit(_INTERRUPTED) from None
 

@@ -57,7 +57,7 @@ def stranger_to_end(sessions: Iterable[Session], accepted: AcceptedPairs) -> Ses
 
 
 @dataclass(eq=False, kw_only=True)
-class _Bounded(ABC):
+class Bounded(ABC):
     """What sessions and streams share: counting, and making room.
 
     `most` of all callers together, and `most_per_caller`; `refused` makes the answer to a caller without a place.
@@ -70,8 +70,13 @@ class _Bounded(ABC):
     most_per_caller: int
     idle_timeout_s: float
     checks: PairChecks
+    all: list[Bounded] = field(default_factory=list)
+    """Where it puts itself, for whoever counts what is open."""
     sessions: list[Session] = field(default_factory=list, init=False)
     _making_room: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        self.all.append(self)
 
     @abstractmethod
     async def end(self, session: Session, scope: Scope) -> None:
@@ -145,7 +150,7 @@ class _Bounded(ABC):
         )
 
 
-class BoundedSessions(_Bounded):
+class BoundedSessions(Bounded):
     """Bounds the sessions of streamable HTTP. Requests of the protocol without sessions pass."""
 
     refused = staticmethod(json_rpc_refusal)
@@ -228,7 +233,7 @@ class BoundedSessions(_Bounded):
         session.used = time.monotonic()
 
 
-class BoundedStreams(_Bounded):
+class BoundedStreams(Bounded):
     """Bounds the connections of SSE, and ends each with one response.
 
     When a stream has ended, mcp 2.3 sends an empty response after it, which uvicorn reports as a crash.
@@ -262,7 +267,7 @@ class BoundedStreams(_Bounded):
         finally:
             self.forget(place)
 
-    async def end(self, session: Session, scope: Scope) -> None:  # noqa: ARG002 - as of `_Bounded`
+    async def end(self, session: Session, scope: Scope) -> None:  # noqa: ARG002 - as of `Bounded`
         session.close()
 
 
