@@ -11,10 +11,14 @@ TYPES = $(BIN)/mypy && $(BIN)/lint-imports
 # A test run starts hundreds of processes: they read what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test fast coverage torture check style conformance benchmarks dist format clean
+.PHONY: demo readme test fast coverage torture check style conformance benchmarks dist format clean
 
 demo: $(VENV)/.installed  ## the whole story on the built-in dialer; no phone rings
 	$(BIN)/batchcall-mcp demo
+
+readme: $(VENV)/.installed-dev  ## what is generated in README.md: the picture of the demo, and the badges
+	$(BIN)/python -m tests.demo_picture
+	$(BIN)/python -m release.manifests
 
 # Style takes a second and comes first. Types and borders take half a minute of one core, next to tests that wait: what
 # they say is kept until the tests have ended, so that it stands together. Whichever fails, this fails.

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 from tests import forked
+from tests.demo_picture import PICTURE, shown_in, stable
 from tests.server.transports import ROOT
 
 STORY = [
@@ -41,3 +42,5 @@ def test_the_demo_plays_the_whole_story_and_ends_well() -> None:
     assert screen.count("The demo answers for you: yes") == 2
     assert "completed, 188 of 188 done" in screen
     assert "224 dials in the carrier's own record" in screen, "188 people, then 36 of them again, and nobody else"
+    shown = shown_in(PICTURE.read_text(encoding="utf-8"))
+    assert stable(screen).startswith(shown), "The demo says something else: make readme"

@@ -7,17 +7,12 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
-from batchcall_mcp.cli import cli
-from batchcall_mcp.settings import PREFIX, Settings
+from batchcall_mcp.settings import Settings
 from tests.server.transports import ROOT
 
 SOURCES = ROOT / "src" / "batchcall_mcp"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # The SDK itself brings click, rich and uvicorn, so that they are no business of ours here.
 HEAVY = ("sqlalchemy", "alembic", "psycopg", "fastapi", "phonenumbers", "python_calamine", "filelock")
@@ -99,45 +94,9 @@ def counted_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line and not line.startswith("#")]
 
 
-def test_the_readme_begins_with_the_two_commands() -> None:
-    first = re.search(r"^```.*?\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert first is not None
-    commands = [line.partition("#")[0].strip() for line in first[1].splitlines()]
-    assert commands == ["make demo", "make test"]
-
-
-def test_the_readme_documents_every_command() -> None:
-    missing = [command for command in commands(cli, "") if f"`batchcall-mcp{command}" not in README]
-    missing = [command for command in missing if f"\nbatchcall-mcp{command}" not in README]
-    assert missing == []
-
-
-def commands(group: click.Group, path: str) -> Iterator[str]:
-    """Every command that can be run, as it is written after the program's name."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            if command.invoke_without_command:
-                yield f"{path} {name}"
-            yield from commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}"
-
-
-def test_the_readme_documents_every_setting_and_no_other() -> None:
-    table = README[README.index("## Settings") :].split("\n## ", 2)[0]
-    names = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "ENV_FILE"}
-    assert set(re.findall(r"BATCHCALL_[A-Z_]*[A-Z]", table)) == names
-
-
 def test_every_setting_is_obeyed_by_some_module() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py") if path.name != "settings.py")
     assert {name for name in Settings.model_fields if f"settings.{name}" not in text} == set()
-
-
-def test_what_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
-    missing = [link for link in links if not link.startswith("http") and not (ROOT / link).exists()]
-    assert missing == []
 
 
 def test_the_changelog_begins_with_this_version() -> None:

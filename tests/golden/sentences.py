@@ -23,13 +23,11 @@ from batchcall_mcp.cli import cli
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.settings import Settings
 from tests.guard.questions import SCENES
+from tests.readme import spoken
 from tests.server.contract import Surface
-from tests.server.transports import ROOT
 from tests.walks.stage import ALWAYS, FROM, Model, Person, playing, write_csv
 
 PAGE = Path(__file__).with_name("sentences.txt")
-_README = ROOT / "README.md"
-_BEFORE_INSTALLING = re.compile(r"\nbatchcall-mcp is .*?(?=\n## )", re.DOTALL)
 _SENTENCE_ENDS = re.compile(r"(?<=[.?!\"*])(?<![^.?!][\"*])\s+(?=[A-Z*`\"])")
 _PLAYED = ("Summaries", "Errors")
 _DIFFERS = (
@@ -89,9 +87,7 @@ def _part(title: str, texts: Mapping[str, str], home: Path) -> str:
 
 
 def _of_the_readme() -> Iterator[tuple[str, str]]:
-    found = _BEFORE_INSTALLING.search(_README.read_text(encoding="utf-8"))
-    assert found is not None
-    for number, block in enumerate(re.split(r"\n\n|\n(?=- )", found[0].strip()), 1):
+    for number, block in enumerate(re.split(r"\n\n+|\n(?=- )", spoken()), 1):
         yield f"paragraph {number}", " ".join(block.split())
 
 

@@ -29,11 +29,16 @@ _FILES = ("customers.csv", "do-not-call.txt")
 
 
 def main() -> None:
+    play(Console())
+
+
+def play(console: Console) -> None:
+    """Play it on `console`, to the end; the picture in the README records it from there."""
     with tempfile.TemporaryDirectory(prefix="batchcall-demo-") as name:
         folder = Path(name)
         # What the server logs belongs to a file of its own, not between the lines of the story.
         with (folder / "server.log").open("w", encoding="utf-8") as log:
-            anyio.run(_play, folder, log)
+            anyio.run(_play, console, folder, log)
 
 
 class Stage:
@@ -79,8 +84,7 @@ class Stage:
         return answer
 
 
-async def _play(folder: Path, log: TextIO) -> None:
-    console = Console()
+async def _play(console: Console, folder: Path, log: TextIO) -> None:
     console.print("[bold]batchcall-mcp demo[/]: an MCP client calls 200 customers with the built-in dialer.")
     console.print(
         "The carrier is simulated and faster than real calls; no phone rings and nothing leaves this machine."
