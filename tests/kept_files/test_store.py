@@ -16,10 +16,19 @@ from batchcall_mcp.kept_files.records import KEPT_FOR, KeptFile, Kind, StoreFull
 from batchcall_mcp.kept_files.store import PART_BYTES, FileStore
 from batchcall_mcp.kept_files.tables import metadata
 from batchcall_mcp.settings import Settings
-from tests.guard.ledger.conftest import Clock, clock, settings
+from tests.guard.ledger.conftest import Clock, clock
+from tests.postgresql import postgresql_url
 
 __all__ = ["clock", "settings"]
 ONE, ANOTHER = "owner-1", "owner-2"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Of a fresh database."""
+    if request.param == "sqlite":
+        return Settings(data_dir=tmp_path)
+    return Settings.model_validate({"data_dir": tmp_path, "database_url": postgresql_url()})
 
 
 @pytest.fixture
