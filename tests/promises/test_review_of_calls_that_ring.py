@@ -16,7 +16,7 @@ from batchcall_mcp.dialer.carriers.base import Attempt, Line, Outcome
 from batchcall_mcp.dialer.domain.predial import Rest, Verdict
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.engine import heartbeat, left_calls
-from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn
+from batchcall_mcp.dialer.engine.dispatch import Dispatch, Turn, Unplaced
 from batchcall_mcp.dialer.engine.outcomes import Ended
 from batchcall_mcp.dialer.engine.rate_pacing import AccountPace
 from batchcall_mcp.dialer.storage.store import Store
@@ -200,3 +200,18 @@ async def test_an_odd_outcome_stops_nobody_elses_calls(desk: Desk, tmp_path: Pat
         await eventually(lambda: desk.record(batch_call_id).status is State.COMPLETED)
     assert Counter(desk.statuses(batch_call_id)) == Counter([status]) + Counter({"completed": 2})
     assert len(wire.calls()) == 3
+
+
+def test_what_came_of_an_earlier_claim_does_not_end_the_call_of_the_one_in_its_place(desk: Desk, clock: Moving) -> None:
+    """A carrier fails in a process that was taken for dead, before it asks; the same attempt rings by another one."""
+    batch_call_id = desk.running(numbers(1))
+    mine = Dispatch(desk.store, "mine", daily_cap=3, retry_delay=timedelta(minutes=5), carrier="wire")
+    [earlier] = mine.record_and_claim([], {batch_call_id: 1}).started
+    mine.withdraw([Unplaced(attempt=earlier)])
+    clock.set(clock() + timedelta(seconds=1))
+    [later] = mine.record_and_claim([], {batch_call_id: 1}).started
+    assert later.attempt_id == earlier.attempt_id
+    mine.record_and_claim([Ended.of(earlier, Outcome(TaskStatus.FAILED, "the carrier lost the call"))], {})
+    assert desk.statuses(batch_call_id) == {"calling": 1}
+    mine.record_and_claim([Ended.of(later, Outcome(TaskStatus.COMPLETED))], {})
+    assert desk.statuses(batch_call_id) == {"completed": 1}

@@ -21,6 +21,7 @@ from batchcall_mcp.dialer.carriers.base import (
     CarrierUnavailable,
     NoLongerWanted,
     NotCallable,
+    Outcome,
 )
 from batchcall_mcp.dialer.domain.predial import Patience, Verdict
 from batchcall_mcp.dialer.engine import claims
@@ -242,7 +243,7 @@ class Calls:
         LOG.error("The carrier lost attempt %s", attempt.attempt_id, exc_info=error)
         if line.may_have_rung:
             return _interrupted(attempt, LOST)
-        return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.FAILED, "the carrier lost the call")
+        return Ended.of(attempt, Outcome(TaskStatus.FAILED, "the carrier lost the call"))
 
     def _cut_off(self, attempt: Attempt, line: CallLine) -> Over | None:
         if not self._carrier.calls_outlive_us:
@@ -279,5 +280,4 @@ def held_by_gate(patience: Patience, attempt: Attempt, verdict: Verdict, now: da
 
 
 def _interrupted(attempt: Attempt, why: str) -> Ended:
-    said = shortened(why, LONGEST_SUMMARY)
-    return Ended(attempt.task_id, attempt.n, attempt.batch_call_id, TaskStatus.INTERRUPTED, said)
+    return Ended.of(attempt, Outcome(TaskStatus.INTERRUPTED, shortened(why, LONGEST_SUMMARY)))

@@ -48,7 +48,8 @@ class Ended:
     """An attempt that is over, with what came of it.
 
     `opted_out`: the person does not want to be called again by this organisation. `permanent`: no rule dials this
-    number again. The rest is as the carrier says.
+    number again. The rest is as the carrier says, but for `claimed_at`: the claim that is over, where the same attempt
+    may have been claimed again meanwhile; None: whichever there is.
     """
 
     task_id: str
@@ -64,6 +65,7 @@ class Ended:
     backend_status: str | None = None
     cost: Money | None = None
     summary: str | None = None
+    claimed_at: datetime | None = None
 
     @classmethod
     def of(cls, attempt: Attempt, outcome: Outcome) -> Ended:
@@ -79,7 +81,7 @@ class Ended:
         if outcome.duration_seconds is not None and not 0 <= outcome.duration_seconds < LONGEST_CALL_S:
             said["duration_seconds"] = None
         said["cost"] = None if outcome.cost is None else _writable(outcome.cost)
-        return cls(attempt.task_id, attempt.n, attempt.batch_call_id, **said)
+        return cls(attempt.task_id, attempt.n, attempt.batch_call_id, **said, claimed_at=attempt.claimed_at)
 
 
 def locked(
@@ -166,6 +168,7 @@ def record(
                 "how": end.status,
                 "why": end.error,
                 "placed": to_ms(now) if end.batch_call_id in paced else None,
+                "claimed": None if end.claimed_at is None else to_ms(end.claimed_at),
             }
             for end in ended
         ],
@@ -174,7 +177,7 @@ def record(
     began: dict[str, int] = {}
     for end in ended:
         row = rows.get(end.task_id)
-        if row is not None and row.status == TaskStatus.CALLING and row.attempts == end.n:
+        if row is not None and _is_of(end, row):
             with broken.concerning(end.batch_call_id):
                 again = _again_at(end, row, records.get(end.batch_call_id), now, retry_delay)
                 value = _ended(end, row, again, now)
@@ -186,6 +189,12 @@ def record(
         tx.execute(_TASK_ENDED, values)
         outbox.task_events(tx, [value["id"] for value in values], to_ms(now))
     return began
+
+
+def _is_of(end: Ended, row: Any) -> bool:
+    """Whether it is the call that this task is in."""
+    is_claim = end.claimed_at is None or row.attempted_at == to_ms(end.claimed_at)
+    return bool(row.status == TaskStatus.CALLING and row.attempts == end.n and is_claim)
 
 
 def _opt_out(tx: sa.Connection, ended: Sequence[Ended], now: int) -> None:
@@ -369,6 +378,9 @@ def refuse(tx: sa.Connection, refused: Mapping[str, str], now: int) -> None:
 _ATTEMPT_ENDED = (
     attempts.update()
     .where(attempts.c.task_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("nth"), attempts.c.outcome.is_(None))
+    .where(
+        attempts.c.started_at == sa.func.coalesce(sa.bindparam("claimed", type_=sa.BigInteger), attempts.c.started_at)
+    )
     .values(
         ended_at=sa.bindparam("at"),
         outcome=sa.bindparam("how"),
