@@ -19,8 +19,9 @@ class WithoutTasks(Zudu):
         raise Refused(403, "Forbidden", "no tasks today")
 
 
-@pytest.mark.parametrize("vendor", [Zudu(), WithoutTasks()], ids=["shown", "refused"])
-async def test_a_batch_call_is_shown_also_where_its_tasks_cannot_be_read(vendor: Zudu, tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened", [Zudu, WithoutTasks], ids=["shown", "refused"])
+async def test_a_batch_call_is_shown_also_where_its_tasks_cannot_be_read(opened: type[Zudu], tmp_path: Path) -> None:
+    vendor = opened()
     async with (
         vendor.served() as url,
         playing("auto", backend="zudu", url=url, api_key=KEY, api_secret=SECRET, data_dir=tmp_path) as model,
