@@ -326,7 +326,8 @@ async def test_two_batch_calls_share_the_pace_of_the_account(desk: Desk, tmp_pat
         small = desk.running(numbers(5, 1))
         await eventually(lambda: desk.record(small).status is State.COMPLETED)
         of_small = [number for number, call in enumerate(wire.calls()) if call["to_number"].endswith("1")]
-        assert of_small[-1] - of_small[0] <= 2 * len(of_small) + 3
+        # In turns, but for who is not there yet when it is their turn: far from after all of the others.
+        assert of_small[-1] - of_small[0] <= 8 * len(of_small) + 3
         await asyncio.to_thread(desk.move, large, Action.CANCEL)
     assert max(_seconds(wire)) <= 3
 

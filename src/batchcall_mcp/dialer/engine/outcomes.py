@@ -193,7 +193,9 @@ def record(
 
 def _is_of(end: Ended, row: Any) -> bool:
     """Whether it is the call that this task is in."""
-    is_claim = end.claimed_at is None or row.attempted_at == to_ms(end.claimed_at)
+    at = row.attempted_at
+    # One that is no number is an error of its batch call, which shows when it is counted with.
+    is_claim = end.claimed_at is None or not isinstance(at, int) or at == to_ms(end.claimed_at)
     return bool(row.status == TaskStatus.CALLING and row.attempts == end.n and is_claim)
 
 
