@@ -215,7 +215,10 @@ def _answered(act: Act, desk: Desk, clock: Moving, key: str, people: list[str], 
 async def _engine_has_looked(desk: Desk, clock: Moving) -> None:
     """Everything is as before it, and somebody else is called: whoever was not stopped would have been, too."""
     assert desk.store.stop_file is not None
-    desk.store.stop_file.unlink(missing_ok=True)
+    if desk.store.stop_file.exists():
+        # The engine writes down what it has seen of it: not after that has been cleared.
+        await eventually(lambda: stops.is_on(desk.store))
+        desk.store.stop_file.unlink()
     stops.clear(desk.store)
     clock.set(clock().replace(hour=20, minute=0, second=0) + timedelta(days=1))
     somebody = desk.running([f"+12132{next(_NUMBERS):05d}0"])
