@@ -267,6 +267,15 @@ async def test_a_real_carrier_calls_nobody_without_a_yes(tmp_path: Path, capsys:
     assert "Nobody was called: the question was not answered with yes." in capsys.readouterr().err
 
 
+async def test_a_missing_caller_number_is_named_by_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The simulated dialer has no list of them."""
+    code, _ = await verified(Settings(data_dir=tmp_path, backend="dialer"), Person("yes"))
+    assert code != 0
+    assert "Name the caller number with --from." in capsys.readouterr().err
+
+
 async def test_without_a_yes_nobody_is_called(tmp_path: Path) -> None:
     vendor = ElevenLabs()
     async with vendor.served() as url:

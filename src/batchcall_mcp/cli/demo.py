@@ -101,7 +101,7 @@ async def _play(console: Console, folder: Path, log: TextIO) -> None:
     server = StdioServerParameters(command=sys.executable, args=["-m", "batchcall_mcp"], env=_environment(folder))
     async with Client(stdio_client(server, errlog=log), elicitation_callback=yes) as client:
         await _story(Stage(client, console), folder)
-    console.print("\n[bold]Next:[/] put the entry of mcp.json into your MCP client and say: call these customers.")
+    console.print("\n[bold]Next:[/] run `batchcall-mcp init`, and say in your MCP client: call these customers.")
 
 
 async def _story(stage: Stage, folder: Path) -> None:

@@ -146,7 +146,12 @@ class Verification:
         create["idempotency_key"] = f"verify-{uuid4().hex}"  # who verifies again wants to be called again
         creating_dials = "start_batch_call" not in self._tools
         when = {"trigger_timestamp": "now"} if creating_dials else {}
-        made = await _called(client, "create_batch_call", create | when)
+        try:
+            made = await _called(client, "create_batch_call", create | when)
+        except Refused as refused:
+            if whole["from_number"] is None and "from_number" in str(refused):
+                raise Refused(f"{refused} Name the caller number with --from.") from None
+            raise
         batch_call_id = str(made["batch_call"]["batch_call_id"])
         self.seen.append(f"create: accepted as {_status(made['batch_call'])}")
         if not creating_dials:
