@@ -9,10 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
+from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import api_keys, stops
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.settings import STOP_FILE
 from tests.dialer.conftest import Caller, NewCaller, body, client_of, emptied_postgresql, eventually, numbers
+from tests.dialer.wired import Desk
 
 TOMORROW = "2026-11-24T20:00:00Z"
 DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -230,3 +232,31 @@ async def test_a_message_says_why_it_was_paused(desk: Caller) -> None:
 def test_nothing_is_made_where_no_dialer_ever_ran(tmp_path: Path) -> None:
     assert Store.open_existing(tmp_path / "dialer.db") is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lifted", ["after the look at the file", "before the pauses"])
+@DATABASES
+def test_a_stop_that_is_lifted_meanwhile_does_not_come_back(
+    lifted: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has seen the file, and `stop --clear` removes it and clears the row before the engine goes on."""
+    where = tmp_path / "dialer.db" if database == "sqlite" else emptied_postgresql()
+    store = Store.open(where, stop_file=tmp_path / STOP_FILE)
+    desk = Desk(store)
+    live = desk.running(numbers(1))
+
+    def lift() -> None:
+        (tmp_path / STOP_FILE).unlink(missing_ok=True)
+        stops.clear(store)
+
+    (tmp_path / STOP_FILE).touch()
+    if lifted == "after the look at the file":
+        is_on = stops.is_on
+        monkeypatch.setattr(stops, "is_on", lambda store: (lift(), is_on(store))[1])
+    else:
+        writing = stops.database.writing
+        monkeypatch.setattr(stops.database, "writing", lambda *given: (monkeypatch.undo(), lift(), writing(*given))[2])
+    assert stops.obey_file(store) is None
+    assert not stops.is_on(store)
+    assert desk.record(live).status is State.SENT
+    store.close()

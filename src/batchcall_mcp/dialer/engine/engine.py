@@ -544,8 +544,8 @@ class Engine:
 
     def _look_for_a_stop(self) -> None:
         """The file means what the row means: other machines see only the row."""
-        if stops.file_is_there(self._store.stop_file) and not self._insist(stops.is_on, self._store):
-            paused = self._insist(stops.stop, self._store)
+        paused = self._insist(stops.obey_file, self._store)
+        if paused is not None:
             LOG.warning("The file STOP is there: nothing is dialled, and %d live batch calls are paused.", paused)
 
     def _mark_the_end(self) -> None:

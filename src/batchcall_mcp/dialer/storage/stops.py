@@ -106,9 +106,35 @@ def stop(store: Store, wait_s: float = database.LONGEST_WAIT_S) -> int:
         if since(tx) is None:
             tx.execute(dialer_stops.insert().values(at=store.now()))
     with database.writing(store.engine, _LOCK, wait_s) as tx:
-        now = store.now()
-        live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
-        return len(commands.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
+        return _pause_live(tx, store.now())
+
+
+def obey_file(store: Store) -> int | None:
+    """Stop everything if the file is there and no stop is on yet.
+
+    A stop is lifted by removing the file and then clearing the row. So the file is looked at again in the transaction
+    that writes the row: a stop that is being lifted does not come back.
+
+    Returns:
+        How many batch calls this paused; None: it stopped nothing.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: see `stop`.
+    """
+    if not file_is_there(store.stop_file) or is_on(store):
+        return None
+    with store.writing() as tx:
+        share(tx)
+        if since(tx) is not None or not file_is_there(store.stop_file):
+            return None
+        tx.execute(dialer_stops.insert().values(at=store.now()))
+    with database.writing(store.engine, _LOCK) as tx:
+        return None if since(tx) is None else _pause_live(tx, store.now())
+
+
+def _pause_live(tx: sa.Connection, now: datetime) -> int:
+    live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
+    return len(commands.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
 
 
 def clear(store: Store) -> None:
