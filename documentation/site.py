@@ -18,7 +18,10 @@ from release.facts import ROOT, Facts, facts
 BUILD = ROOT / "build"
 CONFIGURATION = ROOT / "zensical.toml"
 DOCS = ROOT / "docs"
-_FENCE = re.compile(r"^ *(```|~~~)")
+_THEME = ROOT / "documentation" / "theme"
+_FENCE = re.compile(r"( {0,3})(```\w*)(?: +(\S+))? *\n")
+_INDENT = 4
+_LESS_THAN_FOUR = re.compile(r" {2,3}(?=\S)")
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
 _LONGEST_S = 120
 
@@ -32,6 +35,7 @@ def build(folder: Path, docs: Path = DOCS) -> Path:
     shutil.rmtree(folder / "docs", ignore_errors=True)
     shutil.rmtree(folder / "site", ignore_errors=True)
     shutil.copytree(docs, folder / "docs")
+    shutil.copytree(_THEME, folder / "theme", dirs_exist_ok=True)
     for page in (folder / "docs").rglob("*.md"):
         inside = page.relative_to(folder / "docs").as_posix()
         page.write_text(for_the_site(page.read_text(encoding="utf-8"), inside, facts()), encoding="utf-8")
@@ -43,12 +47,32 @@ def build(folder: Path, docs: Path = DOCS) -> Path:
 
 
 def for_the_site(page: str, inside: str, of: Facts) -> str:
-    """The page with the repository's addresses of what is outside docs/. `inside` is its path within docs/."""
-    lines, fenced = [], False
+    """The page as Zensical needs it. `inside` is its path within docs/.
+
+    Links to what is outside docs/ get the repository's address. The name of a file behind a fence's language becomes
+    its title. What continues a list's item is indented by four, where the repository's host is content with less.
+    """
+    lines, fenced, more = [], False, ""
     for line in page.splitlines(keepends=True):
-        fenced ^= bool(_FENCE.match(line))
-        lines.append(line if fenced else _LINK.sub(lambda link: _address(link[0], inside, of), line))
+        fence = _FENCE.match(line)
+        if fence and not fenced:
+            more = _missing(fence[1])
+            lines.append(more + _FENCE.sub(_titled, line))
+        elif fenced:
+            lines.append(more + line if line.strip() else line)
+        else:
+            indented = _LESS_THAN_FOUR.match(line)
+            lines.append((_missing(indented[0]) if indented else "") + _LINK.sub(lambda link: _address(link[0], inside, of), line))
+        fenced ^= fence is not None
     return "".join(lines)
+
+
+def _missing(indent: str) -> str:
+    return " " * (_INDENT - len(indent)) if indent else ""
+
+
+def _titled(fence: re.Match[str]) -> str:
+    return f'{fence[1]}{fence[2]} title="{fence[3]}"\n' if fence[3] else fence[0]
 
 
 def _address(link: str, inside: str, of: Facts) -> str:
