@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from batchcall_mcp.cli import cli
-from documentation.markdown import code, codes, number, table
+from documentation.markdown import code, codes, marked, table
 
 _NAME = "batchcall-mcp"
 
@@ -46,12 +46,12 @@ def _section(path: str, command: click.Command) -> str:
 def _row(parameter: click.Parameter) -> tuple[str, str, str, str]:
     if isinstance(parameter, click.Option):
         names = codes([*parameter.opts, *parameter.secondary_opts])
-        text = parameter.help or ""
-        default = "" if parameter.is_flag or not parameter.show_default else code(parameter.default)
+        text, _, by_itself = (parameter.help or "").rstrip("]").partition("[default: ")
+        default = code(parameter.default) if parameter.show_default and not parameter.is_flag else by_itself
         value = "" if parameter.is_flag else _value(parameter)
     else:
         names, text, default, value = code(parameter.human_readable_name), "", "", _value(parameter)
-    return names, ", ".join([value, *(["may be repeated"] if parameter.multiple else [])]).strip(", "), default, text
+    return names, ", ".join(filter(None, (value, "may be repeated" if parameter.multiple else ""))), default, marked(text)
 
 
 def _value(parameter: click.Parameter) -> str:
@@ -59,7 +59,7 @@ def _value(parameter: click.Parameter) -> str:
     if isinstance(kind, click.Choice):
         return codes(str(getattr(one, "value", one)) for one in kind.choices)
     if isinstance(kind, click.IntRange | click.FloatRange):
-        return f"{number(kind.min or 0)} to {number(kind.max)}" if kind.max is not None else f"{number(kind.min or 0)} or more"
+        return f"{kind.min or 0:g} to {kind.max:g}" if kind.max is not None else f"{kind.min or 0:g} or more"
     return {"integer": "whole number", "float": "number", "path": "path"}.get(kind.name, "text")
 
 
@@ -67,7 +67,7 @@ def _paragraphs(text: str) -> str:
     r"""click's help: lines of a paragraph belong together, and a paragraph after \b stays as it is."""
     parts = text.replace("\f", "").strip().split("\n\n")
     return "\n\n".join(
-        f"```text\n{part.strip().removeprefix(chr(8)).strip()}\n```" if part.strip().startswith("\b") else " ".join(part.split())
+        f"```text\n{part.strip().removeprefix(chr(8)).strip()}\n```" if part.strip().startswith("\b") else marked(" ".join(part.split()))
         for part in parts
     )
 

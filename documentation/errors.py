@@ -8,7 +8,7 @@ import re
 from mcp.types import Tool
 
 from batchcall_mcp import errors
-from documentation.markdown import table
+from documentation.markdown import marked, table
 from tests.faults.matrix import STATUSES
 
 READS, WRITES, LAUNCHES = "every tool", "tools that write", "tools that launch"
@@ -21,7 +21,6 @@ _KINDS = tuple(
 """The tree of errors.py itself: what the dialer's REST API adds to it, a tool never returns."""
 _HUNDREDS = {300: "any 3xx", 400: "any other 4xx", 500: "any 5xx"}
 _PARTS = re.compile(r"(?P<means>.+?)\n\nSent: (?P<sent>.+?)\nNext: (?P<next>.+)", re.DOTALL)
-_CODE = re.compile(r"\b(BATCHCALL_[A-Z_]+)\b")
 
 
 def render() -> str:
@@ -48,7 +47,7 @@ def described(kind: type[errors.BatchCallError]) -> dict[str, str]:
     found = _PARTS.fullmatch(inspect.getdoc(kind) or "")
     if found is None:
         raise ValueError(f"The docstring of {kind.__name__} needs a first line, `Sent: …` and `Next: …`")
-    return {name: _CODE.sub(r"`\1`", " ".join(text.split())) for name, text in found.groupdict().items()}
+    return {name: marked(" ".join(text.split())) for name, text in found.groupdict().items()}
 
 
 def returned_by(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ _LIMITS = (
     ("minItems", "at least {} entries"),
     ("maxItems", "at most {} entries"),
 )
+_CODE = re.compile(r"`[^`]*`|\bBATCHCALL_[A-Z_]*[A-Z]\b|(?<![\w-])--[a-z][a-z-]+|\bX-[A-Z]+-[A-Z]+\b")
 _MOST_VALUES = 20
 MORE_ROWS = "…"
 
@@ -41,6 +43,11 @@ def codes(values: Iterable[object]) -> str:
     return ", ".join(map(code, values))
 
 
+def marked(text: str) -> str:
+    """The text with variables, options and headers as code, where they are not yet."""
+    return _CODE.sub(lambda found: found[0] if found[0].startswith("`") else code(found[0]), text)
+
+
 def rows_of(schema: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Mapping[str, Any], bool]]:
     """Every field of an object and of the objects in it: its path, its schema, and whether it is required."""
     required = schema.get("required", [])
@@ -63,6 +70,9 @@ def one_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def kind(schema: Mapping[str, Any]) -> str:
     """Type, unit or format, values and limits of a schema, in words."""
     schema = one_of(schema)
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
     values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
     if values:
         return codes(values[:_MOST_VALUES]) + (f", {MORE_ROWS}" if len(values) > _MOST_VALUES else "")
@@ -75,8 +85,12 @@ def kind(schema: Mapping[str, Any]) -> str:
     if given == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         words = [f"object of {kind(schema['additionalProperties']) or 'values'}"]
     words += [schema["format"]] if schema.get("format") not in {None, "binary"} else []
-    words += [text.format(number(schema[name])) for name, text in _LIMITS if name in schema]
+    words += [_limit(name, text, schema[name]) for name, text in _LIMITS if name in schema]
     return ", ".join(word for word in words if word)
+
+
+def _limit(name: str, text: str, value: float) -> str:
+    return "not empty" if name in {"minLength", "minItems"} and value == 1 else text.format(number(value))
 
 
 def number(value: float) -> str:

@@ -24,6 +24,7 @@ _LOADED = {
 }
 """What a browser loads by itself, in addition to `link` of these kinds:"""
 _LOADING = {"dns-prefetch", "icon", "manifest", "modulepreload", "preconnect", "prefetch", "preload", "stylesheet"}
+NOT_FOUND = "404.html"
 _IN_STYLE = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
 
 
@@ -77,12 +78,15 @@ class Site:
     """A built site."""
 
     folder: Path
+    base: str
+    """The path at which it will be served, of which the page for what is not found makes use."""
     pages: dict[str, Page]
 
     @classmethod
-    def read(cls, folder: Path) -> Site:
+    def read(cls, folder: Path, base: str) -> Site:
         return cls(
             folder,
+            base,
             {
                 path.relative_to(folder).as_posix(): Page(path.read_text(encoding="utf-8"))
                 for path in sorted(folder.rglob("*.html"))
@@ -100,9 +104,11 @@ class Site:
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             return True
-        if parts.path.startswith("/"):  # a site may lie in a folder of its host
-            return False
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
+        path = unquote(parts.path)
+        if path.startswith("/") and not (name == NOT_FOUND and path.startswith(self.base)):
+            return False  # elsewhere a site may lie at another place of its host
+        path = path.removeprefix(self.base) if path.startswith("/") else posixpath.join(posixpath.dirname(name), path)
+        target = posixpath.normpath(path) if parts.path else name
         if (self.folder / target).is_dir():
             target = f"{target}/index.html"
         if not (self.folder / target).is_file():
