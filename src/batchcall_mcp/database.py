@@ -296,8 +296,8 @@ def leave_no_trace(engine: sa.Engine, wait_s: float = LONGEST_WAIT_S) -> bool:
     """
     if engine.dialect.name == _POSTGRESQL:
         try:
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("VACUUM")
+            with engine.connect() as vacuuming:
+                vacuuming.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
         except sa.exc.DBAPIError:
             return False
         return True
@@ -308,7 +308,7 @@ def leave_no_trace(engine: sa.Engine, wait_s: float = LONGEST_WAIT_S) -> bool:
         cursor.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}")
         cursor.execute("PRAGMA secure_delete = ON")
         cursor.execute("VACUUM")
-        while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        while _read_one(cursor, "PRAGMA wal_checkpoint(TRUNCATE)"):
             if monotonic() >= end:
                 return False
             sleep(_LOOKS_AGAIN_S)
@@ -318,6 +318,11 @@ def leave_no_trace(engine: sa.Engine, wait_s: float = LONGEST_WAIT_S) -> bool:
     finally:
         connection.close()
     return True
+
+
+def _read_one(cursor: Any, statement: str) -> Any:
+    cursor.execute(statement)
+    return cursor.fetchone()[0]
 
 
 def copy_rows(tx: sa.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -87,6 +88,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
+    retention_days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    """How long after their batch call people are kept; None: until somebody has them erased."""
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     """0: a batch call whose time was missed dials as soon as the dialer runs again."""
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
@@ -306,6 +309,11 @@ class Settings(BaseSettings):
     def never_lists(self) -> tuple[Path, ...]:
         """Files that are never a list of people to call, although they lie in a folder of lists."""
         return self.do_not_call
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long after their batch call people are kept."""
+        return None if self.retention_days is None else timedelta(days=self.retention_days)
 
     @property
     def stop_file(self) -> Path:

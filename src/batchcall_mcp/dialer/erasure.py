@@ -90,14 +90,16 @@ def forget(store: Store, who: Spellings) -> Found:
         _lock(tx, _find(tx, who).batch_call_ids)
         found = _find(tx, who)  # as it is, now that nothing changes any more
         if not found.calling:
-            names = _names(tx, found.task_ids)
+            without = _without(who, _names(tx, found.task_ids))
             name = stand_in()
-            _erase_tasks(tx, [(one, name) for one in found.task_ids], WAS_FORGOTTEN, now, who.within)
+            _erase_tasks(
+                tx, [(one, name) for one in found.task_ids], WAS_FORGOTTEN, now, lambda text: without(text) != text
+            )
             mine = [(row.task_id, row.n) for row in _attempts(tx, who)]
             for task_id, n in mine:
                 this = (attempts.c.task_id == task_id) & (attempts.c.n == n)
                 tx.execute(attempts.update().where(this).values(to_number=name, **_OF_THE_CALL))
-            _clean_batch_calls(tx, found.batch_call_ids, _without(who, names))
+            _clean_batch_calls(tx, found.batch_call_ids, without)
             _clean_messages(tx, who.without, dict.fromkeys(found.task_ids, name))
         return found
 
@@ -122,7 +124,7 @@ def ended_at(store: Store, batch_call_ids: Iterable[str]) -> dict[str, int | Non
     found: dict[str, int | None] = {}
     with store.reading() as tx:
         for chunk in chunks(batch_call_ids, CHUNK):
-            rows = sa.select(batch_calls.c["batch_call_id", "status", "completed_at", "updated_at"])
+            rows = sa.select(*batch_calls.c["batch_call_id", "status", "completed_at", "updated_at"])
             for row in tx.execute(rows.where(batch_calls.c.batch_call_id.in_(chunk))):
                 over = row.completed_at or row.updated_at
                 found[row.batch_call_id] = over if row.status in _OVER else None
@@ -159,12 +161,12 @@ def _erase_old(store: Store, batch_call_id: str, before: int) -> bool:
                 continue
             its = sa.select(tasks.c.to_number).where(tasks.c.task_id == attempts.c.task_id).scalar_subquery()
             named = sa.func.coalesce(its, _OF_DELETED)
-            tx.execute(
-                attempts.update().where(attempts.c.batch_call_id == batch_call_id).values(to_number=named, **_OF_THE_CALL)
-            )
-            numbers = dict(tx.execute(sa.select(tasks.c.task_id, tasks.c.to_number).where(mine)).all())
-            _clean_messages(tx, lambda text: text, numbers, batch_call_id)
-            at = sa.case((batch_calls.c.updated_at > now, batch_calls.c.updated_at), else_=sa.literal(now, sa.BigInteger))
+            made = attempts.c.batch_call_id == batch_call_id
+            tx.execute(attempts.update().where(made).values(to_number=named, **_OF_THE_CALL))
+            rows = tx.execute(sa.select(tasks.c.task_id, tasks.c.to_number).where(mine))
+            _clean_messages(tx, lambda text: text, {row.task_id: row.to_number for row in rows}, batch_call_id)
+            changed = batch_calls.c.updated_at
+            at = sa.case((changed > now, changed), else_=sa.literal(now, sa.BigInteger))
             tx.execute(batch_calls.update().where(it).values(erased_at=at, **REVISED))
             return True
 

@@ -114,12 +114,8 @@ def forget(tx: sa.Connection, number: str, spelt: Callable[[str], bool], now: in
     """Let nobody call a number ever, and keep nothing but the number: no other spelling, and no reason that somebody
     wrote. The caller has `hold`.
 
-    Args:
-        number: in E.164.
-        spelt: whether a row's number is the same.
-
-    Returns:
-        Whether it was not there yet for everybody.
+    `number` is in E.164, and `spelt` says whether a row's number is the same. Gives whether it was not there yet for
+    everybody.
     """
     alike = do_not_call.c.to_number.endswith(number[-4:], autoescape=True)
     rows = [row for row in tx.execute(sa.select(do_not_call).where(alike)) if spelt(row.to_number)]

@@ -29,6 +29,8 @@ IN_A_TEXT: Final = "[forgotten]"
 _LETTERS: Final = 16
 _LAST_DIGITS: Final = 4
 _LONGEST_DIGITS: Final = 20
+_FEWEST_DIGITS: Final = 7
+"""Fewer, without a country, are also something else."""
 _GROUP: Final = re.compile(r"\+?[0-9]+", re.ASCII)
 _GAP: Final = re.compile(r"[ \t.\-()/]{1,3}", re.ASCII)
 
@@ -155,4 +157,4 @@ def _parts(number: str) -> tuple[str, frozenset[str]]:
     significant = phonenumbers.national_significant_number(parsed)
     written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.NATIONAL)
     national = {"".join(filter(str.isdecimal, written)), significant, f"0{significant}"}
-    return str(parsed.country_code), frozenset(one for one in national if len(one) > 6)
+    return str(parsed.country_code), frozenset(one for one in national if len(one) >= _FEWEST_DIGITS)
