@@ -100,7 +100,12 @@ def forget(store: Store, who: Spellings) -> Found:
                 this = (attempts.c.task_id == task_id) & (attempts.c.n == n)
                 tx.execute(attempts.update().where(this).values(to_number=name, **_OF_THE_CALL))
             _clean_batch_calls(tx, found.batch_call_ids, without)
-            _clean_messages(tx, who.without, dict.fromkeys(found.task_ids, name))
+            of_theirs = frozenset(found.batch_call_ids)
+            _clean_messages(
+                tx,
+                lambda text, batch_call_id: without(text) if batch_call_id in of_theirs else who.without(text),
+                dict.fromkeys(found.task_ids, name),
+            )
         return found
 
 
@@ -164,7 +169,7 @@ def _erase_old(store: Store, batch_call_id: str, before: int) -> bool:
             made = attempts.c.batch_call_id == batch_call_id
             tx.execute(attempts.update().where(made).values(to_number=named, **_OF_THE_CALL))
             rows = tx.execute(sa.select(tasks.c.task_id, tasks.c.to_number).where(mine))
-            _clean_messages(tx, lambda text: text, {row.task_id: row.to_number for row in rows}, batch_call_id)
+            _clean_messages(tx, lambda text, _: text, {row.task_id: row.to_number for row in rows}, batch_call_id)
             changed = batch_calls.c.updated_at
             at = sa.case((changed > now, changed), else_=sa.literal(now, sa.BigInteger))
             tx.execute(batch_calls.update().where(it).values(erased_at=at, **REVISED))
@@ -292,33 +297,48 @@ def _clean_batch_calls(tx: sa.Connection, batch_call_ids: Sequence[str], change:
 
 
 def _clean_messages(
-    tx: sa.Connection, change: Change, stand_ins: Mapping[str, str], batch_call_id: str | None = None
+    tx: sa.Connection,
+    change: Callable[[str, str | None], str],
+    stand_ins: Mapping[str, str],
+    only: str | None = None,
 ) -> None:
-    """What webhooks are sent, and the answers that are kept for requests that come again."""
+    """What webhooks are sent, and the answers that are kept for requests that come again.
+
+    Args:
+        tx: writes.
+        change: gives a text in a message about a batch call as it may stay.
+        stand_ins: for the numbers of these tasks.
+        only: the batch call whose messages are meant; None: all.
+    """
     payload = webhook_outbox.c.payload
-    wanted = sa.true() if batch_call_id is None else payload.contains(batch_call_id, autoescape=True)
+    wanted = sa.true() if only is None else payload.contains(only, autoescape=True)
     for message in tx.execute(sa.select(webhook_outbox.c.message_id, payload).where(wanted)).all():
         body = json.loads(message.payload)
         data = body.get("data") or {}
         if data.get("task_id") in stand_ins:
             data["to_number"] = stand_ins[data["task_id"]]
-        cleaned = json.dumps(_in_texts(body, change), separators=(",", ":"))
+        cleaned = json.dumps(_in_texts(body, _about(change, data)), separators=(",", ":"))
         if cleaned != message.payload:
             it = webhook_outbox.c.message_id == message.message_id
             tx.execute(webhook_outbox.update().where(it).values(payload=cleaned))
     keys = recorded_answers.c["organization_id", "idempotency_key", "answer"]
     for row in tx.execute(sa.select(*keys)).all():
         data = row.answer.get("data") or {}
-        if batch_call_id is not None and data.get("batch_call_id") != batch_call_id:
+        if only is not None and data.get("batch_call_id") != only:
             continue
-        answer = _in_texts(row.answer, change)
-        if batch_call_id is not None and "already_there" in data:
+        answer = _in_texts(row.answer, _about(change, data))
+        if only is not None and "already_there" in data:
             answer["data"]["already_there"] = []
         if answer != row.answer:
             it = (recorded_answers.c.organization_id == row.organization_id) & (
                 recorded_answers.c.idempotency_key == row.idempotency_key
             )
             tx.execute(recorded_answers.update().where(it).values(answer=answer))
+
+
+def _about(change: Callable[[str, str | None], str], data: Mapping[str, Any]) -> Change:
+    batch_call_id = data.get("batch_call_id")
+    return lambda text: change(text, batch_call_id)
 
 
 def _in_texts(value: Any, change: Change) -> Any:

@@ -22,10 +22,11 @@ from batchcall_mcp.dialer import erasure
 from batchcall_mcp.dialer.carriers.simulated import CARRIER_RECORD
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.erasure import own_files
-from batchcall_mcp.erasure.contents import without
+from batchcall_mcp.erasure.contents import Without, without
 from batchcall_mcp.errors import BatchCallError
 from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.ledger.ledger import Ledger
+from batchcall_mcp.kept_files.records import plain_name
 from batchcall_mcp.kept_files.store import FileStore
 from batchcall_mcp.recipients.phone.spellings import Spellings
 from batchcall_mcp.settings import Settings
@@ -64,7 +65,7 @@ class Forget:
             stores = self._stores(opened)
             ids = [one for store in stores for one in self._in_dialer(store)]
             self._in_files(ids)
-            kept = self._in_kept_files(opened)
+            kept = self._in_kept_files(opened, ids)
             self._in_the_record()
             for ledger in ledgers:
                 self._elsewhere(ledger, stores)
@@ -185,19 +186,21 @@ class Forget:
             elif self._tried(f"{file.path} cannot be written", partial(_done, own_files.erase, file)):
                 self._say(f"{file.path}: {file.what}.")
 
-    def _in_kept_files(self, opened: ExitStack) -> list[FileStore]:
+    def _in_kept_files(self, opened: ExitStack, batch_call_ids: Sequence[str]) -> list[FileStore]:
         stores = []
         for settings in self._all_settings():
             store = self._tried("The store of uploaded lists and exports cannot be opened", partial(_kept, settings))
             if store is not None:
                 stores.append(opened.enter_context(closing(store)))
-                search = partial(_done, self._in_store, store)
+                search = partial(_done, partial(self._in_store, batch_call_ids), store)
                 self._tried("Uploaded lists and exports cannot be searched", search)
         return stores
 
-    def _in_store(self, store: FileStore) -> None:
+    def _in_store(self, batch_call_ids: Sequence[str], store: FileStore) -> None:
         for file in store.everything():
-            found = without(store.content(file), Path(file.name).suffix, self.who)
+            ending = Path(file.name).suffix
+            is_report = ending == ".html" and any(file.name.startswith(plain_name(one, "-")) for one in batch_call_ids)
+            found = Without(content=None) if is_report else without(store.content(file), ending, self.who)
             if found is None:
                 continue
             if self.change:
