@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -129,6 +130,10 @@ class Settings(BaseSettings):
     """Of the log on stderr; numbers are masked in it."""
     log_format: Literal["text", "json"] = "text"
     """`json`: one object a line, masked alike."""
+    retention_days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    """How many days after their batch call people are kept ([privacy](privacy.md)). If it is not set: until somebody
+    has them erased.
+    """
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     """A batch call that was due for longer while no dialer ran is paused and asks. `0`: it dials on."""
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15
@@ -379,6 +384,11 @@ class Settings(BaseSettings):
     def never_lists(self) -> tuple[Path, ...]:
         """Files that are never a list of people to call, although they lie in a folder of lists."""
         return self.do_not_call
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long after their batch call people are kept."""
+        return None if self.retention_days is None else timedelta(days=self.retention_days)
 
     @property
     def stop_file(self) -> Path:

@@ -12,6 +12,7 @@ from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.guard.ledger.codes import Codes
 from batchcall_mcp.guard.ledger.database import LedgerDatabase
 from batchcall_mcp.guard.ledger.emergency_stop import Stops
+from batchcall_mcp.guard.ledger.forgotten import Forgotten
 from batchcall_mcp.guard.ledger.history import History
 from batchcall_mcp.guard.ledger.process_locks import FileOwners, Owners, PostgresOwners
 from batchcall_mcp.guard.ledger.shared_audit import SharedAudit
@@ -32,6 +33,7 @@ class Ledger:
         self.codes: Final = Codes(database)
         self.stops: Final = Stops(database)
         self.history: Final = History(database)
+        self.forgotten: Final = Forgotten(database)
         self.writes: Final = Writes(database, self.codes, self.stops, self._owners, may_arrive_s=may_arrive_s)
 
     @classmethod
