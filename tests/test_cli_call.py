@@ -85,6 +85,7 @@ def test_a_wrong_tool_name_is_answered_with_those_there_are(call: Command) -> No
         ("batch_call_id", "not a JSON object"),
         ("batch_call=x", "batch_call: unknown argument; did you mean batch_call_id?"),
         ("limit=1", "batch_call_id: is required"),
+        ("batch_call_id=", "batch_call_id: must not be empty"),
         ('{"limit": 1, "limit": 2}', "a name stands twice"),
         ('{"limit": NaN}', "NaN does not exist in JSON"),
     ],
@@ -96,6 +97,11 @@ def test_wrong_arguments_are_named_and_nothing_is_opened(
     assert words in said
     assert "Nothing was sent." in said
     assert not (tmp_path / "data").exists()
+
+
+def test_the_first_call_makes_the_folder_for_lists_as_a_server_does(call: Command, tmp_path: Path) -> None:
+    found = answer(call("get_backend"))
+    assert (found["folder"], [file["name"] for file in found["files"]]) == (str(tmp_path / "files"), ["sample.csv"])
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ _PASSES: Final = frozenset({"backend_unavailable", "rate_limited", "unexpected_r
 """Errors of a look that the next look may not have."""
 _CODE: Final = re.compile(r"\[(\w+)\] ")
 _NAMED: Final = re.compile(r"(\w+)=(.*)", re.DOTALL)
+_STDOUT: Final = 1
 _WATCHES_S: Final = 600
 _LOOKS_EVERY_S: Final = 10.0
 _NOBODY_DIALS: Final = (
@@ -79,6 +80,7 @@ def call(tool: str, arguments: tuple[str, ...], *, until_finished: bool) -> None
     named = _named(arguments)
     given = {} if named is not None else _object(" ".join(arguments))
     from batchcall_mcp.notifications.notifier import CLOSES_WITHIN_S
+    from batchcall_mcp.recipients.files.sample import make_first_folder
     from batchcall_mcp.server.app import build_server
 
     # The page is a listener of this process, which ends before anybody answers.
@@ -93,6 +95,7 @@ def call(tool: str, arguments: tuple[str, ...], *, until_finished: bool) -> None
         if tool not in server.tool_names:
             _say("The tools here: " + ", ".join(server.tool_names))
         raise SystemExit(WRONG_USAGE)
+    make_first_folder(settings.files)
     raise SystemExit(anyio.run(_Call(server, tool, given, until_finished=until_finished).run))
 
 
@@ -231,7 +234,7 @@ def _print(structured: Mapping[str, Any]) -> None:
 
 
 def _is_read_by_a_person() -> bool:
-    return click.get_text_stream("stdout").isatty()
+    return os.isatty(_STDOUT)
 
 
 def _say(text: str) -> None:
