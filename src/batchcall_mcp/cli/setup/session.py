@@ -91,7 +91,8 @@ def _clients(machine: Machine, names: Sequence[str]) -> list[Client]:
     if not found:
         places = "\n".join(f"  {client.name:<15} {client.path(machine)}" for client in CLIENTS)
         raise click.ClickException(
-            f"No MCP client was found here. Nothing was written. --client names one all the same:\n{places}"
+            f"No MCP client was found here. Nothing was written. --client names one all the same:\n{places}\n"
+            "Without a client, `batchcall-mcp demo` shows what an agent does, and `batchcall-mcp call` takes its place."
         )
     click.echo(f"Found: {', '.join(client.title for client in found)}.")
     return found

@@ -160,7 +160,7 @@ async def check_batch_call(
     else:
         skipped = found.skipped_rows_total
         refused = found.preflight.refused
-        counted = f"{calls - refused} of {whole} rows can be called" + (f"; {skipped} are skipped" if skipped else "")
+        counted = f"{calls - refused} of {whole} rows can be called" + (_are_skipped(skipped) if skipped else "")
         counted += f"; the account may not call {refused}" if refused else ""
     how = "" if tasks is None or found.next is not None or not calls else _with_the_same_tasks(context, found.parts)
     return CheckResult(
@@ -289,6 +289,10 @@ def in_words(batch_call: BatchCall) -> str:
     came = "" if batch_call.results is None else summing_up.in_words(batch_call.results)
     said = f": {', '.join(parts)}." if parts else "."
     return f"{batch_call.batch_call_id} is {batch_call.status}{said}{why}{came}"
+
+
+def _are_skipped(rows: int) -> str:
+    return f"; {rows} {'is' if rows == 1 else 'are'} skipped"
 
 
 def _list(capabilities: Capabilities) -> str:
