@@ -1,0 +1,207 @@
+"""Every page of the documentation is taken from top to bottom: each code block on it runs, or is judged.
+
+`tests/documented/pages.py` says what a page is made of, and how to add to one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.documented.markdown import Block, inline_code, parts_of
+from tests.documented.not_run import NOT_RUN, exists, reason_for
+from tests.documented.pages import NobodyJudges, Words, holds, pages, prints, steps_of, typed
+from tests.documented.reader import follow
+from tests.server.transports import ROOT
+
+PAGES = {page.relative_to(ROOT).as_posix(): page for page in pages()}
+WITH_BLOCKS = [name for name, page in PAGES.items() if "```" in page.read_text(encoding="utf-8")]
+PEOPLE = """
+```csv customers.csv
+phone,name
++1 212 555 0140,Ada
++1 212 555 0142,Ben
++1 212 555 0147,Cy
+```
+"""
+BEFORE = {
+    "skills/call-a-list/SKILL.md": "<!-- run: today=2026-11-26 -->" + PEOPLE,
+    "skills/who-did-we-miss/SKILL.md": PEOPLE
+    + """
+```json
+{"tool": "create_batch_call", "arguments": {"from_number": "+14155550100", "tasks_file": "customers.csv"}}
+```
+```json
+{"tool": "start_batch_call", "arguments": {"batch_call_id": "…", "trigger_timestamp": "now"}}
+```
+```json
+{"tool": "watch_batch_call", "arguments": {"batch_call_id": "…", "timeout_seconds": 20}}
+```
+""",
+    "skills/unattended-reminders/SKILL.md": "<!-- run: person=none -->"
+    + PEOPLE
+    + "```text do-not-call.txt\n+12125550147\n```\n",
+}
+"""What is there before a page begins, and is no part of it."""
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+async def test_every_block_of_a_page_does_what_the_page_says(name: str, tmp_path: Path) -> None:
+    await follow(PAGES[name], tmp_path, before=BEFORE.get(name, ""))
+
+
+def test_no_page_has_a_block_that_only_an_indentation_makes() -> None:
+    """It would have no language; and the pages without a fence are not followed."""
+    blocks = [(name, part) for name, page in PAGES.items() for part in parts_of(page.read_text(encoding="utf-8"))]
+    bare = [f"{name}:{part.line}" for name, part in blocks if isinstance(part, Block) and not part.language]
+    assert bare == [], "write ```sh, ```json, … above each, and ``` below it; tests/documented/pages.py lists them"
+
+
+def test_every_command_within_a_sentence_is_one() -> None:
+    """Its name and its options; values may be left out, or be names of what to write."""
+    found = [
+        (f"{name}:{line}", code)
+        for name, page in PAGES.items()
+        if name != "CHANGELOG.md"  # what earlier versions had
+        for line, code in inline_code(page.read_text(encoding="utf-8"))
+        if code.startswith("batchcall-mcp ")
+    ]
+    assert len(found) > 100
+    assert [one for one in found if not exists(one[1].split()[1:])] == []
+
+
+def test_every_reason_not_to_run_a_line_is_that_of_a_line() -> None:
+    """So the table has no more exceptions than the pages need."""
+    shells = [
+        part.text
+        for page in PAGES.values()
+        for part in parts_of(page.read_text(encoding="utf-8"))
+        if isinstance(part, Block) and part.language == "sh"
+    ]
+    given = {reason_for(line) for text in shells for line in text.splitlines()} - {None}
+    assert given == set(NOT_RUN.values())
+
+
+OVER_HTTP = """
+<!-- run: over=http person=none -->
+```sh
+batchcall-mcp serve --port 8000   # the server
+curl -s http://127.0.0.1:8000/healthz
+```
+```text
+ok
+```
+```json
+{"tool": "create_batch_call", "arguments": {"from_number": "+14155550100", "tasks": [{"to_number": "+14155550101"}]}}
+```
+```json
+{"tool": "start_batch_call", "arguments": {"batch_call_id": "…", "trigger_timestamp": "now"}}
+```
+```json
+{"result": "confirmation_required"}
+```
+```json
+{"tool": "start_batch_call", "arguments": {"batch_call_id": "…", "trigger_timestamp": "now", "confirmation_code": "…"}}
+```
+```json
+{"result": "started"}
+```
+"""
+
+
+async def test_a_page_over_http_with_a_shell_and_codes_can_be_followed(tmp_path: Path) -> None:
+    await follow(OVER_HTTP, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shown", "promised", "line"),
+    [
+        ('"result": "started"', '"result": "paused"', 22),
+        ("\nok\n", "\nnot ok\n", 7),
+        ("/healthz", "/no-such-page -f", 3),
+    ],
+)
+async def test_a_page_that_promises_something_else_is_refused(
+    shown: str, promised: str, line: int, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        await follow(OVER_HTTP.replace(shown, promised), tmp_path)
+    assert f"--- page, line {line}: " in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("backend", ["zudu", "magpipe", "batchcall"])
+async def test_a_page_may_name_its_backend(backend: str, tmp_path: Path) -> None:
+    page = '```json\n{"tool": "get_backend"}\n```\n```json\n{"backend": "NAME"}\n```\n'.replace("NAME", backend)
+    await follow(f"<!-- run: backend={backend} -->\n{page}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("Text\n\n```ruby\nputs\n```\n", "line 3: nobody judges a block of ruby"),
+        ("```\nputs\n```\n", "line 1: this block has no language"),
+        ("Text\n\n    puts\n", "line 3: this block has no language"),
+        ("- Text\n\n  ```\n  puts\n  ```\n", "line 3: this block has no language"),
+        ("```json\n{\n```\n", "line 1: Expecting"),
+    ],
+)
+def test_a_block_that_nobody_judges_is_refused_with_its_line(page: str, said: str) -> None:
+    with pytest.raises(NobodyJudges, match=said):
+        steps_of(page, datetime.now(UTC).date())
+
+
+def test_the_dates_of_a_page_move_with_today() -> None:
+    page = '<!-- run: today=2026-11-26 -->\n```json\n{"tool": "x"}\n```\n> On 2026-11-27, not 2026-11-25.\n'
+    assert (5, Words("On 2027-03-02, not 2027-02-28.")) in steps_of(page, date(2027, 3, 1))
+
+
+@pytest.mark.parametrize(("words", "found"), [("Call 3 people … now", True), ("now … Call", False)])
+def test_words_of_a_page_stand_in_the_answer_in_their_order(words: str, found: bool) -> None:
+    assert holds("Call 3 people\n(3 United States) now", words) is found
+
+
+@pytest.mark.parametrize(
+    ("shown", "does"),
+    [
+        ("one 1\ntwo", True),
+        ("one …\n…o", True),
+        ("…\ntwo", True),
+        ("one 1", False),
+        ("two\none 1", False),
+        ("one 1\n…\ntwo\n…", True),
+    ],
+)
+def test_a_console_shows_all_that_is_printed_or_where_it_does_not(shown: str, does: bool) -> None:
+    assert prints("one 1\ntwo\n", shown) is does
+
+
+CONSOLE = """
+```console
+$ export NAME=Ada
+$ mkdir deep && cd deep
+```
+```console
+$ echo "$NAME" in "$(basename "$PWD")"
+Ada in deep
+$ echo sk_a1b2 and sk_c3d4.
+sk_… and sk_….
+$ printf 'last: %s\\n' sk_…
+last: sk_c3d4
+```
+"""
+
+
+async def test_a_console_is_one_terminal(tmp_path: Path) -> None:
+    await follow(CONSOLE, tmp_path)
+
+
+async def test_a_console_that_prints_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="is not what it says"):
+        await follow(CONSOLE.replace("Ada in deep", "Ada in the deep"), tmp_path)
+
+
+def test_what_was_never_printed_cannot_be_typed() -> None:
+    with pytest.raises(ValueError, match="nothing like sk_…"):
+        typed("revoke sk_…", "no key")
