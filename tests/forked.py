@@ -43,6 +43,11 @@ def program() -> tuple[str, ...]:
         forking = begin(listens)
         assert forking.stdout is not None
         assert forking.stdout.readline() == b"ready\n"
+    return launcher(listens)
+
+
+def launcher(listens: Path) -> tuple[str, ...]:
+    """What a test starts, and what the one that listens there forks."""
     # -S: the launcher needs nothing that is installed, and starts in 15 ms.
     return sys.executable, "-I", "-S", str(HERE / "forked_launcher.py"), str(listens)
 
@@ -55,6 +60,7 @@ def begin(listens: Path) -> subprocess.Popen[bytes]:
         env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # a signal for a whole process group, at a terminal or from a test, is not for it
     )
     assert forking.stdin is not None
     atexit.register(forking.wait)
