@@ -41,9 +41,6 @@ def main() -> None:
     child = int(said.readline() or 0)
     if not child:  # its traceback is there as well
         sys.exit(NO_CHILD)
-    if pid_file := os.environ.get("FORKED_PID_FILE"):
-        with open(pid_file, "w", encoding="ascii") as file:  # noqa: PTH123 - see above
-            file.write(str(child))
     for number in PASSED_ON:
         signal.signal(number, lambda got, _frame: os.kill(child, got))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)

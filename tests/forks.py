@@ -134,6 +134,8 @@ def _become(job: dict[str, Any], streams: list[int]) -> list[str]:
         import coverage
 
         coverage.process_startup()
+    if pid_file := os.environ.pop("FORKED_PID_FILE", None):  # by the child, so that it is there before anything is said
+        Path(pid_file).write_text(str(os.getpid()), encoding="ascii")
     if first := os.environ.pop("FORKED_FIRST", None):
         module, _, name = first.partition(":")
         getattr(importlib.import_module(module), name)()

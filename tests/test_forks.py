@@ -128,6 +128,13 @@ def until(reached: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+def test_the_childs_process_id_is_written_before_the_child_does_anything(
+    listens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORKED_PID_FILE", str(tmp_path / "pid"))
+    assert launched(listens, f"import os; sys.exit(open({str(tmp_path / 'pid')!r}).read() != str(os.getpid()))") == 0
+
+
 def test_when_it_has_ended_that_is_said(tmp_path: Path) -> None:
     listens = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as gone:
