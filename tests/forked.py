@@ -4,9 +4,9 @@
 limits to the process that forks, passes signals on, and dies with the child and as the child did. After `-m` a module
 is named that runs instead. `FORKED_FIRST` in its environment names a `module:function` that is called before, and
 `FORKED_PID_FILE` a file that gets the child's process id, which is nobody's child here, before the child does
-anything. Between two tries of a backend a child waits a hundredth of what the product waits. A start from nothing is tested where it
-matters: stdio in `tests/server/test_stdio.py`, commands in `tests/test_cli.py`, `dialer`, `serve` and `demo` in
-`tests/test_package.py`.
+anything. Between two tries of a backend a child waits a hundredth of what the product waits. A start from nothing is
+tested where it matters: stdio in `tests/server/test_stdio.py`, commands in `tests/test_cli.py`, `dialer`, `serve` and
+`demo` in `tests/test_package.py`.
 """
 
 from __future__ import annotations

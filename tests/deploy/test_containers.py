@@ -194,7 +194,7 @@ def _listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    """None of those that the system hands out by itself: until our process listens there, it could be another test's."""
+    """None of those that the system hands out: until our process listens there, one of those could become another's."""
     while True:
         port = random.randrange(10_000, 30_000)
         if not _listens(port):
