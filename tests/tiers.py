@@ -58,6 +58,7 @@ TIERS = {
         "server/test_outside_the_client.py",
         "server/test_stdio.py",
         "test_demo.py",
+        "test_forks.py",
         "test_never_dials.py",
         "walks/test_three_clients.py",
         "walks/test_walk_11_a_list_uploaded_by_curl.py",
