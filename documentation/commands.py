@@ -51,7 +51,12 @@ def _row(parameter: click.Parameter) -> tuple[str, str, str, str]:
         value = "" if parameter.is_flag else _value(parameter)
     else:
         names, text, default, value = code(parameter.human_readable_name), "", "", _value(parameter)
-    return names, ", ".join(filter(None, (value, "may be repeated" if parameter.multiple else ""))), default, marked(text)
+    return (
+        names,
+        ", ".join(filter(None, (value, "may be repeated" if parameter.multiple else ""))),
+        default,
+        marked(text),
+    )
 
 
 def _value(parameter: click.Parameter) -> str:
@@ -64,10 +69,12 @@ def _value(parameter: click.Parameter) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    r"""click's help: lines of a paragraph belong together, and a paragraph after \b stays as it is."""
+    r"""Click's help: lines of a paragraph belong together, and a paragraph after \b stays as it is."""
     parts = text.replace("\f", "").strip().split("\n\n")
     return "\n\n".join(
-        f"```text\n{part.strip().removeprefix(chr(8)).strip()}\n```" if part.strip().startswith("\b") else marked(" ".join(part.split()))
+        f"```text\n{part.strip().removeprefix(chr(8)).strip()}\n```"
+        if part.strip().startswith("\b")
+        else marked(" ".join(part.split()))
         for part in parts
     )
 

@@ -72,5 +72,3 @@ def _pages(nav: list[dict[str, Any]]) -> Iterator[str]:
                 yield target
             else:
                 yield from _pages(target)
-
-
