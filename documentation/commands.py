@@ -11,7 +11,7 @@ from batchcall_mcp.cli import cli
 from documentation.markdown import code, codes, marked, table
 
 _NAME = "batchcall-mcp"
-_EXIT_CODE = re.compile(r"^(?:Exit code)? *(\d+) +(.+)$", re.MULTILINE)
+_EXIT_CODE = re.compile(r"^ *(?:Exit code)? *(\d+) +(.+)$", re.MULTILINE)
 
 
 def render() -> str:
