@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import click
@@ -10,6 +11,7 @@ from batchcall_mcp.cli import cli
 from documentation.markdown import code, codes, marked, table
 
 _NAME = "batchcall-mcp"
+_EXIT_CODE = re.compile(r"^ *(?:Exit code)? *(\d+) +(.+)$", re.MULTILINE)
 
 
 def render() -> str:
@@ -36,7 +38,7 @@ def _section(path: str, command: click.Command) -> str:
     return "\n".join(
         [
             f"## {path}\n",
-            f"```text\n{usage}\n```\n",
+            f"{code(usage)}\n",
             f"{_paragraphs(command.help or '')}\n",
             *([table(("option", "value", "default", "meaning"), rows)] if rows else []),
         ]
@@ -51,7 +53,12 @@ def _row(parameter: click.Parameter) -> tuple[str, str, str, str]:
         value = "" if parameter.is_flag else _value(parameter)
     else:
         names, text, default, value = code(parameter.human_readable_name), "", "", _value(parameter)
-    return names, ", ".join(filter(None, (value, "may be repeated" if parameter.multiple else ""))), default, marked(text)
+    return (
+        names,
+        ", ".join(filter(None, (value, "may be repeated" if parameter.multiple else ""))),
+        default,
+        marked(text),
+    )
 
 
 def _value(parameter: click.Parameter) -> str:
@@ -64,12 +71,16 @@ def _value(parameter: click.Parameter) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    r"""click's help: lines of a paragraph belong together, and a paragraph after \b stays as it is."""
-    parts = text.replace("\f", "").strip().split("\n\n")
-    return "\n\n".join(
-        f"```text\n{part.strip().removeprefix(chr(8)).strip()}\n```" if part.strip().startswith("\b") else marked(" ".join(part.split()))
-        for part in parts
-    )
+    r"""Click's help: lines of a paragraph belong together, and what stands after \b are lines of their own."""
+    parts = [part.strip() for part in text.replace("\f", "").strip().split("\n\n")]
+    return "\n\n".join(_lines(part[1:]) if part.startswith("\b") else marked(" ".join(part.split())) for part in parts)
+
+
+def _lines(text: str) -> str:
+    """Exit codes as a table, anything else as it is."""
+    if codes_of_exit := _EXIT_CODE.findall(text):
+        return table(("exit code", "means"), [(number, marked(means)) for number, means in codes_of_exit]).strip()
+    return f"```text\n{text.strip()}\n```"
 
 
 def _anchor(path: str) -> str:

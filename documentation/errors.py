@@ -85,4 +85,3 @@ def _statuses(name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-

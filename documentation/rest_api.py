@@ -63,8 +63,15 @@ def _section(method: str, path: str, operation: Mapping[str, Any]) -> str:
         f"## {_title(operation)}\n",
         f"{code(f'{method} {path}')}\n",
         f"{marked(operation.get('description', ''))}\n",
-        *([table(("parameter (bold: required)", "in", "type and limits", "default", "meaning"), parameters)] if parameters else []),
-        " ".join([*_body(operation), *_answer(operation), f"Other statuses: {', '.join(statuses)}." if statuses else ""]) + "\n",
+        *(
+            [table(("parameter (bold: required)", "in", "type and limits", "default", "meaning"), parameters)]
+            if parameters
+            else []
+        ),
+        " ".join(
+            [*_body(operation), *_answer(operation), f"Other statuses: {', '.join(statuses)}." if statuses else ""]
+        )
+        + "\n",
     ]
     return "\n".join(lines)
 
@@ -99,7 +106,10 @@ def _object(name: str, schema: Mapping[str, Any], schemas: Mapping[str, Any]) ->
             f"### {name}\n",
             *([f"{marked(schema['description'])}\n"] if "description" in schema else []),
             *([f"It has every field of [{_BASE}](#{_BASE.lower()}), and these:\n"] if extends else []),
-            table(("field (bold: required or always there)", "type and limits", "default", "meaning"), _fields(fields, required))
+            table(
+                ("field (bold: required or always there)", "type and limits", "default", "meaning"),
+                _fields(fields, required),
+            )
             if fields
             else f"One of {codes(schema.get('enum', ()))}.\n",
         ]

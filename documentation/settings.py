@@ -6,11 +6,11 @@ import ast
 import inspect
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -20,13 +20,28 @@ from documentation.markdown import code, codes, number, table
 
 GROUPS = {
     "The account": ("backend", "url", "api_key", "api_secret"),
-    "What may be done": ("mode", "confirm", "approval_page", "undo_seconds", "test_numbers", "skip_people_max", "accept_no_stop"),
+    "What may be done": (
+        "mode",
+        "confirm",
+        "approval_page",
+        "undo_seconds",
+        "test_numbers",
+        "skip_people_max",
+        "accept_no_stop",
+    ),
     "Limits": (
         *("max_calls_per_launch", "max_calls_per_day", "cost_per_minute", "max_cost_per_launch", "max_cost_per_day"),
         "rate_limit",
     ),
     "Lists and people": ("files", "default_region", "do_not_call", "require_consent", "calling_hours"),
-    "Storage and network": ("data_dir", "database_url", "request_timeout_s", "allowed_hosts", "log_level", "log_format"),
+    "Storage and network": (
+        "data_dir",
+        "database_url",
+        "request_timeout_s",
+        "allowed_hosts",
+        "log_level",
+        "log_format",
+    ),
     "Real phones on the built-in dialer": (
         *("carrier", "carrier_key", "carrier_secret", "carrier_url", "carrier_concurrency", "carrier_calls_per_second"),
         *("agents", "countries", "public_url"),
@@ -55,9 +70,21 @@ _SPECIAL = {
     "database_url": "`postgresql://…`",
     "skip_people_max": "percent, 0 to 100",
 }
+_LIMITS = (
+    ("ge", "at least {}"),
+    ("gt", "more than {}"),
+    ("le", "at most {}"),
+    ("lt", "less than {}"),
+    ("max_length", "at most {} characters"),
+)
 _UNITS = {"_seconds": "seconds", "timeout_s": "seconds", "_minutes": "minutes", "_days": "days"}
-_DEFAULTS = {"files": "`batchcall` in your documents folder", "data_dir": "your data folder", "skip_people_max": "`10%`"}
+_DEFAULTS = {
+    "files": "`batchcall` in your documents folder",
+    "data_dir": "your data folder",
+    "skip_people_max": "`10%`",
+}
 """Those that depend on the computer, or that people write otherwise."""
+_NONE = "\N{EN DASH}"
 _UNSET = re.compile(r"\s*If it is not set: (.+)\.$")
 
 
@@ -79,15 +106,14 @@ def documented() -> dict[str, str]:
     Raises:
         ValueError: a field has none.
     """
-    (settings,) = ast.parse(inspect.getsource(Settings)).body
-    assert isinstance(settings, ast.ClassDef)
+    body = [node for part in ast.parse(inspect.getsource(Settings)).body for node in getattr(part, "body", ())]
     found = {}
-    for field, below in zip(settings.body, settings.body[1:], strict=False):
+    for field, below in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
-            if not isinstance(text, str):
+            if not text:
                 raise ValueError(f"Settings.{field.target.id} has no text below it that says what it means")
-            found[field.target.id] = " ".join(text.split())
+            found[field.target.id] = " ".join(str(text).split())
     return found
 
 
@@ -95,12 +121,19 @@ def _row(name: str, meanings: dict[str, str]) -> tuple[str, str, str, str]:
     field = Settings.model_fields[name]
     unset = _UNSET.search(meanings[name])
     default = unset[1] if unset else _DEFAULTS.get(name) or _default(field)
-    return code(PREFIX + name.upper()), _SPECIAL.get(name) or _kind(name, field), default, _UNSET.sub("", meanings[name])
+    return (
+        code(PREFIX + name.upper()),
+        _SPECIAL.get(name) or _kind(name, field),
+        default,
+        _UNSET.sub("", meanings[name]),
+    )
 
 
 def _default(field: FieldInfo) -> str:
     value = field.default
-    return "–" if value in (None, (), frozenset()) or field.default_factory else code(str(value).lower() if isinstance(value, bool) else value)
+    if field.default_factory or value in (None, (), frozenset()):
+        return _NONE
+    return code(str(value).lower() if isinstance(value, bool) else value)
 
 
 def _kind(name: str, field: FieldInfo) -> str:
@@ -123,13 +156,6 @@ def _type(annotation: Any) -> str:
 
 def _limits(metadata: Iterable[Any]) -> Iterable[str]:
     for one in metadata:
-        if isinstance(one, Ge):
-            yield f"at least {number(one.ge)}"
-        elif isinstance(one, Gt):
-            yield f"more than {number(one.gt)}"
-        elif isinstance(one, Le):
-            yield f"at most {number(one.le)}"
-        elif isinstance(one, Lt):
-            yield f"less than {number(one.lt)}"
-        elif isinstance(one, MaxLen):
-            yield f"at most {one.max_length} characters"
+        for name, text in _LIMITS:
+            if (limit := getattr(one, name, None)) is not None:
+                yield text.format(number(limit))

@@ -26,7 +26,7 @@ _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
 _LONGEST_S = 120
 
 
-def build(folder: Path, docs: Path = DOCS) -> Path:
+def build(folder: Path, docs: Path = DOCS, configuration: Path = CONFIGURATION) -> Path:
     """Build into `folder`, and return the folder of the site. What an earlier build left there is removed.
 
     Raises:
@@ -36,11 +36,12 @@ def build(folder: Path, docs: Path = DOCS) -> Path:
     shutil.rmtree(folder / "site", ignore_errors=True)
     shutil.copytree(docs, folder / "docs")
     shutil.copytree(_THEME, folder / "theme", dirs_exist_ok=True)
+    of = facts()
     for page in (folder / "docs").rglob("*.md"):
         inside = page.relative_to(folder / "docs").as_posix()
-        page.write_text(for_the_site(page.read_text(encoding="utf-8"), inside, facts()), encoding="utf-8")
-    shutil.copy(CONFIGURATION, folder)
-    subprocess.run(  # noqa: S603 - Zensical, with our own words
+        page.write_text(for_the_site(page.read_text(encoding="utf-8"), inside, of), encoding="utf-8")
+    shutil.copy(configuration, folder / CONFIGURATION.name)
+    subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"], cwd=folder, check=True, timeout=_LONGEST_S
     )
     return folder / "site"
@@ -62,7 +63,10 @@ def for_the_site(page: str, inside: str, of: Facts) -> str:
             lines.append(more + line if line.strip() else line)
         else:
             indented = _LESS_THAN_FOUR.match(line)
-            lines.append((_missing(indented[0]) if indented else "") + _LINK.sub(lambda link: _address(link[0], inside, of), line))
+            lines.append(
+                (_missing(indented[0]) if indented else "")
+                + _LINK.sub(lambda link: _address(link[0], inside, of), line)
+            )
         fenced ^= fence is not None
     return "".join(lines)
 

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 import anyio
-from annotated_types import Ge, Le, MaxLen, MinLen
 from mcp.types import Tool
 
 from batchcall_mcp.backends.registry import BUILT_IN, backend_class
@@ -29,7 +28,7 @@ _TEST_NUMBER = ("+14155550123",)
 _MODES: tuple[Mode, ...] = ("full", "draft", "read-only")
 _HTTP = "over HTTP"
 _ELSEWHERE = {"See create": "create_batch_call", "See get": "get_batch_call"}
-_RESULTS = {spec.name: result_model(spec.handler) for spec in TOOLS}
+_RESULTS = {spec.name: model for spec in TOOLS if (model := result_model(spec.handler)) is not None}
 
 
 def render() -> str:
@@ -40,7 +39,9 @@ def render() -> str:
 
 
 @cache
-def _tools(backend: str, mode: Mode = "full", *, http: bool = False, test_numbers: tuple[str, ...] = ()) -> dict[str, Tool]:
+def _tools(
+    backend: str, mode: Mode = "full", *, http: bool = False, test_numbers: tuple[str, ...] = ()
+) -> dict[str, Tool]:
     settings = Settings(backend=backend, mode=mode, test_numbers=test_numbers)
     server = build_server(settings, transport="http" if http else "stdio")
     return {tool.name: tool for tool in anyio.run(server.list_tools)}
@@ -67,7 +68,6 @@ def _overview(tools: Iterable[Tool]) -> str:
 
 def _section(tool: Tool) -> str:
     result = _RESULTS[tool.name]
-    assert result is not None
     schema = tool.input_schema
     rows = [
         (
@@ -79,12 +79,12 @@ def _section(tool: Tool) -> str:
         for path, field, required in rows_of(schema)
     ]
     errors = ["[those of every tool](errors.md)", *(f"[`{one}`](errors.md#{one})" for one in codes_of(tool))]
+    shown = f"[{result.__name__}](#{result.__name__.lower()})"
     return "\n".join(
         [
             f"## {tool.name}\n",
             f"{tool.description}\n",
-            f"Annotations: {_hints(tool)}. Result: [{result.__name__}](#{result.__name__.lower()}). "
-            f"Errors: {', '.join(errors)}.\n",
+            f"Annotations: {_hints(tool)}. Result: {shown}. Errors: {', '.join(errors)}.\n",
             table(("argument (bold: required)", "type and limits", "default", "meaning"), rows),
             *_elsewhere(tool),
         ]
@@ -107,13 +107,14 @@ def _type(tool: str, path: str, field: Mapping[str, Any]) -> str:
     unit = "entries" if what.startswith("list") else "characters"
     info = _model(tool).model_fields.get(path)
     for metadata in info.metadata if info else ():
-        if isinstance(metadata, Ge) and metadata.ge:
-            limits.append(f"least {number(metadata.ge)}")
-        elif isinstance(metadata, MinLen):
-            what += ", not empty" if metadata.min_length else ""
-        elif isinstance(metadata, Le | MaxLen):
-            of = "" if isinstance(metadata, Le) else f" {unit}"
-            limits.append(f"most {number(metadata.le if isinstance(metadata, Le) else metadata.max_length)}{of}")
+        if least := getattr(metadata, "ge", None):
+            limits.append(f"least {number(least)}")
+        if most := getattr(metadata, "le", None):
+            limits.append(f"most {number(most)}")
+        if getattr(metadata, "min_length", None):
+            what += ", not empty"
+        if longest := getattr(metadata, "max_length", None):
+            limits.append(f"most {number(longest)} {unit}")
     return ", at ".join([what, *sorted(dict.fromkeys(limits))])
 
 
@@ -126,7 +127,9 @@ def _model(tool: str) -> Any:
 
 def _elsewhere(tool: Tool) -> Iterator[str]:
     """Where the tool, or one of its arguments, does not exist; and arguments that exist only elsewhere."""
-    surfaces = {name: tools[tool.name].input_schema["properties"] for name, tools in _surfaces().items() if tool.name in tools}
+    surfaces = {
+        name: tools[tool.name].input_schema["properties"] for name, tools in _surfaces().items() if tool.name in tools
+    }
     if without := [name for name in _surfaces() if name not in surfaces]:
         named = [f"{name} with the simulated carrier" if name == code(_DIALER) else name for name in without]
         yield f"Not available: {', '.join(name for name in named if name != _HTTP)}.\n"
@@ -140,7 +143,7 @@ def _elsewhere(tool: Tool) -> Iterator[str]:
 
 def _results() -> str:
     """Every result, once."""
-    models = {model.__name__: model for model in _RESULTS.values() if model is not None}
+    models = {model.__name__: model for model in _RESULTS.values()}
     parts = ["## Results\n", "A field without a value is omitted. Times are in UTC (ISO 8601).\n"]
     for name, model in sorted(models.items()):
         fields = rows_of(result_schema(model))

@@ -14,7 +14,7 @@ from tests.server.transports import ROOT
 TEXT = README.read_text(encoding="utf-8")
 MOST_WORDS = 450
 SPOKEN_BY = ("You", "Agent", "Question", "You", "Agent", "You")
-PAGES = ("commands", "guarantees", "http", "install", "questions", "settings", "tools")
+PAGES = ("commands", "errors", "guarantees", "http", "index", "install", "questions", "settings", "tools")
 """Where what was in the README is now."""
 
 

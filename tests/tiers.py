@@ -42,6 +42,7 @@ TIERS = {
         "dialer/test_processes.py",
         "dialer/test_replaced_files.py",
         "dialer/test_server.py",
+        "documentation/test_site.py",
         "documented/test_pages.py",
         "guard/test_replicas.py",
         "operator",

@@ -125,8 +125,8 @@ class OutcomeUnknown(BatchCallError):
     """A write was sent and may have taken effect; it is never repeated.
 
     Sent: a write, once. It was looked up, and what was seen does not prove what came of it.
-    Next: do what the text says: look at the batch call later. Make nothing new in its place; the operator settles it with
-        `batchcall-mcp ledger`.
+    Next: do what the text says: look at the batch call later. Make nothing new in its place; the operator settles it
+        with `batchcall-mcp ledger`.
     """
 
     code = "outcome_unknown"

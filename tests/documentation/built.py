@@ -25,6 +25,8 @@ _LOADED = {
 """What a browser loads by itself, in addition to `link` of these kinds:"""
 _LOADING = {"dns-prefetch", "icon", "manifest", "modulepreload", "preconnect", "prefetch", "preload", "stylesheet"}
 NOT_FOUND = "404.html"
+_NOT_READ = {"code", "nav", "pre", "script"}
+_VOID = {"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _IN_STYLE = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
 
 
@@ -36,8 +38,8 @@ class Page(HTMLParser):
     ids: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    """Of paragraphs and cells, without what is in code."""
+    paragraphs: list[str] = field(default_factory=list)
+    """The texts in paragraphs, items and cells, without what is in code."""
     _inside: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -47,7 +49,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
-        self._inside.append(tag)
+        if tag not in _VOID:
+            self._inside.append(tag)
         self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
         if tag in {"a", "area"} and "href" in given:
             self.links.append(given["href"])
@@ -63,8 +66,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside[-1:] == ["style"]:
             self.loaded += style_addresses(data)
-        elif not {"code", "script", "pre"} & set(self._inside):
-            self.texts.append(data)
+        elif {"p", "li", "td"} & set(self._inside) and not _NOT_READ & set(self._inside) and data.strip():
+            self.paragraphs.append(data)
 
 
 def style_addresses(style: str) -> list[str]:

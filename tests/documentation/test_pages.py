@@ -13,7 +13,6 @@ from batchcall_mcp import errors
 from batchcall_mcp.settings import PREFIX, Settings
 from documentation.errors import described
 from documentation.pages import COMMAND, PAGES, renewed
-from documentation.settings import GROUPS
 from documentation.site import CONFIGURATION, DOCS
 from release.facts import facts
 
@@ -43,9 +42,9 @@ def test_an_error_has_to_say_whether_something_was_sent_and_what_is_next() -> No
         described(Mute)
 
 
-def test_every_setting_has_its_group() -> None:
-    grouped = [name for names in GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted(Settings.model_fields)
+def test_every_setting_is_on_the_page_once() -> None:
+    rows = re.findall(rf"^\| `{PREFIX}([A-Z_]+)` \|", (DOCS / "settings.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(name.upper() for name in Settings.model_fields)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -72,5 +71,3 @@ def _pages(nav: list[dict[str, Any]]) -> Iterator[str]:
                 yield target
             else:
                 yield from _pages(target)
-
-

@@ -39,6 +39,7 @@ ServiceDep: TypeAlias = Annotated[WebhookService, Depends(_service)]
 @_router.post("/webhooks", **answers(NewWebhook, *CREATED, takes=WebhookBody))
 async def create_webhook(request: Request, asked: Write, service: ServiceDep) -> JSONResponse:
     """Send events to a URL. The answer has the secret that signs them, shown only now."""
+
     def create() -> Answer:
         return service.create(asked.write, asked.body)
 
