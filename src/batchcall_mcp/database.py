@@ -297,9 +297,7 @@ def leave_no_trace(engine: sa.Engine, tables: Iterable[str], wait_s: float = LON
     if engine.dialect.name == _POSTGRESQL:
         try:
             with engine.connect() as vacuuming:
-                vacuuming.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(
-                    f"VACUUM {', '.join(tables)}"
-                )
+                vacuuming.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"VACUUM {', '.join(tables)}")
         except sa.exc.DBAPIError:
             return False
         return True

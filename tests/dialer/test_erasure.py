@@ -40,8 +40,7 @@ def everything(caller: Caller) -> str:
 
 def people(*rows: tuple[str, str]) -> list[dict[str, Any]]:
     return [
-        {"to_number": number, "name": name, "dynamic_variables": {"of": f"variable of {name}"}}
-        for number, name in rows
+        {"to_number": number, "name": name, "dynamic_variables": {"of": f"variable of {name}"}} for number, name in rows
     ]
 
 
@@ -70,7 +69,9 @@ def soon(caller: Caller) -> str:
     return (caller.clock.now + timedelta(hours=1)).isoformat()
 
 
-async def test_the_last_one_who_waits_leaves_a_batch_call_that_ends(new_caller: NewCaller, database: str | None) -> None:
+async def test_the_last_one_who_waits_leaves_a_batch_call_that_ends(
+    new_caller: NewCaller, database: str | None
+) -> None:
     async with new_caller(database=database) as caller:
         name = await made(caller, (CAT, "Cat"), send_now=True, retry_config=BUSY_ONCE)
         await caller.until(name, lambda data: data["sent"] == 1 and data["counts"].get("pending") == 1)
@@ -91,7 +92,7 @@ async def test_who_is_in_a_call_is_not_called_again_and_erased_later(
         assert first.calling == (name,)
         assert "variable of Cat" in everything(caller), "nothing was erased"
         with store.reading() as tx:
-            assert do_not_call_module.listed(tx, [CAT], "anybody") == {CAT}
+            assert do_not_call_module.listed(tx, [CAT], "anybody", "twilio") == {CAT}
     # The process has ended, and the call with it.
     async with new_caller(database=database) as caller:
         data = await caller.until_status(name, "completed")
@@ -268,5 +269,3 @@ async def test_messages_of_webhooks_name_nobody(desk: Caller) -> None:
     assert "Ann" not in text
     assert "CA0123456789" not in text
     assert BOB in text
-
-

@@ -39,7 +39,9 @@ NOT_ALIKE = [OTHER, "+12079460010", "+4420794600100", "20794600", "", "Ada", "+1
 def test_a_number_is_known_however_it_is_written(text: str) -> None:
     assert ADA.is_it(text)
     if "E+" not in text:
-        assert ADA.without(f"call {text} on 2026-11-28, please") == ADA.without(f"call {text}") + " on 2026-11-28, please"
+        assert (
+            ADA.without(f"call {text} on 2026-11-28, please") == ADA.without(f"call {text}") + " on 2026-11-28, please"
+        )
         assert "0010" not in ADA.without(f"call {text} 5 times")
 
 

@@ -124,9 +124,7 @@ def _bytes(value: object) -> bytes:
 def holding(places: Mapping[str, bytes], texts: Iterable[str]) -> set[str]:
     """The places in which one of the texts is, in UTF-8, UTF-16 or as JSON writes it."""
     forms = [
-        form
-        for text in texts
-        for form in (text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode())
+        form for text in texts for form in (text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode())
     ]
     return {place for place, content in places.items() if any(form in content for form in forms)}
 
