@@ -15,7 +15,7 @@ from batchcall_mcp.dialer.retention import Retention
 from batchcall_mcp.dialer.storage import do_not_call as do_not_call_module
 from batchcall_mcp.dialer.storage.tables import attempts, do_not_call, metadata, webhook_outbox
 from batchcall_mcp.recipients.phone.spellings import Spellings
-from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, eventually, numbers
+from tests.dialer.conftest import Caller, NewCaller, body, emptied_postgresql, eventually
 
 ANN, BOB, CAT = "+12132000010", "+12132000020", "+12132000037"
 """Ann and Bob answer; Cat's line is busy."""
@@ -69,9 +69,7 @@ def soon(caller: Caller) -> str:
     return (caller.clock.now + timedelta(hours=1)).isoformat()
 
 
-async def test_the_last_one_who_waits_leaves_a_batch_call_that_ends(
-    new_caller: NewCaller, database: str | None
-) -> None:
+async def test_a_batch_call_whose_last_one_is_forgotten_ends(new_caller: NewCaller, database: str | None) -> None:
     async with new_caller(database=database) as caller:
         name = await made(caller, (CAT, "Cat"), send_now=True, retry_config=BUSY_ONCE)
         await caller.until(name, lambda data: data["sent"] == 1 and data["counts"].get("pending") == 1)
@@ -130,7 +128,7 @@ async def test_the_do_not_call_list_keeps_the_number_and_nothing_else(desk: Call
     await desk.ask("POST", "/do-not-call", {"to_numbers": ["+4402079460010", ANN], "reason": "Ann wrote to us"})
     erasure.forget(store, who(london))
     with store.reading() as tx:
-        rows = tx.execute(sa.select(do_not_call.c["to_number", "organization_id", "source", "reason"])).all()
+        rows = tx.execute(sa.select(*do_not_call.c["to_number", "organization_id", "source", "reason"])).all()
     assert sorted(map(tuple, rows), key=str) == sorted(
         [
             (london, None, "forgotten", None),
