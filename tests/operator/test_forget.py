@@ -135,9 +135,11 @@ async def running(folder: Path, database: str | None) -> AsyncIterator[Installat
     it.data.mkdir()
     it.files.mkdir()
     fast = {"simulated_speed": "2000", "webhooks_to_private_addresses": "true", "min_gap_minutes": "0"}
-    async with dialling(it.environment(**PAIR, **fast)) as it.dialer:
-        async with serving(it.data, sessions=False, backend="batchcall", url=it.dialer, **it.settings) as it.server:
-            yield it
+    async with (
+        dialling(it.environment(**PAIR, **fast)) as it.dialer,
+        serving(it.data, sessions=False, backend="batchcall", url=it.dialer, **it.settings) as it.server,
+    ):
+        yield it
 
 
 async def finished(model: Model, batch_call_id: str) -> None:
