@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.erasure import own_files, retention
 from batchcall_mcp.erasure.contents import occurs, without
+from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.recipients.phone.spellings import Spellings, is_forgotten, stand_in
-from batchcall_mcp.settings import Settings
 from tests.erasure.spelt import full_width
 from tests.recipients.workbooks import write_workbook
 from tests.walks.stage import Person, playing, settings_of, tomorrow_at
@@ -188,5 +188,7 @@ async def test_exports_go_so_many_days_after_their_batch_call(tmp_path: Path) ->
 
 
 def test_days_are_whole_and_at_least_one() -> None:
-    assert Settings().retention is None
-    assert settings_of({"RETENTION_DAYS": "30"}).retention == timedelta(days=30)
+    assert settings_of({}).retention_days is None
+    assert settings_of({"RETENTION_DAYS": "30"}).retention_days == 30
+    with pytest.raises(ConfigurationError, match="RETENTION_DAYS"):
+        settings_of({"RETENTION_DAYS": "0"})
