@@ -285,11 +285,11 @@ def _shorten(error: BaseException) -> None:
         error.args = (f"{message} (SQLSTATE {getattr(error, 'sqlstate', None)})",)
 
 
-def leave_no_trace(engine: sa.Engine, wait_s: float = LONGEST_WAIT_S) -> bool:
+def leave_no_trace(engine: sa.Engine, tables: Iterable[str], wait_s: float = LONGEST_WAIT_S) -> bool:
     """Have the file of a SQLite database hold nothing but its rows: what was deleted or changed stays in it until then.
 
     It is rewritten, in its place, and its write-ahead log is emptied. Blocks writers meanwhile; waits for readers.
-    PostgreSQL is asked to vacuum, where the role may.
+    PostgreSQL is asked to vacuum the tables, which it does where the role may.
 
     Returns:
         Whether all of it was done in time.
@@ -297,7 +297,7 @@ def leave_no_trace(engine: sa.Engine, wait_s: float = LONGEST_WAIT_S) -> bool:
     if engine.dialect.name == _POSTGRESQL:
         try:
             with engine.connect() as vacuuming:
-                vacuuming.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
+                vacuuming.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"VACUUM {', '.join(tables)}")
         except sa.exc.DBAPIError:
             return False
         return True

@@ -7,7 +7,6 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -384,11 +383,6 @@ class Settings(BaseSettings):
     def never_lists(self) -> tuple[Path, ...]:
         """Files that are never a list of people to call, although they lie in a folder of lists."""
         return self.do_not_call
-
-    @property
-    def retention(self) -> timedelta | None:
-        """How long after their batch call people are kept."""
-        return None if self.retention_days is None else timedelta(days=self.retention_days)
 
     @property
     def stop_file(self) -> Path:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx2
 import pytest
 import sqlalchemy as sa
 
+from tests.erasure.spelt import full_width
 from tests.guard.test_replicas import MODERN, serving
 from tests.operator.processes import Ended, command, dialling, terminal, variables
 from tests.postgresql import postgresql_url
@@ -30,7 +30,7 @@ PAIR = {"api_key": "key-of-the-tests", "api_secret": "secret-of-the-tests"}
 HEADERS = {"X-API-KEY": PAIR["api_key"], "X-API-SECRET": PAIR["api_secret"]}
 ADA, BEN, CLEO = "+442079460010", "+442079460011", "+442079460017"
 """Ada and Ben answer, Cleo's line is busy."""
-WRITTEN = "０２０ ７９４６ ００１０"
+WRITTEN = full_width("020 7946 0010")
 SPELT = (ADA, ADA[1:], WRITTEN, "020 7946 0010", "02079460010", "+44 20 7946 0010", "20 7946 0010", "2079460010")
 SAID = "she asked for the blue sledge"
 HERS = ("Lovelace", "Rosebud", SAID)
@@ -124,9 +124,7 @@ def _bytes(value: object) -> bytes:
 def holding(places: Mapping[str, bytes], texts: Iterable[str]) -> set[str]:
     """The places in which one of the texts is, in UTF-8, UTF-16 or as JSON writes it."""
     forms = [
-        form
-        for text in texts
-        for form in (text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode())
+        form for text in texts for form in (text.encode(), text.encode("utf-16-le"), json.dumps(text)[1:-1].encode())
     ]
     return {place for place, content in places.items() if any(form in content for form in forms)}
 
@@ -137,10 +135,16 @@ async def running(folder: Path, database: str | None) -> AsyncIterator[Installat
     it.data.mkdir()
     it.files.mkdir()
     fast = {"simulated_speed": "2000", "webhooks_to_private_addresses": "true", "min_gap_minutes": "0"}
-    async with dialling(it.environment(**PAIR, **fast)) as it.dialer:
-        others = it.settings | {"backend": "batchcall", "url": it.dialer}
-        async with serving(it.data, **others) as it.server:
-            yield it
+    async with (
+        dialling(it.environment(**PAIR, **fast)) as it.dialer,
+        serving(it.data, sessions=False, backend="batchcall", url=it.dialer, **it.settings) as it.server,
+    ):
+        yield it
+
+
+async def finished(model: Model, batch_call_id: str) -> None:
+    seen = await model.call("watch_batch_call", batch_call_id=batch_call_id, timeout_seconds=60)
+    assert seen["batch_call"]["status"] == "completed", seen
 
 
 async def filled(it: Installation) -> tuple[str, str]:
@@ -162,9 +166,7 @@ async def filled(it: Installation) -> tuple[str, str]:
         )
         over = made["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=over, trigger_timestamp="now")
-        with anyio.fail_after(30):
-            while (await model.call("get_batch_call", batch_call_id=over))["batch_call"]["status"] != "completed":
-                await anyio.sleep(0.05)
+        await finished(model, over)
         it.execute("UPDATE tasks SET summary = ?, choice = ? WHERE to_number = ?", SAID, "yes", ADA)
         for form in ("csv", "jsonl", "report"):
             await model.call("export_batch_call", batch_call_id=over, format=form)
@@ -174,7 +176,7 @@ async def filled(it: Installation) -> tuple[str, str]:
             )
         )["batch_call"]["batch_call_id"]
         await model.call("start_batch_call", batch_call_id=waits, trigger_timestamp=tomorrow_at(10).isoformat())
-    disk = {name: value for name, value in it.settings.items()} | {"data_dir": str(it.data)} | PAIR
+    disk = it.settings | {"data_dir": str(it.data)} | PAIR
     async with playing("auto", Person("yes"), backend="batchcall", url=it.dialer, **disk) as model:
         for form in ("csv", "jsonl", "report"):
             await model.call("export_batch_call", batch_call_id=over, format=form)
@@ -228,9 +230,7 @@ async def test_a_byte_search_finds_nothing_but_the_do_not_call_list(kind: str, t
         async with it.model() as model:
             await model.call("resume_batch_call", batch_call_id=waits)
             await model.call("start_batch_call", batch_call_id=waits, trigger_timestamp="now")
-            with anyio.fail_after(30):
-                while (await model.call("get_batch_call", batch_call_id=waits))["batch_call"]["status"] != "completed":
-                    await anyio.sleep(0.05)
+            await finished(model, waits)
             await model.call("retry_batch_call", batch_call_id=over)
             again = await model.call(
                 "create_batch_call",

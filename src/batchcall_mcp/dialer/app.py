@@ -199,7 +199,7 @@ class EmbeddedDialer:
             predial=PredialUrl.of(settings),
             tell=tell,
             public_url=settings.public_url,
-            retention=settings.retention,
+            retention=None if settings.retention_days is None else timedelta(days=settings.retention_days),
         )
 
     def store(self) -> Store:

@@ -125,14 +125,16 @@ def erase_ended(store: Store, before: int) -> list[str]:
 
 
 def ended_at(store: Store, batch_call_ids: Iterable[str]) -> dict[str, int | None]:
-    """When those of these batch calls ended that the database has; None: it has not, or it is a draft."""
+    """When those of these batch calls ended that the database has; of a draft, when it was last changed. None: it
+    goes on.
+    """
     found: dict[str, int | None] = {}
     with store.reading() as tx:
         for chunk in chunks(batch_call_ids, CHUNK):
             rows = sa.select(*batch_calls.c["batch_call_id", "status", "completed_at", "updated_at"])
             for row in tx.execute(rows.where(batch_calls.c.batch_call_id.in_(chunk))):
                 over = row.completed_at or row.updated_at
-                found[row.batch_call_id] = over if row.status in _OVER else None
+                found[row.batch_call_id] = over if row.status in {*_OVER, State.DRAFT} else None
     return found
 
 
@@ -141,7 +143,7 @@ def _is_old(before: int) -> sa.ColumnElement[bool]:
     untouched = batch_calls.c.updated_at <= before
     mine = batch_calls.c.status.in_(_OVER) & over | (batch_calls.c.status == State.DRAFT) & untouched
     # Who was added to a draft later is erased later.
-    done = batch_calls.c.erased_at.is_not(None) & (batch_calls.c.erased_at >= batch_calls.c.updated_at)
+    done = batch_calls.c.erased_at.is_not(None) & (batch_calls.c.erased_at > batch_calls.c.updated_at)
     calling = sa.exists().where(
         tasks.c.batch_call_id == batch_calls.c.batch_call_id, tasks.c.status == TaskStatus.CALLING
     )
@@ -171,7 +173,7 @@ def _erase_old(store: Store, batch_call_id: str, before: int) -> bool:
             rows = tx.execute(sa.select(tasks.c.task_id, tasks.c.to_number).where(mine))
             _clean_messages(tx, lambda text, _: text, {row.task_id: row.to_number for row in rows}, batch_call_id)
             changed = batch_calls.c.updated_at
-            at = sa.case((changed > now, changed), else_=sa.literal(now, sa.BigInteger))
+            at = sa.case((changed >= now, changed + 1), else_=sa.literal(now, sa.BigInteger))
             tx.execute(batch_calls.update().where(it).values(erased_at=at, **REVISED))
             return True
 

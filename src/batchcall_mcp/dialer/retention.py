@@ -45,7 +45,8 @@ class Retention:
         in_record(self._record, lambda number, at: not is_forgotten(number) and _is_before(at, before), change=True)
         if erased:
             LOG.info("Retention: the people of %d batch calls were erased.", len(erased))
-            database.leave_no_trace(self._store.engine)
+            if not self._store.shared:  # PostgreSQL has its own vacuum
+                database.leave_no_trace(self._store.engine, ())
         return erased
 
 

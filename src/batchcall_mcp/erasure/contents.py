@@ -89,7 +89,7 @@ def _of_table(content: bytes, who: Spellings) -> Without | None:
                 delimiter = declared[1]
                 continue
             delimiter = max(_DELIMITERS, key=record.count)
-        cells = next(csv.reader([record], delimiter=delimiter), [])
+        cells = _cells(record, delimiter)
         if place is None:
             place = _place(cells)
         if any(map(who.is_it, _of_number(cells, place))):
@@ -101,6 +101,13 @@ def _of_table(content: bytes, who: Spellings) -> Without | None:
     if not rows and not changed:
         return None
     return Without(content="".join(kept).encode(encoding), rows=rows)
+
+
+def _cells(record: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([record], delimiter=delimiter), [])
+    except csv.Error:  # marks that are no table's
+        return record.split(delimiter)
 
 
 def _place(header: list[str]) -> int:

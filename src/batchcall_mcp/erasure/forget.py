@@ -21,6 +21,7 @@ from batchcall_mcp.clock import from_ms
 from batchcall_mcp.dialer import erasure
 from batchcall_mcp.dialer.carriers.simulated import CARRIER_RECORD
 from batchcall_mcp.dialer.storage.store import Store
+from batchcall_mcp.dialer.storage.tables import metadata as dialer_tables
 from batchcall_mcp.erasure import own_files
 from batchcall_mcp.erasure.contents import Without, without
 from batchcall_mcp.errors import BatchCallError
@@ -28,6 +29,7 @@ from batchcall_mcp.guard.audit import Audit, Event
 from batchcall_mcp.guard.ledger.ledger import Ledger
 from batchcall_mcp.kept_files.records import plain_name
 from batchcall_mcp.kept_files.store import FileStore
+from batchcall_mcp.kept_files.tables import metadata as kept_tables
 from batchcall_mcp.recipients.phone.spellings import Spellings
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.text import shortened
@@ -245,7 +247,8 @@ class Forget:
     def _leave_no_trace(self, opened: Sequence[database.Database]) -> None:
         """Deleted rows stay in a database file until it is rewritten."""
         for one in opened:
-            if not database.leave_no_trace(one.engine):
+            tables = (kept_tables if isinstance(one, FileStore) else dialer_tables).tables
+            if not database.leave_no_trace(one.engine, tables):
                 where = "PostgreSQL" if one.file is None else str(one.file.path)
                 why = "the role may not vacuum" if one.file is None else "another process uses it all the time"
                 self._fail(

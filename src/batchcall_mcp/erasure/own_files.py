@@ -1,6 +1,6 @@
 """Files that hold people and that this program wrote: exports and reports, what a stop listed, what was dialled.
 
-Each is written anew next to itself and put in its place, or goes; the record of the simulated carrier, which processes
+Each is written next to itself and put in its place, or goes; the record of the simulated carrier, which processes
 keep open, is overwritten where it is.
 """
 

@@ -125,8 +125,8 @@ class Service:
                     group.start_soon(self._read_do_not_call_soon)
                 if self.notifier is not None:
                     self.notifier.start()
-                if self.settings.retention is not None:
-                    group.start_soon(self._keep_no_longer, self.settings.retention)
+                if self.settings.retention_days is not None:
+                    group.start_soon(self._keep_no_longer, timedelta(days=self.settings.retention_days))
                 if self.local:
                     if self.dials:
                         await anyio.to_thread.run_sync(make_first_folder, self.settings.files)

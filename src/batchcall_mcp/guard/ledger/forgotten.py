@@ -68,7 +68,7 @@ class Forgotten:
         named = t.dialled.c.number_hash == self.hashed(number)
         query = sa.select(t.writes).join(t.dialled, t.dialled.c.write_id == t.writes.c.write_id)
         with self._database.reading() as connection:
-            rows = connection.execute(query.where(named, NOT_REFUSED).order_by(t.writes.c.write_id))
+            rows = connection.execute(query.where(named, t.writes.c.dials, NOT_REFUSED).order_by(t.writes.c.write_id))
             found = [read(row) for row in rows]
             return [one for one in found if one.over_at is None and not mapping.is_ended(connection, one)]
 
