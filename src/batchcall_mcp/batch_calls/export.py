@@ -263,7 +263,7 @@ def _store(folder: Path, batch_call_id: str, form: Format, text: TextIO) -> Path
     for path in _free_names(folder, batch_call_id, form):
         try:
             # Readable by its owner only, as the databases are: it has names, numbers and what was said.
-            with open(path, "x", encoding="utf-8", newline="", opener=_private) as file:  # noqa: PTH123 - has no opener
+            with open(path, "x", encoding="utf-8", newline="", opener=_private) as file:
                 _pour(text, file, path)
         except FileExistsError:
             continue
