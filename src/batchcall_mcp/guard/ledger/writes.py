@@ -149,6 +149,7 @@ class Writes:
                 tx.execute(t.dialled.delete().where(t.dialled.c.write_id == write_id))
             self._remember_numbers(tx, write_id, intent, dialled, now)
             entry = entry_of(tx, write_id)
+        self._database.note_newest(write_id)
         self._in_hand.add(write_id)
         self._sent[write_id] = time.monotonic()
         while len(self._sent) > _SENT_KEPT:
