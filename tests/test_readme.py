@@ -18,8 +18,19 @@ from tests.server.transports import ROOT
 TEXT = README.read_text(encoding="utf-8")
 MOST_WORDS = 450
 SPOKEN_BY = ("You", "Agent", "Question", "You", "Agent", "You")
-PAGES = ("commands", "guarantees", "http", "install", "questions", "settings", "tools")
-"""Where what was in the README is now."""
+PAGES = (
+    "backup",
+    "commands",
+    "guarantees",
+    "http",
+    "install",
+    "operating",
+    "privacy",
+    "questions",
+    "settings",
+    "threat-model",
+    "tools",
+)
 
 
 def test_it_has_at_most_450_words_before_the_reference_links() -> None:
@@ -73,7 +84,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
     assert set(re.findall(r"BATCHCALL_[A-Z_]*[A-Z]", page)) == names
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", *(f"docs/{name}.md" for name in PAGES)])
 def test_what_is_linked_to_is_there(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8"))
     here = (ROOT / page).parent
