@@ -256,8 +256,8 @@ async def test_a_client_that_cannot_be_asked_is_approved_in_a_terminal_and_both_
     pair = re.findall(r"BATCHCALL_API_(KEY|SECRET)=(\S+)", made.out)
     headers = {f"X-API-{name}": value for name, value in pair} | {"connection": "close"}
     async with (
-        serving(tmp_path / "one", **served) as one,
-        serving(tmp_path / "two", **served) as two,
+        serving(tmp_path / "one", sessions=False, **served) as one,
+        serving(tmp_path / "two", sessions=False, **served) as two,
         between((one, two)) as proxy,
         client_of(proxy.url, Way("stateless", "legacy"), headers=headers) as client,
     ):
