@@ -51,6 +51,16 @@ def test_the_snapshots_say_all_of_every_surface(surface: Surface) -> None:
 
 
 @every_surface
+def test_a_model_names_no_address_and_no_path_but_that_of_a_list(surface: Surface) -> None:
+    """Where anything is sent to is the operator's; a list is read from the folders that he named."""
+    named = {name for tool in surface.tools() for name in tool.input_schema["properties"]}
+    assert {name for name in named if re.search("url|uri|host|address|path|folder|file|hook", name)} <= {
+        "tasks_file",
+        "add_tasks_file",
+    }
+
+
+@every_surface
 def test_the_tools_cost_a_model_little(surface: Surface) -> None:
     tools = surface.tools()
     read = [{name: reported(tool)[name] for name in ("name", "description", "inputSchema")} for tool in tools]
