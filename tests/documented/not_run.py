@@ -137,3 +137,15 @@ def _without_comment(line: str) -> str:
         return shlex.join(shlex.split(line, comments=True)) if "#" in line else line.strip()
     except ValueError:  # a line within quotes
         return line.strip()
+
+
+def usage(words: Sequence[str]) -> str:
+    """The first line of a command's help, as far as these words name a command."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="batchcall-mcp")
+    for word in words[1:]:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+        context = click.Context(command, parent=context, info_name=word)
+    return " ".join(command.get_usage(context).removeprefix("Usage: ").split())

@@ -26,15 +26,17 @@ from mcp.client.stdio import stdio_client
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.server.app import build_server
 from tests import forked
-from tests.documented import not_run
+from tests.documented import events, not_run
 from tests.documented.judges import Around, Wrong, is_entry, judge, said_by_nobody
 from tests.documented.pages import (
+    GAP,
     Call,
     Console,
     Entry,
     File,
     Judged,
     Part,
+    Posted,
     Setting,
     Shell,
     Step,
@@ -71,7 +73,7 @@ async def follow(page: Path | str, home: Path, *, before: str = "") -> None:
     today = datetime.now(UTC).date()
     try:
         steps = [(f"before {name}, line {line}", step) for line, step in steps_of(before, today)]
-        steps += [(f"{name}, line {line}", step) for line, step in steps_of(text, today)]
+        steps += [(f"{name}, line {line}", step) for line, step in steps_of(text, today, before)]
     except ValueError as error:
         error.add_note(f"--- {page if isinstance(page, Path) else name}")
         raise
@@ -102,6 +104,7 @@ class Reader:
             "BATCHCALL_CALLING_HOURS": "00:00-24:00",
             "BATCHCALL_SIMULATED_SPEED": "2000",
         }
+        self.given = tuple(self.variables)
         self.run = {"over": "stdio", "backend": "dialer", "person": "yes"}
         self.person = Person()
         self.client: Client | None = None
@@ -144,13 +147,16 @@ class Reader:
             case Entry(servers):
                 for server in servers.values():
                     await self._enter(server)
+            case Posted(body):
+                posted = await events.posted(body["type"])
+                assert events.is_like(body, posted), f"{body}\n--- is not what is posted ---\n{posted}"
             case Judged(language, text):
                 await self._judge(language, text)
 
     def _set(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
             if name.startswith("BATCHCALL_"):
-                self.variables[name] = value.replace("/path/to", str(self.files))
+                self.variables[name] = value.replace("/path/to", str(self.files)).replace(GAP, "0")
             elif name in self.run:
                 self.run[name] = value
             elif name != "today":
@@ -224,8 +230,8 @@ class Reader:
         self._exported = {name: value for name, _, value in pairs if name not in _OF_BASH and given.get(name) != value}
 
     def _here(self, text: str) -> str:
-        for shown, url in self.urls.items():
-            text = text.replace(shown, url)
+        for shown in (SERVED, DIALER, DIALER_TOO):
+            text = text.replace(shown, self.urls.get(shown, shown))
         return text
 
     def _environment(self) -> dict[str, str]:
@@ -244,7 +250,7 @@ class Reader:
         async with AsyncExitStack() as held:
             if "url" in server:
                 await self._connected()
-                assert server["headers"].keys() == self.pair.keys(), server
+                assert server["headers"].keys() == self.pair.keys(), "give `<!-- run: over=http -->` before this entry"
                 url = self._here(server["url"])
                 connecting = client_of(url.removesuffix("/mcp"), Way("http", "auto"), headers=self.pair)
                 assert url.endswith("/mcp") and url != server["url"], f"{url}: what is served is {SERVED}/mcp"
@@ -261,7 +267,8 @@ class Reader:
                 assert "get_backend" in [tool.name for tool in (await client.list_tools()).tools]
 
     async def _judge(self, language: str, text: str) -> None:
-        around = Around(self.files, self._environment() | self._exported, self.urls.get(DIALER, ""), self.pair)
+        given = {name: self.variables[name] for name in self.given}
+        around = Around(self.files, self.commands, given, self.urls.get(DIALER, ""), self.pair)
         await anyio.to_thread.run_sync(judge, language, text, around)
 
     def _learn(self, answer: Any) -> None:

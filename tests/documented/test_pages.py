@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.documented.markdown import Block, inline_code, parts_of
+from tests.documented.events import is_like
 from tests.documented.not_run import NOT_RUN, exists, reason_for
 from tests.documented.pages import NobodyJudges, Words, holds, pages, prints, steps_of, typed
 from tests.documented.reader import follow
@@ -27,6 +28,17 @@ phone,name
 ```
 """
 BEFORE = {
+    "docs/dialer.md": "<!-- run: backend=batchcall -->",
+    "docs/http.md": "<!-- run: over=http -->",
+    "docs/operating.md": """
+<!-- run: BATCHCALL_SIMULATED_SPEED=40 -->
+```json
+{"tool": "create_batch_call", "arguments": {"from_number": "+14155550100", "max_concurrency": 5, "tasks": [MANY]}}
+```
+```json
+{"tool": "start_batch_call", "arguments": {"batch_call_id": "…", "trigger_timestamp": "now"}}
+```
+""".replace("MANY", ", ".join(f'{{"to_number": "+1212555{last:04}"}}' for last in range(100, 160))),
     "skills/call-a-list/SKILL.md": "<!-- run: today=2026-11-26 -->" + PEOPLE,
     "skills/who-did-we-miss/SKILL.md": PEOPLE
     + """
@@ -68,7 +80,7 @@ def test_every_command_within_a_sentence_is_one() -> None:
         for line, code in inline_code(page.read_text(encoding="utf-8"))
         if code.startswith("batchcall-mcp ")
     ]
-    assert len(found) > 100
+    assert len(found) > 60
     assert [one for one in found if not exists(one[1].split()[1:])] == []
 
 
@@ -150,6 +162,23 @@ async def test_a_page_may_name_its_backend(backend: str, tmp_path: Path) -> None
 def test_a_block_that_nobody_judges_is_refused_with_its_line(page: str, said: str) -> None:
     with pytest.raises(NobodyJudges, match=said):
         steps_of(page, datetime.now(UTC).date())
+
+
+@pytest.mark.parametrize(
+    ("change", "is_it"),
+    [
+        ({}, True),
+        ({"at": "2026-12-01T10:00:00+00:00"}, True),
+        ({"at": "tomorrow"}, False),
+        ({"calls": 3}, False),
+        ({"number": "+12125550100"}, False),
+        ({"id": "task_1"}, False),
+    ],
+)
+def test_a_body_is_shown_whole(change: dict[str, object], is_it: bool) -> None:
+    shown = {"at": "2026-11-27T10:00:00+00:00", "calls": 2, "id": "batch_call_…"}
+    body = {"at": "2026-11-27T10:00:00.5+00:00", "calls": 2, "id": "batch_call_1"}
+    assert is_like(shown, body | change) is is_it
 
 
 def test_the_dates_of_a_page_move_with_today() -> None:
