@@ -22,7 +22,12 @@ from tests.tools.desk import settings_of
 from tests.vendors.serving import listening
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
-LIST = {"from_number": "+14155550100", "tasks": [{"to_number": "+12135550101"}, {"to_number": "+12135550102"}]}
+LIST = {
+    "from_number": "+14155550100",
+    "agent_id": "agent_1",
+    "max_concurrency": 1,  # so that the first is dialled first
+    "tasks": [{"to_number": "+12135550101"}, {"to_number": "+12135550102"}],
+}
 
 
 class Receiver:
@@ -63,7 +68,7 @@ async def posted(kind: str) -> dict[str, Any]:
                 }
             )
             async with Client(build_server(settings, transport="stdio")) as client:
-                made = await client.call_tool("create_batch_call", {**LIST, "agent_id": "agent_1"})
+                made = await client.call_tool("create_batch_call", LIST)
                 assert made.structured_content is not None
                 launch = {"batch_call_id": made.structured_content["batch_call"]["batch_call_id"]}
                 await client.call_tool("start_batch_call", launch | {"trigger_timestamp": "now"})

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import crossplane
+import crossplane  # type: ignore[import-untyped]
 import httpx2
-import yaml
+import yaml  # type: ignore[import-untyped]
 from acme_backend import AcmeBackend
 from acme_fake import AcmeFake
 
@@ -150,7 +150,7 @@ def scrape_configuration(text: str, around: Around) -> None:
 
 
 def nginx(text: str) -> None:
-    """nginx's own parser of its configuration, which knows each directive, where it may be and its arguments."""
+    """Nginx's own parser of its configuration, which knows each directive, where it may be and its arguments."""
     with tempfile.TemporaryDirectory() as folder:
         page, whole = Path(folder) / "page.conf", Path(folder) / "nginx.conf"
         page.write_text(text, encoding="utf-8")
@@ -164,7 +164,7 @@ def sql(text: str) -> None:
     """A new database of the dialer accepts it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dialer.db"
-        Store.open(str(file)).close()
+        Store.open(file).close()
         with closing(sqlite3.connect(file)) as connection:
             try:
                 connection.executescript(text)

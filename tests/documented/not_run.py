@@ -7,10 +7,11 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 import click
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from batchcall_mcp.cli import cli
 from batchcall_mcp.settings import PREFIX, Settings
@@ -121,7 +122,7 @@ def _of_client(program: str, arguments: list[str]) -> None:
             assert (ROOT / PurePosixPath(word).relative_to("batchcall-mcp")).is_dir(), word
         elif "@" in word:
             assert word in _installable(), word
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in pairwise(arguments):
         if option == "--config":
             assert value.partition("=")[0] in user_config(), value
 

@@ -6,7 +6,7 @@ or judged by what reads it in reality. To add a block, choose its language; noth
 - `json` with `{"tool": "start_batch_call", "arguments": {…}}`: a tool call. A text with "…" in it, such as
   `"batch_call_id": "…"`, stands for the newest value of that name in an answer; so does `"confirmation_code": "…"`.
 - `json` with `{"env": {"BATCHCALL_…": "…"}}`: the server's settings from here on. `/path/to` is the list folder.
-- `json` with `{"mcpServers": {…}}`: what a client's file has; a client starts that command, or connects to that address.
+- `json` with `{"mcpServers": {…}}`: what a client's file has; a client starts the command, or connects to the address.
 - `json` with `{"type": …, "timestamp": …, "data": {…}}`: the whole body that a launch of two people posts.
 - `json` with anything else: a part of the newest answer; a text with "…" matches any words there.
 - `sh`: run by bash in the list folder. What a block exports, and the folder it changes to, hold for the next one.

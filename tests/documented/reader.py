@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.server.app import build_server
 from tests import forked
 from tests.documented import events, not_run
-from tests.documented.judges import Around, Wrong, is_entry, judge, said_by_nobody
+from tests.documented.judges import Around, is_entry, judge, said_by_nobody
 from tests.documented.pages import (
     GAP,
     Call,
@@ -62,20 +62,19 @@ SERVED, DIALER, DIALER_TOO = "http://127.0.0.1:8000", "http://127.0.0.1:8080", "
 LONGEST_S = 60
 
 
-async def follow(page: Path | str, home: Path, *, before: str = "") -> None:
-    """Take a page step by step. `before` is a page too: what is there before its reader begins.
+async def follow(text: str, home: Path, *, name: str = "page", before: str = "") -> None:
+    """Take the text of a page step by step. `before` is such a text too: what is there before its reader begins.
 
     Raises:
         NobodyJudges: a block of it is nothing that is run or judged.
         AssertionError: something is not as the page says.
     """
-    text, name = (page, "page") if isinstance(page, str) else (page.read_text(encoding="utf-8"), page.name)
     today = datetime.now(UTC).date()
     try:
         steps = [(f"before {name}, line {line}", step) for line, step in steps_of(before, today)]
         steps += [(f"{name}, line {line}", step) for line, step in steps_of(text, today, before)]
     except ValueError as error:
-        error.add_note(f"--- {page if isinstance(page, Path) else name}")
+        error.add_note(f"--- {name}")
         raise
     async with AsyncExitStack() as held:
         reader = Reader(home, held)
@@ -137,6 +136,15 @@ class Reader:
                 await self._shell(text)
             case Console(commands):
                 await self._console(commands)
+            case Entry(servers):
+                for server in servers.values():
+                    await self._enter(server)
+            case _:
+                await self._compare(step)
+
+    async def _compare(self, step: Step) -> None:
+        """What the page says, and what is so."""
+        match step:
             case Words(text) if not self.said:
                 await said_by_nobody(text)
             case Words(text):
@@ -144,9 +152,6 @@ class Reader:
                 assert holds(said, text), f"{text}\n--- is not in ---\n{said}"
             case Part(value):
                 assert is_part_of(value, self.answer), f"{value}\n--- is not in ---\n{self.answer}"
-            case Entry(servers):
-                for server in servers.values():
-                    await self._enter(server)
             case Posted(body):
                 posted = await events.posted(body["type"])
                 assert events.is_like(body, posted), f"{body}\n--- is not what is posted ---\n{posted}"
@@ -247,13 +252,14 @@ class Reader:
     async def _enter(self, server: Mapping[str, Any]) -> None:
         """As a client that has this entry in its file."""
         is_entry(server)
+        connecting: AbstractAsyncContextManager[Client]
         async with AsyncExitStack() as held:
             if "url" in server:
                 await self._connected()
                 assert server["headers"].keys() == self.pair.keys(), "give `<!-- run: over=http -->` before this entry"
                 url = self._here(server["url"])
+                assert server["url"] == f"{SERVED}/mcp", f"what is served is {SERVED}/mcp"
                 connecting = client_of(url.removesuffix("/mcp"), Way("http", "auto"), headers=self.pair)
-                assert url.endswith("/mcp") and url != server["url"], f"{url}: what is served is {SERVED}/mcp"
             else:
                 assert [server["command"], *server["args"]][:2] == ["uvx", "batchcall-mcp"], server
                 command = StdioServerParameters(
@@ -262,7 +268,7 @@ class Reader:
                     env=self._environment() | server.get("env", {}),
                 )
                 connecting = Client(stdio_client(command))
-            client = await held.enter_async_context(connecting)
+            client: Client = await held.enter_async_context(connecting)
             with anyio.fail_after(LONGEST_S):
                 assert "get_backend" in [tool.name for tool in (await client.list_tools()).tools]
 

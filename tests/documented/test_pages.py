@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.documented.markdown import Block, inline_code, parts_of
 from tests.documented.events import is_like
+from tests.documented.markdown import Block, inline_code, parts_of
 from tests.documented.not_run import NOT_RUN, exists, reason_for
 from tests.documented.pages import NobodyJudges, Words, holds, pages, prints, steps_of, typed
 from tests.documented.reader import follow
@@ -31,7 +31,7 @@ BEFORE = {
     "docs/dialer.md": "<!-- run: backend=batchcall -->",
     "docs/http.md": "<!-- run: over=http -->",
     "docs/operating.md": """
-<!-- run: BATCHCALL_SIMULATED_SPEED=40 -->
+<!-- run: BATCHCALL_SIMULATED_SPEED=1 -->
 ```json
 {"tool": "create_batch_call", "arguments": {"from_number": "+14155550100", "max_concurrency": 5, "tasks": [MANY]}}
 ```
@@ -61,7 +61,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("name", WITH_BLOCKS)
 async def test_every_block_of_a_page_does_what_the_page_says(name: str, tmp_path: Path) -> None:
-    await follow(PAGES[name], tmp_path, before=BEFORE.get(name, ""))
+    await follow(PAGES[name].read_text(encoding="utf-8"), tmp_path, name=name, before=BEFORE.get(name, ""))
 
 
 def test_no_page_has_a_block_that_only_an_indentation_makes() -> None:
