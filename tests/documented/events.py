@@ -34,11 +34,11 @@ class Receiver:
     """Takes everything, and lets every call be placed."""
 
     def __init__(self) -> None:
-        self._sends, self.received = anyio.create_memory_object_stream[dict[str, Any]](100)
+        self.sends, self.received = anyio.create_memory_object_stream[dict[str, Any]](100)
         self.app = Starlette(routes=[Route("/", self._take, methods=["POST"])])
 
     async def _take(self, request: Request) -> JSONResponse:
-        await self._sends.send(json.loads(await request.body()))
+        await self.sends.send(json.loads(await request.body()))
         return JSONResponse({"dial": True})
 
     async def first(self, kind: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Receiver:
 async def posted(kind: str) -> dict[str, Any]:
     """The body of this type, of a launch of two people on the built-in dialer."""
     receiver = Receiver()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, receiver.sends, receiver.received:
         async with listening(receiver.app) as url:
             settings = settings_of(
                 {

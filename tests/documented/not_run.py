@@ -55,7 +55,8 @@ def check(line: str) -> None:
     program, *arguments = words
     match program:
         case "make":
-            subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True, timeout=30)
+            found = subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=False, capture_output=True, timeout=30)
+            assert found.returncode == 0, line
         case "docker":
             _of_docker(arguments)
         case "claude" | "gemini":

@@ -201,10 +201,24 @@ def _of_json(value: Any) -> Step:
         if value.keys() == {"env"}:
             return Setting(value["env"])
         if value.keys() == {"mcpServers"}:
+            for server in value["mcpServers"].values():
+                check_entry(server)
             return Entry(value["mcpServers"])
         if value.keys() == {"type", "timestamp", "data"}:
             return Posted(value)
     return Part(value)
+
+
+def check_entry(server: Mapping[str, Any]) -> None:
+    """What clients read of an entry, and no more.
+
+    Raises:
+        ValueError: none reads it.
+    """
+    by_command = server.keys() <= {"command", "args", "env"} and {"command", "args"} <= server.keys()
+    by_address = server.keys() <= {"type", "url", "headers"} and server.get("type") == "http"
+    if not by_command and not by_address:
+        raise ValueError(f"no client reads this entry: {dict(server)}")
 
 
 def _commands(text: str) -> Iterator[tuple[str, str]]:
