@@ -234,7 +234,9 @@ async def said_by_nobody(text: str) -> None:
     elif all(line.startswith("batchcall-mcp ") for line in lines):
         commands = [line.partition(" #")[0].split() for line in lines]
         missing = [
-            words for words in commands if not_run.usage(words) != " ".join(words) and not not_run.exists(words[1:])
+            " ".join(words)
+            for words in commands
+            if not_run.usage(words) != " ".join(words) and not not_run.exists(words[1:])
         ]
     else:
         found = await _finding(MissedIsCompleted)

@@ -16,6 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from batchcall_mcp.cli import cli
 from batchcall_mcp.settings import PREFIX, Settings
 from release.form import user_config
+from tests.documented.pages import check_entry
 from tests.server.transports import ROOT
 
 NOT_RUN = {
@@ -61,6 +62,12 @@ def check(line: str) -> None:
             _of_docker(arguments)
         case "claude" | "gemini":
             _of_client(program, arguments)
+        case "code":
+            option, entry = arguments
+            named = json.loads(entry)
+            assert (option, named.pop("name")) == ("--add-mcp", "batchcall"), line
+            check_entry(named)
+            parse([*named["args"][1:]])
         case "uv":
             assert arguments == ["tool", "install", "dist/*.whl"], line
     if "batchcall-mcp" in words:

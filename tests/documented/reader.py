@@ -27,7 +27,7 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.server.app import build_server
 from tests import forked
 from tests.documented import events, not_run
-from tests.documented.judges import Around, is_entry, judge, said_by_nobody
+from tests.documented.judges import Around, judge, said_by_nobody
 from tests.documented.pages import (
     GAP,
     Call,
@@ -252,7 +252,6 @@ class Reader:
 
     async def _enter(self, server: Mapping[str, Any]) -> None:
         """As a client that has this entry in its file."""
-        is_entry(server)
         connecting: AbstractAsyncContextManager[Client]
         async with AsyncExitStack() as held:
             if "url" in server:

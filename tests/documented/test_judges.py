@@ -8,8 +8,8 @@ import click
 import pytest
 
 from tests.documented import not_run
-from tests.documented.judges import Around, Wrong, is_entry, judge, said_by_nobody
-from tests.documented.pages import JUDGED
+from tests.documented.judges import Around, Wrong, judge, said_by_nobody
+from tests.documented.pages import JUDGED, check_entry
 from tests.server.transports import ROOT
 
 NGINX = """
@@ -75,7 +75,8 @@ def test_every_language_has_a_judge_and_none_is_judged_without() -> None:
     [
         " 1 server/tools/results.py\n 2 server/tools/no_such.py\n",
         "MCP client ─► servers/ ─► batch_calls/\n",
-        "batchcall-mcp approve [OPTIONS]\n",
+        "batchcall-mcp approves [OPTIONS]\n",
+        "batchcall-mcp approve  # answer\nbatchcall-mcp resolve  # settle\n",
         "A call that ended as no_answer is read as completed.\n",
     ],
 )
@@ -154,5 +155,5 @@ def test_a_command_in_a_sentence_needs_no_values(words: str, there: bool) -> Non
     ],
 )
 def test_an_entry_that_no_client_reads_is_refused(entry: dict[str, object]) -> None:
-    with pytest.raises(Wrong):
-        is_entry(entry)
+    with pytest.raises(ValueError, match="no client reads"):
+        check_entry(entry)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.documented.events import is_like
 from tests.documented.markdown import Block, inline_code, parts_of
-from tests.documented.not_run import NOT_RUN, exists, reason_for
+from tests.documented.not_run import NOT_RUN, check, exists, reason_for
 from tests.documented.pages import NobodyJudges, Words, holds, pages, prints, steps_of, typed
 from tests.documented.reader import follow
 from tests.server.transports import ROOT
@@ -72,16 +72,19 @@ def test_no_page_has_a_block_that_only_an_indentation_makes() -> None:
 
 
 def test_every_command_within_a_sentence_is_one() -> None:
-    """Its name and its options; values may be left out, or be names of what to write."""
+    """Of ours the name and the options, whose values may be left out, or be names; of other programs as `not_run`."""
     found = [
         (f"{name}:{line}", code)
         for name, page in PAGES.items()
         if name != "CHANGELOG.md"  # what earlier versions had
         for line, code in inline_code(page.read_text(encoding="utf-8"))
-        if code.startswith("batchcall-mcp ")
     ]
-    assert len(found) > 60
-    assert [one for one in found if not exists(one[1].split()[1:])] == []
+    ours = [one for one in found if one[1].startswith("batchcall-mcp ")]
+    assert len(ours) > 60
+    assert [one for one in ours if not exists(one[1].split()[1:])] == []
+    for _, code in found:
+        if code.startswith(("claude ", "code ", "docker compose ", "gemini ", "make ", "uv ")):
+            check(code)
 
 
 def test_every_reason_not_to_run_a_line_is_that_of_a_line() -> None:
@@ -90,9 +93,9 @@ def test_every_reason_not_to_run_a_line_is_that_of_a_line() -> None:
         part.text
         for page in PAGES.values()
         for part in parts_of(page.read_text(encoding="utf-8"))
-        if isinstance(part, Block) and part.language == "sh"
+        if isinstance(part, Block) and part.language in ("sh", "console")
     ]
-    given = {reason_for(line) for text in shells for line in text.splitlines()} - {None}
+    given = {reason_for(line.removeprefix("$ ")) for text in shells for line in text.splitlines()} - {None}
     assert given == set(NOT_RUN.values())
 
 
