@@ -21,7 +21,6 @@ from tests.server.transports import ROOT
 
 NOT_RUN = {
     r"(BATCHCALL_\w+=\S+ )*batchcall-mcp (serve|dialer)( -.*)?": "does not end; the page has that server already",
-    r"batchcall-mcp demo": "takes seconds; tests/test_demo.py runs it",
     r"batchcall-mcp init( --dry-run)?|batchcall-mcp verify .*": "asks at a terminal; tests/cli, tests/operator type it",
     r"make \w+": "make test would run itself; the target is looked up",
     r"uv tool install .*": "changes this computer; tests/test_package.py installs the wheel elsewhere",
