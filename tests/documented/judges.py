@@ -5,7 +5,6 @@ A judge raises `Wrong` if the block is wrong; `test_judges.py` shows for each th
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import subprocess
@@ -20,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import crossplane
+import crossplane  # type: ignore[import-untyped]
 import httpx2
-import yaml
+import yaml  # type: ignore[import-untyped]
 from acme_backend import AcmeBackend
 from acme_fake import AcmeFake
 
@@ -36,6 +35,7 @@ from batchcall_mcp.testing.contract import CHECKS, play
 from batchcall_mcp.testing.reading import outcomes_come_back
 from batchcall_mcp.testing.scene import Broken
 from tests.backends.test_contract_finds import MissedIsCompleted
+from tests.documented import not_run
 from tests.paths import SOURCES
 from tests.server.transports import ROOT
 
@@ -50,8 +50,10 @@ class Around:
 
     files: Path
     """The list folder."""
+    commands: Path = Path("/usr/bin")
+    """Where `batchcall-mcp` is."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """That in which the page's commands run."""
+    """Of the server before the page set anything."""
     dialer: str = ""
     """The address of a dialer of its own, where the page has one."""
     pair: Mapping[str, str] = field(default_factory=dict)
@@ -148,7 +150,7 @@ def scrape_configuration(text: str, around: Around) -> None:
 
 
 def nginx(text: str) -> None:
-    """nginx's own parser of its configuration, which knows each directive, where it may be and its arguments."""
+    """Nginx's own parser of its configuration, which knows each directive, where it may be and its arguments."""
     with tempfile.TemporaryDirectory() as folder:
         page, whole = Path(folder) / "page.conf", Path(folder) / "nginx.conf"
         page.write_text(text, encoding="utf-8")
@@ -162,7 +164,7 @@ def sql(text: str) -> None:
     """A new database of the dialer accepts it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dialer.db"
-        Store.open(str(file)).close()
+        Store.open(file).close()
         with closing(sqlite3.connect(file)) as connection:
             try:
                 connection.executescript(text)
@@ -176,9 +178,9 @@ _TIMES = (range(60), range(24), range(1, 32), range(1, 13), range(8))
 def crontab(text: str, around: Around) -> None:
     """Variables and jobs. Each job is run once as cron runs it: by sh, with these variables and hardly any other.
 
-    `/home/me` is the list folder, and `/home/me/.local/bin` where the command is.
+    `/home/me` is the list folder, in which cron begins, and `/home/me/.local/bin` is where the command is.
     """
-    variables = {name: value for name, value in around.environment.items() if name not in _OF_A_LOGIN}
+    variables = {**around.environment, "PATH": "/usr/bin:/bin", "HOME": str(around.files)}
     for line in text.splitlines():
         if re.match(r"[A-Z_]+=", line):
             name, _, value = line.partition("=")
@@ -190,7 +192,7 @@ def crontab(text: str, around: Around) -> None:
         ended = subprocess.run(
             ["sh", "-c", _at_home(command, around)],
             env=variables,
-            cwd="/",
+            cwd=around.files,
             capture_output=True,
             text=True,
             timeout=60,
@@ -201,9 +203,6 @@ def crontab(text: str, around: Around) -> None:
             raise Wrong(f"{line}\nended with {ended.returncode}: {said}")
 
 
-_OF_A_LOGIN = ("PATH", "BATCHCALL_ENV_FILE")
-
-
 def _log_of(command: str, around: Around) -> str:
     named = re.search(r">> (\S+)", command)
     log = Path(_at_home(named[1], around)) if named else None
@@ -211,9 +210,7 @@ def _log_of(command: str, around: Around) -> str:
 
 
 def _at_home(text: str, around: Around) -> str:
-    where = around.environment.get("PATH", os.defpath).split(os.pathsep)
-    text = text.replace("/home/me/.local/bin", os.pathsep.join(where))
-    return text.replace("/home/me", str(around.files))
+    return text.replace("/home/me/.local/bin", str(around.commands)).replace("/home/me", str(around.files))
 
 
 def _is_time(value: str, allowed: Sequence[int]) -> bool:
@@ -224,7 +221,8 @@ def _is_time(value: str, allowed: Sequence[int]) -> bool:
 
 
 async def said_by_nobody(text: str) -> None:
-    """A text of a page on which nothing was typed before: a path, the map of the rooms, or a finding of the contract.
+    """A text of a page on which nothing was typed before: a path, the map of the rooms, commands,
+    the usage of one, or a finding of the contract.
 
     `tests/test_architecture_page.py` makes the calls whose paths these are.
     """
@@ -233,6 +231,13 @@ async def said_by_nobody(text: str) -> None:
         missing = [line for line in lines if not (SOURCES / line.split()[1]).is_file()]
     elif " ─► " in text:
         missing = [room for room in re.findall(r"(\w+)/", text) if not (SOURCES / room).is_dir()]
+    elif all(line.startswith("batchcall-mcp ") for line in lines):
+        commands = [line.partition(" #")[0].split() for line in lines]
+        missing = [
+            " ".join(words)
+            for words in commands
+            if not_run.usage(words) != " ".join(words) and not not_run.exists(words[1:])
+        ]
     else:
         found = await _finding(MissedIsCompleted)
         missing = [] if found.split() == text.split() else [f"the contract says: {found}"]
@@ -252,11 +257,3 @@ async def _finding(backend: type[AcmeBackend]) -> str:
 
 def _unindented(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def is_entry(server: Mapping[str, Any]) -> None:
-    """What clients read of an entry, and no more."""
-    by_command = server.keys() <= {"command", "args", "env"} and {"command", "args"} <= server.keys()
-    by_address = server.keys() <= {"type", "url", "headers"} and server.get("type") == "http"
-    if not by_command and not by_address:
-        raise Wrong(f"no client reads this: {server}")

@@ -7,19 +7,20 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 import click
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from batchcall_mcp.cli import cli
 from batchcall_mcp.settings import PREFIX, Settings
 from release.form import user_config
+from tests.documented.pages import check_entry
 from tests.server.transports import ROOT
 
 NOT_RUN = {
     r"(BATCHCALL_\w+=\S+ )*batchcall-mcp (serve|dialer)( -.*)?": "does not end; the page has that server already",
-    r"batchcall-mcp demo": "takes seconds; tests/test_demo.py runs it",
     r"batchcall-mcp init( --dry-run)?|batchcall-mcp verify .*": "asks at a terminal; tests/cli, tests/operator type it",
     r"make \w+": "make test would run itself; the target is looked up",
     r"uv tool install .*": "changes this computer; tests/test_package.py installs the wheel elsewhere",
@@ -54,11 +55,18 @@ def check(line: str) -> None:
     program, *arguments = words
     match program:
         case "make":
-            subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True, timeout=30)
+            found = subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=False, capture_output=True, timeout=30)
+            assert found.returncode == 0, line
         case "docker":
             _of_docker(arguments)
         case "claude" | "gemini":
             _of_client(program, arguments)
+        case "code":
+            option, entry = arguments
+            named = json.loads(entry)
+            assert (option, named.pop("name")) == ("--add-mcp", "batchcall"), line
+            check_entry(named)
+            parse([*named["args"][1:]])
         case "uv":
             assert arguments == ["tool", "install", "dist/*.whl"], line
     if "batchcall-mcp" in words:
@@ -121,7 +129,7 @@ def _of_client(program: str, arguments: list[str]) -> None:
             assert (ROOT / PurePosixPath(word).relative_to("batchcall-mcp")).is_dir(), word
         elif "@" in word:
             assert word in _installable(), word
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in pairwise(arguments):
         if option == "--config":
             assert value.partition("=")[0] in user_config(), value
 
@@ -137,3 +145,15 @@ def _without_comment(line: str) -> str:
         return shlex.join(shlex.split(line, comments=True)) if "#" in line else line.strip()
     except ValueError:  # a line within quotes
         return line.strip()
+
+
+def usage(words: Sequence[str]) -> str:
+    """The first line of a command's help, as far as these words name a command."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="batchcall-mcp")
+    for word in words[1:]:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+        context = click.Context(command, parent=context, info_name=word)
+    return " ".join(command.get_usage(context).removeprefix("Usage: ").split())

@@ -6,7 +6,8 @@ or judged by what reads it in reality. To add a block, choose its language; noth
 - `json` with `{"tool": "start_batch_call", "arguments": {…}}`: a tool call. A text with "…" in it, such as
   `"batch_call_id": "…"`, stands for the newest value of that name in an answer; so does `"confirmation_code": "…"`.
 - `json` with `{"env": {"BATCHCALL_…": "…"}}`: the server's settings from here on. `/path/to` is the list folder.
-- `json` with `{"mcpServers": {…}}`: what a client's file has; a client starts that command, or connects to that address.
+- `json` with `{"mcpServers": {…}}`: what a client's file has; a client starts the command, or connects to the address.
+- `json` with `{"type": …, "timestamp": …, "data": {…}}`: the whole body that a launch of two people posts.
 - `json` with anything else: a part of the newest answer; a text with "…" matches any words there.
 - `sh`: run by bash in the list folder. What a block exports, and the folder it changes to, hold for the next one.
   `http://127.0.0.1:8000` is the served MCP server (over=http), `http://127.0.0.1:8080` or `http://localhost:8080` a
@@ -109,6 +110,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Posted:
+    """The body that the product posts to an operator's own service."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A block that is judged by what reads its language."""
 
@@ -116,7 +124,7 @@ class Judged:
     text: str
 
 
-Step: TypeAlias = Call | Shell | Console | Words | Part | File | Setting | Entry | Judged
+Step: TypeAlias = Call | Shell | Console | Words | Part | File | Setting | Entry | Posted | Judged
 
 
 class NobodyJudges(ValueError):
@@ -131,13 +139,15 @@ def pages() -> list[Path]:
     return sorted(page for page in found if not page.is_relative_to(ROOT / "plugins" / "batchcall" / "skills"))
 
 
-def steps_of(page: str, today: date) -> list[tuple[int, Step]]:
+def steps_of(page: str, today: date, before: str = "") -> list[tuple[int, Step]]:
     """The steps of a page and their lines, its dates moved as if it had been written today.
+
+    `before` is what comes before the page, where the day on which it was written may be named too.
 
     Raises:
         NobodyJudges: for a block that is not one of those above; a page has nothing that nobody runs.
     """
-    named = re.search(r"<!--\s*run:[^>]*\btoday=(\S+)", page)
+    named = re.search(r"<!--\s*run:[^>]*\btoday=(\S+)", before + page)
     if named:
         days = (today - date.fromisoformat(named[1])).days
         page = _DATE.sub(lambda found: str(date.fromisoformat(found[0]) + timedelta(days)), page)
@@ -191,8 +201,24 @@ def _of_json(value: Any) -> Step:
         if value.keys() == {"env"}:
             return Setting(value["env"])
         if value.keys() == {"mcpServers"}:
+            for server in value["mcpServers"].values():
+                check_entry(server)
             return Entry(value["mcpServers"])
+        if value.keys() == {"type", "timestamp", "data"}:
+            return Posted(value)
     return Part(value)
+
+
+def check_entry(server: Mapping[str, Any]) -> None:
+    """What clients read of an entry, and no more.
+
+    Raises:
+        ValueError: none reads it.
+    """
+    by_command = server.keys() <= {"command", "args", "env"} and {"command", "args"} <= server.keys()
+    by_address = server.keys() <= {"type", "url", "headers"} and server.get("type") == "http"
+    if not by_command and not by_address:
+        raise ValueError(f"no client reads this entry: {dict(server)}")
 
 
 def _commands(text: str) -> Iterator[tuple[str, str]]:
@@ -251,7 +277,7 @@ def typed(command: str, printed: str) -> str:
     """A command with each word that has a "…" replaced by the newest printed word like it."""
 
     def newest(found: re.Match[str]) -> str:
-        like = re.compile(r"(?<!\S)" + r"[^\s\"',;]+".join(map(re.escape, found[0].split(GAP))) + r"(?![^\s\"',;.:])")
+        like = re.compile(r"(?<!\S)" + r"[^\s\"',;]*[\w/]".join(map(re.escape, found[0].split(GAP))) + r"(?![\w/])")
         words = like.findall(printed)
         if not words:
             raise ValueError(f"nothing like {found[0]} was printed before `{command}`")

@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,17 @@ from mcp.client.stdio import stdio_client
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.server.app import build_server
 from tests import forked
-from tests.documented import not_run
-from tests.documented.judges import Around, Wrong, is_entry, judge, said_by_nobody
+from tests.documented import events, not_run
+from tests.documented.judges import Around, judge, said_by_nobody
 from tests.documented.pages import (
+    GAP,
     Call,
     Console,
     Entry,
     File,
     Judged,
     Part,
+    Posted,
     Setting,
     Shell,
     Step,
@@ -60,20 +62,19 @@ SERVED, DIALER, DIALER_TOO = "http://127.0.0.1:8000", "http://127.0.0.1:8080", "
 LONGEST_S = 60
 
 
-async def follow(page: Path | str, home: Path, *, before: str = "") -> None:
-    """Take a page step by step. `before` is a page too: what is there before its reader begins.
+async def follow(text: str, home: Path, *, name: str = "page", before: str = "") -> None:
+    """Take the text of a page step by step. `before` is such a text too: what is there before its reader begins.
 
     Raises:
         NobodyJudges: a block of it is nothing that is run or judged.
         AssertionError: something is not as the page says.
     """
-    text, name = (page, "page") if isinstance(page, str) else (page.read_text(encoding="utf-8"), page.name)
     today = datetime.now(UTC).date()
     try:
         steps = [(f"before {name}, line {line}", step) for line, step in steps_of(before, today)]
-        steps += [(f"{name}, line {line}", step) for line, step in steps_of(text, today)]
+        steps += [(f"{name}, line {line}", step) for line, step in steps_of(text, today, before)]
     except ValueError as error:
-        error.add_note(f"--- {page if isinstance(page, Path) else name}")
+        error.add_note(f"--- {name}")
         raise
     async with AsyncExitStack() as held:
         reader = Reader(home, held)
@@ -102,6 +103,7 @@ class Reader:
             "BATCHCALL_CALLING_HOURS": "00:00-24:00",
             "BATCHCALL_SIMULATED_SPEED": "2000",
         }
+        self.given = tuple(self.variables)
         self.run = {"over": "stdio", "backend": "dialer", "person": "yes"}
         self.person = Person()
         self.client: Client | None = None
@@ -134,6 +136,15 @@ class Reader:
                 await self._shell(text)
             case Console(commands):
                 await self._console(commands)
+            case Entry(servers):
+                for server in servers.values():
+                    await self._enter(server)
+            case _:
+                await self._compare(step)
+
+    async def _compare(self, step: Step) -> None:
+        """What the page says, and what is so."""
+        match step:
             case Words(text) if not self.said:
                 await said_by_nobody(text)
             case Words(text):
@@ -141,16 +152,16 @@ class Reader:
                 assert holds(said, text), f"{text}\n--- is not in ---\n{said}"
             case Part(value):
                 assert is_part_of(value, self.answer), f"{value}\n--- is not in ---\n{self.answer}"
-            case Entry(servers):
-                for server in servers.values():
-                    await self._enter(server)
+            case Posted(body):
+                posted = await events.posted(body["type"])
+                assert events.is_like(body, posted), f"{body}\n--- is not what is posted ---\n{posted}"
             case Judged(language, text):
                 await self._judge(language, text)
 
     def _set(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
             if name.startswith("BATCHCALL_"):
-                self.variables[name] = value.replace("/path/to", str(self.files))
+                self.variables[name] = value.replace("/path/to", str(self.files)).replace(GAP, "0")
             elif name in self.run:
                 self.run[name] = value
             elif name != "today":
@@ -224,9 +235,10 @@ class Reader:
         self._exported = {name: value for name, _, value in pairs if name not in _OF_BASH and given.get(name) != value}
 
     def _here(self, text: str) -> str:
-        for shown, url in self.urls.items():
-            text = text.replace(shown, url)
-        return text
+        for shown in (SERVED, DIALER, DIALER_TOO):
+            text = text.replace(shown, self.urls.get(shown, shown))
+        # Names of hosts cannot be looked up here; backend=batchcall allows the address.
+        return text.replace("https://example.com/", "https://127.0.0.1/")
 
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
@@ -240,14 +252,14 @@ class Reader:
 
     async def _enter(self, server: Mapping[str, Any]) -> None:
         """As a client that has this entry in its file."""
-        is_entry(server)
+        connecting: AbstractAsyncContextManager[Client]
         async with AsyncExitStack() as held:
             if "url" in server:
                 await self._connected()
-                assert server["headers"].keys() == self.pair.keys(), server
+                assert server["headers"].keys() == self.pair.keys(), "give `<!-- run: over=http -->` before this entry"
                 url = self._here(server["url"])
+                assert server["url"] == f"{SERVED}/mcp", f"what is served is {SERVED}/mcp"
                 connecting = client_of(url.removesuffix("/mcp"), Way("http", "auto"), headers=self.pair)
-                assert url.endswith("/mcp") and url != server["url"], f"{url}: what is served is {SERVED}/mcp"
             else:
                 assert [server["command"], *server["args"]][:2] == ["uvx", "batchcall-mcp"], server
                 command = StdioServerParameters(
@@ -256,12 +268,13 @@ class Reader:
                     env=self._environment() | server.get("env", {}),
                 )
                 connecting = Client(stdio_client(command))
-            client = await held.enter_async_context(connecting)
+            client: Client = await held.enter_async_context(connecting)
             with anyio.fail_after(LONGEST_S):
                 assert "get_backend" in [tool.name for tool in (await client.list_tools()).tools]
 
     async def _judge(self, language: str, text: str) -> None:
-        around = Around(self.files, self._environment() | self._exported, self.urls.get(DIALER, ""), self.pair)
+        given = {name: self.variables[name] for name in self.given}
+        around = Around(self.files, self.commands, given, self.urls.get(DIALER, ""), self.pair)
         await anyio.to_thread.run_sync(judge, language, text, around)
 
     def _learn(self, answer: Any) -> None:
@@ -316,7 +329,7 @@ class Reader:
             pair = {"X-API-KEY": talking.KEY, "X-API-SECRET": talking.SECRET}
             return await self._held.enter_async_context(Talking(at_once=True).served()), pair
         assert name == "batchcall"
-        settings = settings_of(self.variables)
+        settings = settings_of(self.variables | {"BATCHCALL_WEBHOOKS_TO_PRIVATE_ADDRESSES": "true"})
         pair = headers_of(settings)
         url = await self._held.enter_async_context(listening(EmbeddedDialer.of(settings).app))
         self.urls[DIALER] = self.urls[DIALER_TOO] = url

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.documented.events import is_like
 from tests.documented.markdown import Block, inline_code, parts_of
-from tests.documented.not_run import NOT_RUN, exists, reason_for
+from tests.documented.not_run import NOT_RUN, check, exists, reason_for
 from tests.documented.pages import NobodyJudges, Words, holds, pages, prints, steps_of, typed
 from tests.documented.reader import follow
 from tests.server.transports import ROOT
@@ -27,6 +28,17 @@ phone,name
 ```
 """
 BEFORE = {
+    "docs/dialer.md": "<!-- run: backend=batchcall -->",
+    "docs/http.md": "<!-- run: over=http -->",
+    "docs/operating.md": """
+<!-- run: BATCHCALL_SIMULATED_SPEED=1 -->
+```json
+{"tool": "create_batch_call", "arguments": {"from_number": "+14155550100", "max_concurrency": 5, "tasks": [MANY]}}
+```
+```json
+{"tool": "start_batch_call", "arguments": {"batch_call_id": "…", "trigger_timestamp": "now"}}
+```
+""".replace("MANY", ", ".join(f'{{"to_number": "+1212555{last:04}"}}' for last in range(100, 160))),
     "skills/call-a-list/SKILL.md": "<!-- run: today=2026-11-26 -->" + PEOPLE,
     "skills/who-did-we-miss/SKILL.md": PEOPLE
     + """
@@ -49,7 +61,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("name", WITH_BLOCKS)
 async def test_every_block_of_a_page_does_what_the_page_says(name: str, tmp_path: Path) -> None:
-    await follow(PAGES[name], tmp_path, before=BEFORE.get(name, ""))
+    await follow(PAGES[name].read_text(encoding="utf-8"), tmp_path, name=name, before=BEFORE.get(name, ""))
 
 
 def test_no_page_has_a_block_that_only_an_indentation_makes() -> None:
@@ -60,16 +72,19 @@ def test_no_page_has_a_block_that_only_an_indentation_makes() -> None:
 
 
 def test_every_command_within_a_sentence_is_one() -> None:
-    """Its name and its options; values may be left out, or be names of what to write."""
+    """Of ours the name and the options, whose values may be left out, or be names; of other programs as `not_run`."""
     found = [
         (f"{name}:{line}", code)
         for name, page in PAGES.items()
         if name != "CHANGELOG.md"  # what earlier versions had
         for line, code in inline_code(page.read_text(encoding="utf-8"))
-        if code.startswith("batchcall-mcp ")
     ]
-    assert len(found) > 100
-    assert [one for one in found if not exists(one[1].split()[1:])] == []
+    ours = [one for one in found if one[1].startswith("batchcall-mcp ")]
+    assert len(ours) > 60
+    assert [one for one in ours if not exists(one[1].split()[1:])] == []
+    for _, code in found:
+        if code.startswith(("claude ", "code ", "docker compose ", "gemini ", "make ", "uv ")):
+            check(code)
 
 
 def test_every_reason_not_to_run_a_line_is_that_of_a_line() -> None:
@@ -78,9 +93,9 @@ def test_every_reason_not_to_run_a_line_is_that_of_a_line() -> None:
         part.text
         for page in PAGES.values()
         for part in parts_of(page.read_text(encoding="utf-8"))
-        if isinstance(part, Block) and part.language == "sh"
+        if isinstance(part, Block) and part.language in ("sh", "console")
     ]
-    given = {reason_for(line) for text in shells for line in text.splitlines()} - {None}
+    given = {reason_for(line.removeprefix("$ ")) for text in shells for line in text.splitlines()} - {None}
     assert given == set(NOT_RUN.values())
 
 
@@ -150,6 +165,23 @@ async def test_a_page_may_name_its_backend(backend: str, tmp_path: Path) -> None
 def test_a_block_that_nobody_judges_is_refused_with_its_line(page: str, said: str) -> None:
     with pytest.raises(NobodyJudges, match=said):
         steps_of(page, datetime.now(UTC).date())
+
+
+@pytest.mark.parametrize(
+    ("change", "is_it"),
+    [
+        ({}, True),
+        ({"at": "2026-12-01T10:00:00+00:00"}, True),
+        ({"at": "tomorrow"}, False),
+        ({"calls": 3}, False),
+        ({"number": "+12125550100"}, False),
+        ({"id": "task_1"}, False),
+    ],
+)
+def test_a_body_is_shown_whole(change: dict[str, object], is_it: bool) -> None:
+    shown = {"at": "2026-11-27T10:00:00+00:00", "calls": 2, "id": "batch_call_…"}
+    body = {"at": "2026-11-27T10:00:00.5+00:00", "calls": 2, "id": "batch_call_1"}
+    assert is_like(shown, body | change) is is_it
 
 
 def test_the_dates_of_a_page_move_with_today() -> None:
