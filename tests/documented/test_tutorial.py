@@ -25,11 +25,11 @@ from pathlib import Path
 
 import pytest
 
-from batchcall_mcp.cli import demo
 from tests import forked
 from tests.server.transports import ROOT
 
 PAGE = ROOT / "docs" / "tutorial.md"
+_DEMO = ROOT / "src" / "batchcall_mcp" / "cli" / "demo.py"
 _BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASKS = "To decline: no: "
 _READY = "=ready="
@@ -92,9 +92,9 @@ class Terminal:
             env=variables | {"PS1": _READY, "PS2": "", "TERM": "dumb"},
             start_new_session=True,
         )
-        os.close(slave)
         self._buffer = ""
         self.until(_READY)
+        os.close(slave)
         self.type("stty -echo cols 1000; bind 'set enable-bracketed-paste off' 2>/dev/null")
         self.until(_READY)
 
@@ -158,15 +158,11 @@ class Reader:
             before, end = self._second.until(last.rstrip("…"))
             assert matches(f"{before}{end}", "\n".join([*lines, last]))
             return
-        import time as t
-
-        self.t = t.time()
         self._first.type(self._typed(command))
         said, end = self._first.until(_READY, _ASKS)
         if end == _ASKS:
             said += end + self._answered(said, shown)
         self._printed += said
-        print(round(t.time() - self.t, 2), command[:70])
         assert not shown or matches(said, shown), f"$ {command}\n{said}\n--- is not what the page shows:\n{shown}"
 
     def _answered(self, question: str, shown: str) -> str:
@@ -208,7 +204,7 @@ def test_what_is_not_typed_is_there() -> None:
     (clone,) = [command for command in typed if command.startswith("git clone")]
     assert clone in (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.search(r"^demo: ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    source = re.sub(r"\[[a-z/ ]*\]", "", Path(demo.__file__).read_text(encoding="utf-8"))
+    source = re.sub(r"\[[a-z/ ]*\]", "", _DEMO.read_text(encoding="utf-8"))
     for line in typed["make demo"].splitlines():
         assert line in source.replace("…", "") or line == "…", line
 
