@@ -15,12 +15,10 @@ import pty
 import re
 import select
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,11 +120,13 @@ class Terminal:
         self.until(_READY)
 
     def close(self) -> None:
-        """Close the window."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._shell.pid, signal.SIGHUP)
-        self._shell.wait(_LONGEST_S)
+        """Close the window: what runs there hangs up."""
         os.close(self._master)
+        try:
+            self._shell.wait(5)
+        except subprocess.TimeoutExpired:
+            self._shell.kill()
+            self._shell.wait()
 
 
 class Reader:
