@@ -43,6 +43,7 @@ TIERS = {
         "dialer/test_replaced_files.py",
         "dialer/test_server.py",
         "documented/test_how_to.py",
+        "documented/test_tutorial.py",
         "guard/test_replicas.py",
         "operator",
         "promises/test_review_of_the_all_clear.py",
