@@ -44,6 +44,7 @@ TIERS = {
         "dialer/test_server.py",
         "documentation/test_site.py",
         "documented/test_pages.py",
+        "documented/test_tutorial.py",
         "guard/test_replicas.py",
         "operator",
         "promises/test_review_of_the_all_clear.py",

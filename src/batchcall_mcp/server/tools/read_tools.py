@@ -322,7 +322,8 @@ async def list_batch_calls(
     page = await read.list_page(context, ListQuery(status, agent_id, name_contains, after, limit, cursor))
     more = " There are more." if page.next_cursor else ""
     known = listing.only_known(context)
-    said = [f"{len(page.batch_calls)} batch calls, newest first.{more}", *([known, *page.notes] if known else [])]
+    listed = f"{counted(len(page.batch_calls), 'batch call')}, newest first.{more}"
+    said = [listed, *([known, *page.notes] if known else [])]
     return ListResult(
         summary=" ".join(said),
         next=after_list(page.batch_calls, context.offer),
