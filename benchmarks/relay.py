@@ -1,8 +1,8 @@
 """A relayed read beside a bare server: latency, 40 calls at once, peak memory, and growth over 10,000 calls.
 
-Run: python benchmarks/relay.py [--calls 1000] [--write]. Measured on the wire. Promises: at most 1 ms more in the median, over stdio and
-over HTTP; 40 calls at once on a backend that takes 100 ms in under 0.25 s; at most 1.2 times the bare server's peak
-memory; no growth of memory or handles.
+Run: python benchmarks/relay.py [--calls 1000] [--write]. Measured on the wire. Promises: at most 1 ms more in the
+median, over stdio and over HTTP; 40 calls at once on a backend that takes 100 ms in under 0.25 s; at most 1.2 times the
+bare server's peak memory; no growth of memory or handles.
 """
 
 from __future__ import annotations
