@@ -69,8 +69,11 @@ conformance: $(VENV)/.installed-dev  ## the official MCP suite; writes docs/conf
 benchmarks: $(VENV)/.installed-dev  ## figures beside a bare server and beside DBOS alone; no test
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/relay.py
+	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/dialer.py
+	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/peers.py
 
 dist: $(VENV)/.installed-dev  ## wheel, sdist, MCPB bundle, server.json, SBOM and check sums, built into dist/ and checked there
 	$(BIN)/python -m release

@@ -281,7 +281,7 @@ def section(
     """As it stands in docs/benchmarks.md."""
     base = figures[BARE]
     rows = [_row(peer, figures[peer.name], base) for peer in peers]
-    rows += [[name, *["–"] * 7, f"absent: {reason}"] for name, reason in absent.items()]
+    rows += [[name, *["not measured"] * 7, f"absent: {reason}"] for name, reason in absent.items()]
     node = [] if given.here else [f"Node {_node_version()}"]
     text = [
         conditions(f"{given.rounds} rounds in turns, memory {MEMORY_ROUNDS}", *node),
@@ -299,10 +299,11 @@ def section(
             ],
             rows,
         ),
-        "Milliseconds are the median (least to most), *compared* is the ratio of the medians to the bare server's. "
-        "Memory is that of the process and all that it started, the median.",
-        f"A read of 100 recipients over stdio, forwarded from a backend on loopback ({given.calls} calls of each, in "
-        "turns):",
+        (
+            "Milliseconds are the median (least to most); *compared*: the ratio of the medians to the bare server's.\n"
+            "Memory is that of the process and of all that it started, the median."
+        ),
+        f"A read of 100 recipients over stdio from a backend on loopback ({given.calls} calls of each, in turns):",
         table(
             ["server", "median, ms", "compared", "99th percentile, ms", "bytes of the answer"],
             [_relay_row(name, relayed) for name in relayed],

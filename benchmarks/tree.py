@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def status(pid: int, field: str) -> float:
@@ -22,7 +22,7 @@ def stat(pid: int) -> list[str]:
 def cpu(pid: int) -> float:
     """CPU seconds of a process so far, in user mode and for it in the kernel; 0 if it has ended."""
     try:
-        return sum(map(int, stat(pid)[11:13])) / _TICKS
+        return sum(map(int, stat(pid)[11:13])) / TICKS
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
 
@@ -43,4 +43,4 @@ def resident(pid: int) -> float:
 
 def cpu_of_all(pid: int) -> float:
     """CPU seconds so far of a process and its descendants, those that have ended among them."""
-    return sum(sum(map(int, stat(one)[11:15])) / _TICKS for one in members(pid))
+    return sum(sum(map(int, stat(one)[11:15])) / TICKS for one in members(pid))
