@@ -91,7 +91,13 @@ def parse(arguments: Sequence[str]) -> None:
 
 
 def exists(arguments: Sequence[str]) -> bool:
-    """Whether there is this command, and are these options; values may be left out, or be names of what to write."""
+    """Whether there is this command, and are these options; values may be left out, or be names of what to write.
+
+    Its usage, as its help shows it, will do too.
+    """
+    words = ["batchcall-mcp", *arguments]
+    if usage(words) == " ".join(words):
+        return True
     try:
         parse(arguments)
     except (click.BadParameter, click.BadOptionUsage, click.exceptions.NoArgsIsHelpError):
