@@ -19,12 +19,12 @@ from typing import Any, Self
 
 import httpx2
 import sqlalchemy as sa
+from tree import TICKS, cpu, stat
 
 ROOT = Path(__file__).parent.parent
 FROM = "+14157774444"
 ALWAYS = {"start": "00:00", "end": "24:00"}
 KEY, SECRET = "benchmark-key", "benchmark-secret"
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Server:
         with engine.connect() as connection:
             backend = connection.exec_driver_sql("select pg_backend_pid()").scalar_one()
             self.version = str(connection.exec_driver_sql("show server_version").scalar_one())
-            self._pid = int(_stat(backend)[1])
+            self._pid = int(stat(backend)[1])
         engine.dispose()
 
     def cpu(self) -> float:
         """CPU seconds so far, of processes that have ended too."""
-        own = sum(map(int, _stat(self._pid)[11:15])) / _TICKS
+        own = sum(map(int, stat(self._pid)[11:15])) / TICKS
         children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii").split()
         return own + sum(cpu(int(child)) for child in children)
 
@@ -202,16 +202,3 @@ def until(found: Callable[[], Any], seconds: float = 180, every: float = 0.05) -
             return value
         time.sleep(every)
     raise TimeoutError
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far; 0 if it has ended."""
-    try:
-        return sum(map(int, _stat(pid)[11:13])) / _TICKS
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on: the name before it may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()

@@ -34,7 +34,7 @@ from phonenumbers import (
     example_number_for_type,
     format_number,
 )
-from relay import status
+from tree import cpu, status
 
 from batchcall_mcp import number_plans
 
@@ -200,9 +200,8 @@ class Steps:
         print(f"{what:48}{took.seconds:7.2f} s   CPU {took.cpu:5.2f} s   peak {took.peak:4.0f} MiB", flush=True)
 
     def cpu(self) -> float:
-        """Seconds that the server's process has computed, in user mode and for it in the kernel."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds that the server's process has computed."""
+        return cpu(self.pid)
 
 
 async def _steps(steps: Steps, rows: int) -> None:

@@ -6,6 +6,7 @@ its variables, its commands and its health checks, on a real PostgreSQL.
 
 import fnmatch
 import os
+import random
 import re
 import shutil
 import socket
@@ -192,10 +193,11 @@ def _listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port: int = asked.getsockname()[1]
-        return port
+    """None of those that the system hands out: until our process listens there, one of those could become another's."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        if not _listens(port):
+            return port
 
 
 @pytest.mark.timeout(300)
