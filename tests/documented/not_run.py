@@ -21,7 +21,7 @@ from tests.server.transports import ROOT
 
 NOT_RUN = {
     r"(BATCHCALL_\w+=\S+ )*batchcall-mcp (serve|dialer)( -.*)?": "does not end; the page has that server already",
-    r"batchcall-mcp (init( --dry-run)?|verify .*|forget [+]\d+)": "asks at a terminal; tests/cli, tests/operator type it",
+    r"batchcall-mcp (init( --dry-run)?|verify .*|forget [+]\d+)": "asks at a terminal: tests/cli, tests/operator",
     r"make \w+": "make test would run itself; the target is looked up",
     r"uv tool install .*": "changes this computer; tests/test_package.py installs the wheel elsewhere",
     r"docker compose .*": "no container engine here; tests/deploy takes the same steps, and the page says so",
