@@ -206,7 +206,7 @@ def test_what_is_not_typed_is_there() -> None:
     assert re.search(r"^demo: ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     source = re.sub(r"\[[a-z/ ]*\]", "", _DEMO.read_text(encoding="utf-8"))
     for line in typed["make demo"].splitlines():
-        assert line in source.replace("…", "") or line == "…", line
+        assert line.removesuffix("…") in source, line
 
 
 @pytest.mark.parametrize(
