@@ -30,6 +30,7 @@ NOT_RUN = {
 """A line is one of these as a whole, but for its comment."""
 
 _DOCKER_COMPOSE = frozenset({"up", "exec", "logs", "down", "config"})
+_OF_UV = ("tool install dist/*.whl", "tool install --force dist/*.whl", "tool upgrade batchcall-mcp")
 _OF_CLIENTS = {
     "claude": ("mcp add", "mcp list", "plugin marketplace add", "plugin install"),
     "gemini": ("mcp list", "extensions install"),
@@ -68,7 +69,7 @@ def check(line: str) -> None:
             check_entry(named)
             parse([*named["args"][1:]])
         case "uv":
-            assert arguments in (["tool", "install", "dist/*.whl"], ["tool", "upgrade", "batchcall-mcp"]), line
+            assert " ".join(arguments) in _OF_UV, line
     if "batchcall-mcp" in words:
         parse(words[words.index("batchcall-mcp") + 1 :])
 
