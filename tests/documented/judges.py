@@ -222,7 +222,7 @@ def _is_time(value: str, allowed: Sequence[int]) -> bool:
 
 async def said_by_nobody(text: str) -> None:
     """A text of a page on which nothing was typed before: a path, the map of the rooms, commands,
-    the usage of one, or a finding of the contract.
+    the usage or help of one, or a finding of the contract.
 
     `tests/test_architecture_page.py` makes the calls whose paths these are.
     """
@@ -233,11 +233,9 @@ async def said_by_nobody(text: str) -> None:
         missing = [room for room in re.findall(r"(\w+)/", text) if not (SOURCES / room).is_dir()]
     elif all(line.startswith("batchcall-mcp ") for line in lines):
         commands = [line.partition(" #")[0].split() for line in lines]
-        missing = [
-            " ".join(words)
-            for words in commands
-            if not_run.usage(words) != " ".join(words) and not not_run.exists(words[1:])
-        ]
+        missing = [" ".join(words) for words in commands if not not_run.exists(words[1:])]
+    elif any(" ".join(text.split()) in " ".join(said.split()) for said in not_run.helps()):
+        missing = []
     else:
         found = await _finding(MissedIsCompleted)
         missing = [] if found.split() == text.split() else [f"the contract says: {found}"]

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
 
@@ -21,7 +21,7 @@ from tests.server.transports import ROOT
 
 NOT_RUN = {
     r"(BATCHCALL_\w+=\S+ )*batchcall-mcp (serve|dialer)( -.*)?": "does not end; the page has that server already",
-    r"batchcall-mcp init( --dry-run)?|batchcall-mcp verify .*": "asks at a terminal; tests/cli, tests/operator type it",
+    r"batchcall-mcp (init( --dry-run)?|verify .*|forget [+]\d+)": "asks at a terminal: tests/cli, tests/operator",
     r"make \w+": "make test would run itself; the target is looked up",
     r"uv tool install .*": "changes this computer; tests/test_package.py installs the wheel elsewhere",
     r"docker compose .*": "no container engine here; tests/deploy takes the same steps, and the page says so",
@@ -30,6 +30,7 @@ NOT_RUN = {
 """A line is one of these as a whole, but for its comment."""
 
 _DOCKER_COMPOSE = frozenset({"up", "exec", "logs", "down", "config"})
+_OF_UV = ("tool install dist/*.whl", "tool install --force dist/*.whl", "tool upgrade batchcall-mcp")
 _OF_CLIENTS = {
     "claude": ("mcp add", "mcp list", "plugin marketplace add", "plugin install"),
     "gemini": ("mcp list", "extensions install"),
@@ -68,7 +69,7 @@ def check(line: str) -> None:
             check_entry(named)
             parse([*named["args"][1:]])
         case "uv":
-            assert arguments == ["tool", "install", "dist/*.whl"], line
+            assert " ".join(arguments) in _OF_UV, line
     if "batchcall-mcp" in words:
         parse(words[words.index("batchcall-mcp") + 1 :])
 
@@ -91,7 +92,13 @@ def parse(arguments: Sequence[str]) -> None:
 
 
 def exists(arguments: Sequence[str]) -> bool:
-    """Whether there is this command, and are these options; values may be left out, or be names of what to write."""
+    """Whether there is this command, and are these options; values may be left out, or be names of what to write.
+
+    Its usage, as its help shows it, will do too.
+    """
+    words = ["batchcall-mcp", *arguments]
+    if usage(words) == " ".join(words):
+        return True
     try:
         parse(arguments)
     except (click.BadParameter, click.BadOptionUsage, click.exceptions.NoArgsIsHelpError):
@@ -145,6 +152,16 @@ def _without_comment(line: str) -> str:
         return shlex.join(shlex.split(line, comments=True)) if "#" in line else line.strip()
     except ValueError:  # a line within quotes
         return line.strip()
+
+
+def helps() -> Iterator[str]:
+    """What each command's help says."""
+    left: list[click.Command] = [cli]
+    while left:
+        command = left.pop()
+        yield command.help or ""
+        if isinstance(command, click.Group):
+            left += command.commands.values()
 
 
 def usage(words: Sequence[str]) -> str:

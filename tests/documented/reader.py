@@ -193,6 +193,8 @@ class Reader:
 
     async def _console(self, commands: tuple[tuple[str, str], ...]) -> None:
         for command, shown in commands:
+            if not_run.reason_for(command) is not None:
+                assert not shown.strip(), f"`{command}` is not run here (not_run.py): show nothing under it"
             await self._shell(typed(command, self.printed))
             assert not shown.strip() or prints(self.said, shown), f"{shown}\n--- is not what it says ---\n{self.said}"
 

@@ -135,6 +135,8 @@ def test_a_target_that_make_does_not_know_is_refused() -> None:
         ("ledger resolve NUMBER made", True),
         ("verify --to", True),
         ("dialer keys", True),
+        ("approve [OPTIONS] [QUESTION]", True),
+        ("approve [OPTIONS] [NUMBER]", False),
         ("--version", True),
         ("serve --prt 8000", False),
         ("dialer key", False),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ from tests.documented.reader import follow
 from tests.server.transports import ROOT
 
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in pages()}
+BY_THEIR_OWN_TEST = {
+    "docs/backup.md": "tests/operator/test_backup_page.py",  # a restore, on both databases
+    "docs/tutorial.md": "tests/documented/test_tutorial.py",  # two terminals, and a person who types at them
+}
+"""Pages whose steps another test takes; here their blocks are only read."""
 WITH_BLOCKS = [name for name, page in PAGES.items() if "```" in page.read_text(encoding="utf-8")]
 PEOPLE = """
 ```csv customers.csv
@@ -61,13 +67,29 @@ BEFORE = {
 
 @pytest.mark.parametrize("name", WITH_BLOCKS)
 async def test_every_block_of_a_page_does_what_the_page_says(name: str, tmp_path: Path) -> None:
-    await follow(PAGES[name].read_text(encoding="utf-8"), tmp_path, name=name, before=BEFORE.get(name, ""))
+    text = PAGES[name].read_text(encoding="utf-8")
+    if name in BY_THEIR_OWN_TEST:
+        own = (ROOT / BY_THEIR_OWN_TEST[name]).read_text(encoding="utf-8")
+        assert f'"docs" / "{PAGES[name].name}"' in own, "the test that takes its steps reads the page"
+        assert steps_of(text, datetime.now(UTC).date())
+        return
+    await follow(text, tmp_path, name=name, before=BEFORE.get(name, ""))
+
+
+@cache
+def blocks_of_all() -> dict[str, list[Block]]:
+    """The code blocks of each page; to read them all takes a second."""
+    return {
+        name: [part for part in parts_of(page.read_text(encoding="utf-8")) if isinstance(part, Block)]
+        for name, page in PAGES.items()
+    }
 
 
 def test_no_page_has_a_block_that_only_an_indentation_makes() -> None:
     """It would have no language; and the pages without a fence are not followed."""
-    blocks = [(name, part) for name, page in PAGES.items() for part in parts_of(page.read_text(encoding="utf-8"))]
-    bare = [f"{name}:{part.line}" for name, part in blocks if isinstance(part, Block) and not part.language]
+    bare = [
+        f"{name}:{block.line}" for name, blocks in blocks_of_all().items() for block in blocks if not block.language
+    ]
     assert bare == [], "write ```sh, ```json, … above each, and ``` below it; tests/documented/pages.py lists them"
 
 
@@ -90,10 +112,7 @@ def test_every_command_within_a_sentence_is_one() -> None:
 def test_every_reason_not_to_run_a_line_is_that_of_a_line() -> None:
     """So the table has no more exceptions than the pages need."""
     shells = [
-        part.text
-        for page in PAGES.values()
-        for part in parts_of(page.read_text(encoding="utf-8"))
-        if isinstance(part, Block) and part.language in ("sh", "console")
+        block.text for blocks in blocks_of_all().values() for block in blocks if block.language in ("sh", "console")
     ]
     given = {reason_for(line.removeprefix("$ ")) for text in shells for line in text.splitlines()} - {None}
     assert given == set(NOT_RUN.values())
