@@ -485,7 +485,7 @@ def test_who_is_forgotten_while_a_launch_is_prepared_is_not_called(ledger: Ledge
     prepared = replace(START, since=ledger.history.newest())
     clock.move(minutes=5)  # a person thinks
     ledger.forgotten.add("+1 415 555 0102")
-    with pytest.raises(InvalidInput, match=r"1 of the people to be called were forgotten .* Nothing was sent"):
+    with pytest.raises(InvalidInput, match=r"1 of the people to be called were just forgotten .* Nothing was sent"):
         ledger.writes.begin(prepared)
     assert isinstance(ledger.writes.begin(replace(prepared, numbers=(("+14155550101", 1),))), Entry)
     clock.move(minutes=2)  # a list that a backend keeps, of which the question said so

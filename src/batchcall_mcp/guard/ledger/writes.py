@@ -474,8 +474,8 @@ def _check_forgotten(tx: sa.Connection, intent: Intent, dialled: _Dialled) -> No
     found = sum(one in dialled for one in tx.scalars(sa.select(t.forgotten.c.number_hash).where(late)))
     if found:
         raise InvalidInput(
-            f"{found} of the people to be called were forgotten a moment ago (`batchcall-mcp forget`). Nothing was "
-            "sent. Make this call again: a list is read without them. Take them out of a list that the backend keeps."
+            f"{found} of the people to be called were just forgotten (`batchcall-mcp forget`). Nothing was sent."
+            " Make this call again: a list is read without them. Take them out of a list that the backend keeps."
         )
 
 
