@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx2
+import programs
 import sqlalchemy as sa
 from tree import TICKS, cpu, stat
 
@@ -79,7 +80,7 @@ class Process:
         self._log = log
         with log.open("w") as said:
             self._process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 stdout=said,
@@ -128,7 +129,7 @@ class Dialer(Process):
             **({} if place.url is None else {"BATCHCALL_DATABASE_URL": place.url}),
         }
         log = place.folder / f"{time.monotonic_ns()}.log"
-        super().__init__(["-m", "batchcall_mcp", "dialer", "--port", "0"], environment, log)
+        super().__init__(programs.ours("dialer", "--port", "0"), environment, log)
         url = self.says("no phone rings. http").split()[-1]
         self._http = httpx2.Client(base_url=url, headers={"X-API-KEY": KEY, "X-API-SECRET": SECRET}, timeout=120)
 
@@ -167,9 +168,9 @@ class Plain(Process):
 
     def __init__(self, place: Place, seconds: float, count: int) -> None:
         url = place.url or f"sqlite:///{place.folder / 'plain.db'}"
-        script = str(Path(__file__).parent / "plain_dbos.py")
         log = place.folder / f"{time.monotonic_ns()}.log"
-        super().__init__([script, url, str(place.record), str(seconds), str(count)], {}, log)
+        command = programs.script("plain_dbos", url, str(place.record), str(seconds), str(count))
+        super().__init__(command, {}, log)
 
 
 def plain_dials(place: Place) -> list[tuple[float, str]]:

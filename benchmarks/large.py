@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import programs
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from phonenumbers import (
@@ -156,8 +157,8 @@ async def _measure(lists: Path, data: Path, rows: int, source: Path) -> dict[str
         "BATCHCALL_LOG_LEVEL": "WARNING",
         "BATCHCALL_REQUEST_TIMEOUT_S": "300",
     }
-    known = children()
-    server = StdioServerParameters(command=sys.executable, args=["-m", "batchcall_mcp"], env=environment)
+    known, command = children(), programs.ours()
+    server = StdioServerParameters(command=command[0], args=command[1:], env=environment)
     with Path(os.devnull).open("w") as silence:
         async with Client(stdio_client(server, errlog=silence)) as client:
             steps = Steps(client, (children() - known).pop())

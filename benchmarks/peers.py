@@ -193,7 +193,9 @@ def of_node(home: Home, package: str, environment: Mapping[str, str]) -> Peer:
     node, modules = home.node()
     about = json.loads((modules / package / "package.json").read_text(encoding="utf-8"))
     script = modules / package / next(iter(about["bin"].values()))
-    sdk = json.loads((modules / "@modelcontextprotocol/sdk/package.json").read_text(encoding="utf-8"))["version"]
+    sdk_home = "node_modules/@modelcontextprotocol/sdk/package.json"
+    found = next(path for home in (modules / package, modules.parent) if (path := home / sdk_home).exists())
+    sdk = json.loads(found.read_text(encoding="utf-8"))["version"]
     return Peer(package, (str(node), str(script)), about["version"], f"TypeScript {sdk}", environment)
 
 

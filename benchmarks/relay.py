@@ -10,18 +10,17 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import parts
+import programs
 from report import conditions, publish, table
 from tree import cpu, status
 from wire import Backend, Http, Pipe
 
-HERE = Path(__file__).parent
 READ = {"name": "get_batch_call", "arguments": {"batch_call_id": "f1e2d3c4-5678-9012-3456-789012345678"}}
 KEY = "mgp_benchmark"
 AT_ONCE = 40
@@ -130,12 +129,11 @@ def started(name: str, transport: str, url: str, folder: str) -> Pipe | Http:
         "BATCHCALL_LOG_LEVEL": "WARNING",
         "BATCHCALL_RATE_LIMIT": "10000",
     }
-    bare = [sys.executable, str(HERE / "parts.py"), "bare", transport, url + "/batch-calls"]
-    ours = [sys.executable, "-m", "batchcall_mcp"]
+    bare = programs.script("parts", "bare", transport.lower(), url + "/batch-calls")
     if transport == "stdio":
-        return Pipe(bare if name == "bare" else ours, environment | {"BATCHCALL_API_KEY": KEY})
+        return Pipe(bare if name == "bare" else programs.ours(), environment | {"BATCHCALL_API_KEY": KEY})
     port = parts.free_port()
-    command = [*bare, str(port)] if name == "bare" else [*ours, "serve", "--port", str(port)]
+    command = [*bare, str(port)] if name == "bare" else programs.ours("serve", "--port", str(port))
     return Http(command, environment, port, KEY)
 
 

@@ -40,4 +40,4 @@ def publish(name: str, text: str, *, write: bool) -> None:
     part = re.compile(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.DOTALL)
     if not part.search(page):
         raise RuntimeError(f"{PAGE} has no section {begin}")
-    PAGE.write_text(part.sub(lambda _: f"\n{text}\n\n", page), encoding="utf-8")
+    PAGE.write_text(part.sub(lambda _: f"\n{text}\n\n", page, count=1), encoding="utf-8")

@@ -9,7 +9,6 @@ import argparse
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import parts
+import programs
 from report import conditions, publish, table
 from tree import cpu_of_all, resident
 from wire import Backend, Pipe
@@ -25,8 +25,8 @@ PROMISE = 1.2
 PROMISED_MIB = 88
 IDLE_S = 5
 LATER_S = 1.2
-BARE = [sys.executable, str(Path(__file__).with_name("bare.py")), "10"]
-OURS = [sys.executable, "-m", "batchcall_mcp"]
+TOOLS = "10"
+"""Of the bare server."""
 SERVERS = ("bare", "vendor", "dialer")
 CALLS: Mapping[str, tuple[str, dict[str, str]]] = {
     "bare": ("tool_1", {"text": "a"}),
@@ -80,7 +80,7 @@ class Starts:
     def idle(self, name: str, seconds: float) -> float:
         """MiB that a server over HTTP holds that nobody has asked anything."""
         port = parts.free_port()
-        command = [*BARE, str(port)] if name == "bare" else [*OURS, "serve", "--port", str(port)]
+        command = _command(name, "serve", "--port", str(port)) if name != "bare" else [*_command(name), str(port)]
         environment = self._environments[name]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
             try:
@@ -91,11 +91,15 @@ class Starts:
                 process.kill()
 
     def _started(self, name: str, more: Mapping[str, str]) -> Pipe:
-        return Pipe(BARE if name == "bare" else OURS, self._environments[name] | more)
+        return Pipe(_command(name), self._environments[name] | more)
 
     def _call(self, name: str, pipe: Pipe) -> None:
         tool, arguments = CALLS[name]
         pipe.ask("tools/call", {"name": tool, "arguments": arguments})
+
+
+def _command(name: str, *arguments: str) -> list[str]:
+    return programs.script("bare", TOOLS) if name == "bare" else programs.ours(*arguments)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import signal
 import statistics
@@ -26,11 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import parts
+import programs
 from report import conditions, publish, table
 from tree import cpu
 from wire import CLIENT, Backend
 
-HERE = Path(__file__).parent
 CLIENTS = 16
 PROMISE = 0.95
 KEY = "mgp_benchmark"
@@ -188,9 +189,10 @@ def served(name: str, url: str, folder: str, *before: str) -> Iterator[tuple[int
         "BATCHCALL_LOG_LEVEL": "WARNING",
         "BATCHCALL_RATE_LIMIT": "10000",
     }
-    ours = [*(before or ("-m", "batchcall_mcp")), "serve", "--port", str(port)]
-    bare = [str(HERE / "parts.py"), "bare", "http", url + "/batch-calls", str(port)]
-    command = [sys.executable, *(bare if name == "bare" else ours)]
+    serve = ("serve", "--port", str(port))
+    ours = [sys.executable, *before, *serve] if before else programs.ours(*serve)
+    bare = programs.script("parts", "bare", "http", url + "/batch-calls", str(port))
+    command = bare if name == "bare" else ours
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
             parts.wait_for(port, process)
@@ -234,7 +236,7 @@ def section(found: Mapping[str, Mapping[str, Load]], given: argparse.Namespace) 
 
 def compared(ours: Sequence[float], bare: Sequence[float]) -> str:
     """The ratios of the rounds."""
-    return _of([one / other for one, other in zip(ours, bare, strict=True)], "{:.2f}")
+    return _of([one / other if other else math.nan for one, other in zip(ours, bare, strict=True)], "{:.2f}")
 
 
 def verdict(loads: Mapping[str, Load]) -> str:

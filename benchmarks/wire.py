@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx2
+import programs
 
 CLIENT = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
 
@@ -127,10 +126,8 @@ class Backend:
     """The loopback backend of `parts.py`, as a process."""
 
     def __init__(self, delay_s: float = 0) -> None:
-        script = str(Path(__file__).parent / "parts.py")
-        self._process = subprocess.Popen(
-            [sys.executable, script, "backend", str(delay_s)], stdout=subprocess.PIPE, text=True
-        )
+        command = programs.script("parts", "backend", str(delay_s))
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> str:
         if self._process.stdout is None:
@@ -140,6 +137,8 @@ class Backend:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def _result(line: bytes) -> dict[str, Any]:

@@ -59,6 +59,7 @@ TIERS = {
         "server/test_odd_characters.py",
         "server/test_outside_the_client.py",
         "server/test_stdio.py",
+        "test_benchmarks.py",
         "test_demo.py",
         "test_forks.py",
         "test_never_dials.py",
