@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from threading import Lock
 from typing import Final
+
+from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 
 from batchcall_mcp.errors import RateLimited
 from batchcall_mcp.settings import Settings
@@ -25,8 +27,10 @@ class Limiter:
     """Raises when it is too much; for any thread."""
 
     def __init__(self, requests: int, window_s: int = 1) -> None:
-        self._right: Final = MovingWindows(requests, window_s)
-        self._wrong: Final = MovingWindows(min(requests, _WRONG), window_s)
+        self._right: Final = RateLimitItemPerSecond(requests, window_s, namespace="right")
+        self._wrong: Final = RateLimitItemPerSecond(min(requests, _WRONG), window_s, namespace="wrong")
+        self._storage: Final = MemoryStorage()
+        self._windows: Final = MovingWindowRateLimiter(self._storage)
 
     @classmethod
     def of(cls, settings: Settings) -> Limiter:
@@ -40,7 +44,7 @@ class Limiter:
             RateLimited: it is too much; `retry_after` is in whole seconds, at least 1.
         """
         # Its hash, so that the key itself lies in no memory longer than its request.
-        self._right.count(hash(api_key))
+        self._count(self._right, str(hash(api_key)))
 
     def unknown(self, address: str) -> None:
         """Count a request with a pair that is not known, or without one.
@@ -48,49 +52,20 @@ class Limiter:
         Raises:
             RateLimited: see `known`.
         """
-        self._wrong.count(hash(address) % _ADDRESSES)
+        self._count(self._wrong, str(hash(address) % _ADDRESSES))
 
-
-class MovingWindows:
-    """At most `most` requests of one name in any `seconds`: not twice as many around the edge of a fixed window.
-
-    The moments are those of a clock that nobody sets.
-    """
-
-    def __init__(self, most: int, seconds: int) -> None:
-        self._most: Final = most
-        self._seconds: Final = seconds
-        self._lock: Final = Lock()
-        self._moments: Final[dict[int, deque[float]]] = {}
-        """Of what was let through, by name; who asked last stands last."""
-
-    def count(self, name: int) -> None:
-        """Let one through.
-
-        Raises:
-            RateLimited: there were too many.
-        """
-        with self._lock:
-            now = time.monotonic()
-            self._forget(now - self._seconds)
-            moments = self._moments[name] = self._moments.pop(name, deque())
-            while moments and moments[0] <= now - self._seconds:
-                moments.popleft()
-            if len(moments) < self._most:
-                moments.append(now)
+    def _count(self, item: RateLimitItem, name: str) -> None:
+        if self._windows.hit(item, name):
+            return
+        wait = self._windows.get_window_stats(item, name).reset_time - time.time()
+        if wait > item.get_expiry() + 1:
+            # Only a clock that has jumped back makes it so long; what was counted before says nothing any more.
+            self._storage.clear(item.key_for(name))
+            if self._windows.hit(item, name):
                 return
-            wait = moments[0] + self._seconds - now
         retry_after = max(1, math.ceil(wait))
         raise RateLimited(
-            f"Too many requests: at most {self._most} in {self._seconds} s. Nothing was changed; "
+            f"Too many requests: at most {item.amount} in {item.get_expiry()} s. Nothing was changed; "
             f"send it again in {retry_after} s.",
             retry_after,
         )
-
-    def _forget(self, before: float) -> None:
-        """Drop the names of which nothing counts any more: those that have not asked for longest."""
-        while self._moments:
-            name, moments = next(iter(self._moments.items()))
-            if moments[-1] > before:
-                return
-            del self._moments[name]
