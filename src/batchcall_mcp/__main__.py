@@ -1,7 +1,13 @@
 """Runs `batchcall-mcp`, which is the same as `python -m batchcall_mcp`: alone it speaks MCP over stdin and stdout."""
 
+from __future__ import annotations
+
 import gc
 import sys
+
+TYPE_CHECKING = False  # as in `fast_start`: importing `typing` takes as long as the first answer
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 AT_A_TERMINAL = """\
 batchcall-mcp is an MCP server: an MCP client starts it and speaks to it over stdin and stdout. This is a terminal,
@@ -26,9 +32,10 @@ def main() -> None:
             sys.stderr.write(AT_A_TERMINAL)
             raise SystemExit(2)
         if len(sys.argv) == 1:
+            taken = _begun_fast()
             from batchcall_mcp.server.startup import serve_stdio
 
-            serve_stdio()
+            serve_stdio(taken)
         else:
             from batchcall_mcp.cli import cli
 
@@ -36,6 +43,15 @@ def main() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"batchcall-mcp: {error}\n")
         raise SystemExit(2) from None
+
+
+def _begun_fast() -> tuple[BinaryIO, BinaryIO] | None:
+    """The client's ends of the pipes, if it is being answered already; None: the server starts in the ordinary way."""
+    try:
+        from batchcall_mcp import fast_start
+    except ImportError:  # it can be left out
+        return None
+    return fast_start.begin()
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
+    fast_start: Literal["on", "off"] = "on"
+    """Read before there are settings, by `batchcall_mcp.fast_start`."""
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     """0: a batch call whose time was missed dials as soon as the dialer runs again."""
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15

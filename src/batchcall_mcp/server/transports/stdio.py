@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import select
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from time import sleep
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -35,8 +36,20 @@ _CLEANING_UP_S: Final = 3.0
 _LOOKS_EVERY_S: Final = 0.1
 
 
-def run_stdio(server: MCPServer[Any]) -> None:
+class Wire(NamedTuple):
+    """The client's ends of the pipes, where somebody took them off the standard descriptors before the server was made.
+
+    What is written at once must leave at once: nothing flushes it.
+    """
+
+    reading: BinaryIO
+    writing: BinaryIO
+
+
+def run_stdio(server: MCPServer[Any], wire: Wire | None = None) -> None:
     """Serve until stdin ends; what is in flight then is cancelled and the lifespan's cleanup runs.
+
+    Without a `wire` the client is at the standard descriptors.
 
     A client that went away without closing stdout ends it too: what nobody reads is not waited for.
 
@@ -44,15 +57,16 @@ def run_stdio(server: MCPServer[Any]) -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
     try:
-        anyio.run(_serve, server)
+        anyio.run(serve, server, wire)
     except* BrokenPipeError:
         logger.info("The MCP client closed the connection while an answer was being written")
 
 
-async def _serve(server: MCPServer[Any]) -> None:
-    lowlevel, left = _lowlevel(server), _Left()
+async def serve(server: MCPServer[Any], wire: Wire | None = None) -> None:
+    """One connection, to its end."""
+    lowlevel, left = _lowlevel(server), _Left(wire)
     passing, serving = anyio.CancelScope(), anyio.CancelScope()
-    async with stdio_server() as (read, write):
+    async with stdio_server(*_text_of(wire)) as (read, write):
         requests_in, requests = anyio.create_memory_object_stream[SessionMessage | Exception]()
         answers, answers_out = anyio.create_memory_object_stream[SessionMessage]()
 
@@ -81,15 +95,24 @@ async def _serve(server: MCPServer[Any]) -> None:
             tasks.cancel_scope.cancel()
 
 
+def _text_of(wire: Wire | None) -> tuple[anyio.AsyncFile[str] | None, anyio.AsyncFile[str] | None]:
+    """Read and written as the SDK does it with the standard descriptors."""
+    if wire is None:
+        return None, None
+    reading = io.TextIOWrapper(wire.reading, encoding="utf-8", errors="replace")
+    return anyio.wrap_file(reading), anyio.wrap_file(io.TextIOWrapper(wire.writing, encoding="utf-8"))
+
+
 class _Left:
     """Whether the client is gone, by what the operating system says of its ends of the pipes.
 
     Needs `poll`, which Windows has not: there such a process stays until its client closes stdout.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire | None) -> None:
         # The SDK moves the standard descriptors, and puts others in their place.
-        self._ends = (os.dup(0), os.dup(1)) if sys.platform != "win32" else None
+        ends = (0, 1) if wire is None else (wire.reading.fileno(), wire.writing.fileno())
+        self._ends = (os.dup(ends[0]), os.dup(ends[1])) if sys.platform != "win32" else None
         self.cleaned_up: Final = threading.Event()
         """Set when nothing but stdout is left to close."""
 
