@@ -51,7 +51,7 @@ _SETTINGS = {
     "API_KEY": _KEY,
     "API_SECRET": _KEY,
     "MODE": "full|draft|read-only",
-    "CONFIRM": "auto|person|code|off",
+    "CONFIRM": "auto|person|code",
     "APPROVAL_PAGE": "auto|off",
     "MAX_CALLS_PER_LAUNCH": _COUNT,
     "MAX_CALLS_PER_DAY": _COUNT,
@@ -84,8 +84,15 @@ def begin() -> tuple[BinaryIO, BinaryIO] | None:
         snapshot = Snapshot(*surface)
     except (OSError, KeyError, ValueError, zlib.error):
         return None
+    import fcntl
+
+    client = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (0, 1)]
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
     signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
-    handover = Handover(snapshot)
+    handover = Handover(snapshot, *client)
     handover.answer_first()
     return BufferedReader(handover), Written(handover)
 
@@ -197,15 +204,8 @@ class Handover(RawIOBase):
     `_rest` is all that came and was not answered, in its order. It loses a line after that was answered, never before.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        import fcntl
-
-        self._snapshot = snapshot
-        self._in, self.out = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (0, 1))
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        os.dup2(2, 1)
+    def __init__(self, snapshot: Snapshot, reading: int, writing: int) -> None:
+        self._snapshot, self._in, self.out = snapshot, reading, writing
         self._rest = b""
         self._ended = self._handed_over = False
         self._usual_switch_s = sys.getswitchinterval()

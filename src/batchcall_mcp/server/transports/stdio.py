@@ -11,7 +11,8 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from time import sleep
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -57,16 +58,16 @@ def run_stdio(server: MCPServer[Any], wire: Wire | None = None) -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
     try:
-        anyio.run(serve, server, wire)
+        anyio.run(serve, server, wire, _Left(wire))
     except* BrokenPipeError:
         logger.info("The MCP client closed the connection while an answer was being written")
 
 
-async def serve(server: MCPServer[Any], wire: Wire | None = None) -> None:
-    """One connection, to its end."""
-    lowlevel, left = _lowlevel(server), _Left(wire)
+async def serve(server: MCPServer[Any], wire: Wire | None = None, left: _Left | None = None) -> None:
+    """One connection, to its end. `left` ends this process where the client is gone and nobody reads."""
+    lowlevel = _lowlevel(server)
     passing, serving = anyio.CancelScope(), anyio.CancelScope()
-    async with stdio_server(*_text_of(wire)) as (read, write):
+    async with _streams(wire) as (read, write):
         requests_in, requests = anyio.create_memory_object_stream[SessionMessage | Exception]()
         answers, answers_out = anyio.create_memory_object_stream[SessionMessage]()
 
@@ -89,18 +90,27 @@ async def serve(server: MCPServer[Any], wire: Wire | None = None) -> None:
             tasks.start_soon(answer_probes)
             tasks.start_soon(pass_answers)
             with serving:
-                left.when_nobody_reads(asyncio.get_running_loop(), leave)
+                if left is not None:
+                    left.when_nobody_reads(asyncio.get_running_loop(), leave)
                 await lowlevel.run(requests, answers, lowlevel.create_initialization_options())
-            left.cleaned_up.set()
+            if left is not None:
+                left.cleaned_up.set()
             tasks.cancel_scope.cancel()
 
 
-def _text_of(wire: Wire | None) -> tuple[anyio.AsyncFile[str] | None, anyio.AsyncFile[str] | None]:
-    """Read and written as the SDK does it with the standard descriptors."""
+@asynccontextmanager
+async def _streams(wire: Wire | None) -> AsyncIterator[Any]:
+    """The SDK's, which takes the standard descriptors, or reads and writes a wire in the same way."""
     if wire is None:
-        return None, None
-    reading = io.TextIOWrapper(wire.reading, encoding="utf-8", errors="replace")
-    return anyio.wrap_file(reading), anyio.wrap_file(io.TextIOWrapper(wire.writing, encoding="utf-8"))
+        async with stdio_server() as streams:
+            yield streams
+        return
+    with (
+        io.TextIOWrapper(wire.reading, encoding="utf-8", errors="replace") as reading,
+        io.TextIOWrapper(wire.writing, encoding="utf-8") as writing,
+    ):
+        async with stdio_server(anyio.wrap_file(reading), anyio.wrap_file(writing)) as streams:
+            yield streams
 
 
 class _Left:
