@@ -289,6 +289,8 @@ class Handover(RawIOBase):
             os.write(self._wakes, b"!")
             with self._answering:
                 self._rest = self._kept + self._rest
+            os.close(self._woken)
+            os.close(self._wakes)
             sys.setswitchinterval(self._usual_switch_s)
         if self._first:
             count = min(len(buffer), len(self._first))
