@@ -158,6 +158,8 @@ class Snapshot:
             return None
         if not _is_plain(client, meta[_META + "clientCapabilities"]) or method not in self._results["modern"]:
             return None
+        if method == "server/discover" and self._era is not None:
+            return None  # then it is answered by the SDK, in another order of the same words
         decides = self._era is None and method != "server/discover"
         self._era = "modern" if decides else self._era
         return self._result(id, method), decides

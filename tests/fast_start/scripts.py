@@ -98,7 +98,7 @@ SCRIPTS: dict[str, list[Step]] = {
     "a progress token that is none": [*HELLO, request(1, "tools/list", {"_meta": {"progressToken": [5]}}), 2],
     "a cursor": [*HELLO, request(1, "tools/list", {"cursor": "x"}), 2],
     "a cursor that is null": [*HELLO, request(1, "tools/list", {"cursor": None}), 2, TOOLS, 3],
-    "parameters that are a list": [*HELLO, request(1, "tools/list", []), 2, request(2, "tools/list"), 3],
+    "parameters that are a list": [*HELLO, request(1, "tools/list", []), request(2, "tools/list"), call(3), 3],
     "methods that there are not": [*HELLO, request(1, "no/such"), 2, request(2, "TOOLS/LIST"), 3, TOOLS, 4],
     # The era of 2026.
     "a probe": [PROBE, 1],
@@ -173,6 +173,8 @@ SCRIPTS: dict[str, list[Step]] = {
     "an end after a probe": [PROBE, 1, END],
     "an end after a call": [*HELLO, call(1), 2, END],
     "an end without the last line's end": [*HELLO, TOOLS, 2, call(2).rstrip(), 2, END],
+}
+SIGNALS: dict[str, list[Step]] = {
     "Ctrl+C after the handshake": [*HELLO, signal.SIGINT],
     "Ctrl+C after the lists": [*HELLO, TOOLS, 2, signal.SIGINT],
     "Ctrl+C after a call": [*HELLO, call(1), 2, signal.SIGINT],
