@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-
-TYPE_CHECKING = False  # as in `fast_start`: importing `typing` takes as long as the first answer
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from io import BufferedReader, FileIO
 
 AT_A_TERMINAL = """\
 batchcall-mcp is an MCP server: an MCP client starts it and speaks to it over stdin and stdout. This is a terminal,
@@ -45,7 +42,7 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
-def _begun_fast() -> tuple[BinaryIO, BinaryIO] | None:
+def _begun_fast() -> tuple[BufferedReader, FileIO] | None:
     """The client's ends of the pipes, if it is being answered already; None: the server starts in the ordinary way."""
     try:
         from batchcall_mcp import fast_start

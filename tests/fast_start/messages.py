@@ -27,7 +27,7 @@ def request(id: Any, method: str, params: Any = None) -> bytes:  # noqa: A002 - 
     return line(message if params is None else message | {"params": params})
 
 
-def initialize(id: Any = 0, version: str = LEGACY, **other: Any) -> bytes:  # noqa: A002
+def initialize(id: Any = 0, version: str | None = LEGACY, **other: Any) -> bytes:  # noqa: A002
     """The handshake of 2025; `other` replaces a parameter."""
     params = {"protocolVersion": version, "capabilities": {}, "clientInfo": CLIENT} | other
     return request(id, "initialize", {name: value for name, value in params.items() if value is not None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from hypothesis import given
@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from batchcall_mcp.fast_start import Handover, Snapshot, Written
 from tests.fast_start.messages import INITIALIZED, call, initialize, modern, notification, request
 
-KINDS = {
+KINDS: dict[str, Callable[[int], bytes]] = {
     "hello": initialize,
     "initialized": lambda _id: INITIALIZED,
-    "tools": lambda id: request(id, "tools/list"),  # noqa: A006 - the protocol's word
-    "prompts": lambda id: request(id, "prompts/list"),  # noqa: A006
-    "ping": lambda id: request(id, "ping"),  # noqa: A006
-    "probe": lambda id: modern(id, "server/discover"),  # noqa: A006
-    "modern tools": lambda id: modern(id, "tools/list"),  # noqa: A006
+    "tools": lambda number: request(number, "tools/list"),
+    "prompts": lambda number: request(number, "prompts/list"),
+    "ping": lambda number: request(number, "ping"),
+    "probe": lambda number: modern(number, "server/discover"),
+    "modern tools": lambda number: modern(number, "tools/list"),
     "call": call,
-    "cancel": lambda id: notification("notifications/cancelled", {"requestId": id}),  # noqa: A006
-    "no json": lambda id: b"no json %d\n" % id,  # noqa: A006
+    "cancel": lambda number: notification("notifications/cancelled", {"requestId": number}),
+    "no json": lambda number: b"no json %d\n" % number,
     "empty": lambda _id: b"\n",
-    "long": lambda id: request(id, "tools/list", {"cursor": "x" * 70_000}),  # noqa: A006
+    "long": lambda number: request(number, "tools/list", {"cursor": "x" * 70_000}),
 }
 ENDS = (b"", b'{"jsonrpc":"2.0","id":', b"\xff")
 sessions = st.one_of(
@@ -51,6 +51,10 @@ class Pipes:
 
     def end(self) -> None:
         os.close(self._asks)
+
+    def finish(self, data: bytes) -> None:
+        self.send(data)
+        self.end()
 
 
 @contextmanager
@@ -97,7 +101,7 @@ def check(stream: bytes, got: list[bytes], taken: bytes, before: list[bytes]) ->
             message = {}
         by_us = not over and message.get("id") in answered and "id" in message
         assert over is False or message.get("id") not in answered
-        decides = by_us and not decided and message["method"] not in {"server/discover"}
+        decides = by_us and not decided and message["method"] != "server/discover"
         if decides:
             decided = True
             assert b"".join(before) == one, "the deciding request is read alone"
@@ -122,7 +126,7 @@ def test_every_byte_is_answered_or_reaches_the_server_once_and_in_order(
             pipes.send(stream[at : at + size])
             at += size
             goes_on = pipes.handover._goes_on(0)
-        feeding = threading.Thread(target=lambda: (pipes.send(stream[at:]), pipes.end()))
+        feeding = threading.Thread(target=pipes.finish, args=(stream[at:],))
         feeding.start()
         taken, before = served(pipes.handover)
         feeding.join()
@@ -140,8 +144,7 @@ def test_so_it_is_when_the_server_begins_to_read_at_any_moment(kinds: list[str],
         for size in sizes:
             pipes.send(stream[at : at + size])
             at += size
-        pipes.send(stream[at:])
-        pipes.end()
+        pipes.finish(stream[at:])
 
     with _drained(pipes) as got:
         feeding = threading.Thread(target=write)

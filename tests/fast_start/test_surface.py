@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchcall_mcp.backends.registry import BUILT_IN
 from batchcall_mcp.errors import ConfigurationError
-from batchcall_mcp.fast_start import _SETTINGS, surface_of
+from batchcall_mcp.fast_start import SETTINGS, surface_of
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.server.startup import load_settings
 from batchcall_mcp.settings import PREFIX, Settings
@@ -23,7 +23,7 @@ HOSTILE = [
     "-1",
     "+1",
     "1_000",
-    "١",
+    "\N{ARABIC-INDIC DIGIT ONE}",
     "1e3",
     "999999999999",
     "on",
@@ -42,7 +42,6 @@ HOSTILE = [
     "schlüssel",
     "key\u200b",
     "\udcff",
-    "\x00"[:0],
     "~nobody-of-this-name/lists",
     "~",
     "/data:~nobody-of-this-name",
@@ -50,7 +49,7 @@ HOSTILE = [
     ":",
     "24:00-08:00",
     "08:00-24:00",
-    "٠٨:٠٠-21:00",
+    "\N{ARABIC-INDIC DIGIT ZERO}8:00-21:00",
     "http://a:b:c/",
     "http://",
     "http:///path",
@@ -111,7 +110,7 @@ values = st.one_of(
     st.from_regex(r"https?://[a-z0-9.-]{1,12}(:[0-9]{1,5})?(/[a-z0-9._-]{0,4}){0,2}", fullmatch=True),
 )
 names = st.one_of(
-    st.sampled_from([*_SETTINGS, *(name.upper() for name in Settings.model_fields), "ENV_FILE", "NO_SUCH"]),
+    st.sampled_from([*SETTINGS, *(name.upper() for name in Settings.model_fields), "ENV_FILE", "NO_SUCH"]),
     st.sampled_from(["mode", "Backend", "backend"]),
 )
 environments = st.dictionaries(names.map(lambda name: PREFIX + name), values, max_size=4)
@@ -133,7 +132,7 @@ def test_where_it_decides_the_real_settings_and_the_real_server_agree(environmen
     assert (server.service.settings.test_numbers, server.service.settings.places_real_calls) == ((), False)
 
 
-@pytest.mark.parametrize("name", sorted(_SETTINGS))
+@pytest.mark.parametrize("name", sorted(SETTINGS))
 @pytest.mark.parametrize("value", HOSTILE)
 def test_no_hostile_value_of_a_setting_is_decided_upon_and_then_refused(name: str, value: str) -> None:
     environment = {PREFIX + name: value}
@@ -179,7 +178,7 @@ def test_what_only_the_real_settings_can_judge_takes_the_ordinary_way(environmen
 
 
 def test_no_setting_is_decided_upon_that_there_is_not() -> None:
-    assert {name.lower() for name in _SETTINGS} <= Settings.model_fields.keys()
+    assert {name.lower() for name in SETTINGS} <= Settings.model_fields.keys()
 
 
 def test_it_is_switched_off_by_its_own_setting_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The snapshot that ships is what the real server answers, byte for byte, on every backend in every mode and version."""
+"""The snapshot that ships is what the real server answers, byte for byte, for every backend, mode and version."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ async def test_the_snapshot_is_what_the_real_server_answers(backend: str, tmp_pa
         server = real_server(backend, mode, str(tmp_path))
         for version in VERSIONS:
             snapshot = Snapshot(backend, mode)
-            for asked, line in zip(
-                requests_of(version), (await answers_of(server, version)).values(), strict=True
-            ):
+            for asked, line in zip(requests_of(version), (await answers_of(server, version)).values(), strict=True):
                 answered = snapshot.answer(json.dumps(asked).encode() + b"\n")
                 assert answered is not None, (RENEW, mode, version, asked["method"])
                 assert answered[0] == line, (RENEW, mode, version, asked["method"])

@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import BinaryIO
+from io import BufferedReader, FileIO
 
 from batchcall_mcp.server import log
 from batchcall_mcp.settings import Settings, own_environment, settings_file
@@ -17,7 +17,7 @@ _OPTIONAL = (_COLOURS, "uvicorn")
 """What the SDK imports if it is there (for colours in logs, to watch an HTTP server stop) and stdio never uses."""
 
 
-def serve_stdio(taken: tuple[BinaryIO, BinaryIO] | None = None) -> None:
+def serve_stdio(taken: tuple[BufferedReader, FileIO] | None = None) -> None:
     """Read the settings, make the server and serve it until stdin ends.
 
     `taken`: the client's ends of the pipes, where `batchcall_mcp.fast_start` has them and has answered the handshake.

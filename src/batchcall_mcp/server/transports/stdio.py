@@ -14,7 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import sleep
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -43,8 +43,8 @@ class Wire(NamedTuple):
     What is written at once must leave at once: nothing flushes it.
     """
 
-    reading: BinaryIO
-    writing: BinaryIO
+    reading: io.BufferedReader
+    writing: io.FileIO
 
 
 def run_stdio(server: MCPServer[Any], wire: Wire | None = None) -> None:
