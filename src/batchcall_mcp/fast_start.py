@@ -49,6 +49,7 @@ SETTINGS = dict(form.split("=", 1) for form in _FORMS.split())
 """Values that the real settings certainly accept; but for the mode and the backend none changes a list."""
 _META = "io.modelcontextprotocol/"
 _OF_MODERN = {_META + "protocolVersion", _META + "clientCapabilities", _META + "clientInfo", "progressToken"}
+_OF_INITIALIZE = {"protocolVersion", "capabilities", "clientInfo"}
 _OF_CLIENT = {"name", "version", "title", "description", "websiteUrl"}
 _NOTHING: dict[str, Any] = {}
 
@@ -63,9 +64,7 @@ def begin() -> tuple[BufferedReader, FileIO] | None:
     except (OSError, KeyError, ValueError, zlib.error):
         return None
     client = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (0, 1)]
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     handover = Handover(snapshot, *client)
@@ -116,17 +115,16 @@ class Snapshot:
         if not named or type(meta.get("progressToken", 0)) not in {int, str}:
             return None
         if method == "initialize":
-            return self._hello(id, **params)
+            version = params["protocolVersion"]
+            known = self._era is None and params.keys() == _OF_INITIALIZE and version in self._versions["legacy"]
+            if not known or not _is_plain(params["clientInfo"], params["capabilities"]):
+                return None
+            self._era = "legacy"
+            return self._result(id, method).replace(b"@VERSION@", version.encode(), 1), True
         if self._era == "legacy":
             plain = params.keys() <= {"_meta"} and meta.keys() <= {"progressToken"}
             return (self._result(id, method), False) if plain else None
         return self._modern(id, method, meta) if params.keys() == {"_meta"} and meta.keys() <= _OF_MODERN else None
-
-    def _hello(self, id: Any, protocolVersion: str, capabilities: Any, clientInfo: Any) -> tuple[bytes, bool] | None:  # noqa: A002, N803
-        if self._era or protocolVersion not in self._versions["legacy"] or not _is_plain(clientInfo, capabilities):
-            return None
-        self._era = "legacy"
-        return self._result(id, "initialize", protocolVersion), True
 
     def _modern(self, id: Any, method: str, meta: dict[str, Any]) -> tuple[bytes, bool] | None:  # noqa: A002
         client = meta.get(_META + "clientInfo", {"name": "", "version": ""})
@@ -138,9 +136,8 @@ class Snapshot:
         self._era = "modern" if decides else self._era
         return self._result(id, method), decides
 
-    def _result(self, id: Any, method: str, version: str = "") -> bytes:  # noqa: A002
+    def _result(self, id: Any, method: str) -> bytes:  # noqa: A002
         text = "".join(self._texts[number] for number in self._results[self._era or "modern"][method])
-        text = text.replace('"@VERSION@"', json.dumps(version), 1) if version else text
         return f'{{"jsonrpc":"2.0","id":{json.dumps(id)},"result":{text}}}\n'.encode()
 
 
@@ -239,21 +236,18 @@ class Handover(FileIO):
     def readinto(self, buffer: Any) -> int:
         """The server's turn to read: the deciding request, then the rest, then the pipe."""
         if not self._handed_over:
-            self._hand_over()
+            self._handed_over = True
+            os.write(self._wakes, b"!")
+            with self._answering:
+                self._decides, self._follows = BytesIO(self._first), BytesIO(self._kept + self._rest)
+            sys.setswitchinterval(_USUAL_SWITCH_S)
+            os.close(self._woken)
+            os.close(self._wakes)
         count = self._decides.readinto(buffer)
         while not count and self.awaited is not None and not self.dropping.acquire(timeout=0.5):
             if self._left.poll(0):
                 break  # the client is gone, and with it who would see another order
         return count or self._follows.readinto(buffer) or super().readinto(buffer)
-
-    def _hand_over(self) -> None:
-        self._handed_over = True
-        os.write(self._wakes, b"!")
-        with self._answering:
-            self._decides, self._follows = BytesIO(self._first), BytesIO(self._kept + self._rest)
-        sys.setswitchinterval(_USUAL_SWITCH_S)
-        os.close(self._woken)
-        os.close(self._wakes)
 
 
 class Written(FileIO):
