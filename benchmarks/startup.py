@@ -71,6 +71,7 @@ def main() -> None:
         elsewhere = environment | {"BATCHCALL_BACKEND": "zudu"}
         held = {name: idle_memory(command, elsewhere, port) for name, command in serving.items()}
         held["dialer"] = idle_memory(serving["ours"], environment, port)
+        table(commands, environment, min(rounds, 7))
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     ratio = medians["ours"] / medians["bare"]
     versions = f"Python {platform.python_version()}, mcp {version('mcp')}, {os.cpu_count()} cores, {rounds} rounds"
@@ -99,8 +100,37 @@ def idle_memory(command: Sequence[str], environment: Mapping[str, str], port: in
             process.kill()
 
 
-def spawn_to_list(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """Seconds from starting the process to its complete answer."""
+def table(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], rounds: int) -> None:
+    """Print what a client waits for at a start, for docs/benchmarks.md. Each row is taken in turns."""
+    vendor = {"BATCHCALL_BACKEND": "magpipe", "BATCHCALL_API_KEY": "mgp_k1234567"}
+    off = {"BATCHCALL_FAST_START": "off"}
+    bare, ours = commands["bare"], commands["ours"]
+    rows: dict[str, tuple[bool, str | None, float, Mapping[str, str]]] = {
+        "spawn → tools/list": (True, None, 0, {}),
+        "the same without .pyc": (False, None, 0, {}),
+        "first tool call asked at once, vendor": (True, "check_batch_call", 0, vendor),
+        "first tool call asked at once, dialer": (True, "get_backend", 0, {}),
+        "first tool call 1.2 s after the start, dialer": (True, "get_backend", 1.2, {}),
+    }
+    print("| | bare | ordinary way | fast start |\n|---|---|---|---|")
+    for name, (compiled, tool, pause, settings) in rows.items():
+        taken: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for column, command, more in (("bare", bare, {}), ("off", ours, settings | off), ("on", ours, settings)):
+                with tempfile.TemporaryDirectory() as nothing:
+                    cold = {} if compiled else {"PYTHONPYCACHEPREFIX": nothing}
+                    asked = "tool_1" if tool and command is bare else tool
+                    taken.setdefault(column, []).append(spawn_to_list(command, environment | more | cold, asked, pause))
+        print(f"| {name} | " + " | ".join(f"{statistics.median(one) * 1000:.0f} ms" for one in taken.values()) + " |")
+
+
+def spawn_to_list(
+    command: Sequence[str], environment: Mapping[str, str], tool: str | None = None, pause: float = 0
+) -> float:
+    """Seconds from starting the process to its list of tools, or to the answer of a tool that is called then.
+
+    After a pause since the start, only the call is timed.
+    """
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -118,6 +148,13 @@ def spawn_to_list(command: Sequence[str], environment: Mapping[str, str]) -> flo
         send(method="notifications/initialized")
         send(id=2, method="tools/list")
         answer = json.loads(process.stdout.readline())
+        if tool is not None:
+            if pause:
+                time.sleep(max(0, began + pause - time.perf_counter()))
+                began = time.perf_counter()
+            arguments = {"text": "x"} if tool == "tool_1" else {}
+            send(id=3, method="tools/call", params={"name": tool, "arguments": arguments})
+            process.stdout.readline()
         took = time.perf_counter() - began
         process.kill()
     if not answer["result"]["tools"]:

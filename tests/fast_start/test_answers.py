@@ -124,3 +124,48 @@ def test_what_real_clients_send_is_answered(before: list[bytes], message: bytes)
     for earlier in before:
         assert snapshot.answer(earlier) is not None
     assert snapshot.answer(message) is not None
+
+
+HELLO = [initialize(), INITIALIZED]
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ([], initialize(clientInfo=CLIENT | {"title": 5})),
+        ([], initialize(clientInfo=CLIENT | {"name": None})),
+        ([], initialize(capabilities={"extensions": {"x": 5}})),
+        ([], initialize(capabilities={"experimental": {"x": 5}, "extensions": {"x": {}}})),
+        ([], initialize(capabilities={"elicitation": {"form": True}})),
+        ([], initialize(10**20)),
+        ([], initialize(version="2099-01-01")),
+        ([], b'{"jsonrpc":"2.0","id":-0,"method":"initialize"}\n'),
+        (HELLO, request(10**20, "tools/list")),
+        (HELLO, b'{"jsonrpc":"2.0","id":-0,"method":"tools/list"}\n'),
+        (HELLO, request(1.5, "tools/list")),
+        (HELLO, request(True, "tools/list")),
+        (HELLO, request(None, "tools/list")),
+        (HELLO, request("", "tools/list")),
+        (HELLO, request(1, "tools/list", {"_meta": {"progressToken": True}})),
+        (HELLO, request(1, "tools/list", {"_meta": {"progressToken": None}})),
+        (HELLO, request(1, "tools/list", {"_meta": META})),
+        (HELLO, request(1, "tools/list", {"cursor": None})),
+        (HELLO, request(1, "server/discover")),
+        (HELLO, request(1, "tools/list") + b"\r"),
+        (HELLO, b'{"jsonrpc":"2.0",\r"id":1,"method":"tools/list"}\n'),
+        (HELLO, b'{"jsonrpc":"2.0","id":"\\uD83D","method":"tools/list"}\n'),
+        (HELLO, b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n'),
+        (HELLO, initialize(5)),
+        ([modern(0, "tools/list")], initialize(5)),
+        ([modern(0, "tools/list")], modern(5, "server/discover")),
+        ([], request(1, "ping")),
+        ([], INITIALIZED),
+        ([], modern(1, "tools/list", clientInfo={"name": "x"})),
+    ],
+    ids=str,
+)
+def test_what_only_the_sdk_can_judge_is_not_answered(before: list[bytes], message: bytes) -> None:
+    snapshot = Snapshot("zudu", "full")
+    for earlier in before:
+        assert snapshot.answer(earlier) is not None
+    assert snapshot.answer(message) is None
