@@ -102,6 +102,8 @@ class Vapi(Phones):
         self.controlled: list[Any] = []
         self.word_of_control = "manually-canceled"
         """How a call ends that its live control ended: no document says it."""
+        self.before_control: Callable[[], None] | None = None
+        """What happens between the last read of a call and what its live control is asked."""
         self.control_url: str | None = None
         """Another address for live control; None: on this server."""
 
@@ -165,6 +167,8 @@ class Vapi(Phones):
         phone = self._phone(request)
         body = await self.json(request)
         self.controlled.append(body)
+        if self.before_control is not None:
+            self.before_control()
         is_over = phone.stopped is not None or (not phone.waits and self.now >= phone.over)
         if body != {"type": "end-call"} or is_over:
             raise self._bad("The call is not active")
@@ -219,6 +223,8 @@ class Vapi(Phones):
         }
         if created:
             return row
+        if not phone.waits:
+            row["phoneCallProviderId"] = f"CA{phone.id}"
         is_over = phone.stopped is not None or (not phone.waits and self.now >= phone.over)
         if not is_over:
             if not phone.waits and self.now > phone.asked:

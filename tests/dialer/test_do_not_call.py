@@ -103,12 +103,25 @@ async def test_who_opts_out_is_called_by_no_batch_call_of_the_organisation_again
     later = await caller.create([OPTS_OUT, *numbers(1)])
     first = await caller.create([OPTS_OUT], send_now=True, retry_config={"max_attempts": 2}, retry_rules=rules)
     assert await statuses(caller, first) == ["completed"]
-    assert await own(caller) == [(OPTS_OUT, "carrier")]
+    assert await own(caller) == [(OPTS_OUT, "simulator")]
     await caller.ask("POST", f"/batch-call/{later}/execute")
     assert await statuses(caller, later) == ["skipped", "completed"]
-    refused = await caller.ask("DELETE", f"/do-not-call/{OPTS_OUT}", status=409)
-    assert refused["code"] == "opted_out"
     assert [line["to_number"] for line in caller.dialled()] == [OPTS_OUT, *numbers(1)]
+    await caller.ask("DELETE", f"/do-not-call/{OPTS_OUT}")
+    assert await own(caller) == []
+
+
+async def test_what_a_rehearsal_reported_holds_for_no_real_phone_and_what_a_person_said_holds_always(
+    caller: Caller,
+) -> None:
+    rehearsed, said = numbers(2)
+    with caller.dialer.store().writing() as tx:
+        do_not_call_module.opt_out(tx, "local", "simulated", rehearsed, "a rehearsal", caller.dialer.store().now())
+        do_not_call_module.opt_out(tx, "local", "twilio", said, "pressed a key", caller.dialer.store().now())
+        assert do_not_call_module.listed(tx, [rehearsed, said], "local", "simulated") == {rehearsed, said}
+        assert do_not_call_module.listed(tx, [rehearsed, said], "local", "twilio") == {said}
+    refused = await caller.ask("DELETE", f"/do-not-call/{said}", status=409)
+    assert refused["code"] == "opted_out"
 
 
 @pytest.mark.parametrize(

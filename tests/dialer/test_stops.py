@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from batchcall_mcp import database as databases
 from batchcall_mcp.dialer.domain.rules import State
 from batchcall_mcp.dialer.storage import api_keys, stops
 from batchcall_mcp.dialer.storage.store import Store
@@ -249,13 +250,18 @@ def test_a_stop_that_is_lifted_meanwhile_does_not_come_back(
         (tmp_path / STOP_FILE).unlink(missing_ok=True)
         stops.clear(store)
 
+    def lift_before(place: object, name: str) -> None:
+        function = getattr(place, name)
+
+        def lifted(*given: object) -> object:
+            monkeypatch.undo()
+            lift()
+            return function(*given)
+
+        monkeypatch.setattr(place, name, lifted)
+
     (tmp_path / STOP_FILE).touch()
-    if lifted == "after the look at the file":
-        is_on = stops.is_on
-        monkeypatch.setattr(stops, "is_on", lambda store: (lift(), is_on(store))[1])
-    else:
-        writing = stops.database.writing
-        monkeypatch.setattr(stops.database, "writing", lambda *given: (monkeypatch.undo(), lift(), writing(*given))[2])
+    lift_before(*((stops, "is_on") if lifted == "after the look at the file" else (databases, "writing")))
     assert stops.obey_file(store) is None
     assert not stops.is_on(store)
     assert desk.record(live).status is State.SENT

@@ -452,7 +452,7 @@ async def test_a_call_of_a_batch_call_that_was_deleted_is_read_on(desk: Desk, tm
     async with desk.engine(Wire(tmp_path)):
         await eventually(lambda: _outcomes(desk) == ["completed"])
     with desk.store.reading() as tx:
-        assert do_not_call.listed(tx, ["+12132000044"], "local"), "they opted out in it"
+        assert do_not_call.listed(tx, ["+12132000044"], "local", "wire"), "they opted out in it"
 
 
 def _outcomes(desk: Desk) -> list[str | None]:

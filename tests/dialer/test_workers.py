@@ -200,5 +200,5 @@ def test_an_opt_out_is_written_with_the_outcome_also_of_an_attempt_that_another_
     late.record_and_claim([ended], {})
     late.record_and_claim([ended], {})
     with shared.store.reading() as tx:
-        assert do_not_call.listed(tx, [attempt.to_number], "local") == {attempt.to_number}
-        assert do_not_call.listed(tx, [attempt.to_number], "sales") == set()
+        assert do_not_call.listed(tx, [attempt.to_number], "local", "simulated") == {attempt.to_number}
+        assert do_not_call.listed(tx, [attempt.to_number], "sales", "simulated") == set()

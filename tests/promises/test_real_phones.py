@@ -135,6 +135,14 @@ async def test_a_check_names_who_would_be_refused_and_reckons_with_the_lines_of_
         assert "Numbers outside US are refused: 2 in GB." in checked["preflight"]["warnings"]
         assert checked["summary"] == "3 of 5 rows can be called; the account may not call 2. Nothing was sent."
         assert "tool" not in checked["next"]  # what should change, and not a create that would be refused
+        dear = tasks(["+19005550123", "+12139765555", *PEOPLE])
+        checked = await model.call("check_batch_call", tasks=dear, from_number=CALLER, agent_id=AGENT, window=ALWAYS)
+        assert checked["summary"] == "3 of 5 rows can be called; the account may not call 2. Nothing was sent."
+        (warning,) = [one for one in checked["preflight"]["warnings"] if "refused" in one]
+        assert warning.startswith(
+            "Numbers of a kind that is never called are refused: 1 (is a premium-rate number), 1 ("
+        )
+        assert "tool" not in checked["next"]
         many = tasks([f"+1415555{n:04d}" for n in range(2000, 2000 + 3 * lines)])
         made = await model.call("create_batch_call", **wanted(tasks=many, max_concurrency=1000))
         named = {"batch_call_id": made["batch_call"]["batch_call_id"]}

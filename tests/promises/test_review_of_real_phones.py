@@ -18,7 +18,6 @@ from batchcall_mcp.dialer.carriers.base import (
     Line,
     Outcome,
 )
-from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
 from batchcall_mcp.dialer.carriers.http_carrier import CarrierConfig, Progress, Seen
 from batchcall_mcp.dialer.carriers.vendors.bland import BlandCarrier
 from batchcall_mcp.dialer.carriers.vendors.elevenlabs.call_outcomes import outcome_of as elevenlabs_outcome
@@ -27,6 +26,7 @@ from batchcall_mcp.dialer.carriers.vendors.twilio.call_outcomes import outcome_o
 from batchcall_mcp.dialer.carriers.vendors.vapi.call_outcomes import outcome_of as vapi_outcome
 from batchcall_mcp.model import TaskStatus
 from batchcall_mcp.money import Money, parse_money, total
+from batchcall_mcp.recipients.phone.destinations import allowed_countries, problem
 from batchcall_mcp.vendor_http.client import may_go_to
 from tests.carriers.scripted import (
     KEY,

@@ -162,6 +162,16 @@ async def test_over_the_limit_in_three_shapes_is_later(full: Full) -> None:
     assert (found.status, len(vendor.rung)) == (TaskStatus.COMPLETED, 1)
 
 
+async def test_a_call_that_gets_a_line_just_before_it_is_ended_is_not_placed_again() -> None:
+    """Nobody answered it, but the phone may have rung: Vapi had given it to its telephone provider."""
+    vendor = Vapi()
+    vendor.when_full, vendor.before_control = "blocked", vendor.free_a_line
+    found = await call(vendor, to())
+
+    assert (found.status, found.error) == (TaskStatus.INTERRUPTED, "the call was ended before it was answered")
+    assert (len(vendor.creates), len(vendor.rung)) == (1, 1)
+
+
 async def test_a_call_that_waits_and_cannot_be_ended_is_followed_and_not_placed_again() -> None:
     """It gets a line after all, and rings once."""
     vendor = Vapi()

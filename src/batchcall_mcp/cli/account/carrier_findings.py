@@ -14,9 +14,9 @@ from batchcall_mcp.dialer.carriers.base import (
     HasAccount,
     ReportsCalls,
 )
-from batchcall_mcp.dialer.carriers.destinations import allowed_countries
 from batchcall_mcp.dialer.carriers.http_carrier import HttpCarrier
 from batchcall_mcp.errors import ConfigurationError
+from batchcall_mcp.recipients.phone.destinations import allowed_countries
 from batchcall_mcp.settings import Settings
 
 _WHERE = "dialer, in the process of the server."

@@ -47,7 +47,6 @@ import anyio
 from pydantic import SecretStr
 
 from batchcall_mcp.clock import Clock, utc_now
-from batchcall_mcp.dialer.carriers import destinations
 from batchcall_mcp.dialer.carriers.base import (
     AccountAtFault,
     Attempt,
@@ -63,6 +62,7 @@ from batchcall_mcp.dialer.carriers.reading import CallsHere, Pace
 from batchcall_mcp.dialer.carriers.vendor_api import KEY_REFUSED, LATER_S, TOO_MANY, Refused, VendorApi
 from batchcall_mcp.errors import ConfigurationError
 from batchcall_mcp.model import Agent, CallerNumber, TaskStatus
+from batchcall_mcp.recipients.phone import destinations
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.settings import secret_problem
 from batchcall_mcp.vendor_http.client import Sleep

@@ -146,7 +146,7 @@ class _Gate:
     def learn(self, numbers: Iterable[str]) -> None:
         """Look up what is not known of these numbers: the do-not-call list, and their dials of the last day."""
         for chunk in chunks(sorted(set(numbers) - self.dialled.keys()), CHUNK):
-            self._never |= do_not_call.listed(self.tx, chunk, self.record.organization_id)
+            self._never |= do_not_call.listed(self.tx, chunk, self.record.organization_id, self.record.carrier)
             recent = sa.select(attempts.c.to_number, attempts.c.started_at, attempts.c.batch_call_id).where(
                 queries.counted_for(self.record.organization_id, self.record.carrier),
                 attempts.c.to_number.in_(chunk),

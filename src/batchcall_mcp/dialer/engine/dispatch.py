@@ -356,7 +356,7 @@ class Dispatch:
             claims.closed(tx, record, attempt, at) for at in (now, now + LEAVES_WITHIN)
         ):
             raise HoursEnd(now + LEAVES_WITHIN)
-        if attempt.to_number in do_not_call.listed(tx, [attempt.to_number], record.organization_id):
+        if attempt.to_number in do_not_call.listed(tx, [attempt.to_number], record.organization_id, record.carrier):
             return "the number is on the do-not-call list"
         return None
 
@@ -389,14 +389,15 @@ class Dispatch:
         tx: sa.Connection, wanted: Sequence[Attempt], running: Mapping[str, BatchCallRecord]
     ) -> set[tuple[str, str]]:
         """Whom which batch call may not call, although its claim did not know it yet: the next claim skips them."""
-        numbers: dict[str, set[str]] = {}
+        whose = {key: (record.organization_id, record.carrier) for key, record in running.items()}
+        numbers: dict[tuple[str, str], set[str]] = {}
         for attempt in wanted:
-            numbers.setdefault(running[attempt.batch_call_id].organization_id, set()).add(attempt.to_number)
-        never = {key: do_not_call.listed(tx, sorted(some), key) for key, some in numbers.items()}
+            numbers.setdefault(whose[attempt.batch_call_id], set()).add(attempt.to_number)
+        never = {key: do_not_call.listed(tx, sorted(some), *key) for key, some in numbers.items()}
         return {
             (attempt.batch_call_id, attempt.to_number)
             for attempt in wanted
-            if attempt.to_number in never[running[attempt.batch_call_id].organization_id]
+            if attempt.to_number in never[whose[attempt.batch_call_id]]
         }
 
     def take_up(self) -> None:

@@ -203,10 +203,10 @@ def _opt_out(tx: sa.Connection, ended: Sequence[Ended], now: int) -> None:
     """Put them on their organisation's list, whatever has become of the attempt or of its batch call meanwhile."""
     for end in ended:
         this = (attempts.c.task_id == end.task_id) & (attempts.c.n == end.n)
-        row = tx.execute(sa.select(attempts.c.organization_id, attempts.c.to_number).where(this)).one_or_none()
+        row = tx.execute(sa.select(*attempts.c["organization_id", "carrier", "to_number"]).where(this)).one_or_none()
         if row is not None:
             reason = OPTED_OUT.format(batch_call_id=end.batch_call_id)
-            do_not_call.add(tx, row.organization_id, "carrier", {row.to_number: reason}, now)
+            do_not_call.opt_out(tx, row.organization_id, row.carrier, row.to_number, reason, now)
 
 
 def _again_at(

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
+from batchcall_mcp.dialer.carriers.base import SIMULATED
 from batchcall_mcp.dialer.storage.store import CHUNK, INSERTED_AT_ONCE, Store, chunks
 from batchcall_mcp.dialer.storage.tables import do_not_call
 from batchcall_mcp.errors import BatchCallError, IllegalTransition, NotFound
@@ -21,11 +22,12 @@ from batchcall_mcp.recipients.do_not_call import read_do_not_call
 from batchcall_mcp.recipients.phone.numbers import as_dialled
 
 LOG = logging.getLogger(__name__)
-Source: TypeAlias = Literal["api", "carrier"]
-"""Where an organisation's own rows come from."""
+Source: TypeAlias = Literal["api", "carrier", "simulator"]
+"""Where an organisation's own rows come from. What the simulator reports, nobody has said."""
 _State: TypeAlias = tuple[int, int, int, int] | None
 TRIED_AGAIN_AFTER: Final = timedelta(seconds=10)
 """Before a file that could not be read is tried again, although it looks the same."""
+_SIMULATOR: Final[Source] = "simulator"
 _LOCK: Final = 0x62617463685F646E
 _OF_FILES: Final = do_not_call.c.organization_id.is_(None)
 
@@ -52,11 +54,14 @@ def hold(tx: sa.Connection) -> None:
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
-def listed(tx: sa.Connection, numbers: Iterable[str], organization_id: str) -> set[str]:
-    """Those of these numbers that this organisation may not call, however they are written."""
+def listed(tx: sa.Connection, numbers: Iterable[str], organization_id: str, carrier: str) -> set[str]:
+    """Those of these numbers that this organisation may not call through this carrier, however they are written."""
     spellings = {number: _spellings(number) for number in numbers}
     found: set[str] = set()
-    whose = _OF_FILES | (do_not_call.c.organization_id == organization_id)
+    own = do_not_call.c.organization_id == organization_id
+    if carrier != SIMULATED:
+        own &= do_not_call.c.source != _SIMULATOR
+    whose = _OF_FILES | own
     for chunk in chunks(set().union(*spellings.values()), CHUNK):
         query = sa.select(do_not_call.c.to_number).where(do_not_call.c.to_number.in_(chunk), whose)
         found.update(tx.execute(query).scalars())
@@ -82,6 +87,11 @@ def add(
         new |= {written[one] for one in left}
         _insert(tx, [_row(one, organization_id, source, numbers[written[one]], now) for one in sorted(left)])
     return len(new), len(numbers) - len(new)
+
+
+def opt_out(tx: sa.Connection, organization_id: str, carrier: str, number: str, reason: str, now: int) -> None:
+    """Let a number not be called by this organisation, as the carrier reported. The caller has `hold`."""
+    add(tx, organization_id, _SIMULATOR if carrier == SIMULATED else "carrier", {number: reason}, now)
 
 
 def remove(tx: sa.Connection, organization_id: str, number: str) -> None:

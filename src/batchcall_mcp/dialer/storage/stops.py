@@ -132,7 +132,7 @@ def obey_file(store: Store) -> int | None:
         return None if since(tx) is None else _pause_live(tx, store.now())
 
 
-def _pause_live(tx: sa.Connection, now: datetime) -> int:
+def _pause_live(tx: sa.Connection, now: int) -> int:
     live = sa.select(batch_calls.c.batch_call_id).where(batch_calls.c.status.in_(sorted(commands.LIVE)))
     return len(commands.pause(tx, list(tx.execute(live).scalars()), "stopped", _PAUSED, now))
 

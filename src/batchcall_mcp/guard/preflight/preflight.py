@@ -121,7 +121,7 @@ class Preflight:
     begins: Annotated[str | None, Field(exclude=True)] = None
     """What the first person hears first, in quotes, if that is known."""
     refused: Annotated[int, Field(exclude=True)] = 0
-    """How many of them the account behind the backend may not call: a warning names their countries."""
+    """How many of them the account behind the backend may not call: a warning names their countries or kinds."""
     calls_at_once: Annotated[int | None, Field(exclude=True)] = None
     """The most that the account behind the backend makes at once."""
     payer: Annotated[str | None, Field(exclude=True)] = None  # the note about it: a yes holds for that account alone
@@ -261,14 +261,14 @@ def preflight(
         surroundings,
     )
 
+    refused = recipient_warnings.refused(tasks or (), countries, surroundings.may_be_called)
     concerns = [*_not_checked(surroundings), *([others.concern] if others.concern else [])]
     notes = [*surroundings.notes, *([others.note] if others.note else [])]
     if tasks is None and launched:
         unread = "The list of tasks could not be read, so nothing of it was checked."
         concerns.append(Concern("list", unread, frozenset({"unread"})))
     elif tasks is not None:
-        concerns += () if adds else _shrinking(request, current)
-        concerns += recipient_warnings.abroad_concern(countries, surroundings.may_be_called)
+        concerns += [*(() if adds else _shrinking(request, current)), *refused.concerns]
         concerns += _list_concerns(tasks, request, current, capabilities, surroundings)
         hidden = surroundings.recorded if others.people else Recorded()
         concerns += hidden.concerns(most_dials(ANYBODY), limits.attempts_per_day)
@@ -328,7 +328,7 @@ def preflight(
         undo_seconds=surroundings.undo_seconds,
         agent=who_speaks(surroundings.agent, request.agent_id or (current.agent_id if current else None), capabilities),
         begins=spoken_words(surroundings.agent, tasks[0]) if tasks else None,
-        refused=sum(recipient_warnings.abroad(countries, surroundings.may_be_called).values()),
+        refused=refused.people,
         calls_at_once=surroundings.calls_at_once,
         payer=surroundings.payer,
     )

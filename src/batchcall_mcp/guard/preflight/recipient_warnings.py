@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from batchcall_mcp import number_plans
 from batchcall_mcp.model import CallTask
+from batchcall_mcp.recipients.phone.destinations import kind_problem
 from batchcall_mcp.recipients.phone.numbers import comparable, is_comparable
 from batchcall_mcp.text import identifier, in_quotes
 
@@ -222,17 +224,36 @@ def _tasks(count: int) -> str:
     return "1 task lacks" if count == 1 else f"{count} tasks lack"
 
 
-def abroad(countries: Mapping[str, int], allowed: frozenset[str] | None) -> dict[str, int]:
-    """So many people of each country that may not be called. A number of which no country is known is not judged."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Whom the account behind the backend may not call, whatever else is right about them: `people` of them."""
+
+    people: int
+    concerns: tuple[Concern, ...]
+
+
+def refused(tasks: Sequence[CallTask], countries: Mapping[str, int], allowed: frozenset[str] | None) -> Refused:
+    """Who is in another country, and whose number is of a kind that is never called; nobody is counted twice.
+
+    Args:
+        tasks: those that are known.
+        countries: so many people are in each, also those whom a backend hides; see `Preflight.countries`.
+        allowed: the only ones that may be called; None: not known, or all, or no real phone rings.
+    """
     if allowed is None:
-        return {}
-    return {one: people for one, people in countries.items() if one not in allowed and one != NO_COUNTRY}
-
-
-def abroad_concern(countries: Mapping[str, int], allowed: frozenset[str] | None) -> Iterator[Concern]:
-    """Whom the backend refuses, whatever else is right about them."""
-    found = abroad(countries, allowed)
-    if found and allowed is not None:
-        named = ", ".join(f"{people:,} in {one}" for one, people in list(found.items())[:_MOST_NAMED])
+        return Refused(0, ())
+    abroad = {one: people for one, people in countries.items() if one not in allowed and one != NO_COUNTRY}
+    dear: dict[str, set[str]] = {}
+    for number in (comparable(task.to_number) for task in tasks):
+        if (problem := kind_problem(number)) is not None and number_plans.place(number).country in {None, *allowed}:
+            dear.setdefault(problem, set()).add(number)
+    concerns = []
+    if abroad:
+        named = ", ".join(f"{people:,} in {one}" for one, people in list(abroad.items())[:_MOST_NAMED])
         sentence = f"Numbers outside {', '.join(sorted(allowed))} are refused: {named}."
-        yield Concern("countries", sentence, frozenset(found))
+        concerns.append(Concern("countries", sentence, frozenset(abroad)))
+    if dear:
+        named = ", ".join(f"{len(numbers):,} ({problem})" for problem, numbers in dear.items())
+        sentence = f"Numbers of a kind that is never called are refused: {named}."
+        concerns.append(Concern("countries", sentence, frozenset().union(*dear.values())))
+    return Refused(sum(abroad.values()) + sum(map(len, dear.values())), tuple(concerns))

@@ -19,12 +19,12 @@ from batchcall_mcp.dialer.carriers.base import (
     CarrierUnavailable,
     HasAccount,
 )
-from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
 from batchcall_mcp.dialer.domain.records import BatchCallRecord, NewTask
 from batchcall_mcp.dialer.rest.messages.mapping import Problems
 from batchcall_mcp.dialer.storage import queries
 from batchcall_mcp.dialer.storage.store import Store
 from batchcall_mcp.errors import IllegalTransition, InvalidInput, NotFound
+from batchcall_mcp.recipients.phone.destinations import allowed_countries, problem
 from batchcall_mcp.recipients.phone.numbers import comparable
 from batchcall_mcp.text import quoted
 

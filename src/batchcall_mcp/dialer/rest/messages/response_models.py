@@ -365,10 +365,13 @@ class DoNotCallAdded(_Closed):
 
 
 class DoNotCallEntry(_Closed):
-    """A number that the organisation does not call. `carrier`: the person opted out."""
+    """A number that the organisation does not call.
+
+    `carrier`: the person opted out; `simulator`: a simulated one did, which holds for simulated calls alone.
+    """
 
     to_number: str
-    source: Literal["api", "carrier"]
+    source: Literal["api", "carrier", "simulator"]
     reason: str | None
     added_at: datetime
 

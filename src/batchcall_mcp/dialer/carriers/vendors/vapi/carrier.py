@@ -43,6 +43,8 @@ _REFUSALS: Final = RefusalWords(
 )
 _BY_US: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.INTERRUPTED})
 """What the words for a call mean that was ended from here: nothing documents which of them Vapi uses."""
+_GIVEN_OUT: Final = "phoneCallProviderId|transport.callSid"
+"""What a call has that was given to the telephone provider: its phone may have rung."""
 _SPEAKERS: Final[Mapping[str, Literal["agent", "person"]]] = {"bot": "agent", "assistant": "agent", "user": "person"}
 _RECORDING: Final = "artifact.recordingUrl|artifact.recording.mono.combinedUrl|recordingUrl"
 _NOT_THERE: Final = frozenset({"not-found", "deletion-failed"})
@@ -141,7 +143,7 @@ class VapiCarrier(HttpCarrier):
         self._waiting.discard(call_id)
         self._ended.discard(call_id)
         if ended and isinstance(seen, Outcome) and seen.status in _BY_US and inside(call, "startedAt") is None:
-            if waited:
+            if waited and inside(call, _GIVEN_OUT) is None:
                 return CarrierUnavailable("Vapi had no free line for it", whole_account=True)
             return replace(seen, status=TaskStatus.INTERRUPTED, error="the call was ended before it was answered")
         return seen

@@ -35,17 +35,32 @@ def problem(number: str, countries: Collection[str]) -> str | None:
         number: `+` and digits.
         countries: ISO 3166 codes of those that may be called; see `allowed_countries`.
     """
+    kind, country = _judged(number)
+    return kind or _country_problem(country, countries)
+
+
+def kind_problem(number: str) -> str | None:
+    """Why a number must not be dialled in whatever country it is, without the number; None: it may be.
+
+    Args:
+        number: `+` and digits.
+    """
+    return _judged(number)[0]
+
+
+def _judged(number: str) -> tuple[str | None, str | None]:
+    """What is wrong with its kind, and its country, if that is known."""
     if _LOOKS_ORDINARY.fullmatch(number):
-        return _DEAR
+        return _DEAR, None
     ordinary = number_plans.ordinary_country(number)  # nearly all, at a tenth of the time
     if ordinary is not None:
-        return _country_problem(ordinary, countries)
+        return None, ordinary
     if _is_short_emergency_number(number.removeprefix("+")):
-        return _EMERGENCY
+        return _EMERGENCY, None
     parsed = _parsed(number)
     if parsed is None:
-        return "is not a phone number with its country code"
-    return _kind_problem(parsed) or _country_problem(_country(parsed), countries)
+        return "is not a phone number with its country code", None
+    return _kind_problem(parsed), _country(parsed)
 
 
 def allowed_countries(

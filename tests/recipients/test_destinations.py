@@ -10,7 +10,7 @@ from phonenumbers import (
 )
 
 from batchcall_mcp import number_plans
-from batchcall_mcp.dialer.carriers.destinations import allowed_countries, problem
+from batchcall_mcp.recipients.phone.destinations import allowed_countries, problem
 
 US = frozenset({"US"})
 
