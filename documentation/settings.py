@@ -33,7 +33,7 @@ GROUPS = {
         *("max_calls_per_launch", "max_calls_per_day", "cost_per_minute", "max_cost_per_launch", "max_cost_per_day"),
         "rate_limit",
     ),
-    "Lists and people": ("files", "default_region", "do_not_call", "require_consent", "calling_hours"),
+    "Lists and people": ("files", "default_region", "do_not_call", "require_consent", "calling_hours", "retention_days"),
     "Storage and network": (
         "data_dir",
         "database_url",
@@ -41,6 +41,7 @@ GROUPS = {
         "allowed_hosts",
         "log_level",
         "log_format",
+        "fast_start",
     ),
     "Real phones on the built-in dialer": (
         *("carrier", "carrier_key", "carrier_secret", "carrier_url", "carrier_concurrency", "carrier_calls_per_second"),

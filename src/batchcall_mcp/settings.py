@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     """How many days after their batch call people are kept ([privacy](privacy.md)). If it is not set: until somebody
     has them erased.
     """
+    fast_start: Literal["on", "off"] = "on"
+    """`off`: over stdio the handshake and the lists are not answered from a snapshot while the server starts."""
     late_start_minutes: Annotated[int, Field(ge=0, le=525_600)] = 60
     """A batch call that was due for longer while no dialer ran is paused and asks. `0`: it dials on."""
     min_gap_minutes: Annotated[float, Field(ge=0, le=1440, allow_inf_nan=False)] = 15

@@ -71,6 +71,8 @@ class Service:
         self.settings = settings
         self.dials = dials
         """Whether the embedded dialer places calls here, or is only asked."""
+        self.head_start_s = _HEAD_START_S
+        """How long what is heavy waits for the handshake."""
         self.notifies_within_s = _NOTIFIES_WITHIN_S
         """How long this process may wait at its end for a notification that is being sent."""
         self.local = local
@@ -169,7 +171,7 @@ class Service:
 
     async def _read_do_not_call_soon(self) -> None:
         """Every launch reads it again; its operator reads the log when a server starts."""
-        await anyio.sleep(_HEAD_START_S)
+        await anyio.sleep(self.head_start_s)
         module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.recipients.do_not_call")
         read = module.read_do_not_call_lists
         try:
@@ -234,7 +236,7 @@ class Service:
 
     async def _remove_old_files(self) -> None:
         """What was kept for long enough goes, also what another process has stored; a new server waits a moment."""
-        await anyio.sleep(_HEAD_START_S)
+        await anyio.sleep(self.head_start_s)
         while True:
             try:
                 await anyio.to_thread.run_sync(self._sweep)
@@ -283,7 +285,7 @@ class Service:
 
     async def _start_soon(self) -> None:
         """A call that was scheduled yesterday is placed although nobody asks today; the handshake goes first."""
-        await anyio.sleep(_HEAD_START_S)
+        await anyio.sleep(self.head_start_s)
         try:
             await self.http()
         except BatchCallError as error:
