@@ -3,10 +3,10 @@
 `program()` is the beginning of a command line. What it starts hands its standard streams, environment, folder and
 limits to the process that forks, passes signals on, and dies with the child and as the child did. After `-m` a module
 is named that runs instead. `FORKED_FIRST` in its environment names a `module:function` that is called before, and
-`FORKED_PID_FILE` a file that gets the child's process id, which is nobody's child here. Between
-two tries of a backend a child waits a hundredth of what the product waits. A start from nothing is tested where it
-matters: stdio in `tests/server/test_stdio.py`, commands in `tests/test_cli.py`, `dialer`, `serve` and `demo` in
-`tests/test_package.py`.
+`FORKED_PID_FILE` a file that gets the child's process id, which is nobody's child here, before the child does
+anything. Between two tries of a backend a child waits a hundredth of what the product waits. A start from nothing is
+tested where it matters: stdio in `tests/server/test_stdio.py`, commands in `tests/test_cli.py`, `dialer`, `serve` and
+`demo` in `tests/test_package.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ def program() -> tuple[str, ...]:
         forking = begin(listens)
         assert forking.stdout is not None
         assert forking.stdout.readline() == b"ready\n"
+    return launcher(listens)
+
+
+def launcher(listens: Path) -> tuple[str, ...]:
+    """What a test starts, and what the one that listens there forks."""
     # -S: the launcher needs nothing that is installed, and starts in 15 ms.
     return sys.executable, "-I", "-S", str(HERE / "forked_launcher.py"), str(listens)
 
@@ -55,6 +60,7 @@ def begin(listens: Path) -> subprocess.Popen[bytes]:
         env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # a signal for a whole process group, at a terminal or from a test, is not for it
     )
     assert forking.stdin is not None
     atexit.register(forking.wait)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
-import io
-import json
 import logging
 import os
-import resource
 import runpy
-import select
-import signal
-import socket
 import sys
 import tempfile
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,9 +34,10 @@ from batchcall_mcp.__main__ import main
 from batchcall_mcp.server.app import build_server
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.vendor_http.client import BackendHttp
+from tests.forks import Forks
 from tests.made_once import made_once
 
-IMPORTED = (alembic.command, dbos, psycopg, uvicorn, batchcall_mcp)
+IMPORTED = (alembic.command, coverage, dbos, psycopg, uvicorn, batchcall_mcp)
 
 
 def _hurries() -> None:
@@ -95,102 +88,6 @@ def _warms_up(kept: ExitStack) -> None:
     for ending in set(threading.enumerate()) - {threading.current_thread()}:
         ending.join(_ENDS_WITHIN_S)
     assert threading.active_count() == 1, "a thread would not come along into a child"
-
-
-class Forks:
-    """The children that live, and for each the connection of the process that a test sees."""
-
-    def __init__(self, listens: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(f"{listens}.new")
-        self._socket.listen(128)
-        Path(f"{listens}.new").rename(listens)  # whoever sees it can connect
-        self._children: dict[int, socket.socket] = {}
-        self._woken, writing = os.pipe()
-        os.set_blocking(writing, False)
-        os.set_blocking(self._woken, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-
-    def serve(self) -> list[str] | None:
-        """Returns in each child its arguments, and here None, when stdin has ended."""
-        while True:
-            pids = {connection: pid for pid, connection in self._children.items()}
-            watched: list[Any] = [0, self._woken, self._socket, *pids]
-            ready, _, _ = select.select(watched, [], [])
-            if self._woken in ready:
-                os.read(self._woken, 4096)
-                self._reap()
-            for connection in ready:
-                if connection in pids and pids[connection] in self._children:  # who waited for it has died
-                    os.kill(pids[connection], signal.SIGKILL)
-                    self._children.pop(pids[connection]).close()
-            if self._socket in ready:
-                arguments = self._fork(self._socket.accept()[0])
-                if arguments is not None:
-                    return arguments
-            if 0 in ready:
-                for pid in self._children:
-                    os.kill(pid, signal.SIGKILL)
-                return None
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            connection = self._children.pop(pid, None)
-            if connection is not None:
-                with connection:
-                    connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
-
-    def _fork(self, connection: socket.socket) -> list[str] | None:
-        head, streams, _, _ = socket.recv_fds(connection, 4, 3)
-        job = b""
-        while len(job) < int.from_bytes(head, "big"):
-            job += connection.recv(65536)
-        pid = os.fork()
-        if pid:
-            for stream in streams:
-                os.close(stream)
-            self._children[pid] = connection
-            connection.sendall(b"%d\n" % pid)
-            return None
-        for one in (connection, self._socket, *self._children.values()):
-            one.close()
-        return _become(json.loads(job), streams)
-
-
-def _become(job: dict[str, Any], streams: list[int]) -> list[str]:
-    """The process that was asked for."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    os.environ.clear()
-    os.environ.update(job["environment"])
-    os.chdir(job["folder"])
-    for limit, soft, hard in job["limits"]:
-        resource.setrlimit(limit, (soft, hard))
-    time.tzset()
-    if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        coverage.process_startup()
-    if first := os.environ.pop("FORKED_FIRST", None):
-        module, _, name = first.partition(":")
-        getattr(importlib.import_module(module), name)()
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r")), "utf-8")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _written(1, "strict")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _written(2, "backslashreplace")  # type: ignore[misc]
-    arguments: list[str] = job["arguments"]
-    return arguments
-
-
-def _written(stream: int, errors: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(stream, "w")), "utf-8", errors, line_buffering=True)
 
 
 def _run() -> NoReturn:

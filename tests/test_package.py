@@ -189,9 +189,9 @@ def _installed(python: str) -> set[str]:
     return set(found.stdout.split())
 
 
-def test_the_page_of_clients_shows_mcp_json_as_it_is() -> None:
+def test_the_page_about_installing_shows_mcp_json_as_it_is() -> None:
     entry = (ROOT / "mcp.json").read_text(encoding="utf-8").strip()
-    assert entry in (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    assert entry in (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(300)

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,17 @@ async def test_an_engine_dials_though_no_connection_is_left(small: Outage, tmp_p
             soon = (dialer.store().clock() + timedelta(seconds=2)).isoformat()
             answer = await http.post("/batch-call", json=body(numbers(60), trigger_timestamp=soon))
             assert answer.status_code == 200
-        dialer.store().engine.dispose()
         with full(small) as taken:
+
+            def all_but_the_engines() -> bool:
+                """PostgreSQL counts a connection until its own process has ended, a little after it was closed."""
+                dialer.store().engine.dispose()
+                with suppress(psycopg.OperationalError):
+                    taken.append(psycopg.connect(small.url))
+                return len(taken) == MOST - RESERVED
+
+            if len(taken) < MOST - RESERVED:
+                wait_until(all_but_the_engines)
             assert len(taken) == MOST - RESERVED
             await eventually(lambda: len(dialled(tmp_path)) == 60)
     finally:
@@ -342,5 +351,5 @@ async def test_a_signal_while_the_database_is_away_ends_it_without_waiting(
         await until(noticed)
         process.send_signal(signal.SIGTERM)
         # Left to itself, each waited for a minute and more.
-        await anyio.to_thread.run_sync(process.wait, 30)
+        await anyio.to_thread.run_sync(process.wait, 50)
     assert process.returncode == 0

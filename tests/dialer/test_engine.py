@@ -646,12 +646,12 @@ async def test_no_lane_waits_for_an_engine_that_failed(bench: Bench, monkeypatch
     """Those that it was about to answer, too: the next engine would start only when they are given up."""
     carrier = WatchedCarrier(bench.path)
     bench.running(5, max_concurrency=5)
-    monkeypatch.setattr(lanes_module, "_CLOSING_S", 20)
+    monkeypatch.setattr(lanes_module, "_CLOSING_S", 100)
     began = monotonic()
     with pytest.raises(RuntimeError, match="a bug"):
         async with bench.engine(carrier, BuggyDispatch):
             await eventually(lambda: bool(carrier.placed))
-    assert monotonic() - began < 15
+    assert monotonic() - began < 60
 
 
 async def test_an_engine_that_fails_starts_again_and_dials_nobody_twice(

@@ -14,6 +14,8 @@ import pytest
 from dbos._sys_db import SystemDatabase
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
+from batchcall_mcp.dialer.carriers.base import Attempt, Line, Outcome
+from batchcall_mcp.dialer.carriers.simulated import SimulatedCarrier
 from batchcall_mcp.dialer.engine import heartbeat
 from batchcall_mcp.dialer.engine.lanes import opening as lanes
 from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
@@ -57,10 +59,24 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
+class Held(SimulatedCarrier):
+    """Its calls end when the test says so."""
+
+    def __init__(self, record: Path) -> None:
+        super().__init__(record, speed=10_000.0)
+        self.ends = threading.Event()
+
+    async def outcome(self, attempt: Attempt, line: Line) -> Outcome:
+        while not self.ends.is_set():  # noqa: ASYNC110 - DBOS has an event loop of its own
+            await anyio.sleep(0.01)
+        return await super().outcome(attempt, line)
+
+
 async def test_two_dialers_of_a_process_both_finish_and_the_one_that_waits_says_so_once(
-    open_caller: Open, caplog: pytest.LogCaptureFixture
+    open_caller: Open, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    async with open_caller("one", simulated_speed=10.0) as one, open_caller("two") as two:
+    held = Held(tmp_path / "one" / "carrier.jsonl")
+    async with open_caller("one", carrier=held) as one, open_caller("two") as two:
         assert two.dialer._supervisor is not None
         two.dialer._supervisor.engine._poll_seconds = 0.02  # asks for its turn again and again
         first = await one.create(numbers(3), send_now=True)
@@ -68,6 +84,7 @@ async def test_two_dialers_of_a_process_both_finish_and_the_one_that_waits_says_
         second = await two.create(numbers(3), send_now=True)
         await two.until(second, lambda _data: bool(said(caplog)))
         assert two.dialled() == [], "DBOS is the other one's while that dials"
+        held.ends.set()
         await two.until_status(second, "completed")
         assert (await one.get(first))["status"] == "completed"
         assert (len(one.dialled()), len(two.dialled())) == (3, 3)

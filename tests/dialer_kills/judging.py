@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -380,3 +382,33 @@ def ended_as_it_had_to(task: Any, rows: list[Any], asked: Mapping[str, Any]) -> 
     assert set(outcomes[:-1]) <= redialled, "dialled again without a rule that says so"
     assert outcomes[-1] not in redialled or len(rows) == most, "not dialled again"
     assert task.status == outcomes[-1]
+
+
+async def stop_until_taken_over(scene: Scene, process: Dialling, name: str) -> dict[tuple[str, int], str | None]:
+    """Stop it until others have taken over; the attempts as they were then.
+
+    Not in the middle of a transaction: that holds its batch call for as long, and nobody dials it at all.
+    """
+    while True:
+        process.kill(signal.SIGSTOP)
+        left = snapshot(scene)
+        with anyio.move_on_after(4):
+            await scene.until(partial(_taken_over, scene, name))
+            return left
+        before = _beats(scene, name)
+        process.kill(signal.SIGCONT)
+        # So that it is somewhere else when it is stopped again.
+        await poll(partial(_gone_on, scene, name, before))
+
+
+def _beats(scene: Scene, name: str) -> list[Any]:
+    return list(scene.rows(sa.select(workers.c.beats).where(workers.c.worker_id == name)))
+
+
+def _gone_on(scene: Scene, name: str, before: list[Any]) -> bool:
+    return _beats(scene, name) != before
+
+
+def _taken_over(scene: Scene, name: str) -> bool:
+    listed = scene.rows(sa.select(workers.c.worker_id).where(workers.c.worker_id == name))
+    return not listed and name not in scene.who_is_left()

@@ -18,7 +18,7 @@ from tests.dialer.wire import Wire
 from tests.dialer.wired import Desk
 from tests.dialer_kills.by_wire import EVERYWHERE, OWN, Point, WireJudge, most_in_a_second, points, rung
 from tests.dialer_kills.harness import zygote
-from tests.dialer_kills.judging import DATABASES, Database, Judge, Scene, most_at_once
+from tests.dialer_kills.judging import DATABASES, Database, Judge, Scene, most_at_once, stop_until_taken_over
 from tests.dialer_kills.test_dialer_kills import POINTS, SEED
 from tests.sampling import sample
 from tests.server.transports import ROOT
@@ -64,6 +64,10 @@ def pids(scene: Scene) -> set[str]:
     return {call["pid"] for call in rung(scene)}
 
 
+def of_lists(scene: Scene) -> set[str]:
+    return {call["to_number"][-1] for call in rung(scene)}
+
+
 async def test_an_account_of_one_call_a_second_has_no_second_with_two(judge: Judge) -> None:
     """Two processes and two batch calls, all of which get on."""
     account = {"capacity": 6, "calls_per_second": 1.0, "speed": 40.0}
@@ -71,10 +75,9 @@ async def test_an_account_of_one_call_a_second_has_no_second_with_two(judge: Jud
         await scene.two()
         desk = Desk(scene.store)
         keys = [desk.running(numbers(6, digit)) for digit in (0, 1)]
-        await scene.until(lambda: len(rung(scene)) >= 6)
+        # Both processes get on, and both batch calls.
+        await scene.until(lambda: len(rung(scene)) >= 6 and len(pids(scene)) == len(of_lists(scene)) == 2)
         assert most_in_a_second(rung(scene)) == 1
-        assert len(pids(scene)) == 2, "both processes get on"
-        assert {call["to_number"][-1] for call in rung(scene)} == {"0", "1"}, "and both batch calls"
         with scene.store.writing() as tx:
             tx.execute(batch_calls.update().where(batch_calls.c.batch_call_id.in_(keys)).values(status="cancelled"))
 
@@ -103,11 +106,11 @@ async def test_calls_of_a_process_that_is_stopped_are_read_on_by_another_one_and
         key = Desk(scene.store).running(numbers(12))
         scene.lists[key] = {}
         placed = sa.select(attempts.c.task_id).where(attempts.c.carrier_call_id.is_not(None))
-        await scene.until(lambda: len(scene.rows(placed)) >= 3)  # it is not stopped in the middle of a transaction
+        await scene.until(lambda: len(scene.rows(placed)) >= 3)
         name = scene.workers()[first.pid]
         first.kill(signal.SIGSTOP)
         await scene.start()
-        await scene.until(lambda: name not in scene.who_is_left())
+        await stop_until_taken_over(scene, first, name)
         await scene.until(lambda: len(rung(scene)) >= 6)
         first.kill(signal.SIGCONT)
         await scene.until(scene.completed)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.engine import engine
 from batchcall_mcp.dialer.engine import heartbeat as beating
 from batchcall_mcp.dialer.engine.lanes.dbos_queue import DbosQueue
-from batchcall_mcp.dialer.storage.tables import attempts, workers
+from batchcall_mcp.dialer.storage.tables import attempts
 from tests.dialer.conftest import body, client_of, dialled, numbers
 from tests.dialer_kills.harness import Dialling
-from tests.dialer_kills.judging import PEOPLE, Dead, Judge, Scene, check, poll, snapshot
+from tests.dialer_kills.judging import PEOPLE, Dead, Judge, Scene, check, poll, snapshot, stop_until_taken_over
 from tests.postgresql import Outage
 
 AWAY = "The dialer's database does not work"
@@ -216,7 +215,7 @@ async def test_a_process_is_stopped_for_longer_than_the_others_wait(judge: Judge
         name = scene.workers()[stopped.pid]
         await scene.call_all()
         await scene.until_dialled(PEOPLE // 3)
-        left = await _stopped(scene, stopped, name)
+        left = await stop_until_taken_over(scene, stopped, name)
         stopped.kill(signal.SIGCONT)
         if then == "goes on":
             await scene.until(lambda: name in scene.workers().values())
@@ -228,33 +227,3 @@ async def test_a_process_is_stopped_for_longer_than_the_others_wait(judge: Judge
             stopped.kill()
         await scene.until(scene.completed)
         await check(scene, [Dead(stopped.pid, name, left, is_victim=True)])
-
-
-async def _stopped(scene: Scene, process: Dialling, name: str) -> dict[tuple[str, int], str | None]:
-    """Stop it until others have taken over; the attempts as they were then.
-
-    Not in the middle of a transaction: that holds its batch call for as long, and nobody dials it at all.
-    """
-    while True:
-        process.kill(signal.SIGSTOP)
-        left = snapshot(scene)
-        with anyio.move_on_after(4):
-            await scene.until(partial(_taken_over, scene, name))
-            return left
-        before = _beats(scene, name)
-        process.kill(signal.SIGCONT)
-        # So that it is somewhere else when it is stopped again.
-        await poll(partial(_gone_on, scene, name, before))
-
-
-def _beats(scene: Scene, name: str) -> list[Any]:
-    return list(scene.rows(sa.select(workers.c.beats).where(workers.c.worker_id == name)))
-
-
-def _gone_on(scene: Scene, name: str, before: list[Any]) -> bool:
-    return _beats(scene, name) != before
-
-
-def _taken_over(scene: Scene, name: str) -> bool:
-    listed = scene.rows(sa.select(workers.c.worker_id).where(workers.c.worker_id == name))
-    return not listed and name not in scene.who_is_left()

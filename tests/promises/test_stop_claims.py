@@ -231,11 +231,11 @@ async def test_an_emergency_stop_is_not_held_up_by_a_database_on_which_another_s
             other.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
             environment = dict(os.environ) | of_zudu(url, tmp_path, database_url=database)
             process = await anyio.open_process([*forked.program(), "stop"], env=environment, cwd=ROOT)
-            with anyio.move_on_after(20):
+            with anyio.move_on_after(60):
                 await process.wait()
             status = vendor.batches["bc_1"].status
             if process.returncode is None:
                 process.kill()
             await process.aclose()
     engine.dispose()
-    assert status == "DRAFT", f"after 20 s it is still {status}"
+    assert status == "DRAFT", f"after a minute it is still {status}"

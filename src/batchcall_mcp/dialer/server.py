@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import multiprocessing.process
 import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from batchcall_mcp.dialer.app import EmbeddedDialer
 from batchcall_mcp.dialer.carriers.base import Carrier, HasAccount
@@ -32,7 +35,10 @@ from batchcall_mcp.notifications.notifier import Notifier
 from batchcall_mcp.settings import Settings
 from batchcall_mcp.sockets import bound_socket, url_of
 
-_NOT_STARTED = 3
+LOG = logging.getLogger(__name__)
+_NOT_STARTED: Final = 3
+_LONGEST_SILENCE: Final = 120
+"""Rounds of half a second, in which a worker may answer nothing: because it is being imported, on a busy machine."""
 
 
 def serve(
@@ -78,7 +84,7 @@ def serve(
         store.close()
         _say_hello(dialer.carrier, url_of(host, listening), workers)
         app = partial(worker_app, settings, drain_seconds, prepare)
-        Multiprocess(_config(app, factory=True, workers=workers), [listening]).run()
+        Workers(_config(app, factory=True, workers=workers), [listening]).run()
 
 
 def worker_app(settings: Settings, drain_seconds: float, prepare: Callable[[Settings], None]) -> FastAPI:
@@ -92,6 +98,46 @@ def worker_app(settings: Settings, drain_seconds: float, prepare: Callable[[Sett
     if notifier is not None:
         app.router.lifespan_context = partial(_closing, notifier, app.router.lifespan_context)
     return app
+
+
+class Workers(Multiprocess):
+    """Replaces a worker that has ended, or that has been silent for a minute.
+
+    uvicorn waits 5 s for each answer. A worker that takes longer to be imported is killed and started again, for ever;
+    one that is slow for once loses its calls. And while uvicorn waits, it hears no signal. Rounds are counted, not
+    seconds: a machine that was suspended finds its workers as they were.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._silent = Counter[Process]()
+
+    def keep_subprocess_alive(self) -> None:
+        for place, worker in enumerate(self.processes):
+            if worker.process.is_alive() and self._silence(worker) < _LONGEST_SILENCE:
+                continue
+            LOG.warning(
+                "The dialling process %d %s.", worker.pid, "hangs" if worker.process.is_alive() else "has ended"
+            )
+            worker.kill()
+            worker.join()
+            del self._silent[worker]
+            if worker.exitcode == STARTUP_FAILURE:  # the next one would fail in the same way
+                self.should_exit.set()
+                return
+            self.processes[place] = Process(self.config, self.sockets)
+            self.processes[place].start()
+
+    def _silence(self, worker: Process) -> int:
+        """For how many rounds it has not answered."""
+        if not self._silent[worker]:
+            worker.parent_conn.send(b"ping")
+        elif worker.parent_conn.poll():
+            worker.parent_conn.recv()
+            worker.parent_conn.send(b"ping")
+            self._silent[worker] = 0
+        self._silent[worker] += 1
+        return self._silent[worker]
 
 
 @asynccontextmanager
@@ -129,6 +175,7 @@ def _config(app: Callable[..., object], *, factory: bool = False, workers: int =
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=5,
+        timeout_worker_healthcheck=_LONGEST_SILENCE // 2,  # of one that is to replace another after SIGHUP
     )
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from batchcall_mcp.backends.capabilities import Capabilities, Operation
 from batchcall_mcp.backends.registry import EMBEDDED, base_url, serving_class
 from batchcall_mcp.backends.rest_api.dialer import open_dialer_client
 from batchcall_mcp.batch_calls.call_context import CallContext
+from batchcall_mcp.clock import utc_now
 from batchcall_mcp.errors import AuthenticationFailed, BackendUnavailable, BatchCallError
 from batchcall_mcp.guard.admission import Guard
 from batchcall_mcp.guard.audit import Audit
@@ -125,6 +127,8 @@ class Service:
                     group.start_soon(self._read_do_not_call_soon)
                 if self.notifier is not None:
                     self.notifier.start()
+                if self.settings.retention_days is not None:
+                    group.start_soon(self._keep_no_longer, timedelta(days=self.settings.retention_days))
                 if self.local:
                     if self.dials:
                         await anyio.to_thread.run_sync(make_first_folder, self.settings.files)
@@ -238,6 +242,19 @@ class Service:
                 await anyio.to_thread.run_sync(self._sweep)
             except BatchCallError as error:
                 logger.warning("Old uploaded lists and exports could not be removed: %s", error)
+            await anyio.sleep(_SWEEPS_EVERY_S)
+
+    async def _keep_no_longer(self, kept_for: timedelta) -> None:
+        """Exports and the like go when their time is over; the dialer itself erases what is in its database."""
+        await anyio.sleep(_HEAD_START_S)
+        while True:
+            try:
+                module = await anyio.to_thread.run_sync(importlib.import_module, "batchcall_mcp.erasure.retention")
+                remove = partial(module.remove_old_files, self.settings, kept_for, utc_now())
+                for path in await anyio.to_thread.run_sync(remove):
+                    logger.info("Removed after BATCHCALL_RETENTION_DAYS: %s", path)
+            except BatchCallError as error:
+                logger.warning("Old exports could not be removed: %s", error)
             await anyio.sleep(_SWEEPS_EVERY_S)
 
     def _sweep(self) -> None:
