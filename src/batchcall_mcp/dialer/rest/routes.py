@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import IO, Annotated, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, TypeAlias
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -36,12 +36,14 @@ from batchcall_mcp.dialer.rest.openapi import (
     openapi_of,
     problems,
 )
-from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 from batchcall_mcp.dialer.rest.service import Service, created_after
 from batchcall_mcp.dialer.storage.queries import BatchCallQuery
 from batchcall_mcp.dialer.storage.store import WriteRequest
 from batchcall_mcp.errors import AuthenticationFailed
 from batchcall_mcp.model import AnsweredBy, TaskStatus
+
+if TYPE_CHECKING:
+    from batchcall_mcp.dialer.rest.rate_limiter import Limiter
 
 Verify: TypeAlias = Callable[[str, str], str | None]
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
