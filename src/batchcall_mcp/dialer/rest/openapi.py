@@ -55,7 +55,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class LateRoute(Route):
-    """An endpoint that FastAPI analyses at its first request, or for the document: a start needs one or two of all."""
+    """An endpoint that FastAPI analyses at its first request, and again for the document: a start needs one or two."""
 
     def __init__(self, method: str, path: str, endpoint: Callable[..., Any], described: Described) -> None:
         super().__init__(path, endpoint)
@@ -65,9 +65,16 @@ class LateRoute(Route):
 
     @cached_property
     def analysed(self) -> BaseRoute:
-        """FastAPI's own."""
+        """FastAPI's own, without the models of answers: an endpoint makes its answer itself."""
+        return self._made({})
+
+    def documented(self) -> BaseRoute:
+        """The same with all that the document says of it."""
+        return self._made(self._described())
+
+    def _made(self, described: dict[str, Any]) -> BaseRoute:
         router = APIRouter()
-        router.add_api_route(self.path, self.endpoint, methods=sorted(self.methods or ()), **self._described())
+        router.add_api_route(self.path, self.endpoint, methods=sorted(self.methods or ()), **described)
         return router.routes[0]
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,7 +181,7 @@ def allowed(document: dict[str, Any], path: str) -> str:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    routes = [route.analysed if isinstance(route, LateRoute) else route for route in app.routes]
+    routes = [route.documented() if isinstance(route, LateRoute) else route for route in app.routes]
     document = get_openapi(title=app.title, version=app.version, routes=routes)
     # Those of FastAPI come later: it splits what is read and answered differently by name.
     _, bodies = models_json_schema(
